@@ -1,0 +1,109 @@
+"""A journey's graph: what an author writes, and what publish makes immutable.
+
+The JSON form of a definition (camelCase, the same in HTTP, YAML and the database) is read by `journey_form.py`;
+`journey_graph.py` says what is wrong with one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+from orchestrator.predicates.tree import Predicate
+
+
+class JourneyStatus(Enum):
+    DRAFT = "draft"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    ARCHIVED = "archived"
+
+
+class OnBlocked(Enum):
+    """What a send step does when a gate blocks it. `wait` comes with quiet hours and caps."""
+
+    SKIP = "skip"
+    EXIT = "exit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    id: str
+    communication_id: str
+    on_blocked: OnBlocked
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    id: str
+    duration: timedelta
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    id: str
+    when: Predicate
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """The first arm whose predicate holds; else `otherwise`."""
+
+    id: str
+    arms: tuple[Arm, ...]
+    otherwise: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    id: str
+    reason: str
+
+
+Step = Send | Wait | Branch | Exit
+
+
+class ReentryKind(Enum):
+    ONCE = "once"
+    INTERVAL = "interval"
+    ENTRY_KEY = "entry_key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reentry:
+    """May a subject come in again? `interval` is set for INTERVAL only and counts between triggers' instants."""
+
+    kind: ReentryKind
+    interval: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """What a version fixes. The first of `steps` is where executions start (mappings keep their order)."""
+
+    audience_id: str | None
+    trigger_contract_id: str | None
+    # None: the default of the way in, `entry_key` for events and `once` for enroll by id
+    reentry: Reentry | None
+    max_duration: timedelta | None
+    steps: Mapping[str, Step]
+
+    @property
+    def first_step_id(self) -> str:
+        return next(iter(self.steps))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JourneyVersion:
+    """A published definition, with the communication revisions it sends."""
+
+    journey_id: str
+    version: int
+    definition: Definition
+    # communication id -> content revision
+    pinned: Mapping[str, int]

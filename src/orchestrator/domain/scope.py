@@ -1,0 +1,40 @@
+"""On whose behalf something is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Role(IntEnum):
+    """Each role may do what the ones before it may. `operator` and `internal` stand outside that order: the policy table names them."""
+
+    VIEWER = 1
+    EDITOR = 2
+    ADMIN = 3
+    OWNER = 4
+    OPERATOR = 10
+    INTERNAL = 11
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """The project a call acts in and who calls.
+
+    `project_no` is 0 for the instance itself (operator calls). `actor` goes into the audit log: `key:<api_key_id>`,
+    `operator`, `internal` or `runtime`.
+    """
+
+    project_no: int
+    project_id: str
+    actor: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class SubjectKey:
+    """A subject as the database knows it, in lock order."""
+
+    project_no: int
+    bucket: int
+    subject_no: int

@@ -1,0 +1,25 @@
+"""What is wrong with something a caller wrote, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing wrong with a request.
+
+    `path` leads to it from the request's root, as the caller spelled it: `steps[2].branch.arms[0].when.clauses[1].fieldPath`.
+    `reason` is stable and UPPER_SNAKE (`EMPTY_CLAUSES`); `message` is for people and may change.
+    """
+
+    path: str
+    reason: str
+    message: str
+
+
+def under(path: str, name: str | int) -> str:
+    """The path of a member (`under("a", "b")` is `a.b`) or of an element (`under("a", 2)` is `a[2]`)."""
+    if isinstance(name, int):
+        return f"{path}[{name}]"
+    return f"{path}.{name}" if path else name

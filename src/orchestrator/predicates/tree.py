@@ -1,0 +1,108 @@
+"""The predicate tree: a question about one subject. Nodes carry no behaviour; each meaning is a function of its own.
+
+`parse.py` makes trees from JSON, `check.py` says what is wrong with one, `evaluate.py` is what they mean (the reference),
+`explain.py` shows why, `flip.py` says when time alone could change the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+
+class Operator(Enum):
+    """Operators on attributes, by the name of their first form. C2's spellings (`eq`, `gte`, …) parse to the same members."""
+
+    EQUALS = "equals"
+    NOT_EQUALS = "not_equals"
+    EXISTS = "exists"
+    NOT_EXISTS = "not_exists"
+    GREATER_THAN = "greater_than"
+    GREATER_OR_EQUAL = "gte"
+    LESS_THAN = "less_than"
+    LESS_OR_EQUAL = "lte"
+    IN = "in"
+    CONTAINS = "contains"
+    NOT_CONTAINS = "not_contains"
+    WITHIN = "within"
+    NOT_WITHIN = "not_within"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ever:
+    """All of a subject's history."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Last:
+    """(as_of - duration, as_of], exact to the microsecond. `last_n_days` is n times 24 hours."""
+
+    duration: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Since:
+    """[time, as_of]."""
+
+    time: datetime
+
+
+Window = Ever | Last | Since
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFired:
+    """At least `at_least` events of that name in the window; `negated` is exactly the opposite (`event_not_fired`)."""
+
+    event_name: str
+    window: Window
+    at_least: int
+    negated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute:
+    """A test of one field.
+
+    `path` is the field path split at unescaped dots. A first part `$entry` reads the triggering event.
+    `value` is a JSON value; a tuple of JSON values for IN from a list, a tuple of texts (`texts`) for IN from the
+    comma-separated form; a timedelta for WITHIN; None for EXISTS.
+    """
+
+    path: tuple[str, ...]
+    operator: Operator
+    value: Any
+    texts: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InCohort:
+    """Membership in a segment."""
+
+    cohort_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Everyone:
+    """TRUE."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllOf:
+    clauses: tuple[Predicate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnyOf:
+    clauses: tuple[Predicate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Not:
+    clause: Predicate
+
+
+Leaf = EventFired | Attribute | InCohort | Everyone
+Predicate = Leaf | AllOf | AnyOf | Not

@@ -1,0 +1,94 @@
+"""What the server, the workers and Temporal's histories agree on: names, queues, ids, inputs.
+
+Fields are only ever added, each with a default; kinds stay plain strings. Histories hold what stands here and nothing
+else: ids and small enums, never an attribute, an event, a template or a text made from one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+import hashlib
+import re
+
+JOURNEYS_QUEUE = "journeys"
+EXECUTION_WORKFLOW = "JourneyExecution"
+POKE_SIGNAL = "poke"
+ADVANCE_ACTIVITY = "advance"
+
+#: Search attributes, all of type Keyword but JourneyVersion (Int).
+SEARCH_ATTRIBUTES = {
+    "OrchestratorProject": "Keyword",
+    "OrchestratorJourney": "Keyword",
+    "OrchestratorVersion": "Int",
+    "OrchestratorSubject": "Keyword",
+    "OrchestratorPhase": "Keyword",
+}
+
+#: Memo key that says whose workflow it is.
+ENROLLMENT_MEMO = "enrollment_id"
+
+
+def channel_queue(channel: str) -> str:
+    """Each channel has a queue of its own, so that a stalled provider holds up nobody else."""
+    return f"channel-{channel}"
+
+
+@dataclass
+class Effect:
+    """What an execution does next, as the database decided it.
+
+    `kind` is run | sleep | end. `seq` counts the decisions of this execution; `until` is in epoch seconds.
+    """
+
+    seq: int
+    kind: str
+    step_id: str = ""
+    activity: str = ""
+    queue: str = ""
+    # run: seconds one try may take
+    timeout: float = 0.0
+    until: float = 0.0
+    # sleep: wait | park
+    why: str = ""
+    outcome: str = ""
+
+
+@dataclass
+class ExecutionInput:
+    """Everything an execution needs to ask its next question."""
+
+    project_no: int
+    bucket: int
+    subject_no: int
+    execution_id: str
+    effect: Effect
+
+
+@dataclass
+class Question:
+    """"What comes after `seq`?" Asking twice gets one answer twice. `now` is the workflow's clock, in epoch seconds."""
+
+    project_no: int
+    bucket: int
+    subject_no: int
+    execution_id: str
+    seq: int
+    now: float
+
+
+_RUN_OF_UNDERSCORES = re.compile(r"^_+|_+$|_{2,}")
+
+
+def _part(text: str) -> str:
+    """One part of a workflow id, in which `__` and `/` cannot occur; short parts stay readable, long ones become a hash."""
+    escaped = _RUN_OF_UNDERSCORES.sub(lambda run: "%5F" * len(run.group()), quote(text, safe=":.-_"))
+    if len(escaped) > 256:
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return escaped
+
+
+def workflow_id(*, project_id: str, journey_id: str, version: int, subject_id: str, entry_key: str) -> str:
+    """`disp:{journey}__v{n}__{subject}__{entry}`; projects other than `default` stand before it, `{project}/`."""
+    plain = f"disp:{_part(journey_id)}__v{version}__{_part(subject_id)}__{_part(entry_key)}"
+    return plain if project_id == "default" else f"{_part(project_id)}/{plain}"
