@@ -113,7 +113,7 @@ CREATE TABLE journey_versions (
     journey_id    text        COLLATE "C" NOT NULL,
     version       int         NOT NULL,
     definition    jsonb       NOT NULL,
-    -- {"communication_id": content_revision}, pinned at publish
+    -- {"communication_id": {"content_revision": 3, "channel": "log", "category": "marketing"}}, pinned at publish
     pinned        jsonb       NOT NULL,
     sha256        bytea       NOT NULL,
     published_at  timestamptz NOT NULL,

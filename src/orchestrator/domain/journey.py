@@ -99,11 +99,19 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pinned:
+    """The revision of a communication that a version sends, with what gates and queues need to know of it."""
+
+    content_revision: int
+    channel: str
+    category: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JourneyVersion:
-    """A published definition, with the communication revisions it sends."""
+    """A published definition, with the communications it sends (by id) as publish pinned them."""
 
     journey_id: str
     version: int
     definition: Definition
-    # communication id -> content revision
-    pinned: Mapping[str, int]
+    pinned: Mapping[str, Pinned]
