@@ -36,7 +36,7 @@ class Subject:
 
 
 def bucket_of(subject_id: str) -> int:
-    """The subject's chunk of work, 0 to 255: the same in every process, release and language (CRC-32 of the UTF-8 text)."""
+    """The subject's chunk of work, 0 to 255: the same in every process and language (CRC-32 of the UTF-8 text)."""
     return zlib.crc32(subject_id.encode()) & (BUCKETS - 1)
 
 
