@@ -1,0 +1,55 @@
+"""A call as its handler sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from orchestrator.application.transactions import Transactions
+from orchestrator.domain.scope import Scope
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+#: Runs once the transaction is committed, beside the answer: its failure is logged and changes nothing for the caller.
+AfterCommit = Callable[[], Awaitable[None]]
+
+_Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[object]])
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """Who calls what, and the connection to serve it with.
+
+    `method` is `orchestrator.v1.AudienceService/CreateAudience`. `request_id` is the caller's key for repeats, empty
+    without one; `fingerprint` (32 bytes) is equal for equal requests. With `validate_only` everything the handler does
+    is rolled back. In operator calls `scope.project_no` is 0.
+    """
+
+    method: str
+    scope: Scope
+    transactions: Transactions
+    request_id: str = ""
+    fingerprint: bytes = b""
+    validate_only: bool = False
+    #: Set by the pipeline once the connection is there.
+    connection: Connection[Record] | None = None
+    callbacks: list[AfterCommit] = field(default_factory=list)
+
+    @property
+    def conn(self) -> Connection[Record]:
+        """The call's connection, in its project. Mutating calls are inside their transaction, reading calls are not."""
+        if self.connection is None:
+            raise RuntimeError(f"{self.method} owns its transactions: use call.transactions")
+        return self.connection
+
+    def after_commit(self, callback: AfterCommit) -> None:
+        """Have `callback` run after the commit; never, if the transaction is rolled back."""
+        self.callbacks.append(callback)
+
+
+def own_transactions(handler: _Handler) -> _Handler:
+    """Marks a handler that opens its transactions itself, through `call.transactions`; it has no `call.conn`."""
+    handler.__dict__["own_transactions"] = True
+    return handler

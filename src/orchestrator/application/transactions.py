@@ -1,0 +1,126 @@
+"""The ways into the database that every use case has: read, write, and write once for each request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from asyncio import Future, ensure_future, get_running_loop, shield, wait
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from asyncpg import Connection, InterfaceError, Pool, PostgresError, Record
+
+from orchestrator.domain.refusals import InvalidArgument
+from orchestrator.domain.scope import Scope
+from orchestrator.storage import idempotency
+from orchestrator.storage.idempotency import Answered, RequestKey
+from orchestrator.storage.pool import connection
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[["Connection[Record]"], Awaitable[bytes]]
+
+
+class Transactions:
+    """Opens transactions on one pool. One of these per process, for all callers."""
+
+    def __init__(self, pool: Pool[Record]) -> None:
+        self._pool = pool
+        # Requests being carried out by this process. Their twins wait here and not on a connection each,
+        # so that a crowd of repeats cannot use up the pool.
+        self._running: dict[RequestKey, Future[Answered | None]] = {}
+
+    def read(self, project_no: int | None) -> AbstractAsyncContextManager[Connection[Record]]:
+        """A connection in this project, every statement for itself (None: the workers' role, which sees all)."""
+        return connection(self._pool, project_no)
+
+    @asynccontextmanager
+    async def write(self, project_no: int | None) -> AsyncIterator[Connection[Record]]:
+        """A transaction in this project: committed at the end of the block, rolled back by any exception.
+
+        A commit that has begun is seen through, even if the caller is cancelled meanwhile.
+        """
+        async with connection(self._pool, project_no) as conn:
+            transaction = conn.transaction()
+            await transaction.start()
+            try:
+                yield conn
+            except BaseException:
+                await _roll_back(transaction)
+                raise
+            await _see_through(transaction.commit())
+
+    async def once(self, scope: Scope, method: str, request_id: str, fingerprint: bytes, work: Work) -> bytes:
+        """Do `work` in a transaction and return its answer; the same request again gets the first one's answer.
+
+        The answer is stored with the effect, so neither exists without the other; a refusal stores nothing. Without a
+        `request_id` every call is a new request. Raises InvalidArgument REQUEST_ID_REUSED when the id has come with
+        another fingerprint.
+        """
+        if not request_id:
+            async with self.write(scope.project_no) as conn:
+                return await work(conn)
+        key = RequestKey(project_no=scope.project_no, principal=scope.actor, method=method, request_id=request_id)
+        while (twin := self._running.get(key)) is not None:
+            await wait([twin])
+            if (answered := twin.result()) is not None:
+                return _same_request(answered, fingerprint)
+        ours: Future[Answered | None] = get_running_loop().create_future()
+        self._running[key] = ours
+        answered = None
+        try:
+            answered = await self._claimed(key, fingerprint, work)
+        finally:
+            del self._running[key]
+            ours.set_result(answered)
+        return _same_request(answered, fingerprint)
+
+    async def rehearse(self, project_no: int, work: Work) -> bytes:
+        """Do `work` in a transaction that is rolled back in any case: `validate_only`."""
+        async with connection(self._pool, project_no) as conn:
+            transaction = conn.transaction()
+            await transaction.start()
+            try:
+                return await work(conn)
+            finally:
+                await _roll_back(transaction)
+
+    async def _claimed(self, key: RequestKey, fingerprint: bytes, work: Work) -> Answered:
+        async with self.write(key.project_no) as conn:
+            if (earlier := await idempotency.claim(conn, key, fingerprint)) is not None:
+                return earlier
+            response = await work(conn)
+            await idempotency.settle(conn, key, response)
+            return Answered(fingerprint=fingerprint, response=response)
+
+
+def _same_request(answered: Answered, fingerprint: bytes) -> bytes:
+    if answered.fingerprint != fingerprint:
+        raise InvalidArgument.of("requestId", "REQUEST_ID_REUSED", "this id has come with another request before")
+    return answered.response
+
+
+async def _roll_back(transaction: Any) -> None:
+    """Undo. On a broken connection Postgres has done so by itself."""
+    try:
+        await _see_through(transaction.rollback())
+    except (PostgresError, InterfaceError, OSError) as error:
+        logger.info("rolled back by the loss of the connection", extra={"error": type(error).__name__})
+
+
+async def _see_through(step: Awaitable[None]) -> None:
+    """Await `step` to its end, also when cancelled meanwhile; the cancellation follows afterwards."""
+    running = ensure_future(step)
+    canceled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await shield(running)
+        except asyncio.CancelledError as error:
+            if running.cancelled():
+                raise
+            canceled = error
+    # Its own failure says more than the cancellation.
+    running.result()
+    if canceled is not None:
+        raise canceled
