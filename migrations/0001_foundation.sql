@@ -18,14 +18,13 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN
     NULL;  -- another database of this cluster is being migrated at the same moment
 END $$;
 
+-- Always granted, never asked about first: who makes a role is a member of it, yet from PostgreSQL 16 on may not become
+-- it before this. An administrator who made the roles has granted them already.
 DO $$
 BEGIN
-    IF NOT pg_has_role(current_user, 'orchestrator_api', 'MEMBER') THEN
-        GRANT orchestrator_api TO CURRENT_USER;
-    END IF;
-    IF NOT pg_has_role(current_user, 'orchestrator_worker', 'MEMBER') THEN
-        GRANT orchestrator_worker TO CURRENT_USER;
-    END IF;
+    GRANT orchestrator_api, orchestrator_worker TO CURRENT_USER;
+EXCEPTION WHEN insufficient_privilege OR unique_violation THEN
+    NULL;
 END $$;
 
 GRANT USAGE ON SCHEMA public TO orchestrator_api, orchestrator_worker;
