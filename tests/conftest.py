@@ -1,4 +1,4 @@
-"""The real parts, for every test: one Postgres and one Temporal for the session, a database of its own for each test."""
+"""The real parts, for every test: one Postgres and one Temporal a session, a database for each test."""
 
 from __future__ import annotations
 

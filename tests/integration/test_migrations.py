@@ -151,7 +151,7 @@ def test_a_gap_a_number_used_twice_or_a_stray_file_is_an_error(tmp_path: Path, n
     for name in names:
         (tmp_path / name).write_text("SELECT 1;")
 
-    with pytest.raises(ValueError, match="migrations must be numbered|is not named like"):
+    with pytest.raises(ValueError, match=r"migrations must be numbered|is not named like"):
         known_migrations(tmp_path)
 
 

@@ -15,6 +15,7 @@ import pwd
 import shutil
 import signal
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -90,14 +91,7 @@ class EmbeddedPostgres:
         settings = _SETTINGS if self._durable else _SETTINGS | _NOT_DURABLE
         process = await start_process(
             "postgres",
-            [
-                self._binaries / "postgres",
-                "-D",
-                self._directory,
-                "-k",
-                self._sockets,
-                *(argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")),
-            ],  # fmt: skip
+            [self._binaries / "postgres", "-D", self._directory, "-k", self._sockets, *_options(settings)],
             log=self._log,
             env=_environment(),
             stop_signal=signal.SIGINT,  # "fast": ends sessions, keeps what is committed
@@ -119,22 +113,12 @@ class EmbeddedPostgres:
         half.mkdir(mode=0o700, parents=True)
         if self._account is not None:
             os.chown(half, *self._account)
+        # The locale is Postgres' own: the same order of texts on every machine, whatever its libc.
+        locale = ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+        sync = [] if self._durable else ["--no-sync"]
         code, output = await run_to_end(
             "initdb",
-            [
-                self._binaries / "initdb",
-                "-D",
-                half,
-                "-U",
-                SUPERUSER,
-                "--auth=trust",
-                "--encoding=UTF8",
-                # The same order of texts on every machine, whatever its libc.
-                "--locale-provider=builtin",
-                "--builtin-locale=C.UTF-8",
-                "--locale=C",
-                *([] if self._durable else ["--no-sync"]),
-            ],  # fmt: skip
+            [self._binaries / "initdb", "-D", half, "-U", SUPERUSER, "--auth=trust", *locale, *sync],
             log=self._log,
             timeout=120,
             env=_environment(),
@@ -240,6 +224,10 @@ def _socket_directory(directory: Path) -> Path:
         raise StackFailure(f"{chosen} belongs to somebody else: remove it, or choose another --data-dir.")
     chosen.chmod(0o700)
     return chosen
+
+
+def _options(settings: Mapping[str, str]) -> list[str]:
+    return [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
 
 
 def _environment() -> dict[str, str]:

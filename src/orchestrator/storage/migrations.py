@@ -128,7 +128,7 @@ async def _apply(conn: Connection, migration: Migration) -> None:
             await conn.execute(_RECORD, migration.version, migration.name, migration.sha256)
     except asyncpg.LockNotAvailableError as error:
         raise SchemaRefused(
-            f"Migration {migration.file_name} waited 4 s for a lock and gave up: end long transactions and run it again."
+            f"Migration {migration.file_name} waited 4 s for a lock and gave up: end long transactions, then retry."
         ) from error
     except asyncpg.PostgresError as error:
         raise SchemaRefused(f"Migration {migration.file_name} failed and was undone: {error}.") from error
