@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
+from typing import Any
 
 from orchestrator.predicates.tree import Predicate
 
@@ -115,3 +116,44 @@ class JourneyVersion:
     version: int
     definition: Definition
     pinned: Mapping[str, Pinned]
+
+
+class OnArchive(Enum):
+    """What becomes of running executions when their journey is archived."""
+
+    FINISH = "finish"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """The event that counts as conversion within `window` after the trigger. `event_name` None: there is no goal.
+
+    Every change makes a new revision, counted from 1; an enrollment keeps the one it came in under.
+    """
+
+    revision: int
+    event_name: str | None
+    window: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journey:
+    """What is edited, and where its life stands. Definitions are JSON documents, as their authors wrote them.
+
+    `on_archive` is set while archived and only then. `latest_version` is what new executions take; `published` is its
+    definition (both None before the first publish). `revision` and `updated_at` rise with every write.
+    """
+
+    journey_id: str
+    name: str
+    description: str
+    status: JourneyStatus
+    on_archive: OnArchive | None
+    draft: Mapping[str, Any] | None
+    latest_version: int | None
+    published: Mapping[str, Any] | None
+    goal: Goal
+    revision: int
+    created_at: datetime
+    updated_at: datetime
