@@ -90,6 +90,8 @@ CREATE TABLE sends (
     state             text        NOT NULL CHECK (state IN ('dispatching', 'sent', 'failed', 'unknown')),
     -- The try that may write this row: a frozen process that thaws finds a higher one and stops.
     attempt           int         NOT NULL,
+    -- Whether the last try may have reached the provider without our knowing.
+    in_doubt          boolean     NOT NULL DEFAULT true,
     reason            text,
     provider_id       text,
     reserved_at       timestamptz NOT NULL,    -- first reserved

@@ -6,23 +6,30 @@ else: ids and small enums, never an attribute, an event, a template or a text ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from urllib.parse import quote
 import hashlib
 import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from temporalio.common import SearchAttributeKey
 
 JOURNEYS_QUEUE = "journeys"
 EXECUTION_WORKFLOW = "JourneyExecution"
 POKE_SIGNAL = "poke"
 ADVANCE_ACTIVITY = "advance"
 
-#: Search attributes, all of type Keyword but JourneyVersion (Int).
+PROJECT_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorProject")
+JOURNEY_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorJourney")
+VERSION_ATTRIBUTE = SearchAttributeKey.for_int("OrchestratorVersion")
+SUBJECT_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorSubject")
+#: `running`; `wait` or `park` while it sleeps for an hour or more
+PHASE_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorPhase")
+RUNNING_PHASE = "running"
+
+#: The type of each search attribute, as `temporal operator search-attribute create` takes it.
 SEARCH_ATTRIBUTES = {
-    "OrchestratorProject": "Keyword",
-    "OrchestratorJourney": "Keyword",
-    "OrchestratorVersion": "Int",
-    "OrchestratorSubject": "Keyword",
-    "OrchestratorPhase": "Keyword",
+    key.name: "Int" if key is VERSION_ATTRIBUTE else "Keyword"
+    for key in (PROJECT_ATTRIBUTE, JOURNEY_ATTRIBUTE, VERSION_ATTRIBUTE, SUBJECT_ATTRIBUTE, PHASE_ATTRIBUTE)
 }
 
 #: Memo key that says whose workflow it is.

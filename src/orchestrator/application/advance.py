@@ -1,0 +1,107 @@
+"""What comes next for an execution: read under the subject's lock, decided by the core, written in the same transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from asyncpg import Connection, Record
+
+from orchestrator.application.effects import effect_of, instant, state_of
+from orchestrator.application.transactions import Transactions
+from orchestrator.application.versions import Prepared, Versions
+from orchestrator.domain.advance import JOURNEY_ARCHIVED, JOURNEY_DELETED, Known, advance
+from orchestrator.domain.execution import Decision, Done, Outcome, Sleep
+from orchestrator.domain.scope import SubjectKey
+from orchestrator.predicates.facts import Facts
+from orchestrator.storage import enrollments, executions, facts, subjects
+from orchestrator.storage.executions import Standing
+from orchestrator.temporal.contract import Effect, Question
+
+_NOTHING = Facts()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """An execution under its subject's lock, with all that deciding about it takes."""
+
+    key: SubjectKey
+    standing: Standing
+    prepared: Prepared
+    known: Known
+    now: datetime
+
+
+async def ready(conn: Connection[Record], versions: Versions, question: Question) -> Ready | Effect:
+    """Lock the subject and read where the execution stands; an Effect when that question was decided before.
+
+    `now` is the later of the workflow's clock and the database's, so that no answer is "not yet" to a timer that has fired.
+    """
+    key = subject_of(question)
+    execution_id = UUID(question.execution_id)
+    locked = await subjects.lock(conn, [key])
+    standing = await executions.find(conn, key, execution_id) if locked else None
+    if standing is None:  # forgotten: nothing is left to travel
+        return Effect(seq=question.seq + 1, kind="end", outcome=Outcome.FORGOTTEN.value)
+    if standing.ended or standing.seq > question.seq:
+        return Effect(**standing.effect)
+    now = max(instant(question.now), standing.now)
+    prepared = await versions.get(conn, key.project_no, standing.journey_id, standing.version)
+    subject = _NOTHING
+    if prepared.asks_of_subject:
+        subject = (await facts.load(conn, key.project_no, [key], prepared.needs))[key].facts
+    if prepared.asks_of_entry:
+        subject = replace(subject, entry=await enrollments.entry(conn, key, execution_id))
+    known = Known(
+        subject=subject,
+        consent=standing.consent,
+        started_at=standing.started_at,
+        closed=closed(standing.journey_status, standing.on_archive),
+    )
+    return Ready(key=key, standing=standing, prepared=prepared, known=known, now=now)
+
+
+def subject_of(question: Question) -> SubjectKey:
+    return SubjectKey(project_no=question.project_no, bucket=question.bucket, subject_no=question.subject_no)
+
+
+def closed(journey_status: str | None, on_archive: str | None) -> str | None:
+    """Why a journey wants its executions ended; None when it does not."""
+    if journey_status is None:
+        return JOURNEY_DELETED
+    return JOURNEY_ARCHIVED if journey_status == "archived" and on_archive == "end" else None
+
+
+def decide(ready: Ready, done: Done | None = None) -> Decision:
+    return advance(ready.prepared.version, ready.standing.position, ready.known, ready.now, done)
+
+
+async def record(conn: Connection[Record], ready: Ready, decision: Decision) -> Effect:
+    """Write what was decided, and say it in the workflow's words. "Still waiting" raises no `seq`."""
+    seq = ready.standing.seq
+    if decision.still_waiting:
+        if isinstance(decision.effect, Sleep):
+            await executions.keep_waiting(
+                conn, ready.key, ready.standing.execution_id, decision.effect.until, decision.effect.parked
+            )
+        return effect_of(decision, seq)
+    await executions.decide(
+        conn, ready.key, ready.standing, state_of(decision, seq + 1, ready.now), decision.visits
+    )
+    return effect_of(decision, seq + 1)
+
+
+class Advance:
+    """Answers "what comes after `seq`?". Asked twice, it decides once and answers the same."""
+
+    def __init__(self, transactions: Transactions, versions: Versions) -> None:
+        self._transactions = transactions
+        self._versions = versions
+
+    async def __call__(self, question: Question) -> Effect:
+        async with self._transactions.write(None) as conn:
+            found = await ready(conn, self._versions, question)
+            if isinstance(found, Effect):
+                return found
+            return await record(conn, found, decide(found))

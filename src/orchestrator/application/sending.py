@@ -1,0 +1,204 @@
+"""A send in two transactions: reserve, then settle. Between them a channel talks to its provider, outside any transaction.
+
+Reserve asks the core once more: only if it still says "send" is the send taken, under the lock under which opt-outs are
+written. So no send begins after an opt-out was acknowledged. Settle records what came of it, decides what is next in the
+same transaction, and falls back to recording alone, so that a failure of the deciding cannot undo "sent".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from asyncpg import Connection, Record
+
+from orchestrator.application.advance import Ready, decide, ready, record, subject_of
+from orchestrator.application.transactions import Transactions
+from orchestrator.application.versions import Versions
+from orchestrator.domain.execution import Decision, Done, Result, Run
+from orchestrator.domain.journey import Send as SendStep
+from orchestrator.domain.scope import SubjectKey
+from orchestrator.predicates.facts import needs
+from orchestrator.storage import clock, communications, enrollments, facts, sends, subjects
+from orchestrator.storage.sends import Reservation, Send
+from orchestrator.temporal.contract import Effect, Question
+
+SENT = "sent"
+FAILED = "failed"
+UNKNOWN = "unknown"
+
+#: The reason of a send that a gate stopped between two tries.
+WITHDRAWN = "withdrawn"
+
+
+def idempotency_key(execution_id: UUID, seq: int) -> str:
+    """The provider's key for one pass over a send step: the same on every try."""
+    return hashlib.sha256(f"{execution_id}/{seq}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """A send that this try may make. `attempt` fences it: a later try takes over by counting on.
+
+    `content` is what to send (domain/communication.py), `attributes` and `entry` what its templates may read.
+    `reserved_at` is when the first try took it; `now` is this one's time. `in_doubt`: an earlier try may have reached
+    the provider.
+    """
+
+    key: SubjectKey
+    subject_id: str
+    execution_id: UUID
+    journey_id: str
+    version: int
+    step_id: str
+    seq: int
+    attempt: int
+    in_doubt: bool
+    communication_id: str
+    content_revision: int
+    channel: str
+    content: dict[str, Any]
+    attributes: dict[str, Any]
+    entry: dict[str, Any]
+    reserved_at: datetime
+    now: datetime
+
+    @property
+    def idempotency_key(self) -> str:
+        return idempotency_key(self.execution_id, self.seq)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What came of a try: sent | failed | unknown. `reason` is a small enum, never the provider's words."""
+
+    state: str
+    reason: str | None = None
+    provider_id: str | None = None
+
+
+def done(send: Send | Receipt) -> Done:
+    """What a settled send means for the step. Whether `unknown` arrived, nobody can say: the step was executed."""
+    if send.state == FAILED:
+        return Done(result=Result.FAILED, reason=send.reason)
+    return Done(result=Result.EXECUTED, reason=UNKNOWN if send.state == UNKNOWN else None)
+
+
+class Sending:
+    """Reserves and settles sends."""
+
+    def __init__(self, transactions: Transactions, versions: Versions) -> None:
+        self._transactions = transactions
+        self._versions = versions
+
+    async def reserve(self, question: Question) -> Reserved | Effect:
+        """Take the send the execution stands on; an Effect when there is nothing (more) to send."""
+        async with self._transactions.write(None) as conn:
+            found = await ready(conn, self._versions, question)
+            if isinstance(found, Effect):
+                return found
+            earlier = await sends.find(conn, found.key, found.standing.execution_id, question.seq)
+            if earlier is not None and earlier.state != "dispatching":  # settled, but not advanced from
+                return await record(conn, found, decide(found, done(earlier)))
+            decision = decide(found)
+            if isinstance(decision.effect, Run) and decision.still_waiting:
+                return await self._reserved(conn, found, question.seq, earlier)
+            if earlier is None:
+                return await record(conn, found, decision)
+            return await self._withdraw(conn, found, question.seq, earlier, decision)
+
+    async def _withdraw(
+        self, conn: Connection[Record], found: Ready, seq: int, earlier: Send, decision: Decision
+    ) -> Effect:
+        """A gate has closed between two tries. What may have gone out is `unknown`; what has not, is not sent."""
+        state = UNKNOWN if earlier.in_doubt else FAILED
+        await sends.settle(
+            conn, found.key, found.standing.execution_id, seq,
+            attempt=earlier.attempt, state=state, reason=WITHDRAWN, provider_id=None, now=found.now,
+        )  # fmt: skip
+        if earlier.in_doubt:
+            decision = decide(found, Done(result=Result.EXECUTED, reason=UNKNOWN))
+        return await record(conn, found, decision)
+
+    async def _reserved(self, conn: Connection[Record], found: Ready, seq: int, earlier: Send | None) -> Reserved:
+        standing, version = found.standing, found.prepared.version
+        step = version.definition.steps[standing.position.step_id]
+        assert isinstance(step, SendStep), "the core says Run only on a send step"
+        pinned = version.pinned[step.communication_id]
+        attempt = await sends.reserve(
+            conn,
+            Reservation(
+                key=found.key,
+                execution_id=standing.execution_id,
+                seq=seq,
+                step_id=step.id,
+                journey_id=standing.journey_id,
+                version=standing.version,
+                communication_id=step.communication_id,
+                content_revision=pinned.content_revision,
+                channel=pinned.channel,
+                category=pinned.category,
+                reserved_at=found.now,
+            ),
+        )
+        project_no = found.key.project_no
+        content = await communications.content(conn, project_no, step.communication_id, pinned.content_revision)
+        subject = (await facts.load(conn, project_no, [found.key], needs(())))[found.key]
+        return Reserved(
+            key=found.key,
+            subject_id=subject.subject_id,
+            execution_id=standing.execution_id,
+            journey_id=standing.journey_id,
+            version=standing.version,
+            step_id=step.id,
+            seq=seq,
+            attempt=attempt,
+            in_doubt=earlier is not None and earlier.in_doubt,
+            communication_id=step.communication_id,
+            content_revision=pinned.content_revision,
+            channel=pinned.channel,
+            content=content,
+            attributes=dict(subject.facts.attributes),
+            entry=await enrollments.entry(conn, found.key, standing.execution_id),
+            reserved_at=earlier.reserved_at if earlier else found.now,
+            now=found.now,
+        )
+
+    async def release(self, reserved: Reserved) -> None:
+        """The provider certainly did not take it, and is to be asked again later."""
+        async with self._transactions.write(None) as conn:
+            await subjects.lock(conn, [reserved.key])
+            await sends.release(
+                conn, reserved.key, reserved.execution_id, reserved.seq, attempt=reserved.attempt
+            )
+
+    async def settle(self, question: Question, reserved: Reserved, receipt: Receipt) -> Effect:
+        """Record what came of the try, and what comes next."""
+        try:
+            async with self._transactions.write(None) as conn:
+                found = await ready(conn, self._versions, question)
+                if isinstance(found, Effect):
+                    await self._settle(conn, reserved, receipt, reserved.now)
+                    return found
+                await self._settle(conn, reserved, receipt, found.now)
+                settled = await sends.find(conn, reserved.key, reserved.execution_id, reserved.seq)
+                assert settled is not None, "rows of the ledger go only with their subject, whose lock is held"
+                if settled.state == "dispatching":  # a later try has taken over: it will say what comes next
+                    return Effect(**found.standing.effect)
+                return await record(conn, found, decide(found, done(settled)))
+        except Exception:
+            # Deciding failed, or the connection. What the provider has accepted must be known all the same.
+            async with self._transactions.write(None) as conn:
+                await subjects.lock(conn, [subject_of(question)])
+                await self._settle(conn, reserved, receipt, await clock.now(conn))
+            raise
+
+    async def _settle(self, conn: Connection[Record], reserved: Reserved, receipt: Receipt, now: datetime) -> None:
+        await sends.settle(
+            conn, reserved.key, reserved.execution_id, reserved.seq,
+            attempt=reserved.attempt, state=receipt.state, reason=receipt.reason,
+            provider_id=receipt.provider_id, now=now,
+        )  # fmt: skip

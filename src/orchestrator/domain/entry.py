@@ -1,0 +1,168 @@
+"""May this subject enter this journey now? The gates at entry, in their order, over loaded facts.
+
+Order: trigger predicate, the event's age, audience, re-entry, suppression and opt-out. The first that refuses gives the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from orchestrator.domain.gates import OPTED_OUT, SUPPRESSED, Consent
+from orchestrator.domain.journey import JourneyVersion, Reentry, ReentryKind, Send
+from orchestrator.predicates.evaluate import Missing, evaluate
+from orchestrator.predicates.facts import Facts
+from orchestrator.predicates.tree import Predicate
+
+
+class EntryRefusal(Enum):
+    """Why an entry was refused; the values stand in the ledger and in the API."""
+
+    TRIGGER_PREDICATE = "trigger_predicate"
+    TOO_OLD = "too_old"
+    ENTRY_KEY_MISSING = "entry_key_missing"
+    AUDIENCE_NOT_FOUND = "audience_not_found"
+    # a predicate names something that no longer exists
+    COHORT_NOT_FOUND = "cohort_not_found"
+    AUDIENCE = "audience"
+    REENTRY = "re_entry"
+    SUPPRESSED = "suppressed"
+    OPTED_OUT = "opted_out"
+
+
+#: A reason whose cause is a broken definition rather than the subject: worth an entry in the audit log.
+BROKEN = frozenset({EntryRefusal.AUDIENCE_NOT_FOUND, EntryRefusal.COHORT_NOT_FOUND})
+
+_CONSENT = {SUPPRESSED: EntryRefusal.SUPPRESSED, OPTED_OUT: EntryRefusal.OPTED_OUT}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerContract:
+    """Which event starts executions, and how it is read. `predicate` is over the event's properties; None takes every one."""
+
+    trigger_contract_id: str
+    event_name: str
+    predicate: Predicate | None
+    # a path into the properties; empty: the event's id is the entry key
+    entry_key_path: tuple[str, ...]
+    max_event_age: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """A triggering event, or a call to enroll (then without event id and properties, and `at` is the call's time)."""
+
+    at: datetime
+    event_id: str | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Earlier:
+    """Earlier entries of the subject into the journey, as far as its policy asks; admissions of the same transaction are added."""
+
+    entry_keys: set[str]
+    instants: list[datetime]
+
+    @classmethod
+    def of(cls, entries: Iterable[tuple[str, datetime]]) -> Earlier:
+        rows = list(entries)
+        return cls(entry_keys={key for key, _ in rows}, instants=[at for _, at in rows])
+
+    def add(self, entry_key: str, at: datetime) -> None:
+        self.entry_keys.add(entry_key)
+        self.instants.append(at)
+
+
+def reentry_of(version: JourneyVersion, trigger: Trigger) -> Reentry:
+    """The journey's policy, or the default of the way in: `entry_key` for events, `once` for enroll by id."""
+    if version.definition.reentry is not None:
+        return version.definition.reentry
+    return Reentry(kind=ReentryKind.ENTRY_KEY if trigger.event_id is not None else ReentryKind.ONCE)
+
+
+def entry_key(contract: TriggerContract, trigger: Trigger) -> str | None:
+    """What tells this entry from another; None when the event lacks the field it is read from.
+
+    Strings stand for themselves, numbers and booleans in their JSON spelling; anything else is no key.
+    """
+    assert trigger.event_id is not None, "only events have contracts"
+    if not contract.entry_key_path:
+        return trigger.event_id
+    value: Any = trigger.properties
+    for part in contract.entry_key_path:
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    match value:
+        case str() if 0 < len(value) <= 512:
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(int(value)) if float(value).is_integer() else repr(value)
+        case _:
+            return None
+
+
+def refuse_trigger(contract: TriggerContract, trigger: Trigger, now: datetime) -> EntryRefusal | None:
+    """What the contract itself has against an event. Needs nothing about the subject."""
+    if contract.predicate is not None:
+        read = Facts(attributes=trigger.properties)
+        if not evaluate(contract.predicate, read, now):
+            return EntryRefusal.TRIGGER_PREDICATE
+    if now - trigger.at > contract.max_event_age:
+        return EntryRefusal.TOO_OLD
+    return EntryRefusal.ENTRY_KEY_MISSING if entry_key(contract, trigger) is None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """The audience a journey names is no longer there."""
+
+
+def refuse_subject(
+    version: JourneyVersion,
+    audience: Predicate | Gone | None,
+    trigger: Trigger,
+    key: str,
+    facts: Facts,
+    consent: Consent,
+    earlier: Earlier,
+    now: datetime,
+) -> EntryRefusal | None:
+    """What stands between this subject and this journey. `audience` None means everyone; `key` is the entry's key."""
+    if isinstance(audience, Gone):
+        return EntryRefusal.AUDIENCE_NOT_FOUND
+    if audience is not None:
+        try:
+            if not evaluate(audience, facts, now):
+                return EntryRefusal.AUDIENCE
+        except Missing:
+            return EntryRefusal.COHORT_NOT_FOUND
+    if _entered_before(reentry_of(version, trigger), trigger, key, earlier):
+        return EntryRefusal.REENTRY
+    routes = [
+        (version.pinned[step.communication_id].channel, version.pinned[step.communication_id].category)
+        for step in version.definition.steps.values()
+        if isinstance(step, Send)
+    ]
+    blocked = consent.blocks_all(routes)
+    return _CONSENT[blocked] if blocked is not None else None
+
+
+def _entered_before(policy: Reentry, trigger: Trigger, key: str, earlier: Earlier) -> bool:
+    if key in earlier.entry_keys:  # one entry never enters twice, whatever the policy
+        return True
+    match policy.kind:
+        case ReentryKind.ONCE:
+            return bool(earlier.instants)
+        case ReentryKind.INTERVAL:
+            assert policy.interval is not None, "the form refuses an interval policy without one"
+            # Events may come out of order, so both directions count: no two entries are closer than the interval.
+            return any(abs(trigger.at - at) < policy.interval for at in earlier.instants)
+        case ReentryKind.ENTRY_KEY:
+            return False

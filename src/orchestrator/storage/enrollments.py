@@ -1,0 +1,117 @@
+"""Enrollments in Postgres: who entered what, written once. Callers hold the subject's row lock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from asyncpg import Connection, Record
+
+from orchestrator.domain.scope import SubjectKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrollment:
+    key: SubjectKey
+    enrollment_id: UUID
+    journey_id: str
+    version: int
+    goal_revision: int
+    # event | enroll
+    entry_kind: str
+    entry_key: str
+    triggered_at: datetime
+    entry: dict[str, Any]
+    enrolled_at: datetime
+
+
+_INSERT = """
+INSERT INTO enrollments (project_no, bucket, subject_no, enrollment_id, journey_id, version, goal_revision, entry_kind,
+                         entry_key, triggered_at, entry, enrolled_at)
+SELECT * FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $5::text[], $6::int[], $7::int[], $8::text[],
+                     $9::text[], $10::timestamptz[], $11::jsonb[], $12::timestamptz[])
+"""
+
+
+async def insert(conn: Connection[Record], enrollments: Sequence[Enrollment]) -> None:
+    if not enrollments:
+        return
+    rows = [
+        (
+            e.key.project_no, e.key.bucket, e.key.subject_no, e.enrollment_id, e.journey_id, e.version,
+            e.goal_revision, e.entry_kind, e.entry_key, e.triggered_at, e.entry, e.enrolled_at,
+        )
+        for e in enrollments
+    ]  # fmt: skip
+    await conn.execute(_INSERT, *map(list, zip(*rows, strict=True)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Which earlier entries of a subject into a journey matter: any, those with one of these keys, those in [since, until]."""
+
+    key: SubjectKey
+    journey_id: str
+    any_entry: bool
+    entry_keys: tuple[str, ...]
+    since: datetime
+    until: datetime
+
+
+_EARLIER = """
+SELECT q.no, e.entry_key, e.triggered_at
+  FROM unnest($2::smallint[], $3::bigint[], $4::text[], $5::boolean[], $6::timestamptz[], $7::timestamptz[])
+       WITH ORDINALITY AS q (bucket, subject_no, journey_id, any_entry, since, until, no)
+ CROSS JOIN LATERAL (
+       (SELECT entry_key, triggered_at FROM enrollments
+         WHERE project_no = $1 AND bucket = q.bucket AND subject_no = q.subject_no AND journey_id = q.journey_id
+           AND entry_key = ANY ($8::text[]))
+       UNION ALL
+       (SELECT entry_key, triggered_at FROM enrollments
+         WHERE project_no = $1 AND bucket = q.bucket AND subject_no = q.subject_no AND journey_id = q.journey_id
+           AND q.any_entry LIMIT 1)
+       UNION ALL
+       (SELECT entry_key, triggered_at FROM enrollments
+         WHERE project_no = $1 AND bucket = q.bucket AND subject_no = q.subject_no AND journey_id = q.journey_id
+           AND q.since <= triggered_at AND triggered_at <= q.until)
+ ) AS e
+"""
+
+
+async def earlier(
+    conn: Connection[Record], project_no: int, questions: Sequence[Question]
+) -> list[list[tuple[str, datetime]]]:
+    """(entry key, trigger's instant) of the earlier entries that matter, one list per question."""
+    if not questions:
+        return []
+    rows = await conn.fetch(
+        _EARLIER,
+        project_no,
+        [q.key.bucket for q in questions],
+        [q.key.subject_no for q in questions],
+        [q.journey_id for q in questions],
+        [q.any_entry for q in questions],
+        [q.since for q in questions],
+        [q.until for q in questions],
+        sorted({entry_key for q in questions for entry_key in q.entry_keys}),
+    )
+    found: list[list[tuple[str, datetime]]] = [[] for _ in questions]
+    for row in rows:
+        found[row["no"] - 1].append((row["entry_key"], row["triggered_at"]))
+    return found
+
+
+_ENTRY = """
+SELECT entry FROM enrollments WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND enrollment_id = $4
+"""
+
+
+async def entry(conn: Connection[Record], key: SubjectKey, enrollment_id: UUID) -> dict[str, Any]:
+    """What `$entry.` reads: the triggering event's properties, as they were."""
+    found: dict[str, Any] | None = await conn.fetchval(
+        _ENTRY, key.project_no, key.bucket, key.subject_no, enrollment_id
+    )
+    return found or {}

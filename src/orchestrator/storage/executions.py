@@ -1,0 +1,205 @@
+"""Executions in Postgres: where each stands. Callers hold the subject's row lock and own the transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from asyncpg import Connection, Record
+
+from orchestrator.domain.execution import Position, Visit
+from orchestrator.domain.gates import Consent
+from orchestrator.domain.scope import SubjectKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """An execution as it stands, with what its subject refused, all of one snapshot; `now` is the database's clock, read after the lock."""
+
+    execution_id: UUID
+    journey_id: str
+    version: int
+    workflow_id: str
+    seq: int
+    position: Position
+    # temporal/contract.py: Effect, as fields
+    effect: dict[str, Any]
+    started_at: datetime
+    ended: bool
+    # None: the journey is gone
+    journey_status: str | None
+    on_archive: str | None
+    consent: Consent
+    now: datetime
+
+
+_STANDING = """
+SELECT e.execution_id, e.journey_id, e.version, e.workflow_id, e.seq, e.step_id, e.since, e.effect, e.started_at,
+       e.outcome IS NOT NULL AS ended, j.status AS journey_status, j.on_archive,
+       ARRAY(SELECT ARRAY[o.channel, o.category] FROM opt_outs AS o
+              WHERE (o.project_no, o.bucket, o.subject_no) = ($1, $2, $3)) AS opt_outs,
+       ARRAY(SELECT s.channel FROM suppressions AS s
+              WHERE (s.project_no, s.bucket, s.subject_no) = ($1, $2, $3)) AS suppressed,
+       clock_timestamp() AS now
+  FROM executions AS e
+  LEFT JOIN journeys AS j ON j.project_no = e.project_no AND j.journey_id = e.journey_id
+ WHERE e.project_no = $1 AND e.bucket = $2 AND e.subject_no = $3 AND e.execution_id = $4
+"""
+
+
+async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) -> Standing | None:
+    """The execution, or None when it was erased."""
+    row = await conn.fetchrow(_STANDING, key.project_no, key.bucket, key.subject_no, execution_id)
+    if row is None:
+        return None
+    return Standing(
+        execution_id=row["execution_id"],
+        journey_id=row["journey_id"],
+        version=row["version"],
+        workflow_id=row["workflow_id"],
+        seq=row["seq"],
+        position=Position(step_id=row["step_id"], since=row["since"]),
+        effect=row["effect"],
+        started_at=row["started_at"],
+        ended=row["ended"],
+        journey_status=row["journey_status"],
+        on_archive=row["on_archive"],
+        consent=Consent(
+            opt_outs=frozenset((channel, category) for channel, category in row["opt_outs"]),
+            suppressed=frozenset(row["suppressed"]),
+        ),
+        now=row["now"],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    outcome: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a decision leaves in the row."""
+
+    seq: int
+    position: Position
+    effect: dict[str, Any]
+    wakes_at: datetime | None
+    parked: str | None
+    ending: Ending | None
+
+
+_DECIDE = """
+WITH passed AS (
+    INSERT INTO visits (project_no, bucket, subject_no, execution_id, seq, step_id, step_kind, journey_id, version,
+                        result, reason, entered_at, left_at)
+    SELECT $1, $2, $3, $4, $5, v.step_id, v.step_kind, $13, $14, v.result, v.reason, v.entered_at, v.left_at
+      FROM unnest($15::text[], $16::text[], $17::text[], $18::text[], $19::timestamptz[], $20::timestamptz[])
+           AS v (step_id, step_kind, result, reason, entered_at, left_at)
+)
+UPDATE executions
+   SET seq = $5, step_id = $6, since = $7, effect = $8, wakes_at = $9, parked = $10,
+       outcome = $11, reason = $12, ended_at = $21
+ WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4
+"""
+
+
+def _columns(visits: Sequence[Visit]) -> tuple[list[Any], ...]:
+    return (
+        [v.step_id for v in visits],
+        [v.step_kind for v in visits],
+        [v.result.value for v in visits],
+        [v.reason for v in visits],
+        [v.entered_at for v in visits],
+        [v.left_at for v in visits],
+    )
+
+
+async def decide(
+    conn: Connection[Record], key: SubjectKey, standing: Standing, state: State, visits: Sequence[Visit]
+) -> None:
+    """Write what was decided: the visits and the new standing, in one statement."""
+    await conn.execute(
+        _DECIDE,
+        key.project_no, key.bucket, key.subject_no, standing.execution_id, state.seq,
+        state.position.step_id, state.position.since, state.effect, state.wakes_at, state.parked,
+        state.ending.outcome if state.ending else None, state.ending.reason if state.ending else None,
+        standing.journey_id, standing.version, *_columns(visits), state.ending.at if state.ending else None,
+    )  # fmt: skip
+
+
+_STILL_WAITING = """
+UPDATE executions
+   SET wakes_at = $5, parked = $6
+ WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4
+   AND (wakes_at, parked) IS DISTINCT FROM ($5, $6)
+"""
+
+
+async def keep_waiting(
+    conn: Connection[Record], key: SubjectKey, execution_id: UUID, wakes_at: datetime | None, parked: str | None
+) -> None:
+    """Note until when it waits and what for. No decision was made: `seq` stays."""
+    await conn.execute(_STILL_WAITING, key.project_no, key.bucket, key.subject_no, execution_id, wakes_at, parked)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewExecution:
+    """An execution about to be written, with what its first decision left."""
+
+    key: SubjectKey
+    execution_id: UUID
+    journey_id: str
+    version: int
+    workflow_id: str
+    state: State
+    visits: tuple[Visit, ...]
+    started_at: datetime
+
+
+_INSERT = """
+INSERT INTO executions (project_no, bucket, subject_no, execution_id, journey_id, version, workflow_id, seq, step_id,
+                        since, effect, wakes_at, parked, outcome, reason, started_at, ended_at)
+SELECT * FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $5::text[], $6::int[], $7::text[], $8::int[],
+                     $9::text[], $10::timestamptz[], $11::jsonb[], $12::timestamptz[], $13::text[], $14::text[],
+                     $15::text[], $16::timestamptz[], $17::timestamptz[])
+"""
+
+_INSERT_VISITS = """
+INSERT INTO visits (project_no, bucket, subject_no, execution_id, seq, journey_id, version,
+                    step_id, step_kind, result, reason, entered_at, left_at)
+SELECT * FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $5::int[], $6::text[], $7::int[],
+                     $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[])
+"""
+
+
+async def insert(conn: Connection[Record], new: Sequence[NewExecution]) -> None:
+    """Write executions that begin, with the visits of their first decision."""
+    if not new:
+        return
+    rows = [
+        (
+            *_key(n.key), n.execution_id, n.journey_id, n.version, n.workflow_id, n.state.seq,
+            n.state.position.step_id, n.state.position.since, n.state.effect, n.state.wakes_at, n.state.parked,
+            n.state.ending.outcome if n.state.ending else None, n.state.ending.reason if n.state.ending else None,
+            n.started_at, n.state.ending.at if n.state.ending else None,
+        )
+        for n in new
+    ]  # fmt: skip
+    await conn.execute(_INSERT, *map(list, zip(*rows, strict=True)))
+    passed = [
+        (*_key(n.key), n.execution_id, n.state.seq, n.journey_id, n.version, *cells)
+        for n in new
+        for cells in zip(*_columns(n.visits), strict=True)
+    ]
+    if passed:
+        await conn.execute(_INSERT_VISITS, *map(list, zip(*passed, strict=True)))
+
+
+def _key(key: SubjectKey) -> tuple[int, int, int]:
+    return key.project_no, key.bucket, key.subject_no

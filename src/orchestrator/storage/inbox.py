@@ -1,0 +1,161 @@
+"""The consumer's side of the inbox: claim subjects, take their entries, give back what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from orchestrator.domain.scope import SubjectKey
+
+#: An entry that made its consumer fail this often is set aside.
+MAX_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One inbox row. The arrays are parallel, in order of arrival, and empty unless `kind` is events."""
+
+    inbox_no: int
+    key: SubjectKey
+    kind: str
+    name_nos: tuple[int, ...]
+    event_nos: tuple[int, ...]
+    occurred_ats: tuple[datetime, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A subject whose row this transaction holds."""
+
+    key: SubjectKey
+    subject_id: str
+
+
+# Oldest entries first; consumers that look at the same rows part ways at the lock.
+_WAITING = """
+SELECT project_no, bucket, subject_no
+  FROM (SELECT project_no, bucket, subject_no, inbox_no FROM inbox
+         WHERE attempts <= $2 ORDER BY inbox_no LIMIT $1) AS oldest
+ GROUP BY project_no, bucket, subject_no
+"""
+
+_LOCK = """
+SELECT s.project_no, s.bucket, s.subject_no, s.subject_id
+  FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
+  JOIN subjects AS s USING (project_no, bucket, subject_no)
+ ORDER BY s.project_no, s.bucket, s.subject_no
+   FOR NO KEY UPDATE OF s SKIP LOCKED
+"""
+
+
+async def waiting(conn: Connection[Record], *, look: int, max_attempts: int) -> list[SubjectKey]:
+    """The subjects of the `look` oldest entries that failed at most `max_attempts` times."""
+    rows = await conn.fetch(_WAITING, look, max_attempts)
+    return sorted(SubjectKey(**row) for row in rows)
+
+
+async def claim(conn: Connection[Record], keys: Sequence[SubjectKey]) -> list[Claimed]:
+    """Take the rows of those subjects that nobody else is working on, in a statement of its own."""
+    rows = await conn.fetch(
+        _LOCK, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys]
+    )
+    return [
+        Claimed(
+            key=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),
+            subject_id=row["subject_id"],
+        )
+        for row in rows
+    ]
+
+
+_TAKE = """
+WITH taken AS (
+    DELETE FROM inbox AS i
+     USING unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
+     WHERE i.project_no = w.project_no AND i.bucket = w.bucket AND i.subject_no = w.subject_no
+    RETURNING i.inbox_no, i.project_no, i.bucket, i.subject_no, i.kind, i.name_nos, i.event_nos, i.occurred_ats
+)
+SELECT * FROM taken ORDER BY inbox_no
+"""
+
+
+async def take(conn: Connection[Record], keys: Sequence[SubjectKey]) -> list[Entry]:
+    """All entries of these subjects, in order; they are gone when the transaction commits."""
+    rows = await conn.fetch(
+        _TAKE, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys]
+    )
+    return [
+        Entry(
+            inbox_no=row["inbox_no"],
+            key=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),
+            kind=row["kind"],
+            name_nos=tuple(row["name_nos"] or ()),
+            event_nos=tuple(row["event_nos"] or ()),
+            occurred_ats=tuple(row["occurred_ats"] or ()),
+        )
+        for row in rows
+    ]
+
+
+_DROP_ORPHANS = """
+DELETE FROM inbox AS i
+ USING unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
+ WHERE i.project_no = w.project_no AND i.bucket = w.bucket AND i.subject_no = w.subject_no
+   AND NOT EXISTS (SELECT FROM subjects AS s
+                    WHERE s.project_no = w.project_no AND s.bucket = w.bucket AND s.subject_no = w.subject_no)
+"""
+
+
+async def drop_orphans(conn: Connection[Record], keys: Sequence[SubjectKey]) -> None:
+    """Remove entries of subjects that were deleted meanwhile."""
+    await conn.execute(
+        _DROP_ORPHANS, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys]
+    )
+
+
+_FAILED = """
+UPDATE inbox SET attempts = attempts + 1
+ WHERE project_no = $1 AND bucket = $2 AND subject_no = $3
+"""
+
+_BURY = """
+WITH gone AS (
+    DELETE FROM inbox WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND attempts > $4 RETURNING *
+)
+INSERT INTO inbox_dead (inbox_no, project_no, bucket, subject_no, kind, name_nos, event_nos, occurred_ats, attempts,
+                        received_at, error, died_at)
+SELECT inbox_no, project_no, bucket, subject_no, kind, name_nos, event_nos, occurred_ats, attempts, received_at, $5, $6
+  FROM gone
+RETURNING inbox_no
+"""
+
+
+async def failed(conn: Connection[Record], key: SubjectKey, *, error: str, now: datetime) -> int:
+    """Count a failure of this subject's entries; returns how many were set aside for good. `error` holds no values."""
+    await conn.execute(_FAILED, key.project_no, key.bucket, key.subject_no)
+    rows = await conn.fetch(_BURY, key.project_no, key.bucket, key.subject_no, MAX_ATTEMPTS, error, now)
+    return len(rows)
+
+
+_EVENTS = """
+SELECT e.event_no, e.event_id, e.properties
+  FROM unnest($4::int[], $5::timestamptz[], $6::bigint[]) AS w (name_no, occurred_at, event_no)
+  JOIN events AS e
+    ON e.project_no = $1 AND e.bucket = $2 AND e.subject_no = $3 AND e.name_no = w.name_no
+   AND e.occurred_at = w.occurred_at AND e.event_no = w.event_no
+"""
+
+
+async def events(
+    conn: Connection[Record], key: SubjectKey, wanted: Sequence[tuple[int, datetime, int]]
+) -> dict[int, tuple[str, dict[str, Any]]]:
+    """event_no → (event id, properties) of the wanted (name_no, occurred_at, event_no)."""
+    rows = await conn.fetch(
+        _EVENTS, key.project_no, key.bucket, key.subject_no,
+        [name_no for name_no, _, _ in wanted], [at for _, at, _ in wanted], [event_no for _, _, event_no in wanted],
+    )  # fmt: skip
+    return {row["event_no"]: (row["event_id"], row["properties"]) for row in rows}

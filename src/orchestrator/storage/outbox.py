@@ -1,0 +1,135 @@
+"""What Temporal has still to be told. Rows are written with the decision, and deleted once Temporal has answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from asyncpg import Connection, Record
+
+from orchestrator.domain.scope import SubjectKey
+
+#: The process that wrote a row has this long to deliver it before a sweeper takes it up.
+FIRST_LEASE = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One thing to tell: start an execution, or poke it. Start carries what the workflow is started with."""
+
+    outbox_no: int
+    # start | poke
+    kind: str
+    key: SubjectKey
+    project_id: str
+    subject_id: str
+    journey_id: str
+    version: int
+    execution_id: UUID
+    workflow_id: str
+    effect: dict[str, Any]
+    attempts: int
+    created_at: datetime
+
+
+_INSERT = """
+INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
+SELECT i.project_no, i.bucket, i.subject_no, i.execution_id, $5, i.workflow_id, $7, $8
+  FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $6::text[])
+       AS i (project_no, bucket, subject_no, execution_id, workflow_id)
+RETURNING outbox_no
+"""
+
+
+async def insert(
+    conn: Connection[Record], kind: str, told: Sequence[tuple[SubjectKey, UUID, str]], now: datetime
+) -> list[int]:
+    """Note that these executions (subject, id, workflow id) are to be started or poked; returns the rows' numbers in order."""
+    if not told:
+        return []
+    rows = await conn.fetch(
+        _INSERT,
+        [key.project_no for key, _, _ in told],
+        [key.bucket for key, _, _ in told],
+        [key.subject_no for key, _, _ in told],
+        [execution_id for _, execution_id, _ in told],
+        kind,
+        [workflow_id for _, _, workflow_id in told],
+        now + FIRST_LEASE,
+        now,
+    )
+    return [row["outbox_no"] for row in rows]
+
+
+_CLAIM = """
+WITH due AS (
+    SELECT outbox_no FROM outbox WHERE leased_until <= $1
+     ORDER BY leased_until LIMIT $2 FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE outbox AS o SET leased_until = $3, attempts = o.attempts + 1
+      FROM due WHERE o.outbox_no = due.outbox_no
+    RETURNING o.*
+)
+SELECT t.outbox_no, t.kind, t.project_no, t.bucket, t.subject_no, t.execution_id, t.workflow_id, t.attempts,
+       t.created_at, p.project_id, s.subject_id, e.journey_id, e.version, e.effect
+  FROM taken AS t
+  JOIN projects AS p USING (project_no)
+  LEFT JOIN subjects AS s USING (project_no, bucket, subject_no)
+  LEFT JOIN executions AS e USING (project_no, bucket, subject_no, execution_id)
+ ORDER BY t.outbox_no
+"""
+
+
+async def claim(conn: Connection[Record], *, now: datetime, lease: timedelta, limit: int) -> tuple[list[Entry], list[int]]:
+    """Take rows whose lease has run out: those that can be delivered, and the numbers of those whose execution was erased."""
+    rows = await conn.fetch(_CLAIM, now, limit, now + lease)
+    entries = [
+        Entry(
+            outbox_no=row["outbox_no"],
+            kind=row["kind"],
+            key=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),
+            project_id=row["project_id"],
+            subject_id=row["subject_id"],
+            journey_id=row["journey_id"],
+            version=row["version"],
+            execution_id=row["execution_id"],
+            workflow_id=row["workflow_id"],
+            effect=row["effect"],
+            attempts=row["attempts"],
+            created_at=row["created_at"],
+        )
+        for row in rows
+        if row["effect"] is not None and row["subject_id"] is not None
+    ]
+    kept = {entry.outbox_no for entry in entries}
+    return entries, [row["outbox_no"] for row in rows if row["outbox_no"] not in kept]
+
+
+async def delete(conn: Connection[Record], outbox_nos: Sequence[int]) -> None:
+    if outbox_nos:
+        await conn.execute("DELETE FROM outbox WHERE outbox_no = ANY ($1::bigint[])", list(outbox_nos))
+
+
+_RELEASE = "UPDATE outbox SET leased_until = $2, last_error = $3 WHERE outbox_no = $1"
+
+
+async def postpone(conn: Connection[Record], outbox_no: int, *, until: datetime, error: str) -> None:
+    """Try again at `until`. `error` is the error's type, no values."""
+    await conn.execute(_RELEASE, outbox_no, until, error)
+
+
+_BURY = """
+WITH gone AS (DELETE FROM outbox WHERE outbox_no = $1 RETURNING *)
+INSERT INTO outbox_dead (outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts,
+                         leased_until, last_error, created_at, died_at)
+SELECT outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts, leased_until, $2, created_at, $3
+  FROM gone
+"""
+
+
+async def bury(conn: Connection[Record], outbox_no: int, *, error: str, now: datetime) -> None:
+    """Temporal refuses it for good: `doctor` shows it from now on."""
+    await conn.execute(_BURY, outbox_no, error, now)
