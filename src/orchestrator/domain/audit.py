@@ -1,0 +1,97 @@
+"""What the audit log may say: the catalogue of actions (docs/journeys.md lists those of journeys).
+
+An entry holds ids, numbers and small enums, never a value of a subject's attribute, of an event or of a message; so an
+action names the metadata it may carry. Actions are part of the contract: they are added, not renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+#: The actor of what nobody asked for: triggers, the consumer, the sweeper.
+RUNTIME = "runtime"
+
+Value = str | int | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that is recorded: its name, what it happened to, what it says besides, and what it means."""
+
+    name: str
+    resource_kind: str
+    metadata: tuple[str, ...]
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of the log, as it is read."""
+
+    audit_no: int
+    at: datetime
+    actor: str
+    action: str
+    resource_kind: str
+    resource_id: str
+    metadata: Mapping[str, Value]
+
+
+JOURNEY_CREATED = Action("journey_created", "journey", (), "A draft was created.")
+JOURNEY_UPDATED = Action(
+    "journey_updated", "journey", ("fields",), "The draft, the name, the description or the goal was changed."
+)
+JOURNEY_PUBLISHED = Action("journey_published", "journey", ("version", "sha256"), "The draft became a version.")
+JOURNEY_PAUSED = Action("journey_paused", "journey", (), "No new executions; running ones go on.")
+JOURNEY_RESUMED = Action("journey_resumed", "journey", (), "New executions again.")
+JOURNEY_ARCHIVED = Action(
+    "journey_archived", "journey", ("onArchive", "runningExecutions"), "No new executions, for ever."
+)
+JOURNEY_DELETED = Action("journey_deleted", "journey", ("forced", "runningExecutions"), "The journey is gone.")
+JOURNEY_ENROLLED = Action(
+    "journey_enrolled", "journey", ("enrolled", "skipped", "errors"), "Subjects were enrolled by id."
+)
+ENTRY_REFUSED_AUDIENCE_NOT_FOUND = Action(
+    "entry_refused_audience_not_found",
+    "journey",
+    ("audienceId", "version"),
+    "Entries are refused because the audience was deleted. At most once per journey and hour.",
+)
+ENTRY_REFUSED_COHORT_NOT_FOUND = Action(
+    "entry_refused_cohort_not_found",
+    "journey",
+    ("version",),
+    "Entries are refused because a predicate names a cohort that was deleted. At most once per journey and hour.",
+)
+
+AUDIENCE_CREATED = Action("audience_created", "audience", (), "An audience was created.")
+AUDIENCE_UPDATED = Action("audience_updated", "audience", ("fields",), "An audience was changed.")
+AUDIENCE_DELETED = Action("audience_deleted", "audience", (), "An audience was deleted.")
+SEGMENT_CREATED = Action("segment_created", "segment", (), "A segment was created.")
+SEGMENT_UPDATED = Action("segment_updated", "segment", ("fields",), "A segment was changed.")
+SEGMENT_DELETED = Action("segment_deleted", "segment", (), "A segment was deleted.")
+SEGMENT_MEMBERS_ADDED = Action("segment_members_added", "segment", ("added",), "Members of a static list were added.")
+SEGMENT_MEMBERS_REMOVED = Action(
+    "segment_members_removed", "segment", ("removed",), "Members of a static list were removed."
+)
+COMMUNICATION_CREATED = Action("communication_created", "communication", (), "A communication was created.")
+COMMUNICATION_UPDATED = Action(
+    "communication_updated", "communication", ("fields", "contentRevision"), "A communication was changed."
+)
+COMMUNICATION_DELETED = Action("communication_deleted", "communication", (), "A communication was deleted.")
+TRIGGER_CONTRACT_CREATED = Action("trigger_contract_created", "trigger_contract", (), "A trigger contract was created.")
+TRIGGER_CONTRACT_UPDATED = Action(
+    "trigger_contract_updated", "trigger_contract", ("fields",), "A trigger contract was changed."
+)
+TRIGGER_CONTRACT_DELETED = Action("trigger_contract_deleted", "trigger_contract", (), "A trigger contract was deleted.")
+PROJECT_CREATED = Action("project_created", "project", (), "A project and its first owner key were created.")
+PROJECT_UPDATED = Action("project_updated", "project", ("fields",), "A project's name or settings were changed.")
+API_KEY_CREATED = Action("api_key_created", "api_key", ("role",), "A key was created.")
+API_KEY_ROTATED = Action("api_key_rotated", "api_key", ("replaces",), "A key took over from an older one.")
+API_KEY_REVOKED = Action("api_key_revoked", "api_key", (), "A key was revoked.")
+
+CATALOGUE: Mapping[str, Action] = {
+    action.name: action for action in list(globals().values()) if isinstance(action, Action)
+}
