@@ -9,13 +9,22 @@ from dataclasses import dataclass
 class Fault:
     """One thing wrong with a request.
 
-    `path` leads to it from the request's root, as the caller spelled it: `steps[2].branch.arms[0].when.clauses[1].fieldPath`.
+    `path` leads to it from the request's root, as the caller spelled it:
+    `steps[2].branch.arms[0].when.clauses[1].fieldPath`.
     `reason` is stable and UPPER_SNAKE (`EMPTY_CLAUSES`); `message` is for people and may change.
     """
 
     path: str
     reason: str
     message: str
+
+
+class Wrong(Exception):
+    """Raised by what reads one thing and finds it worth nothing; whoever reads on collects the fault."""
+
+    def __init__(self, path: str, reason: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.fault = Fault(path=path, reason=reason, message=message)
 
 
 def under(path: str, name: str | int) -> str:

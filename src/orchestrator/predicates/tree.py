@@ -1,11 +1,12 @@
 """The predicate tree: a question about one subject. Nodes carry no behaviour; each meaning is a function of its own.
 
-`parse.py` makes trees from JSON, `check.py` says what is wrong with one, `evaluate.py` is what they mean (the reference),
-`explain.py` shows why, `flip.py` says when time alone could change the answer.
+`parse.py` makes trees from JSON, `check.py` says what a tree names that is not there, `evaluate.py` is what they mean
+(the reference), `explain.py` shows why, `flip.py` says when time alone could change the answer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -13,7 +14,7 @@ from typing import Any
 
 
 class Operator(Enum):
-    """Operators on attributes, by the name of their first form. C2's spellings (`eq`, `gte`, …) parse to the same members."""
+    """Operators on attributes, by the name of their first form. Other spellings (`eq`, `gt`, …) parse to the same."""
 
     EQUALS = "equals"
     NOT_EQUALS = "not_equals"
@@ -67,8 +68,8 @@ class Attribute:
     """A test of one field.
 
     `path` is the field path split at unescaped dots. A first part `$entry` reads the triggering event.
-    `value` is a JSON value; a tuple of JSON values for IN from a list, a tuple of texts (`texts`) for IN from the
-    comma-separated form; a timedelta for WITHIN; None for EXISTS.
+    `value` is a JSON value; an aware datetime for order among instants; a tuple of JSON values for IN from a list, a
+    tuple of texts (`texts`) for IN from the comma-separated form; a timedelta for WITHIN; None for EXISTS.
     """
 
     path: tuple[str, ...]
@@ -106,3 +107,15 @@ class Not:
 
 Leaf = EventFired | Attribute | InCohort | Everyone
 Predicate = Leaf | AllOf | AnyOf | Not
+
+
+def leaves(predicate: Predicate) -> Iterator[Leaf]:
+    """Every leaf, in the order they were written."""
+    match predicate:
+        case AllOf(clauses=clauses) | AnyOf(clauses=clauses):
+            for clause in clauses:
+                yield from leaves(clause)
+        case Not(clause=clause):
+            yield from leaves(clause)
+        case _:
+            yield predicate

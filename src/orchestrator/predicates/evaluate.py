@@ -1,0 +1,166 @@
+"""What a predicate means for one subject: the reference that every other engine has to agree with."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, assert_never
+
+from orchestrator.predicates.facts import Facts
+from orchestrator.predicates.instants import parse_instant
+from orchestrator.predicates.paths import ENTRY, find
+from orchestrator.predicates.tree import (
+    AllOf,
+    AnyOf,
+    Attribute,
+    EventFired,
+    Ever,
+    Everyone,
+    InCohort,
+    Last,
+    Leaf,
+    Not,
+    Operator,
+    Predicate,
+    Since,
+    leaves,
+)
+from orchestrator.predicates.values import equal, is_number, text_of
+
+#: `not_x` is exactly NOT `x`.
+POSITIVE = {
+    Operator.NOT_EQUALS: Operator.EQUALS,
+    Operator.NOT_EXISTS: Operator.EXISTS,
+    Operator.NOT_CONTAINS: Operator.CONTAINS,
+    Operator.NOT_WITHIN: Operator.WITHIN,
+}
+
+
+class Missing(Exception):
+    """The predicate asks about something that no longer exists. `reason` is stable: `segment_not_found`."""
+
+    def __init__(self, *, what: str, id: str) -> None:
+        self.what = what
+        self.id = id
+        self.reason = f"{what}_not_found"
+        super().__init__(f"{what} {id} does not exist")
+
+
+def evaluate(predicate: Predicate, facts: Facts, as_of: datetime) -> bool:
+    """Does it hold for this subject at `as_of` (aware)?
+
+    Raises Missing when any leaf names a segment that does not exist, whether or not the answer would turn on it: so
+    neither the order of clauses nor the subject at hand can hide it. Of several, the smallest id is named.
+    """
+    missing = missing_cohorts(predicate, facts)
+    if missing:
+        raise Missing(what="segment", id=min(missing))
+    return _holds(predicate, facts, as_of)
+
+
+def missing_cohorts(predicate: Predicate, facts: Facts) -> set[str]:
+    """The segments it names that do not exist."""
+    named = {leaf.cohort_id for leaf in leaves(predicate) if isinstance(leaf, InCohort)}
+    return named - facts.known_cohorts
+
+
+def _holds(predicate: Predicate, facts: Facts, as_of: datetime) -> bool:
+    match predicate:
+        case AllOf(clauses=clauses):
+            return all(_holds(clause, facts, as_of) for clause in clauses)
+        case AnyOf(clauses=clauses):
+            return any(_holds(clause, facts, as_of) for clause in clauses)
+        case Not(clause=clause):
+            return not _holds(clause, facts, as_of)
+        case _:
+            return leaf_holds(predicate, facts, as_of)
+
+
+def leaf_holds(leaf: Leaf, facts: Facts, as_of: datetime) -> bool:
+    """A leaf is true or false, never unknown. Whether a cohort exists is the caller's business."""
+    match leaf:
+        case EventFired(negated=negated):
+            return _fired(leaf, facts, as_of) != negated
+        case Attribute(operator=operator):
+            stored = stored_value(leaf, facts)
+            if operator in POSITIVE:
+                return not _compares(POSITIVE[operator], leaf, stored, as_of)
+            return _compares(operator, leaf, stored, as_of)
+        case InCohort(cohort_id=cohort_id):
+            return cohort_id in facts.cohorts
+        case Everyone():
+            return True
+        case _:
+            assert_never(leaf)
+
+
+def stored_value(leaf: Attribute, facts: Facts, absent: Any = None) -> Any:
+    """The value of the field the leaf tests, or `absent`."""
+    if leaf.path[0] == ENTRY:
+        return find(facts.entry, leaf.path[1:], absent)
+    return find(facts.attributes, leaf.path, absent)
+
+
+def _fired(leaf: EventFired, facts: Facts, as_of: datetime) -> bool:
+    """The n-th event from the end decides: at least n are in a window exactly when that one is.
+
+    Only the windows' start is looked at. What has arrived counts, so an instant later than `as_of` counts as `as_of`.
+    """
+    events = facts.events.get(leaf.event_name)
+    if events is None:
+        return False
+    match leaf.window:
+        case Ever():
+            return events.total >= leaf.at_least
+        case Last(duration=duration):
+            nth = events.nth_last(leaf.at_least)
+            return nth is not None and nth > as_of - duration
+        case Since(time=time):
+            nth = events.nth_last(leaf.at_least)
+            return nth is not None and nth >= time and as_of >= time
+        case _:
+            assert_never(leaf.window)
+
+
+def _compares(operator: Operator, leaf: Attribute, stored: Any, as_of: datetime) -> bool:
+    """The positive operators. A field that is missing, or null, satisfies none of them."""
+    if stored is None:
+        return False
+    match operator:
+        case Operator.EXISTS:
+            return True
+        case Operator.EQUALS:
+            return equal(stored, leaf.value)
+        case Operator.IN:
+            if leaf.texts:
+                return text_of(stored) in leaf.value
+            return any(equal(stored, item) for item in leaf.value)
+        case Operator.CONTAINS:
+            if isinstance(stored, str):
+                return isinstance(leaf.value, str) and leaf.value in stored
+            return isinstance(stored, list) and any(equal(item, leaf.value) for item in stored)
+        case Operator.WITHIN:
+            instant = parse_instant(stored) if isinstance(stored, str) else None
+            return instant is not None and as_of - leaf.value < instant <= as_of
+        case _:
+            return _is_ordered(operator, stored, leaf.value)
+
+
+def _is_ordered(operator: Operator, stored: Any, value: Any) -> bool:
+    left: Any
+    if isinstance(value, datetime):
+        left = parse_instant(stored) if isinstance(stored, str) else None
+    else:
+        left = stored if is_number(stored) else None
+    if left is None:
+        return False
+    match operator:
+        case Operator.GREATER_THAN:
+            return bool(left > value)
+        case Operator.GREATER_OR_EQUAL:
+            return bool(left >= value)
+        case Operator.LESS_THAN:
+            return bool(left < value)
+        case Operator.LESS_OR_EQUAL:
+            return bool(left <= value)
+        case _:
+            raise ValueError(f"{operator} is not an order")

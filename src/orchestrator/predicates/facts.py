@@ -1,0 +1,74 @@
+"""What is known about one subject when a predicate is asked, and what has to be loaded to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from orchestrator.predicates.tree import Attribute, EventFired, Ever, InCohort, Predicate, leaves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFacts:
+    """A subject's events of one name, all of which have arrived. Instants are aware, in UTC.
+
+    `recent` holds the instants of the most recent ones, newest first, as many as `needs` asks for or as are kept: where
+    it is shorter than `total`, the rest is older than any window looks.
+    """
+
+    total: int
+    first_at: datetime
+    last_at: datetime
+    recent: tuple[datetime, ...] = ()
+
+    def nth_last(self, n: int) -> datetime | None:
+        """The instant of the n-th event from the end (1: the last one); None when there is none."""
+        if self.total < n:
+            return None
+        if n == 1:
+            return self.last_at
+        return self.recent[n - 1] if len(self.recent) >= n else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One subject in one snapshot.
+
+    `entry` is what `$entry.` reads: the triggering event's properties. An event name that is not in `events` never
+    happened. `cohorts` are the segments the subject is in; `known_cohorts` those that exist.
+    """
+
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    entry: Mapping[str, Any] = field(default_factory=dict)
+    events: Mapping[str, EventFacts] = field(default_factory=dict)
+    cohorts: frozenset[str] = frozenset()
+    known_cohorts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What to load. `events` maps a name to the depth of `EventFacts.recent`; 0: total, first and last suffice."""
+
+    events: Mapping[str, int]
+    cohorts: frozenset[str]
+    paths: frozenset[tuple[str, ...]]
+
+
+def needs(predicates: Iterable[Predicate]) -> Needs:
+    """All that these predicates together may ask about one subject."""
+    events: dict[str, int] = {}
+    cohorts: set[str] = set()
+    paths: set[tuple[str, ...]] = set()
+    for predicate in predicates:
+        for leaf in leaves(predicate):
+            match leaf:
+                case EventFired(event_name=name, window=window, at_least=at_least):
+                    depth = 0 if isinstance(window, Ever) or at_least == 1 else at_least
+                    events[name] = max(depth, events.get(name, 0))
+                case Attribute(path=path):
+                    paths.add(path)
+                case InCohort(cohort_id=cohort_id):
+                    cohorts.add(cohort_id)
+    return Needs(events=events, cohorts=frozenset(cohorts), paths=frozenset(paths))
