@@ -1,0 +1,128 @@
+"""Taking events in: each once, counted, and told to the inbox, in one transaction for the whole batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import date, datetime
+from hashlib import sha256
+from uuid import UUID
+
+from asyncpg import Connection, DeadlockDetectedError, Record, SerializationError
+
+from orchestrator.application.transactions import Transactions
+from orchestrator.domain.event import Event, Outcome
+from orchestrator.domain.subject import bucket_of
+from orchestrator.storage import clock, event_names, events, ingest, subjects
+from orchestrator.storage.ingest import Columns
+
+logger = logging.getLogger(__name__)
+
+
+class Ingest:
+    """One per process: it remembers the numbers of event names and which months have a partition."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+        # Both only ever grow in the database, so that what is remembered stays true.
+        self._name_nos: dict[int, dict[str, int]] = {}
+        self._months: set[tuple[int, int]] = set()
+
+    async def take(self, project_no: int, batch: Sequence[Event], *, backfill: bool) -> list[Outcome]:
+        """What became of each event, in the same order. Safe to repeat after an unknown outcome.
+
+        Of events with one id the first counts. What occurred in the future occurred on arrival. `backfill` tells the
+        past: it counts, and starts or wakes nothing.
+        """
+        outcomes = [Outcome.DUPLICATE] * len(batch)
+        first: dict[str, int] = {}
+        for place, event in enumerate(batch):
+            first.setdefault(event.event_id, place)
+        places = list(first.values())
+        if not places:
+            return outcomes
+        fresh = [batch[place] for place in places]
+        await self._learn_names(project_no, {event.name for event in fresh})
+        try:
+            accepted = await self._store(project_no, fresh, backfill=backfill)
+        except (DeadlockDetectedError, SerializationError) as error:
+            # No two batches can wait for each other, but another transaction may have been in the way.
+            logger.warning("ingest is tried again", extra={"error": type(error).__name__})
+            accepted = await self._store(project_no, fresh, backfill=backfill)
+        for index in accepted:
+            outcomes[places[index]] = Outcome.ACCEPTED
+        return outcomes
+
+    async def _store(self, project_no: int, batch: list[Event], *, backfill: bool) -> list[int]:
+        """The indexes of the events that were new. No two of the batch have the same id."""
+        while True:
+            async with self._transactions.write(project_no) as conn:
+                await subjects.hold_off_deletion(conn, project_no)
+                now = await clock.now(conn)
+                times = [now if event.occurred_at is None else min(event.occurred_at, now) for event in batch]
+                unprepared = {(at.year, at.month) for at in times} - self._months
+                if not unprepared:
+                    return await self._store_at(conn, project_no, batch, times, backfill=backfill, now=now)
+            await self._prepare(unprepared)
+
+    async def _store_at(
+        self,
+        conn: Connection[Record],
+        project_no: int,
+        batch: list[Event],
+        times: list[datetime],
+        *,
+        backfill: bool,
+        now: datetime,
+    ) -> list[int]:
+        buckets = [bucket_of(event.subject_id) for event in batch]
+        claimed = await ingest.claim(
+            conn,
+            project_no,
+            event_hashes=[_hash_of(event.event_id) for event in batch],
+            buckets=buckets,
+            subject_ids=[event.subject_id for event in batch],
+            now=now,
+        )
+        if not claimed:
+            return []
+        strangers = {batch[index].subject_id for index, subject_no in claimed if subject_no is None}
+        stubs = await subjects.ensure(conn, project_no, strangers, now)
+        name_nos = self._name_nos[project_no]
+        new = [index for index, _ in claimed]
+        await ingest.store(
+            conn,
+            project_no,
+            Columns(
+                occurred_ats=[times[index] for index in new],
+                name_nos=[name_nos[batch[index].name] for index in new],
+                subject_nos=[
+                    stubs[batch[index].subject_id].subject_no if subject_no is None else subject_no
+                    for index, subject_no in claimed
+                ],
+                buckets=[buckets[index] for index in new],
+                event_ids=[batch[index].event_id for index in new],
+                properties=[batch[index].properties for index in new],
+            ),
+            backfill=backfill,
+            now=now,
+        )
+        return new
+
+    async def _learn_names(self, project_no: int, names: set[str]) -> None:
+        known = self._name_nos.setdefault(project_no, {})
+        if unknown := names - known.keys():
+            # In a transaction of its own: others wait for a new name only as long as it takes to write it down.
+            async with self._transactions.write(project_no) as conn:
+                known |= await event_names.ensure(conn, project_no, unknown)
+
+    async def _prepare(self, months: set[tuple[int, int]]) -> None:
+        """Make room for the events of these (year, month)."""
+        for year, month in sorted(months):
+            async with self._transactions.write(None) as conn:
+                await events.ensure_month(conn, date(year, month, 1))
+        self._months |= months
+
+
+def _hash_of(event_id: str) -> UUID:
+    return UUID(bytes=sha256(event_id.encode()).digest()[:16])
