@@ -1,0 +1,81 @@
+"""Generates src/orchestrator/v1 and docs/openapi.json from proto/.
+
+    python scripts/generate_protos.py              writes both
+    python scripts/generate_protos.py --image F    writes the compiled protos, with their comments, to F (for buf)
+    python scripts/generate_protos.py --baseline   makes today's contract the one that `buf breaking` defends
+
+The proto path is the import path, so nothing that protoc writes needs mending.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import sysconfig
+from pathlib import Path
+
+from grpc_tools import protoc
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOS = ROOT / "proto"
+STUBS = ROOT / "src"
+BASELINE = PROTOS / "baseline.binpb"
+PACKAGE = Path("orchestrator/v1")
+
+
+def proto_files() -> list[str]:
+    """Every proto file, as its import path, sorted."""
+    return sorted(path.relative_to(PROTOS).as_posix() for path in PROTOS.rglob("*.proto"))
+
+
+def _protoc(*arguments: str) -> None:
+    # google/api, google/rpc: shipped by googleapis-common-protos; google/protobuf: by grpcio-tools itself.
+    includes = (PROTOS, Path(sysconfig.get_path("purelib")), Path(protoc.__file__).parent / "_proto")
+    command = ["protoc", *(f"-I{include}" for include in includes), *arguments, *proto_files()]
+    if protoc.main(command) != 0:
+        sys.exit(1)
+
+
+def write_stubs(target: Path) -> None:
+    """Generate the package under `target`, which gets an `orchestrator/v1`; what is there and no longer made is removed."""
+    package = target / PACKAGE
+    package.mkdir(parents=True, exist_ok=True)
+    for stale in (*package.glob("*_pb2*.py"), *package.glob("*_pb2*.pyi")):
+        stale.unlink()
+    programs = Path(sysconfig.get_path("scripts"))
+    _protoc(
+        f"--plugin=protoc-gen-mypy={programs / 'protoc-gen-mypy'}",
+        f"--plugin=protoc-gen-mypy_grpc={programs / 'protoc-gen-mypy_grpc'}",
+        f"--python_out={target}",
+        f"--grpc_python_out={target}",
+        f"--mypy_out=quiet:{target}",
+        f"--mypy_grpc_out=quiet:{target}",
+    )
+    for service in package.glob("*_pb2_grpc.py"):
+        # protoc writes an empty companion for every file without a service.
+        if not service.name.removesuffix("_pb2_grpc.py").endswith("_service"):
+            service.unlink()
+            service.with_suffix(".pyi").unlink(missing_ok=True)
+
+
+def write_image(target: Path, *, comments: bool) -> None:
+    """Compile the protos and what they import into one file descriptor set."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _protoc("--include_imports", *(["--include_source_info"] if comments else []), f"--descriptor_set_out={target}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--image", type=Path)
+    parser.add_argument("--baseline", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.image:
+        write_image(arguments.image, comments=True)
+    elif arguments.baseline:
+        write_image(BASELINE, comments=False)
+    else:
+        write_stubs(STUBS)
+
+
+if __name__ == "__main__":
+    main()
