@@ -1,0 +1,103 @@
+"""Projects, the tenants: every other resource belongs to one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from orchestrator.domain.durations import format_duration, parse_duration
+from orchestrator.domain.subject import is_time_zone
+from orchestrator.predicates.faults import Fault, under
+
+MAX_PROJECT_ID_LENGTH = 63
+GOAL_WINDOW = timedelta(days=7)
+MAX_GOAL_WINDOW = timedelta(days=365)
+MAX_MAX_JOURNEYS = 1_000_000
+
+#: Made with the instance; its workflow ids carry no project.
+DEFAULT_PROJECT_ID = "default"
+
+# Project ids stand in workflow ids, in subject refs and in host names people make of them.
+_ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+#: Who acts beyond any project: a project of that name would read like them in logs and in workflow ids.
+RESERVED_PROJECT_IDS = frozenset({"instance", "internal", "operator", "orchestrator", "runtime", "system"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectSettings:
+    """What applies to a whole project unless something in it says otherwise."""
+
+    # where nothing is known of a subject's own: an IANA name
+    time_zone: str = "UTC"
+    # for how long after the trigger a goal event counts, in journeys that do not say
+    goal_window: timedelta = GOAL_WINDOW
+    # published journeys that are not archived; None: no limit
+    max_journeys: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """`project_no` never leaves the database and the code; `revision` and `updated_at` are raised by every change."""
+
+    project_no: int
+    project_id: str
+    name: str
+    settings: ProjectSettings = field(default_factory=ProjectSettings)
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def project_id_fault(chosen: str, path: str) -> Fault | None:
+    """What is wrong with the id of a new project; None when nothing is."""
+    if not chosen:
+        return Fault(path=path, reason="REQUIRED", message="an id is required")
+    if len(chosen) > MAX_PROJECT_ID_LENGTH:
+        return Fault(path=path, reason="TOO_LONG", message=f"at most {MAX_PROJECT_ID_LENGTH} characters")
+    if _ID.fullmatch(chosen) is None:
+        message = "a project id consists of a-z 0-9 -, begins with a letter and does not end with -"
+        return Fault(path=path, reason="INVALID_ID", message=message)
+    if chosen in RESERVED_PROJECT_IDS:
+        return Fault(path=path, reason="INVALID_ID", message=f"{chosen} is reserved")
+    return None
+
+
+def settings_faults(settings: ProjectSettings, path: str) -> list[Fault]:
+    """Everything that is wrong with settings somebody chose."""
+    faults = []
+    if not is_time_zone(settings.time_zone):
+        message = "a time zone is an IANA name, such as Europe/Berlin"
+        faults.append(Fault(path=under(path, "timeZone"), reason="INVALID_VALUE", message=message))
+    if not timedelta(seconds=1) <= settings.goal_window <= MAX_GOAL_WINDOW:
+        at = under(path, "goalWindow")
+        faults.append(Fault(path=at, reason="OUT_OF_RANGE", message=f"must be 1s to {MAX_GOAL_WINDOW.days}d"))
+    if settings.max_journeys is not None and not 0 <= settings.max_journeys <= MAX_MAX_JOURNEYS:
+        at = under(path, "maxJourneys")
+        faults.append(Fault(path=at, reason="OUT_OF_RANGE", message=f"must be 0 to {MAX_MAX_JOURNEYS}"))
+    return faults
+
+
+def settings_document(settings: ProjectSettings) -> dict[str, Any]:
+    """The settings as they are stored."""
+    return {
+        "timeZone": settings.time_zone,
+        "goalWindow": format_duration(settings.goal_window),
+        "maxJourneys": settings.max_journeys,
+    }
+
+
+def stored_settings(document: Mapping[str, Any]) -> ProjectSettings:
+    """Read settings that were checked when they were written."""
+    unknown = sorted(document.keys() - {"timeZone", "goalWindow", "maxJourneys"})
+    assert not unknown, f"settings of a newer release: {unknown}"
+    default = ProjectSettings()
+    window = document.get("goalWindow")
+    return ProjectSettings(
+        time_zone=document.get("timeZone", default.time_zone),
+        goal_window=parse_duration(window) if window is not None else default.goal_window,
+        max_journeys=document.get("maxJourneys", default.max_journeys),
+    )
