@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from orchestrator.v1 import api_key_pb2 as orchestrator_dot_v1_dot_api__key__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%orchestrator/v1/api_key_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dorchestrator/v1/api_key.proto\";\n\x12ListApiKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x13ListApiKeysResponse\x12)\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x17.orchestrator.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"p\n\x13\x43reateApiKeyRequest\x12.\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.ApiKeyB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"P\n\x14\x43reateApiKeyResponse\x12(\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"C\n\x13RevokeApiKeyRequest\x12\x18\n\napi_key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"@\n\x14RevokeApiKeyResponse\x12(\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.ApiKey\"o\n\x13RotateApiKeyRequest\x12\x18\n\napi_key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"P\n\x14RotateApiKeyResponse\x12(\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t2\xa2\x04\n\rApiKeyService\x12p\n\x0bListApiKeys\x12#.orchestrator.v1.ListApiKeysRequest\x1a$.orchestrator.v1.ListApiKeysResponse\"\x16\x90\x02\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/apiKeys\x12|\n\x0c\x43reateApiKey\x12$.orchestrator.v1.CreateApiKeyRequest\x1a%.orchestrator.v1.CreateApiKeyResponse\"\x1f\x90\x02\x02\x82\xd3\xe4\x93\x02\x16\"\x0b/v1/apiKeys:\x07\x61pi_key\x12\x93\x01\n\x0cRevokeApiKey\x12$.orchestrator.v1.RevokeApiKeyRequest\x1a%.orchestrator.v1.RevokeApiKeyResponse\"6\x90\x02\x02\x82\xd3\xe4\x93\x02-\"\x1f/v1/apiKeys/{api_key_id}:revoke:\x01*b\x07\x61pi_key\x12\x8a\x01\n\x0cRotateApiKey\x12$.orchestrator.v1.RotateApiKeyRequest\x1a%.orchestrator.v1.RotateApiKeyResponse\"-\x90\x02\x02\x82\xd3\xe4\x93\x02$\"\x1f/v1/apiKeys/{api_key_id}:rotate:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%orchestrator/v1/api_key_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dorchestrator/v1/api_key.proto\";\n\x12ListApiKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x13ListApiKeysResponse\x12)\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x17.orchestrator.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"p\n\x13\x43reateApiKeyRequest\x12.\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.ApiKeyB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"U\n\x14\x43reateApiKeyResponse\x12(\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.ApiKey\x12\x13\n\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01\"C\n\x13RevokeApiKeyRequest\x12\x18\n\napi_key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"@\n\x14RevokeApiKeyResponse\x12(\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.ApiKey\"o\n\x13RotateApiKeyRequest\x12\x18\n\napi_key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"U\n\x14RotateApiKeyResponse\x12(\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.ApiKey\x12\x13\n\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01\x32\xa2\x04\n\rApiKeyService\x12p\n\x0bListApiKeys\x12#.orchestrator.v1.ListApiKeysRequest\x1a$.orchestrator.v1.ListApiKeysResponse\"\x16\x90\x02\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/apiKeys\x12|\n\x0c\x43reateApiKey\x12$.orchestrator.v1.CreateApiKeyRequest\x1a%.orchestrator.v1.CreateApiKeyResponse\"\x1f\x90\x02\x02\x82\xd3\xe4\x93\x02\x16\"\x0b/v1/apiKeys:\x07\x61pi_key\x12\x93\x01\n\x0cRevokeApiKey\x12$.orchestrator.v1.RevokeApiKeyRequest\x1a%.orchestrator.v1.RevokeApiKeyResponse\"6\x90\x02\x02\x82\xd3\xe4\x93\x02-\"\x1f/v1/apiKeys/{api_key_id}:revoke:\x01*b\x07\x61pi_key\x12\x8a\x01\n\x0cRotateApiKey\x12$.orchestrator.v1.RotateApiKeyRequest\x1a%.orchestrator.v1.RotateApiKeyResponse\"-\x90\x02\x02\x82\xd3\xe4\x93\x02$\"\x1f/v1/apiKeys/{api_key_id}:rotate:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,10 +37,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['api_key']._loaded_options = None
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['api_key']._serialized_options = b'\342A\001\002'
+  _globals['_CREATEAPIKEYRESPONSE'].fields_by_name['secret']._loaded_options = None
+  _globals['_CREATEAPIKEYRESPONSE'].fields_by_name['secret']._serialized_options = b'\200\001\001'
   _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['api_key_id']._loaded_options = None
   _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['api_key_id']._serialized_options = b'\342A\001\002'
   _globals['_ROTATEAPIKEYREQUEST'].fields_by_name['api_key_id']._loaded_options = None
   _globals['_ROTATEAPIKEYREQUEST'].fields_by_name['api_key_id']._serialized_options = b'\342A\001\002'
+  _globals['_ROTATEAPIKEYRESPONSE'].fields_by_name['secret']._loaded_options = None
+  _globals['_ROTATEAPIKEYRESPONSE'].fields_by_name['secret']._serialized_options = b'\200\001\001'
   _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\220\002\001\202\323\344\223\002\r\022\013/v1/apiKeys'
   _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._loaded_options = None
@@ -56,15 +60,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEAPIKEYREQUEST']._serialized_start=336
   _globals['_CREATEAPIKEYREQUEST']._serialized_end=448
   _globals['_CREATEAPIKEYRESPONSE']._serialized_start=450
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=530
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=532
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=599
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=601
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=665
-  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=667
-  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=778
-  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=780
-  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=860
-  _globals['_APIKEYSERVICE']._serialized_start=863
-  _globals['_APIKEYSERVICE']._serialized_end=1409
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=535
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=537
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=604
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=606
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=670
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=672
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=783
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=785
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=870
+  _globals['_APIKEYSERVICE']._serialized_start=873
+  _globals['_APIKEYSERVICE']._serialized_end=1419
 # @@protoc_insertion_point(module_scope)

@@ -115,7 +115,7 @@ class CreateApiKeyResponse(_message.Message):
     API_KEY_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
-    """The key itself: shown here and never again."""
+    """The key itself: shown here and never again, also not in the answer to a repeat of the request."""
     @_builtins.property
     def api_key(self) -> _api_key_pb2.ApiKey:
         """The key as stored."""
@@ -225,7 +225,7 @@ class RotateApiKeyResponse(_message.Message):
     API_KEY_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
-    """The key itself: shown here and never again."""
+    """The key itself: shown here and never again, also not in the answer to a repeat of the request."""
     @_builtins.property
     def api_key(self) -> _api_key_pb2.ApiKey:
         """The new key as stored."""

@@ -133,9 +133,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SYSTEM_SEGMENT: _ErrorReason.ValueType  # 317
     """System segments are read-only."""
     ERROR_REASON_API_KEY_REVOKED: _ErrorReason.ValueType  # 318
-    """The key is revoked already."""
+    """The key is revoked or has expired already."""
     ERROR_REASON_PLAN_LIMIT_REACHED: _ErrorReason.ValueType  # 319
     """The project has as many journeys as it may have."""
+    ERROR_REASON_CONCURRENT_CHANGE: _ErrorReason.ValueType  # 320
+    """Two calls got in each other's way, and this one gave way: try again."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -268,9 +270,11 @@ ERROR_REASON_SEGMENT_NOT_STATIC: ErrorReason.ValueType  # 316
 ERROR_REASON_SYSTEM_SEGMENT: ErrorReason.ValueType  # 317
 """System segments are read-only."""
 ERROR_REASON_API_KEY_REVOKED: ErrorReason.ValueType  # 318
-"""The key is revoked already."""
+"""The key is revoked or has expired already."""
 ERROR_REASON_PLAN_LIMIT_REACHED: ErrorReason.ValueType  # 319
 """The project has as many journeys as it may have."""
+ERROR_REASON_CONCURRENT_CHANGE: ErrorReason.ValueType  # 320
+"""Two calls got in each other's way, and this one gave way: try again."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402

@@ -29,7 +29,7 @@ from orchestrator.v1 import api_key_pb2 as orchestrator_dot_v1_dot_api__key__pb2
 from orchestrator.v1 import project_pb2 as orchestrator_dot_v1_dot_project__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%orchestrator/v1/project_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1dorchestrator/v1/api_key.proto\x1a\x1dorchestrator/v1/project.proto\"<\n\x13ListProjectsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x14ListProjectsResponse\x12*\n\x08projects\x18\x01 \x03(\x0b\x32\x18.orchestrator.v1.Project\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x14\x43reateProjectRequest\x12/\n\x07project\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.ProjectB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"|\n\x15\x43reateProjectResponse\x12)\n\x07project\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Project\x12(\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x17.orchestrator.v1.ApiKey\x12\x0e\n\x06secret\x18\x03 \x01(\t\"-\n\x11GetProjectRequest\x12\x18\n\nproject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x12GetProjectResponse\x12)\n\x07project\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Project\"\xa3\x01\n\x14UpdateProjectRequest\x12/\n\x07project\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.ProjectB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"B\n\x15UpdateProjectResponse\x12)\n\x07project\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Project2\xa9\x04\n\x0eProjectService\x12t\n\x0cListProjects\x12$.orchestrator.v1.ListProjectsRequest\x1a%.orchestrator.v1.ListProjectsResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/projects\x12\x80\x01\n\rCreateProject\x12%.orchestrator.v1.CreateProjectRequest\x1a&.orchestrator.v1.CreateProjectResponse\" \x90\x02\x02\x82\xd3\xe4\x93\x02\x17\"\x0c/v1/projects:\x07project\x12\x84\x01\n\nGetProject\x12\".orchestrator.v1.GetProjectRequest\x1a#.orchestrator.v1.GetProjectResponse\"-\x90\x02\x01\x82\xd3\xe4\x93\x02$\x12\x19/v1/projects/{project_id}b\x07project\x12\x96\x01\n\rUpdateProject\x12%.orchestrator.v1.UpdateProjectRequest\x1a&.orchestrator.v1.UpdateProjectResponse\"6\x90\x02\x02\x82\xd3\xe4\x93\x02-2\x19/v1/projects/{project.id}:\x07projectb\x07projectb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%orchestrator/v1/project_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1dorchestrator/v1/api_key.proto\x1a\x1dorchestrator/v1/project.proto\"<\n\x13ListProjectsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x14ListProjectsResponse\x12*\n\x08projects\x18\x01 \x03(\x0b\x32\x18.orchestrator.v1.Project\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x14\x43reateProjectRequest\x12/\n\x07project\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.ProjectB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x81\x01\n\x15\x43reateProjectResponse\x12)\n\x07project\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Project\x12(\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x17.orchestrator.v1.ApiKey\x12\x13\n\x06secret\x18\x03 \x01(\tB\x03\x80\x01\x01\"-\n\x11GetProjectRequest\x12\x18\n\nproject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x12GetProjectResponse\x12)\n\x07project\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Project\"\xa3\x01\n\x14UpdateProjectRequest\x12/\n\x07project\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.ProjectB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"B\n\x15UpdateProjectResponse\x12)\n\x07project\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Project2\xa9\x04\n\x0eProjectService\x12t\n\x0cListProjects\x12$.orchestrator.v1.ListProjectsRequest\x1a%.orchestrator.v1.ListProjectsResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/projects\x12\x80\x01\n\rCreateProject\x12%.orchestrator.v1.CreateProjectRequest\x1a&.orchestrator.v1.CreateProjectResponse\" \x90\x02\x02\x82\xd3\xe4\x93\x02\x17\"\x0c/v1/projects:\x07project\x12\x84\x01\n\nGetProject\x12\".orchestrator.v1.GetProjectRequest\x1a#.orchestrator.v1.GetProjectResponse\"-\x90\x02\x01\x82\xd3\xe4\x93\x02$\x12\x19/v1/projects/{project_id}b\x07project\x12\x96\x01\n\rUpdateProject\x12%.orchestrator.v1.UpdateProjectRequest\x1a&.orchestrator.v1.UpdateProjectResponse\"6\x90\x02\x02\x82\xd3\xe4\x93\x02-2\x19/v1/projects/{project.id}:\x07projectb\x07projectb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEPROJECTREQUEST'].fields_by_name['project']._loaded_options = None
   _globals['_CREATEPROJECTREQUEST'].fields_by_name['project']._serialized_options = b'\342A\001\002'
+  _globals['_CREATEPROJECTRESPONSE'].fields_by_name['secret']._loaded_options = None
+  _globals['_CREATEPROJECTRESPONSE'].fields_by_name['secret']._serialized_options = b'\200\001\001'
   _globals['_GETPROJECTREQUEST'].fields_by_name['project_id']._loaded_options = None
   _globals['_GETPROJECTREQUEST'].fields_by_name['project_id']._serialized_options = b'\342A\001\002'
   _globals['_UPDATEPROJECTREQUEST'].fields_by_name['project']._loaded_options = None
@@ -56,16 +58,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPROJECTSRESPONSE']._serialized_end=370
   _globals['_CREATEPROJECTREQUEST']._serialized_start=372
   _globals['_CREATEPROJECTREQUEST']._serialized_end=486
-  _globals['_CREATEPROJECTRESPONSE']._serialized_start=488
-  _globals['_CREATEPROJECTRESPONSE']._serialized_end=612
-  _globals['_GETPROJECTREQUEST']._serialized_start=614
-  _globals['_GETPROJECTREQUEST']._serialized_end=659
-  _globals['_GETPROJECTRESPONSE']._serialized_start=661
-  _globals['_GETPROJECTRESPONSE']._serialized_end=724
-  _globals['_UPDATEPROJECTREQUEST']._serialized_start=727
-  _globals['_UPDATEPROJECTREQUEST']._serialized_end=890
-  _globals['_UPDATEPROJECTRESPONSE']._serialized_start=892
-  _globals['_UPDATEPROJECTRESPONSE']._serialized_end=958
-  _globals['_PROJECTSERVICE']._serialized_start=961
-  _globals['_PROJECTSERVICE']._serialized_end=1514
+  _globals['_CREATEPROJECTRESPONSE']._serialized_start=489
+  _globals['_CREATEPROJECTRESPONSE']._serialized_end=618
+  _globals['_GETPROJECTREQUEST']._serialized_start=620
+  _globals['_GETPROJECTREQUEST']._serialized_end=665
+  _globals['_GETPROJECTRESPONSE']._serialized_start=667
+  _globals['_GETPROJECTRESPONSE']._serialized_end=730
+  _globals['_UPDATEPROJECTREQUEST']._serialized_start=733
+  _globals['_UPDATEPROJECTREQUEST']._serialized_end=896
+  _globals['_UPDATEPROJECTRESPONSE']._serialized_start=898
+  _globals['_UPDATEPROJECTRESPONSE']._serialized_end=964
+  _globals['_PROJECTSERVICE']._serialized_start=967
+  _globals['_PROJECTSERVICE']._serialized_end=1520
 # @@protoc_insertion_point(module_scope)

@@ -117,7 +117,7 @@ class CreateProjectResponse(_message.Message):
     API_KEY_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
-    """The key itself: shown here and never again."""
+    """The key itself: shown here and never again, also not in the answer to a repeat of the request."""
     @_builtins.property
     def project(self) -> _project_pb2.Project:
         """The project as stored."""
