@@ -51,9 +51,14 @@ def fault_in(event_id: str, name: str, subject_id: str, path: str) -> Fault | No
         return None
     return (
         _text_fault(event_id, under(path, "eventId"), MAX_EVENT_ID_LENGTH, _EVENT_ID)
-        or _text_fault(name, under(path, "name"), MAX_NAME_LENGTH, _NAME)
+        or name_fault(name, under(path, "name"))
         or id_fault(subject_id, under(path, "subjectId"))
     )
+
+
+def name_fault(name: str, path: str) -> Fault | None:
+    """What is wrong with the name of an event; None when nothing is."""
+    return _text_fault(name, path, MAX_NAME_LENGTH, _NAME)
 
 
 def _text_fault(text: str, path: str, longest: int, form: re.Pattern[str]) -> Fault | None:
