@@ -24,6 +24,8 @@ BEGIN
         EXECUTE format('CREATE TABLE event_ids_%s PARTITION OF event_ids FOR VALUES WITH (MODULUS 8, REMAINDER %s)', part, part);
     END LOOP;
 END $$;
+-- For those who forget the old ones; a few pages, hardly ever written to.
+CREATE INDEX event_ids_age ON event_ids USING brin (received_at);
 SELECT guard_project('event_ids', 'SELECT, INSERT', 'SELECT, INSERT, DELETE');
 
 CREATE TABLE events (
@@ -41,7 +43,7 @@ CREATE SEQUENCE events_no AS bigint CACHE 32 OWNED BY events.event_no;
 ALTER TABLE events ALTER event_no SET DEFAULT nextval('events_no');
 GRANT USAGE ON SEQUENCE events_no TO orchestrator_api, orchestrator_worker;
 CREATE INDEX events_subject ON events (project_no, bucket, subject_no, name_no, occurred_at);
-SELECT guard_project('events', 'SELECT, INSERT', 'SELECT, INSERT, DELETE');
+SELECT guard_project('events', 'SELECT, INSERT, DELETE', 'SELECT, INSERT, DELETE');
 
 CREATE TABLE events_before_2015 PARTITION OF events FOR VALUES FROM (MINVALUE) TO ('2015-01-01+00');
 
@@ -100,7 +102,7 @@ CREATE TABLE inbox (
     project_no   int         NOT NULL,
     bucket       smallint    NOT NULL,
     subject_no   bigint      NOT NULL,
-    -- events | attributes | preferences | membership
+    -- events | backfill | attributes | preferences | membership
     kind         text        NOT NULL,
     -- kind events: parallel arrays, in order of arrival.
     name_nos     int[],
@@ -111,7 +113,7 @@ CREATE TABLE inbox (
     received_at  timestamptz NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, fillfactor = 90);
 CREATE INDEX inbox_subject ON inbox (project_no, bucket, subject_no, inbox_no);
-SELECT guard_project('inbox', 'SELECT, INSERT', 'SELECT, INSERT, UPDATE, DELETE');
+SELECT guard_project('inbox', 'SELECT, INSERT, DELETE', 'SELECT, INSERT, UPDATE, DELETE');
 
 -- Entries no consumer could work through, with the error's type (no values). `doctor` shows them.
 CREATE TABLE inbox_dead (LIKE inbox, error text NOT NULL, died_at timestamptz NOT NULL, PRIMARY KEY (inbox_no));
