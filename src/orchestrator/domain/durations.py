@@ -25,10 +25,9 @@ def parse_duration(text: str, *, longest: timedelta = TWO_YEARS) -> timedelta:
 
 
 def format_duration(duration: timedelta) -> str:
-    """The shortest text that `parse_duration` reads as this duration, of equally short ones that with the largest units.
+    """The shortest text that `parse_duration` reads as this duration (zero or more): `90m`, not `1h30m`; `1d1s`.
 
-    Zero or more. Every unit from the first one used counts what the larger ones left: `90m`, not `1h30m`; `1d1s`, not
-    `86401s`.
+    Of the texts that begin with a unit and give each smaller one what is left; of equally short ones, the largest unit.
     """
     units = list(_UNITS)
     return min((_written(duration, units[first:]) for first in range(len(units) + 1)), key=len)

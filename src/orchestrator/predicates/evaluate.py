@@ -22,6 +22,7 @@ from orchestrator.predicates.tree import (
     Operator,
     Predicate,
     Since,
+    Window,
     leaves,
 )
 from orchestrator.predicates.values import equal, is_number, text_of
@@ -100,25 +101,31 @@ def stored_value(leaf: Attribute, facts: Facts, absent: Any = None) -> Any:
     return find(facts.attributes, leaf.path, absent)
 
 
-def _fired(leaf: EventFired, facts: Facts, as_of: datetime) -> bool:
-    """The n-th event from the end decides: at least n are in a window exactly when that one is.
+def in_window(instant: datetime, window: Window, as_of: datetime) -> bool:
+    """Is an event of that instant in the window? Only its start is looked at.
 
-    Only the windows' start is looked at. What has arrived counts, so an instant later than `as_of` counts as `as_of`.
+    What has arrived counts, so an instant that is later than `as_of` counts as `as_of` itself.
     """
+    match window:
+        case Ever():
+            return True
+        case Last(duration=duration):
+            return instant > as_of - duration
+        case Since(time=time):
+            return as_of >= time and instant >= time
+        case _:
+            assert_never(window)
+
+
+def _fired(leaf: EventFired, facts: Facts, as_of: datetime) -> bool:
+    """At least n events are in a window exactly when the n-th from the end is."""
     events = facts.events.get(leaf.event_name)
     if events is None:
         return False
-    match leaf.window:
-        case Ever():
-            return events.total >= leaf.at_least
-        case Last(duration=duration):
-            nth = events.nth_last(leaf.at_least)
-            return nth is not None and nth > as_of - duration
-        case Since(time=time):
-            nth = events.nth_last(leaf.at_least)
-            return nth is not None and nth >= time and as_of >= time
-        case _:
-            assert_never(leaf.window)
+    if isinstance(leaf.window, Ever):
+        return events.total >= leaf.at_least
+    nth = events.nth_last(leaf.at_least)
+    return nth is not None and in_window(nth, leaf.window, as_of)
 
 
 def _compares(operator: Operator, leaf: Attribute, stored: Any, as_of: datetime) -> bool:

@@ -36,3 +36,8 @@ def parse_instant(text: str) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return instant if _FIRST <= instant < _AFTER_LAST else None
+
+
+def write_instant(instant: datetime) -> str:
+    """The text of an aware instant, in UTC, as short as it can be without loss."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")

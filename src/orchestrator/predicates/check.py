@@ -1,0 +1,45 @@
+"""What is wrong with a tree that reads well, given what there is in the project."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from datetime import timedelta
+
+from orchestrator.predicates.faults import Fault, under
+from orchestrator.predicates.tree import AllOf, AnyOf, EventFired, InCohort, Last, Leaf, Not, Predicate
+
+
+def unknown_cohorts(predicate: Predicate, known: Container[str], path: str = "") -> list[Fault]:
+    """A fault for each leaf that names a segment which is not among the known ones."""
+    return [
+        Fault(path=under(at, "cohortId"), reason="COHORT_NOT_FOUND", message=f"there is no segment {leaf.cohort_id}")
+        for leaf, at in _placed(predicate, path)
+        if isinstance(leaf, InCohort) and leaf.cohort_id not in known
+    ]
+
+
+def unkept_windows(predicate: Predicate, kept: timedelta, path: str = "") -> list[Fault]:
+    """A fault for each leaf that would count single events longer than they are kept.
+
+    `ever` and `atLeast` 1 read what is kept for ever; what a `since` leaf counts is never dropped.
+    """
+    return [
+        Fault(path=under(at, "window"), reason="INVALID_WINDOW", message=f"events are kept for {kept.days} days")
+        for leaf, at in _placed(predicate, path)
+        if isinstance(leaf, EventFired)
+        and leaf.at_least > 1
+        and isinstance(leaf.window, Last)
+        and leaf.window.duration > kept
+    ]
+
+
+def _placed(predicate: Predicate, path: str) -> Iterator[tuple[Leaf, str]]:
+    """Every leaf with its place in the document it was read from."""
+    match predicate:
+        case AllOf(clauses=clauses) | AnyOf(clauses=clauses):
+            for index, clause in enumerate(clauses):
+                yield from _placed(clause, under(under(path, "clauses"), index))
+        case Not(clause=clause):
+            yield from _placed(clause, under(path, "clause"))
+        case _:
+            yield predicate, path
