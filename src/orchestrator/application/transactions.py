@@ -36,10 +36,13 @@ class Transactions:
         return connection(self._pool, project_no)
 
     @asynccontextmanager
-    async def write(self, project_no: int | None) -> AsyncIterator[Connection[Record]]:
+    async def write(
+        self, project_no: int | None, *, committed: Callable[[], None] | None = None
+    ) -> AsyncIterator[Connection[Record]]:
         """A transaction in this project: committed at the end of the block, rolled back by any exception.
 
-        A commit that has begun is seen through, even if the caller is cancelled meanwhile.
+        A commit that has begun is seen through, even if the caller is cancelled meanwhile; `committed` is called when
+        it has succeeded, cancelled or not.
         """
         async with connection(self._pool, project_no) as conn:
             transaction = conn.transaction()
@@ -49,17 +52,30 @@ class Transactions:
             except BaseException:
                 await _roll_back(transaction)
                 raise
-            await _see_through(transaction.commit())
+            canceled = await _see_through(transaction.commit())
+            if committed is not None:
+                committed()
+            if canceled is not None:
+                raise canceled
 
-    async def once(self, scope: Scope, method: str, request_id: str, fingerprint: bytes, work: Work) -> bytes:
+    async def once(
+        self,
+        scope: Scope,
+        method: str,
+        request_id: str,
+        fingerprint: bytes,
+        work: Work,
+        *,
+        committed: Callable[[], None] | None = None,
+    ) -> bytes:
         """Do `work` in a transaction and return its answer; the same request again gets the first one's answer.
 
         The answer is stored with the effect, so neither exists without the other; a refusal stores nothing. Without a
         `request_id` every call is a new request. Raises InvalidArgument REQUEST_ID_REUSED when the id has come with
-        another fingerprint.
+        another fingerprint. `committed` as in `write`.
         """
         if not request_id:
-            async with self.write(scope.project_no) as conn:
+            async with self.write(scope.project_no, committed=committed) as conn:
                 return await work(conn)
         key = RequestKey(project_no=scope.project_no, principal=scope.actor, method=method, request_id=request_id)
         while (twin := self._running.get(key)) is not None:
@@ -70,7 +86,7 @@ class Transactions:
         self._running[key] = ours
         answered = None
         try:
-            answered = await self._claimed(key, fingerprint, work)
+            answered = await self._claimed(key, fingerprint, work, committed)
         finally:
             del self._running[key]
             ours.set_result(answered)
@@ -86,8 +102,10 @@ class Transactions:
             finally:
                 await _roll_back(transaction)
 
-    async def _claimed(self, key: RequestKey, fingerprint: bytes, work: Work) -> Answered:
-        async with self.write(key.project_no) as conn:
+    async def _claimed(
+        self, key: RequestKey, fingerprint: bytes, work: Work, committed: Callable[[], None] | None
+    ) -> Answered:
+        async with self.write(key.project_no, committed=committed) as conn:
             if (earlier := await idempotency.claim(conn, key, fingerprint)) is not None:
                 return earlier
             response = await work(conn)
@@ -102,15 +120,18 @@ def _same_request(answered: Answered, fingerprint: bytes) -> bytes:
 
 
 async def _roll_back(transaction: Any) -> None:
-    """Undo. On a broken connection Postgres has done so by itself."""
+    """Undo. On a broken connection Postgres does so by itself."""
     try:
-        await _see_through(transaction.rollback())
+        canceled = await _see_through(transaction.rollback())
     except (PostgresError, InterfaceError, OSError) as error:
         logger.info("rolled back by the loss of the connection", extra={"error": type(error).__name__})
+    else:
+        if canceled is not None:
+            raise canceled
 
 
-async def _see_through(step: Awaitable[None]) -> None:
-    """Await `step` to its end, also when cancelled meanwhile; the cancellation follows afterwards."""
+async def _see_through(step: Awaitable[None]) -> asyncio.CancelledError | None:
+    """Await `step` to its end, also when cancelled meanwhile; returns the cancellation, for the caller to raise."""
     running = ensure_future(step)
     canceled: asyncio.CancelledError | None = None
     while not running.done():
@@ -122,5 +143,4 @@ async def _see_through(step: Awaitable[None]) -> None:
             canceled = error
     # Its own failure says more than the cancellation.
     running.result()
-    if canceled is not None:
-        raise canceled
+    return canceled

@@ -86,7 +86,7 @@ async def connection(pool: Pool[Record], project_no: int | None = None) -> Async
         async with asyncio.timeout(PATIENCE.total_seconds()):
             borrowed = await pool.acquire()
     except TimeoutError:
-        raise Unavailable("DATABASE_BUSY", "all database connections are in use") from None
+        raise Unavailable("UNAVAILABLE", "all database connections are in use") from None
     try:
         conn = cast("ProjectConnection", borrowed)
         if project_no is not None:

@@ -1,0 +1,168 @@
+"""Who is calling: from a key to the scope it opens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from asyncio import Semaphore, Task
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from orchestrator.application.transactions import Transactions
+from orchestrator.domain.api_key import digest, is_possible
+from orchestrator.domain.refusals import Unauthenticated
+from orchestrator.domain.scope import Role, Scope
+from orchestrator.storage import api_keys
+from orchestrator.storage.api_keys import Bearer
+
+logger = logging.getLogger(__name__)
+
+#: For how long an answer of the database is believed; a revoked key is refused everywhere after that.
+BELIEVED_FOR = timedelta(seconds=4)
+#: So many keys are remembered, good ones and bad ones each.
+REMEMBERED = 10_000
+#: Keys nobody knows must not occupy the database's connections.
+LOOKUPS_AT_ONCE = 4
+USE_WRITTEN_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    scope: Scope | None
+    until: float
+
+
+def key_of(headers: Mapping[str, str]) -> str:
+    """The key in `authorization: Bearer` or `x-api-key` (names in lower case); empty when there is none."""
+    authorization = headers.get("authorization")
+    if authorization is not None:
+        scheme, _, key = authorization.partition(" ")
+        return key.strip() if scheme.lower() == "bearer" else ""
+    return headers.get("x-api-key", "")
+
+
+class Authentication:
+    """Knows the keys of this instance. Asks Postgres about each key at most once in BELIEVED_FOR."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        instance_secret: bytes,
+        *,
+        operator_key: str | None = None,
+        internal_token: str | None = None,
+    ) -> None:
+        self._transactions = transactions
+        self._instance_secret = instance_secret
+        self._given: dict[bytes, Scope] = {}
+        for key, role in ((operator_key, Role.OPERATOR), (internal_token, Role.INTERNAL)):
+            if key is not None:
+                scope = Scope(project_no=0, project_id="", actor=role.name.lower(), role=role)
+                self._given[digest(instance_secret, key)] = scope
+        self._good = _Memory()
+        self._bad = _Memory()
+        self._asked: dict[bytes, Task[Scope | None]] = {}
+        self._lookups = Semaphore(LOOKUPS_AT_ONCE)
+        self._notes: set[Task[None]] = set()
+
+    async def scope_of(self, key: str) -> Scope:
+        """The scope this key opens. Raises Unauthenticated; says nothing about why a key is not valid."""
+        if not key:
+            raise Unauthenticated("UNAUTHENTICATED", "an API key is required: Authorization: Bearer, or X-Api-Key")
+        key_digest = digest(self._instance_secret, key)
+        scope = self._given.get(key_digest)
+        if scope is None:
+            known = self._good.recall(key_digest) or self._bad.recall(key_digest)
+            if known is not None:
+                scope = known.scope
+            elif is_possible(key):
+                scope = await self._ask_once(key_digest)
+        if scope is None:
+            raise Unauthenticated("UNAUTHENTICATED", "the API key is not valid")
+        return scope
+
+    async def close(self) -> None:
+        """Wait for what is still being written."""
+        await asyncio.gather(*self._notes, return_exceptions=True)
+
+    async def _ask_once(self, key_digest: bytes) -> Scope | None:
+        """Ask the database, once for all who are waiting for the answer."""
+        asked = self._asked.get(key_digest)
+        if asked is None:
+            asked = self._asked[key_digest] = asyncio.create_task(self._ask(key_digest))
+            asked.add_done_callback(lambda done: self._answered(key_digest, done))
+        return await asyncio.shield(asked)
+
+    def _answered(self, key_digest: bytes, done: Task[Scope | None]) -> None:
+        del self._asked[key_digest]
+        if not done.cancelled():
+            done.exception()  # retrieved, also when everybody who waited has gone away
+
+    async def _ask(self, key_digest: bytes) -> Scope | None:
+        async with self._lookups, self._transactions.read(0) as conn:
+            asked_at = time.monotonic()
+            bearer = await api_keys.find_bearer(conn, key_digest)
+        left = _validity(bearer)
+        scope = _scope(bearer) if bearer is not None and left > timedelta(0) else None
+        memory = self._bad if scope is None else self._good
+        believed = BELIEVED_FOR if scope is None else min(BELIEVED_FOR, left)
+        memory.keep(key_digest, _Known(scope, asked_at + believed.total_seconds()))
+        if bearer is not None and scope is not None:
+            self._note_use(bearer)
+        return scope
+
+    def _note_use(self, bearer: Bearer) -> None:
+        """Write down when the key was last used: to the minute, beside the call, and no call fails of it."""
+        last = bearer.api_key.last_used_at
+        if last is None or bearer.read_at - last >= USE_WRITTEN_EVERY:
+            note = asyncio.create_task(self._write_use(bearer))
+            self._notes.add(note)
+            note.add_done_callback(self._notes.discard)
+
+    async def _write_use(self, bearer: Bearer) -> None:
+        try:
+            async with self._transactions.write(bearer.project_no) as conn:
+                await api_keys.set_used(
+                    conn,
+                    bearer.project_no,
+                    bearer.api_key.api_key_id,
+                    bearer.read_at,
+                    at_most_every=USE_WRITTEN_EVERY,
+                )
+        except Exception as error:
+            logger.warning("the use of a key was not written down", extra={"error": type(error).__name__})
+
+
+class _Memory:
+    """What is known of keys, by digest; the oldest are forgotten first."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+
+    def recall(self, key_digest: bytes) -> _Known | None:
+        known = self._known.get(key_digest)
+        return known if known is not None and known.until > time.monotonic() else None
+
+    def keep(self, key_digest: bytes, known: _Known) -> None:
+        self._known[key_digest] = known
+        self._known.move_to_end(key_digest)
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+
+
+def _validity(bearer: Bearer | None) -> timedelta:
+    """For how long the key is valid still: nothing, when it is none."""
+    if bearer is None or bearer.api_key.revoked_at is not None:
+        return timedelta(0)
+    expires_at = bearer.api_key.expires_at
+    return timedelta.max if expires_at is None else expires_at - bearer.read_at
+
+
+def _scope(bearer: Bearer) -> Scope:
+    key = bearer.api_key
+    return Scope(
+        project_no=bearer.project_no, project_id=bearer.project_id, actor=f"key:{key.api_key_id}", role=key.role
+    )

@@ -1,0 +1,183 @@
+"""What happens to every call, whichever way it came.
+
+Count it, find it a place, see who calls and whether they may, read the request, open the transaction, and hand over to
+the handler; afterwards one line in the log. Nothing of this stands anywhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from asyncio import Task
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from asyncpg import Connection, Record
+from google.protobuf.message import Message
+from grpc import StatusCode
+
+from orchestrator.api.auth import Authentication
+from orchestrator.api.call import AfterCommit, Call
+from orchestrator.api.errors import DeadlineExceeded, Failure, failure_of
+from orchestrator.api.limits import InFlightLimit
+from orchestrator.api.methods import Method
+from orchestrator.api.metrics import CallMetrics
+from orchestrator.application.transactions import Transactions
+from orchestrator.domain.scope import Scope
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_TIME_LIMIT = timedelta(seconds=10)
+MAX_TIME_LIMIT = timedelta(seconds=60)
+
+
+@dataclass(slots=True, kw_only=True)
+class Arrival:
+    """A call as its transport hands it over.
+
+    `read` makes the request and raises InvalidArgument if it cannot. `time_left` is what the caller allows, in seconds;
+    None when they do not say. `call_id` is what logs and errors call it.
+    """
+
+    method: Method
+    transport: str
+    key: str
+    call_id: str
+    time_left: float | None
+    read: Callable[[], Message]
+
+
+class Pipeline:
+    """Serves calls. One per server, for both transports."""
+
+    def __init__(
+        self, *, authentication: Authentication, transactions: Transactions, metrics: CallMetrics, limit: InFlightLimit
+    ) -> None:
+        self._authentication = authentication
+        self._transactions = transactions
+        self._metrics = metrics
+        self._limit = limit
+        self._callbacks: set[Task[None]] = set()
+        metrics.in_flight.set_function(lambda: limit.inside)
+
+    async def serve(self, arrival: Arrival) -> bytes | Failure:
+        """The serialized response, or why there is none. Raises nothing but CancelledError."""
+        began = time.perf_counter()
+        self._metrics.started(arrival.method)
+        code, reason, scope = StatusCode.CANCELLED, None, None
+        try:
+            with self._limit.place():
+                try:
+                    async with asyncio.timeout(_time_limit(arrival.time_left)) as timeout:
+                        scope = await self._authentication.scope_of(arrival.key)
+                        arrival.method.rule.require(scope.role)
+                        response = await self._carry_out(arrival, scope)
+                except TimeoutError as error:
+                    raise (DeadlineExceeded() if timeout.expired() else error) from None
+            code = StatusCode.OK
+            return response
+        except Exception as error:
+            failure = failure_of(error, call_id=arrival.call_id, method=arrival.method.name)
+            code, reason = failure.code, failure.reason
+            return failure
+        finally:
+            self._record(arrival, code, reason, scope, time.perf_counter() - began)
+
+    async def close(self) -> None:
+        """Wait for callbacks of committed calls."""
+        while self._callbacks:
+            await asyncio.gather(*self._callbacks, return_exceptions=True)
+
+    async def _carry_out(self, arrival: Arrival, scope: Scope) -> bytes:
+        method = arrival.method
+        request = arrival.read()
+        call = Call(method=method.name, scope=scope, transactions=self._transactions)
+        if method.has_request_id:
+            call.request_id = request.request_id  # type: ignore[attr-defined]
+        if method.has_validate_only:
+            call.validate_only = request.validate_only  # type: ignore[attr-defined]
+        if call.request_id:
+            call.fingerprint = _fingerprint(request)
+        if method.own_transactions:
+            return (await method.handler(request, call)).SerializeToString()
+        if not method.mutates:
+            async with self._transactions.read(scope.project_no) as call.connection:
+                return (await method.handler(request, call)).SerializeToString()
+        return await self._change(method, request, call)
+
+    async def _change(self, method: Method, request: Message, call: Call) -> bytes:
+        """Do it in a transaction, once for each request id; with validate_only, and then undo it."""
+        shown: list[bytes] = []
+
+        async def work(conn: Connection[Record]) -> bytes:
+            call.connection = conn
+            response = await method.handler(request, call)
+            shown.append(response.SerializeToString())
+            if not method.secrets:
+                return shown[0]
+            for name in method.secrets:
+                response.ClearField(name)
+            return response.SerializeToString()
+
+        if call.validate_only:
+            await self._transactions.rehearse(call.scope.project_no, work)
+            return shown[0]
+        stored = await self._transactions.once(
+            call.scope,
+            call.method,
+            call.request_id,
+            call.fingerprint,
+            work,
+            committed=lambda: self._run_callbacks(call.callbacks),
+        )
+        # The caller whose request took effect sees secrets; those who repeat it do not.
+        return shown[0] if shown else stored
+
+    def _run_callbacks(self, callbacks: list[AfterCommit]) -> None:
+        for callback in callbacks:
+            task = asyncio.create_task(_run(callback))
+            self._callbacks.add(task)
+            task.add_done_callback(self._callbacks.discard)
+
+    def _record(
+        self, arrival: Arrival, code: StatusCode, reason: str | None, scope: Scope | None, seconds: float
+    ) -> None:
+        self._metrics.ended(arrival.method, code, seconds)
+        if logger.isEnabledFor(logging.INFO):
+            fields: dict[str, object] = {
+                "method": arrival.method.name,
+                "code": code.name,
+                "ms": round(seconds * 1000, 2),
+                "transport": arrival.transport,
+                "call_id": arrival.call_id,
+            }
+            if reason is not None:
+                fields["reason"] = reason
+            if scope is not None:
+                fields["project_id"] = scope.project_id
+                fields["actor"] = scope.actor
+            logger.info("call", extra=fields)
+
+
+async def _run(callback: AfterCommit) -> None:
+    try:
+        await callback()
+    except Exception:
+        logger.exception("a callback after a commit failed")
+
+
+def _time_limit(time_left: float | None) -> float:
+    if time_left is None:
+        return DEFAULT_TIME_LIMIT.total_seconds()
+    return min(time_left, MAX_TIME_LIMIT.total_seconds())
+
+
+def _fingerprint(request: Message) -> bytes:
+    """Equal for requests that ask for the same, under whatever id. 32 bytes."""
+    same = type(request)()
+    same.CopyFrom(request)
+    same.ClearField("request_id")
+    return hashlib.sha256(same.SerializeToString(deterministic=True)).digest()

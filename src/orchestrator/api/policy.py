@@ -1,0 +1,107 @@
+"""Who may call what: one row for each RPC. An RPC without a row keeps the server from starting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.domain.refusals import PermissionDenied
+from orchestrator.domain.scope import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """`lowest` names the role a caller is told to come with. `audited`: success leaves an entry in the audit log."""
+
+    roles: frozenset[Role]
+    lowest: Role
+    audited: bool = False
+
+    def require(self, role: Role) -> None:
+        """Raises PermissionDenied unless `role` may call."""
+        if role not in self.roles:
+            required = self.lowest.name.lower()
+            raise PermissionDenied("ROLE_TOO_LOW", f"this needs the role {required}", requiredRole=required)
+
+
+def _from(lowest: Role, *others: Role, audited: bool = False) -> Rule:
+    order = (Role.VIEWER, Role.EDITOR, Role.ADMIN, Role.OWNER)
+    roles = frozenset(order[order.index(lowest) :]) | frozenset(others)
+    return Rule(roles=roles, lowest=lowest, audited=audited)
+
+
+def _only(role: Role, *, audited: bool = False) -> Rule:
+    return Rule(roles=frozenset({role}), lowest=role, audited=audited)
+
+
+_READ_NUMBERS = _from(Role.VIEWER)
+_READ = _from(Role.EDITOR)
+_CHANGE = _from(Role.EDITOR)
+_AUTHOR = _from(Role.EDITOR, audited=True)
+_DELETE = _from(Role.ADMIN, audited=True)
+
+POLICY: Mapping[str, Rule] = {
+    "orchestrator.v1.ApiKeyService/ListApiKeys": _from(Role.ADMIN),
+    "orchestrator.v1.ApiKeyService/CreateApiKey": _from(Role.ADMIN, audited=True),
+    "orchestrator.v1.ApiKeyService/RevokeApiKey": _from(Role.ADMIN, audited=True),
+    "orchestrator.v1.ApiKeyService/RotateApiKey": _from(Role.ADMIN, audited=True),
+    "orchestrator.v1.AudienceService/ListAudiences": _READ,
+    "orchestrator.v1.AudienceService/CreateAudience": _AUTHOR,
+    "orchestrator.v1.AudienceService/GetAudience": _READ,
+    "orchestrator.v1.AudienceService/UpdateAudience": _AUTHOR,
+    "orchestrator.v1.AudienceService/DeleteAudience": _DELETE,
+    "orchestrator.v1.AudienceService/CheckAudience": _READ,
+    "orchestrator.v1.AuditService/ListAuditEntries": _READ,
+    "orchestrator.v1.CommunicationService/ListCommunications": _READ,
+    "orchestrator.v1.CommunicationService/CreateCommunication": _AUTHOR,
+    "orchestrator.v1.CommunicationService/GetCommunication": _READ,
+    "orchestrator.v1.CommunicationService/UpdateCommunication": _AUTHOR,
+    "orchestrator.v1.CommunicationService/DeleteCommunication": _DELETE,
+    "orchestrator.v1.CommunicationService/ListCommunicationRevisions": _READ,
+    "orchestrator.v1.EventService/IngestEvents": _CHANGE,
+    "orchestrator.v1.ExecutionService/ListExecutions": _READ,
+    "orchestrator.v1.ExecutionService/GetExecution": _READ,
+    "orchestrator.v1.JourneyService/ListJourneys": _READ,
+    "orchestrator.v1.JourneyService/CreateJourney": _AUTHOR,
+    "orchestrator.v1.JourneyService/GetJourney": _READ,
+    "orchestrator.v1.JourneyService/UpdateJourney": _AUTHOR,
+    "orchestrator.v1.JourneyService/DeleteJourney": _DELETE,
+    "orchestrator.v1.JourneyService/ListJourneyVersions": _READ,
+    "orchestrator.v1.JourneyService/GetJourneyVersion": _READ,
+    "orchestrator.v1.JourneyService/ValidateJourney": _READ,
+    "orchestrator.v1.JourneyService/PublishJourney": _AUTHOR,
+    "orchestrator.v1.JourneyService/PauseJourney": _AUTHOR,
+    "orchestrator.v1.JourneyService/ResumeJourney": _AUTHOR,
+    "orchestrator.v1.JourneyService/ArchiveJourney": _AUTHOR,
+    "orchestrator.v1.JourneyService/EnrollSubjects": _AUTHOR,
+    "orchestrator.v1.JourneyService/GetStepStats": _READ_NUMBERS,
+    "orchestrator.v1.JourneyService/GetJourneyFunnel": _READ_NUMBERS,
+    "orchestrator.v1.JourneyService/ListJourneyAuditEntries": _READ,
+    "orchestrator.v1.ProjectService/ListProjects": _only(Role.OPERATOR),
+    "orchestrator.v1.ProjectService/CreateProject": _only(Role.OPERATOR, audited=True),
+    "orchestrator.v1.ProjectService/GetProject": _from(Role.EDITOR, Role.OPERATOR),
+    "orchestrator.v1.ProjectService/UpdateProject": _from(Role.OWNER, audited=True),
+    "orchestrator.v1.SegmentService/ListSegments": _READ,
+    "orchestrator.v1.SegmentService/CreateSegment": _AUTHOR,
+    "orchestrator.v1.SegmentService/GetSegment": _READ,
+    "orchestrator.v1.SegmentService/UpdateSegment": _AUTHOR,
+    "orchestrator.v1.SegmentService/DeleteSegment": _DELETE,
+    "orchestrator.v1.SegmentService/ListSegmentMembers": _READ,
+    "orchestrator.v1.SegmentService/AddSegmentMembers": _AUTHOR,
+    "orchestrator.v1.SegmentService/RemoveSegmentMembers": _AUTHOR,
+    "orchestrator.v1.SubjectService/ListSubjects": _READ,
+    "orchestrator.v1.SubjectService/UpsertSubject": _CHANGE,
+    "orchestrator.v1.SubjectService/BatchUpsertSubjects": _CHANGE,
+    "orchestrator.v1.SubjectService/GetSubject": _READ,
+    "orchestrator.v1.SubjectService/DeleteSubject": _from(Role.ADMIN),
+    "orchestrator.v1.SubjectService/GetPreferences": _READ,
+    "orchestrator.v1.SubjectService/UpdatePreferences": _CHANGE,
+    "orchestrator.v1.SubjectService/ListSuppressions": _READ,
+    "orchestrator.v1.SubjectService/CreateSuppression": _CHANGE,
+    "orchestrator.v1.SubjectService/DeleteSuppression": _from(Role.ADMIN),
+    "orchestrator.v1.TriggerContractService/ListTriggerContracts": _READ,
+    "orchestrator.v1.TriggerContractService/CreateTriggerContract": _AUTHOR,
+    "orchestrator.v1.TriggerContractService/GetTriggerContract": _READ,
+    "orchestrator.v1.TriggerContractService/UpdateTriggerContract": _AUTHOR,
+    "orchestrator.v1.TriggerContractService/DeleteTriggerContract": _DELETE,
+}
