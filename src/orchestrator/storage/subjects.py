@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from asyncpg import Connection, Record
 
+from orchestrator.domain.attributes import times_of
+from orchestrator.domain.resource import to_tick
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.domain.subject import bucket_of
+from orchestrator.domain.subject import Subject, bucket_of
 
 _KEYS = """
 SELECT s.subject_id, s.bucket, s.subject_no
@@ -23,6 +25,7 @@ SELECT $1, wanted.bucket, wanted.subject_id, $4, $4
 FROM unnest($2::smallint[], $3::text[]) AS wanted (bucket, subject_id)
 ORDER BY wanted.bucket, wanted.subject_id COLLATE "C"
 ON CONFLICT ON CONSTRAINT subjects_id_key DO NOTHING
+RETURNING subject_id, bucket, subject_no
 """
 
 _LOCK = """
@@ -42,8 +45,7 @@ async def find_keys(conn: Connection[Record], project_no: int, subject_ids: Iter
     ids = sorted(set(subject_ids))
     if not ids:
         return {}
-    rows = await conn.fetch(_KEYS, project_no, [bucket_of(i) for i in ids], ids)
-    return {row[0]: SubjectKey(project_no=project_no, bucket=row[1], subject_no=row[2]) for row in rows}
+    return _keys(project_no, await conn.fetch(_KEYS, project_no, [bucket_of(i) for i in ids], ids))
 
 
 async def ensure(
@@ -54,13 +56,24 @@ async def ensure(
     Takes no lock on subjects that exist. A transaction that ensures and locks must ensure first: then no two can
     wait for each other.
     """
-    ids = set(subject_ids)
-    keys = await find_keys(conn, project_no, ids)
-    while missing := sorted((bucket_of(i), i) for i in ids - keys.keys()):
-        await conn.execute(_ADD_STUBS, project_no, [b for b, _ in missing], [i for _, i in missing], now)
-        # A statement of its own: it sees the rows of writers who came first, for whom the insert has waited.
-        keys |= await find_keys(conn, project_no, (i for _, i in missing))
+    keys, _ = await _ensure(conn, project_no, set(subject_ids), now)
     return keys
+
+
+async def ensure_locked(
+    conn: Connection[Record], project_no: int, subject_ids: Iterable[str], now: datetime
+) -> tuple[dict[str, SubjectKey], set[str]]:
+    """`ensure`, then `lock`: the keys of all these subjects, and the ids of those that were created by it."""
+    ids = set(subject_ids)
+    keys, created = await _ensure(conn, project_no, ids, now)
+    locked = set(await lock(conn, keys.values()))
+    while gone := {i for i in ids if keys[i] not in locked}:
+        # Deleted between the two statements.
+        others, again = await _ensure(conn, project_no, gone, now)
+        locked.update(await lock(conn, others.values()))
+        keys |= others
+        created |= again
+    return keys, created
 
 
 async def lock(conn: Connection[Record], keys: Iterable[SubjectKey]) -> list[SubjectKey]:
@@ -83,3 +96,123 @@ async def hold_off_deletion(conn: Connection[Record], project_no: int) -> None:
     before the statement that reads the keys.
     """
     await conn.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", _DELETION, project_no)
+
+
+_COLUMNS = "bucket, subject_no, subject_id, attributes, time_zone, revision, created_at, updated_at"
+
+_FIND = f"SELECT {_COLUMNS} FROM subjects WHERE project_no = $1 AND bucket = $2 AND subject_id = $3"
+
+_READ = f"""
+SELECT {_COLUMNS}
+FROM unnest($2::smallint[], $3::bigint[]) AS wanted (bucket, subject_no)
+JOIN subjects AS s USING (bucket, subject_no)
+WHERE s.project_no = $1
+"""
+
+_PAGE = f"""
+SELECT {_COLUMNS}
+FROM subjects
+WHERE project_no = $1 AND ($2::bigint IS NULL OR subject_no < $2)
+ORDER BY subject_no DESC
+LIMIT $3
+"""
+
+_WRITE = """
+UPDATE subjects AS s
+SET attributes = w.attributes, attribute_times = w.attribute_times, time_zone = w.time_zone,
+    revision = w.revision, updated_at = w.updated_at
+FROM unnest($2::smallint[], $3::bigint[], $4::jsonb[], $5::jsonb[], $6::text[], $7::bigint[], $8::timestamptz[])
+    AS w (bucket, subject_no, attributes, attribute_times, time_zone, revision, updated_at)
+WHERE s.project_no = $1 AND s.bucket = w.bucket AND s.subject_no = w.subject_no
+"""
+
+
+async def find(conn: Connection[Record], project_no: int, subject_id: str) -> tuple[SubjectKey, Subject] | None:
+    row = await conn.fetchrow(_FIND, project_no, bucket_of(subject_id), subject_id)
+    return _subject(project_no, row) if row else None
+
+
+async def read(conn: Connection[Record], project_no: int, keys: Iterable[SubjectKey]) -> dict[SubjectKey, Subject]:
+    """Those of these subjects that exist."""
+    wanted = list(keys)
+    rows = await conn.fetch(_READ, project_no, [k.bucket for k in wanted], [k.subject_no for k in wanted])
+    return dict(_subject(project_no, row) for row in rows)
+
+
+async def page(
+    conn: Connection[Record], project_no: int, *, before: int | None, limit: int
+) -> list[tuple[SubjectKey, Subject]]:
+    """At most `limit` subjects, newest first, of those created before this number (None: from the newest)."""
+    return [_subject(project_no, row) for row in await conn.fetch(_PAGE, project_no, before, limit)]
+
+
+async def write(conn: Connection[Record], project_no: int, changed: Mapping[SubjectKey, Subject]) -> None:
+    """Store attributes, time zone, revision and `updated_at` of subjects whose rows the caller holds."""
+    subjects = list(changed.values())
+    await conn.execute(
+        _WRITE,
+        project_no,
+        [key.bucket for key in changed],
+        [key.subject_no for key in changed],
+        [subject.attributes for subject in subjects],
+        [times_of(subject.attributes) for subject in subjects],
+        [subject.time_zone for subject in subjects],
+        [subject.revision for subject in subjects],
+        [subject.updated_at for subject in subjects],
+    )
+
+
+_RUNNING = """
+SELECT count(*) FROM executions WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND outcome IS NULL
+"""
+
+# Waits for ingest under way and holds off what comes, for as long as the deletion takes.
+_STOP_INGEST = "SELECT pg_advisory_xact_lock($1, $2)"
+
+_DELETE = "DELETE FROM {table} WHERE project_no = $1 AND bucket = $2 AND subject_no = $3"
+
+# Ledgers keep the number, which leads nowhere from now on.
+_OWNED = (
+    "inbox", "opt_outs", "suppressions", "static_members", "subject_event_days", "subject_event_state", "events",
+    "subjects",
+)  # fmt: skip
+
+
+async def running_executions(conn: Connection[Record], key: SubjectKey) -> int:
+    """How many executions of this subject run. Holds as long as the caller holds the subject's row."""
+    return int(await conn.fetchval(_RUNNING, key.project_no, key.bucket, key.subject_no))
+
+
+async def delete(conn: Connection[Record], key: SubjectKey) -> None:
+    """Remove a subject whose row the caller holds, with all that is known about it."""
+    await conn.execute(_STOP_INGEST, _DELETION, key.project_no)
+    for table in _OWNED:
+        await conn.execute(_DELETE.format(table=table), key.project_no, key.bucket, key.subject_no)
+
+
+async def _ensure(
+    conn: Connection[Record], project_no: int, ids: set[str], now: datetime
+) -> tuple[dict[str, SubjectKey], set[str]]:
+    keys = await find_keys(conn, project_no, ids)
+    created: set[str] = set()
+    while missing := sorted((bucket_of(i), i) for i in ids - keys.keys()):
+        added = _keys(
+            project_no,
+            await conn.fetch(_ADD_STUBS, project_no, [b for b, _ in missing], [i for _, i in missing], to_tick(now)),
+        )
+        created |= added.keys()
+        keys |= added
+        # A statement of its own: it sees the rows of writers who came first, for whom the insert has waited.
+        keys |= await find_keys(conn, project_no, (i for _, i in missing if i not in added))
+    return keys, created
+
+
+def _keys(project_no: int, rows: Iterable[Record]) -> dict[str, SubjectKey]:
+    return {row[0]: SubjectKey(project_no=project_no, bucket=row[1], subject_no=row[2]) for row in rows}
+
+
+def _subject(project_no: int, row: Record) -> tuple[SubjectKey, Subject]:
+    bucket, subject_no, *columns = row
+    names = ("subject_id", "attributes", "time_zone", "revision", "created_at", "updated_at")
+    key = SubjectKey(project_no=project_no, bucket=bucket, subject_no=subject_no)
+    return key, Subject(**dict(zip(names, columns, strict=True)))
