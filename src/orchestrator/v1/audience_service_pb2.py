@@ -25,12 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
-from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from orchestrator.v1 import audience_pb2 as orchestrator_dot_v1_dot_audience__pb2
+from orchestrator.v1 import explanation_pb2 as orchestrator_dot_v1_dot_explanation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&orchestrator/v1/audience_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eorchestrator/v1/audience.proto\"=\n\x14ListAudiencesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x15ListAudiencesResponse\x12,\n\taudiences\x18\x01 \x03(\x0b\x32\x19.orchestrator.v1.Audience\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"u\n\x15\x43reateAudienceRequest\x12\x31\n\x08\x61udience\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.AudienceB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"E\n\x16\x43reateAudienceResponse\x12+\n\x08\x61udience\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.Audience\"/\n\x12GetAudienceRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"B\n\x13GetAudienceResponse\x12+\n\x08\x61udience\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.Audience\"\xa6\x01\n\x15UpdateAudienceRequest\x12\x31\n\x08\x61udience\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.AudienceB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"E\n\x16UpdateAudienceResponse\x12+\n\x08\x61udience\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.Audience\"T\n\x15\x44\x65leteAudienceRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x18\n\x16\x44\x65leteAudienceResponse\"K\n\x14\x43heckAudienceRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsubject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\x91\x01\n\x15\x43heckAudienceResponse\x12\x0f\n\x07matches\x18\x01 \x01(\x08\x12,\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x39\n\ncheck_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcheckedAt2\xe8\x06\n\x0f\x41udienceService\x12x\n\rListAudiences\x12%.orchestrator.v1.ListAudiencesRequest\x1a&.orchestrator.v1.ListAudiencesResponse\"\x18\x90\x02\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/audiences\x12\x8f\x01\n\x0e\x43reateAudience\x12&.orchestrator.v1.CreateAudienceRequest\x1a\'.orchestrator.v1.CreateAudienceResponse\",\x90\x02\x02\x82\xd3\xe4\x93\x02#\"\r/v1/audiences:\x08\x61udienceb\x08\x61udience\x12\x8a\x01\n\x0bGetAudience\x12#.orchestrator.v1.GetAudienceRequest\x1a$.orchestrator.v1.GetAudienceResponse\"0\x90\x02\x01\x82\xd3\xe4\x93\x02\'\x12\x1b/v1/audiences/{audience_id}b\x08\x61udience\x12\x9d\x01\n\x0eUpdateAudience\x12&.orchestrator.v1.UpdateAudienceRequest\x1a\'.orchestrator.v1.UpdateAudienceResponse\":\x90\x02\x02\x82\xd3\xe4\x93\x02\x31\x32\x1b/v1/audiences/{audience.id}:\x08\x61udienceb\x08\x61udience\x12\x89\x01\n\x0e\x44\x65leteAudience\x12&.orchestrator.v1.DeleteAudienceRequest\x1a\'.orchestrator.v1.DeleteAudienceResponse\"&\x90\x02\x02\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/audiences/{audience_id}\x12\x8f\x01\n\rCheckAudience\x12%.orchestrator.v1.CheckAudienceRequest\x1a&.orchestrator.v1.CheckAudienceResponse\"/\x90\x02\x01\x82\xd3\xe4\x93\x02&\"!/v1/audiences/{audience_id}:check:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&orchestrator/v1/audience_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eorchestrator/v1/audience.proto\x1a!orchestrator/v1/explanation.proto\"=\n\x14ListAudiencesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x15ListAudiencesResponse\x12,\n\taudiences\x18\x01 \x03(\x0b\x32\x19.orchestrator.v1.Audience\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"u\n\x15\x43reateAudienceRequest\x12\x31\n\x08\x61udience\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.AudienceB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"E\n\x16\x43reateAudienceResponse\x12+\n\x08\x61udience\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.Audience\"/\n\x12GetAudienceRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"B\n\x13GetAudienceResponse\x12+\n\x08\x61udience\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.Audience\"\xa6\x01\n\x15UpdateAudienceRequest\x12\x31\n\x08\x61udience\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.AudienceB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"E\n\x16UpdateAudienceResponse\x12+\n\x08\x61udience\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.Audience\"T\n\x15\x44\x65leteAudienceRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x18\n\x16\x44\x65leteAudienceResponse\"K\n\x14\x43heckAudienceRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsubject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\x96\x01\n\x15\x43heckAudienceResponse\x12\x0f\n\x07matches\x18\x01 \x01(\x08\x12\x31\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x1c.orchestrator.v1.Explanation\x12\x39\n\ncheck_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcheckedAt2\xe8\x06\n\x0f\x41udienceService\x12x\n\rListAudiences\x12%.orchestrator.v1.ListAudiencesRequest\x1a&.orchestrator.v1.ListAudiencesResponse\"\x18\x90\x02\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/audiences\x12\x8f\x01\n\x0e\x43reateAudience\x12&.orchestrator.v1.CreateAudienceRequest\x1a\'.orchestrator.v1.CreateAudienceResponse\",\x90\x02\x02\x82\xd3\xe4\x93\x02#\"\r/v1/audiences:\x08\x61udienceb\x08\x61udience\x12\x8a\x01\n\x0bGetAudience\x12#.orchestrator.v1.GetAudienceRequest\x1a$.orchestrator.v1.GetAudienceResponse\"0\x90\x02\x01\x82\xd3\xe4\x93\x02\'\x12\x1b/v1/audiences/{audience_id}b\x08\x61udience\x12\x9d\x01\n\x0eUpdateAudience\x12&.orchestrator.v1.UpdateAudienceRequest\x1a\'.orchestrator.v1.UpdateAudienceResponse\":\x90\x02\x02\x82\xd3\xe4\x93\x02\x31\x32\x1b/v1/audiences/{audience.id}:\x08\x61udienceb\x08\x61udience\x12\x89\x01\n\x0e\x44\x65leteAudience\x12&.orchestrator.v1.DeleteAudienceRequest\x1a\'.orchestrator.v1.DeleteAudienceResponse\"&\x90\x02\x02\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/audiences/{audience_id}\x12\x8f\x01\n\rCheckAudience\x12%.orchestrator.v1.CheckAudienceRequest\x1a&.orchestrator.v1.CheckAudienceResponse\"/\x90\x02\x01\x82\xd3\xe4\x93\x02&\"!/v1/audiences/{audience_id}:check:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,30 +61,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDIENCESERVICE'].methods_by_name['DeleteAudience']._serialized_options = b'\220\002\002\202\323\344\223\002\035*\033/v1/audiences/{audience_id}'
   _globals['_AUDIENCESERVICE'].methods_by_name['CheckAudience']._loaded_options = None
   _globals['_AUDIENCESERVICE'].methods_by_name['CheckAudience']._serialized_options = b'\220\002\001\202\323\344\223\002&\"!/v1/audiences/{audience_id}:check:\001*'
-  _globals['_LISTAUDIENCESREQUEST']._serialized_start=251
-  _globals['_LISTAUDIENCESREQUEST']._serialized_end=312
-  _globals['_LISTAUDIENCESRESPONSE']._serialized_start=314
-  _globals['_LISTAUDIENCESRESPONSE']._serialized_end=408
-  _globals['_CREATEAUDIENCEREQUEST']._serialized_start=410
-  _globals['_CREATEAUDIENCEREQUEST']._serialized_end=527
-  _globals['_CREATEAUDIENCERESPONSE']._serialized_start=529
-  _globals['_CREATEAUDIENCERESPONSE']._serialized_end=598
-  _globals['_GETAUDIENCEREQUEST']._serialized_start=600
-  _globals['_GETAUDIENCEREQUEST']._serialized_end=647
-  _globals['_GETAUDIENCERESPONSE']._serialized_start=649
-  _globals['_GETAUDIENCERESPONSE']._serialized_end=715
-  _globals['_UPDATEAUDIENCEREQUEST']._serialized_start=718
-  _globals['_UPDATEAUDIENCEREQUEST']._serialized_end=884
-  _globals['_UPDATEAUDIENCERESPONSE']._serialized_start=886
-  _globals['_UPDATEAUDIENCERESPONSE']._serialized_end=955
-  _globals['_DELETEAUDIENCEREQUEST']._serialized_start=957
-  _globals['_DELETEAUDIENCEREQUEST']._serialized_end=1041
-  _globals['_DELETEAUDIENCERESPONSE']._serialized_start=1043
-  _globals['_DELETEAUDIENCERESPONSE']._serialized_end=1067
-  _globals['_CHECKAUDIENCEREQUEST']._serialized_start=1069
-  _globals['_CHECKAUDIENCEREQUEST']._serialized_end=1144
-  _globals['_CHECKAUDIENCERESPONSE']._serialized_start=1147
-  _globals['_CHECKAUDIENCERESPONSE']._serialized_end=1292
-  _globals['_AUDIENCESERVICE']._serialized_start=1295
-  _globals['_AUDIENCESERVICE']._serialized_end=2167
+  _globals['_LISTAUDIENCESREQUEST']._serialized_start=256
+  _globals['_LISTAUDIENCESREQUEST']._serialized_end=317
+  _globals['_LISTAUDIENCESRESPONSE']._serialized_start=319
+  _globals['_LISTAUDIENCESRESPONSE']._serialized_end=413
+  _globals['_CREATEAUDIENCEREQUEST']._serialized_start=415
+  _globals['_CREATEAUDIENCEREQUEST']._serialized_end=532
+  _globals['_CREATEAUDIENCERESPONSE']._serialized_start=534
+  _globals['_CREATEAUDIENCERESPONSE']._serialized_end=603
+  _globals['_GETAUDIENCEREQUEST']._serialized_start=605
+  _globals['_GETAUDIENCEREQUEST']._serialized_end=652
+  _globals['_GETAUDIENCERESPONSE']._serialized_start=654
+  _globals['_GETAUDIENCERESPONSE']._serialized_end=720
+  _globals['_UPDATEAUDIENCEREQUEST']._serialized_start=723
+  _globals['_UPDATEAUDIENCEREQUEST']._serialized_end=889
+  _globals['_UPDATEAUDIENCERESPONSE']._serialized_start=891
+  _globals['_UPDATEAUDIENCERESPONSE']._serialized_end=960
+  _globals['_DELETEAUDIENCEREQUEST']._serialized_start=962
+  _globals['_DELETEAUDIENCEREQUEST']._serialized_end=1046
+  _globals['_DELETEAUDIENCERESPONSE']._serialized_start=1048
+  _globals['_DELETEAUDIENCERESPONSE']._serialized_end=1072
+  _globals['_CHECKAUDIENCEREQUEST']._serialized_start=1074
+  _globals['_CHECKAUDIENCEREQUEST']._serialized_end=1149
+  _globals['_CHECKAUDIENCERESPONSE']._serialized_start=1152
+  _globals['_CHECKAUDIENCERESPONSE']._serialized_end=1302
+  _globals['_AUDIENCESERVICE']._serialized_start=1305
+  _globals['_AUDIENCESERVICE']._serialized_end=2177
 # @@protoc_insertion_point(module_scope)

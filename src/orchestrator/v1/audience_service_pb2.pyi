@@ -7,10 +7,10 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from orchestrator.v1 import audience_pb2 as _audience_pb2
+from orchestrator.v1 import explanation_pb2 as _explanation_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -325,7 +325,7 @@ class CheckAudienceResponse(_message.Message):
     matches: _builtins.bool
     """True if the subject belongs to the audience."""
     @_builtins.property
-    def explanation(self) -> _struct_pb2.Struct:
+    def explanation(self) -> _explanation_pb2.Explanation:
         """The predicate's tree, each node with its truth and each leaf with the evidence for it."""
 
     @_builtins.property
@@ -336,7 +336,7 @@ class CheckAudienceResponse(_message.Message):
         self,
         *,
         matches: _builtins.bool = ...,
-        explanation: _struct_pb2.Struct | None = ...,
+        explanation: _explanation_pb2.Explanation | None = ...,
         check_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "explanation", b"explanation"]  # noqa: Y015

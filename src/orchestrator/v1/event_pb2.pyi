@@ -34,9 +34,9 @@ class Event(_message.Message):
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
     PROPERTIES_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
-    """Chosen by the caller, 1 to 255 characters. A second event of the same id within 30 days is a duplicate."""
+    """Chosen by the caller, 1 to 128 characters. A second event of the same id within 30 days is a duplicate."""
     name: _builtins.str
-    """What happened, 1 to 255 characters."""
+    """What happened, 1 to 128 characters."""
     subject_id: _builtins.str
     """To whom. Unknown subjects are created."""
     @_builtins.property

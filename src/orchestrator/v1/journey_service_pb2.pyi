@@ -436,7 +436,7 @@ class ValidateJourneyResponse(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[_violation_pb2.Violation]:
-        """Publishing is refused while there are any. Paths start at the definition."""
+        """Publishing is refused while there are any. Paths start at the journey: `definition.steps[2]`."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_violation_pb2.Violation]:

@@ -31,7 +31,9 @@ class Project(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Chosen by the caller at creation or made by the server: 1 to 128 of `A-Z a-z 0-9 _ . : -`. Never changes."""
+    """Chosen by the caller at creation or made by the server: 1 to 63 of `a-z 0-9 -`, beginning with a letter. Never
+    changes.
+    """
     name: _builtins.str
     """For people, at most 255 characters."""
     etag: _builtins.str
