@@ -13,7 +13,7 @@ from liquid.exceptions import LiquidSyntaxError, ResourceLimitError
 from liquid.token import TOKEN_CONTENT, TOKEN_EOF, TOKEN_EXPRESSION, TOKEN_OUTPUT, TOKEN_TAG, Token
 
 #: Tags and outputs in one template.
-MAX_MARKUP = 2_000
+MAX_MARKUP = 1_000
 #: Characters between one pair of delimiters: expressions are matched by the library, in quadratic time.
 MAX_EXPRESSION_LENGTH = 1_000
 

@@ -13,21 +13,21 @@ attribute of a Python object.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Lock
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
-from liquid import BoundTemplate, Environment, Node, RenderContext, Tag, Token, TokenStream, escape
+from liquid import BoundTemplate, Environment, Expression, Node, RenderContext, Tag, Token, TokenStream, escape
 from liquid.builtin import content, illegal, output
+from liquid.builtin.expressions import Filter, FilteredExpression, Path
 from liquid.builtin.expressions.primitive import RangeLiteral
 from liquid.builtin.tags import assign_tag, capture_tag, case_tag, cycle_tag, for_tag, if_tag, unless_tag
 from liquid.exceptions import LiquidError, ResourceLimitError
 from liquid.output import LimitedStringIO
-from liquid.token import TOKEN_CONTENT, TOKEN_EXPRESSION
 from liquid.undefined import UNDEFINED
 from liquid.utils import ReadOnlyChainMap
 
-from orchestrator.domain.template_filters import FILTERS, MAX_ITEMS, MAX_TEXT, enclose, to_text, weigh
+from orchestrator.domain.template_filters import FILTERS, MAX_ITEMS, MAX_TEXT, check_length, enclose, to_text, weigh
 from orchestrator.domain.template_lexer import tokenize_template
 from orchestrator.predicates.faults import Fault
 
@@ -36,6 +36,7 @@ MAX_SOURCE_BYTES = 32 * 1024
 # What a render may spend and what it pays, in units of about 0.1 µs (filters: template_filters.py).
 _ALLOWANCE = 1_000_000
 _NODE = 20
+_EXPRESSION = 15
 _PASS = 10
 _CHARACTERS_PER_UNIT = 64
 #: What the template's own variables may weigh together: 2 MB of text.
@@ -47,8 +48,8 @@ _CACHED_SOURCE = 512 * 1024
 class TemplateFailed(Exception):
     """A template that gives no text; trying again gives none either.
 
-    `reason`: `template_invalid` (it does not parse), `template_value` (a filter or comparison met a value it cannot work
-    with), `template_limit` (too much work, output or memory). Neither it nor the message holds a value of a variable.
+    `reason`: `template_invalid` (it does not parse), `template_value` (a filter or comparison met a value it cannot
+    work with), `template_limit` (too much work, output or memory). No value of a variable is in it or in the message.
     """
 
     def __init__(self, reason: str, line: int | None = None) -> None:
@@ -62,18 +63,16 @@ def check_template(source: str, path: str) -> list[Fault]:
     if len(source.encode(errors="surrogatepass")) > MAX_SOURCE_BYTES:
         return [Fault(path=path, reason="TOO_LARGE", message=f"a template has at most {MAX_SOURCE_BYTES} bytes")]
     try:
-        used = _PLAIN.from_string(source).analyze(include_partials=False).filters
+        template = _PLAIN.from_string(source)
     except ResourceLimitError as error:
         return [_fault(path, "TOO_LARGE", str(error.message), _line(error, source))]
     except LiquidError as error:
         return [_fault(path, "INVALID_TEMPLATE", str(error.message), _line(error, source))]
-    except RecursionError:
-        return [_fault(path, "TOO_DEEP", "the template is nested too deeply", None)]
     return [
-        _fault(path, "INVALID_TEMPLATE", f"there is no filter '{name[:64]}'", source.count("\n", 0, span.index) + 1)
-        for name, spans in used.items()
-        if name not in FILTERS
-        for span in spans[:1]
+        _fault(path, "INVALID_TEMPLATE", f"there is no filter '{used.name[:64]}'", _line_at(used.token, source))
+        for node in template.nodes
+        for used in _filters(node)
+        if used.name not in FILTERS
     ]
 
 
@@ -81,7 +80,7 @@ def render(source: str, variables: Mapping[str, Any], *, escape_html: bool = Fal
     """The template's text, of at most MAX_TEXT bytes.
 
     A missing variable is an empty text, `nil` in comparisons and 0 in sums. Values are not coerced: comparing a text
-    with a number fails. With `escape_html`, what comes out of variables is escaped and what stands in the template is not.
+    with a number fails. With `escape_html`, what comes out of variables is escaped; what stands in the template is not.
     Raises TemplateFailed; TypeError when `variables` are not JSON.
     """
     template = _TEMPLATES.parsed(source, _HTML if escape_html else _PLAIN)
@@ -108,9 +107,25 @@ def _fault(path: str, reason: str, message: str, line: int | None) -> Fault:
 
 
 def _line(error: LiquidError, source: str) -> int | None:
-    if error.token is None or error.token.start_index < 0:
-        return None
-    return source.count("\n", 0, error.token.start_index) + 1
+    return _line_at(error.token, source)
+
+
+def _line_at(token: Token | None, source: str) -> int | None:
+    return None if token is None or token.start_index < 0 else source.count("\n", 0, token.start_index) + 1
+
+
+def _filters(node: Node) -> Iterator[Filter]:
+    """The filters in a node and in those under it."""
+    for expression in node.expressions():
+        if isinstance(expression, FilteredExpression):
+            yield from expression.filters or ()
+    for child in _children(node):
+        yield from _filters(child)
+
+
+def _children(node: Node) -> Iterable[Node]:
+    # Only tags that load other templates would look at the context.
+    return node.children(cast("RenderContext", None), include_partials=False)
 
 
 class _Context(RenderContext):
@@ -133,7 +148,7 @@ class _Context(RenderContext):
     def get(self, path: list[object], *, token: Token | None, default: object = UNDEFINED) -> object:
         found = super().get(path, token=token, default=default)
         if isinstance(found, range):
-            _check_length(found)
+            check_length(found)
         self.spend(weigh(found))
         return found
 
@@ -148,21 +163,16 @@ class _Context(RenderContext):
         return super().loop(namespace, forloop)
 
 
-def _check_length(items: range) -> None:
-    if items.stop - items.start > MAX_ITEMS:
-        raise ResourceLimitError(f"more than {MAX_ITEMS} items", token=None)
-
-
 class _Charged(Node):
-    """A node that is paid for each time it is rendered."""
+    """A node that is paid for each time it is rendered: for its expressions and for the text it copies."""
 
     __slots__ = ("node", "price")
 
-    def __init__(self, node: Node, price: int) -> None:
+    def __init__(self, node: Node) -> None:
         super().__init__(node.token)
         self.blank = node.blank
         self.node = node
-        self.price = price
+        self.price = _price(node)
 
     def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
         assert isinstance(context, _Context)
@@ -182,21 +192,28 @@ class _Charged(Node):
         return self.node.block_scope()
 
 
+def _price(node: Node) -> int:
+    """The price of one passing, without what is charged by itself."""
+    price = _NODE + sum(map(_expression_price, node.expressions()))
+    if isinstance(node, content.ContentNode):
+        price += len(node.text) // _CHARACTERS_PER_UNIT
+    return price + sum(_price(child) for child in _children(node) if not isinstance(child, _Charged))
+
+
+def _expression_price(expression: Expression) -> int:
+    segments = len(expression.path) if isinstance(expression, Path) else 1
+    return _EXPRESSION * segments + sum(map(_expression_price, expression.children()))
+
+
 class _ChargedTag(Tag):
-    """A tag whose nodes are charged: for the expressions in them and for the text they copy."""
+    """A tag whose nodes are charged."""
 
     def __init__(self, env: Environment, tag: type[Tag]) -> None:
         super().__init__(env)
         self.tag = tag(env)
 
     def get_node(self, stream: TokenStream) -> Node:
-        first = stream.pos
-        node = self.tag.get_node(stream)
-        tokens = stream.tokens[first : stream.pos + 1]
-        price = sum(len(token.value) for token in tokens if token.kind == TOKEN_EXPRESSION)
-        if tokens[0].kind == TOKEN_CONTENT:
-            price += len(tokens[0].value) // _CHARACTERS_PER_UNIT
-        return _Charged(node, _NODE + price)
+        return _Charged(self.tag.get_node(stream))
 
     def parse(self, stream: TokenStream) -> Node:
         return self.get_node(stream)
@@ -207,7 +224,7 @@ class _BoundedRange(RangeLiteral):
 
     def evaluate(self, context: RenderContext) -> range:
         made = super().evaluate(context)
-        _check_length(made)
+        check_length(made)
         return made
 
 
