@@ -91,6 +91,13 @@ PROJECT_UPDATED = Action("project_updated", "project", ("fields",), "A project's
 API_KEY_CREATED = Action("api_key_created", "api_key", ("role",), "A key was created.")
 API_KEY_ROTATED = Action("api_key_rotated", "api_key", ("replaces",), "A key took over from an older one.")
 API_KEY_REVOKED = Action("api_key_revoked", "api_key", (), "A key was revoked.")
+SUBJECT_DELETED = Action(
+    "subject_deleted", "subject", (), "A subject was deleted. The id is its subject ref, as below."
+)
+SUBJECT_SUPPRESSED = Action(
+    "subject_suppressed", "subject", ("channel",), "Nothing may be sent to a subject by this channel, or by any (*)."
+)
+SUBJECT_UNSUPPRESSED = Action("subject_unsuppressed", "subject", ("channel",), "A suppression was taken away.")
 
 CATALOGUE: Mapping[str, Action] = {
     action.name: action for action in list(globals().values()) if isinstance(action, Action)

@@ -6,12 +6,13 @@ import hmac
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
+from orchestrator.domain.etag import Expected
 from orchestrator.predicates.faults import Fault
 
 BUCKETS = 256
@@ -33,6 +34,21 @@ class Subject:
     revision: int
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectPatch:
+    """What a caller wants of a subject, which need not exist yet.
+
+    `attributes` is a JSON merge patch (RFC 7396). `time_zone` None leaves it, empty removes it. `path` is where the
+    caller wrote it.
+    """
+
+    subject_id: str
+    attributes: Mapping[str, Any]
+    time_zone: str | None = None
+    expected: Expected = field(default_factory=Expected)
+    path: str = ""
 
 
 def bucket_of(subject_id: str) -> int:
