@@ -39,7 +39,7 @@ async def update(
 async def suppress(
     conn: Connection[Record], scope: Scope, secret: bytes, subject_id: str, *, channel: str, reason: str
 ) -> Suppression:
-    """Let nothing be sent by this channel. An unknown subject is created; one that is suppressed gets the new reason."""
+    """Let nothing be sent by this channel. An unknown subject is created; a suppressed one gets the new reason."""
     key = await _hold(conn, scope.project_no, subject_id)
     now = await clock.now(conn)
     kept = await preferences.find_suppression(conn, key, channel)

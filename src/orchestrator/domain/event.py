@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 
 from orchestrator.domain.subject import id_fault, is_subject_id
 from orchestrator.predicates.faults import Fault, under
 
 MAX_BATCH = 1000
-MAX_EVENT_ID_LENGTH = 128
-MAX_NAME_LENGTH = 128
-
-#: A repeated event id is recognised for at least this long.
-EVENT_IDS_KEPT = timedelta(days=30)
+MAX_EVENT_ID_LENGTH = 255
+MAX_NAME_LENGTH = 255
 
 # Written down, searched for and compared by people: no control characters, no blanks at either end.
-_NAME = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]{0,126}[^\x00-\x20\x7f])?")
-_EVENT_ID = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+_NAME = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]{0,253}[^\x00-\x20\x7f])?")
+_EVENT_ID = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +42,19 @@ class Outcome(Enum):
     DUPLICATE = "duplicate"
 
 
-def fault_in(event_id: str, name: str, subject_id: str, path: str) -> Fault | None:
-    """What is wrong with an event's ids or name; None when nothing is. `path` leads to the event."""
-    if _EVENT_ID.fullmatch(event_id) and _NAME.fullmatch(name) and is_subject_id(subject_id):
-        return None
-    return (
-        _text_fault(event_id, under(path, "eventId"), MAX_EVENT_ID_LENGTH, _EVENT_ID)
-        or name_fault(name, under(path, "name"))
-        or id_fault(subject_id, under(path, "subjectId"))
+def is_named(event_id: str, name: str, subject_id: str) -> bool:
+    """Whether nothing is wrong with an event's ids and its name."""
+    return bool(_EVENT_ID.fullmatch(event_id) and _NAME.fullmatch(name) and is_subject_id(subject_id))
+
+
+def naming_faults(event_id: str, name: str, subject_id: str, path: str) -> list[Fault]:
+    """What is wrong with an event's ids and its name. `path` leads to the event."""
+    faults = (
+        _text_fault(event_id, under(path, "eventId"), MAX_EVENT_ID_LENGTH, _EVENT_ID),
+        name_fault(name, under(path, "name")),
+        id_fault(subject_id, under(path, "subjectId")),
     )
+    return [fault for fault in faults if fault is not None]
 
 
 def name_fault(name: str, path: str) -> Fault | None:
