@@ -27,6 +27,8 @@ from orchestrator.domain.journey import (
     Wait,
 )
 from orchestrator.predicates.faults import Fault, under
+from orchestrator.predicates.fields import unknown_fields, whole_number
+from orchestrator.predicates.parse import About
 from orchestrator.predicates.parse import parse as parse_predicate
 from orchestrator.predicates.spans import read_span
 
@@ -68,7 +70,7 @@ def stored(document: object) -> Definition:
 
 
 def digest(document: object) -> bytes:
-    """SHA-256 over a JSON value, the same before and after a database kept it: keys sorted, whole floats as integers."""
+    """SHA-256 over a JSON value, unchanged by being kept in a database: keys sorted, whole floats as integers."""
     text = json.dumps(_canonical(document), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).digest()
 
@@ -117,8 +119,8 @@ class _Form:
     def _max_duration(self, value: object, path: str) -> timedelta | None:
         if value is None:
             return None
-        whole = int(value) if isinstance(value, float) and value.is_integer() else value
-        if not isinstance(whole, int) or isinstance(whole, bool):
+        whole = whole_number(value)
+        if whole is None:
             self._fault(path, "INVALID_TYPE", "must be a whole number of days")
         elif not 1 <= whole <= MAX_DURATION_DAYS:
             self._fault(path, "OUT_OF_RANGE", f"must be 1 to {MAX_DURATION_DAYS} days")
@@ -138,10 +140,10 @@ class _Form:
 
     def _step(self, element: object, path: str) -> Step:
         fields = self._members(element, path, ("id", "next", *self._kinds))
-        step_id = self._required_id(fields.get("id"), under(path, "id")) if isinstance(element, Mapping) else ""
+        step_id = self._required_id(fields.get("id"), under(path, "id")) if isinstance(element, dict) else ""
         kinds = [kind for kind in self._kinds if fields.get(kind) is not None]
         if len(kinds) != 1:
-            if isinstance(element, Mapping):
+            if isinstance(element, dict):
                 found = f"this one has {', '.join(kinds)}" if kinds else f"give one of {', '.join(self._kinds)}"
                 self._fault(path, "INVALID_VALUE" if kinds else "REQUIRED", f"a step has exactly one kind: {found}")
             return Exit(id=step_id, reason="")
@@ -174,7 +176,7 @@ class _Form:
         arms: dict[str, Arm] = {}
         arms_path = under(path, "arms")
         elements = self._elements(body.get("arms"), arms_path, MAX_ARMS)
-        if isinstance(fields["branch"], Mapping) and body.get("arms") in (None, []):
+        if isinstance(fields["branch"], dict) and body.get("arms") in (None, []):
             self._fault(arms_path, "REQUIRED", "a branch has at least one arm")
         for at, element in elements:
             arm = self._arm(element, at)
@@ -188,7 +190,7 @@ class _Form:
 
     def _arm(self, element: object, path: str) -> Arm | None:
         fields = self._members(element, path, ("id", "when", "next"))
-        if not isinstance(element, Mapping):
+        if not isinstance(element, dict):
             return None
         arm_id = self._required_id(fields.get("id"), under(path, "id"))
         if arm_id == OTHERWISE:
@@ -197,7 +199,7 @@ class _Form:
         if fields.get("when") is None:
             self._fault(under(path, "when"), "REQUIRED", "an arm has a predicate")
             return None
-        when, faults = parse_predicate(fields["when"], under(path, "when"))
+        when, faults = parse_predicate(fields["when"], under(path, "when"), about=About.EXECUTION)
         self.faults.extend(faults)
         return Arm(id=arm_id, when=when, next=following) if when is not None and arm_id else None
 
@@ -216,7 +218,7 @@ class _Form:
             self._fault(at, "TOO_LONG", f"has at most {MAX_EXIT_REASON} characters")
         return Exit(id=step_id, reason=str(reason))
 
-    #: A step's kind is the name of its member. Each reads (step id, step's members, path of the kind, path of the step).
+    #: A step's kind is the name of its member. Each reads (step id, step's members, the path of the kind, of the step).
     _kinds: Mapping[str, Callable[[_Form, str, Mapping[str, Any], str, str], Step]] = {
         "send": _send,
         "wait": _wait,
@@ -229,12 +231,10 @@ class _Form:
             self._fault(under(path, "next"), "INVALID_VALUE", why)
 
     def _members(self, value: object, path: str, known: Collection[str]) -> Mapping[str, Any]:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             self._fault(path, "INVALID_TYPE", "must be an object")
             return {}
-        for name in value:
-            if name not in known:
-                self._fault(under(path, str(name)), "UNKNOWN_FIELD", f"no such field; there are {', '.join(known)}")
+        self.faults.extend(unknown_fields(value, known, path))
         return value
 
     def _elements(self, value: object, path: str, at_most: int) -> list[tuple[str, object]]:

@@ -13,24 +13,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never
 
+from orchestrator.domain.communication import MARKETING
 from orchestrator.domain.journey import Branch, Definition, Exit, Pinned, Send, Step, Wait
+from orchestrator.predicates.check import unknown_cohorts
 from orchestrator.predicates.faults import Fault, under
-from orchestrator.predicates.tree import AllOf, AnyOf, Attribute, EventFired, Everyone, InCohort, Not, Predicate
-
-#: Only messages of this category are sent by journeys: a transactional one answers a deed, whoever opted out.
-SENDABLE_CATEGORY = "marketing"
+from orchestrator.predicates.tree import Predicate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Existing:
-    """Of the things a definition names, those that exist.
-
-    Audiences and contracts come with the cohorts their predicates name.
-    """
+    """Of the things a definition names, those that exist; of audiences, whom they take."""
 
     communications: Mapping[str, Pinned]
-    audiences: Mapping[str, AbstractSet[str]]
-    trigger_contracts: Mapping[str, AbstractSet[str]]
+    audiences: Mapping[str, Predicate]
+    trigger_contracts: AbstractSet[str]
     cohorts: AbstractSet[str]
 
 
@@ -42,27 +38,15 @@ class Findings:
     warnings: tuple[Fault, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """The ids a definition refers to."""
-
-    communications: AbstractSet[str]
-    cohorts: AbstractSet[str]
-
-
-def names(definition: Definition) -> Names:
-    """What a definition's steps refer to, so that only this has to be looked up."""
+def communications_in(definition: Definition) -> set[str]:
+    """The communications a definition sends."""
     steps = definition.steps.values()
-    return Names(
-        communications={step.communication_id for step in steps if isinstance(step, Send) and step.communication_id},
-        cohorts={
-            cohort_id
-            for step in steps
-            if isinstance(step, Branch)
-            for arm in step.arms
-            for _, cohort_id in cohorts_in(arm.when)
-        },
-    )
+    return {step.communication_id for step in steps if isinstance(step, Send) and step.communication_id}
+
+
+def predicates_in(definition: Definition) -> list[Predicate]:
+    """The predicates of a definition's branches."""
+    return [arm.when for step in definition.steps.values() if isinstance(step, Branch) for arm in step.arms]
 
 
 def examine(definition: Definition, existing: Existing, path: str = "") -> Findings:
@@ -74,10 +58,7 @@ def examine(definition: Definition, existing: Existing, path: str = "") -> Findi
         return Findings(faults=tuple(faults), warnings=())
     steps = list(definition.steps.values())
     index = {step.id: number for number, step in enumerate(steps)}
-    edges = [
-        [_Edge(path=edge_path, target=index[target]) for edge_path, target in _ways_out(step) if target in index]
-        for step in steps
-    ]
+    edges = _edges(steps, index)
     for number, step in enumerate(steps):
         faults.extend(_step_faults(step, existing, index, under(steps_path, number)))
     cycles = _cycles(edges)
@@ -95,22 +76,6 @@ def examine(definition: Definition, existing: Existing, path: str = "") -> Findi
         if number not in reachable
     )
     return Findings(faults=tuple(faults), warnings=warnings)
-
-
-def cohorts_in(predicate: Predicate, path: str = "") -> Iterator[tuple[str, str]]:
-    """(path of its id, cohort id) of every cohort a predicate names."""
-    match predicate:
-        case InCohort():
-            yield under(path, "cohortId"), predicate.cohort_id
-        case AllOf() | AnyOf():
-            for number, clause in enumerate(predicate.clauses):
-                yield from cohorts_in(clause, under(under(path, "clauses"), number))
-        case Not():
-            yield from cohorts_in(predicate.clause, under(path, "clause"))
-        case EventFired() | Attribute() | Everyone():
-            pass
-        case _:
-            assert_never(predicate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,25 +102,18 @@ def _ways_out(step: Step) -> Iterator[tuple[str, str]]:
 
 
 def _missing_references(definition: Definition, existing: Existing, path: str) -> Iterator[Fault]:
-    for field, named, there, reason, noun in (
-        ("audienceId", definition.audience_id, existing.audiences, "AUDIENCE_NOT_FOUND", "audience"),
-        (
-            "triggerContractId",
-            definition.trigger_contract_id,
-            existing.trigger_contracts,
-            "TRIGGER_CONTRACT_NOT_FOUND",
-            "trigger contract",
-        ),
-    ):
-        if named is None:
-            continue
-        at = under(path, field)
-        if named not in there:
-            yield Fault(path=at, reason=reason, message=f"there is no {noun} {named}")
-            continue
-        for cohort_id in sorted(there[named] - existing.cohorts):
-            message = f"the {noun} {named} asks for the cohort {cohort_id}, which does not exist"
-            yield Fault(path=at, reason="COHORT_NOT_FOUND", message=message)
+    audience_id, contract_id = definition.audience_id, definition.trigger_contract_id
+    if audience_id is not None:
+        at = under(path, "audienceId")
+        audience = existing.audiences.get(audience_id)
+        if audience is None:
+            yield Fault(path=at, reason="AUDIENCE_NOT_FOUND", message=f"there is no audience {audience_id}")
+        else:
+            for fault in unknown_cohorts(audience, existing.cohorts):
+                yield Fault(path=at, reason=fault.reason, message=f"in the audience {audience_id}: {fault.message}")
+    if contract_id is not None and contract_id not in existing.trigger_contracts:
+        at = under(path, "triggerContractId")
+        yield Fault(path=at, reason="TRIGGER_CONTRACT_NOT_FOUND", message=f"there is no trigger contract {contract_id}")
 
 
 def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path: str) -> Iterator[Fault]:
@@ -167,15 +125,12 @@ def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path:
                 named = step.communication_id
                 message = f"there is no communication {named}" if named else "no communication is named"
                 yield Fault(path=at, reason="COMMUNICATION_NOT_FOUND", message=message)
-            elif pinned.category != SENDABLE_CATEGORY:
-                message = f"{step.communication_id} is {pinned.category}; a journey sends {SENDABLE_CATEGORY} ones"
+            elif pinned.category != MARKETING:
+                message = f"{step.communication_id} is {pinned.category}; a journey sends {MARKETING} ones"
                 yield Fault(path=at, reason="SEND_STEP_USES_TRANSACTIONAL_COMM", message=message)
         case Branch():
             for number, arm in enumerate(step.arms):
-                for at, cohort_id in cohorts_in(arm.when, under(path, f"branch.arms[{number}].when")):
-                    if cohort_id not in existing.cohorts:
-                        message = f"there is no cohort {cohort_id}"
-                        yield Fault(path=at, reason="COHORT_NOT_FOUND", message=message)
+                yield from unknown_cohorts(arm.when, existing.cohorts, under(path, f"branch.arms[{number}].when"))
         case Wait() | Exit():
             pass
         case _:
@@ -184,6 +139,14 @@ def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path:
         if target not in index:
             message = f"there is no step {target}" if target else "no step is named"
             yield Fault(path=under(path, way), reason="NEXT_NOT_FOUND", message=message)
+
+
+def _edges(steps: Sequence[Step], index: Mapping[str, int]) -> list[list[_Edge]]:
+    """The ways out of each step that lead somewhere."""
+    return [
+        [_Edge(path=path, target=index[target]) for path, target in _ways_out(step) if target in index]
+        for step in steps
+    ]
 
 
 def _from(edges: Sequence[Sequence[_Edge]], start: int, within: AbstractSet[int] | None = None) -> set[int]:
@@ -220,7 +183,7 @@ def _by_finish(edges: Sequence[Sequence[_Edge]]) -> list[int]:
 
 
 def _knots(edges: Sequence[Sequence[_Edge]]) -> list[set[int]]:
-    """The sets of steps that all lead to each other, in the order of their first steps; steps on no cycle are left out."""
+    """The sets of steps that lead to each other, in the order of their first steps; steps on no cycle are left out."""
     # Kosaraju: against the ways, in the order of last finish, no walk leaves its knot.
     backwards: list[list[_Edge]] = [[] for _ in edges]
     for number, ways in enumerate(edges):
@@ -278,3 +241,10 @@ def _waits_too_long(
     for number in sorted(late):
         message = f"an execution that comes the slowest way has reached its {limit.days} days before this wait is over"
         yield Fault(path=f"{path}[{number}].wait.duration", reason="WAIT_EXCEEDS_MAX_DURATION", message=message)
+
+
+def order(definition: Definition) -> dict[str, int]:
+    """The place of each step in an order in which every way through the graph runs. Needs a graph without cycles."""
+    steps = list(definition.steps.values())
+    edges = _edges(steps, {step.id: number for number, step in enumerate(steps)})
+    return {steps[number].id: place for place, number in enumerate(reversed(_by_finish(edges)))}

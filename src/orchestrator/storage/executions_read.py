@@ -1,0 +1,159 @@
+"""Executions as people look at them: pages of them, and one with all it did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from asyncpg import Connection, Record
+
+from orchestrator.domain.execution import Outcome, Result
+from orchestrator.domain.subject import bucket_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """An execution as its row has it. `outcome` None: it runs."""
+
+    execution_id: UUID
+    workflow_id: str
+    subject_id: str
+    journey_id: str
+    version: int
+    outcome: Outcome | None
+    reason: str | None
+    step_id: str
+    since: datetime
+    wakes_at: datetime | None
+    parked: str | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """One passing over one step, by the decision that left it."""
+
+    seq: int
+    step_id: str
+    step_kind: str
+    result: Result
+    reason: str | None
+    entered_at: datetime
+    left_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """One pass over a send step that got past its gates. `state` is dispatching | sent | failed | unknown."""
+
+    seq: int
+    step_id: str
+    communication_id: str
+    content_revision: int
+    channel: str
+    category: str
+    state: str
+    attempt: int
+    reason: str | None
+    provider_id: str | None
+    reserved_at: datetime
+    settled_at: datetime | None
+
+
+_SELECT = """
+SELECT e.execution_id, e.workflow_id, s.subject_id, e.journey_id, e.version, e.outcome, e.reason, e.step_id, e.since,
+       e.wakes_at, e.parked, e.started_at, e.ended_at
+  FROM executions AS e
+  JOIN subjects AS s ON s.project_no = e.project_no AND s.bucket = e.bucket AND s.subject_no = e.subject_no
+"""
+
+_AFTER = """
+   AND ($2::timestamptz IS NULL OR e.started_at <= $2 AND (e.started_at < $2 OR e.execution_id > $3))
+"""
+
+_OF_JOURNEY = f"""
+{_SELECT}
+ WHERE e.project_no = $1 {_AFTER} AND e.journey_id = $5
+ ORDER BY e.started_at DESC, e.execution_id
+ LIMIT $4
+"""
+
+_OF_SUBJECT = f"""
+{_SELECT}
+ WHERE e.project_no = $1 {_AFTER} AND s.bucket = $5 AND s.subject_id = $6 AND ($7::text IS NULL OR e.journey_id = $7)
+ ORDER BY e.started_at DESC, e.execution_id
+ LIMIT $4
+"""
+
+
+async def page(
+    conn: Connection[Record],
+    project_no: int,
+    *,
+    journey_id: str | None,
+    subject_id: str | None,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[Shown]:
+    """Executions of a journey, of a subject, or of a subject in a journey, newest first: those after (started_at, id)."""
+    started_at, execution_id = after or (None, None)
+    if subject_id is not None:
+        bucket = bucket_of(subject_id)
+        rows = await conn.fetch(
+            _OF_SUBJECT, project_no, started_at, execution_id, limit, bucket, subject_id, journey_id
+        )
+    else:
+        assert journey_id is not None, "a list is of a journey, of a subject, or of both"
+        rows = await conn.fetch(_OF_JOURNEY, project_no, started_at, execution_id, limit, journey_id)
+    return [_shown(row) for row in rows]
+
+
+_BY_ID = f"{_SELECT} WHERE e.project_no = $1 AND e.execution_id = ANY ($2::uuid[])"
+
+
+async def by_id(conn: Connection[Record], project_no: int, execution_ids: Sequence[UUID]) -> dict[UUID, Shown]:
+    """Those of these executions that exist."""
+    rows = await conn.fetch(_BY_ID, project_no, list(execution_ids))
+    return {row["execution_id"]: _shown(row) for row in rows}
+
+
+# The ledgers are keyed by subject first.
+_OF_EXECUTION = """
+  FROM executions AS e
+  JOIN {ledger} AS l
+    ON l.project_no = e.project_no AND l.bucket = e.bucket AND l.subject_no = e.subject_no
+   AND l.execution_id = e.execution_id
+ WHERE e.project_no = $1 AND e.execution_id = $2
+"""
+
+_VISITS = f"""
+SELECT l.seq, l.step_id, l.step_kind, l.result, l.reason, l.entered_at, l.left_at
+{_OF_EXECUTION.format(ledger="visits")}
+ ORDER BY l.seq, l.entered_at, l.left_at
+"""
+
+
+async def visits(conn: Connection[Record], project_no: int, execution_id: UUID) -> list[Passed]:
+    """What an execution passed, in order."""
+    rows = await conn.fetch(_VISITS, project_no, execution_id)
+    return [Passed(**{**row, "result": Result(row["result"])}) for row in rows]
+
+
+_SENDS = f"""
+SELECT l.seq, l.step_id, l.communication_id, l.content_revision, l.channel, l.category, l.state, l.attempt, l.reason,
+       l.provider_id, l.reserved_at, l.settled_at
+{_OF_EXECUTION.format(ledger="sends")}
+ ORDER BY l.seq
+"""
+
+
+async def sends(conn: Connection[Record], project_no: int, execution_id: UUID) -> list[Sent]:
+    """What an execution sent or tried to send, in order."""
+    return [Sent(**row) for row in await conn.fetch(_SENDS, project_no, execution_id)]
+
+
+def _shown(row: Record) -> Shown:
+    return Shown(**{**row, "outcome": Outcome(row["outcome"]) if row["outcome"] else None})

@@ -1,0 +1,101 @@
+"""Counts over the ledgers: what people are shown about a journey. Every number is a sum over rows, never kept beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from asyncpg import Connection, Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCounts:
+    """What executions did at one step, over all versions; `active` ones stand on it. `step_kind` "": none has passed it."""
+
+    step_id: str
+    step_kind: str = ""
+    executed: int = 0
+    skipped: int = 0
+    failed: int = 0
+    active: int = 0
+
+
+_STEPS = """
+WITH passed AS (
+    SELECT step_id, max(step_kind) AS step_kind,
+           count(*) FILTER (WHERE result = 'executed') AS executed,
+           count(*) FILTER (WHERE result = 'skipped') AS skipped,
+           count(*) FILTER (WHERE result = 'failed') AS failed
+      FROM visits
+     WHERE project_no = $1 AND journey_id = $2
+     GROUP BY step_id
+), standing AS (
+    SELECT step_id, count(*) AS active
+      FROM executions
+     WHERE project_no = $1 AND journey_id = $2 AND outcome IS NULL
+     GROUP BY step_id
+)
+SELECT step_id, coalesce(step_kind, '') AS step_kind, coalesce(executed, 0) AS executed,
+       coalesce(skipped, 0) AS skipped, coalesce(failed, 0) AS failed, coalesce(active, 0) AS active
+  FROM passed FULL JOIN standing USING (step_id)
+ ORDER BY step_id
+"""
+
+
+async def steps(conn: Connection[Record], project_no: int, journey_id: str) -> list[StepCounts]:
+    """The steps anybody has come to, by id."""
+    return [StepCounts(**row) for row in await conn.fetch(_STEPS, project_no, journey_id)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Admissions and what became of them. `refused` counts entries by reason."""
+
+    enrolled: int
+    held_out: int
+    active: int
+    by_outcome: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+
+# One statement, so that all numbers are of one snapshot.
+_TOTALS = """
+SELECT 'admitted' AS kind, CASE WHEN held_out_by IS NULL THEN 'exposed' ELSE 'held_out' END AS name, count(*) AS total
+  FROM enrollments
+ WHERE project_no = $1 AND journey_id = $2
+ GROUP BY 2
+UNION ALL
+SELECT 'execution', coalesce(outcome, ''), count(*)
+  FROM executions
+ WHERE project_no = $1 AND journey_id = $2
+ GROUP BY 2
+UNION ALL
+SELECT 'refused', reason, sum(total)::bigint
+  FROM refusal_counts
+ WHERE project_no = $1 AND journey_id = $2
+ GROUP BY 2
+"""
+
+
+async def totals(conn: Connection[Record], project_no: int, journey_id: str) -> Totals:
+    counted: dict[str, dict[str, int]] = {"admitted": {}, "execution": {}, "refused": {}}
+    for row in await conn.fetch(_TOTALS, project_no, journey_id):
+        counted[row["kind"]][row["name"]] = row["total"]
+    executions = counted["execution"]
+    return Totals(
+        enrolled=counted["admitted"].get("exposed", 0),
+        held_out=counted["admitted"].get("held_out", 0),
+        active=executions.pop("", 0),
+        by_outcome=executions,
+        refused=counted["refused"],
+    )
+
+
+_RUNNING = "SELECT count(*) FROM executions WHERE project_no = $1 AND journey_id = $2 AND outcome IS NULL"
+
+
+async def running(conn: Connection[Record], project_no: int, journey_id: str) -> int:
+    """How many executions of a journey have not ended."""
+    count: int = await conn.fetchval(_RUNNING, project_no, journey_id)
+    return count
