@@ -11,12 +11,12 @@ from orchestrator.domain.subject import id_fault, is_subject_id
 from orchestrator.predicates.faults import Fault, under
 
 MAX_BATCH = 1000
-MAX_EVENT_ID_LENGTH = 255
-MAX_NAME_LENGTH = 255
+MAX_EVENT_ID_LENGTH = 128
+MAX_NAME_LENGTH = 128
 
 # Written down, searched for and compared by people: no control characters, no blanks at either end.
-_NAME = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]{0,253}[^\x00-\x20\x7f])?")
-_EVENT_ID = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
+_NAME = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]{0,126}[^\x00-\x20\x7f])?")
+_EVENT_ID = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
