@@ -1,0 +1,100 @@
+"""Whether this server can do its work: it can while Postgres answers. Without Temporal it can, with delay."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import asyncpg
+from grpc_health.v1 import health, health_pb2
+
+logger = logging.getLogger(__name__)
+
+PROBE_EVERY = timedelta(seconds=1)
+PROBE_TIMEOUT = timedelta(seconds=3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """`ready`: send calls here. `degraded`: ready, and a part is away that is made up for later."""
+
+    ready: bool
+    degraded: bool
+
+
+class Health:
+    """Probes the parts in the background and answers for them, in gRPC and to whoever asks `state`.
+
+    Postgres is asked on a connection of its own: a busy pool is no reason to send calls elsewhere.
+    """
+
+    def __init__(
+        self, dsn: str, services: Sequence[str], *, temporal_answers: Callable[[], Awaitable[bool]] | None
+    ) -> None:
+        self.servicer = health.aio.HealthServicer()
+        self.state = State(ready=False, degraded=False)
+        self._dsn = dsn
+        self._services = ("", *services)
+        self._temporal_answers = temporal_answers
+        self._draining = False
+
+    async def watch(self) -> None:
+        """Probe until cancelled."""
+        conn: asyncpg.Connection[asyncpg.Record] | None = None
+        try:
+            while True:
+                conn = await self._probe_postgres(conn)
+                await self._show(State(ready=conn is not None, degraded=not await self._probe_temporal()))
+                await asyncio.sleep(PROBE_EVERY.total_seconds())
+        finally:
+            if conn is not None:
+                conn.terminate()
+
+    async def drain(self) -> None:
+        """Not ready from now on, whatever the parts say."""
+        self._draining = True
+        self.state = State(ready=False, degraded=False)
+        await self.servicer.enter_graceful_shutdown()
+
+    async def _probe_postgres(
+        self, conn: asyncpg.Connection[asyncpg.Record] | None
+    ) -> asyncpg.Connection[asyncpg.Record] | None:
+        """The connection if Postgres answers on it, or a new one; None when it does not answer."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):
+                if conn is None or conn.is_closed():
+                    conn = await asyncpg.connect(self._dsn, server_settings={"application_name": "orchestrator-health"})
+                await conn.execute("SELECT 1")
+                return conn
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            if conn is not None:
+                conn.terminate()
+            return None
+
+    async def _probe_temporal(self) -> bool:
+        if self._temporal_answers is None:
+            return True
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):
+                return await self._temporal_answers()
+        except TimeoutError:
+            return False
+
+    async def _show(self, state: State) -> None:
+        if self._draining:
+            return
+        if state != self.state:
+            logger.info("health changed", extra={"state": _word(state)})
+        self.state = state
+        serving = health_pb2.HealthCheckResponse.SERVING if state.ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in self._services:
+            await self.servicer.set(service, serving)
+
+
+def _word(state: State) -> str:
+    if not state.ready:
+        return "not ready"
+    return "degraded" if state.degraded else "ready"

@@ -1,0 +1,128 @@
+"""What the environment says: read once, at the start, by whoever starts a process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from platformdirs import user_data_path
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from orchestrator.logs import LogFormat
+
+_Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class InvalidSettings(Exception):
+    """One sentence that says which variable is wrong, and why."""
+
+
+class Settings(BaseSettings):
+    """Every setting of server and workers. `ORCHESTRATOR_<NAME>`, but for DATABASE_URL and TEMPORAL_*."""
+
+    model_config = SettingsConfigDict(env_prefix="ORCHESTRATOR_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    # Where the parts are. None: nobody said, and `up` starts its own.
+    database_url: Annotated[str | None, Field(validation_alias=AliasChoices("DATABASE_URL", "database_url"))] = None
+    temporal_address: Annotated[
+        str | None, Field(validation_alias=AliasChoices("TEMPORAL_ADDRESS", "temporal_address"))
+    ] = None
+    temporal_namespace: Annotated[
+        str, Field(validation_alias=AliasChoices("TEMPORAL_NAMESPACE", "temporal_namespace"))
+    ] = "default"
+    data_dir: Path = Field(default_factory=lambda: user_data_path("orchestrator"))
+
+    # Keys that come with the instance; all others are made through the API.
+    api_key: SecretStr | None = None
+    operator_key: SecretStr | None = None
+    internal_token: SecretStr | None = None
+
+    # Port 0: any that is free.
+    grpc_host: str = "127.0.0.1"
+    grpc_port: _Port = 50051
+    http_host: str = "127.0.0.1"
+    http_port: _Port = 8080
+    #: Of each worker process; None: no metrics over HTTP there. The server shows its own at /metrics.
+    worker_metrics_port: _Port | None = None
+    #: Where pages live that may use the `session` cookie, besides the server's own address.
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    reflection: bool = False
+
+    # TLS for both ports. With a client CA, only clients with its certificates are let in.
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+
+    pool_size: Annotated[int, Field(ge=2, le=500)] = 16
+    #: Calls under way at once; more are told to come back.
+    max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    max_message_bytes: Annotated[int, Field(ge=64 * 1024, le=256 * 1024 * 1024)] = 16 * 1024 * 1024
+    #: Seconds between "not ready" and refusing calls, for load balancers to notice.
+    drain_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0
+    #: Seconds that running calls get to end.
+    grace_seconds: Annotated[float, Field(ge=0, le=300)] = 20.0
+
+    workers: Annotated[int, Field(ge=0, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
+    log_level: str = "info"
+    log_format: LogFormat = LogFormat.JSON
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Read the environment. Raises InvalidSettings."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise InvalidSettings(_sentence(error)) from None
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, level: str) -> str:
+        if level.lower() not in ("debug", "info", "warning", "error"):
+            raise ValueError("must be debug, info, warning or error")
+        return level.lower()
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql://")
+        return url
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, origins: object) -> object:
+        if isinstance(origins, str):
+            return tuple(origin.strip().rstrip("/") for origin in origins.split(",") if origin.strip())
+        return origins
+
+    @field_validator("api_key", "operator_key", "internal_token")
+    @classmethod
+    def _possible_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            text = key.get_secret_value()
+            if not 8 <= len(text) <= 256 or not all("!" <= character <= "~" for character in text):
+                raise ValueError("must be 8 to 256 visible ASCII characters without spaces")
+        return key
+
+    @model_validator(mode="after")
+    def _whole(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY go together")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("ORCHESTRATOR_TLS_CLIENT_CA needs ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY")
+        keys = [key.get_secret_value() for key in (self.api_key, self.operator_key, self.internal_token) if key]
+        if len(keys) != len(set(keys)):
+            raise ValueError("ORCHESTRATOR_API_KEY, _OPERATOR_KEY and _INTERNAL_TOKEN must differ from each other")
+        return self
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return f"{message}."
+    name = str(first["loc"][0])
+    variable = name if name.isupper() else f"ORCHESTRATOR_{name.upper()}"
+    return f"{variable} is not usable: {message[0].lower()}{message[1:]}."
