@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from liquid.exceptions import LiquidSyntaxError, ResourceLimitError
+from liquid.exceptions import LiquidSyntaxError
 from liquid.token import TOKEN_CONTENT, TOKEN_EOF, TOKEN_EXPRESSION, TOKEN_OUTPUT, TOKEN_TAG, Token
 
 #: Tags and outputs in one template.
@@ -24,10 +24,14 @@ _COMMENT_EDGE = re.compile(r"\{%-?\s*(endcomment|comment)\b[^%{}]*%\}")
 _CLOSE = {"{{": "}}", "{%": "%}"}
 
 
+class TooMuchMarkup(LiquidSyntaxError):
+    """More than MAX_MARKUP or MAX_EXPRESSION_LENGTH. (The library lets no limit but its own through its parser.)"""
+
+
 def tokenize_template(source: str) -> Iterator[Token]:
     """The tokens of `source`, in its order.
 
-    Raises LiquidSyntaxError for markup that does not close, ResourceLimitError for too much of it.
+    Raises LiquidSyntaxError for markup that does not close, TooMuchMarkup for too much of it.
     """
     at = 0
     strip_next = False
@@ -51,7 +55,7 @@ def tokenize_template(source: str) -> Iterator[Token]:
 
         count += 1
         if count > MAX_MARKUP:
-            raise ResourceLimitError(f"more than {MAX_MARKUP} tags and outputs", token=token(TOKEN_EOF, "", start))
+            raise TooMuchMarkup(f"more than {MAX_MARKUP} tags and outputs", token=token(TOKEN_EOF, "", start))
         closing = _CLOSE[opening.group()]
         end = source.find(closing, start + 2)
         if end < 0:
@@ -67,7 +71,7 @@ def tokenize_template(source: str) -> Iterator[Token]:
         at = end + 2
         inner = source[inner_start:inner_end]
         if len(inner) > MAX_EXPRESSION_LENGTH:
-            raise ResourceLimitError(
+            raise TooMuchMarkup(
                 f"more than {MAX_EXPRESSION_LENGTH} characters in one tag or output", token=token(TOKEN_EOF, "", start)
             )
         expression_start = inner_start + len(inner) - len(inner.lstrip())

@@ -28,7 +28,7 @@ from liquid.undefined import UNDEFINED
 from liquid.utils import ReadOnlyChainMap
 
 from orchestrator.domain.template_filters import FILTERS, MAX_ITEMS, MAX_TEXT, check_length, enclose, to_text, weigh
-from orchestrator.domain.template_lexer import tokenize_template
+from orchestrator.domain.template_lexer import TooMuchMarkup, tokenize_template
 from orchestrator.predicates.faults import Fault
 
 MAX_SOURCE_BYTES = 32 * 1024
@@ -64,12 +64,11 @@ def check_template(source: str, path: str) -> list[Fault]:
         return [Fault(path=path, reason="TOO_LARGE", message=f"a template has at most {MAX_SOURCE_BYTES} bytes")]
     try:
         template = _PLAIN.from_string(source)
-    except ResourceLimitError as error:
-        return [_fault(path, "TOO_LARGE", str(error.message), _line(error, source))]
     except LiquidError as error:
-        return [_fault(path, "INVALID_TEMPLATE", str(error.message), _line(error, source))]
+        reason = "TOO_LARGE" if _is_limit(error) else "INVALID_TEMPLATE"
+        return [_fault(path, reason, str(error.message), _line(error.token, source))]
     return [
-        _fault(path, "INVALID_TEMPLATE", f"there is no filter '{used.name[:64]}'", _line_at(used.token, source))
+        _fault(path, "INVALID_TEMPLATE", f"there is no filter '{used.name[:64]}'", _line(used.token, source))
         for node in template.nodes
         for used in _filters(node)
         if used.name not in FILTERS
@@ -90,9 +89,9 @@ def render(source: str, variables: Mapping[str, Any], *, escape_html: bool = Fal
     try:
         template.render_with_context(context, buffer)
     except ResourceLimitError as error:
-        raise TemplateFailed("template_limit", _line(error, source)) from None
+        raise TemplateFailed("template_limit", _line(error.token, source)) from None
     except LiquidError as error:
-        raise TemplateFailed("template_value", _line(error, source)) from None
+        raise TemplateFailed("template_value", _line(error.token, source)) from None
     except (RecursionError, MemoryError):
         raise TemplateFailed("template_limit") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
@@ -106,11 +105,11 @@ def _fault(path: str, reason: str, message: str, line: int | None) -> Fault:
     return Fault(path=path, reason=reason, message=f"{where}{message[:200]}")
 
 
-def _line(error: LiquidError, source: str) -> int | None:
-    return _line_at(error.token, source)
+def _is_limit(error: LiquidError) -> bool:
+    return isinstance(error, ResourceLimitError | TooMuchMarkup) or isinstance(error.__cause__, RecursionError)
 
 
-def _line_at(token: Token | None, source: str) -> int | None:
+def _line(token: Token | None, source: str) -> int | None:
     return None if token is None or token.start_index < 0 else source.count("\n", 0, token.start_index) + 1
 
 
@@ -300,12 +299,9 @@ class _Templates:
             raise TemplateFailed("template_limit")
         try:
             template = liquid.from_string(source)
-        except ResourceLimitError as error:
-            raise TemplateFailed("template_limit", _line(error, source)) from None
-        except (LiquidError, RecursionError) as error:
-            raise TemplateFailed(
-                "template_invalid", _line(error, source) if isinstance(error, LiquidError) else None
-            ) from None
+        except LiquidError as error:
+            reason = "template_limit" if _is_limit(error) else "template_invalid"
+            raise TemplateFailed(reason, _line(error.token, source)) from None
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = template
