@@ -54,7 +54,7 @@ class Process:
             try:
                 return await asyncio.wait_for(self._process.wait(), grace)
             except TimeoutError:
-                logger.warning("process did not stop in time", extra={"process": self.name, "grace": grace})
+                logger.warning("process did not stop in time", extra={"part": self.name, "seconds": grace})
                 self.send(signal.SIGKILL)
         return await self._process.wait()
 

@@ -12,13 +12,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
 import orchestrator
+from orchestrator.storage.reachability import open_connection
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 OLDEST_POSTGRES = 15
 
@@ -86,15 +88,12 @@ async def migrate(
     """Applies what is missing and returns it. Any number of callers may do so at once: one applies, the rest wait and
     find nothing left to do. A caller that dies leaves no file half applied, and the next call goes on from there.
 
-    `applied` is told of each file as it is committed. Raises SchemaRefused, or what asyncpg raises on connecting.
+    `applied` is told of each file as it is committed. Raises SchemaRefused or DatabaseUnreachable.
     """
     known = known_migrations() if known is None else known
-    conn = await asyncpg.connect(
-        dsn,
-        timeout=15,
-        # If we die in mid-file the server notices and gives the lock back, instead of finishing for nobody.
-        server_settings={"application_name": "orchestrator-migrate", "client_connection_check_interval": "500ms"},
-    )
+    # If we die in mid-file the server notices and gives the lock back, instead of finishing for nobody.
+    settings = {"application_name": "orchestrator-migrate", "client_connection_check_interval": "500ms"}
+    conn = await open_connection(dsn, settings)
     try:
         _check_server(conn)
         await conn.execute(f"SELECT pg_advisory_lock({_LOCK})")

@@ -1,0 +1,79 @@
+"""The directory in which a stack keeps everything: one stack at a time, closed to other users."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator.devstack.failure import StackFailure
+
+_LEAST_FREE_BYTES = 512 * 2**20
+
+
+class DataDirectory:
+    """Made at first use. Holds a lock from `open` to `close`; the system releases it if we die."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._lock: int | None = None
+
+    def open(self) -> None:
+        """Raises StackFailure if the directory cannot be used, is in use, or has no room."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise StackFailure(
+                f"The data directory {self.path} cannot be written ({error.strerror}): choose another with --data-dir."
+            ) from error
+        try:
+            self._take(self._lock)
+            free = shutil.disk_usage(self.path).free
+            if free < _LEAST_FREE_BYTES:
+                raise StackFailure(
+                    f"Only {free >> 20} MiB are free under {self.path}, and {_LEAST_FREE_BYTES >> 20} MiB are needed: "
+                    "make room, or choose another --data-dir."
+                )
+        except StackFailure:
+            self.close()
+            raise
+
+    def _take(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 20, 0).decode().strip()
+            raise StackFailure(
+                f"Another orchestrator (process {holder or 'unknown'}) runs on {self.path}: "
+                "stop it, or choose another --data-dir and other ports."
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def log(self, name: str) -> Path:
+        return self.path / "logs" / f"{name}.log"
+
+    def secret(self, name: str, make: Callable[[], str]) -> tuple[str, bool]:
+        """The secret kept in the file `name` with mode 0600, and whether it was made just now."""
+        path = self.path / name
+        if path.exists():
+            kept = path.read_text().strip()
+            if kept:
+                return kept, False
+        made = make()
+        half = path.with_name(f"{name}.new")
+        half.unlink(missing_ok=True)
+        with os.fdopen(os.open(half, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(f"{made}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(path)
+        return made, True

@@ -1,0 +1,72 @@
+"""When a part may be called ready: the server says so itself, and Temporal says who asks it for work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+
+from orchestrator.devstack.failure import StackFailure
+from orchestrator.devstack.processes import Process
+from orchestrator.temporal.contract import JOURNEYS_QUEUE
+
+_TIMEOUT = 60.0
+_LOOK_EVERY = 0.05
+
+
+async def await_serving(process: Process, address: str) -> None:
+    """Returns once the server's gRPC health is SERVING. Raises StackFailure if it ends, or takes a minute."""
+    await _before_it_ends(process, _serving(address))
+
+
+async def await_polling(process: Process, client: Client) -> None:
+    """Returns once the worker asks for workflow tasks and activities, as `await_serving` does."""
+    await _before_it_ends(process, _polling(process.pid, client))
+
+
+async def _before_it_ends(process: Process, ready: Awaitable[None]) -> None:
+    readiness, end = asyncio.ensure_future(ready), asyncio.ensure_future(process.wait())
+    try:
+        await asyncio.wait({readiness, end}, timeout=_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        if readiness.done():
+            return readiness.result()
+        if end.done():
+            raise StackFailure(f"{process.name} did not start: {process.last_words()} (log: {process.log}).")
+        raise StackFailure(f"{process.name} was not ready within {_TIMEOUT:.0f} s (log: {process.log}).")
+    finally:
+        readiness.cancel()
+        end.cancel()
+        await asyncio.gather(readiness, end, return_exceptions=True)
+
+
+async def _serving(address: str) -> None:
+    request = health_pb2.HealthCheckRequest()
+    while True:
+        # A new channel each time: one that has failed waits longer and longer before it tries again.
+        async with grpc.aio.insecure_channel(address) as channel:
+            try:
+                answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=2)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.aio.AioRpcError:
+                pass
+        await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _polling(pid: int, client: Client) -> None:
+    for kind in (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY):
+        request = DescribeTaskQueueRequest(
+            namespace=client.namespace, task_queue=TaskQueue(name=JOURNEYS_QUEUE), task_queue_type=kind
+        )
+        # The SDK's identity of a worker is pid@host.
+        while not any(
+            poller.identity.startswith(f"{pid}@")
+            for poller in (await client.workflow_service.describe_task_queue(request)).pollers
+        ):
+            await asyncio.sleep(_LOOK_EVERY)

@@ -1,0 +1,318 @@
+"""The whole product on one machine, as processes of ours: what is not there already is started, and kept up.
+
+    async with Stack(StackOptions(data_dir=Path(".orchestrator"))) as stack:
+        print(stack.addresses.http)
+
+Postgres and Temporal are used where an address is given and brought along where not; server and workers are always
+started. Entering returns when everything is ready and leaves nothing behind when it fails; leaving stops everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from temporalio.client import Client
+
+from orchestrator.devstack.data_directory import DataDirectory
+from orchestrator.devstack.failure import StackFailure
+from orchestrator.devstack.ports import require_free
+from orchestrator.devstack.postgres import EmbeddedPostgres
+from orchestrator.devstack.processes import Process, start_process
+from orchestrator.devstack.readiness import await_polling, await_serving
+from orchestrator.devstack.supervisor import Supervisor
+from orchestrator.devstack.temporal import EmbeddedTemporal, connect_elsewhere
+from orchestrator.devstack.temporal_cli import ensure_temporal
+from orchestrator.devstack.toolbox import Talk
+from orchestrator.domain.api_key import is_possible, make_key
+from orchestrator.storage.migrations import SchemaRefused, migrate
+from orchestrator.storage.reachability import DatabaseUnreachable
+from orchestrator.temporal.client import Target, missing_search_attributes
+
+#: What server and workers may take to finish what they have begun, in seconds.
+_GRACE = 30.0
+_EMBEDDED_GRACE = 20.0
+
+SERVER = "server"
+POSTGRES = "postgres"
+TEMPORAL = "temporal"
+
+
+def worker_name(number: int) -> str:
+    """Workers are numbered from 1."""
+    return f"worker-{number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackOptions:
+    """What to start and where. Empty addresses: started here. Empty secrets: made once and kept in `data_dir`.
+
+    `environment` is added to that of server and workers. `durable=False` gives up crash safety of the embedded
+    Postgres. Server metrics are on `metrics_port`, those of the workers on the ports after it.
+    """
+
+    data_dir: Path
+    database_url: str = ""
+    temporal_address: str = ""
+    temporal_namespace: str = ""
+    api_key: str = ""
+    operator_key: str = ""
+    internal_token: str = ""
+    grpc_port: int = 50051
+    http_port: int = 8080
+    temporal_port: int = 7233
+    temporal_ui_port: int = 8233
+    metrics_port: int = 9464
+    workers: int = len(os.sched_getaffinity(0))
+    durable: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where everything is. `temporal_ui` is empty for a Temporal that is not ours."""
+
+    grpc: str
+    http: str
+    database_url: str
+    temporal: str
+    temporal_ui: str
+    metrics: tuple[str, ...]
+    data_dir: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """`made`: the owner key was made by this start, so that nobody has seen it yet."""
+
+    owner: str
+    operator: str
+    internal: str
+    made: bool
+
+
+class Stack:
+    """See the module. To be entered once. `talk` is told, one sentence at a time, what people should know."""
+
+    def __init__(self, options: StackOptions, *, talk: Talk = lambda sentence: None) -> None:
+        self._options = options
+        self._talk = talk
+        self._data = DataDirectory(options.data_dir)
+        self._parts: dict[str, Supervisor] = {}
+        self._dsn = options.database_url
+        self._temporal = options.temporal_address
+        self._client: Client | None = None
+        self._keys: Keys | None = None
+
+    async def __aenter__(self) -> Stack:
+        self._check_options()
+        self._data.open()
+        try:
+            await require_free(self._ports())
+            self._keys = self._find_keys()
+            await _together([self._find_postgres(), self._find_temporal()])
+            await _together(
+                [
+                    self._keep(SERVER, self._begin_server, grace=_GRACE),
+                    *(
+                        self._keep(worker_name(number), self._beginning_of_worker(number), grace=_GRACE)
+                        for number in range(1, self._options.workers + 1)
+                    ),
+                ]
+            )
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    @property
+    def addresses(self) -> Addresses:
+        options = self._options
+        ours = not options.temporal_address
+        return Addresses(
+            grpc=f"127.0.0.1:{options.grpc_port}",
+            http=f"http://127.0.0.1:{options.http_port}",
+            database_url=self._dsn,
+            temporal=self._temporal,
+            temporal_ui=f"http://127.0.0.1:{options.temporal_ui_port}" if ours else "",
+            metrics=tuple(
+                f"http://127.0.0.1:{options.metrics_port + number}/metrics" for number in range(options.workers + 1)
+            ),
+            data_dir=self._data.path,
+        )
+
+    @property
+    def keys(self) -> Keys:
+        assert self._keys is not None, "the stack was not entered"
+        return self._keys
+
+    def part(self, name: str) -> Supervisor:
+        """A process by its name: SERVER, POSTGRES, TEMPORAL (where they are ours) or `worker_name(n)`."""
+        return self._parts[name]
+
+    @property
+    def parts(self) -> tuple[Supervisor, ...]:
+        return tuple(self._parts.values())
+
+    def hurry(self) -> None:
+        """Kills server and workers, for who does not want to wait for what they have begun; nothing is lost by it."""
+        for part in self._parts.values():
+            if part.name not in (POSTGRES, TEMPORAL):
+                part.process.send(signal.SIGKILL)
+
+    def _check_options(self) -> None:
+        if self._options.workers < 1:
+            raise StackFailure("--workers must be at least 1.")
+        for name, key in (
+            ("ORCHESTRATOR_API_KEY", self._options.api_key),
+            ("ORCHESTRATOR_OPERATOR_KEY", self._options.operator_key),
+            ("ORCHESTRATOR_INTERNAL_TOKEN", self._options.internal_token),
+        ):
+            if key and not is_possible(key):
+                raise StackFailure(f"{name} must be 8 to 256 visible ASCII characters, and no mistyped key of ours.")
+
+    def _ports(self) -> dict[str, int]:
+        options = self._options
+        ports = {"--grpc-port": options.grpc_port, "--http-port": options.http_port}
+        if not options.temporal_address:
+            ports |= {"--temporal-port": options.temporal_port, "--temporal-ui-port": options.temporal_ui_port}
+        for number in range(options.workers + 1):
+            ports["--metrics-port" + (f" (+ {number})" if number else "")] = options.metrics_port + number
+        return ports
+
+    def _find_keys(self) -> Keys:
+        options = self._options
+        owner, made = (options.api_key, False) if options.api_key else self._data.secret("owner.key", make_key)
+        return Keys(
+            owner=owner,
+            operator=options.operator_key or self._data.secret("operator.key", make_key)[0],
+            internal=options.internal_token or self._data.secret("internal.token", make_key)[0],
+            made=made,
+        )
+
+    async def _find_postgres(self) -> None:
+        if not self._dsn:
+            postgres = EmbeddedPostgres(
+                self._data.path / "postgres", log=self._data.log(POSTGRES), durable=self._options.durable
+            )
+            await self._keep(POSTGRES, postgres.start, grace=_EMBEDDED_GRACE)
+            self._dsn = postgres.dsn()
+        try:
+            await migrate(self._dsn, applied=lambda migration: self._talk(f"Applied {migration.file_name}."))
+        except (SchemaRefused, DatabaseUnreachable) as error:
+            raise StackFailure(str(error)) from error
+
+    async def _find_temporal(self) -> None:
+        if not self._temporal:
+            temporal = EmbeddedTemporal(
+                await ensure_temporal(talk=self._talk),
+                database=self._data.path / "temporal.db",
+                log=self._data.log(TEMPORAL),
+                port=self._options.temporal_port,
+                ui_port=self._options.temporal_ui_port,
+            )
+            await self._keep(TEMPORAL, temporal.start, grace=_EMBEDDED_GRACE)
+            self._temporal = temporal.address
+            self._client = await Client.connect(self._temporal)
+            return
+        self._client = await connect_elsewhere(
+            Target(address=self._temporal, namespace=self._options.temporal_namespace)
+        )
+        missing = await missing_search_attributes(self._client)
+        if missing:
+            self._talk(
+                f"Temporal at {self._temporal} lacks the search attributes {', '.join(missing)}: executions run, "
+                "but cannot be searched for in its pages. `temporal operator search-attribute create` adds them."
+            )
+
+    async def _keep(self, name: str, begin: Callable[[], Awaitable[Process]], *, grace: float) -> None:
+        part = Supervisor(name, begin, grace=grace, talk=self._talk)
+        await part.start()
+        self._parts[name] = part
+
+    async def _begin_server(self) -> Process:
+        process = await self._start_ours(SERVER, ["orchestrator.cli", "serve"], self._options.metrics_port)
+        return await _when(process, await_serving(process, self.addresses.grpc))
+
+    def _beginning_of_worker(self, number: int) -> Callable[[], Awaitable[Process]]:
+        async def begin() -> Process:
+            assert self._client is not None
+            process = await self._start_ours(worker_name(number), ["workers.main"], self._options.metrics_port + number)
+            return await _when(process, await_polling(process, self._client))
+
+        return begin
+
+    async def _start_ours(self, name: str, module: list[str], metrics_port: int) -> Process:
+        return await start_process(
+            name,
+            # -P: a directory of the user's that is called like one of our packages must not take its place.
+            [sys.executable, "-P", "-m", *module],
+            log=self._data.log(name),
+            env=self._environment(metrics_port),
+            # With its parent killed there is nobody left to wait for it, and the next start needs its ports.
+            death_signal=signal.SIGKILL,
+        )
+
+    def _environment(self, metrics_port: int) -> dict[str, str]:
+        options, keys = self._options, self.keys
+        environment = dict(os.environ)
+        if not options.temporal_address:
+            # The user's own Temporal settings are for another Temporal than ours.
+            environment = {name: value for name, value in environment.items() if not name.startswith("TEMPORAL_")}
+            environment["TEMPORAL_CONFIG_FILE"] = os.devnull
+        if options.temporal_namespace:
+            environment["TEMPORAL_NAMESPACE"] = options.temporal_namespace
+        return environment | {
+            "DATABASE_URL": self._dsn,
+            "TEMPORAL_ADDRESS": self._temporal,
+            "ORCHESTRATOR_API_KEY": keys.owner,
+            "ORCHESTRATOR_OPERATOR_KEY": keys.operator,
+            "ORCHESTRATOR_INTERNAL_TOKEN": keys.internal,
+            "ORCHESTRATOR_GRPC_PORT": str(options.grpc_port),
+            "ORCHESTRATOR_HTTP_PORT": str(options.http_port),
+            "ORCHESTRATOR_METRICS_PORT": str(metrics_port),
+            **options.environment,
+        }
+
+    async def _stop(self) -> None:
+        """Ours first, for they need the others to finish."""
+        try:
+            ours = [part for part in self._parts.values() if part.name not in (POSTGRES, TEMPORAL)]
+            await asyncio.gather(*(part.stop() for part in ours))
+            await asyncio.gather(*(part.stop() for part in self._parts.values()))
+        finally:
+            self._data.close()
+
+
+async def _when(process: Process, ready: Awaitable[None]) -> Process:
+    """The process once it is ready; if it does not get there, it is ended."""
+    try:
+        await ready
+    except BaseException:
+        await process.stop(grace=5)
+        raise
+    return process
+
+
+async def _together(parts: Iterable[Awaitable[None]]) -> None:
+    """All of them; the first failure ends the others and is raised as itself."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
