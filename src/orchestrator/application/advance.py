@@ -1,4 +1,6 @@
-"""What comes next for an execution: read under the subject's lock, decided by the core, written in the same transaction."""
+"""What comes next for an execution:
+read under the subject's lock, decided by the core, written in the same transaction.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ class Ready:
 async def ready(conn: Connection[Record], versions: Versions, question: Question) -> Ready | Effect:
     """Lock the subject and read where the execution stands; an Effect when that question was decided before.
 
-    `now` is the later of the workflow's clock and the database's, so that no answer is "not yet" to a timer that has fired.
+    `now` is the later of the workflow's clock and the database's: no answer is "not yet" to a timer that has fired.
     """
     key = subject_of(question)
     execution_id = UUID(question.execution_id)
@@ -86,9 +88,7 @@ async def record(conn: Connection[Record], ready: Ready, decision: Decision) -> 
                 conn, ready.key, ready.standing.execution_id, decision.effect.until, decision.effect.parked
             )
         return effect_of(decision, seq)
-    await executions.decide(
-        conn, ready.key, ready.standing, state_of(decision, seq + 1, ready.now), decision.visits
-    )
+    await executions.decide(conn, ready.key, ready.standing, state_of(decision, seq + 1, ready.now), decision.visits)
     return effect_of(decision, seq + 1)
 
 

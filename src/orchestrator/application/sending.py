@@ -1,7 +1,9 @@
-"""A send in two transactions: reserve, then settle. Between them a channel talks to its provider, outside any transaction.
+"""A send in two transactions: reserve, then settle. Between them a channel talks to its provider, outside any
+transaction.
 
 Reserve asks the core once more: only if it still says "send" is the send taken, under the lock under which opt-outs are
-written. So no send begins after an opt-out was acknowledged. Settle records what came of it, decides what is next in the
+written. So no send begins after an opt-out was acknowledged. Settle records what came of it, decides what is next in
+the
 same transaction, and falls back to recording alone, so that a failure of the deciding cannot undo "sent".
 """
 
@@ -171,9 +173,7 @@ class Sending:
         """The provider certainly did not take it, and is to be asked again later."""
         async with self._transactions.write(None) as conn:
             await subjects.lock(conn, [reserved.key])
-            await sends.release(
-                conn, reserved.key, reserved.execution_id, reserved.seq, attempt=reserved.attempt
-            )
+            await sends.release(conn, reserved.key, reserved.execution_id, reserved.seq, attempt=reserved.attempt)
 
     async def settle(self, question: Question, reserved: Reserved, receipt: Receipt) -> Effect:
         """Record what came of the try, and what comes next."""

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from asyncpg import Connection, Record
 
-from orchestrator.domain.journey import Branch, JourneyVersion
+from orchestrator.domain.journey import Arm, Branch, JourneyVersion
 from orchestrator.predicates.facts import Needs, needs
 from orchestrator.storage import journey_versions
 
@@ -23,13 +23,15 @@ class Prepared:
     version: JourneyVersion
 
     @cached_property
+    def arms(self) -> tuple[Arm, ...]:
+        """All arms of all branches."""
+        steps = self.version.definition.steps.values()
+        return tuple(arm for step in steps if isinstance(step, Branch) for arm in step.arms)
+
+    @cached_property
     def needs(self) -> Needs:
-        return needs(
-            arm.when
-            for step in self.version.definition.steps.values()
-            if isinstance(step, Branch)
-            for arm in step.arms
-        )
+        """What its predicates may ask."""
+        return needs(arm.when for arm in self.arms)
 
     @cached_property
     def asks_of_subject(self) -> bool:

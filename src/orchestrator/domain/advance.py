@@ -53,7 +53,9 @@ def step_kind(step: Step) -> str:
             assert_never(step)
 
 
-def advance(version: JourneyVersion, position: Position, known: Known, now: datetime, done: Done | None = None) -> Decision:
+def advance(
+    version: JourneyVersion, position: Position, known: Known, now: datetime, done: Done | None = None
+) -> Decision:
     """Walk on from `position` until a step needs the world or time.
 
     `done` is what came of the `Run` this execution was told to do last, if it was. Asking again with nothing changed

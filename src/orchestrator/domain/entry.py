@@ -1,6 +1,7 @@
 """May this subject enter this journey now? The gates at entry, in their order, over loaded facts.
 
-Order: trigger predicate, the event's age, audience, re-entry, suppression and opt-out. The first that refuses gives the reason.
+Order: trigger predicate, the event's age, audience, re-entry, suppression and opt-out. The first that refuses gives
+the reason.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ _CONSENT = {SUPPRESSED: EntryRefusal.SUPPRESSED, OPTED_OUT: EntryRefusal.OPTED_O
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerContract:
-    """Which event starts executions, and how it is read. `predicate` is over the event's properties; None takes every one."""
+    """Which event starts executions, and how it is read. `predicate` is over the event's properties;
+    None takes every one.
+    """
 
     trigger_contract_id: str
     event_name: str
@@ -62,7 +65,9 @@ class Trigger:
 
 @dataclass(slots=True, kw_only=True)
 class Earlier:
-    """Earlier entries of the subject into the journey, as far as its policy asks; admissions of the same transaction are added."""
+    """Earlier entries of the subject into the journey, as far as its policy asks;
+    admissions of the same transaction are added.
+    """
 
     entry_keys: set[str]
     instants: list[datetime]

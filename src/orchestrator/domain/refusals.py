@@ -39,7 +39,9 @@ class InvalidArgument(Refusal):
         self.faults = tuple(faults)
         first = self.faults[0]
         more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
-        super().__init__(first.reason, f"{first.path}: {first.message}{more}" if first.path else f"{first.message}{more}")
+        super().__init__(
+            first.reason, f"{first.path}: {first.message}{more}" if first.path else f"{first.message}{more}"
+        )
 
     @classmethod
     def of(cls, path: str, reason: str, message: str) -> InvalidArgument:

@@ -7,7 +7,9 @@ from enum import IntEnum
 
 
 class Role(IntEnum):
-    """Each role may do what the ones before it may. `operator` and `internal` stand outside that order: the policy table names them."""
+    """Each role may do what the ones before it may. `operator` and `internal` stand outside that order:
+    the policy table names them.
+    """
 
     VIEWER = 1
     EDITOR = 2

@@ -51,33 +51,34 @@ async def insert(conn: Connection[Record], enrollments: Sequence[Enrollment]) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Which earlier entries of a subject into a journey matter: any, those with one of these keys, those in [since, until]."""
+    """Which earlier entries of a subject into a journey matter:
+    any, those with one of these keys, those in [since, until].
+    """
 
     key: SubjectKey
     journey_id: str
     any_entry: bool
-    entry_keys: tuple[str, ...]
-    since: datetime
-    until: datetime
+    entry_keys: frozenset[str]
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 _EARLIER = """
+SELECT k.no, e.entry_key, e.triggered_at
+  FROM unnest($8::int[], $9::text[]) AS k (no, entry_key)
+  JOIN enrollments AS e
+    ON e.project_no = $1 AND e.bucket = ($2::smallint[])[k.no] AND e.subject_no = ($3::bigint[])[k.no]
+   AND e.journey_id = ($4::text[])[k.no] AND e.entry_key = k.entry_key
+UNION ALL
 SELECT q.no, e.entry_key, e.triggered_at
   FROM unnest($2::smallint[], $3::bigint[], $4::text[], $5::boolean[], $6::timestamptz[], $7::timestamptz[])
        WITH ORDINALITY AS q (bucket, subject_no, journey_id, any_entry, since, until, no)
  CROSS JOIN LATERAL (
-       (SELECT entry_key, triggered_at FROM enrollments
-         WHERE project_no = $1 AND bucket = q.bucket AND subject_no = q.subject_no AND journey_id = q.journey_id
-           AND entry_key = ANY ($8::text[]))
-       UNION ALL
-       (SELECT entry_key, triggered_at FROM enrollments
-         WHERE project_no = $1 AND bucket = q.bucket AND subject_no = q.subject_no AND journey_id = q.journey_id
-           AND q.any_entry LIMIT 1)
-       UNION ALL
-       (SELECT entry_key, triggered_at FROM enrollments
-         WHERE project_no = $1 AND bucket = q.bucket AND subject_no = q.subject_no AND journey_id = q.journey_id
-           AND q.since <= triggered_at AND triggered_at <= q.until)
- ) AS e
+       SELECT entry_key, triggered_at FROM enrollments
+        WHERE project_no = $1 AND bucket = q.bucket AND subject_no = q.subject_no AND journey_id = q.journey_id
+          AND (q.any_entry OR triggered_at BETWEEN q.since AND q.until)
+        LIMIT CASE WHEN q.any_entry THEN 1 END) AS e
+ WHERE q.any_entry OR q.since IS NOT NULL
 """
 
 
@@ -87,6 +88,7 @@ async def earlier(
     """(entry key, trigger's instant) of the earlier entries that matter, one list per question."""
     if not questions:
         return []
+    keyed = [(no, entry_key) for no, q in enumerate(questions, start=1) for entry_key in sorted(q.entry_keys)]
     rows = await conn.fetch(
         _EARLIER,
         project_no,
@@ -96,11 +98,12 @@ async def earlier(
         [q.any_entry for q in questions],
         [q.since for q in questions],
         [q.until for q in questions],
-        sorted({entry_key for q in questions for entry_key in q.entry_keys}),
+        [no for no, _ in keyed],
+        [entry_key for _, entry_key in keyed],
     )
     found: list[list[tuple[str, datetime]]] = [[] for _ in questions]
-    for row in rows:
-        found[row["no"] - 1].append((row["entry_key"], row["triggered_at"]))
+    for no, entry_key, triggered_at in rows:
+        found[no - 1].append((entry_key, triggered_at))
     return found
 
 

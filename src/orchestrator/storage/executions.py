@@ -17,7 +17,9 @@ from orchestrator.domain.scope import SubjectKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """An execution as it stands, with what its subject refused, all of one snapshot; `now` is the database's clock, read after the lock."""
+    """An execution as it stands, with what its subject refused, all of one snapshot;
+    `now` is the database's clock, read after the lock.
+    """
 
     execution_id: UUID
     journey_id: str
@@ -203,3 +205,25 @@ async def insert(conn: Connection[Record], new: Sequence[NewExecution]) -> None:
 
 def _key(key: SubjectKey) -> tuple[int, int, int]:
     return key.project_no, key.bucket, key.subject_no
+
+
+_CLOSE = """
+UPDATE executions
+   SET seq = seq + 1, effect = $5::jsonb || jsonb_build_object('seq', seq + 1, 'step_id', step_id), wakes_at = NULL,
+       parked = NULL, outcome = $6, reason = $7, ended_at = $8
+ WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND outcome IS NULL
+RETURNING true
+"""
+
+
+async def close(
+    conn: Connection[Record], key: SubjectKey, execution_id: UUID, *, effect: dict[str, Any], ending: Ending
+) -> bool:
+    """End an execution from outside, where it stands; False when it has ended already.
+
+    `effect` is the end's, without `seq`.
+    """
+    closed: bool | None = await conn.fetchval(
+        _CLOSE, *_key(key), execution_id, effect, ending.outcome, ending.reason, ending.at
+    )
+    return bool(closed)

@@ -60,9 +60,7 @@ async def waiting(conn: Connection[Record], *, look: int, max_attempts: int) -> 
 
 async def claim(conn: Connection[Record], keys: Sequence[SubjectKey]) -> list[Claimed]:
     """Take the rows of those subjects that nobody else is working on, in a statement of its own."""
-    rows = await conn.fetch(
-        _LOCK, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys]
-    )
+    rows = await conn.fetch(_LOCK, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys])
     return [
         Claimed(
             key=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),
@@ -85,9 +83,7 @@ SELECT * FROM taken ORDER BY inbox_no
 
 async def take(conn: Connection[Record], keys: Sequence[SubjectKey]) -> list[Entry]:
     """All entries of these subjects, in order; they are gone when the transaction commits."""
-    rows = await conn.fetch(
-        _TAKE, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys]
-    )
+    rows = await conn.fetch(_TAKE, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys])
     return [
         Entry(
             inbox_no=row["inbox_no"],
@@ -143,19 +139,30 @@ async def failed(conn: Connection[Record], key: SubjectKey, *, error: str, now: 
 
 _EVENTS = """
 SELECT e.event_no, e.event_id, e.properties
-  FROM unnest($4::int[], $5::timestamptz[], $6::bigint[]) AS w (name_no, occurred_at, event_no)
+  FROM unnest($2::smallint[], $3::bigint[], $4::int[], $5::timestamptz[], $6::bigint[])
+       AS w (bucket, subject_no, name_no, occurred_at, event_no)
   JOIN events AS e
-    ON e.project_no = $1 AND e.bucket = $2 AND e.subject_no = $3 AND e.name_no = w.name_no
+    ON e.project_no = $1 AND e.bucket = w.bucket AND e.subject_no = w.subject_no AND e.name_no = w.name_no
    AND e.occurred_at = w.occurred_at AND e.event_no = w.event_no
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One event that arrived for a subject, as the inbox names it."""
+
+    key: SubjectKey
+    name_no: int
+    event_no: int
+    occurred_at: datetime
+
+
 async def events(
-    conn: Connection[Record], key: SubjectKey, wanted: Sequence[tuple[int, datetime, int]]
+    conn: Connection[Record], project_no: int, arrivals: Sequence[Arrival]
 ) -> dict[int, tuple[str, dict[str, Any]]]:
-    """event_no → (event id, properties) of the wanted (name_no, occurred_at, event_no)."""
+    """event_no → (event id, properties) of these arrivals."""
     rows = await conn.fetch(
-        _EVENTS, key.project_no, key.bucket, key.subject_no,
-        [name_no for name_no, _, _ in wanted], [at for _, at, _ in wanted], [event_no for _, _, event_no in wanted],
+        _EVENTS, project_no, [a.key.bucket for a in arrivals], [a.key.subject_no for a in arrivals],
+        [a.name_no for a in arrivals], [a.occurred_at for a in arrivals], [a.event_no for a in arrivals],
     )  # fmt: skip
     return {row["event_no"]: (row["event_id"], row["properties"]) for row in rows}

@@ -47,7 +47,9 @@ RETURNING outbox_no
 async def insert(
     conn: Connection[Record], kind: str, told: Sequence[tuple[SubjectKey, UUID, str]], now: datetime
 ) -> list[int]:
-    """Note that these executions (subject, id, workflow id) are to be started or poked; returns the rows' numbers in order."""
+    """Note that these executions (subject, id, workflow id) are to be started or poked;
+    returns the rows' numbers in order.
+    """
     if not told:
         return []
     rows = await conn.fetch(
@@ -83,8 +85,12 @@ SELECT t.outbox_no, t.kind, t.project_no, t.bucket, t.subject_no, t.execution_id
 """
 
 
-async def claim(conn: Connection[Record], *, now: datetime, lease: timedelta, limit: int) -> tuple[list[Entry], list[int]]:
-    """Take rows whose lease has run out: those that can be delivered, and the numbers of those whose execution was erased."""
+async def claim(
+    conn: Connection[Record], *, now: datetime, lease: timedelta, limit: int
+) -> tuple[list[Entry], list[int]]:
+    """Take rows whose lease has run out:
+    those that can be delivered, and the numbers of those whose execution was erased.
+    """
     rows = await conn.fetch(_CLAIM, now, limit, now + lease)
     entries = [
         Entry(
@@ -125,7 +131,8 @@ _BURY = """
 WITH gone AS (DELETE FROM outbox WHERE outbox_no = $1 RETURNING *)
 INSERT INTO outbox_dead (outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts,
                          leased_until, last_error, created_at, died_at)
-SELECT outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts, leased_until, $2, created_at, $3
+SELECT outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts, leased_until, $2,
+created_at, $3
   FROM gone
 """
 

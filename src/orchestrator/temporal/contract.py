@@ -32,8 +32,9 @@ SEARCH_ATTRIBUTES = {
     for key in (PROJECT_ATTRIBUTE, JOURNEY_ATTRIBUTE, VERSION_ATTRIBUTE, SUBJECT_ATTRIBUTE, PHASE_ATTRIBUTE)
 }
 
-#: Memo key that says whose workflow it is.
+#: Memo keys that say whose workflow it is: the enrollment's id, and [project_no, bucket, subject_no].
 ENROLLMENT_MEMO = "enrollment_id"
+SUBJECT_MEMO = "subject"
 
 
 def channel_queue(channel: str) -> str:
@@ -70,11 +71,16 @@ class ExecutionInput:
     subject_no: int
     execution_id: str
     effect: Effect
+    # Whether the namespace has our search attributes: setting one that it lacks would be an error.
+    searchable: bool = True
 
 
 @dataclass
 class Question:
-    """"What comes after `seq`?" Asking twice gets one answer twice. `now` is the workflow's clock, in epoch seconds."""
+    """ "What comes after `seq`?" Asking twice gets one answer twice.
+
+    `now` is the workflow's clock, in epoch seconds.
+    """
 
     project_no: int
     bucket: int
@@ -88,7 +94,9 @@ _RUN_OF_UNDERSCORES = re.compile(r"^_+|_+$|_{2,}")
 
 
 def _part(text: str) -> str:
-    """One part of a workflow id, in which `__` and `/` cannot occur; short parts stay readable, long ones become a hash."""
+    """One part of a workflow id, in which `__` and `/` cannot occur;
+    short parts stay readable, long ones become a hash.
+    """
     escaped = _RUN_OF_UNDERSCORES.sub(lambda run: "%5F" * len(run.group()), quote(text, safe=":.-_"))
     if len(escaped) > 256:
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import Enum
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import (
     SearchAttributePair,
     TypedSearchAttributes,
@@ -26,6 +28,7 @@ from orchestrator.temporal.contract import (
     PROJECT_ATTRIBUTE,
     RUNNING_PHASE,
     SUBJECT_ATTRIBUTE,
+    SUBJECT_MEMO,
     VERSION_ATTRIBUTE,
     ExecutionInput,
 )
@@ -34,7 +37,9 @@ logger = logging.getLogger(__name__)
 
 
 class Told(Enum):
-    """What Temporal answered. DONE: it holds; GONE: there is nothing to poke; FOREIGN: the id belongs to another enrollment."""
+    """What Temporal answered. DONE: it holds; GONE: there is nothing to poke; FOREIGN:
+    the id belongs to another enrollment.
+    """
 
     DONE = "done"
     GONE = "gone"
@@ -57,34 +62,42 @@ class Start:
     input: ExecutionInput
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """An execution whose workflow was ended from outside. `subject` is (project_no, bucket, subject_no)."""
+
+    execution_id: str
+    subject: tuple[int, int, int]
+    status: WorkflowExecutionStatus
+
+
 class Executions:
     """The executions' workflows. Raises `temporalio.service.RPCError` when Temporal cannot be reached or refuses."""
 
-    def __init__(self, client: Client, *, eager: bool) -> None:
-        """`eager`: this process also runs a worker of the journeys queue on the same client."""
+    def __init__(self, client: Client, *, eager: bool, searchable: bool) -> None:
+        """`eager`: this process also runs a worker of the journeys queue on the same client.
+
+        `searchable`: the namespace has our search attributes (`client.missing_search_attributes`).
+        """
         self._client = client
         self._eager = eager
+        self._searchable = searchable
 
     async def start(self, start: Start) -> Told:
         """Start the workflow once: a repeat finds it, running or closed, and is content."""
         try:
             await self._client.start_workflow(
                 EXECUTION_WORKFLOW,
-                start.input,
+                replace(start.input, searchable=self._searchable),
                 id=start.workflow_id,
                 task_queue=JOURNEYS_QUEUE,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo={ENROLLMENT_MEMO: start.input.execution_id},
-                search_attributes=TypedSearchAttributes(
-                    [
-                        SearchAttributePair(PROJECT_ATTRIBUTE, start.project_id),
-                        SearchAttributePair(JOURNEY_ATTRIBUTE, start.journey_id),
-                        SearchAttributePair(VERSION_ATTRIBUTE, start.version),
-                        SearchAttributePair(SUBJECT_ATTRIBUTE, start.subject_id),
-                        SearchAttributePair(PHASE_ATTRIBUTE, RUNNING_PHASE),
-                    ]
-                ),
+                memo={
+                    ENROLLMENT_MEMO: start.input.execution_id,
+                    SUBJECT_MEMO: [start.input.project_no, start.input.bucket, start.input.subject_no],
+                },
+                search_attributes=_search_attributes(start) if self._searchable else None,
                 static_summary=f"{start.journey_id} v{start.version}",
                 request_eager_start=self._eager,
             )
@@ -113,3 +126,27 @@ class Executions:
                 return Told.GONE
             raise
         return Told.DONE
+
+    async def ended_elsewhere(self, since: datetime) -> AsyncIterator[Ended]:
+        """Workflows that did not end by themselves but were ended, after `since` as far as Temporal's list has them."""
+        query = (
+            f"WorkflowType = '{EXECUTION_WORKFLOW}' AND CloseTime > '{since.isoformat()}' "
+            "AND ExecutionStatus IN ('Terminated', 'Canceled', 'Failed', 'TimedOut')"
+        )
+        async for found in self._client.list_workflows(query):
+            execution_id = await found.memo_value(ENROLLMENT_MEMO, default=None)
+            subject = await found.memo_value(SUBJECT_MEMO, default=None)
+            if execution_id is not None and subject is not None and found.status is not None:
+                yield Ended(execution_id=execution_id, subject=tuple(subject), status=found.status)
+
+
+def _search_attributes(start: Start) -> TypedSearchAttributes:
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(PROJECT_ATTRIBUTE, start.project_id),
+            SearchAttributePair(JOURNEY_ATTRIBUTE, start.journey_id),
+            SearchAttributePair(VERSION_ATTRIBUTE, start.version),
+            SearchAttributePair(SUBJECT_ATTRIBUTE, start.subject_id),
+            SearchAttributePair(PHASE_ATTRIBUTE, RUNNING_PHASE),
+        ]
+    )

@@ -41,7 +41,10 @@ PHASE_FROM = timedelta(hours=1)
 
 
 class UnknownEffect(Exception):
-    """This worker is older than the effect. The workflow task fails and is tried again, until a newer worker takes it."""
+    """This worker is older than the effect.
+
+    The workflow task fails and is tried again, until a newer worker takes it.
+    """
 
 
 @workflow.defn(name=EXECUTION_WORKFLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
@@ -49,6 +52,7 @@ class JourneyExecution:
     def __init__(self) -> None:
         self._pokes = 0
         self._steps: list[str] = []
+        self._searchable = True
         self._phase = RUNNING_PHASE  # the search attribute it was started with
 
     @workflow.signal(name=POKE_SIGNAL, description="Something changed: look again. Carries nothing.")
@@ -58,6 +62,7 @@ class JourneyExecution:
     @workflow.run
     async def run(self, start: ExecutionInput) -> str:
         effect = start.effect
+        self._searchable = start.searchable
         seen = 0  # pokes counted before `effect` was asked for: what came later, it may not know
         while effect.kind != "end":
             asked = self._pokes
@@ -105,7 +110,8 @@ class JourneyExecution:
             if hurried:
                 running.cancel()
             try:
-                return await running
+                answer: Effect = await running
+                return answer
             except FailureError:
                 if not hurried:
                     raise
@@ -153,9 +159,11 @@ class JourneyExecution:
     def _show(self, effect: Effect) -> None:
         """Tell whoever opens the execution in the Temporal UI where it stands."""
         self._steps.append(f"| {effect.seq} | {effect.step_id} | {effect.activity or effect.why} |")
-        workflow.set_current_details("| # | step | doing |\n|---|---|---|\n" + "\n".join(self._steps))  # writes no history
+        workflow.set_current_details(
+            "| # | step | doing |\n|---|---|---|\n" + "\n".join(self._steps)
+        )  # writes no history
         long = effect.kind == "sleep" and effect.until - workflow.time() >= PHASE_FROM.total_seconds()
         phase = effect.why if long else RUNNING_PHASE
-        if phase != self._phase:
+        if phase != self._phase and self._searchable:
             workflow.upsert_search_attributes([PHASE_ATTRIBUTE.value_set(phase)])
             self._phase = phase

@@ -1,0 +1,131 @@
+"""Enroll by id: one subject, or up to a thousand, into the newest version of an active journey."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from asyncpg import Connection, Record
+
+from orchestrator.application.admission import Admissions
+from orchestrator.application.inbox import audience_of, question
+from orchestrator.application.versions import Versions
+from orchestrator.domain.audit import JOURNEY_ENROLLED
+from orchestrator.domain.entry import Earlier, EntryRefusal, Gone, Trigger, reentry_of, refuse_subject
+from orchestrator.domain.ids import new_uuid
+from orchestrator.domain.journey import JourneyStatus
+from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound
+from orchestrator.domain.scope import Scope
+from orchestrator.predicates.facts import needs
+from orchestrator.storage import audit, catalog, clock, enrollments, facts, refusal_counts, subjects
+from orchestrator.storage.outbox import Entry
+
+#: Ids in one call.
+AT_MOST = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """What came of a call. `enrolled + skipped + errors == total`, the number of ids given.
+
+    `skipped` are subjects that were not let in (`refused` says why, by reason) and ids given twice. `told` is what
+    Temporal is to be told after the commit.
+    """
+
+    journey_id: str
+    journey_name: str
+    enrolled: int
+    skipped: int
+    errors: int
+    total: int
+    refused: Mapping[str, int] = field(default_factory=dict)
+    told: Sequence[Entry] = ()
+
+
+async def enroll(
+    conn: Connection[Record], scope: Scope, versions: Versions, journey_id: str, subject_ids: Sequence[str]
+) -> Enrolled:
+    """Enroll these subjects; those that are not known are created. All or nothing: the caller's transaction.
+
+    Raises NotFound JOURNEY_NOT_FOUND, FailedPrecondition JOURNEY_NOT_ACTIVE, InvalidArgument without or with too many
+    ids.
+    """
+    if not subject_ids:
+        raise InvalidArgument.of("subjectIds", "REQUIRED", "at least one subject is needed")
+    if len(subject_ids) > AT_MOST:
+        raise InvalidArgument.of("subjectIds", "TOO_LARGE", f"at most {AT_MOST} subjects in one call")
+    project_no = scope.project_no
+    ids = list(dict.fromkeys(subject_ids))
+    keys = await subjects.ensure(conn, project_no, ids, await clock.now(conn))
+    await subjects.lock(conn, keys.values())
+    # Read under the locks: a pause that was acknowledged before is seen.
+    journey = await catalog.entered_by_hand(conn, project_no, journey_id)
+    if journey is None:
+        raise NotFound("JOURNEY_NOT_FOUND", f"there is no journey {journey_id}", journeyId=journey_id)
+    if journey.status != JourneyStatus.ACTIVE.value or journey.latest_version is None:
+        raise FailedPrecondition(
+            "JOURNEY_NOT_ACTIVE",
+            f"journey {journey_id} is {journey.status}",
+            journeyId=journey_id,
+            status=journey.status,
+        )
+    now = await clock.now(conn)
+    prepared = await versions.get(conn, project_no, journey_id, journey.latest_version)
+    audience = audience_of(journey.audience_id, journey.audience)
+    asked = [] if audience is None or isinstance(audience, Gone) else [audience]
+    known = await facts.load(
+        conn, project_no, sorted(keys.values()), needs([*asked, *(arm.when for arm in prepared.arms)])
+    )
+    trigger = Trigger(at=now)
+    policy = reentry_of(prepared.version, trigger)
+    # Nobody gave these entries a key, so each call makes its own.
+    entry_key = f"enroll:{new_uuid().hex}"
+    earlier = await enrollments.earlier(
+        conn, project_no, [question(keys[i], journey_id, policy, (), [now]) for i in ids]
+    )
+    admissions, refused = Admissions(now), Counter[EntryRefusal]()
+    ledger: Counter[refusal_counts.Slot] = Counter()
+    for subject_id, entries in zip(ids, earlier, strict=True):
+        key = keys[subject_id]
+        found = known[key]
+        reason = refuse_subject(
+            prepared.version, audience, trigger, entry_key, found.facts, found.consent, Earlier.of(entries), now
+        )
+        if reason is not None:
+            refused[reason] += 1
+            ledger[refusal_counts.slot(project_no, journey_id, reason.value, now, key.bucket)] += 1
+            continue
+        admissions.admit(
+            key=key,
+            project_id=scope.project_id,
+            prepared=prepared,
+            goal_revision=journey.goal_revision,
+            entry_kind="enroll",
+            entry_key=entry_key,
+            trigger=trigger,
+            known=found,
+        )
+    told = await admissions.write(conn)
+    twice = len(subject_ids) - len(ids)
+    skipped = twice + refused.total()
+    await audit.append(
+        conn,
+        project_no=project_no,
+        at=now,
+        actor=scope.actor,
+        action=JOURNEY_ENROLLED,
+        resource_id=journey_id,
+        metadata={"enrolled": len(told), "skipped": skipped, "errors": 0},
+    )
+    await refusal_counts.add(conn, ledger)
+    return Enrolled(
+        journey_id=journey_id,
+        journey_name=journey.name,
+        enrolled=len(told),
+        skipped=skipped,
+        errors=0,
+        total=len(subject_ids),
+        refused={reason.value: count for reason, count in refused.items()},
+        told=told,
+    )

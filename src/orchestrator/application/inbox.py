@@ -1,0 +1,298 @@
+"""Working through the inbox: one transaction takes some subjects, all their entries in order, and acts on them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from orchestrator.application.admission import Admissions
+from orchestrator.application.transactions import Transactions
+from orchestrator.application.versions import Prepared, Versions
+from orchestrator.domain.audit import ENTRY_REFUSED_AUDIENCE_NOT_FOUND, ENTRY_REFUSED_COHORT_NOT_FOUND, Action
+from orchestrator.domain.entry import (
+    Earlier,
+    EntryRefusal,
+    Gone,
+    Trigger,
+    TriggerContract,
+    entry_key,
+    reentry_of,
+    refuse_subject,
+    refuse_trigger,
+)
+from orchestrator.domain.journey import Reentry, ReentryKind
+from orchestrator.domain.scope import SubjectKey
+from orchestrator.predicates.facts import needs
+from orchestrator.predicates.parse import About, parse
+from orchestrator.predicates.paths import split_path
+from orchestrator.predicates.tree import Predicate
+from orchestrator.storage import audit, catalog, clock, enrollments, event_names, facts, inbox, refusal_counts
+from orchestrator.storage.enrollments import Question
+from orchestrator.storage.inbox import Arrival
+from orchestrator.storage.outbox import Entry as Told
+
+#: Subjects worked on in one transaction. Few, so that nobody waits long for a subject's lock.
+SUBJECTS = 64
+
+#: Entries looked at to find them.
+LOOK = 256
+
+_AUDITED: Mapping[EntryRefusal, Action] = {
+    EntryRefusal.AUDIENCE_NOT_FOUND: ENTRY_REFUSED_AUDIENCE_NOT_FOUND,
+    EntryRefusal.COHORT_NOT_FOUND: ENTRY_REFUSED_COHORT_NOT_FOUND,
+}
+
+
+def stored_predicate(document: Any, about: About) -> Predicate:
+    """The tree of a predicate that was checked when it was saved."""
+    predicate, faults = parse(document, about=about)
+    assert predicate is not None, f"a stored predicate no longer reads: {[(f.path, f.reason) for f in faults]}"
+    return predicate
+
+
+def audience_of(audience_id: str | None, document: Any) -> Predicate | Gone | None:
+    """The audience a version names, as it stands now."""
+    if audience_id is None:
+        return None
+    return Gone() if document is None else stored_predicate(document, About.SUBJECT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """An active journey and how it listens."""
+
+    prepared: Prepared
+    goal_revision: int
+    contract: TriggerContract
+    audience_id: str | None
+    audience: Predicate | Gone | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """The listeners of a project, by the number of their event's name."""
+
+    project_id: str
+    definitions_version: int
+    listeners: Mapping[int, tuple[Listener, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An event that a journey listens to, for a subject."""
+
+    key: SubjectKey
+    listener: Listener
+    trigger: Trigger
+    entry_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worked:
+    """What came of a look into the inbox. `taken` False: there was nothing, or somebody else was at it."""
+
+    taken: bool
+    told: list[Told]
+
+
+class Inbox:
+    """The consumer's side of the inbox, for one process."""
+
+    def __init__(self, transactions: Transactions, versions: Versions) -> None:
+        self._transactions = transactions
+        self._versions = versions
+        self._catalogs: dict[int, Catalog] = {}
+
+    async def waiting(self, *, max_attempts: int = 0) -> list[SubjectKey]:
+        """Subjects with entries, oldest first to be looked for;
+        those that failed more than `max_attempts` times are left out.
+        """
+        async with self._transactions.read(None) as conn:
+            return await inbox.waiting(conn, look=LOOK, max_attempts=max_attempts)
+
+    async def work(self, keys: Sequence[SubjectKey]) -> Worked:
+        """Act on all entries of these subjects, of those that nobody else is working on."""
+        async with self._transactions.write(None) as conn:
+            claimed = await inbox.claim(conn, keys[:SUBJECTS])
+            if not claimed:
+                await inbox.drop_orphans(conn, keys[:SUBJECTS])
+                return Worked(taken=False, told=[])
+            entries = await inbox.take(conn, [subject.key for subject in claimed])
+            current = await catalog.current(conn, sorted({entry.key.project_no for entry in entries}))
+            told: list[Told] = []
+            refused: Counter[refusal_counts.Slot] = Counter()
+            for project_no, project in current.items():
+                known = await self._catalog(conn, project)
+                mine = [entry for entry in entries if entry.key.project_no == project_no]
+                told += await self._trigger(conn, project, known, mine, refused)
+            await refusal_counts.add(conn, refused)
+        return Worked(taken=bool(entries), told=told)
+
+    async def failed(self, key: SubjectKey, error: str) -> int:
+        """Count a failure of this subject's entries; returns how many were set aside for good."""
+        async with self._transactions.write(None) as conn:
+            return await inbox.failed(conn, key, error=error, now=await clock.now(conn))
+
+    async def _catalog(self, conn: Connection[Record], project: catalog.Current) -> Catalog:
+        kept = self._catalogs.get(project.project_no)
+        if kept is not None and kept.definitions_version == project.definitions_version:
+            return kept
+        listening = await catalog.listening(conn, project.project_no)
+        numbers = await event_names.ensure(conn, project.project_no, {row.event_name for row in listening})
+        listeners: defaultdict[int, list[Listener]] = defaultdict(list)
+        for row in listening:
+            listeners[numbers[row.event_name]].append(
+                Listener(
+                    prepared=await self._versions.get(conn, project.project_no, row.journey_id, row.latest_version),
+                    goal_revision=row.goal_revision,
+                    contract=TriggerContract(
+                        trigger_contract_id=row.trigger_contract_id,
+                        event_name=row.event_name,
+                        predicate=stored_predicate(row.predicate, About.EVENT) if row.predicate is not None else None,
+                        entry_key_path=split_path(row.entry_key_path) if row.entry_key_path else (),
+                        max_event_age=row.max_event_age,
+                    ),
+                    audience_id=row.audience_id,
+                    audience=audience_of(row.audience_id, row.audience),
+                )
+            )
+        fresh = Catalog(
+            project_id=project.project_id,
+            definitions_version=project.definitions_version,
+            listeners={number: tuple(found) for number, found in listeners.items()},
+        )
+        self._catalogs[project.project_no] = fresh
+        return fresh
+
+    async def _trigger(
+        self,
+        conn: Connection[Record],
+        project: catalog.Current,
+        known: Catalog,
+        entries: Iterable[inbox.Entry],
+        refused: Counter[refusal_counts.Slot],
+    ) -> list[Told]:
+        """Start what these events start. `now`, the instant of every decision, was read after the locks."""
+        now = project.now
+
+        def refuse(listener: Listener, key: SubjectKey, reason: EntryRefusal) -> None:
+            journey_id = listener.prepared.version.journey_id
+            refused[refusal_counts.slot(key.project_no, journey_id, reason.value, now, key.bucket)] += 1
+
+        candidates: list[Candidate] = []
+        for key, listener, trigger in await self._heard(conn, project.project_no, known, entries):
+            reason = refuse_trigger(listener.contract, trigger, now)
+            entry = entry_key(listener.contract, trigger)
+            if reason is not None or entry is None:
+                refuse(listener, key, reason or EntryRefusal.ENTRY_KEY_MISSING)
+            else:
+                candidates.append(Candidate(key=key, listener=listener, trigger=trigger, entry_key=entry))
+        if not candidates:
+            return []
+        listeners = {id(c.listener): c.listener for c in candidates}.values()
+        asked = [a for a in (found.audience for found in listeners) if a is not None and not isinstance(a, Gone)]
+        arms = [arm.when for found in listeners for arm in found.prepared.arms]
+        subjects = await facts.load(conn, project.project_no, sorted({c.key for c in candidates}), needs(asked + arms))
+        earlier = await _earlier(conn, project.project_no, candidates)
+        admissions = Admissions(now)
+        for c in candidates:
+            version = c.listener.prepared.version
+            before = earlier[c.key, version.journey_id]
+            found = subjects[c.key]
+            reason = refuse_subject(
+                version, c.listener.audience, c.trigger, c.entry_key, found.facts, found.consent, before, now
+            )
+            if reason is not None:
+                refuse(c.listener, c.key, reason)
+                await _audit(conn, project.project_no, c.listener, reason, now)
+                continue
+            before.add(c.entry_key, c.trigger.at)
+            admissions.admit(
+                key=c.key,
+                project_id=known.project_id,
+                prepared=c.listener.prepared,
+                goal_revision=c.listener.goal_revision,
+                entry_kind="event",
+                entry_key=c.entry_key,
+                trigger=c.trigger,
+                known=found,
+            )
+        return await admissions.write(conn)
+
+    async def _heard(
+        self, conn: Connection[Record], project_no: int, known: Catalog, entries: Iterable[inbox.Entry]
+    ) -> Iterator[tuple[SubjectKey, Listener, Trigger]]:
+        """Who listens to which of these events, in the order of their arrival."""
+        arrivals = [
+            Arrival(key=entry.key, name_no=name_no, event_no=event_no, occurred_at=occurred_at)
+            for entry in entries
+            for name_no, event_no, occurred_at in zip(entry.name_nos, entry.event_nos, entry.occurred_ats, strict=True)
+            if name_no in known.listeners
+        ]
+        events = await inbox.events(conn, project_no, arrivals) if arrivals else {}
+        return (
+            (a.key, listener, Trigger(at=a.occurred_at, event_id=event[0], properties=event[1]))
+            for a in arrivals
+            if (event := events.get(a.event_no)) is not None  # else dropped by retention meanwhile
+            for listener in known.listeners[a.name_no]
+        )
+
+
+def question(
+    key: SubjectKey, journey_id: str, policy: Reentry, entry_keys: Iterable[str], ats: Sequence[datetime]
+) -> Question:
+    """What has to be known of earlier entries to decide about these."""
+    reach = policy.interval if policy.kind is ReentryKind.INTERVAL and policy.interval is not None else None
+    return Question(
+        key=key,
+        journey_id=journey_id,
+        any_entry=policy.kind is ReentryKind.ONCE,
+        entry_keys=frozenset(entry_keys),
+        since=_shifted(min(ats), -reach) if reach is not None else None,
+        until=_shifted(max(ats), reach) if reach is not None else None,
+    )
+
+
+_FIRST, _LAST = datetime.fromisoformat("1800-01-01T00:00:00+00:00"), datetime.fromisoformat("2300-01-01T00:00:00+00:00")
+
+
+def _shifted(at: datetime, by: timedelta) -> datetime:
+    return min(max(at + by, _FIRST), _LAST)
+
+
+async def _earlier(
+    conn: Connection[Record], project_no: int, candidates: Sequence[Candidate]
+) -> dict[tuple[SubjectKey, str], Earlier]:
+    groups: defaultdict[tuple[SubjectKey, str], list[Candidate]] = defaultdict(list)
+    for c in candidates:
+        groups[c.key, c.listener.prepared.version.journey_id].append(c)
+    questions = [
+        question(
+            key,
+            journey_id,
+            reentry_of(group[0].listener.prepared.version, group[0].trigger),
+            (c.entry_key for c in group),
+            [c.trigger.at for c in group],
+        )
+        for (key, journey_id), group in groups.items()
+    ]
+    found = await enrollments.earlier(conn, project_no, questions)
+    return {at: Earlier.of(entries) for at, entries in zip(groups, found, strict=True)}
+
+
+async def _audit(
+    conn: Connection[Record], project_no: int, listener: Listener, reason: EntryRefusal, now: datetime
+) -> None:
+    if reason in _AUDITED:
+        version = listener.prepared.version
+        said: dict[str, str | int | bool] = {"version": version.version}
+        if reason is EntryRefusal.AUDIENCE_NOT_FOUND:
+            said["audienceId"] = listener.audience_id or ""
+        await audit.append_hourly(
+            conn, project_no=project_no, at=now, action=_AUDITED[reason], resource_id=version.journey_id, metadata=said
+        )

@@ -1,0 +1,95 @@
+"""Which journeys of a project start on which event, as the definitions stand now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from asyncpg import Connection, Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """An active journey and the contract it listens through. `audience` None with an `audience_id`: it was deleted."""
+
+    journey_id: str
+    latest_version: int
+    goal_revision: int
+    audience_id: str | None
+    audience: Any | None
+    trigger_contract_id: str
+    event_name: str
+    predicate: Any | None
+    entry_key_path: str | None
+    max_event_age: timedelta
+
+
+_PROJECTS = """
+SELECT project_no, project_id, definitions_version, clock_timestamp() AS now
+  FROM projects WHERE project_no = ANY ($1::int[])
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Current:
+    """A project's definitions, by the number that every change of them raises; `now` is the database's clock."""
+
+    project_no: int
+    project_id: str
+    definitions_version: int
+    now: datetime
+
+
+async def current(conn: Connection[Record], project_nos: Sequence[int]) -> dict[int, Current]:
+    rows = await conn.fetch(_PROJECTS, list(project_nos))
+    return {row["project_no"]: Current(**row) for row in rows}
+
+
+_LISTENING = """
+SELECT j.journey_id, j.latest_version, j.goal_revision, v.definition ->> 'audienceId' AS audience_id,
+       a.predicate AS audience, t.trigger_contract_id, t.event_name, t.predicate, t.entry_key_path, t.max_event_age
+  FROM journeys AS j
+  JOIN journey_versions AS v
+    ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
+  JOIN trigger_contracts AS t
+    ON t.project_no = j.project_no AND t.trigger_contract_id = v.definition ->> 'triggerContractId'
+  LEFT JOIN audiences AS a
+    ON a.project_no = j.project_no AND a.audience_id = v.definition ->> 'audienceId'
+ WHERE j.project_no = $1 AND j.status = 'active'
+ ORDER BY j.created_at, j.journey_id
+"""
+
+
+async def listening(conn: Connection[Record], project_no: int) -> list[Listening]:
+    """The active journeys that start on events, oldest first: in this order a subject enters them."""
+    return [Listening(**row) for row in await conn.fetch(_LISTENING, project_no)]
+
+
+_ENTERED_BY_HAND = """
+SELECT j.name, j.status, j.latest_version, j.goal_revision, v.definition ->> 'audienceId' AS audience_id,
+       a.predicate AS audience
+  FROM journeys AS j
+  LEFT JOIN journey_versions AS v
+    ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
+  LEFT JOIN audiences AS a
+    ON a.project_no = j.project_no AND a.audience_id = v.definition ->> 'audienceId'
+ WHERE j.project_no = $1 AND j.journey_id = $2
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnteredByHand:
+    name: str
+    status: str
+    latest_version: int | None
+    goal_revision: int
+    audience_id: str | None
+    audience: Any | None
+
+
+async def entered_by_hand(conn: Connection[Record], project_no: int, journey_id: str) -> EnteredByHand | None:
+    """What a call to enroll needs to know of a journey."""
+    row = await conn.fetchrow(_ENTERED_BY_HAND, project_no, journey_id)
+    return EnteredByHand(**row) if row else None

@@ -1,0 +1,34 @@
+"""How many entries were refused, by journey, reason and hour:
+one row per shard, so that consumers do not queue for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from asyncpg import Connection, Record
+
+#: Subjects are spread over this many rows, by bucket.
+SHARDS = 16
+
+# In order, so that two consumers wait for each other in one direction only.
+_ADD = """
+INSERT INTO refusal_counts AS c (project_no, journey_id, reason, hour, shard, total)
+SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::smallint[], $6::bigint[])
+ON CONFLICT (project_no, journey_id, reason, hour, shard) DO UPDATE SET total = c.total + excluded.total
+"""
+
+#: (project_no, journey_id, reason, hour, shard)
+Slot = tuple[int, str, str, datetime, int]
+
+
+def slot(project_no: int, journey_id: str, reason: str, now: datetime, bucket: int) -> Slot:
+    return project_no, journey_id, reason, now.replace(minute=0, second=0, microsecond=0), bucket % SHARDS
+
+
+async def add(conn: Connection[Record], totals: Mapping[Slot, int]) -> None:
+    """Add these. As late as the transaction allows: the rows stay locked until it ends."""
+    if totals:
+        rows = [(*at, total) for at, total in sorted(totals.items())]
+        await conn.execute(_ADD, *map(list, zip(*rows, strict=True)))

@@ -1,0 +1,77 @@
+"""Connecting to Temporal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import Client, GrpcCompression
+from temporalio.envconfig import ClientConfig
+from temporalio.runtime import LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.service import RPCError
+
+from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where Temporal is. What is empty here comes from the SDK's own environment (`TEMPORAL_*`, profiles) or its
+    defaults.
+    """
+
+    address: str = ""
+    namespace: str = ""
+
+
+def runtime(metrics_address: str | None) -> Runtime:
+    """The native runtime of this process, with its metrics on `metrics_address` (host:port) if one is given."""
+    return Runtime(
+        telemetry=TelemetryConfig(
+            logging=LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR")),
+            metrics=PrometheusConfig(
+                bind_address=metrics_address, durations_as_seconds=True, counters_total_suffix=True
+            )
+            if metrics_address
+            else None,
+        )
+    )
+
+
+async def connect(target: Target, *, runtime: Runtime | None = None, lazy: bool = False) -> Client:
+    """A client. Raises RuntimeError when Temporal cannot be reached, unless `lazy`: then the first call connects."""
+    config = ClientConfig.load_client_connect_config()
+    if target.address:
+        config["target_host"] = target.address
+    if target.namespace:
+        config["namespace"] = target.namespace
+    config.setdefault("target_host", "localhost:7233")
+    # On the same machine compression costs both sides more than it saves.
+    compression = GrpcCompression.NONE if _is_local(config["target_host"]) else GrpcCompression.GZIP
+    return await Client.connect(**config, runtime=runtime, lazy=lazy, grpc_compression=compression)
+
+
+def _is_local(target: str) -> bool:
+    host = target.rsplit(":", 1)[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def missing_search_attributes(client: Client) -> list[str]:
+    """Our search attributes that the namespace lacks, or has with another type. Empty when the server does not say."""
+    try:
+        answer = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace)
+        )
+    except RPCError:
+        return []
+    return sorted(_lacking(answer.custom_attributes.items()))
+
+
+def _lacking(present: Iterable[tuple[str, int]]) -> set[str]:
+    types = {name: IndexedValueType.Name(number).removeprefix("INDEXED_VALUE_TYPE_") for name, number in present}
+    return {name for name, kind in SEARCH_ATTRIBUTES.items() if types.get(name) != kind.upper()}
