@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
+import orjson
+
 Content = TypeVar("Content")
+Other = TypeVar("Other")
 
 _TICK = timedelta(milliseconds=1)
 
@@ -41,6 +44,17 @@ def changed(resource: Resource[Content], content: Content, now: datetime) -> Res
     )
 
 
+def holding(resource: Resource[Content], content: Other) -> Resource[Other]:
+    """The same resource seen with other content; nothing has changed."""
+    return Resource(
+        id=resource.id,
+        content=content,
+        revision=resource.revision,
+        created_at=resource.created_at,
+        updated_at=resource.updated_at,
+    )
+
+
 def to_tick(instant: datetime) -> datetime:
     """The millisecond an instant is in: how times of resources are kept, so that those who see milliseconds see all."""
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
@@ -49,6 +63,13 @@ def to_tick(instant: datetime) -> datetime:
 def later(updated_at: datetime, now: datetime) -> datetime:
     """When a change made `now` happened: at least a millisecond after the one before, whatever the clock says."""
     return max(to_tick(now), updated_at + _TICK)
+
+
+def differ(before: object, after: object) -> bool:
+    """Whether a field of a content has changed. In documents 1 and true are two things, which Python does not see."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return orjson.dumps(before, option=orjson.OPT_SORT_KEYS) != orjson.dumps(after, option=orjson.OPT_SORT_KEYS)
+    return before != after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

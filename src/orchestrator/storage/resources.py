@@ -49,9 +49,12 @@ class Table(Generic[Content]):
             f"ORDER BY created_at DESC, {id_column} LIMIT $4"
         )
 
-    async def insert(self, conn: Connection[Record], project_no: int, resource: Resource[Content]) -> bool:
-        """Write a new resource; False when its id is taken."""
-        return bool(await conn.fetchval(self._insert, project_no, resource.id, *self._row(resource)))
+    async def insert(
+        self, conn: Connection[Record], project_no: int, resource: Resource[Content]
+    ) -> Resource[Content] | None:
+        """Write a new resource; None when its id is taken."""
+        inserted = await conn.fetchval(self._insert, project_no, resource.id, *self._row(resource))
+        return resource if inserted else None
 
     async def update(self, conn: Connection[Record], project_no: int, resource: Resource[Content]) -> None:
         """Write the resource over what is there under its id."""

@@ -1,0 +1,47 @@
+"""Predicates that somebody wants to save: read, and held against what there is in the project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from orchestrator.predicates.faults import Fault, under
+from orchestrator.predicates.parse import MAX_DEPTH, MAX_LEAVES, About, parse
+from orchestrator.storage import segments
+
+
+async def predicate_faults(
+    conn: Connection[Record], project_no: int, document: Any, path: str, *, about: About = About.SUBJECT
+) -> list[Fault]:
+    """Everything that is wrong with a predicate's document, segments that do not exist included."""
+    _, faults = parse(document, path, about=about)
+    if about is About.EVENT:  # knows no segments
+        return faults
+    # Looked for in the document, not in the tree, so that a fault elsewhere does not hide those of cohorts.
+    named = list(islice(_named_cohorts(document, path, 1), MAX_LEAVES))
+    known = await segments.known(conn, project_no, (cohort_id for cohort_id, _ in named))
+    missing = [
+        Fault(path=at, reason="COHORT_NOT_FOUND", message=f"there is no segment {cohort_id}")
+        for cohort_id, at in named
+        if cohort_id not in known
+    ]
+    return faults + missing
+
+
+def _named_cohorts(document: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    """The ids that `in_cohort` leaves name, each with its place. Whatever cannot be read names none."""
+    if not isinstance(document, dict) or depth > MAX_DEPTH:
+        return
+    match document.get("kind"):
+        case "in_cohort":
+            cohort_id = document.get("cohortId")
+            if isinstance(cohort_id, str) and cohort_id.strip():
+                yield cohort_id, under(path, "cohortId")
+        case "and" | "or" if isinstance(document.get("clauses"), list):
+            for index, clause in enumerate(document["clauses"]):
+                yield from _named_cohorts(clause, under(under(path, "clauses"), index), depth + 1)
+        case "not":
+            yield from _named_cohorts(document.get("clause"), under(path, "clause"), depth + 1)

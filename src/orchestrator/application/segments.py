@@ -1,0 +1,205 @@
+"""Segments: made, changed, deleted; and the members of those that are lists. Callers own the transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from orchestrator.application import authoring
+from orchestrator.domain import audit as actions
+from orchestrator.domain.audit import Action
+from orchestrator.domain.etag import Expected
+from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, PermissionDenied
+from orchestrator.domain.resource import Page, Place, Resource
+from orchestrator.domain.scope import Scope, SubjectKey
+from orchestrator.domain.segment import MAX_MEMBERS_PER_CALL, STATIC, SYSTEM, Segment, User, faults_in
+from orchestrator.domain.subject import id_fault
+from orchestrator.predicates.faults import Fault, under
+from orchestrator.storage import audit, clock, inbox_entries, static_members, subjects
+from orchestrator.storage import segments as stored
+from orchestrator.storage.segments import Held
+from orchestrator.storage.static_members import Member
+
+SEGMENT = authoring.Noun(
+    name="segment",
+    prefix="seg",
+    store=stored.segments,
+    created=actions.SEGMENT_CREATED,
+    updated=actions.SEGMENT_UPDATED,
+    deleted=actions.SEGMENT_DELETED,
+)
+
+#: Users of a segment that a refusal names.
+USERS_NAMED = 20
+
+
+async def create(conn: Connection[Record], scope: Scope, segment_id: str, segment: Segment) -> Resource[Segment]:
+    """Make a segment. Raises InvalidArgument with all faults, and AlreadyExists."""
+    return await authoring.create(conn, scope, SEGMENT, segment_id, segment, _check)
+
+
+async def get(conn: Connection[Record], scope: Scope, segment_id: str) -> Resource[Segment]:
+    """Raises NotFound."""
+    return await authoring.get(conn, scope, SEGMENT, segment_id)
+
+
+async def page(conn: Connection[Record], scope: Scope, after: Place | None, limit: int) -> Page[Segment]:
+    """Newest first."""
+    return await authoring.page(conn, scope, SEGMENT, after, limit)
+
+
+async def update(
+    conn: Connection[Record], scope: Scope, segment_id: str, changes: Mapping[str, Any], expected: Expected
+) -> Resource[Segment]:
+    """Set the named fields. Raises NotFound, PermissionDenied SYSTEM_SEGMENT, Conflict, InvalidArgument."""
+    return await authoring.update(
+        conn, scope, SEGMENT, segment_id, lambda before: _edited(before, changes, segment_id), expected, _check
+    )
+
+
+async def delete(conn: Connection[Record], scope: Scope, segment_id: str, expected: Expected, *, force: bool) -> None:
+    """Remove a segment and its members.
+
+    Raises NotFound, PermissionDenied SYSTEM_SEGMENT, Conflict, and, unless `force`, FailedPrecondition SEGMENT_IN_USE
+    while audiences, drafts or versions in use name it; with `force` these meet a segment that does not exist.
+    """
+
+    async def clear(segment: Resource[Segment]) -> None:
+        _refuse_system(segment.content, segment_id)
+        if not force and (users := await stored.users(conn, scope.project_no, segment_id, limit=USERS_NAMED)):
+            raise _in_use(segment_id, users)
+        # Whoever is adding members has committed then, and nobody adds any more.
+        segment_no = await stored.hold_alone(conn, scope.project_no, segment_id)
+        await static_members.remove_all(conn, scope.project_no, segment_no)
+
+    await authoring.delete(conn, scope, SEGMENT, segment_id, expected, clear)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """How many members came or went, and for how many of those named nothing did (repeats count each time)."""
+
+    changed: int
+    unchanged: int
+
+
+async def add_members(conn: Connection[Record], scope: Scope, segment_id: str, subject_ids: Sequence[str]) -> Changed:
+    """Put subjects into a list; unknown ones are created. Consumers of the inbox hear of each who was not in it.
+
+    Raises InvalidArgument with all faults, NotFound, FailedPrecondition SEGMENT_NOT_STATIC.
+    """
+    held = await _static(conn, scope, segment_id, subject_ids)
+    keys = await subjects.ensure(conn, scope.project_no, subject_ids, await clock.now(conn))
+    locked = await subjects.lock(conn, keys.values())
+    now = await clock.now(conn)
+    added = await static_members.add(conn, scope.project_no, held.segment_no, locked, now)
+    await _tell(conn, scope, segment_id, added, now, actions.SEGMENT_MEMBERS_ADDED, "added")
+    return Changed(changed=len(added), unchanged=len(subject_ids) - len(added))
+
+
+async def remove_members(
+    conn: Connection[Record], scope: Scope, segment_id: str, subject_ids: Sequence[str]
+) -> Changed:
+    """Take subjects out of a list. Consumers of the inbox hear of each who was in it.
+
+    Raises InvalidArgument with all faults, NotFound, FailedPrecondition SEGMENT_NOT_STATIC.
+    """
+    held = await _static(conn, scope, segment_id, subject_ids)
+    keys = await subjects.find_keys(conn, scope.project_no, subject_ids)
+    locked = await subjects.lock(conn, keys.values())
+    now = await clock.now(conn)
+    removed = await static_members.remove(conn, scope.project_no, held.segment_no, locked)
+    await _tell(conn, scope, segment_id, removed, now, actions.SEGMENT_MEMBERS_REMOVED, "removed")
+    return Changed(changed=len(removed), unchanged=len(subject_ids) - len(removed))
+
+
+async def members(
+    conn: Connection[Record], scope: Scope, segment_id: str, *, after: int, limit: int
+) -> tuple[list[Member], int | None]:
+    """A part of a segment's members, those behind number `after`, and behind which number the list goes on; None: none.
+
+    Raises NotFound.
+    """
+    segment_no = await stored.number(conn, scope.project_no, segment_id)
+    if segment_no is None:
+        raise SEGMENT.not_found(segment_id)
+    found = await static_members.page(conn, scope.project_no, segment_no, after=after, limit=limit + 1)
+    return found[:limit], found[limit - 1].subject_no if len(found) > limit else None
+
+
+async def _check(conn: Connection[Record], project_no: int, segment: Segment, changed: Collection[str]) -> list[Fault]:
+    return faults_in(segment, SEGMENT.name)
+
+
+def _edited(before: Segment, changes: Mapping[str, Any], segment_id: str) -> Segment:
+    _refuse_system(before, segment_id)
+    if changes.get("kind", before.kind) != before.kind:
+        raise InvalidArgument.of(f"{SEGMENT.name}.kind", "INVALID_VALUE", "the kind of a segment never changes")
+    return replace(before, **changes)
+
+
+def _refuse_system(segment: Segment, segment_id: str) -> None:
+    if segment.kind == SYSTEM:
+        raise PermissionDenied("SYSTEM_SEGMENT", "system segments are read-only", segmentId=segment_id)
+
+
+def _in_use(segment_id: str, users: Sequence[User]) -> FailedPrecondition:
+    names = ", ".join(f"{user.kind.replace('_', ' ')} {user.id}" for user in users)
+    faults = [
+        Fault(path=f"{user.kind}/{user.id}", reason="SEGMENT_IN_USE", message=f"names the segment {segment_id}")
+        for user in users
+    ]
+    return FailedPrecondition(
+        "SEGMENT_IN_USE", f"the segment is used by {names}", faults, segmentId=segment_id, users=names
+    )
+
+
+async def _static(conn: Connection[Record], scope: Scope, segment_id: str, subject_ids: Sequence[str]) -> Held:
+    """The list whose members shall change, held until the transaction ends."""
+    if faults := _id_faults(subject_ids):
+        raise InvalidArgument(faults)
+    held = await stored.hold(conn, scope.project_no, segment_id)
+    if held is None:
+        raise SEGMENT.not_found(segment_id)
+    if held.kind != STATIC:
+        raise FailedPrecondition(
+            "SEGMENT_NOT_STATIC", "only static segments are lists", segmentId=segment_id, kind=held.kind
+        )
+    return held
+
+
+def _id_faults(subject_ids: Sequence[str]) -> list[Fault]:
+    path = "subjectIds"
+    if not subject_ids:
+        return [Fault(path=path, reason="REQUIRED", message="at least one subject is required")]
+    if len(subject_ids) > MAX_MEMBERS_PER_CALL:
+        return [Fault(path=path, reason="TOO_LARGE", message=f"has at most {MAX_MEMBERS_PER_CALL} elements")]
+    faults = (id_fault(subject_id, under(path, index)) for index, subject_id in enumerate(subject_ids))
+    return [fault for fault in faults if fault is not None]
+
+
+async def _tell(
+    conn: Connection[Record],
+    scope: Scope,
+    segment_id: str,
+    keys: Sequence[SubjectKey],
+    now: datetime,
+    action: Action,
+    count: str,
+) -> None:
+    if not keys:
+        return
+    await inbox_entries.add(conn, keys, "membership", now)
+    await audit.append(
+        conn,
+        project_no=scope.project_no,
+        at=now,
+        actor=scope.actor,
+        action=action,
+        resource_id=segment_id,
+        metadata={count: len(keys)},
+    )

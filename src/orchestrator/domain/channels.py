@@ -1,0 +1,139 @@
+"""The channels there are, and what each has to be told in a communication's `settings`.
+
+What a channel does with them is written in the workers. A channel that is added here gets a queue of its own
+(temporal/contract.py) and an implementation there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from orchestrator.predicates.faults import Fault, under
+
+LOG = "log"
+WEBHOOK = "webhook"
+
+MAX_URL_LENGTH = 2_048
+MAX_HEADERS = 20
+MAX_HEADER_LENGTH = 1_024
+
+# What the channel writes itself (the body's form, the signature of Standard Webhooks), and what HTTP itself needs.
+_TAKEN_HEADERS = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "webhook-id",
+        "webhook-signature",
+        "webhook-timestamp",
+    }
+)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_URL_CHARACTERS = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What this instance allows beyond the default. `plain_http`: webhooks without TLS, for development."""
+
+    plain_http: bool = False
+
+
+SettingsCheck = Callable[[Mapping[str, Any], str, Rules], list[Fault]]
+
+
+def _log_faults(settings: Mapping[str, Any], path: str, rules: Rules) -> list[Fault]:
+    return _unknown(settings, (), path)
+
+
+def _webhook_faults(settings: Mapping[str, Any], path: str, rules: Rules) -> list[Fault]:
+    faults = _url_faults(settings.get("url"), under(path, "url"), rules)
+    if settings.get("headers") is not None:
+        faults += _headers_faults(settings["headers"], under(path, "headers"))
+    return faults + _unknown(settings, ("url", "headers"), path)
+
+
+#: Every channel, with the check of its settings.
+CHANNELS: Mapping[str, SettingsCheck] = {LOG: _log_faults, WEBHOOK: _webhook_faults}
+
+
+def _url_faults(url: object, path: str, rules: Rules) -> list[Fault]:
+    def fault(reason: str, message: str) -> list[Fault]:
+        return [Fault(path=path, reason=reason, message=message)]
+
+    if url is None or url == "":
+        return fault("REQUIRED", "a webhook has the URL it is sent to")
+    if not isinstance(url, str):
+        return fault("INVALID_TYPE", "must be text")
+    if len(url) > MAX_URL_LENGTH:
+        return fault("TOO_LONG", f"has at most {MAX_URL_LENGTH} characters")
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("https", "http") or not parts.hostname:
+        return fault("INVALID_VALUE", "must be a complete URL such as https://example.com/hook, without blanks")
+    if parts.scheme == "http" and not rules.plain_http:
+        return fault("INVALID_VALUE", "must begin with https://")
+    if parts.username is not None or parts.password is not None:
+        return fault("INVALID_VALUE", "must not contain a user or a password: send them in a header")
+    if parts.fragment:
+        return fault("INVALID_VALUE", "must not contain a fragment")
+    return []
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL; None if it is not one."""
+    if _URL_CHARACTERS.fullmatch(url) is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        return parts if parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def _headers_faults(headers: object, path: str) -> list[Fault]:
+    if not isinstance(headers, Mapping):
+        return [Fault(path=path, reason="INVALID_TYPE", message="must be an object of names and texts")]
+    if len(headers) > MAX_HEADERS:
+        return [Fault(path=path, reason="TOO_LARGE", message=f"has at most {MAX_HEADERS} members")]
+    faults = []
+    seen: set[str] = set()
+    for name, value in headers.items():
+        at = under(path, name)
+        if _HEADER_NAME.fullmatch(name) is None:
+            faults.append(Fault(path=at, reason="INVALID_VALUE", message="is not the name of an HTTP header"))
+        elif name.lower() in _TAKEN_HEADERS:
+            faults.append(Fault(path=at, reason="INVALID_VALUE", message="this header is not the caller's to set"))
+        elif name.lower() in seen:
+            faults.append(Fault(path=at, reason="INVALID_VALUE", message="this header is given twice"))
+        seen.add(name.lower())
+        if not isinstance(value, str):
+            faults.append(Fault(path=at, reason="INVALID_TYPE", message="must be text"))
+        elif len(value) > MAX_HEADER_LENGTH:
+            faults.append(Fault(path=at, reason="TOO_LONG", message=f"has at most {MAX_HEADER_LENGTH} characters"))
+        elif _HEADER_VALUE.fullmatch(value) is None:
+            faults.append(Fault(path=at, reason="INVALID_VALUE", message="must be visible ASCII text"))
+    return faults
+
+
+def _unknown(settings: Mapping[str, Any], known: tuple[str, ...], path: str) -> list[Fault]:
+    there_are = f"there are {', '.join(known)}" if known else "this channel has none"
+    return [
+        Fault(path=under(path, name), reason="UNKNOWN_FIELD", message=f"no such setting; {there_are}")
+        for name in settings
+        if name not in known
+    ]

@@ -1,0 +1,68 @@
+"""Who is in a static segment. Those who change that hold the subjects' rows, and the segment (segments.hold)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from asyncpg import Connection, Record
+
+from orchestrator.domain.scope import SubjectKey
+
+_ADD = """
+INSERT INTO static_members (project_no, bucket, subject_no, segment_no, added_at)
+SELECT $1, w.bucket, w.subject_no, $4, $5 FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
+ON CONFLICT ON CONSTRAINT static_members_pkey DO NOTHING
+RETURNING bucket, subject_no
+"""
+
+
+async def add(
+    conn: Connection[Record], project_no: int, segment_no: int, keys: Sequence[SubjectKey], now: datetime
+) -> list[SubjectKey]:
+    """Put these subjects into the segment; returns those who were not in it, in lock order."""
+    rows = await conn.fetch(_ADD, project_no, [k.bucket for k in keys], [k.subject_no for k in keys], segment_no, now)
+    return sorted(SubjectKey(project_no=project_no, bucket=row[0], subject_no=row[1]) for row in rows)
+
+
+_REMOVE = """
+DELETE FROM static_members AS m USING unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
+ WHERE m.project_no = $1 AND m.bucket = w.bucket AND m.subject_no = w.subject_no AND m.segment_no = $4
+RETURNING m.bucket, m.subject_no
+"""
+
+
+async def remove(
+    conn: Connection[Record], project_no: int, segment_no: int, keys: Sequence[SubjectKey]
+) -> list[SubjectKey]:
+    """Take these subjects out of the segment; returns those who were in it, in lock order."""
+    rows = await conn.fetch(_REMOVE, project_no, [k.bucket for k in keys], [k.subject_no for k in keys], segment_no)
+    return sorted(SubjectKey(project_no=project_no, bucket=row[0], subject_no=row[1]) for row in rows)
+
+
+async def remove_all(conn: Connection[Record], project_no: int, segment_no: int) -> None:
+    """Empty the segment, which is being deleted. Tells nobody: who asks about it is told that it does not exist."""
+    await conn.execute("DELETE FROM static_members WHERE project_no = $1 AND segment_no = $2", project_no, segment_no)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    subject_no: int
+    subject_id: str
+    added_at: datetime
+
+
+_PAGE = """
+SELECT m.subject_no, s.subject_id, m.added_at
+  FROM static_members AS m
+  JOIN subjects AS s USING (project_no, bucket, subject_no)
+ WHERE m.project_no = $1 AND m.segment_no = $2 AND m.subject_no > $3
+ ORDER BY m.subject_no
+ LIMIT $4
+"""
+
+
+async def page(conn: Connection[Record], project_no: int, segment_no: int, *, after: int, limit: int) -> list[Member]:
+    """At most `limit` members with a number above `after`, by number: in the order in which the subjects came to be."""
+    return [Member(**row) for row in await conn.fetch(_PAGE, project_no, segment_no, after, limit)]
