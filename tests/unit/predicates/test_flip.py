@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator.predicates.facts import EventFacts, Facts
+from orchestrator.predicates.flip import next_flip
+from orchestrator.predicates.parse import parse
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+TICK = timedelta(microseconds=1)
+
+RECENT = (NOW - DAY, NOW - 2 * DAY, NOW - 6 * DAY)
+FACTS = Facts(
+    attributes={"past": "2026-03-09T12:00:00Z", "future": "2026-03-11T12:00:00Z", "text": "soon"},
+    events={"buy": EventFacts(total=3, first_at=RECENT[-1], last_at=RECENT[0], recent=RECENT)},
+)
+
+
+def event(window: dict[str, Any], at_least: int = 1, name: str = "buy") -> dict[str, Any]:
+    return {"kind": "event_fired", "eventName": name, "window": window, "atLeast": at_least}
+
+
+def attribute(field: str, operator: str, value: object) -> dict[str, Any]:
+    return {"kind": "attribute", "fieldPath": field, "operator": operator, "value": value}
+
+
+WEEK = {"type": "last_n_days", "days": 7}
+NOON = {"type": "last", "duration": "1d"}
+
+
+@pytest.mark.parametrize(
+    ("document", "flip"),
+    [
+        (event({"type": "ever"}), None),
+        (event(WEEK), NOW + 6 * DAY),
+        (event(WEEK) | {"kind": "event_not_fired"}, NOW + 6 * DAY),
+        ({"kind": "not", "clause": event(WEEK)}, NOW + 6 * DAY),
+        (event(WEEK, 2), NOW + 5 * DAY),
+        (event(WEEK, 3), NOW + DAY),
+        (event(WEEK, 4), None),
+        (event(WEEK, name="view"), None),
+        (event(NOON), None),
+        (event({"type": "since", "time": "2026-03-01T00:00:00Z"}), None),
+        (event({"type": "since", "time": "2026-03-11T00:00:00Z"}), None),
+        (attribute("past", "within", "2d"), NOW + DAY),
+        (attribute("past", "not_within", "2d"), NOW + DAY),
+        (attribute("past", "within", "1d"), None),
+        (attribute("future", "within", "1d"), NOW + DAY),
+        (attribute("text", "within", "1d"), None),
+        (attribute("missing", "not_within", "1d"), None),
+        (attribute("future", "gt", "2026-03-10T12:00:00Z"), None),
+        ({"kind": "everyone"}, None),
+        ({"kind": "in_cohort", "cohortId": "gone"}, None),
+        ({"kind": "or", "clauses": [event(WEEK), attribute("future", "within", "1d")]}, NOW + DAY),
+    ],
+    ids=lambda part: str(part)[:60],
+)
+def test_the_next_flip_is_when_the_first_leaf_changes(document: dict[str, Any], flip: datetime | None) -> None:
+    predicate, _ = parse(document)
+    assert predicate is not None
+
+    assert next_flip(predicate, FACTS, NOW) == flip
+
+
+def test_an_edge_belongs_to_what_comes_after_it() -> None:
+    predicate, _ = parse(event(NOON))
+    assert predicate is not None
+
+    assert next_flip(predicate, FACTS, NOW - TICK) == NOW
+    assert next_flip(predicate, FACTS, NOW) is None
