@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from platformdirs import user_data_path
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -32,7 +31,7 @@ class Settings(BaseSettings):
     temporal_namespace: Annotated[
         str, Field(validation_alias=AliasChoices("TEMPORAL_NAMESPACE", "temporal_namespace"))
     ] = "default"
-    data_dir: Path = Field(default_factory=lambda: user_data_path("orchestrator"))
+    data_dir: Path = Path(".orchestrator")
 
     # Keys that come with the instance; all others are made through the API.
     api_key: SecretStr | None = None

@@ -64,9 +64,9 @@ async def _polling(pid: int, client: Client) -> None:
         request = DescribeTaskQueueRequest(
             namespace=client.namespace, task_queue=TaskQueue(name=JOURNEYS_QUEUE), task_queue_type=kind
         )
-        # The SDK's identity of a worker is pid@host.
-        while not any(
-            poller.identity.startswith(f"{pid}@")
-            for poller in (await client.workflow_service.describe_task_queue(request)).pollers
-        ):
+        while True:
+            answer = await client.workflow_service.describe_task_queue(request)
+            # The SDK's identity of a worker is pid@host.
+            if any(poller.identity.startswith(f"{pid}@") for poller in answer.pollers):
+                break
             await asyncio.sleep(_LOOK_EVERY)

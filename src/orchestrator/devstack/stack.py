@@ -54,7 +54,7 @@ class StackOptions:
     """What to start and where. Empty addresses: started here. Empty secrets: made once and kept in `data_dir`.
 
     `environment` is added to that of server and workers. `durable=False` gives up crash safety of the embedded
-    Postgres. Server metrics are on `metrics_port`, those of the workers on the ports after it.
+    Postgres. The workers' metrics are on `metrics_port` and the ports after it.
     """
 
     data_dir: Path
@@ -147,7 +147,7 @@ class Stack:
             temporal=self._temporal,
             temporal_ui=f"http://127.0.0.1:{options.temporal_ui_port}" if ours else "",
             metrics=tuple(
-                f"http://127.0.0.1:{options.metrics_port + number}/metrics" for number in range(options.workers + 1)
+                f"http://127.0.0.1:{options.metrics_port + number}/metrics" for number in range(options.workers)
             ),
             data_dir=self._data.path,
         )
@@ -187,7 +187,7 @@ class Stack:
         ports = {"--grpc-port": options.grpc_port, "--http-port": options.http_port}
         if not options.temporal_address:
             ports |= {"--temporal-port": options.temporal_port, "--temporal-ui-port": options.temporal_ui_port}
-        for number in range(options.workers + 1):
+        for number in range(options.workers):
             ports["--metrics-port" + (f" (+ {number})" if number else "")] = options.metrics_port + number
         return ports
 
@@ -242,29 +242,32 @@ class Stack:
         self._parts[name] = part
 
     async def _begin_server(self) -> Process:
-        process = await self._start_ours(SERVER, ["orchestrator.cli", "serve"], self._options.metrics_port)
+        process = await self._start_ours(SERVER, ["orchestrator.cli", "serve"], {})
         return await _when(process, await_serving(process, self.addresses.grpc))
 
     def _beginning_of_worker(self, number: int) -> Callable[[], Awaitable[Process]]:
         async def begin() -> Process:
             assert self._client is not None
-            process = await self._start_ours(worker_name(number), ["workers.main"], self._options.metrics_port + number)
+            port = self._options.metrics_port + number - 1
+            process = await self._start_ours(
+                worker_name(number), ["workers.main"], {"ORCHESTRATOR_WORKER_METRICS_PORT": str(port)}
+            )
             return await _when(process, await_polling(process, self._client))
 
         return begin
 
-    async def _start_ours(self, name: str, module: list[str], metrics_port: int) -> Process:
+    async def _start_ours(self, name: str, module: list[str], settings: dict[str, str]) -> Process:
         return await start_process(
             name,
             # -P: a directory of the user's that is called like one of our packages must not take its place.
             [sys.executable, "-P", "-m", *module],
             log=self._data.log(name),
-            env=self._environment(metrics_port),
+            env=self._environment() | settings,
             # With its parent killed there is nobody left to wait for it, and the next start needs its ports.
             death_signal=signal.SIGKILL,
         )
 
-    def _environment(self, metrics_port: int) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         options, keys = self._options, self.keys
         environment = dict(os.environ)
         if not options.temporal_address:
@@ -281,7 +284,6 @@ class Stack:
             "ORCHESTRATOR_INTERNAL_TOKEN": keys.internal,
             "ORCHESTRATOR_GRPC_PORT": str(options.grpc_port),
             "ORCHESTRATOR_HTTP_PORT": str(options.http_port),
-            "ORCHESTRATOR_METRICS_PORT": str(metrics_port),
             **options.environment,
         }
 

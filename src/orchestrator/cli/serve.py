@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import asyncio
+
+from orchestrator import logs
+from orchestrator.settings import Settings
+
+
+def serve() -> None:
+    """Run the server (gRPC and HTTP) until SIGTERM. Reads DATABASE_URL, TEMPORAL_ADDRESS, ORCHESTRATOR_*."""
+    from orchestrator import server  # not for the other commands to wait for
+
+    settings = Settings.load()
+    logs.configure(settings.log_level, settings.log_format)
+    asyncio.run(server.serve(settings))

@@ -1,0 +1,103 @@
+"""The flags of commands that start a stack, and how they run on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.failure import USAGE, CommandFailure
+from orchestrator.devstack.ports import free_ports
+from orchestrator.devstack.stack import Stack, StackOptions
+from orchestrator.settings import Settings
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept.", show_default=".orchestrator")]
+GrpcPort = Annotated[int | None, typer.Option(help="gRPC.", show_default="50051", min=1, max=65535)]
+HttpPort = Annotated[int | None, typer.Option(help="HTTP.", show_default="8080", min=1, max=65535)]
+TemporalPort = Annotated[int, typer.Option(help="Temporal.", min=1, max=65535)]
+TemporalUiPort = Annotated[int, typer.Option(help="Temporal's pages.", min=1, max=65535)]
+MetricsPort = Annotated[int, typer.Option(help="Metrics of the first worker; the others follow.", min=1, max=65535)]
+Workers = Annotated[int | None, typer.Option(help="Worker processes.", show_default="one per core", min=1, max=64)]
+
+TEMPORAL_PORT = 7233
+TEMPORAL_UI_PORT = 8233
+METRICS_PORT = 9464
+
+
+def stack_options(
+    *,
+    data_dir: Path | None,
+    grpc_port: int | None,
+    http_port: int | None,
+    temporal_port: int,
+    temporal_ui_port: int,
+    metrics_port: int,
+    workers: int | None,
+) -> StackOptions:
+    """What the flags say, else the environment, else the defaults. Raises InvalidSettings or CommandFailure."""
+    settings = Settings.load()
+    if settings.tls_certificate is not None:
+        raise CommandFailure(
+            "On one machine nothing is encrypted: unset ORCHESTRATOR_TLS_CERTIFICATE, or run `orchestrator serve`.",
+            USAGE,
+        )
+    return StackOptions(
+        data_dir=data_dir or settings.data_dir,
+        database_url=settings.database_url or "",
+        temporal_address=settings.temporal_address or "",
+        temporal_namespace=os.environ.get("TEMPORAL_NAMESPACE", ""),
+        api_key=settings.api_key.get_secret_value() if settings.api_key else "",
+        operator_key=settings.operator_key.get_secret_value() if settings.operator_key else "",
+        internal_token=settings.internal_token.get_secret_value() if settings.internal_token else "",
+        grpc_port=grpc_port or settings.grpc_port or free_ports(1)[0],
+        http_port=http_port or settings.http_port or free_ports(1)[0],
+        temporal_port=temporal_port,
+        temporal_ui_port=temporal_ui_port,
+        metrics_port=metrics_port,
+        workers=workers or settings.workers,
+    )
+
+
+async def run_on_stack(options: StackOptions, work: Callable[[Stack], Awaitable[int]], *, interrupted: int = 0) -> int:
+    """Starts the stack, does the work, stops the stack; returns what the work returned.
+
+    SIGINT, SIGTERM or SIGHUP end whatever goes on, also the start; then the result is `interrupted`. A second one kills
+    what does not stop by itself. Raises StackFailure.
+    """
+    stack = Stack(options, talk=lambda sentence: typer.echo(sentence, err=True))
+    running = asyncio.ensure_future(_run(stack, work))
+    signals = 0
+
+    def stop() -> None:
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            typer.echo("Stopping …", err=True)
+            running.cancel()
+        else:
+            stack.hurry()
+
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        # Shielded, so that nothing but `stop` cancels it.
+        with suppress(asyncio.CancelledError):
+            return await asyncio.shield(running)
+        return interrupted
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _run(stack: Stack, work: Callable[[Stack], Awaitable[int]]) -> int:
+    async with stack:
+        return await work(stack)
