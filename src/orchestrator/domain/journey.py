@@ -139,10 +139,11 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journey:
-    """What is edited, and where its life stands. Definitions are JSON documents, as their authors wrote them.
+    """What is edited, and where its life stands.
 
-    `on_archive` is set while archived and only then. `latest_version` is what new executions take; `published` is its
-    definition (both None before the first publish). `revision` and `updated_at` rise with every write.
+    `definition` is the draft if there is one, else that of `latest_version`: the JSON document as its author wrote it.
+    New executions take `latest_version`, None before the first publish. `on_archive` is set while archived and only
+    then. `revision` and `updated_at` rise with every write.
     """
 
     journey_id: str
@@ -150,9 +151,9 @@ class Journey:
     description: str
     status: JourneyStatus
     on_archive: OnArchive | None
-    draft: Mapping[str, Any] | None
+    has_draft: bool
+    definition: Mapping[str, Any]
     latest_version: int | None
-    published: Mapping[str, Any] | None
     goal: Goal
     revision: int
     created_at: datetime

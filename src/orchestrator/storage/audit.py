@@ -77,7 +77,8 @@ async def append_hourly(
 
 _NEWEST = """
 SELECT audit_no, at, actor, action, resource_kind, resource_id, metadata FROM audit_log
- WHERE project_no = $1 AND resource_kind = $2 AND resource_id = $3 AND ($4::bigint IS NULL OR audit_no < $4)
+ WHERE project_no = $1 AND ($2::text IS NULL OR resource_kind = $2) AND ($3::text IS NULL OR resource_id = $3)
+   AND ($4::bigint IS NULL OR audit_no < $4)
  ORDER BY audit_no DESC
  LIMIT $5
 """
@@ -86,12 +87,15 @@ SELECT audit_no, at, actor, action, resource_kind, resource_id, metadata FROM au
 async def newest(
     conn: Connection[Record],
     project_no: int,
-    resource_kind: str,
-    resource_id: str,
+    resource_kind: str | None,
+    resource_id: str | None,
     *,
-    before: int | None = None,
-    limit: int = 200,
+    before: int | None,
+    limit: int,
 ) -> list[Entry]:
-    """What was recorded about one thing, newest first; those older than entry `before` if it is given."""
+    """At most `limit` entries about this kind and this thing of it, newest first; those below `before` if it is given.
+
+    None stands for any.
+    """
     rows = await conn.fetch(_NEWEST, project_no, resource_kind, resource_id, before, limit)
     return [Entry(**row) for row in rows]

@@ -98,7 +98,7 @@ async def page(
     after: tuple[datetime, UUID] | None,
     limit: int,
 ) -> list[Shown]:
-    """Executions of a journey, of a subject, or of a subject in a journey, newest first: those after (started_at, id)."""
+    """Executions of a journey, of a subject, or of one in the other, newest first: those after (started_at, id)."""
     started_at, execution_id = after or (None, None)
     if subject_id is not None:
         bucket = bucket_of(subject_id)

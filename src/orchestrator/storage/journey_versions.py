@@ -36,6 +36,7 @@ SELECT {_COLUMNS} FROM journey_versions
 
 
 async def find(conn: Connection[Record], project_no: int, journey_id: str, version: int) -> Published | None:
+    """The version, also one of a journey that was deleted."""
     row = await conn.fetchrow(_FIND, project_no, journey_id, version)
     return _published(row) if row else None
 
@@ -44,17 +45,7 @@ async def get(conn: Connection[Record], project_no: int, journey_id: str, versio
     """The version as executions need it. It never changes, so it may be kept. Raises NotFound."""
     published = await find(conn, project_no, journey_id, version)
     if published is None:
-        raise NotFound(
-            "JOURNEY_VERSION_NOT_FOUND",
-            f"journey {journey_id} has no version {version}",
-            journeyId=journey_id,
-            version=str(version),
-        )
-    return runnable(published)
-
-
-def runnable(published: Published) -> JourneyVersion:
-    """The version as executions need it."""
+        raise not_found(journey_id, version)
     return JourneyVersion(
         journey_id=published.journey_id,
         version=published.version,
@@ -63,19 +54,28 @@ def runnable(published: Published) -> JourneyVersion:
     )
 
 
-_NEWEST = f"""
+def not_found(journey_id: str, version: int) -> NotFound:
+    return NotFound(
+        "JOURNEY_VERSION_NOT_FOUND",
+        f"journey {journey_id} has no version {version}",
+        journeyId=journey_id,
+        version=str(version),
+    )
+
+
+_PAGE = f"""
 SELECT {_COLUMNS} FROM journey_versions
- WHERE project_no = $1 AND journey_id = $2 AND ($3::int IS NULL OR version < $3)
+ WHERE project_no = $1 AND journey_id = $2 AND published_at >= $3 AND ($4::int IS NULL OR version < $4)
  ORDER BY version DESC
- LIMIT $4
+ LIMIT $5
 """
 
 
-async def newest(
-    conn: Connection[Record], project_no: int, journey_id: str, *, before: int | None, limit: int
+async def page(
+    conn: Connection[Record], project_no: int, journey_id: str, *, since: datetime, before: int | None, limit: int
 ) -> list[Published]:
-    """A journey's versions, newest first, those below `before` if it is given."""
-    return [_published(row) for row in await conn.fetch(_NEWEST, project_no, journey_id, before, limit)]
+    """At most `limit` versions published since then, newest first; those below `before` if it is given."""
+    return [_published(row) for row in await conn.fetch(_PAGE, project_no, journey_id, since, before, limit)]
 
 
 _INSERT = """

@@ -1,104 +1,132 @@
-"""Journeys in Postgres: what is edited, where each one's life stands, and its goal. Callers own the transaction."""
+"""Journeys in Postgres: what is edited, where each one's life stands, and its goal.
+
+Callers own the connection and the transaction; writers hold the project's definitions (storage/projects.py), so that
+what they read is still so when they write.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from asyncpg import Connection, Record
 
 from orchestrator.domain.journey import Goal, Journey, JourneyStatus, OnArchive
-from orchestrator.domain.refusals import AlreadyExists, NotFound
+from orchestrator.domain.resource import Place
 
 _SELECT = """
-SELECT j.journey_id, j.name, j.description, j.status, j.on_archive, j.draft, j.latest_version,
-       v.definition AS published, j.goal_revision, g.event_name, g.goal_window, j.revision, j.created_at, j.updated_at
+SELECT j.journey_id, j.name, j.description, j.status, j.on_archive, j.draft IS NOT NULL AS has_draft,
+       coalesce(j.draft, v.definition) AS definition, j.latest_version, j.goal_revision, g.event_name, g.goal_window,
+       j.revision, j.created_at, j.updated_at
   FROM journeys AS j
-  LEFT JOIN journey_versions AS v
-    ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
   JOIN journey_goals AS g
     ON g.project_no = j.project_no AND g.journey_id = j.journey_id AND g.goal_revision = j.goal_revision
+  LEFT JOIN journey_versions AS v
+    ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version AND j.draft IS NULL
 """
 
-_GET = f"{_SELECT} WHERE j.project_no = $1 AND j.journey_id = $2"
+_FIND = f"{_SELECT} WHERE j.project_no = $1 AND j.journey_id = $2"
 
 
-async def get(conn: Connection[Record], project_no: int, journey_id: str) -> Journey:
-    """Raises NotFound."""
-    row = await conn.fetchrow(_GET, project_no, journey_id)
+async def find(conn: Connection[Record], project_no: int, journey_id: str) -> Journey | None:
+    row = await conn.fetchrow(_FIND, project_no, journey_id)
+    return _journey(row) if row else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Entries refused for one reason since the hour in which the journey last changed; `last_hour` is the latest."""
+
+    reason: str
+    total: int
+    last_hour: datetime
+
+
+# Beside the journey, in one statement: it is read on every look at a journey, and there is hardly ever any.
+_FIND_WITH_REFUSED = f"""
+WITH found AS ({_FIND})
+SELECT found.*, ARRAY(
+           SELECT ROW (r.reason, sum(r.total)::bigint, max(r.hour))
+             FROM refusal_counts AS r
+            WHERE r.project_no = $1 AND r.journey_id = $2 AND r.reason = ANY ($3::text[])
+              AND r.hour >= date_trunc('hour', found.updated_at, 'UTC')
+            GROUP BY r.reason
+            ORDER BY r.reason) AS refused
+  FROM found
+"""
+
+
+async def find_with_refused(
+    conn: Connection[Record], project_no: int, journey_id: str, reasons: Collection[str]
+) -> tuple[Journey, list[Refused]] | None:
+    """The journey, and how many entries were refused for these reasons since it last changed."""
+    row = await conn.fetchrow(_FIND_WITH_REFUSED, project_no, journey_id, list(reasons))
     if row is None:
-        raise not_found(journey_id)
-    return _journey(row)
+        return None
+    refused = [Refused(reason=reason, total=total, last_hour=hour) for reason, total, hour in row["refused"]]
+    return _journey(row), refused
 
 
-_LOCK = "SELECT 1 FROM journeys WHERE project_no = $1 AND journey_id = $2 FOR NO KEY UPDATE"
+_SHUT = "SELECT true FROM journeys WHERE project_no = $1 AND journey_id = $2 FOR UPDATE"
 
 
-async def lock(conn: Connection[Record], project_no: int, journey_id: str) -> Journey:
-    """The journey, which nobody else changes until the transaction ends. Raises NotFound."""
-    if await conn.fetchval(_LOCK, project_no, journey_id) is None:
-        raise not_found(journey_id)
-    # In a statement of its own: the one that waited for the lock sees the goal and version of before the wait.
-    return await get(conn, project_no, journey_id)
+async def shut(conn: Connection[Record], project_no: int, journey_id: str) -> None:
+    """Wait for whoever is letting subjects in (they hold the row FOR KEY SHARE), and let nobody in until the end of
+    the transaction: what runs now is all there will be."""
+    await conn.execute(_SHUT, project_no, journey_id)
 
 
 _EXISTS = "SELECT EXISTS (SELECT FROM journeys WHERE project_no = $1 AND journey_id = $2)"
 
 
-async def must_exist(conn: Connection[Record], project_no: int, journey_id: str) -> None:
-    """Raises NotFound."""
-    if not await conn.fetchval(_EXISTS, project_no, journey_id):
-        raise not_found(journey_id)
-
-
-def not_found(journey_id: str) -> NotFound:
-    return NotFound("JOURNEY_NOT_FOUND", f"there is no journey {journey_id}", journeyId=journey_id)
+async def exists(conn: Connection[Record], project_no: int, journey_id: str) -> bool:
+    return bool(await conn.fetchval(_EXISTS, project_no, journey_id))
 
 
 _PAGE = f"""
 {_SELECT}
  WHERE j.project_no = $1
-   AND ($2::text[] IS NULL OR j.status = ANY ($2))
-   AND ($3::timestamptz IS NULL OR j.created_at < $3 OR (j.created_at = $3 AND j.journey_id > $4))
+   AND ($2::timestamptz IS NULL OR j.created_at <= $2 AND (j.created_at < $2 OR j.journey_id > $3))
+   AND ($5::text[] IS NULL OR j.status = ANY ($5))
  ORDER BY j.created_at DESC, j.journey_id
- LIMIT $5
+ LIMIT $4
 """
 
 
 async def page(
-    conn: Connection[Record],
-    project_no: int,
-    *,
-    statuses: Sequence[JourneyStatus],
-    after: tuple[datetime, str] | None,
-    limit: int,
-) -> list[Journey]:
-    """Journeys, newest first, then by id: those after (created_at, journey_id). No statuses means all."""
+    conn: Connection[Record], project_no: int, statuses: Collection[JourneyStatus], after: Place | None, limit: int
+) -> tuple[list[Journey], Place | None]:
+    """At most `limit` (≥ 1) journeys in one of these statuses (none: in any), newest first, and where it ends."""
+    created_at, journey_id = (after.created_at, after.id) if after else (None, None)
     wanted = [status.value for status in statuses] or None
-    created_at, journey_id = after or (None, None)
-    rows = await conn.fetch(_PAGE, project_no, wanted, created_at, journey_id, limit)
-    return [_journey(row) for row in rows]
+    rows = await conn.fetch(_PAGE, project_no, created_at, journey_id, limit + 1, wanted)
+    journeys = [_journey(row) for row in rows[:limit]]
+    last = journeys[-1] if len(rows) > limit else None
+    return journeys, Place(created_at=last.created_at, id=last.journey_id) if last else None
 
 
 _INSERT = """
 INSERT INTO journeys (project_no, journey_id, name, description, status, on_archive, draft, latest_version,
                       goal_revision, revision, created_at, updated_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-ON CONFLICT (project_no, journey_id) DO NOTHING
+ON CONFLICT ON CONSTRAINT journeys_pkey DO NOTHING
 RETURNING true
 """
 
 
-async def insert(conn: Connection[Record], project_no: int, journey: Journey) -> None:
-    """Write a new journey; its goal is written by `insert_goal`. Raises AlreadyExists."""
+async def insert(conn: Connection[Record], project_no: int, journey: Journey) -> bool:
+    """Write a new journey and its goal; False when its id is taken."""
     j = journey
     inserted = await conn.fetchval(
         _INSERT,
         project_no, j.journey_id, j.name, j.description, j.status.value, j.on_archive.value if j.on_archive else None,
-        j.draft, j.latest_version, j.goal.revision, j.revision, j.created_at, j.updated_at,
+        j.definition if j.has_draft else None, j.latest_version, j.goal.revision, j.revision, j.created_at,
+        j.updated_at,
     )  # fmt: skip
-    if not inserted:
-        raise AlreadyExists("ALREADY_EXISTS", f"there is a journey {j.journey_id} already", journeyId=j.journey_id)
+    if inserted:
+        await _insert_goal(conn, project_no, journey)
+    return bool(inserted)
 
 
 _UPDATE = """
@@ -110,48 +138,52 @@ UPDATE journeys
 
 
 async def update(conn: Connection[Record], project_no: int, journey: Journey) -> None:
-    """Write the whole row, which the caller holds; a new goal is written by `insert_goal`."""
+    """Write the journey over what is there; its goal too, if it is a new one."""
     j = journey
     await conn.execute(
         _UPDATE,
         project_no, j.journey_id, j.name, j.description, j.status.value, j.on_archive.value if j.on_archive else None,
-        j.draft, j.latest_version, j.goal.revision, j.revision, j.updated_at,
+        j.definition if j.has_draft else None, j.latest_version, j.goal.revision, j.revision, j.updated_at,
     )  # fmt: skip
+    await _insert_goal(conn, project_no, journey)
 
 
 async def delete(conn: Connection[Record], project_no: int, journey_id: str) -> None:
-    """Remove the row alone: versions and goals are what ledgers refer to, and stay."""
+    """Remove the journey with its draft. Versions and goals are what the ledgers name, and stay."""
     await conn.execute("DELETE FROM journeys WHERE project_no = $1 AND journey_id = $2", project_no, journey_id)
 
 
 _INSERT_GOAL = """
 INSERT INTO journey_goals (project_no, journey_id, goal_revision, event_name, goal_window, created_at)
 VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT ON CONSTRAINT journey_goals_pkey DO NOTHING
 """
 
 
-async def insert_goal(conn: Connection[Record], project_no: int, journey_id: str, goal: Goal, now: datetime) -> None:
-    await conn.execute(_INSERT_GOAL, project_no, journey_id, goal.revision, goal.event_name, goal.window, now)
+async def _insert_goal(conn: Connection[Record], project_no: int, journey: Journey) -> None:
+    goal = journey.goal
+    await conn.execute(
+        _INSERT_GOAL, project_no, journey.journey_id, goal.revision, goal.event_name, goal.window, journey.updated_at
+    )
 
 
-_LATEST_GOAL = "SELECT coalesce(max(goal_revision), 0) FROM journey_goals WHERE project_no = $1 AND journey_id = $2"
+_HIGHEST_GOAL = "SELECT coalesce(max(goal_revision), 0) FROM journey_goals WHERE project_no = $1 AND journey_id = $2"
 
 
 async def highest_goal_revision(conn: Connection[Record], project_no: int, journey_id: str) -> int:
-    """The highest goal revision there ever was under this id, 0 for none; also of a journey that was deleted."""
-    revision: int = await conn.fetchval(_LATEST_GOAL, project_no, journey_id)
+    """The highest there ever was under this id, 0 for none; also of a journey that was deleted."""
+    revision: int = await conn.fetchval(_HIGHEST_GOAL, project_no, journey_id)
     return revision
 
 
-_PUBLISHED = """
-SELECT count(*) FROM journeys
- WHERE project_no = $1 AND journey_id <> $2 AND status IN ('active', 'paused')
+_PUBLISHED_OTHERS = """
+SELECT count(*) FROM journeys WHERE project_no = $1 AND journey_id <> $2 AND status IN ('active', 'paused')
 """
 
 
 async def count_published_others(conn: Connection[Record], project_no: int, journey_id: str) -> int:
     """How many other journeys count against the plan: those published and not archived."""
-    count: int = await conn.fetchval(_PUBLISHED, project_no, journey_id)
+    count: int = await conn.fetchval(_PUBLISHED_OTHERS, project_no, journey_id)
     return count
 
 
@@ -162,9 +194,9 @@ def _journey(row: Record) -> Journey:
         description=row["description"],
         status=JourneyStatus(row["status"]),
         on_archive=OnArchive(row["on_archive"]) if row["on_archive"] else None,
-        draft=row["draft"],
+        has_draft=row["has_draft"],
+        definition=row["definition"],
         latest_version=row["latest_version"],
-        published=row["published"],
         goal=Goal(revision=row["goal_revision"], event_name=row["event_name"], window=row["goal_window"]),
         revision=row["revision"],
         created_at=row["created_at"],

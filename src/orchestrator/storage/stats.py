@@ -1,17 +1,19 @@
-"""Counts over the ledgers: what people are shown about a journey. Every number is a sum over rows, never kept beside them."""
+"""Counts over the ledgers: sums over the rows themselves, so that no number is kept beside what it counts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from asyncpg import Connection, Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCounts:
-    """What executions did at one step, over all versions; `active` ones stand on it. `step_kind` "": none has passed it."""
+    """What executions did at one step, over all versions. `active` ones stand on it.
+
+    `step_kind` is empty where none has passed it.
+    """
 
     step_id: str
     step_kind: str = ""

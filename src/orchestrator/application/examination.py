@@ -1,0 +1,44 @@
+"""Looking a definition over, against what there is in its project."""
+
+from __future__ import annotations
+
+from asyncpg import Connection, Record
+
+from orchestrator.domain import journey_graph
+from orchestrator.domain.journey import Definition
+from orchestrator.domain.journey_graph import Existing, Findings
+from orchestrator.predicates.facts import needs
+from orchestrator.predicates.parse import parse
+from orchestrator.predicates.tree import Predicate
+from orchestrator.storage import communications, segments
+from orchestrator.storage.audiences import audiences
+from orchestrator.storage.trigger_contracts import trigger_contracts
+
+
+async def existing(conn: Connection[Record], project_no: int, definition: Definition) -> Existing:
+    """Of what a definition names, that which exists now."""
+    audience = await _audience(conn, project_no, definition.audience_id)
+    contract_id = definition.trigger_contract_id
+    contract = await trigger_contracts.find(conn, project_no, contract_id) if contract_id is not None else None
+    asked = [*audience.values(), *journey_graph.predicates_in(definition)]
+    sent = journey_graph.communications_in(definition)
+    return Existing(
+        communications=await communications.pins(conn, project_no, sent) if sent else {},
+        audiences=audience,
+        trigger_contracts={contract.id} if contract is not None else set(),
+        cohorts=await segments.known(conn, project_no, needs(asked).cohorts),
+    )
+
+
+async def examine(conn: Connection[Record], project_no: int, definition: Definition) -> Findings:
+    """Everything that is wrong or odd about a definition; paths start at it."""
+    return journey_graph.examine(definition, await existing(conn, project_no, definition))
+
+
+async def _audience(conn: Connection[Record], project_no: int, audience_id: str | None) -> dict[str, Predicate]:
+    found = await audiences.find(conn, project_no, audience_id) if audience_id is not None else None
+    if found is None:
+        return {}
+    predicate, faults = parse(found.content.predicate)
+    assert predicate is not None, f"a stored predicate no longer reads: {[(f.path, f.reason) for f in faults]}"
+    return {found.id: predicate}

@@ -1,0 +1,97 @@
+"""From draft to version. Callers own the transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from asyncpg import Connection, Record
+
+from orchestrator.application.examination import examine, existing
+from orchestrator.application.journeys import changed, get, hold, record
+from orchestrator.domain import journey_graph
+from orchestrator.domain.audit import JOURNEY_PUBLISHED
+from orchestrator.domain.etag import Expected
+from orchestrator.domain.journey import Journey, JourneyStatus, Pinned
+from orchestrator.domain.journey_form import digest, stored
+from orchestrator.domain.journey_graph import Findings
+from orchestrator.domain.refusals import FailedPrecondition, ResourceExhausted
+from orchestrator.domain.scope import Scope
+from orchestrator.predicates.faults import Fault
+from orchestrator.storage import clock, journey_versions, journeys, projects
+from orchestrator.storage.journey_versions import Published
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What publish made, and what is odd about it."""
+
+    journey: Journey
+    version: int
+    warnings: tuple[Fault, ...]
+
+
+async def validate(conn: Connection[Record], scope: Scope, journey_id: str) -> Findings:
+    """What stands against publishing the draft; without one, what would stand against the newest version today.
+
+    Raises NotFound.
+    """
+    journey = await get(conn, scope, journey_id)
+    return await examine(conn, scope.project_no, stored(journey.definition))
+
+
+async def publish(conn: Connection[Record], scope: Scope, journey_id: str, expected: Expected) -> Publication:
+    """Make the draft a version that never changes, with the communications it sends as they are now.
+
+    New executions take it; running ones stay on theirs. A draft journey becomes active, a paused one stays paused.
+    Raises NotFound, Conflict, ResourceExhausted PLAN_LIMIT_REACHED, and FailedPrecondition: JOURNEY_ARCHIVED, NO_DRAFT,
+    or INVALID_DEFINITION with every fault.
+    """
+    journey = await hold(conn, scope, journey_id, expected)
+    if not journey.has_draft:
+        raise FailedPrecondition("NO_DRAFT", f"journey {journey_id} has nothing to publish", journeyId=journey_id)
+    definition = stored(journey.definition)
+    there = await existing(conn, scope.project_no, definition)
+    findings = journey_graph.examine(definition, there)
+    if findings.faults:
+        raise FailedPrecondition(
+            "INVALID_DEFINITION",
+            f"journey {journey_id} cannot be published: {findings.faults[0].message}",
+            findings.faults,
+            journeyId=journey_id,
+        )
+    if journey.status is JourneyStatus.DRAFT:
+        await _require_room(conn, scope, journey_id)
+    now = await clock.now(conn)
+    version = Published(
+        journey_id=journey_id,
+        version=await journey_versions.highest(conn, scope.project_no, journey_id) + 1,
+        definition=journey.definition,
+        pinned=there.communications,
+        sha256=sha256_of(journey.definition, there.communications),
+        published_at=now,
+        published_by=scope.actor,
+    )
+    await journey_versions.insert(conn, scope.project_no, version)
+    status = JourneyStatus.ACTIVE if journey.status is JourneyStatus.DRAFT else journey.status
+    journey = changed(replace(journey, status=status, has_draft=False, latest_version=version.version), now)
+    await journeys.update(conn, scope.project_no, journey)
+    await record(
+        conn, scope, now, JOURNEY_PUBLISHED, journey_id, {"version": version.version, "sha256": version.sha256.hex()}
+    )
+    return Publication(journey=journey, version=version.version, warnings=findings.warnings)
+
+
+def sha256_of(definition: Mapping[str, object], pinned: Mapping[str, Pinned]) -> bytes:
+    """What tells a version from every other: a digest of all that it fixes."""
+    return digest({"definition": definition, "pinned": journey_versions.pinned_document(pinned)})
+
+
+async def _require_room(conn: Connection[Record], scope: Scope, journey_id: str) -> None:
+    most = (await projects.get(conn, scope.project_no)).settings.max_journeys
+    if most is not None and await journeys.count_published_others(conn, scope.project_no, journey_id) >= most:
+        raise ResourceExhausted(
+            "PLAN_LIMIT_REACHED",
+            f"the project may have {most} published journeys: archive one first",
+            maxJourneys=str(most),
+        )

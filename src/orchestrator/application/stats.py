@@ -1,0 +1,72 @@
+"""What executions of a journey did, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from asyncpg import Connection, Record
+
+from orchestrator.application import journeys as authoring
+from orchestrator.domain.advance import step_kind
+from orchestrator.domain.execution import Outcome
+from orchestrator.domain.journey_form import stored
+from orchestrator.domain.scope import Scope
+from orchestrator.storage import journey_versions, stats
+from orchestrator.storage.stats import StepCounts
+
+#: Outcomes that count as having got through.
+_COMPLETED = (Outcome.COMPLETED.value, Outcome.GOAL_REACHED.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Funnel:
+    """Who came in, who is under way, how they ended, and who was refused why.
+
+    `completion_rate` is the share of the enrolled who completed or reached the goal; None while nobody is enrolled.
+    """
+
+    journey_id: str
+    enrolled: int
+    held_out: int
+    active: int
+    by_outcome: Mapping[str, int]
+    completion_rate: float | None
+    refused: Mapping[str, int]
+    steps: tuple[StepCounts, ...]
+
+
+async def step_stats(conn: Connection[Record], scope: Scope, journey_id: str) -> tuple[StepCounts, ...]:
+    """Each step of the newest version (of the draft, if there is none) in its order, then those of older versions.
+
+    Raises NotFound.
+    """
+    journey = await authoring.get(conn, scope, journey_id)
+    document = journey.definition
+    if journey.has_draft and journey.latest_version is not None:
+        version = await journey_versions.find(conn, scope.project_no, journey_id, journey.latest_version)
+        assert version is not None, "versions are never deleted"
+        document = version.definition
+    counts = {counted.step_id: counted for counted in await stats.steps(conn, scope.project_no, journey_id)}
+    newest = [
+        replace(counts.pop(step.id, StepCounts(step_id=step.id)), step_kind=step_kind(step))
+        for step in stored(document).steps.values()
+    ]
+    return (*newest, *counts.values())
+
+
+async def funnel(conn: Connection[Record], scope: Scope, journey_id: str) -> Funnel:
+    """Raises NotFound."""
+    steps = await step_stats(conn, scope, journey_id)
+    totals = await stats.totals(conn, scope.project_no, journey_id)
+    completed = sum(totals.by_outcome.get(outcome, 0) for outcome in _COMPLETED)
+    return Funnel(
+        journey_id=journey_id,
+        enrolled=totals.enrolled,
+        held_out=totals.held_out,
+        active=totals.active,
+        by_outcome=totals.by_outcome,
+        completion_rate=completed / totals.enrolled if totals.enrolled else None,
+        refused=totals.refused,
+        steps=steps,
+    )
