@@ -15,6 +15,7 @@ CREATE TABLE audiences (
     updated_at    timestamptz NOT NULL,
     PRIMARY KEY (project_no, audience_id)
 );
+CREATE INDEX audiences_newest ON audiences (project_no, created_at, audience_id);
 SELECT guard_project('audiences', 'SELECT, INSERT, UPDATE, DELETE', 'SELECT');
 
 CREATE TABLE segments (
@@ -32,6 +33,7 @@ CREATE TABLE segments (
     CONSTRAINT segments_no_key UNIQUE (project_no, segment_no),
     CONSTRAINT segments_rules CHECK ((kind = 'static') = (predicate IS NULL))
 );
+CREATE INDEX segments_newest ON segments (project_no, created_at, segment_id);
 SELECT guard_project('segments', 'SELECT, INSERT, UPDATE, DELETE', 'SELECT');
 
 CREATE TABLE static_members (
@@ -57,6 +59,7 @@ CREATE TABLE communications (
     updated_at        timestamptz NOT NULL,
     PRIMARY KEY (project_no, communication_id)
 );
+CREATE INDEX communications_newest ON communications (project_no, created_at, communication_id);
 SELECT guard_project('communications', 'SELECT, INSERT, UPDATE, DELETE', 'SELECT');
 
 -- What was to be sent, as it was: a published journey names a revision, and revisions outlive their communication.
@@ -84,6 +87,7 @@ CREATE TABLE trigger_contracts (
     updated_at           timestamptz NOT NULL,
     PRIMARY KEY (project_no, trigger_contract_id)
 );
+CREATE INDEX trigger_contracts_newest ON trigger_contracts (project_no, created_at, trigger_contract_id);
 SELECT guard_project('trigger_contracts', 'SELECT, INSERT, UPDATE, DELETE', 'SELECT');
 
 CREATE TABLE journeys (

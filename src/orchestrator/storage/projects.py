@@ -48,8 +48,8 @@ async def find(conn: Connection[Record], project_id: str) -> Project | None:
 
 _PAGE = f"""
 SELECT {_COLUMNS} FROM projects
- WHERE $1::timestamptz IS NULL OR created_at <= $1 AND (created_at < $1 OR project_id > $2)
- ORDER BY created_at DESC, project_id
+ WHERE $1::timestamptz IS NULL OR (created_at, project_id) < ($1, $2)
+ ORDER BY created_at DESC, project_id DESC
  LIMIT $3
 """
 

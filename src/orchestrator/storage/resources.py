@@ -45,8 +45,8 @@ class Table(Generic[Content]):
         self._find_many = f"{self._select} AND {id_column} = ANY ($2::text[])"
         self._page = (
             f"{self._select} "
-            f"AND ($2::timestamptz IS NULL OR created_at <= $2 AND (created_at < $2 OR {id_column} > $3)) "
-            f"ORDER BY created_at DESC, {id_column} LIMIT $4"
+            f"AND ($2::timestamptz IS NULL OR (created_at, {id_column}) < ($2, $3)) "
+            f"ORDER BY created_at DESC, {id_column} DESC LIMIT $4"
         )
 
     async def insert(
