@@ -106,8 +106,8 @@ async def set_revoked(conn: Connection[Record], project_no: int, api_key_id: str
 
 # The condition keeps several processes from writing the same minute.
 _USED = """
-UPDATE api_keys SET last_used_at = $3
-WHERE project_no = $1 AND api_key_id = $2 AND (last_used_at IS NULL OR last_used_at <= $3 - $4::interval)
+UPDATE api_keys SET last_used_at = $3::timestamptz
+WHERE project_no = $1 AND api_key_id = $2 AND (last_used_at IS NULL OR last_used_at <= $3::timestamptz - $4::interval)
 """
 
 
