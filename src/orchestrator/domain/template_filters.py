@@ -20,11 +20,11 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Protocol
 
+from liquid import Markup, escape
 from liquid.builtin.filters import array, math, misc, string
 from liquid.exceptions import FilterArgumentError, ResourceLimitError
 from liquid.filter import sequence_filter, with_context
 from liquid.undefined import is_undefined
-from markupsafe import Markup, escape
 
 #: Characters a filter may make, and bytes of a render's output.
 MAX_TEXT = 256 * 1024

@@ -1,0 +1,134 @@
+"""Templates rendered in a process of their own, which may be lost without loss.
+
+`render` is bounded by itself (orchestrator/domain/templates.py); the process is for what nobody thought of. It gets no
+environment, 256 MB, and half a second of a core for each render. A render that outlives that is the template's fault
+and final; a process that dies or does not answer is replaced, and the message is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from orchestrator.domain.template_filters import MAX_TEXT
+from orchestrator.domain.templates import TemplateFailed
+from workers.channels.channel import ChannelUnavailable
+
+__all__ = ["Renderer", "TemplateFailed"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds without an answer after which the machine, not the template, is taken to be at fault: templates are judged by
+#: the time of the core they use, so that a frozen or crowded machine fails nobody's message.
+PATIENCE = 5.0
+#: A process that dies twice under one message will do so again: let something else be tried first.
+_TRIES = 2
+#: Every byte of a text may become six of JSON.
+_LONGEST_ANSWER = 6 * MAX_TEXT + 1024
+
+
+class Renderer:
+    """Renders templates for a worker process, one at a time. To be used as an async context manager."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._process: Process | None = None
+        self._asked = 0
+
+    async def __aenter__(self) -> Self:
+        async with self._turn:
+            await self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        async with self._turn:
+            await self._discard()
+
+    @property
+    def pid(self) -> int | None:
+        """The process that renders, if there is one just now."""
+        return self._process.pid if self._process else None
+
+    async def render(self, source: str, variables: Mapping[str, Any], *, escape_html: bool = False) -> str:
+        """What orchestrator.domain.templates.render gives for the same arguments.
+
+        Raises TemplateFailed, also with reason `template_limit` for a render that had to be killed; ChannelUnavailable
+        when no process stays alive long enough to answer. May be cancelled.
+        """
+        async with self._turn:
+            for _ in range(_TRIES):
+                process = self._process or await self._start()
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        answer = await self._ask(process, source, variables, escape_html)
+                except TimeoutError:
+                    process.kill()
+                    await self._discard()
+                    raise ChannelUnavailable("renderer_stalled", in_doubt=False) from None
+                except (ConnectionError, EOFError):
+                    if await self._discard() == -signal.SIGPROF:
+                        raise TemplateFailed("template_limit") from None
+                    continue
+                if "text" in answer:
+                    return str(answer["text"])
+                raise TemplateFailed(answer["reason"], answer["line"])
+            raise ChannelUnavailable("renderer_died", in_doubt=False)
+
+    async def _ask(
+        self, process: Process, source: str, variables: Mapping[str, Any], escape_html: bool
+    ) -> dict[str, Any]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._asked += 1
+        question = {"id": self._asked, "source": source, "variables": variables, "escape_html": escape_html}
+        process.stdin.write(orjson.dumps(question) + b"\n")
+        await process.stdin.drain()
+        while True:
+            line = await process.stdout.readuntil(b"\n")
+            answer: dict[str, Any] = orjson.loads(line)
+            # Answers to questions whose asker was cancelled come first.
+            if answer["id"] == self._asked:
+                return answer
+
+    async def _start(self) -> Process:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "workers.channels.rendering_process",
+            stdin=PIPE,
+            stdout=PIPE,
+            # Where to find Python's modules, and no secret.
+            env={name: os.environ[name] for name in ("PYTHONPATH", "PYTHONHOME") if name in os.environ},
+            # Ctrl-C is for the worker, which still finishes what it has begun.
+            start_new_session=True,
+            limit=_LONGEST_ANSWER,
+        )
+        return self._process
+
+    async def _discard(self) -> int | None:
+        """Let the process end, by force if it must be; how it ended (negative: by that signal)."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                status = await process.wait()
+        except TimeoutError:
+            process.kill()
+            status = await process.wait()
+        if status != 0:
+            logger.warning("the rendering process ended", extra={"pid": process.pid, "status": status})
+        return status
