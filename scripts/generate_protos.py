@@ -14,7 +14,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from grpc_tools import protoc
+from grpc_tools import protoc  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "proto"
@@ -37,7 +37,7 @@ def _protoc(*arguments: str) -> None:
 
 
 def write_stubs(target: Path) -> None:
-    """Generate the package under `target`, which gets an `orchestrator/v1`; what is there and no longer made is removed."""
+    """Generate the package `orchestrator/v1` under `target`; what is there and no longer made is removed."""
     package = target / PACKAGE
     package.mkdir(parents=True, exist_ok=True)
     for stale in (*package.glob("*_pb2*.py"), *package.glob("*_pb2*.pyi")):

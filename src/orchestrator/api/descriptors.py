@@ -1,0 +1,44 @@
+"""What messages say about themselves, typed as it is: the stubs allow for two implementations of every descriptor."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from google.api.field_behavior_pb2 import FieldBehavior, field_behavior
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+
+def descriptor_of(message: Message | type[Message]) -> Descriptor:
+    return cast(Descriptor, message.DESCRIPTOR)
+
+
+def given(message: Message) -> list[tuple[FieldDescriptor, Any]]:
+    """The fields of a message that are set, in order of their numbers."""
+    return cast("list[tuple[FieldDescriptor, Any]]", message.ListFields())
+
+
+def owner_of(field: FieldDescriptor) -> Descriptor:
+    assert field.containing_type is not None, "extensions are no fields of ours"
+    return field.containing_type
+
+
+def message_in(field: FieldDescriptor) -> Descriptor:
+    """The kind of message that a message field holds."""
+    assert field.message_type is not None, f"{field.full_name} is no message"
+    return field.message_type
+
+
+def enum_in(field: FieldDescriptor) -> EnumDescriptor:
+    """The enum whose values an enum field holds."""
+    assert field.enum_type is not None, f"{field.full_name} is no enum"
+    return field.enum_type
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def behaves(field: FieldDescriptor, behavior: FieldBehavior.ValueType) -> bool:
+    """Whether the contract marks a field so: required, output-only."""
+    return behavior in field.GetOptions().Extensions[field_behavior]

@@ -1,0 +1,16 @@
+"""What the predicate in each field of the contract is about."""
+
+from __future__ import annotations
+
+from google.protobuf.descriptor import FieldDescriptor
+
+from orchestrator.predicates.parse import About
+
+_ABOUT = {
+    "orchestrator.v1.BranchArm.when": About.EXECUTION,
+    "orchestrator.v1.TriggerContract.predicate": About.EVENT,
+}
+
+
+def about_of(field: FieldDescriptor) -> About:
+    return _ABOUT.get(field.full_name, About.SUBJECT)
