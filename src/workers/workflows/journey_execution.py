@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, VersioningBehavior
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -47,7 +47,7 @@ class UnknownEffect(Exception):
     """
 
 
-@workflow.defn(name=EXECUTION_WORKFLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name=EXECUTION_WORKFLOW)
 class JourneyExecution:
     def __init__(self) -> None:
         self._pokes = 0

@@ -1,0 +1,93 @@
+"""The `send` activity: reserve, render, hand to the channel, settle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio import activity
+
+from orchestrator.application.sending import FAILED, SENT, UNKNOWN, Receipt, Reserved, Sending
+from orchestrator.temporal.contract import Effect, Question
+from workers.channels.channel import Accepted, Channel, ChannelUnavailable, Message, OnAmbiguity, Refused
+from workers.channels.rendering import Renderer, TemplateFailed
+from workers.errors import as_failure
+from workers.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class SendActivities:
+    """Sends messages. Temporal may run a try again at any point: what was reserved, accepted and settled stays so."""
+
+    sending: Sending
+    channels: Mapping[str, Channel]
+    renderer: Renderer
+    metrics: Metrics
+
+    @activity.defn(name="send")
+    async def send(self, question: Question) -> Effect:
+        try:
+            reserved = await self.sending.reserve(question)
+            if isinstance(reserved, Effect):
+                return reserved
+            receipt = await self._dispatch(reserved)
+            return await self.sending.settle(question, reserved, receipt)
+        except ChannelUnavailable as unavailable:
+            raise as_failure(unavailable, retry_after=unavailable.retry_after) from None
+        except Exception as error:
+            raise as_failure(error) from None
+
+    async def _dispatch(self, reserved: Reserved) -> Receipt:
+        """What came of this try. Raises ChannelUnavailable when nothing did, and the send is to be tried again."""
+        channel = self.channels.get(reserved.channel)
+        if channel is None:
+            return Receipt(state=FAILED, reason="channel_not_configured")
+        if reserved.in_doubt and not _honours_key(channel, reserved) and channel.on_ambiguity is OnAmbiguity.AT_MOST_ONCE:
+            return Receipt(state=UNKNOWN, reason="in_doubt")
+        started = time.monotonic()
+        try:
+            answer = await channel.send(await self._message(reserved))
+        except TemplateFailed:
+            return Receipt(state=FAILED, reason="template_failed")
+        except ChannelUnavailable as unavailable:
+            self.metrics.tried(reserved.channel, "unavailable", time.monotonic() - started)
+            if not unavailable.in_doubt:
+                await self.sending.release(reserved)
+            raise
+        match answer:
+            case Accepted(provider_id=provider_id):
+                receipt = Receipt(state=SENT, provider_id=provider_id)
+            case Refused(reason=reason):
+                receipt = Receipt(state=FAILED, reason=reason)
+        self.metrics.tried(reserved.channel, receipt.state, time.monotonic() - started)
+        return receipt
+
+    async def _message(self, reserved: Reserved) -> Message:
+        content = reserved.content
+        variables: dict[str, Any] = {
+            "subject": {"id": reserved.subject_id, "attributes": reserved.attributes},
+            "entry": reserved.entry,
+        }
+        return Message(
+            idempotency_key=reserved.idempotency_key,
+            key=reserved.key,
+            subject_id=reserved.subject_id,
+            execution_id=reserved.execution_id,
+            journey_id=reserved.journey_id,
+            version=reserved.version,
+            step_id=reserved.step_id,
+            communication_id=reserved.communication_id,
+            content_revision=reserved.content_revision,
+            settings=content["settings"],
+            subject=await self.renderer.render(content["subject"], variables),
+            body=await self.renderer.render(content["body"], variables),
+        )
+
+
+def _honours_key(channel: Channel, reserved: Reserved) -> bool:
+    """Whether a repeat of the key is still taken for the same message."""
+    age: timedelta = reserved.now - reserved.reserved_at
+    return channel.key_life is not None and age < channel.key_life

@@ -1,0 +1,30 @@
+"""From our errors to Temporal's failures. Failures stand in histories, so they carry kinds and reasons, never values."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from orchestrator.domain.refusals import Refusal
+from workers.channels.channel import ChannelUnavailable
+
+logger = logging.getLogger(__name__)
+
+
+def as_failure(error: Exception, *, retry_after: timedelta | None = None) -> ApplicationError:
+    """A failure that Temporal retries, not before `retry_after`. Its message is a reason, or the kind of the error.
+
+    What is not expected is logged here with its trace: the history only says that it happened.
+    """
+    expected = isinstance(error, Refusal | ChannelUnavailable | OSError | TimeoutError)
+    if not expected:
+        logger.exception("an activity failed", extra={"error": type(error).__name__})
+    reason = error.reason if isinstance(error, Refusal | ChannelUnavailable) else type(error).__name__
+    return ApplicationError(
+        reason,
+        type=type(error).__name__,
+        next_retry_delay=retry_after,
+        category=ApplicationErrorCategory.BENIGN if expected else ApplicationErrorCategory.UNSPECIFIED,
+    )

@@ -1,0 +1,145 @@
+"""The inbox consumer: woken by a notification, it works until nothing is left, and looks by itself once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+
+import asyncpg
+
+from orchestrator.application.delivery import Delivery
+from orchestrator.application.inbox import SUBJECTS, Inbox
+from orchestrator.domain.refusals import Unavailable
+from orchestrator.domain.scope import SubjectKey
+from orchestrator.storage import inbox_entries, listening
+from orchestrator.storage.inbox import MAX_ATTEMPTS
+from orchestrator.storage.outbox import Entry
+from workers.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+#: How often a consumer looks that nobody has woken, in seconds. A lost notification costs this much.
+LOOK_EVERY = 1.0
+
+#: How long to leave subjects alone that somebody else is working on.
+TAKEN_PAUSE = 0.02
+
+#: How often entries that failed are tried again.
+RETRY_EVERY = 5.0
+
+#: Starts and pokes under way at which the consumer waits for Temporal: what is not told in 5 s, a sweeper takes up.
+TOLD_AT_ONCE = 200
+
+#: The database is away, which is nobody's fault.
+AWAY = (OSError, TimeoutError, Unavailable, asyncpg.InterfaceError, asyncpg.OperatorInterventionError)
+
+
+class InboxConsumer:
+    """Works through the inbox until `stop`. Any number of them, in any number of processes, share the work."""
+
+    def __init__(self, dsn: str, inbox: Inbox, delivery: Delivery, metrics: Metrics) -> None:
+        self._dsn = dsn
+        self._inbox = inbox
+        self._delivery = delivery
+        self._metrics = metrics
+        self._rung = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._telling = 0
+        self._deliveries: set[asyncio.Task[None]] = set()
+
+    def stop(self) -> None:
+        """Finish what is under way and return from `run`."""
+        self._stopping.set()
+        self._rung.set()
+
+    async def run(self) -> None:
+        beside = [asyncio.create_task(self._listen()), asyncio.create_task(self._retry_failed())]
+        try:
+            await self._consume()
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, *self._deliveries, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        await listening.listen(self._dsn, inbox_entries.CHANNEL, self._rung.set)
+
+    async def _consume(self) -> None:
+        while not self._stopping.is_set():
+            self._rung.clear()
+            try:
+                while not self._stopping.is_set() and await self._work_once():
+                    pass
+            except AWAY as error:
+                logger.warning("the inbox cannot be read for now", extra={"error": type(error).__name__})
+            await self._wait_for_ring(LOOK_EVERY)
+
+    async def _wait_for_ring(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._rung.wait(), seconds)
+
+    async def _work_once(self) -> bool:
+        """One transaction's work; False when there was nothing to do."""
+        keys = (await self._inbox.waiting())[:SUBJECTS]
+        if not keys:
+            return False
+        try:
+            worked = await self._inbox.work(keys)
+        except AWAY:
+            raise
+        except Exception as error:
+            logger.info("some entries failed together", extra={"error": type(error).__name__})
+            await self._work_singly(keys)
+            return True
+        if worked.taken:
+            self._metrics.inbox_subjects.add(len(keys))
+            await self._deliver(worked.told)
+        else:
+            await asyncio.sleep(TAKEN_PAUSE)
+        return True
+
+    async def _work_singly(self, keys: Sequence[SubjectKey]) -> None:
+        """Something about one of them makes the others fail too: find it, and let the others go on."""
+        for key in keys:
+            try:
+                worked = await self._inbox.work([key])
+            except AWAY:
+                raise
+            except Exception as error:
+                self._metrics.inbox_failures.add(1)
+                dead = await self._inbox.failed(key, type(error).__name__)
+                logger.exception("entries of a subject cannot be worked through", extra={"set_aside": dead})
+            else:
+                await self._deliver(worked.told)
+
+    async def _retry_failed(self) -> None:
+        """Entries that failed are left out of the ordinary look, and come again here."""
+        while True:
+            await asyncio.sleep(RETRY_EVERY)
+            try:
+                everybody = await self._inbox.waiting(max_attempts=MAX_ATTEMPTS)
+                fresh = set(await self._inbox.waiting())
+                await self._work_singly([key for key in everybody if key not in fresh])
+            except AWAY as error:
+                logger.warning("failed entries wait longer", extra={"error": type(error).__name__})
+
+    async def _deliver(self, told: Sequence[Entry]) -> None:
+        """Tell Temporal beside the next transaction; wait when too much is being told already."""
+        if not told:
+            return
+        while self._telling > TOLD_AT_ONCE and self._deliveries:
+            await asyncio.wait(self._deliveries, return_when=asyncio.FIRST_COMPLETED)
+        self._telling += len(told)
+        task = asyncio.create_task(self._tell(told))
+        self._deliveries.add(task)
+        task.add_done_callback(self._deliveries.discard)
+
+    async def _tell(self, told: Sequence[Entry]) -> None:
+        try:
+            await self._delivery.deliver(told)
+        except Exception as error:
+            logger.warning("a delivery is left to the sweeper", extra={"error": type(error).__name__})
+        finally:
+            self._telling -= len(told)

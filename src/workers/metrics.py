@@ -1,0 +1,30 @@
+"""What a worker process counts besides what the SDK counts, on the same Prometheus page. No label holds an id."""
+
+from __future__ import annotations
+
+from temporalio.common import MetricMeter
+
+
+class Metrics:
+    """The process's own counters."""
+
+    def __init__(self, meter: MetricMeter) -> None:
+        self.inbox_subjects = meter.create_counter(
+            "orchestrator_inbox_subjects", "Subjects whose inbox entries were worked through"
+        )
+        self.inbox_failures = meter.create_counter(
+            "orchestrator_inbox_failures", "Subjects whose entries made the consumer fail"
+        )
+        self.swept = meter.create_counter("orchestrator_outbox_swept", "Outbox entries that a sweeper had to take up")
+        self.reconciled = meter.create_counter(
+            "orchestrator_reconciled", "Executions closed because they had been ended in Temporal"
+        )
+        self._tries = meter.create_counter(
+            "orchestrator_sends", "Tries at a provider, by channel and what came of them"
+        )
+        self._try_time = meter.create_histogram_float("orchestrator_send_seconds", "How long a provider took", "s")
+
+    def tried(self, channel: str, state: str, seconds: float) -> None:
+        """One try at a provider: sent, failed, unknown or unavailable."""
+        self._tries.add(1, {"channel": channel, "state": state})
+        self._try_time.record(seconds, {"channel": channel})

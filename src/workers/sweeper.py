@@ -1,0 +1,71 @@
+"""What nobody waits for: outbox entries left behind, executions ended in Temporal, rows that have had their time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from temporalio.service import RPCError
+
+from orchestrator.application.delivery import Delivery
+from orchestrator.application.reconciliation import Reconciliation
+from orchestrator.application.upkeep import Upkeep
+from workers.inbox import AWAY
+from workers.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks, each.
+OUTBOX_EVERY = 1.0
+RECONCILE_EVERY = 15.0
+UPKEEP_EVERY = 3600.0
+
+
+class Sweeper:
+    """Runs beside the consumer in every worker process, until `stop`; processes share the work by leases and locks."""
+
+    def __init__(self, delivery: Delivery, reconciliation: Reconciliation, upkeep: Upkeep, metrics: Metrics) -> None:
+        self._delivery = delivery
+        self._reconciliation = reconciliation
+        self._upkeep = upkeep
+        self._metrics = metrics
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def run(self) -> None:
+        await asyncio.gather(
+            self._every(OUTBOX_EVERY, self._sweep),
+            self._every(RECONCILE_EVERY, self._reconcile),
+            self._every(UPKEEP_EVERY, self._upkeep.run),
+        )
+
+    async def _every(self, seconds: float, look: Callable[[], Awaitable[object]]) -> None:
+        # Not all processes at once.
+        pause = seconds * random.random()
+        while not await self._stopped(pause):
+            try:
+                await look()
+            except (*AWAY, RPCError) as error:
+                logger.warning("a sweep failed, the next one tries again", extra={"error": type(error).__name__})
+            except Exception:
+                logger.exception("a sweep failed, the next one tries again")
+            pause = seconds
+
+    async def _stopped(self, within: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), within)
+        return self._stopping.is_set()
+
+    async def _sweep(self) -> None:
+        while (taken := await self._delivery.sweep()) and not self._stopping.is_set():
+            self._metrics.swept.add(taken)
+
+    async def _reconcile(self) -> None:
+        if closed := await self._reconciliation.run():
+            self._metrics.reconciled.add(closed)
+            logger.warning("closed executions that were ended in temporal", extra={"count": closed})
