@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 import uuid
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
 
+from orchestrator.devstack.ports import free_ports
 from orchestrator.devstack.postgres import DATABASE, OWNER, SUPERUSER, EmbeddedPostgres
+from orchestrator.devstack.stack import Stack, StackOptions
+from orchestrator.devstack.temporal import EmbeddedTemporal
+from orchestrator.devstack.temporal_cli import ensure_temporal
+from orchestrator.devstack.time_skipping import ensure_time_skipping_server
 from orchestrator.storage.migrations import migrate
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
+from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
 
+StartStack = Callable[..., Awaitable[Stack]]
+
 
 @pytest.fixture(scope="session")
-async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedPostgres]:
+def session_directory() -> Iterator[Path]:
+    """Gone after the session. Not pytest's own: that keeps the last three, and paths of sockets must be short."""
+    with tempfile.TemporaryDirectory(prefix="orchestrator-test-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+async def postgres(session_directory: Path) -> AsyncIterator[EmbeddedPostgres]:
     """A server of this session, without fsync."""
-    directory = tmp_path_factory.mktemp("pg")
-    server = EmbeddedPostgres(directory / "data", log=directory / "postgres.log", durable=False)
+    server = EmbeddedPostgres(session_directory / "pg", log=session_directory / "postgres.log", durable=False)
     process = await server.start()
     yield server
     await process.stop(grace=20)
@@ -72,6 +98,97 @@ async def owner(database: str) -> AsyncIterator[Connection[Record]]:
     conn = await asyncpg.connect(database)
     yield conn
     await conn.close()
+
+
+@pytest.fixture(scope="session")
+async def temporal_address(session_directory: Path) -> AsyncIterator[str]:
+    """A development server of this session. Tests share it, so each uses a namespace of its own."""
+    server = EmbeddedTemporal(
+        await ensure_temporal(talk=_talk),
+        database=session_directory / "temporal.db",
+        log=session_directory / "temporal.log",
+        port=free_ports(1)[0],
+        ui_port=None,
+    )
+    process = await server.start()
+    yield server.address
+    await process.stop(grace=20)
+
+
+@pytest.fixture
+async def temporal_namespace(temporal_address: str) -> str:
+    """A namespace of this test, with our search attributes."""
+    name = f"test-{uuid.uuid4().hex}"
+    client = await connect(Target(address=temporal_address))
+    await client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=3 * 86400))
+    )
+    await client.operator_service.add_search_attributes(
+        AddSearchAttributesRequest(
+            namespace=name,
+            search_attributes={
+                attribute: IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{kind.upper()}")
+                for attribute, kind in SEARCH_ATTRIBUTES.items()
+            },
+        )
+    )
+    return name
+
+
+@pytest.fixture
+async def temporal(temporal_address: str, temporal_namespace: str) -> Client:
+    """A client of the development server, in the namespace of this test."""
+    return await connect(Target(address=temporal_address, namespace=temporal_namespace))
+
+
+@pytest.fixture
+async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """A Temporal of this test whose clock moves only by `sleep`: drain what is under way, then sleep."""
+    program = await ensure_time_skipping_server(talk=_talk)
+    environment = await WorkflowEnvironment.start_time_skipping(test_server_existing_path=str(program))
+    with environment.auto_time_skipping_disabled():
+        yield environment
+    await environment.shutdown()
+
+
+@pytest.fixture
+async def start_stack(
+    session_directory: Path, database: str, temporal_address: str, temporal_namespace: str
+) -> AsyncIterator[StartStack]:
+    """Starts server and workers as processes, on the database and the namespace of this test; stopped after it.
+
+    Keywords are those of StackOptions: `database_url=""` or `temporal_address=""` bring along a Postgres or Temporal of
+    its own, which can be killed without harm to other tests.
+    """
+    async with AsyncExitStack() as stacks:
+
+        async def start(**options: Any) -> Stack:
+            grpc, http, temporal, temporal_ui = free_ports(4)
+            defaults = StackOptions(
+                data_dir=session_directory / uuid.uuid4().hex[:8],
+                database_url=database,
+                temporal_address=temporal_address,
+                temporal_namespace=temporal_namespace,
+                grpc_port=grpc,
+                http_port=http,
+                temporal_port=temporal,
+                temporal_ui_port=temporal_ui,
+                metrics_port=None,
+                workers=2,
+            )
+            return await stacks.enter_async_context(Stack(replace(defaults, **options), talk=_talk))
+
+        yield start
+
+
+@pytest.fixture
+async def running_stack(start_stack: StartStack) -> Stack:
+    """A server and two workers. `running_stack.part("worker-1").pid` may be killed: it is started again."""
+    return await start_stack()
+
+
+def _talk(sentence: str) -> None:
+    print(sentence, file=sys.stderr)  # noqa: T201
 
 
 async def _create_database(postgres: EmbeddedPostgres, template: str) -> str:

@@ -54,7 +54,7 @@ class StackOptions:
     """What to start and where. Empty addresses: started here. Empty secrets: made once and kept in `data_dir`.
 
     `environment` is added to that of server and workers. `durable=False` gives up crash safety of the embedded
-    Postgres. The workers' metrics are on `metrics_port` and the ports after it.
+    Postgres. The workers' metrics are on `metrics_port` and the ports after it, or nowhere.
     """
 
     data_dir: Path
@@ -68,10 +68,15 @@ class StackOptions:
     http_port: int = 8080
     temporal_port: int = 7233
     temporal_ui_port: int = 8233
-    metrics_port: int = 9464
+    metrics_port: int | None = 9464
     workers: int = len(os.sched_getaffinity(0))
     durable: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def metrics_ports(self) -> range:
+        first = self.metrics_port
+        return range(0) if first is None else range(first, first + self.workers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +151,7 @@ class Stack:
             database_url=self._dsn,
             temporal=self._temporal,
             temporal_ui=f"http://127.0.0.1:{options.temporal_ui_port}" if ours else "",
-            metrics=tuple(
-                f"http://127.0.0.1:{options.metrics_port + number}/metrics" for number in range(options.workers)
-            ),
+            metrics=tuple(f"http://127.0.0.1:{port}/metrics" for port in options.metrics_ports),
             data_dir=self._data.path,
         )
 
@@ -187,8 +190,8 @@ class Stack:
         ports = {"--grpc-port": options.grpc_port, "--http-port": options.http_port}
         if not options.temporal_address:
             ports |= {"--temporal-port": options.temporal_port, "--temporal-ui-port": options.temporal_ui_port}
-        for number in range(options.workers):
-            ports["--metrics-port" + (f" (+ {number})" if number else "")] = options.metrics_port + number
+        for number, port in enumerate(options.metrics_ports):
+            ports["--metrics-port" + (f" (+ {number})" if number else "")] = port
         return ports
 
     def _find_keys(self) -> Keys:
@@ -246,12 +249,12 @@ class Stack:
         return await _when(process, await_serving(process, self.addresses.grpc))
 
     def _beginning_of_worker(self, number: int) -> Callable[[], Awaitable[Process]]:
+        ports = self._options.metrics_ports
+        settings = {"ORCHESTRATOR_WORKER_METRICS_PORT": str(ports[number - 1])} if ports else {}
+
         async def begin() -> Process:
             assert self._client is not None
-            port = self._options.metrics_port + number - 1
-            process = await self._start_ours(
-                worker_name(number), ["workers.main"], {"ORCHESTRATOR_WORKER_METRICS_PORT": str(port)}
-            )
+            process = await self._start_ours(worker_name(number), ["workers.main"], settings)
             return await _when(process, await_polling(process, self._client))
 
         return begin
@@ -274,7 +277,7 @@ class Stack:
             # The user's own Temporal settings are for another Temporal than ours.
             environment = {name: value for name, value in environment.items() if not name.startswith("TEMPORAL_")}
             environment["TEMPORAL_CONFIG_FILE"] = os.devnull
-        if options.temporal_namespace:
+        elif options.temporal_namespace:
             environment["TEMPORAL_NAMESPACE"] = options.temporal_namespace
         return environment | {
             "DATABASE_URL": self._dsn,
