@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,13 @@ class Settings(BaseSettings):
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
 
+    #: What webhooks are signed with, `whsec_…`, newest first, separated by commas: receivers accept either meanwhile.
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    #: Networks that webhooks may reach although they are not public, in CIDR form, separated by commas.
+    webhook_networks: Annotated[tuple[str, ...], NoDecode] = ()
+    #: Let webhooks do without TLS; for development.
+    webhook_plain_http: bool = False
+
     pool_size: Annotated[int, Field(ge=2, le=500)] = 16
     #: Calls under way at once; more are told to come back.
     max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
@@ -95,6 +103,20 @@ class Settings(BaseSettings):
         if isinstance(origins, str):
             return tuple(origin.strip().rstrip("/") for origin in origins.split(",") if origin.strip())
         return origins
+
+    @field_validator("webhook_secrets", "webhook_networks", mode="before")
+    @classmethod
+    def _listed(cls, values: object) -> object:
+        if isinstance(values, str):
+            return tuple(value.strip() for value in values.split(",") if value.strip())
+        return values
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ip_network(network)
+        return networks
 
     @field_validator("api_key", "operator_key", "internal_token")
     @classmethod

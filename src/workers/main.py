@@ -64,7 +64,14 @@ async def _serve(settings: Settings, dsn: str) -> None:
             return
         if missing := await missing_search_attributes(client):
             logger.warning("the namespace lacks search attributes, executions cannot be found by them: %s", missing)
-        channels = await stack.enter_async_context(open_channels(pool, settings))
+        channels = await stack.enter_async_context(
+            open_channels(
+                pool=pool,
+                webhook_secrets=[secret.get_secret_value() for secret in settings.webhook_secrets],
+                allow_private=settings.webhook_networks,
+                plain_http=settings.webhook_plain_http,
+            )
+        )
         parts = Parts(
             dsn=dsn,
             pool=pool,
