@@ -7,6 +7,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 
 from orchestrator.application import subjects as use_cases
@@ -252,10 +253,7 @@ async def test_deleting_removes_all_that_is_known_and_says_so_by_ref(
 ) -> None:
     for subject_id in ("user-1", "user-2"):
         await put(transactions, subject_id, {"a": 1})
-        event = Event(
-            event_id=f"e-{subject_id}", name="purchase", subject_id=subject_id, occurred_at=None, properties=b"{}"
-        )
-        await Ingest(transactions).take(1, [event], backfill=False)
+        await Ingest(transactions).take(1, [purchase(f"e-{subject_id}", subject_id)], backfill=False)
     now = datetime.now(UTC)
     for project_no, bucket, subject_no in await owner.fetch("SELECT project_no, bucket, subject_no FROM subjects"):
         key = (project_no, bucket, subject_no)
@@ -315,23 +313,53 @@ async def test_deletion_asks_for_the_state_that_was_seen(transactions: Transacti
     await delete(transactions, "user-1", Expected(etag=etag_of(second.revision, second.updated_at)))
 
 
-async def test_events_that_race_a_deletion_belong_to_a_subject_or_are_gone(
+def purchase(event_id: str, subject_id: str) -> Event:
+    return Event(event_id=event_id, name="purchase", subject_id=subject_id, occurred_at=None, properties=b"{}")
+
+
+async def assert_no_orphans(owner: Connection[Record]) -> None:
+    for table in OWNED[1:5]:
+        orphans = await owner.fetchval(
+            f"SELECT count(*) FROM {table} AS t WHERE NOT EXISTS (SELECT FROM subjects AS s WHERE s.project_no ="
+            " t.project_no AND s.bucket = t.bucket AND s.subject_no = t.subject_no)"
+        )
+        assert (table, orphans) == (table, 0)
+
+
+async def test_a_deletion_waits_for_events_under_way(
+    database: str, transactions: Transactions, owner: Connection[Record]
+) -> None:
+    ingest = Ingest(transactions)
+    await ingest.take(1, [purchase("e1", "user-1"), purchase("e2", "user-2")], backfill=False)
+    holder = await asyncpg.connect(database)
+    await holder.execute("BEGIN")
+    await holder.execute(
+        "SELECT FROM subject_event_state JOIN subjects USING (bucket, subject_no)"
+        " WHERE subject_id = 'user-2' FOR UPDATE"
+    )
+    # Has written for user-1, and waits for user-2.
+    feeding = asyncio.create_task(ingest.take(1, [purchase("e3", "user-1"), purchase("e4", "user-2")], backfill=False))
+    while not await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        assert not feeding.done()
+
+    deleting = asyncio.create_task(delete(transactions, "user-1"))
+    while not await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"):
+        assert not deleting.done()
+    await holder.close()
+    await asyncio.gather(feeding, deleting)
+
+    assert await owner.fetchval("SELECT count(*) FROM events") == 2
+    await assert_no_orphans(owner)
+
+
+async def test_events_that_race_deletions_belong_to_somebody(
     transactions: Transactions, owner: Connection[Record]
 ) -> None:
     ingest = Ingest(transactions)
 
     async def feed(writer: int) -> None:
         for turn in range(15):
-            batch = [
-                Event(
-                    event_id=f"e-{writer}-{turn}-{n}",
-                    name="purchase",
-                    subject_id=f"user-{n}",
-                    occurred_at=None,
-                    properties=b"{}",
-                )
-                for n in range(10)
-            ]
+            batch = [purchase(f"e-{writer}-{turn}-{n}", f"user-{n}") for n in range(10)]
             await ingest.take(1, batch, backfill=False)
 
     async def delete_all() -> None:
@@ -343,9 +371,4 @@ async def test_events_that_race_a_deletion_belong_to_a_subject_or_are_gone(
 
     await asyncio.gather(*(feed(writer) for writer in range(3)), delete_all())
 
-    for table in OWNED[1:5]:
-        orphans = await owner.fetchval(
-            f"SELECT count(*) FROM {table} AS t WHERE NOT EXISTS (SELECT FROM subjects AS s WHERE s.project_no ="
-            " t.project_no AND s.bucket = t.bucket AND s.subject_no = t.subject_no)"
-        )
-        assert (table, orphans) == (table, 0)
+    await assert_no_orphans(owner)
