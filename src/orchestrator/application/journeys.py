@@ -117,7 +117,7 @@ async def update(
     """Change what `changes` sets and nothing else.
 
     A change of the definition is made to the draft; where there is none, one is made from the newest version. A goal
-    that differs is a new revision, for enrollments made afterwards. Without changes nothing is written.
+    that differs is a new revision, for enrollments made afterwards. Where everything is as it was, nothing is written.
 
     Raises NotFound, FailedPrecondition JOURNEY_ARCHIVED, Conflict, and InvalidArgument with every fault.
     """
@@ -128,10 +128,6 @@ async def update(
     faults += _goal_faults(changes.goal_event, changes.goal_window) + parse(document, f"{_AT}.definition")[1]
     if faults:
         raise InvalidArgument(faults)
-    fields = changes.names()
-    if not fields:
-        return journey
-    now = await clock.now(conn)
     window = changes.goal_window or journey.goal.window
     if changes.project_goal_window:
         window = await _project_goal_window(conn, scope)
@@ -140,19 +136,20 @@ async def update(
     if goal != journey.goal:
         goal = replace(goal, revision=goal.revision + 1)
     edited = digest(document) != digest(journey.definition)
-    journey = changed(
-        replace(
-            journey,
-            name=journey.name if changes.name is None else changes.name,
-            description=journey.description if changes.description is None else changes.description,
-            goal=goal,
-            has_draft=journey.has_draft or edited,
-            definition=document if edited else journey.definition,
-        ),
-        now,
+    after = replace(
+        journey,
+        name=journey.name if changes.name is None else changes.name,
+        description=journey.description if changes.description is None else changes.description,
+        goal=goal,
+        has_draft=journey.has_draft or edited,
+        definition=document if edited else journey.definition,
     )
+    if after == journey:
+        return journey
+    now = await clock.now(conn)
+    journey = changed(after, now)
     await journeys.update(conn, scope.project_no, journey)
-    await record(conn, scope, now, JOURNEY_UPDATED, journey_id, {"fields": ",".join(fields)})
+    await record(conn, scope, now, JOURNEY_UPDATED, journey_id, {"fields": ",".join(changes.names())})
     return journey
 
 
