@@ -1,4 +1,4 @@
-"""From our errors to Temporal's failures. Failures stand in histories, so they carry kinds and reasons, never values."""
+"""From our errors to Temporal's failures. They stand in histories, so they carry kinds and reasons, never values."""
 
 from __future__ import annotations
 

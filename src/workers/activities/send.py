@@ -45,7 +45,8 @@ class SendActivities:
         channel = self.channels.get(reserved.channel)
         if channel is None:
             return Receipt(state=FAILED, reason="channel_not_configured")
-        if reserved.in_doubt and not _honours_key(channel, reserved) and channel.on_ambiguity is OnAmbiguity.AT_MOST_ONCE:
+        ambiguous = reserved.in_doubt and not _honours_key(channel, reserved)
+        if ambiguous and channel.on_ambiguity is OnAmbiguity.AT_MOST_ONCE:
             return Receipt(state=UNKNOWN, reason="in_doubt")
         started = time.monotonic()
         try:
