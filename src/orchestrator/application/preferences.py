@@ -36,6 +36,20 @@ async def update(
     return await preferences.opt_outs(conn, key)
 
 
+async def opt_outs(conn: Connection[Record], project_no: int, subject_id: str) -> list[OptOut]:
+    """What the subject opted out of. Raises NotFound SUBJECT_NOT_FOUND."""
+    key, _ = await find(conn, project_no, subject_id)
+    return await preferences.opt_outs(conn, key)
+
+
+async def suppressions(
+    conn: Connection[Record], project_no: int, subject_id: str, *, after_channel: str, limit: int
+) -> list[Suppression]:
+    """At most `limit` suppressions, by channel, after this one (empty: from the first). Raises NotFound."""
+    key, _ = await find(conn, project_no, subject_id)
+    return await preferences.suppressions(conn, key, after_channel=after_channel, limit=limit)
+
+
 async def suppress(
     conn: Connection[Record], scope: Scope, secret: bytes, subject_id: str, *, channel: str, reason: str
 ) -> Suppression:

@@ -59,6 +59,24 @@ async def upsert(conn: Connection[Record], project_no: int, patches: Sequence[Su
     return Upserted(subjects=tuple(merged), created=len(created), changed=len(told))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some subjects, newest first. `last` is where the next page begins; None after the last one."""
+
+    subjects: tuple[Subject, ...]
+    last: int | None
+
+
+async def page(conn: Connection[Record], project_no: int, *, before: int | None, limit: int) -> Page:
+    """At most `limit` subjects, newest first, from where an earlier page ended."""
+    found = await subjects.page(conn, project_no, before=before, limit=limit + 1)
+    shown = found[:limit]
+    return Page(
+        subjects=tuple(subject for _, subject in shown),
+        last=shown[-1][0].subject_no if len(found) > limit else None,
+    )
+
+
 async def get(conn: Connection[Record], project_no: int, subject_id: str) -> Subject:
     """Raises NotFound SUBJECT_NOT_FOUND."""
     _, subject = await find(conn, project_no, subject_id)
