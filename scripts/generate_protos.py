@@ -10,15 +10,19 @@ The proto path is the import path, so nothing that protoc writes needs mending.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "proto"
 STUBS = ROOT / "src"
+OPENAPI = ROOT / "docs" / "openapi.json"
 BASELINE = PROTOS / "baseline.binpb"
 PACKAGE = Path("orchestrator/v1")
 
@@ -64,6 +68,17 @@ def write_image(target: Path, *, comments: bool) -> None:
     _protoc("--include_imports", *(["--include_source_info"] if comments else []), f"--descriptor_set_out={target}")
 
 
+def write_openapi(target: Path) -> None:
+    """Write the OpenAPI document. Needs the stubs to be those of the protos."""
+    from orchestrator.api import openapi
+
+    with tempfile.TemporaryDirectory() as directory:
+        image = Path(directory) / "image.binpb"
+        write_image(image, comments=True)
+        document = openapi.document(FileDescriptorSet.FromString(image.read_bytes()))
+    target.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--image", type=Path)
@@ -75,6 +90,7 @@ def main() -> None:
         write_image(BASELINE, comments=False)
     else:
         write_stubs(STUBS)
+        write_openapi(OPENAPI)
 
 
 if __name__ == "__main__":
