@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.scope import Scope
+from orchestrator.predicates.faults import Fault
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 #: Runs once the transaction is committed, beside the answer: its failure is logged and changes nothing for the caller.
 AfterCommit = Callable[[], Awaitable[None]]
+
+NO_FAULTS: Mapping[int, Sequence[Fault]] = MappingProxyType({})
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[object]])
 
@@ -33,6 +37,8 @@ class Call:
     request_id: str = ""
     fingerprint: bytes = b""
     validate_only: bool = False
+    #: What is wrong with those items of a batch that stand for themselves, by their place; the others are sound.
+    item_faults: Mapping[int, Sequence[Fault]] = NO_FAULTS
     #: Set by the pipeline once the connection is there.
     connection: Connection[Record] | None = None
     callbacks: list[AfterCommit] = field(default_factory=list)

@@ -96,6 +96,13 @@ class MalformedRequest(refusals.InvalidArgument):
         super().__init__([Fault(path="", reason="MALFORMED_REQUEST", message=message)])
 
 
+class BodyTooLarge(refusals.InvalidArgument):
+    """More bytes than a request may have; it was not read to its end."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__([Fault(path="", reason="TOO_LARGE", message=message)])
+
+
 class DeadlineExceeded(Exception):
     """The call's time ran out before it was done; whatever had begun was rolled back."""
 
@@ -186,8 +193,14 @@ def _refused(refusal: refusals.Refusal) -> Failure:
         metadata=metadata,
         faults=faults,
         retry_after=_AGAIN_SOON if isinstance(refusal, refusals.Unavailable | TooManyCalls) else None,
-        http_status=402 if refusal.reason == "PLAN_LIMIT_REACHED" else None,
+        http_status=_http_status(refusal),
     )
+
+
+def _http_status(refusal: refusals.Refusal) -> int | None:
+    if refusal.reason == "PLAN_LIMIT_REACHED":
+        return 402
+    return 413 if isinstance(refusal, BodyTooLarge) else None
 
 
 def _database_is_away(error: Exception) -> bool:

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from orchestrator.api.auth import key_of
+from orchestrator.api.call_ids import call_id_of
 from orchestrator.api.errors import Failure, MalformedRequest, to_fitting_status
+from orchestrator.api.message_check import check_message
 from orchestrator.api.methods import Method
-from orchestrator.api.pipeline import Arrival, Pipeline
+from orchestrator.api.pipeline import Arrival, Pipeline, Read
 from orchestrator.api.tls import TlsFiles, grpc_credentials
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-
-
-def call_id_of(headers: Mapping[str, str]) -> str:
-    """The caller's own `x-request-id` if it is one that logs can hold, else a new id."""
-    given = headers.get("x-request-id")
-    return given if given is not None and _CALL_ID.fullmatch(given) else os.urandom(16).hex()
 
 
 class GrpcServer:
@@ -89,11 +81,12 @@ def _serving(pipeline: Pipeline, method: Method) -> Callable[[bytes, Context], A
         if "x-request-id" in headers:
             await context.send_initial_metadata((("x-request-id", call_id),))
 
-        def read() -> Message:
+        async def read() -> Read:
             try:
-                return method.request.FromString(message)
+                request = method.request.FromString(message)
             except DecodeError:
                 raise MalformedRequest(f"not a {method.request.DESCRIPTOR.full_name}") from None
+            return Read(request, check_message(request))
 
         arrival = Arrival(
             method=method,

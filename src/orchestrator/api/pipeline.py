@@ -11,7 +11,7 @@ import hashlib
 import logging
 import time
 from asyncio import Task
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,13 +20,16 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 
 from orchestrator.api.auth import Authentication
-from orchestrator.api.call import AfterCommit, Call
+from orchestrator.api.call import NO_FAULTS, AfterCommit, Call
 from orchestrator.api.errors import DeadlineExceeded, Failure, failure_of
 from orchestrator.api.limits import InFlightLimit
+from orchestrator.api.message_check import divide
 from orchestrator.api.methods import Method
 from orchestrator.api.metrics import CallMetrics
 from orchestrator.application.transactions import Transactions
+from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.scope import Scope
+from orchestrator.predicates.faults import Fault
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +37,20 @@ DEFAULT_TIME_LIMIT = timedelta(seconds=10)
 MAX_TIME_LIMIT = timedelta(seconds=60)
 
 
+@dataclass(slots=True)
+class Read:
+    """A request, and everything that is wrong with it."""
+
+    request: Message
+    faults: list[Fault]
+
+
 @dataclass(slots=True, kw_only=True)
 class Arrival:
     """A call as its transport hands it over.
 
-    `read` makes the request and raises InvalidArgument if it cannot. `time_left` is what the caller allows, in seconds;
-    None when they do not say. `call_id` is what logs and errors call it.
+    `time_left` is what the caller allows, in seconds; None when they do not say. `call_id` is what logs and errors call
+    it.
     """
 
     method: Method
@@ -47,7 +58,8 @@ class Arrival:
     key: str
     call_id: str
     time_left: float | None
-    read: Callable[[], Message]
+    #: Raises InvalidArgument when there is no request to be made of what came.
+    read: Callable[[], Awaitable[Read]]
 
 
 class Pipeline:
@@ -93,8 +105,13 @@ class Pipeline:
 
     async def _carry_out(self, arrival: Arrival, scope: Scope) -> bytes:
         method = arrival.method
-        request = arrival.read()
-        call = Call(method=method.name, scope=scope, transactions=self._transactions)
+        read = await arrival.read()
+        request, item_faults = read.request, NO_FAULTS
+        if read.faults:
+            whole, item_faults = divide(request, read.faults)
+            if whole:
+                raise InvalidArgument(whole)
+        call = Call(method=method.name, scope=scope, transactions=self._transactions, item_faults=item_faults)
         if method.has_request_id:
             call.request_id = request.request_id  # type: ignore[attr-defined]
         if method.has_validate_only:

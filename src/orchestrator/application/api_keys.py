@@ -42,11 +42,11 @@ class ApiKeys:
     ) -> NewKey:
         """Make a key of the scope's project. Nobody makes a key of a higher role than their own."""
         now = await clock.now(conn)
-        faults = name_faults(name, "apiKey.name")
+        faults = name_faults(name, "name")
         if role not in PROJECT_ROLES:
-            faults.append(Fault(path="apiKey.role", reason="INVALID_VALUE", message="not a role of a project"))
+            faults.append(Fault(path="role", reason="INVALID_VALUE", message="not a role of a project"))
         if expires_at is not None and expires_at <= now:
-            faults.append(Fault(path="apiKey.expiresAt", reason="OUT_OF_RANGE", message="must lie in the future"))
+            faults.append(Fault(path="expiresAt", reason="OUT_OF_RANGE", message="must lie in the future"))
         if faults:
             raise InvalidArgument(faults)
         _require_at_least(scope, role)

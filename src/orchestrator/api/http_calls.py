@@ -1,0 +1,219 @@
+"""HTTP/JSON: from a request to the pipeline and back, for every RPC by its `google.api.http` rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+from google.protobuf.message import Message
+from grpc import StatusCode
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from orchestrator.api import json_codec
+from orchestrator.api.auth import key_of
+from orchestrator.api.call_ids import call_id_of
+from orchestrator.api.descriptors import descriptor_of
+from orchestrator.api.errors import BodyTooLarge, Failure, MalformedRequest, to_json
+from orchestrator.api.field_limits import request_bytes
+from orchestrator.api.json_text import write_json
+from orchestrator.api.pipeline import Arrival, Pipeline, Read
+from orchestrator.api.routes import Binding, Match, Routes, WrongVerb
+from orchestrator.predicates.faults import Fault
+
+COOKIE = "session"
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+TIMEOUT_HEADER = "X-Timeout-Ms"
+JSON = "application/json"
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_ETAG = re.compile(r'(?:W/)?"([!#-~]{1,128})"|([!#-+\--~]{1,128})')
+_MILLISECONDS = re.compile(r"[0-9]{1,9}")
+_SAFE = ("GET", "HEAD")
+
+
+class HttpCalls:
+    """Everything under /v1."""
+
+    def __init__(self, pipeline: Pipeline, routes: Routes, *, allowed_origins: Sequence[str]) -> None:
+        self._pipeline = pipeline
+        self._routes = routes
+        self._allowed_origins = frozenset(allowed_origins)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        response = await self._answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        headers = request.headers
+        call_id = call_id_of(headers)
+        verb = "GET" if request.method == "HEAD" else request.method
+        found = self._routes.find(verb, _raw_path(request))
+        match found:
+            case Match():
+                return await self._serve(request, found, call_id)
+            case WrongVerb(allowed=allowed):
+                return _wrong_verb(request.method, allowed, call_id)
+            case None:
+                failure = Failure(code=StatusCode.NOT_FOUND, reason="METHOD_NOT_FOUND", message="no such path")
+                return failed(failure, call_id)
+
+    async def _serve(self, request: Request, match: Match, call_id: str) -> Response:
+        binding = match.binding
+        try:
+            time_left, faults = _time_left(request.headers), []
+        except MalformedHeader as wrong:
+            time_left, faults = None, [wrong.fault]
+
+        async def read() -> Read:
+            body = await _body(request, request_bytes(descriptor_of(binding.method.request)))
+            message, wrong = json_codec.read_request(
+                binding.method.request,
+                body_field=binding.body,
+                body=body,
+                path=match.path_fields,
+                query=parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True),
+            )
+            return Read(message, [*faults, *wrong, *_take_headers(message, binding, request.headers)])
+
+        answer = await self._pipeline.serve(
+            Arrival(
+                method=binding.method,
+                transport="http",
+                key=key_of(request.headers) or self._key_in_cookie(request),
+                call_id=call_id,
+                time_left=time_left,
+                read=read,
+            )
+        )
+        if isinstance(answer, Failure):
+            return failed(answer, call_id)
+        return _succeeded(binding, answer, call_id)
+
+    def _key_in_cookie(self, request: Request) -> str:
+        """The key of the `session` cookie, which browsers send along from any page: only our own pages may use it."""
+        if "authorization" in request.headers or COOKIE not in request.cookies:
+            return ""
+        origin = request.headers.get("origin")
+        if origin is None:
+            site = request.headers.get("sec-fetch-site", "none")
+            trusted = request.method in _SAFE and site in ("none", "same-origin")
+        else:
+            own = f"{request.url.scheme}://{request.headers.get('host', '')}"
+            trusted = origin == own or origin in self._allowed_origins
+        return request.cookies[COOKIE] if trusted else ""
+
+
+class MalformedHeader(Exception):
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+def failed(failure: Failure, call_id: str) -> Response:
+    """The answer to a call that failed."""
+    status, document = to_json(failure, call_id)
+    headers = {"X-Request-Id": call_id}
+    if failure.code is StatusCode.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if failure.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(failure.retry_after.total_seconds())))
+    return Response(write_json(document), status_code=status, headers=headers, media_type=JSON)
+
+
+def _succeeded(binding: Binding, answer: bytes, call_id: str) -> Response:
+    message = binding.method.response.FromString(answer)
+    headers = {"X-Request-Id": call_id}
+    shown: Message = getattr(message, binding.response_body) if binding.response_body else message
+    if "etag" in descriptor_of(shown).fields_by_name and shown.etag:  # type: ignore[attr-defined]
+        headers["ETag"] = f'"{shown.etag}"'  # type: ignore[attr-defined]
+    body = json_codec.write_response(message, binding.response_body)
+    return Response(body, headers=headers, media_type=JSON)
+
+
+def _wrong_verb(verb: str, allowed: tuple[str, ...], call_id: str) -> Response:
+    verbs = ", ".join(sorted({*allowed, "OPTIONS", *(["HEAD"] if "GET" in allowed else [])}))
+    if verb == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": verbs, "X-Request-Id": call_id})
+    failure = Failure(
+        code=StatusCode.UNIMPLEMENTED,
+        reason="METHOD_NOT_FOUND",
+        message=f"{verb} is not possible here",
+        metadata={"allowed": verbs},
+        http_status=405,
+    )
+    response = failed(failure, call_id)
+    response.headers["Allow"] = verbs
+    return response
+
+
+def _raw_path(request: Request) -> str:
+    raw: bytes = request.scope["raw_path"]
+    return raw.decode("latin-1")
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as that is known."""
+    too_large = BodyTooLarge(f"a request has at most {most} bytes")
+    if int(request.headers.get("content-length", 0)) > most:
+        raise too_large
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise too_large
+            parts.append(part)
+    except ClientDisconnect:
+        raise MalformedRequest("the body ended early") from None
+    return b"".join(parts)
+
+
+def _time_left(headers: Mapping[str, str]) -> float | None:
+    """Seconds the caller allows. Raises MalformedHeader."""
+    text = headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return None
+    if _MILLISECONDS.fullmatch(text) is None or int(text) == 0:
+        raise MalformedHeader(
+            Fault(path=TIMEOUT_HEADER, reason="INVALID_VALUE", message="must be a number of milliseconds above 0")
+        )
+    return int(text) / 1000
+
+
+def _take_headers(message: Any, binding: Binding, headers: Mapping[str, str]) -> list[Fault]:
+    """Put into the message what headers say of it, and say what is wrong with them."""
+    faults: list[Fault] = []
+    key = headers.get(IDEMPOTENCY_HEADER)
+    if key is not None and binding.method.has_request_id:
+        if _REQUEST_ID.fullmatch(key) is None:
+            text = "must be 1 to 128 visible ASCII characters"
+            faults.append(Fault(path=IDEMPOTENCY_HEADER, reason="INVALID_VALUE", message=text))
+        elif message.request_id not in ("", key):
+            text = "differs from the request id in the request"
+            faults.append(Fault(path=IDEMPOTENCY_HEADER, reason="INVALID_VALUE", message=text))
+        else:
+            message.request_id = key
+    holder = _holder_of_etag(message, binding)
+    condition = headers.get("If-Match")
+    if condition is not None and condition.strip() != "*" and holder is not None:
+        etag = _ETAG.fullmatch(condition.strip())
+        if etag is None:
+            faults.append(Fault(path="If-Match", reason="INVALID_VALUE", message="must be one etag, or *"))
+        else:
+            holder.etag = etag[1] or etag[2]
+    return faults
+
+
+def _holder_of_etag(message: Any, binding: Binding) -> Any:
+    """Where the etag of this request belongs: in itself or in the resource it brings; None: it has no place for one."""
+    if "etag" in message.DESCRIPTOR.fields_by_name:
+        return message
+    body = binding.body
+    if body in ("", "*") or "update_mask" not in message.DESCRIPTOR.fields_by_name:
+        return None
+    resource = getattr(message, body)
+    return resource if "etag" in resource.DESCRIPTOR.fields_by_name else None
