@@ -60,7 +60,7 @@ class TemplateFailed(Exception):
 
 def check_template(source: str, path: str) -> list[Fault]:
     """What is wrong with a template, each fault with its line; `path` says where in the request it stands."""
-    if len(source.encode(errors="surrogatepass")) > MAX_SOURCE_BYTES:
+    if _is_too_large(source):
         return [Fault(path=path, reason="TOO_LARGE", message=f"a template has at most {MAX_SOURCE_BYTES} bytes")]
     try:
         template = _PLAIN.from_string(source)
@@ -78,8 +78,9 @@ def check_template(source: str, path: str) -> list[Fault]:
 def render(source: str, variables: Mapping[str, Any], *, escape_html: bool = False) -> str:
     """The template's text, of at most MAX_TEXT bytes.
 
-    A missing variable is an empty text, `nil` in comparisons and 0 in sums. Values are not coerced: comparing a text
-    with a number fails. With `escape_html`, what comes out of variables is escaped; what stands in the template is not.
+    A missing variable is an empty text and `nil` in comparisons. A text is never taken for a number in a comparison,
+    which then fails; in arithmetic it is one, or 0. With `escape_html`, what comes out of variables is escaped; what
+    stands in the template is not.
     Raises TemplateFailed; TypeError when `variables` are not JSON.
     """
     template = _TEMPLATES.parsed(source, _HTML if escape_html else _PLAIN)
@@ -103,6 +104,10 @@ def render(source: str, variables: Mapping[str, Any], *, escape_html: bool = Fal
 def _fault(path: str, reason: str, message: str, line: int | None) -> Fault:
     where = "" if line is None else f"line {line}: "
     return Fault(path=path, reason=reason, message=f"{where}{message[:200]}")
+
+
+def _is_too_large(source: str) -> bool:
+    return len(source.encode(errors="surrogatepass")) > MAX_SOURCE_BYTES
 
 
 def _is_limit(error: LiquidError) -> bool:
@@ -295,7 +300,7 @@ class _Templates:
             if kept is not None:
                 self._kept.move_to_end(key)
                 return kept
-        if len(source) > MAX_SOURCE_BYTES:
+        if _is_too_large(source):
             raise TemplateFailed("template_limit")
         try:
             template = liquid.from_string(source)

@@ -1,0 +1,65 @@
+"""No template takes more than its share, and none gets out."""
+
+from __future__ import annotations
+
+import os
+import time
+import tracemalloc
+
+import pytest
+
+from orchestrator.domain.templates import TemplateFailed, check_template, render
+from tests.unit.template_bombs import BOMBS, ESCAPES, VARIABLES
+
+#: Seconds of a core, for a machine that does other things too.
+SHARE = 0.5
+
+
+@pytest.mark.parametrize("escape_html", [False, True], ids=["text", "html"])
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_ends_soon(name: str, escape_html: bool) -> None:
+    started = time.process_time()
+
+    with pytest.raises(TemplateFailed):
+        render(BOMBS[name], VARIABLES, escape_html=escape_html)
+
+    assert time.process_time() - started < SHARE
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_checked_soon(name: str) -> None:
+    started = time.process_time()
+
+    check_template(BOMBS[name], "body")
+
+    assert time.process_time() - started < SHARE
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_stays_small(name: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(TemplateFailed):
+            render(BOMBS[name], VARIABLES)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize("source", ESCAPES)
+def test_nothing_gets_out(source: str) -> None:
+    try:
+        text = render(source, VARIABLES)
+    except TemplateFailed:
+        return
+
+    # `${…}` and the like are no markup here, and come out as they went in.
+    shown = text.replace(source, "")
+    assert not any(
+        sign in shown for sign in ("<class", "object at 0x", "built-in", "<function", "<module", "Undefined")
+    )
+    assert os.environ["PATH"] not in shown
+    assert "__" not in shown
+    assert "49" not in shown
