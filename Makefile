@@ -1,0 +1,64 @@
+# `make run` and `make test` do everything, set-up included.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# What `make run` does after the demo; `make run DEMO=` ends after its table.
+DEMO ?= --keep
+# More arguments for `orchestrator up` and pytest.
+UP ?=
+PYTEST ?=
+
+BIN := .venv/bin
+PY := $(BIN)/python
+
+.PHONY: help setup run up test test-faults lint proto bench migrate
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/synced ## Make .venv from uv.lock and fetch Temporal; the second time takes a second
+	@$(PY) -m orchestrator.devstack.fetch
+
+run: setup ## Run everything and the example journey on it, then keep serving (DEMO= to end after the table)
+	@exec $(BIN)/orchestrator demo $(DEMO)
+
+up: setup ## Run everything: Postgres, Temporal, server, workers (UP="--workers 4 …")
+	@exec $(BIN)/orchestrator up $(UP)
+
+test: setup ## Run the tests but those that kill processes (PYTEST="-k word" for some)
+	@$(PY) -m orchestrator.devstack.fetch time-skipping
+	$(PY) -m pytest -m "not faults" $(PYTEST) || [ $$? = 5 ] # 5: there are none such
+
+test-faults: setup ## Run the tests that kill processes
+	@$(PY) -m orchestrator.devstack.fetch time-skipping
+	$(PY) -m pytest -m faults $(PYTEST) || [ $$? = 5 ]
+
+lint: .venv/synced ## Check style, types, layers, and that the generated files are those of the protos
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	mkdir -p build
+	$(PY) scripts/generate_protos.py --image build/image.binpb
+	$(BIN)/buf lint build/image.binpb
+	$(BIN)/buf breaking build/image.binpb --against proto/baseline.binpb
+	rm -rf build/committed && mkdir build/committed
+	cp -r src/orchestrator/v1 docs/openapi.json build/committed
+	$(PY) scripts/generate_protos.py
+	diff -r -q -x __pycache__ build/committed/v1 src/orchestrator/v1 && cmp build/committed/openapi.json docs/openapi.json \
+	  || { echo "What is generated from proto/ was out of date and has just been written anew: commit it." >&2; exit 1; }
+
+proto: .venv/synced ## Generate the stubs and the OpenAPI document from proto/
+	@$(PY) scripts/generate_protos.py
+
+bench: setup ## Measure, print a table of ratios, write bench/latest.json
+	@$(PY) -m bench
+
+migrate: .venv/synced ## Bring the database at DATABASE_URL to the newest schema
+	@$(BIN)/orchestrator migrate
+
+.venv/synced: pyproject.toml uv.lock scripts/setup.sh
+	@scripts/setup.sh
+	touch $@
