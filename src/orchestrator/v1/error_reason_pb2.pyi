@@ -78,6 +78,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A segment whose rules lead back to itself."""
     ERROR_REASON_LEAF_NOT_ALLOWED: _ErrorReason.ValueType  # 112
     """A leaf that has no meaning where it stands: `in_cohort` over an event's properties."""
+    ERROR_REASON_INVALID_TEMPLATE: _ErrorReason.ValueType  # 113
+    """A Liquid template that cannot be read; the message says where."""
+    ERROR_REASON_DYNAMIC_SEGMENTS_NOT_AVAILABLE: _ErrorReason.ValueType  # 114
+    """Segments with rules are not served yet."""
     ERROR_REASON_EMPTY_DEFINITION: _ErrorReason.ValueType  # 201
     """A definition without steps."""
     ERROR_REASON_NEXT_NOT_FOUND: _ErrorReason.ValueType  # 202
@@ -130,6 +134,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """There is nothing to publish."""
     ERROR_REASON_SEGMENT_NOT_STATIC: _ErrorReason.ValueType  # 316
     """Only a static segment has a list."""
+    ERROR_REASON_SEGMENT_IN_USE: _ErrorReason.ValueType  # 322
+    """Something names the segment: see the violations."""
     ERROR_REASON_SYSTEM_SEGMENT: _ErrorReason.ValueType  # 317
     """System segments are read-only."""
     ERROR_REASON_API_KEY_REVOKED: _ErrorReason.ValueType  # 318
@@ -138,6 +144,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The project has as many journeys as it may have."""
     ERROR_REASON_CONCURRENT_CHANGE: _ErrorReason.ValueType  # 320
     """Two calls got in each other's way, and this one gave way: try again."""
+    ERROR_REASON_SUBJECT_HAS_RUNNING_EXECUTIONS: _ErrorReason.ValueType  # 321
+    """Executions of the subject run."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -215,6 +223,10 @@ ERROR_REASON_COHORT_CYCLE: ErrorReason.ValueType  # 111
 """A segment whose rules lead back to itself."""
 ERROR_REASON_LEAF_NOT_ALLOWED: ErrorReason.ValueType  # 112
 """A leaf that has no meaning where it stands: `in_cohort` over an event's properties."""
+ERROR_REASON_INVALID_TEMPLATE: ErrorReason.ValueType  # 113
+"""A Liquid template that cannot be read; the message says where."""
+ERROR_REASON_DYNAMIC_SEGMENTS_NOT_AVAILABLE: ErrorReason.ValueType  # 114
+"""Segments with rules are not served yet."""
 ERROR_REASON_EMPTY_DEFINITION: ErrorReason.ValueType  # 201
 """A definition without steps."""
 ERROR_REASON_NEXT_NOT_FOUND: ErrorReason.ValueType  # 202
@@ -267,6 +279,8 @@ ERROR_REASON_NO_DRAFT: ErrorReason.ValueType  # 315
 """There is nothing to publish."""
 ERROR_REASON_SEGMENT_NOT_STATIC: ErrorReason.ValueType  # 316
 """Only a static segment has a list."""
+ERROR_REASON_SEGMENT_IN_USE: ErrorReason.ValueType  # 322
+"""Something names the segment: see the violations."""
 ERROR_REASON_SYSTEM_SEGMENT: ErrorReason.ValueType  # 317
 """System segments are read-only."""
 ERROR_REASON_API_KEY_REVOKED: ErrorReason.ValueType  # 318
@@ -275,6 +289,8 @@ ERROR_REASON_PLAN_LIMIT_REACHED: ErrorReason.ValueType  # 319
 """The project has as many journeys as it may have."""
 ERROR_REASON_CONCURRENT_CHANGE: ErrorReason.ValueType  # 320
 """Two calls got in each other's way, and this one gave way: try again."""
+ERROR_REASON_SUBJECT_HAS_RUNNING_EXECUTIONS: ErrorReason.ValueType  # 321
+"""Executions of the subject run."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402

@@ -247,22 +247,26 @@ class DeleteSegmentRequest(_message.Message):
     SEGMENT_ID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     segment_id: _builtins.str
     """Which."""
     etag: _builtins.str
     """If set, refuses when something changed since this etag was read."""
     request_id: _builtins.str
     """Makes repeats safe: the first answer is kept for 7 days and returned again. At most 128 characters."""
+    force: _builtins.bool
+    """Deletes it even while it is used: whatever names it then meets a segment that does not exist."""
     def __init__(
         self,
         *,
         segment_id: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "segment_id", b"segment_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "force", b"force", "request_id", b"request_id", "segment_id", b"segment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,7 +47,8 @@ class SegmentServiceStub:
     DeleteSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.DeleteSegmentRequest, _segment_service_pb2.DeleteSegmentResponse]
     """Deletes a segment and its memberships.
 
-    Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment.
+    Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment, and with FAILED_PRECONDITION (SEGMENT_IN_USE),
+    naming up to 20 of them, while audiences, drafts, or versions that are in use name it.
     """
     ListSegmentMembers: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentMembersRequest, _segment_service_pb2.ListSegmentMembersResponse]
     """Lists the members of a segment, in a stable order of no meaning."""
@@ -81,7 +82,8 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     DeleteSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.DeleteSegmentRequest, _segment_service_pb2.DeleteSegmentResponse]  # type: ignore[assignment]
     """Deletes a segment and its memberships.
 
-    Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment.
+    Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment, and with FAILED_PRECONDITION (SEGMENT_IN_USE),
+    naming up to 20 of them, while audiences, drafts, or versions that are in use name it.
     """
     ListSegmentMembers: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentMembersRequest, _segment_service_pb2.ListSegmentMembersResponse]  # type: ignore[assignment]
     """Lists the members of a segment, in a stable order of no meaning."""
@@ -142,7 +144,8 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_segment_service_pb2.DeleteSegmentResponse, _abc.Awaitable[_segment_service_pb2.DeleteSegmentResponse]]:
         """Deletes a segment and its memberships.
 
-        Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment.
+        Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment, and with FAILED_PRECONDITION (SEGMENT_IN_USE),
+        naming up to 20 of them, while audiences, drafts, or versions that are in use name it.
         """
 
     @_abc_1.abstractmethod
