@@ -38,7 +38,7 @@ class Call:
     fingerprint: bytes = b""
     validate_only: bool = False
     #: What is wrong with those items of a batch that stand for themselves, by their place; the others are sound.
-    item_faults: Mapping[int, Sequence[Fault]] = NO_FAULTS
+    item_faults: Mapping[int, Sequence[Fault]] = field(default_factory=lambda: NO_FAULTS)
     #: Set by the pipeline once the connection is there.
     connection: Connection[Record] | None = None
     callbacks: list[AfterCommit] = field(default_factory=list)

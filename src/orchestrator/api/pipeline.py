@@ -119,7 +119,11 @@ class Pipeline:
         if call.request_id:
             call.fingerprint = _fingerprint(request)
         if method.own_transactions:
-            return (await method.handler(request, call)).SerializeToString()
+            try:
+                return (await method.handler(request, call)).SerializeToString()
+            finally:
+                # Such a handler asks for them once it has committed.
+                self._run_callbacks(call.callbacks)
         if not method.mutates:
             async with self._transactions.read(scope.project_no) as call.connection:
                 return (await method.handler(request, call)).SerializeToString()
