@@ -97,7 +97,7 @@ async def check(conn: Connection[Record], scope: Scope, audience_id: str, subjec
 async def _check(
     conn: Connection[Record], project_no: int, audience: Audience, changed: Collection[str]
 ) -> list[Fault]:
-    faults = faults_in(audience, AUDIENCE.name)
+    faults = faults_in(audience, "")
     if "predicate" in changed:
-        faults += await predicate_faults(conn, project_no, audience.predicate, f"{AUDIENCE.name}.predicate")
+        faults += await predicate_faults(conn, project_no, audience.predicate, "predicate")
     return faults

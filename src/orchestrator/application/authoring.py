@@ -1,5 +1,7 @@
 """What all nouns that people author have in common: create, get, list, change, delete. Callers own the transaction.
 
+Paths of faults start at the resource, which is the body of such a request.
+
 A change first takes the project's definitions, so that changes of one project happen one after the other; it leaves an
 entry in the audit log.
 """
@@ -55,7 +57,7 @@ Check = Callable[["Connection[Record]", int, Content, Collection[str]], Awaitabl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noun(Generic[Content]):
-    """`name` is the resource's in requests and paths (`triggerContract`), `prefix` begins the ids the server makes."""
+    """`name` is the resource's in requests (`triggerContract`), `prefix` begins the ids the server makes."""
 
     name: str
     prefix: str
@@ -88,7 +90,7 @@ async def create(
     Raises InvalidArgument with all faults, and AlreadyExists.
     """
     await projects.touch_definitions(conn, scope.project_no)
-    chosen = id_fault(chosen_id, f"{noun.name}.id") if chosen_id else None
+    chosen = id_fault(chosen_id, "id") if chosen_id else None
     faults = [chosen] if chosen else []
     faults += await check(conn, scope.project_no, content, _names(content))
     if faults:

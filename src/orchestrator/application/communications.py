@@ -65,7 +65,7 @@ class Communications:
     async def _check(
         self, conn: Connection[Record], project_no: int, communication: Communication, changed: Collection[str]
     ) -> list[Fault]:
-        return faults_in(communication, COMMUNICATION.name, self._rules)
+        return faults_in(communication, "", self._rules)
 
 
 async def get(conn: Connection[Record], scope: Scope, communication_id: str) -> Resource[Communication]:

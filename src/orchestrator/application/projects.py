@@ -37,7 +37,7 @@ async def create(
 
     Raises InvalidArgument with all faults, and AlreadyExists.
     """
-    chosen = project_id_fault(project_id, "project.id") if project_id else None
+    chosen = project_id_fault(project_id, "id") if project_id else None
     faults = [chosen] if chosen else []
     faults += _faults(name, settings)
     if faults:
@@ -103,7 +103,7 @@ async def update(
 
 
 def _faults(name: str, settings: ProjectSettings) -> list[Fault]:
-    return name_faults(name, "project.name") + settings_faults(settings, "project.settings")
+    return name_faults(name, "name") + settings_faults(settings, "settings")
 
 
 def _not_found(project_id: str) -> NotFound:

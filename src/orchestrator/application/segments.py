@@ -132,13 +132,13 @@ async def members(
 
 
 async def _check(conn: Connection[Record], project_no: int, segment: Segment, changed: Collection[str]) -> list[Fault]:
-    return faults_in(segment, SEGMENT.name)
+    return faults_in(segment, "")
 
 
 def _edited(before: Segment, changes: Mapping[str, Any], segment_id: str) -> Segment:
     _refuse_system(before, segment_id)
     if changes.get("kind", before.kind) != before.kind:
-        raise InvalidArgument.of(f"{SEGMENT.name}.kind", "INVALID_VALUE", "the kind of a segment never changes")
+        raise InvalidArgument.of("kind", "INVALID_VALUE", "the kind of a segment never changes")
     return replace(before, **changes)
 
 

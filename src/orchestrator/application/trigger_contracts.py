@@ -61,8 +61,7 @@ async def delete(conn: Connection[Record], scope: Scope, contract_id: str, expec
 async def _check(
     conn: Connection[Record], project_no: int, contract: Contract, changed: Collection[str]
 ) -> list[Fault]:
-    faults = faults_in(contract, TRIGGER_CONTRACT.name)
+    faults = faults_in(contract, "")
     if "predicate" in changed and contract.predicate is not None:
-        path = f"{TRIGGER_CONTRACT.name}.predicate"
-        faults += await predicate_faults(conn, project_no, contract.predicate, path, about=About.EVENT)
+        faults += await predicate_faults(conn, project_no, contract.predicate, "predicate", about=About.EVENT)
     return faults

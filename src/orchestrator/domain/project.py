@@ -13,6 +13,7 @@ from orchestrator.domain.subject import is_time_zone
 from orchestrator.predicates.faults import Fault, under
 
 MAX_PROJECT_ID_LENGTH = 63
+TIME_ZONE = "UTC"
 GOAL_WINDOW = timedelta(days=7)
 MAX_GOAL_WINDOW = timedelta(days=365)
 MAX_MAX_JOURNEYS = 1_000_000
@@ -32,7 +33,7 @@ class ProjectSettings:
     """What applies to a whole project unless something in it says otherwise."""
 
     # where nothing is known of a subject's own: an IANA name
-    time_zone: str = "UTC"
+    time_zone: str = TIME_ZONE
     # for how long after the trigger a goal event counts, in journeys that do not say
     goal_window: timedelta = GOAL_WINDOW
     # published journeys that are not archived; None: no limit
