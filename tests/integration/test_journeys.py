@@ -114,12 +114,12 @@ async def test_all_faults_of_a_new_journey_are_told_together(world: World) -> No
         )
 
     assert [(fault.path, fault.reason) for fault in refused.value.faults] == [
-        ("journey.id", "INVALID_ID"),
-        ("journey.name", "REQUIRED"),
-        ("journey.description", "TOO_LONG"),
-        ("journey.goal.eventName", "INVALID_VALUE"),
-        ("journey.goal.window", "OUT_OF_RANGE"),
-        ("journey.definition.steps[0]", "REQUIRED"),
+        ("id", "INVALID_ID"),
+        ("name", "REQUIRED"),
+        ("description", "TOO_LONG"),
+        ("goal.eventName", "INVALID_VALUE"),
+        ("goal.window", "OUT_OF_RANGE"),
+        ("definition.steps[0]", "REQUIRED"),
     ]
     assert await world.owner.fetchval("SELECT count(*) FROM journeys") == 0
 
@@ -192,10 +192,10 @@ async def test_faults_of_a_change_are_told_together_and_nothing_is_written(world
         await world.do(journeys.update, "welcome", wrong, ANY_STATE)
 
     assert [(fault.path, fault.reason) for fault in refused.value.faults] == [
-        ("journey.name", "REQUIRED"),
-        ("journey.goal.window", "OUT_OF_RANGE"),
-        ("journey.definition.note", "UNKNOWN_FIELD"),
-        ("journey.definition.steps[0].wait.duration", "REQUIRED"),
+        ("name", "REQUIRED"),
+        ("goal.window", "OUT_OF_RANGE"),
+        ("definition.note", "UNKNOWN_FIELD"),
+        ("definition.steps[0].wait.duration", "REQUIRED"),
     ]
     assert await world.look(journeys.get, "welcome") == made
 
@@ -291,7 +291,8 @@ async def test_pages_show_every_journey_once_newest_first(world: World) -> None:
         if place is None:
             break
 
-    assert listed == sorted(made, key=lambda journey: (-journey.created_at.timestamp(), journey.journey_id))
+    newest_first = sorted(made, key=lambda journey: (-journey.created_at.timestamp(), journey.journey_id))
+    assert listed == [replace(journey, definition={}) for journey in newest_first]
 
 
 async def test_a_list_can_be_limited_to_a_status(world: World) -> None:

@@ -26,9 +26,6 @@ from orchestrator.storage import audit, clock, journey_versions, journeys, proje
 from orchestrator.storage.journey_versions import Published
 from orchestrator.storage.journeys import Refused
 
-#: Where faults stand: in the journey of a request.
-_AT = "journey"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
@@ -73,9 +70,9 @@ async def create(
     a deleted journey of that id still has some.
     """
     document = {**ONE_EXIT, **_without_nulls(definition or {})}
-    faults = [fault] if journey_id and (fault := id_fault(journey_id, f"{_AT}.id")) else []
-    faults += name_faults(name, f"{_AT}.name") + description_faults(description, f"{_AT}.description")
-    faults += _goal_faults(goal_event, goal_window) + parse(document, f"{_AT}.definition")[1]
+    faults = [fault] if journey_id and (fault := id_fault(journey_id, "id")) else []
+    faults += name_faults(name, "name") + description_faults(description, "description")
+    faults += _goal_faults(goal_event, goal_window) + parse(document, "definition")[1]
     if faults:
         raise InvalidArgument(faults)
     await projects.touch_definitions(conn, scope.project_no)
@@ -123,9 +120,9 @@ async def update(
     """
     journey = await hold(conn, scope, journey_id, expected)
     document = _without_nulls({**journey.definition, **changes.definition})
-    faults = [] if changes.name is None else name_faults(changes.name, f"{_AT}.name")
-    faults += [] if changes.description is None else description_faults(changes.description, f"{_AT}.description")
-    faults += _goal_faults(changes.goal_event, changes.goal_window) + parse(document, f"{_AT}.definition")[1]
+    faults = [] if changes.name is None else name_faults(changes.name, "name")
+    faults += [] if changes.description is None else description_faults(changes.description, "description")
+    faults += _goal_faults(changes.goal_event, changes.goal_window) + parse(document, "definition")[1]
     if faults:
         raise InvalidArgument(faults)
     window = changes.goal_window or journey.goal.window
@@ -223,14 +220,17 @@ async def get_with_problems(conn: Connection[Record], scope: Scope, journey_id: 
 async def page(
     conn: Connection[Record], scope: Scope, statuses: Collection[JourneyStatus], after: Place | None, limit: int
 ) -> tuple[list[Journey], Place | None]:
-    """Journeys in one of these statuses (none: in any), newest first, and where the page ends."""
+    """Journeys in one of these statuses (none: in any), newest first, and where the page ends; without definitions."""
     return await journeys.page(conn, scope.project_no, statuses, after, limit)
 
 
 async def versions(
     conn: Connection[Record], scope: Scope, journey_id: str, before: int | None, limit: int
 ) -> tuple[list[Published], int | None]:
-    """Versions, newest first, those below `before` if it is given; and where the page ends. Raises NotFound."""
+    """Versions, newest first, those below `before` if it is given, and where the page ends; without definitions.
+
+    Raises NotFound.
+    """
     journey = await get(conn, scope, journey_id)
     found = await journey_versions.page(
         conn, scope.project_no, journey_id, since=journey.created_at, before=before, limit=limit + 1
@@ -253,11 +253,11 @@ async def _project_goal_window(conn: Connection[Record], scope: Scope) -> timede
 
 def _goal_faults(event_name: str | None, window: timedelta | None) -> list[Fault]:
     faults = []
-    if event_name and (fault := name_fault(event_name, f"{_AT}.goal.eventName")) is not None:
+    if event_name and (fault := name_fault(event_name, "goal.eventName")) is not None:
         faults.append(fault)
     if window is not None and not timedelta(seconds=1) <= window <= MAX_GOAL_WINDOW:
         message = f"must be 1s to {MAX_GOAL_WINDOW.days}d"
-        faults.append(Fault(path=f"{_AT}.goal.window", reason="OUT_OF_RANGE", message=message))
+        faults.append(Fault(path="goal.window", reason="OUT_OF_RANGE", message=message))
     return faults
 
 

@@ -28,6 +28,7 @@ class Published:
 
 
 _COLUMNS = "journey_id, version, definition, pinned, sha256, published_at, published_by"
+_COLUMNS_OF_LISTS = "journey_id, version, '{}'::jsonb AS definition, pinned, sha256, published_at, published_by"
 
 _FIND = f"""
 SELECT {_COLUMNS} FROM journey_versions
@@ -64,8 +65,8 @@ def not_found(journey_id: str, version: int) -> NotFound:
 
 
 _PAGE = f"""
-SELECT {_COLUMNS} FROM journey_versions
- WHERE project_no = $1 AND journey_id = $2 AND published_at >= $3 AND ($4::int IS NULL OR version < $4)
+SELECT {_COLUMNS_OF_LISTS} FROM journey_versions
+ WHERE project_no = $1 AND journey_id = $2 AND published_at >= $3 AND ($4::bigint IS NULL OR version < $4)
  ORDER BY version DESC
  LIMIT $5
 """
@@ -74,7 +75,10 @@ SELECT {_COLUMNS} FROM journey_versions
 async def page(
     conn: Connection[Record], project_no: int, journey_id: str, *, since: datetime, before: int | None, limit: int
 ) -> list[Published]:
-    """At most `limit` versions published since then, newest first; those below `before` if it is given."""
+    """At most `limit` versions published since then, newest first; those below `before` if it is given.
+
+    Their definitions, which may be large, are left out: empty.
+    """
     return [_published(row) for row in await conn.fetch(_PAGE, project_no, journey_id, since, before, limit)]
 
 

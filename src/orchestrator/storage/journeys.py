@@ -16,17 +16,19 @@ from orchestrator.domain.journey import Goal, Journey, JourneyStatus, OnArchive
 from orchestrator.domain.resource import Place
 
 _SELECT = """
-SELECT j.journey_id, j.name, j.description, j.status, j.on_archive, j.draft IS NOT NULL AS has_draft,
-       coalesce(j.draft, v.definition) AS definition, j.latest_version, j.goal_revision, g.event_name, g.goal_window,
-       j.revision, j.created_at, j.updated_at
+SELECT j.journey_id, j.name, j.description, j.status, j.on_archive, j.draft IS NOT NULL AS has_draft, j.latest_version,
+       j.goal_revision, g.event_name, g.goal_window, j.revision, j.created_at, j.updated_at, {definition} AS definition
   FROM journeys AS j
   JOIN journey_goals AS g
     ON g.project_no = j.project_no AND g.journey_id = j.journey_id AND g.goal_revision = j.goal_revision
-  LEFT JOIN journey_versions AS v
-    ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version AND j.draft IS NULL
 """
 
-_FIND = f"{_SELECT} WHERE j.project_no = $1 AND j.journey_id = $2"
+_FIND = f"""
+{_SELECT.format(definition="coalesce(j.draft, v.definition)")}
+  LEFT JOIN journey_versions AS v
+    ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version AND j.draft IS NULL
+ WHERE j.project_no = $1 AND j.journey_id = $2
+"""
 
 
 async def find(conn: Connection[Record], project_no: int, journey_id: str) -> Journey | None:
@@ -85,7 +87,7 @@ async def exists(conn: Connection[Record], project_no: int, journey_id: str) -> 
 
 
 _PAGE = f"""
-{_SELECT}
+{_SELECT.format(definition="'{}'::jsonb")}
  WHERE j.project_no = $1
    AND ($2::timestamptz IS NULL OR j.created_at <= $2 AND (j.created_at < $2 OR j.journey_id > $3))
    AND ($5::text[] IS NULL OR j.status = ANY ($5))
@@ -97,7 +99,10 @@ _PAGE = f"""
 async def page(
     conn: Connection[Record], project_no: int, statuses: Collection[JourneyStatus], after: Place | None, limit: int
 ) -> tuple[list[Journey], Place | None]:
-    """At most `limit` (≥ 1) journeys in one of these statuses (none: in any), newest first, and where it ends."""
+    """At most `limit` (≥ 1) journeys in one of these statuses (none: in any), newest first, and where it ends.
+
+    Their definitions, which may be large, are left out: empty.
+    """
     created_at, journey_id = (after.created_at, after.id) if after else (None, None)
     wanted = [status.value for status in statuses] or None
     rows = await conn.fetch(_PAGE, project_no, created_at, journey_id, limit + 1, wanted)
