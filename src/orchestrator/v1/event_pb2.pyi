@@ -109,7 +109,7 @@ class EventResult(_message.Message):
     """What became of it."""
     @_builtins.property
     def violations(self) -> _containers.RepeatedCompositeFieldContainer[_violation_pb2.Violation]:
-        """Why it was rejected: everything that is wrong with it. Paths start at the request."""
+        """Why it was rejected: what is wrong with it, the first ten things. Paths start at the request."""
 
     def __init__(
         self,

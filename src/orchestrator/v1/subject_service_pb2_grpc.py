@@ -120,7 +120,9 @@ class SubjectServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSubject(self, request, context):
-        """Deletes a subject with their events, preferences and memberships. Running executions end, canceled.
+        """Deletes a subject with their events, preferences and memberships.
+
+        Fails with FAILED_PRECONDITION (SUBJECT_HAS_RUNNING_EXECUTIONS) while executions of theirs run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

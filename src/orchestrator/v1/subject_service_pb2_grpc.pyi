@@ -42,7 +42,10 @@ class SubjectServiceStub:
     GetSubject: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.GetSubjectRequest, _subject_service_pb2.GetSubjectResponse]
     """Returns one subject."""
     DeleteSubject: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.DeleteSubjectRequest, _subject_service_pb2.DeleteSubjectResponse]
-    """Deletes a subject with their events, preferences and memberships. Running executions end, canceled."""
+    """Deletes a subject with their events, preferences and memberships.
+
+    Fails with FAILED_PRECONDITION (SUBJECT_HAS_RUNNING_EXECUTIONS) while executions of theirs run.
+    """
     GetPreferences: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.GetPreferencesRequest, _subject_service_pb2.GetPreferencesResponse]
     """Returns what a subject does not want."""
     UpdatePreferences: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.UpdatePreferencesRequest, _subject_service_pb2.UpdatePreferencesResponse]
@@ -74,7 +77,10 @@ class SubjectServiceAsyncStub(SubjectServiceStub):
     GetSubject: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.GetSubjectRequest, _subject_service_pb2.GetSubjectResponse]  # type: ignore[assignment]
     """Returns one subject."""
     DeleteSubject: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.DeleteSubjectRequest, _subject_service_pb2.DeleteSubjectResponse]  # type: ignore[assignment]
-    """Deletes a subject with their events, preferences and memberships. Running executions end, canceled."""
+    """Deletes a subject with their events, preferences and memberships.
+
+    Fails with FAILED_PRECONDITION (SUBJECT_HAS_RUNNING_EXECUTIONS) while executions of theirs run.
+    """
     GetPreferences: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.GetPreferencesRequest, _subject_service_pb2.GetPreferencesResponse]  # type: ignore[assignment]
     """Returns what a subject does not want."""
     UpdatePreferences: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.UpdatePreferencesRequest, _subject_service_pb2.UpdatePreferencesResponse]  # type: ignore[assignment]
@@ -133,7 +139,10 @@ class SubjectServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _subject_service_pb2.DeleteSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_subject_service_pb2.DeleteSubjectResponse, _abc.Awaitable[_subject_service_pb2.DeleteSubjectResponse]]:
-        """Deletes a subject with their events, preferences and memberships. Running executions end, canceled."""
+        """Deletes a subject with their events, preferences and memberships.
+
+        Fails with FAILED_PRECONDITION (SUBJECT_HAS_RUNNING_EXECUTIONS) while executions of theirs run.
+        """
 
     @_abc_1.abstractmethod
     def GetPreferences(
