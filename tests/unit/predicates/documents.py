@@ -20,7 +20,7 @@ INSTANTS = sorted(
 )
 TIMES = [instant.isoformat().replace("+00:00", "Z") for instant in INSTANTS] + ["2026-03-10T14:00:00+02:00"]
 SCALARS = [True, False, 0, 1, 1.0, -0.0, 0.1, 2**53, 1e21, "", "0", "1", "true", "a", "ab", "A", "é", "2026-03-10"]
-VALUES = [*SCALARS, *TIMES[:4], [], [1], [True], ["a"], [[1]], [None], {}, {"a": 1}, {"a": None}, {"a": 1.0, "b": []}]
+VALUES = [*SCALARS, *TIMES[-7:], [], [1], [True], ["a"], [[1]], [None], {}, {"a": 1}, {"a": None}, {"a": 1.0, "b": []}]
 NAMES = ["a", "b", "a.b", "0"]
 PATHS = ["a", "b", "a.b", "b.a", "a\\.b", "a.0", "a.b.0"]
 ENTRY_PATHS = ["$entry.a", "$entry.a.b"]

@@ -72,3 +72,23 @@ def test_an_edge_belongs_to_what_comes_after_it() -> None:
 
     assert next_flip(predicate, FACTS, NOW - TICK) == NOW
     assert next_flip(predicate, FACTS, NOW) is None
+
+
+def test_an_instant_that_has_come_is_followed_by_its_leaving() -> None:
+    predicate, _ = parse(attribute("future", "within", "2d"))
+    assert predicate is not None
+
+    assert next_flip(predicate, FACTS, NOW + DAY - TICK) == NOW + DAY
+    assert next_flip(predicate, FACTS, NOW + DAY) == NOW + 3 * DAY
+
+
+def test_a_since_window_opens_upon_events_that_were_dated_into_it() -> None:
+    predicate, _ = parse(event({"type": "since", "time": "2026-03-11T12:00:00Z"}))
+    assert predicate is not None
+
+    def flip_with(last_at: datetime) -> datetime | None:
+        return next_flip(predicate, Facts(events={"buy": EventFacts(total=1, first_at=NOW, last_at=last_at)}), NOW)
+
+    assert flip_with(NOW + DAY) == NOW + DAY
+    assert flip_with(NOW + 2 * DAY) == NOW + DAY
+    assert flip_with(NOW + DAY - TICK) is None
