@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from datetime import timedelta
 
 from orchestrator.predicates.faults import Fault, under
-from orchestrator.predicates.tree import AllOf, AnyOf, EventFired, InCohort, Last, Leaf, Not, Predicate
+from orchestrator.predicates.tree import AllOf, AnyOf, InCohort, Leaf, Not, Predicate
 
 
 def unknown_cohorts(predicate: Predicate, known: Container[str], path: str = "") -> list[Fault]:
@@ -15,21 +14,6 @@ def unknown_cohorts(predicate: Predicate, known: Container[str], path: str = "")
         Fault(path=under(at, "cohortId"), reason="COHORT_NOT_FOUND", message=f"there is no segment {leaf.cohort_id}")
         for leaf, at in _placed(predicate, path)
         if isinstance(leaf, InCohort) and leaf.cohort_id not in known
-    ]
-
-
-def unkept_windows(predicate: Predicate, kept: timedelta, path: str = "") -> list[Fault]:
-    """A fault for each leaf that would count single events longer than they are kept.
-
-    `ever` and `atLeast` 1 read what is kept for ever; what a `since` leaf counts is never dropped.
-    """
-    return [
-        Fault(path=under(at, "window"), reason="INVALID_WINDOW", message=f"events are kept for {kept.days} days")
-        for leaf, at in _placed(predicate, path)
-        if isinstance(leaf, EventFired)
-        and leaf.at_least > 1
-        and isinstance(leaf.window, Last)
-        and leaf.window.duration > kept
     ]
 
 

@@ -52,13 +52,13 @@ def evaluate(predicate: Predicate, facts: Facts, as_of: datetime) -> bool:
     Raises Missing when any leaf names a segment that does not exist, whether or not the answer would turn on it: so
     neither the order of clauses nor the subject at hand can hide it. Of several, the smallest id is named.
     """
-    missing = missing_cohorts(predicate, facts)
+    missing = _missing_cohorts(predicate, facts)
     if missing:
         raise Missing(what="segment", id=min(missing))
     return _holds(predicate, facts, as_of)
 
 
-def missing_cohorts(predicate: Predicate, facts: Facts) -> set[str]:
+def _missing_cohorts(predicate: Predicate, facts: Facts) -> set[str]:
     """The segments it names that do not exist."""
     named = {leaf.cohort_id for leaf in leaves(predicate) if isinstance(leaf, InCohort)}
     return named - facts.known_cohorts
