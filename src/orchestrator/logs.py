@@ -12,8 +12,7 @@ import sys
 import threading
 import traceback
 from datetime import UTC, datetime
-from enum import Enum
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import orjson
 
@@ -36,15 +35,10 @@ _SECONDS_BETWEEN_WRITES = 0.2
 _LINES_AT_ONCE = 500
 
 
-class LogFormat(Enum):
-    JSON = "json"
-    TEXT = "text"
-
-
-def configure(level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
+def configure(level: str, log_format: Literal["json", "text"], stream: TextIO | None = None) -> None:
     """Send every logger's lines to `stream` (stderr), replacing what was configured before."""
     handler = _Lines(stream or sys.stderr)
-    handler.setFormatter(JsonLine() if log_format is LogFormat.JSON else TextLine())
+    handler.setFormatter(JsonLine() if log_format == "json" else TextLine())
     root = logging.getLogger()
     for replaced in root.handlers:
         replaced.close()

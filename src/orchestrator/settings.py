@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-
-from orchestrator.logs import LogFormat
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -65,7 +63,6 @@ class Settings(BaseSettings):
     pool_size: Annotated[int, Field(ge=2, le=500)] = 16
     #: Calls under way at once; more are told to come back.
     max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    max_message_bytes: Annotated[int, Field(ge=64 * 1024, le=256 * 1024 * 1024)] = 16 * 1024 * 1024
     #: Seconds between "not ready" and refusing calls, for load balancers to notice.
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0
     #: Seconds that running calls get to end.
@@ -73,7 +70,7 @@ class Settings(BaseSettings):
 
     workers: Annotated[int, Field(ge=0, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
     log_level: str = "info"
-    log_format: LogFormat = LogFormat.JSON
+    log_format: Literal["json", "text"] = "json"
 
     @classmethod
     def load(cls) -> Settings:

@@ -15,10 +15,27 @@ from grpc_reflection.v1alpha import reflection
 from orchestrator.api.auth import key_of
 from orchestrator.api.call_ids import call_id_of
 from orchestrator.api.errors import Failure, MalformedRequest, to_fitting_status
+from orchestrator.api.field_limits import MAX_BATCH_BYTES
 from orchestrator.api.message_check import check_message
 from orchestrator.api.methods import Method
 from orchestrator.api.pipeline import Arrival, Pipeline, Read
 from orchestrator.api.tls import TlsFiles, grpc_credentials
+
+_OPTIONS: Sequence[tuple[str, int]] = (
+    # A second server on the same port must fail, not take half of the connections.
+    ("grpc.so_reuseport", 0),
+    # What is a little too large is read and refused like any fault; what is far too large is not read at all.
+    ("grpc.max_receive_message_length", 2 * MAX_BATCH_BYTES),
+    ("grpc.max_send_message_length", -1),
+    # Callers behind a balancer of connections come round to new servers.
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
+    ("grpc.max_connection_idle_ms", 900_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -32,11 +49,10 @@ class GrpcServer:
         methods: Mapping[str, Method],
         *,
         health_servicer: health.aio.HealthServicer,
-        max_message_bytes: int,
         max_calls: int,
         with_reflection: bool,
     ) -> None:
-        self._server = grpc.aio.server(options=_options(max_message_bytes), maximum_concurrent_rpcs=max_calls)
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=max_calls)
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
         if with_reflection:
             names = sorted({method.service for method in methods.values()})
@@ -115,20 +131,3 @@ async def _abort(context: Context, failure: Failure, call_id: str) -> None:
     if failure.code is StatusCode.UNAVAILABLE and failure.retry_after is not None:
         trailers.append(("grpc-retry-pushback-ms", str(int(failure.retry_after.total_seconds() * 1000))))
     await context.abort(failure.code, status.message, tuple(trailers))
-
-
-def _options(max_message_bytes: int) -> Sequence[tuple[str, int]]:
-    return (
-        # A second server on the same port must fail, not take half of the connections.
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
-        # Callers behind a balancer of connections come round to new servers.
-        ("grpc.max_connection_age_ms", 600_000),
-        ("grpc.max_connection_age_grace_ms", 60_000),
-        ("grpc.max_connection_idle_ms", 900_000),
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-    )

@@ -64,8 +64,10 @@ def table(
     serving = _serving(handlers)
     methods: dict[str, Method] = {}
     missing: list[str] = []
+    declared_names: set[str] = set()
     for descriptor in (method for service in declared for method in service.methods):
         name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
+        declared_names.add(name)
         rule, found = policy.get(name), serving.pop(descriptor.name, [])
         if rule is None:
             missing.append(f"{name} has no row in the policy")
@@ -75,7 +77,7 @@ def table(
             missing.append(f"{name} is a stream, which no transport serves")
         if rule is not None and len(found) == 1:
             methods[name] = _method(descriptor, name, rule, found[0])
-    missing += [f"{name} is in the policy and not in the protos" for name in policy if name not in methods]
+    missing += [f"{name} is in the policy and not in the protos" for name in policy if name not in declared_names]
     missing += [f"the handler {rpc} serves no RPC" for rpc in serving]
     if missing:
         raise IncompleteApi("; ".join(missing))

@@ -1,0 +1,117 @@
+"""The HTTP listener: the API under /v1, and beside it what machines ask of a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from grpc import StatusCode
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from orchestrator.api.call_ids import call_id_of
+from orchestrator.api.errors import Failure
+from orchestrator.api.health import State
+from orchestrator.api.http_calls import HttpCalls, failed
+from orchestrator.api.json_text import write_json
+from orchestrator.api.tls import TlsFiles, http_context
+
+JSON = "application/json"
+
+
+def application(
+    calls: HttpCalls, *, state: Callable[[], State], registry: CollectorRegistry, openapi: bytes
+) -> Starlette:
+    """The ASGI application. What stands beside /v1 needs no key."""
+
+    async def alive(request: Request) -> Response:
+        return Response(write_json({"status": "alive"}), media_type=JSON)
+
+    async def ready(request: Request) -> Response:
+        now = state()
+        status = ("degraded" if now.degraded else "ready") if now.ready else "not ready"
+        return Response(write_json({"status": status}), status_code=200 if now.ready else 503, media_type=JSON)
+
+    async def metrics(request: Request) -> Response:
+        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def contract(request: Request) -> Response:
+        return Response(openapi, media_type=JSON)
+
+    async def no_such_path(request: Request, error: Exception) -> Response:
+        failure = Failure(code=StatusCode.NOT_FOUND, reason="METHOD_NOT_FOUND", message="no such path")
+        return failed(failure, call_id_of(request.headers))
+
+    async def wrong_verb(request: Request, error: Exception) -> Response:
+        failure = Failure(
+            code=StatusCode.UNIMPLEMENTED,
+            reason="METHOD_NOT_FOUND",
+            message="only GET is possible here",
+            http_status=405,
+        )
+        response = failed(failure, call_id_of(request.headers))
+        response.headers["Allow"] = "GET, HEAD"
+        return response
+
+    return Starlette(
+        routes=[
+            Mount("/v1", app=calls),
+            Route("/healthz", alive),
+            Route("/readyz", ready),
+            Route("/metrics", metrics),
+            Route("/openapi.json", contract),
+        ],
+        exception_handlers={404: no_such_path, 405: wrong_verb},
+    )
+
+
+class HttpServer:
+    """Serves an ASGI application in the running loop. `start` binds it, `stop` lets running requests end."""
+
+    def __init__(self, app: Starlette) -> None:
+        self._app = app
+        self._socket: socket.socket | None = None
+        self._server: _Server | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int, tls: TlsFiles | None) -> int:
+        """Listen; returns the port. Raises OSError when the address is taken or TLS files cannot be read."""
+        config = uvicorn.Config(
+            self._app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+        config.load()
+        if tls is not None:
+            config.ssl = http_context(tls)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=512)
+        self._server = _Server(config)
+        self._running = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="http server")
+        bound: int = self._socket.getsockname()[1]
+        return bound
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new connections at once, give requests under way `grace` seconds, cut the rest."""
+        if self._server is None or self._running is None:
+            return
+        self._server.config.timeout_graceful_shutdown = max(1, round(grace))
+        self._server.should_exit = True
+        await self._running
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals belong to whoever runs the process."""
+        yield
