@@ -1,0 +1,292 @@
+"""Audiences over the API: saved as sent, refused with every fault, checked for one subject."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator.api.handlers.audiences import AudienceHandlers
+from orchestrator.application import audiences, segments
+from orchestrator.application import subjects as subject_use_cases
+from orchestrator.application.ingest import Ingest
+from orchestrator.domain.audience import Audience
+from orchestrator.domain.etag import Expected
+from orchestrator.domain.event import Event
+from orchestrator.domain.refusals import InvalidArgument
+from orchestrator.domain.scope import Role, Scope
+from orchestrator.domain.segment import STATIC, Segment
+from orchestrator.domain.subject import SubjectPatch
+from tests.integration.projects import make_project
+from tests.integration.served import Refused, Served
+
+if TYPE_CHECKING:
+    from asyncpg import Pool, Record
+
+ACTIVE = {"kind": "event_fired", "eventName": "feature.used", "window": {"type": "last_n_days", "days": 7}}
+
+
+@pytest.fixture
+async def scope(api_pool: Pool[Record]) -> Scope:
+    return await make_project(api_pool)
+
+
+@pytest.fixture
+async def served(api_pool: Pool[Record]) -> Served:
+    return await Served.open(api_pool, AudienceHandlers())
+
+
+@pytest.fixture
+async def editor(served: Served, scope: Scope) -> str:
+    return await served.admit(scope, Role.EDITOR)
+
+
+async def add_segment(served: Served, scope: Scope, segment_id: str, *members: str) -> None:
+    async with served.transactions.write(scope.project_no) as conn:
+        segment = Segment(kind=STATIC, name=segment_id, description="", predicate=None)
+        await segments.create(conn, scope, segment_id, segment)
+        if members:
+            await segments.add_members(conn, scope, segment_id, members)
+
+
+async def test_an_audience_comes_back_as_it_was_sent(served: Served, editor: str, scope: Scope) -> None:
+    await add_segment(served, scope, "power-users")
+    predicate = {
+        "kind": "and",
+        "clauses": [
+            {"kind": "in_cohort", "cohortId": "power-users"},
+            {"kind": "event_fired", "eventName": "checkout_started", "atLeast": 2},
+            {"kind": "event_not_fired", "eventName": "purchase", "window": {"type": "last", "duration": "36h"}},
+            {"kind": "not", "clause": {"kind": "attribute", "fieldPath": "tier", "operator": "eq", "value": "pro"}},
+            {"kind": "attribute", "fieldPath": "plan.seats", "operator": "in", "value": "1, 2"},
+            {"kind": "attribute", "fieldPath": "plan.seats", "operator": "in", "value": [1, "2", True, 2.5]},
+            {"kind": "or", "clauses": [{"kind": "everyone"}, ACTIVE]},
+        ],
+    }
+    sent = {"id": "mine", "name": "Pro tier", "description": "Used for upgrades", "predicate": predicate}
+
+    made = (await served.call(editor, "CreateAudience", audience=sent))["audience"]
+    read = (await served.call(editor, "GetAudience", audienceId="mine"))["audience"]
+
+    assert read == made
+    assert {name: read[name] for name in sent} == sent
+    assert read["subjectType"] == "end_user"
+    assert read["projectKey"] == "default"
+    assert read["createdAt"] == read["updatedAt"]
+    assert read["etag"]
+
+
+async def test_all_faults_of_a_predicate_come_together_with_their_paths(served: Served, scope: Scope) -> None:
+    predicate = {
+        "kind": "and",
+        "clauses": [
+            {"kind": "event_fired"},
+            {"kind": "or", "clauses": []},
+            {"kind": "not", "clause": {"kind": "attribute", "operator": "equals", "value": 1}},
+            {"kind": "in_cohort", "cohortId": "nobody"},
+            {"kind": "not", "clause": {"kind": "in_cohort", "cohortId": "churned"}},
+            {"kind": "attribute", "fieldPath": "a", "operator": "near", "value": 1},
+        ],
+    }
+    audience = Audience(name="", description="x" * 2001, subject_type="robot", predicate=predicate)
+
+    async with served.transactions.write(scope.project_no) as conn:
+        with pytest.raises(InvalidArgument) as refused:
+            await audiences.create(conn, scope, "a b", audience)
+
+    assert {(fault.path, fault.reason) for fault in refused.value.faults} == {
+        ("id", "INVALID_ID"),
+        ("name", "REQUIRED"),
+        ("description", "TOO_LONG"),
+        ("subjectType", "INVALID_VALUE"),
+        ("predicate.clauses[0].eventName", "EVENT_NAME_REQUIRED"),
+        ("predicate.clauses[1].clauses", "EMPTY_CLAUSES"),
+        ("predicate.clauses[2].clause.fieldPath", "FIELD_PATH_REQUIRED"),
+        ("predicate.clauses[3].cohortId", "COHORT_NOT_FOUND"),
+        ("predicate.clauses[4].clause.cohortId", "COHORT_NOT_FOUND"),
+        ("predicate.clauses[5].operator", "UNKNOWN_OPERATOR"),
+    }
+
+
+async def test_a_cohort_of_another_project_is_none(
+    served: Served, editor: str, scope: Scope, api_pool: Pool[Record]
+) -> None:
+    await add_segment(served, await make_project(api_pool, "other"), "theirs")
+    predicate = {"kind": "in_cohort", "cohortId": "theirs"}
+
+    with pytest.raises(Refused) as refused:
+        await served.call(editor, "CreateAudience", audience={"name": "A", "predicate": predicate})
+
+    assert refused.value.code == "INVALID_ARGUMENT"
+    assert refused.value.faults == [("predicate.cohortId", "COHORT_NOT_FOUND")]
+
+
+@pytest.mark.parametrize(
+    ("audience", "faults"),
+    [
+        ({}, [("name", "REQUIRED"), ("predicate", "REQUIRED")]),
+        ({"name": "A", "predicate": None}, [("predicate", "REQUIRED")]),
+        ({"name": "A", "predicate": {"kind": "everyone"}, "subjectType": "team"}, [("subjectType", "INVALID_VALUE")]),
+        ({"name": "A", "predicate": {"kind": "all"}}, [("predicate.kind", "UNKNOWN_KIND")]),
+    ],
+)
+async def test_what_is_missing_or_unknown_is_refused(
+    served: Served, editor: str, audience: dict[str, Any], faults: list[tuple[str, str]]
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await served.call(editor, "CreateAudience", audience=audience)
+
+    assert sorted(refused.value.faults) == faults
+    assert (await served.call(editor, "ListAudiences")).get("audiences", []) == []
+
+
+async def test_an_absent_key_is_never_changed(served: Served, editor: str) -> None:
+    sent = {"id": "mine", "name": "A", "description": "kept", "predicate": ACTIVE}
+    made = (await served.call(editor, "CreateAudience", audience=sent))["audience"]
+
+    renamed = await served.call(editor, "UpdateAudience", audience={"id": "mine", "name": "B"})
+    emptied = await served.call(editor, "UpdateAudience", audience={"id": "mine", "description": None})
+    widened = await served.call(editor, "UpdateAudience", audience={"id": "mine", "predicate": {"kind": "everyone"}})
+
+    own = {name: made[name] for name in ("id", "projectKey", "subjectType", "createdAt")}
+    last = {**own, "name": "B", "description": "", "predicate": {"kind": "everyone"}}
+    assert {name: renamed["audience"][name] for name in last} == {**own, **sent, "name": "B"}
+    assert {name: emptied["audience"].get(name, "") for name in last} == {**own, **sent, "name": "B", "description": ""}
+    assert {name: widened["audience"].get(name, "") for name in last} == last
+
+
+async def test_an_update_of_something_else_does_not_look_at_the_predicate_again(
+    served: Served, editor: str, scope: Scope
+) -> None:
+    await add_segment(served, scope, "list")
+    predicate = {"kind": "in_cohort", "cohortId": "list"}
+    await served.call(editor, "CreateAudience", audience={"id": "mine", "name": "A", "predicate": predicate})
+    async with served.transactions.write(scope.project_no) as conn:
+        await segments.delete(conn, scope, "list", Expected(), force=True)
+
+    renamed = await served.call(editor, "UpdateAudience", audience={"id": "mine", "name": "B"})
+
+    assert renamed["audience"]["predicate"] == predicate
+    negated = {"id": "mine", "predicate": {"kind": "not", "clause": predicate}}
+    with pytest.raises(Refused) as refused:
+        await served.call(editor, "UpdateAudience", audience=negated)
+    assert refused.value.faults == [("predicate.clause.cohortId", "COHORT_NOT_FOUND")]
+
+
+async def test_an_update_names_what_there_is(served: Served, editor: str) -> None:
+    await served.call(editor, "CreateAudience", audience={"id": "mine", "name": "A", "predicate": ACTIVE})
+
+    with pytest.raises(Refused) as refused:
+        await served.call(editor, "UpdateAudience", audience={"id": "mine"}, updateMask="color")
+    assert refused.value.faults == [("updateMask", "UNKNOWN_FIELD")]
+    with pytest.raises(Refused) as refused:
+        await served.call(editor, "UpdateAudience", audience={"id": "mine"}, updateMask="name")
+    assert refused.value.faults == [("name", "REQUIRED")]
+
+
+async def test_a_state_that_has_passed_is_refused(served: Served, editor: str) -> None:
+    made = (await served.call(editor, "CreateAudience", audience={"id": "a", "name": "A", "predicate": ACTIVE}))[
+        "audience"
+    ]
+    await served.call(
+        editor, "UpdateAudience", audience={"id": "a", "name": "B", "etag": made["etag"]}, updateMask="name"
+    )
+
+    for stale in ({"etag": made["etag"]}, {"updatedAt": made["updatedAt"]}):
+        with pytest.raises(Refused) as refused:
+            await served.call(editor, "UpdateAudience", audience={"id": "a", "name": "C", **stale})
+        assert (refused.value.code, refused.value.reason) == ("ABORTED", "ETAG_MISMATCH")
+    assert (await served.call(editor, "GetAudience", audienceId="a"))["audience"]["name"] == "B"
+
+
+async def test_a_repeated_request_has_one_effect_and_a_rehearsal_none(served: Served, editor: str) -> None:
+    audience = {"name": "A", "predicate": ACTIVE}
+
+    await served.call(editor, "CreateAudience", audience=audience, validateOnly=True)
+    first = await served.call(editor, "CreateAudience", audience=audience, requestId="r1")
+    again = await served.call(editor, "CreateAudience", audience=audience, requestId="r1")
+
+    assert first == again
+    assert (await served.call(editor, "ListAudiences"))["audiences"] == [first["audience"]]
+
+
+async def test_pages_lead_to_each_other(served: Served, editor: str) -> None:
+    for number in range(5):
+        await served.call(editor, "CreateAudience", audience={"id": f"a{number}", "name": "A", "predicate": ACTIVE})
+
+    names, token = [], ""
+    while True:
+        page = await served.call(editor, "ListAudiences", pageSize=2, pageToken=token)
+        names.append([audience["id"] for audience in page["audiences"]])
+        if not (token := page.get("nextPageToken", "")):
+            break
+
+    assert names == [["a4", "a3"], ["a2", "a1"], ["a0"]]
+
+
+async def test_only_an_admin_deletes(served: Served, editor: str, scope: Scope) -> None:
+    await served.call(editor, "CreateAudience", audience={"id": "mine", "name": "A", "predicate": ACTIVE})
+
+    with pytest.raises(Refused, match="ROLE_TOO_LOW"):
+        await served.call(editor, "DeleteAudience", audienceId="mine")
+    await served.call(await served.admit(scope, Role.ADMIN), "DeleteAudience", audienceId="mine")
+
+    with pytest.raises(Refused, match="AUDIENCE_NOT_FOUND"):
+        await served.call(editor, "GetAudience", audienceId="mine")
+
+
+async def test_a_check_says_why(served: Served, editor: str, scope: Scope) -> None:
+    await add_segment(served, scope, "trial", "u1")
+    now = datetime.now(UTC)
+    async with served.transactions.write(scope.project_no) as conn:
+        patch = SubjectPatch(subject_id="u1", attributes={"tier": "pro", "seats": 5})
+        await subject_use_cases.upsert(conn, scope.project_no, [patch])
+    event = Event(event_id="e1", name="feature.used", subject_id="u1", occurred_at=now, properties=b"{}")
+    await Ingest(served.transactions).take(scope.project_no, [event], backfill=False)
+    predicate = {
+        "kind": "and",
+        "clauses": [
+            {"kind": "in_cohort", "cohortId": "trial"},
+            ACTIVE,
+            {"kind": "attribute", "fieldPath": "tier", "operator": "equals", "value": "free"},
+            {"kind": "not", "clause": {"kind": "event_fired", "eventName": "subscription.upgraded"}},
+        ],
+    }
+    await served.call(editor, "CreateAudience", audience={"id": "mine", "name": "A", "predicate": predicate})
+
+    verdict = await served.call(editor, "CheckAudience", audienceId="mine", subjectId="u1")
+
+    assert verdict.get("matches", False) is False
+    tree = verdict["explanation"]
+    assert (tree["kind"], tree["truth"]) == ("and", False)
+    assert [clause["truth"] for clause in tree["clauses"]] == [True, True, False, True]
+    assert tree["clauses"][1]["evidence"]["counted"] == 1
+    assert tree["clauses"][2]["evidence"] == {"type": "string", "masked": True}
+    assert "pro" not in str(verdict)
+    assert datetime.fromisoformat(verdict["checkedAt"]) >= now
+
+
+async def test_a_check_of_somebody_who_belongs(served: Served, editor: str, scope: Scope) -> None:
+    await add_segment(served, scope, "trial", "u1")
+    predicate = {"kind": "in_cohort", "cohortId": "trial"}
+    await served.call(editor, "CreateAudience", audience={"id": "mine", "name": "A", "predicate": predicate})
+
+    assert (await served.call(editor, "CheckAudience", audienceId="mine", subjectId="u1"))["matches"] is True
+
+
+async def test_a_check_needs_audience_subject_and_segments(served: Served, editor: str, scope: Scope) -> None:
+    await add_segment(served, scope, "trial", "u1")
+    predicate = {"kind": "or", "clauses": [{"kind": "everyone"}, {"kind": "in_cohort", "cohortId": "trial"}]}
+    await served.call(editor, "CreateAudience", audience={"id": "mine", "name": "A", "predicate": predicate})
+
+    with pytest.raises(Refused, match="AUDIENCE_NOT_FOUND"):
+        await served.call(editor, "CheckAudience", audienceId="other", subjectId="u1")
+    with pytest.raises(Refused, match="SUBJECT_NOT_FOUND"):
+        await served.call(editor, "CheckAudience", audienceId="mine", subjectId="u2")
+    async with served.transactions.write(scope.project_no) as conn:
+        await segments.delete(conn, scope, "trial", Expected(), force=True)
+    with pytest.raises(Refused) as refused:
+        await served.call(editor, "CheckAudience", audienceId="mine", subjectId="u1")
+    assert (refused.value.code, refused.value.reason) == ("FAILED_PRECONDITION", "COHORT_NOT_FOUND")
+    assert refused.value.faults == [("predicate.clauses[1].cohortId", "COHORT_NOT_FOUND")]
