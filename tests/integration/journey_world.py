@@ -157,14 +157,14 @@ class World:
             """,
             *subject, execution_id, journey_id, version, str(execution_id), started_at,
         )  # fmt: skip
-        for seq, visited, kind, result in visits:
+        for place, (seq, visited, kind, result) in enumerate(visits):
             await self.owner.execute(
                 """
-                INSERT INTO visits (project_no, bucket, subject_no, execution_id, seq, step_id, step_kind, journey_id,
-                                    version, result, entered_at, left_at)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+                INSERT INTO visits (project_no, bucket, subject_no, execution_id, seq, place, step_id, step_kind,
+                                    journey_id, version, result, entered_at, left_at)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
                 """,
-                *subject, execution_id, seq, visited, kind, journey_id, version, result, started_at,
+                *subject, execution_id, seq, place, visited, kind, journey_id, version, result, started_at,
             )  # fmt: skip
         return execution_id
 

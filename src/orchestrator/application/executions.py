@@ -12,10 +12,9 @@ from asyncpg import Connection, Record
 from orchestrator.application.journeys import not_found
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.execution_status import Status, status_of
-from orchestrator.domain.journey_graph import order
 from orchestrator.domain.refusals import InvalidArgument, NotFound
 from orchestrator.domain.scope import Scope
-from orchestrator.storage import executions_read, journey_versions, journeys
+from orchestrator.storage import executions_read, journeys
 from orchestrator.storage.executions_read import Passed, Sent, Shown
 from orchestrator.temporal.statuses import Statuses
 
@@ -91,15 +90,8 @@ class Executions:
                 raise _no_execution(execution_id)
             visits = await executions_read.visits(conn, scope.project_no, key)
             sends = await executions_read.sends(conn, scope.project_no, key)
-            version = await journey_versions.get(conn, scope.project_no, shown.journey_id, shown.version)
-        # Steps that one decision passed left at the same instant; the graph says in which order.
-        places = order(version.definition)
         seen = await self._with_status(transactions, scope, [shown])
-        return Whole(
-            seen=seen[0],
-            visits=tuple(sorted(visits, key=lambda visit: (visit.seq, places[visit.step_id]))),
-            sends=tuple(sends),
-        )
+        return Whole(seen=seen[0], visits=tuple(visits), sends=tuple(sends))
 
     async def _with_status(self, transactions: Transactions, scope: Scope, shown: Sequence[Shown]) -> list[Seen]:
         running = [execution for execution in shown if execution.outcome is None][:ASKED]

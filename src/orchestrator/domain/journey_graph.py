@@ -58,7 +58,10 @@ def examine(definition: Definition, existing: Existing, path: str = "") -> Findi
         return Findings(faults=tuple(faults), warnings=())
     steps = list(definition.steps.values())
     index = {step.id: number for number, step in enumerate(steps)}
-    edges = _edges(steps, index)
+    edges = [
+        [_Edge(path=edge_path, target=index[target]) for edge_path, target in _ways_out(step) if target in index]
+        for step in steps
+    ]
     for number, step in enumerate(steps):
         faults.extend(_step_faults(step, existing, index, under(steps_path, number)))
     cycles = _cycles(edges)
@@ -139,14 +142,6 @@ def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path:
         if target not in index:
             message = f"there is no step {target}" if target else "no step is named"
             yield Fault(path=under(path, way), reason="NEXT_NOT_FOUND", message=message)
-
-
-def _edges(steps: Sequence[Step], index: Mapping[str, int]) -> list[list[_Edge]]:
-    """The ways out of each step that lead somewhere."""
-    return [
-        [_Edge(path=path, target=index[target]) for path, target in _ways_out(step) if target in index]
-        for step in steps
-    ]
 
 
 def _from(edges: Sequence[Sequence[_Edge]], start: int, within: AbstractSet[int] | None = None) -> set[int]:
@@ -241,10 +236,3 @@ def _waits_too_long(
     for number in sorted(late):
         message = f"an execution that comes the slowest way has reached its {limit.days} days before this wait is over"
         yield Fault(path=f"{path}[{number}].wait.duration", reason="WAIT_EXCEEDS_MAX_DURATION", message=message)
-
-
-def order(definition: Definition) -> dict[str, int]:
-    """The place of each step in an order in which every way through the graph runs. Needs a graph without cycles."""
-    steps = list(definition.steps.values())
-    edges = _edges(steps, {step.id: number for number, step in enumerate(steps)})
-    return {steps[number].id: place for place, number in enumerate(reversed(_by_finish(edges)))}

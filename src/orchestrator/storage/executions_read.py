@@ -132,12 +132,12 @@ _OF_EXECUTION = """
 _VISITS = f"""
 SELECT l.seq, l.step_id, l.step_kind, l.result, l.reason, l.entered_at, l.left_at
 {_OF_EXECUTION.format(ledger="visits")}
- ORDER BY l.seq
+ ORDER BY l.seq, l.place
 """
 
 
 async def visits(conn: Connection[Record], project_no: int, execution_id: UUID) -> list[Passed]:
-    """What an execution passed, in the order of its decisions; those of one decision in no order."""
+    """What an execution passed, in order."""
     rows = await conn.fetch(_VISITS, project_no, execution_id)
     return [Passed(**{**row, "result": Result(row["result"])}) for row in rows]
 

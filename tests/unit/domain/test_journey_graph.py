@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.journey import Arm, Branch, Definition, Exit, OnBlocked, Pinned, Send, Step, Wait
 from orchestrator.domain.journey_form import parse
-from orchestrator.domain.journey_graph import Existing, Findings, communications_in, examine, order, predicates_in
+from orchestrator.domain.journey_graph import Existing, Findings, communications_in, examine, predicates_in
 from orchestrator.predicates.tree import AllOf, Everyone, InCohort, Not
 
 EXISTING = Existing(
@@ -251,18 +251,6 @@ def test_the_checks_agree_with_walking_every_way(some: Definition) -> None:
         len(step.arms) + 1 if isinstance(step, Branch) else 1 for step in steps.values() if not isinstance(step, Exit)
     )
     assert dangling == named - sum(len(oracle.targets(step_id)) for step_id in steps)
-
-
-@settings(max_examples=200)
-@given(graphs())
-def test_every_way_runs_in_the_order_of_the_steps(some: Definition) -> None:
-    oracle = Oracle(some)
-    places = order(some)
-
-    assert sorted(places.values()) == list(range(len(some.steps)))
-    if not oracle.cyclic:
-        for way in oracle.ways(oracle.first):
-            assert [places[step_id] for step_id in way] == sorted(places[step_id] for step_id in way)
 
 
 @given(graphs())

@@ -1,0 +1,123 @@
+"""Executions as messages."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from orchestrator.api.convert.times import to_timestamp
+from orchestrator.api.page_tokens import page_start, page_token
+from orchestrator.application.executions import Seen, Whole
+from orchestrator.domain.communication import MARKETING, TRANSACTIONAL
+from orchestrator.domain.execution import Outcome, Result
+from orchestrator.domain.execution_status import Status
+from orchestrator.domain.refusals import InvalidArgument
+from orchestrator.storage.executions_read import Passed, Sent
+from orchestrator.v1 import execution_pb2 as pb
+from orchestrator.v1.communication_pb2 import Category
+from orchestrator.v1.execution_service_pb2 import ListExecutionsRequest
+
+_STATUSES = {
+    Status.RUNNING: pb.Execution.STATUS_RUNNING,
+    Status.SUCCEEDED: pb.Execution.STATUS_SUCCEEDED,
+    Status.FAILED: pb.Execution.STATUS_FAILED,
+    Status.TIMED_OUT: pb.Execution.STATUS_TIMED_OUT,
+    Status.ABORTED: pb.Execution.STATUS_ABORTED,
+}
+_OUTCOMES = {
+    None: pb.Execution.OUTCOME_UNSPECIFIED,
+    Outcome.COMPLETED: pb.Execution.OUTCOME_COMPLETED,
+    Outcome.EXITED: pb.Execution.OUTCOME_EXITED,
+    Outcome.GOAL_REACHED: pb.Execution.OUTCOME_GOAL_REACHED,
+    Outcome.EXPIRED: pb.Execution.OUTCOME_EXPIRED,
+    Outcome.CANCELED: pb.Execution.OUTCOME_CANCELED,
+    Outcome.FAILED: pb.Execution.OUTCOME_FAILED,
+    Outcome.FORGOTTEN: pb.Execution.OUTCOME_FORGOTTEN,
+}
+_RESULTS = {
+    Result.EXECUTED: pb.Visit.RESULT_EXECUTED,
+    Result.SKIPPED: pb.Visit.RESULT_SKIPPED,
+    Result.FAILED: pb.Visit.RESULT_FAILED,
+}
+_STATES = {
+    "dispatching": pb.Send.STATE_DISPATCHING,
+    "sent": pb.Send.STATE_SENT,
+    "failed": pb.Send.STATE_FAILED,
+    "unknown": pb.Send.STATE_UNKNOWN,
+}
+_CATEGORIES = {MARKETING: Category.CATEGORY_MARKETING, TRANSACTIONAL: Category.CATEGORY_TRANSACTIONAL}
+
+
+def execution_message(seen: Seen) -> pb.Execution:
+    """Without visits and sends."""
+    execution = seen.execution
+    return pb.Execution(
+        id=str(execution.execution_id),
+        workflow_id=execution.workflow_id,
+        subject_id=execution.subject_id,
+        journey_id=execution.journey_id,
+        version=execution.version,
+        status=_STATUSES[seen.status],
+        status_source=pb.Execution.STATUS_SOURCE_TEMPORAL if seen.live else pb.Execution.STATUS_SOURCE_LEDGER,
+        outcome=_OUTCOMES[execution.outcome],
+        reason=execution.reason or "",
+        current_step_id=execution.step_id,
+        step_time=to_timestamp(execution.since),
+        wake_time=to_timestamp(execution.wakes_at) if execution.wakes_at else None,
+        parked=execution.parked or "",
+        start_time=to_timestamp(execution.started_at),
+        end_time=to_timestamp(execution.ended_at) if execution.ended_at else None,
+    )
+
+
+def whole_message(whole: Whole) -> pb.Execution:
+    message = execution_message(whole.seen)
+    message.visits.extend(_visit(visit) for visit in whole.visits)
+    message.sends.extend(_send(send) for send in whole.sends)
+    return message
+
+
+def place_of(request: ListExecutionsRequest) -> tuple[datetime, UUID] | None:
+    """Where the page before ended; None for the first. Raises InvalidArgument PAGE_TOKEN_INVALID."""
+    start = page_start(request, datetime, str)
+    if start is None:
+        return None
+    try:
+        return start[0], UUID(start[1])
+    except ValueError:
+        message = "not a token that this list gave: start from the first page"
+        raise InvalidArgument.of("pageToken", "PAGE_TOKEN_INVALID", message) from None
+
+
+def token_after(request: ListExecutionsRequest, end: tuple[datetime, UUID] | None) -> str:
+    """The token of the page after the one that ended there; empty after the last."""
+    return page_token(request, end[0], str(end[1])) if end else ""
+
+
+def _visit(visit: Passed) -> pb.Visit:
+    return pb.Visit(
+        seq=visit.seq,
+        step_id=visit.step_id,
+        step_kind=visit.step_kind,
+        result=_RESULTS[visit.result],
+        reason=visit.reason or "",
+        enter_time=to_timestamp(visit.entered_at),
+        leave_time=to_timestamp(visit.left_at),
+    )
+
+
+def _send(send: Sent) -> pb.Send:
+    return pb.Send(
+        seq=send.seq,
+        step_id=send.step_id,
+        communication_id=send.communication_id,
+        content_revision=send.content_revision,
+        channel=send.channel,
+        category=_CATEGORIES[send.category],
+        state=_STATES[send.state],
+        attempt=send.attempt,
+        reason=send.reason or "",
+        provider_id=send.provider_id or "",
+        reserve_time=to_timestamp(send.reserved_at),
+        settle_time=to_timestamp(send.settled_at) if send.settled_at else None,
+    )

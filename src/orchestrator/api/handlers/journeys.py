@@ -1,0 +1,155 @@
+"""JourneyService."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from orchestrator.api.call import Call
+from orchestrator.api.convert.audit import entry_message, number_before, token_below
+from orchestrator.api.convert.journeys import (
+    changes_of,
+    funnel_message,
+    goal_window_of,
+    journey_message,
+    new_definition,
+    on_archive_of,
+    statuses_of,
+    step_messages,
+    version_message,
+    violations,
+)
+from orchestrator.api.convert.places import place_of, token_after
+from orchestrator.api.expected import expected
+from orchestrator.api.page_tokens import page_limit
+from orchestrator.application import audit, enrollment, journeys, lifecycle, publishing, stats
+from orchestrator.application.versions import Versions
+from orchestrator.storage.outbox import Entry
+from orchestrator.v1 import journey_service_pb2 as rpc
+
+#: Entries of the audit log that a page shows unless told otherwise.
+_AUDIT_PAGE = 200
+
+
+class JourneyHandlers:
+    def __init__(self, versions: Versions, deliver: Callable[[Sequence[Entry]], Awaitable[None]]) -> None:
+        """`deliver` tells Temporal, after the commit, of executions that were started."""
+        self._versions = versions
+        self._deliver = deliver
+
+    async def ListJourneys(self, request: rpc.ListJourneysRequest, call: Call) -> rpc.ListJourneysResponse:
+        page, end = await journeys.page(
+            call.conn, call.scope, statuses_of(request.status), place_of(request), page_limit(request)
+        )
+        return rpc.ListJourneysResponse(
+            journeys=[journey_message(journey) for journey in page], next_page_token=token_after(request, end)
+        )
+
+    async def CreateJourney(self, request: rpc.CreateJourneyRequest, call: Call) -> rpc.CreateJourneyResponse:
+        sent = request.journey
+        journey = await journeys.create(
+            call.conn,
+            call.scope,
+            journey_id=sent.id,
+            name=sent.name,
+            description=sent.description,
+            goal_event=sent.goal.event_name,
+            goal_window=goal_window_of(sent.goal),
+            definition=new_definition(sent.definition),
+        )
+        return rpc.CreateJourneyResponse(journey=journey_message(journey))
+
+    async def GetJourney(self, request: rpc.GetJourneyRequest, call: Call) -> rpc.GetJourneyResponse:
+        journey, refused = await journeys.get_with_problems(call.conn, call.scope, request.journey_id)
+        return rpc.GetJourneyResponse(journey=journey_message(journey, refused))
+
+    async def UpdateJourney(self, request: rpc.UpdateJourneyRequest, call: Call) -> rpc.UpdateJourneyResponse:
+        sent = request.journey
+        changes = changes_of(sent, request.update_mask.paths)
+        journey = await journeys.update(call.conn, call.scope, sent.id, changes, expected(sent))
+        return rpc.UpdateJourneyResponse(journey=journey_message(journey))
+
+    async def DeleteJourney(self, request: rpc.DeleteJourneyRequest, call: Call) -> rpc.DeleteJourneyResponse:
+        await lifecycle.delete(call.conn, call.scope, request.journey_id, expected(request), force=request.force)
+        return rpc.DeleteJourneyResponse()
+
+    async def ListJourneyVersions(
+        self, request: rpc.ListJourneyVersionsRequest, call: Call
+    ) -> rpc.ListJourneyVersionsResponse:
+        versions, end = await journeys.versions(
+            call.conn, call.scope, request.journey_id, number_before(request), page_limit(request)
+        )
+        return rpc.ListJourneyVersionsResponse(
+            versions=[version_message(version) for version in versions], next_page_token=token_below(request, end)
+        )
+
+    async def GetJourneyVersion(
+        self, request: rpc.GetJourneyVersionRequest, call: Call
+    ) -> rpc.GetJourneyVersionResponse:
+        version = await journeys.version(call.conn, call.scope, request.journey_id, request.version)
+        return rpc.GetJourneyVersionResponse(version=version_message(version))
+
+    async def ValidateJourney(self, request: rpc.ValidateJourneyRequest, call: Call) -> rpc.ValidateJourneyResponse:
+        findings = await publishing.validate(call.conn, call.scope, request.journey_id)
+        return rpc.ValidateJourneyResponse(faults=violations(findings.faults), warnings=violations(findings.warnings))
+
+    async def PublishJourney(self, request: rpc.PublishJourneyRequest, call: Call) -> rpc.PublishJourneyResponse:
+        publication = await publishing.publish(call.conn, call.scope, request.journey_id, expected(request))
+        return rpc.PublishJourneyResponse(
+            id=request.journey_id, version=publication.version, warnings=violations(publication.warnings)
+        )
+
+    async def PauseJourney(self, request: rpc.PauseJourneyRequest, call: Call) -> rpc.PauseJourneyResponse:
+        journey = await lifecycle.pause(call.conn, call.scope, request.journey_id, expected(request))
+        return rpc.PauseJourneyResponse(journey=journey_message(journey))
+
+    async def ResumeJourney(self, request: rpc.ResumeJourneyRequest, call: Call) -> rpc.ResumeJourneyResponse:
+        journey = await lifecycle.resume(call.conn, call.scope, request.journey_id, expected(request))
+        return rpc.ResumeJourneyResponse(journey=journey_message(journey))
+
+    async def ArchiveJourney(self, request: rpc.ArchiveJourneyRequest, call: Call) -> rpc.ArchiveJourneyResponse:
+        archived = await lifecycle.archive(
+            call.conn, call.scope, request.journey_id, on_archive_of(request.on_archive), expected(request)
+        )
+        return rpc.ArchiveJourneyResponse(
+            journey=journey_message(archived.journey), running_executions=archived.running
+        )
+
+    async def EnrollSubjects(self, request: rpc.EnrollSubjectsRequest, call: Call) -> rpc.EnrollSubjectsResponse:
+        enrolled = await enrollment.enroll(
+            call.conn, call.scope, self._versions, request.journey_id, list(request.subject_ids)
+        )
+
+        async def tell() -> None:
+            await self._deliver(enrolled.told)
+
+        call.after_commit(tell)
+        return rpc.EnrollSubjectsResponse(
+            journey_id=enrolled.journey_id,
+            journey_name=enrolled.journey_name,
+            enrolled=enrolled.enrolled,
+            skipped=enrolled.skipped,
+            errors=enrolled.errors,
+            total=enrolled.total,
+        )
+
+    async def GetStepStats(self, request: rpc.GetStepStatsRequest, call: Call) -> rpc.GetStepStatsResponse:
+        steps = await stats.step_stats(call.conn, call.scope, request.journey_id)
+        return rpc.GetStepStatsResponse(steps=step_messages(steps))
+
+    async def GetJourneyFunnel(self, request: rpc.GetJourneyFunnelRequest, call: Call) -> rpc.GetJourneyFunnelResponse:
+        funnel = await stats.funnel(call.conn, call.scope, request.journey_id)
+        return rpc.GetJourneyFunnelResponse(funnel=funnel_message(funnel))
+
+    async def ListJourneyAuditEntries(
+        self, request: rpc.ListJourneyAuditEntriesRequest, call: Call
+    ) -> rpc.ListJourneyAuditEntriesResponse:
+        entries, end = await audit.journey_page(
+            call.conn,
+            call.scope,
+            request.journey_id,
+            number_before(request),
+            page_limit(request, default=_AUDIT_PAGE),
+        )
+        return rpc.ListJourneyAuditEntriesResponse(
+            audit_entries=[entry_message(entry) for entry in entries], next_page_token=token_below(request, end)
+        )
