@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from datetime import date, datetime
 from hashlib import sha256
-from uuid import UUID
 
 from asyncpg import Connection, DeadlockDetectedError, Record, SerializationError
 
@@ -124,5 +123,6 @@ class Ingest:
         self._months |= months
 
 
-def _hash_of(event_id: str) -> UUID:
-    return UUID(bytes=sha256(event_id.encode()).digest()[:16])
+def _hash_of(event_id: str) -> str:
+    """The first half of its SHA-256, as the text of a uuid."""
+    return sha256(event_id.encode()).hexdigest()[:32]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from asyncpg import Connection, Record
 from orjson import Fragment
@@ -99,14 +98,15 @@ async def claim(
     conn: Connection[Record],
     project_no: int,
     *,
-    event_hashes: Sequence[UUID],
+    event_hashes: Sequence[str],
     buckets: Sequence[int],
     subject_ids: Sequence[str],
     now: datetime,
 ) -> list[tuple[int, int | None]]:
     """Which events of a batch are new: (their index, their subject's number; None while there is no such subject).
 
-    The hashes differ from each other. Waits for a writer of the same id, and takes the event if that one rolls back.
+    The hashes are texts of uuids and differ from each other. Waits for a writer of the same id, and takes the event
+    if that one rolls back.
     """
     rows = await conn.fetch(_CLAIM, project_no, event_hashes, buckets, subject_ids, now)
     return [(row[0] - 1, row[1]) for row in rows]
