@@ -60,6 +60,7 @@ CREATE TABLE visits (
     subject_no    bigint      NOT NULL,
     execution_id  uuid        NOT NULL,
     seq           int         NOT NULL,        -- the decision that left the step
+    place         smallint    NOT NULL,        -- among the visits of that decision, from 0
     step_id       text        NOT NULL,
     step_kind     text        NOT NULL,
     journey_id    text        COLLATE "C" NOT NULL,
@@ -68,7 +69,7 @@ CREATE TABLE visits (
     reason        text,                        -- why skipped or failed; which arm was taken
     entered_at    timestamptz NOT NULL,
     left_at       timestamptz NOT NULL,
-    PRIMARY KEY (project_no, bucket, subject_no, execution_id, seq, step_id)
+    PRIMARY KEY (project_no, bucket, subject_no, execution_id, seq, place)
 );
 CREATE INDEX visits_step ON visits (project_no, journey_id, step_id, result);
 SELECT guard_project('visits', 'SELECT, INSERT', 'SELECT, INSERT, DELETE');

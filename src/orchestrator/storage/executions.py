@@ -98,21 +98,22 @@ class State:
 
 _DECIDE = """
 WITH passed AS (
-    INSERT INTO visits (project_no, bucket, subject_no, execution_id, seq, step_id, step_kind, journey_id, version,
-                        result, reason, entered_at, left_at)
-    SELECT $1, $2, $3, $4, $5, v.step_id, v.step_kind, $13, $14, v.result, v.reason, v.entered_at, v.left_at
-      FROM unnest($15::text[], $16::text[], $17::text[], $18::text[], $19::timestamptz[], $20::timestamptz[])
-           AS v (step_id, step_kind, result, reason, entered_at, left_at)
+    INSERT INTO visits (project_no, bucket, subject_no, execution_id, seq, place, step_id, step_kind, journey_id,
+                        version, result, reason, entered_at, left_at)
+    SELECT $1, $2, $3, $4, $5, v.place, v.step_id, v.step_kind, $13, $14, v.result, v.reason, v.entered_at, v.left_at
+      FROM unnest($15::smallint[], $16::text[], $17::text[], $18::text[], $19::text[], $20::timestamptz[],
+                  $21::timestamptz[]) AS v (place, step_id, step_kind, result, reason, entered_at, left_at)
 )
 UPDATE executions
    SET seq = $5, step_id = $6, since = $7, effect = $8, wakes_at = $9, parked = $10,
-       outcome = $11, reason = $12, ended_at = $21
+       outcome = $11, reason = $12, ended_at = $22
  WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4
 """
 
 
 def _columns(visits: Sequence[Visit]) -> tuple[list[Any], ...]:
     return (
+        list(range(len(visits))),
         [v.step_id for v in visits],
         [v.step_kind for v in visits],
         [v.result.value for v in visits],
@@ -174,9 +175,10 @@ SELECT * FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $5::te
 
 _INSERT_VISITS = """
 INSERT INTO visits (project_no, bucket, subject_no, execution_id, seq, journey_id, version,
-                    step_id, step_kind, result, reason, entered_at, left_at)
+                    place, step_id, step_kind, result, reason, entered_at, left_at)
 SELECT * FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $5::int[], $6::text[], $7::int[],
-                     $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[])
+                     $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::timestamptz[],
+                     $14::timestamptz[])
 """
 
 

@@ -1,0 +1,113 @@
+"""Workers must be able to go on with executions that older workers began: every stored history replays.
+
+A change of the commands the workflow gives needs `workflow.patched()`; a history is stored for every such change and
+never removed (`pytest tests/replay --record-histories`).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio import workflow
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
+
+from orchestrator.temporal.contract import EXECUTION_WORKFLOW, ExecutionInput
+from tests.workflows.world import Running
+from workers.channels.channel import ChannelUnavailable
+from workers.workflows.journey_execution import JourneyExecution
+
+HISTORIES = Path(__file__).parent / "histories"
+
+SEND = {"id": "hello", "send": {"communicationId": "welcome"}, "next": "pause"}
+WAIT = {"id": "pause", "wait": {"duration": "1s"}, "next": "bye"}
+LONG = {"id": "pause", "wait": {"duration": "30d"}, "next": "bye"}
+BYE = {"id": "bye", "exit": {"reason": "finished"}}
+
+#: What is stored: a name, and the steps of the journey whose execution it is.
+KINDS: dict[str, list[dict[str, Any]]] = {
+    "exit-only": [BYE],
+    "send-wait-exit": [SEND, WAIT, BYE],
+    "wait-for-a-second": [WAIT, BYE],
+    "send-tried-three-times": [SEND, WAIT, BYE],
+    "poked-awake": [SEND, WAIT, BYE],
+    "asleep-for-a-month": [LONG, BYE],
+    "poked-in-back-off": [SEND, WAIT, BYE],
+}
+
+
+async def _replay(history: WorkflowHistory) -> Exception | None:
+    """Replays in the strict sandbox, in which everything that is not deterministic is refused."""
+    result = await Replayer(workflows=[JourneyExecution]).replay_workflow(history, raise_on_replay_failure=False)
+    return result.replay_failure
+
+
+def stored() -> list[WorkflowHistory]:
+    return [WorkflowHistory.from_json(file.stem, file.read_text()) for file in sorted(HISTORIES.glob("*.json"))]
+
+
+@pytest.mark.parametrize("history", stored(), ids=lambda history: history.workflow_id)
+async def test_a_stored_history_replays(history: WorkflowHistory) -> None:
+    assert await _replay(history) is None
+
+
+def test_there_is_a_history_of_every_kind() -> None:
+    assert {history.workflow_id.split(".")[0] for history in stored()} >= KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_history_of_today_replays(at_work: Running, kind: str, request: pytest.FixtureRequest) -> None:
+    if kind == "send-tried-three-times":
+        at_work.channel.answers = [ChannelUnavailable("timeout", in_doubt=True)] * 2
+    if kind == "poked-in-back-off":
+        later = timedelta(minutes=5)
+        at_work.channel.answers = [ChannelUnavailable("503", in_doubt=False, retry_after=later)]
+    await at_work.publish(*KINDS[kind])
+    (entry,) = await at_work.enroll("ann")
+    handle = at_work.client.get_workflow_handle(entry.workflow_id)
+    match kind:
+        case "poked-awake":
+            for _ in range(3):
+                await handle.signal("poke")
+        case "poked-in-back-off":
+            await at_work.until("EXISTS (SELECT FROM sends WHERE NOT in_doubt)")
+            await handle.signal("poke")
+    if kind == "asleep-for-a-month":
+        await at_work.until("EXISTS (SELECT FROM executions WHERE step_id = 'pause')")
+    else:
+        await handle.result()
+
+    history = await handle.fetch_history()
+
+    assert await _replay(history) is None
+    if request.config.getoption("--record-histories"):
+        HISTORIES.mkdir(exist_ok=True)
+        (HISTORIES / f"{kind}.1.json").write_text(history.to_json())
+
+
+@workflow.defn(name=EXECUTION_WORKFLOW)
+class Reordered:
+    """What a careless change would make of it: sleep first, then act."""
+
+    @workflow.run
+    async def run(self, start: ExecutionInput) -> str:
+        await workflow.sleep(timedelta(seconds=1))
+        return start.effect.outcome
+
+    @workflow.signal
+    def poke(self) -> None:
+        pass
+
+
+async def test_the_gate_notices_a_workflow_that_gives_other_commands() -> None:
+    # Outside the sandbox, which would import this module again.
+    gate = Replayer(workflows=[Reordered], workflow_runner=UnsandboxedWorkflowRunner())
+    sends = [history for history in stored() if history.workflow_id.startswith("send-")]
+
+    results = [await gate.replay_workflow(history, raise_on_replay_failure=False) for history in sends]
+
+    assert results
+    assert all(result.replay_failure is not None for result in results)

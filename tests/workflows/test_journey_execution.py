@@ -1,0 +1,203 @@
+"""Executions on real servers: what wakes them, what they leave in the ledgers, what a history shows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.testing import WorkflowEnvironment
+
+from orchestrator.application import lifecycle, preferences
+from orchestrator.domain.journey import OnArchive
+from orchestrator.domain.preferences import PreferenceChange
+from orchestrator.domain.subject import bucket_of
+from tests.integration.journey_world import ANY_STATE, World
+from tests.workflows.world import Running, Switchboard, worker
+from workers.channels.channel import ChannelUnavailable, OnAmbiguity, Refused
+
+if TYPE_CHECKING:
+    from asyncpg import Pool, Record
+
+HELLO = {"id": "hello", "send": {"communicationId": "welcome"}, "next": "pause"}
+CHECK = {
+    "id": "check",
+    "branch": {
+        "arms": [
+            {
+                "id": "pro",
+                "when": {"kind": "attribute", "fieldPath": "tier", "operator": "equals", "value": "pro"},
+                "next": "again",
+            }
+        ],
+        "otherwise": "bye",
+    },
+}
+AGAIN = {"id": "again", "send": {"communicationId": "welcome"}, "next": "bye"}
+BYE = {"id": "bye", "exit": {"reason": "finished"}}
+
+
+def pause(duration: str) -> dict[str, object]:
+    return {"id": "pause", "wait": {"duration": duration}, "next": "check"}
+
+
+ALL_ENDED = "NOT EXISTS (SELECT FROM executions WHERE outcome IS NULL)"
+
+
+async def test_a_wait_of_thirty_days_passes_at_its_instant(
+    in_time: Running, time_skipping: WorkflowEnvironment
+) -> None:
+    await in_time.publish(HELLO, pause("30d"), CHECK, AGAIN, BYE)
+    await in_time.enroll("ann")
+    await in_time.until("EXISTS (SELECT FROM executions WHERE step_id = 'pause')")
+
+    await time_skipping.sleep(timedelta(days=29, hours=23))
+    still_asleep = await in_time.owner.fetchval("SELECT step_id FROM executions")
+    await time_skipping.sleep(timedelta(hours=1, seconds=1))
+    await in_time.until(ALL_ENDED)
+
+    waited = await in_time.owner.fetchval("SELECT left_at - entered_at FROM visits WHERE step_id = 'pause'")
+    assert still_asleep == "pause"
+    assert timedelta(days=30) <= waited < timedelta(days=30, minutes=1)
+    assert [step for step, _, _ in await in_time.visits()] == ["hello", "pause", "check", "bye"]
+
+
+async def test_each_step_is_visited_once_and_each_send_has_one_key(at_work: Running) -> None:
+    await at_work.publish(HELLO, pause("1s"), CHECK, AGAIN, BYE)
+
+    await at_work.enroll(*(f"s{n}" for n in range(20)))
+    await at_work.until(ALL_ENDED)
+
+    assert len(await at_work.visits()) == 20 * 4
+    assert set(at_work.channel.asked.values()) == {1}
+    assert await at_work.owner.fetchval("SELECT count(*) FROM sends WHERE state = 'sent' AND attempt = 1") == 20
+
+
+async def test_an_answer_that_is_lost_is_asked_for_again_under_the_same_key(at_work: Running) -> None:
+    at_work.channel.answers = [ChannelUnavailable("timeout", in_doubt=True), ChannelUnavailable("503", in_doubt=False)]
+    await at_work.publish(HELLO, pause("1s"), CHECK, AGAIN, BYE)
+
+    await at_work.enroll("ann")
+    await at_work.until(ALL_ENDED)
+
+    assert list(at_work.channel.asked.values()) == [3]
+    assert await at_work.owner.fetchval("SELECT (state, attempt)::text FROM sends") == "(sent,3)"
+
+
+async def test_a_refusal_is_an_outcome_and_the_execution_goes_on(at_work: Running) -> None:
+    at_work.channel.answers = [Refused(reason="no_such_address")]
+    await at_work.publish(HELLO, pause("1s"), CHECK, AGAIN, BYE)
+
+    await at_work.enroll("ann")
+    await at_work.until(ALL_ENDED)
+
+    assert (await at_work.visits())[0] == ("hello", "failed", "no_such_address")
+    assert await at_work.owner.fetchval("SELECT (state, reason)::text FROM sends") == "(failed,no_such_address)"
+
+
+async def test_without_a_key_a_send_in_doubt_ends_unknown_where_the_channel_says_at_most_once(
+    furnished: World, temporal: Client, database: str, worker_pool: Pool[Record]
+) -> None:
+    channel = Switchboard(key_life=None, on_ambiguity=OnAmbiguity.AT_MOST_ONCE)
+    channel.answers = [ChannelUnavailable("timeout", in_doubt=True)]
+    async with worker(temporal, database, worker_pool, channel):
+        running = Running(furnished, temporal, worker_pool, channel)
+        await running.publish(HELLO, pause("1s"), CHECK, AGAIN, BYE)
+        await running.enroll("ann")
+        await running.until(ALL_ENDED)
+
+    assert list(channel.asked.values()) == [1]
+    assert await running.owner.fetchval("SELECT state FROM sends") == "unknown"
+
+
+async def test_an_opt_out_between_two_tries_stops_the_send(at_work: Running) -> None:
+    at_work.channel.answers = [ChannelUnavailable("503", in_doubt=False, retry_after=timedelta(minutes=5))]
+    await at_work.publish(HELLO, pause("1s"), CHECK, AGAIN, BYE)
+    (entry,) = await at_work.enroll("ann")
+    await at_work.until("EXISTS (SELECT FROM sends WHERE NOT in_doubt)")
+
+    async with at_work.transactions.write(None) as conn:
+        change = PreferenceChange(channel="log", category="marketing", opted_out=True)
+        await preferences.update(conn, at_work.world.scope.project_no, "ann", [change])
+    await at_work.client.get_workflow_handle(entry.workflow_id).signal("poke")
+    await at_work.until(ALL_ENDED)
+
+    assert (await at_work.visits())[0] == ("hello", "skipped", "opted_out")
+    assert await at_work.owner.fetchval("SELECT (state, reason)::text FROM sends") == "(failed,withdrawn)"
+
+
+async def test_archive_with_end_wakes_those_who_wait_and_ends_them(at_work: Running) -> None:
+    await at_work.publish(HELLO, pause("30d"), CHECK, AGAIN, BYE)
+    await at_work.enroll("ann", "bob")
+    await at_work.until("(SELECT count(*) FROM executions WHERE step_id = 'pause') = 2")
+
+    await at_work.world.do(lifecycle.archive, "welcome", OnArchive.END, ANY_STATE)
+    await at_work.until(ALL_ENDED)
+
+    outcomes = await at_work.owner.fetch("SELECT outcome, reason FROM executions")
+    assert [tuple(row) for row in outcomes] == [("canceled", "journey_archived")] * 2
+
+
+async def test_an_execution_terminated_in_temporal_is_closed_in_the_ledger(at_work: Running) -> None:
+    await at_work.publish(HELLO, pause("30d"), CHECK, AGAIN, BYE)
+    (entry,) = await at_work.enroll("ann")
+    await at_work.until("EXISTS (SELECT FROM executions WHERE step_id = 'pause')")
+
+    await at_work.client.get_workflow_handle(entry.workflow_id).terminate()
+    await at_work.until(ALL_ENDED, within=60)
+
+    assert tuple(await at_work.owner.fetchrow("SELECT outcome, reason FROM executions") or ()) == (
+        "canceled",
+        "temporal_terminated",
+    )
+
+
+async def test_a_history_shows_ids_summaries_and_nothing_about_the_subject(
+    furnished: World, temporal: Client, database: str, worker_pool: Pool[Record]
+) -> None:
+    secret = "canary-7391"
+    channel = Switchboard()
+    async with worker(temporal, database, worker_pool, channel, searchable=True):
+        running = Running(furnished, temporal, worker_pool, channel)
+        await running.publish(HELLO, pause("1s"), CHECK, AGAIN, BYE)
+        await running.owner.execute(
+            "INSERT INTO subjects (project_no, bucket, subject_id, attributes, created_at, updated_at) "
+            "VALUES ($1, $2, 'ann', $3::text::jsonb, now(), now())",
+            furnished.scope.project_no, bucket_of("ann"), f'{{"tier": "pro", "name": "{secret}"}}',
+        )  # fmt: skip
+        (entry,) = await running.enroll("ann")
+        handle = temporal.get_workflow_handle(entry.workflow_id)
+        assert await handle.result() == "completed"
+
+    history = await handle.fetch_history()
+    scheduled = [
+        (event.activity_task_scheduled_event_attributes.activity_id, event.activity_task_scheduled_event_attributes)
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert [activity_id for activity_id, _ in scheduled] == ["0:hello", "2:again"]
+    assert {attributes.activity_type.name for _, attributes in scheduled} == {"send"}
+    assert {attributes.task_queue.name for _, attributes in scheduled} == {"channel-log"}
+    assert len(history.events) <= 24
+    summaries = [
+        event.user_metadata.summary.data.decode() for event in history.events if event.HasField("user_metadata")
+    ]
+    assert '"hello"' in summaries
+    assert any(summary.startswith('"pause until ') for summary in summaries)
+    assert secret not in history.to_json()
+    assert (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
+
+
+@pytest.mark.parametrize("count", [200])
+async def test_pokes_too_many_do_no_harm(at_work: Running, count: int) -> None:
+    await at_work.publish(HELLO, pause("2s"), CHECK, AGAIN, BYE)
+    (entry,) = await at_work.enroll("ann")
+    handle = at_work.client.get_workflow_handle(entry.workflow_id)
+
+    for _ in range(count):
+        await handle.signal("poke")
+    await at_work.until(ALL_ENDED)
+
+    assert [step for step, _, _ in await at_work.visits()] == ["hello", "pause", "check", "bye"]
+    assert list(at_work.channel.asked.values()) == [1]

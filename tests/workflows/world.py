@@ -1,0 +1,110 @@
+"""Journeys that really run: a project, a worker in this process, and a channel that can be told to fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from temporalio.client import Client
+from temporalio.runtime import Runtime
+
+from orchestrator.application import publishing
+from orchestrator.application.delivery import Delivery
+from orchestrator.application.enrollment import Enrolled, enroll
+from orchestrator.application.transactions import Transactions
+from orchestrator.application.versions import Versions
+from orchestrator.storage.outbox import Entry
+from orchestrator.temporal.executions import Executions
+from tests.integration.journey_world import ANY_STATE, World
+from workers.channels.channel import Accepted, ChannelUnavailable, Message, OnAmbiguity, Refused
+from workers.channels.rendering import Renderer
+from workers.process import Parts, running
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool, Record
+
+Answer = Callable[[Message], Accepted | Refused]
+
+
+class Switchboard:
+    """A channel whose answers the test decides; it remembers every key it was given."""
+
+    name = "log"
+    timeout = timedelta(seconds=5)
+
+    def __init__(
+        self, *, key_life: timedelta | None = timedelta(days=1), on_ambiguity: OnAmbiguity = OnAmbiguity.AT_MOST_ONCE
+    ) -> None:
+        self.key_life = key_life
+        self.on_ambiguity = on_ambiguity
+        self.asked: Counter[str] = Counter()
+        self.messages: list[Message] = []
+        self.answers: list[Accepted | Refused | ChannelUnavailable] = []
+        self.called = asyncio.Event()
+
+    async def send(self, message: Message) -> Accepted | Refused:
+        self.asked[message.idempotency_key] += 1
+        self.messages.append(message)
+        self.called.set()
+        answer = self.answers.pop(0) if self.answers else Accepted(provider_id="p-1")
+        if isinstance(answer, ChannelUnavailable):
+            raise answer
+        return answer
+
+    async def close(self) -> None:
+        pass
+
+
+class Running:
+    """A world in which executions run."""
+
+    def __init__(self, world: World, client: Client, pool: Pool[Record], channel: Switchboard) -> None:
+        self.world = world
+        self.client = client
+        self.channel = channel
+        self.transactions = Transactions(pool)
+        self.owner: Connection[Record] = world.owner
+
+    async def publish(self, *steps: dict[str, Any], journey_id: str = "welcome", **definition: Any) -> None:
+        await self.world.draft(journey_id, {"steps": list(steps), **definition})
+        await self.world.do(publishing.publish, journey_id, ANY_STATE)
+
+    async def enroll(self, *subject_ids: str, journey_id: str = "welcome") -> Sequence[Entry]:
+        """Enroll and start."""
+        async with self.transactions.write(None) as conn:
+            enrolled: Enrolled = await enroll(conn, self.world.scope, Versions(), journey_id, subject_ids)
+        await Delivery(self.transactions, Executions(self.client, eager=True, searchable=False)).deliver(enrolled.told)
+        return enrolled.told
+
+    async def until(self, condition: str, *args: object, within: float = 20) -> None:
+        """Wait until this SQL condition holds."""
+        async with asyncio.timeout(within):
+            while not await self.owner.fetchval(f"SELECT {condition}", *args):  # noqa: ASYNC110 - rows ring no bell
+                await asyncio.sleep(0.02)
+
+    async def visits(self) -> list[tuple[str, str, str | None]]:
+        rows = await self.owner.fetch("SELECT step_id, result, reason FROM visits ORDER BY seq, place")
+        return [(row[0], row[1], row[2]) for row in rows]
+
+
+@asynccontextmanager
+async def worker(
+    client: Client, dsn: str, pool: Pool[Record], channel: Switchboard, *, searchable: bool = False
+) -> AsyncIterator[None]:
+    """A worker in this process."""
+    async with Renderer() as renderer:
+        parts = Parts(
+            dsn=dsn,
+            pool=pool,
+            client=client,
+            channels={channel.name: channel},
+            renderer=renderer,
+            meter=Runtime.default().metric_meter,
+            searchable=searchable,
+        )
+        async with running(parts):
+            yield
