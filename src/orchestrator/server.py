@@ -172,7 +172,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             metrics=CallMetrics(registry, methods.values()),
             limit=InFlightLimit(settings.max_calls),
         )
-        stack.push_async_callback(pipeline.close)
+        stack.push_async_callback(pipeline.close, settings.grace_seconds)
         services = sorted({method.service for method in methods.values()})
         health = Health(settings.database_url, services, temporal_answers=lambda: _answers(temporal))
         grpc_server = GrpcServer(
@@ -187,10 +187,9 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         http_server = HttpServer(application(calls, state=lambda: health.state, registry=registry, openapi=contract))
 
         tls = _tls(settings)
+        stack.push_async_callback(_stop, grpc_server, http_server, settings.grace_seconds)
         grpc_port = await _listen(grpc_server, "gRPC", settings.grpc_host, settings.grpc_port, tls)
-        stack.push_async_callback(grpc_server.stop, settings.grace_seconds)
         http_port = await _listen(http_server, "HTTP", settings.http_host, settings.http_port, tls)
-        stack.push_async_callback(http_server.stop, settings.grace_seconds)
         watch = asyncio.create_task(health.watch(), name="health")
         stack.push_async_callback(_ended, watch)
         try:
@@ -220,6 +219,10 @@ async def _listen(server: GrpcServer | HttpServer, name: str, host: str, port: i
         raise CannotServe(
             f"{name} cannot listen on {host}:{port} ({error}): free the port, or set {variable}."
         ) from error
+
+
+async def _stop(grpc_server: GrpcServer, http_server: HttpServer, grace: float) -> None:
+    await asyncio.gather(grpc_server.stop(grace), http_server.stop(grace))
 
 
 async def _answers(temporal: Client) -> bool:

@@ -45,7 +45,7 @@ def key_of(headers: Mapping[str, str]) -> str:
 
 
 class Authentication:
-    """Knows the keys of this instance. Asks Postgres about each key at most once in BELIEVED_FOR."""
+    """Knows the keys of this instance. Asks Postgres about each key at most once in `believed_for`."""
 
     def __init__(
         self,
@@ -54,9 +54,11 @@ class Authentication:
         *,
         operator_key: str | None = None,
         internal_token: str | None = None,
+        believed_for: timedelta = BELIEVED_FOR,
     ) -> None:
         self._transactions = transactions
         self._instance_secret = instance_secret
+        self._believed_for = believed_for
         self._given: dict[bytes, Scope] = {}
         for key, role in ((operator_key, Role.OPERATOR), (internal_token, Role.INTERNAL)):
             if key is not None:
@@ -108,7 +110,7 @@ class Authentication:
         left = _validity(bearer)
         scope = _scope(bearer) if bearer is not None and left > timedelta(0) else None
         memory = self._bad if scope is None else self._good
-        believed = BELIEVED_FOR if scope is None else min(BELIEVED_FOR, left)
+        believed = self._believed_for if scope is None else min(self._believed_for, left)
         memory.keep(key_digest, _Known(scope, asked_at + believed.total_seconds()))
         if bearer is not None and scope is not None:
             self._note_use(bearer)

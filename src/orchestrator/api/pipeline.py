@@ -98,10 +98,12 @@ class Pipeline:
         finally:
             self._record(arrival, code, reason, scope, time.perf_counter() - began)
 
-    async def close(self) -> None:
-        """Wait for callbacks of committed calls."""
-        while self._callbacks:
-            await asyncio.gather(*self._callbacks, return_exceptions=True)
+    async def close(self, grace: float) -> None:
+        """Give the callbacks of committed calls `grace` seconds; what they would have done, sweepers do later."""
+        if self._callbacks:
+            _, late = await asyncio.wait(self._callbacks, timeout=grace)
+            for callback in late:
+                callback.cancel()
 
     async def _carry_out(self, arrival: Arrival, scope: Scope) -> bytes:
         method = arrival.method

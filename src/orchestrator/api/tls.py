@@ -11,6 +11,7 @@ import grpc
 
 logger = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
     """PEM files. With `client_ca`, only clients with a certificate of that authority are let in (mTLS)."""
