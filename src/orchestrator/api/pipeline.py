@@ -98,7 +98,7 @@ class Pipeline:
         finally:
             self._record(arrival, code, reason, scope, time.perf_counter() - began)
 
-    async def close(self, grace: float) -> None:
+    async def close(self, grace: float = 20.0) -> None:
         """Give the callbacks of committed calls `grace` seconds; what they would have done, sweepers do later."""
         if self._callbacks:
             _, late = await asyncio.wait(self._callbacks, timeout=grace)
