@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from orchestrator import logs
+from orchestrator.cli.failure import CommandFailure
 from orchestrator.settings import Settings
 
 
@@ -12,4 +13,7 @@ def serve() -> None:
 
     settings = Settings.load()
     logs.configure(settings.log_level, settings.log_format)
-    asyncio.run(server.serve(settings))
+    try:
+        asyncio.run(server.serve(settings))
+    except server.CannotServe as failure:
+        raise CommandFailure(str(failure)) from failure

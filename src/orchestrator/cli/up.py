@@ -20,7 +20,7 @@ from orchestrator.cli.stack import (
     run_on_stack,
     stack_options,
 )
-from orchestrator.devstack.stack import Stack
+from orchestrator.devstack.stack import OWNER_KEY, Stack
 from orchestrator.storage.reachability import without_password
 
 
@@ -61,7 +61,7 @@ def show_addresses(stack: Stack) -> None:
     addresses = stack.addresses
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    table.add_column(no_wrap=True)
     table.add_row("HTTP", addresses.http)
     table.add_row("gRPC", addresses.grpc)
     if addresses.temporal_ui:
@@ -72,7 +72,9 @@ def show_addresses(stack: Stack) -> None:
     for address in addresses.metrics:
         table.add_row("", address)
     table.add_row("Data, logs", str(addresses.data_dir))
-    if stack.keys.made:
+    if stack.keys.owner_is_new:
         table.add_row("Owner key", stack.keys.owner)
-        table.add_row("", f"shown this once; kept in {addresses.data_dir / 'owner.key'}")
-    Console(stderr=True, highlight=False, soft_wrap=True).print(table)
+        table.add_row("", f"shown this once; kept in {addresses.data_dir / OWNER_KEY}")
+    # Wider than any terminal: an address that is cut or broken over lines cannot be copied.
+    Console(stderr=True, highlight=False, width=1000).print(table)
+    stack.owner_key_shown()

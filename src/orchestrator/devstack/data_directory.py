@@ -61,13 +61,19 @@ class DataDirectory:
     def log(self, name: str) -> Path:
         return self.path / "logs" / f"{name}.log"
 
-    def secret(self, name: str, make: Callable[[], str]) -> tuple[str, bool]:
-        """The secret kept in the file `name` with mode 0600, and whether it was made just now."""
+    def marked(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def mark(self, name: str) -> None:
+        (self.path / name).touch()
+
+    def secret(self, name: str, make: Callable[[], str]) -> str:
+        """The secret kept in the file `name` with mode 0600; made if there is none."""
         path = self.path / name
         if path.exists():
             kept = path.read_text().strip()
             if kept:
-                return kept, False
+                return kept
         made = make()
         half = path.with_name(f"{name}.new")
         half.unlink(missing_ok=True)
@@ -76,4 +82,4 @@ class DataDirectory:
             file.flush()
             os.fsync(file.fileno())
         half.replace(path)
-        return made, True
+        return made

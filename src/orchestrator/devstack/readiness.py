@@ -20,9 +20,9 @@ _TIMEOUT = 60.0
 _LOOK_EVERY = 0.05
 
 
-async def await_serving(process: Process, address: str) -> None:
+async def await_serving(process: Process, port: int) -> None:
     """Returns once the server's gRPC health is SERVING. Raises StackFailure if it ends, or takes a minute."""
-    await _before_it_ends(process, _serving(address))
+    await _before_it_ends(process, _serving(port))
 
 
 async def await_polling(process: Process, client: Client) -> None:
@@ -45,18 +45,31 @@ async def _before_it_ends(process: Process, ready: Awaitable[None]) -> None:
         await asyncio.gather(readiness, end, return_exceptions=True)
 
 
-async def _serving(address: str) -> None:
+async def _serving(port: int) -> None:
+    # A channel that has failed waits longer and longer before it tries again, so it is not asked before it can succeed.
+    await _listening(port)
     request = health_pb2.HealthCheckRequest()
-    while True:
-        # A new channel each time: one that has failed waits longer and longer before it tries again.
-        async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        while True:
             try:
-                answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=2)
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
+                answer = await health.Check(request, timeout=5, wait_for_ready=True)
             except grpc.aio.AioRpcError:
-                pass
-        await asyncio.sleep(_LOOK_EVERY)
+                continue
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _listening(port: int) -> None:
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(_LOOK_EVERY)
+        else:
+            writer.close()
+            return
 
 
 async def _polling(pid: int, client: Client) -> None:

@@ -43,6 +43,12 @@ SERVER = "server"
 POSTGRES = "postgres"
 TEMPORAL = "temporal"
 
+#: Files of the data directory that keep the secrets made here.
+OWNER_KEY = "owner.key"
+OPERATOR_KEY = "operator.key"
+INTERNAL_TOKEN = "internal.token"
+_KEY_SHOWN = "owner.key.shown"
+
 
 def worker_name(number: int) -> str:
     """Workers are numbered from 1."""
@@ -94,12 +100,12 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """`made`: the owner key was made by this start, so that nobody has seen it yet."""
+    """`owner_is_new`: nobody has been shown the owner key, which was made here, yet."""
 
     owner: str
     operator: str
     internal: str
-    made: bool
+    owner_is_new: bool
 
 
 class Stack:
@@ -168,6 +174,10 @@ class Stack:
     def parts(self) -> tuple[Supervisor, ...]:
         return tuple(self._parts.values())
 
+    def owner_key_shown(self) -> None:
+        """Remembers that somebody has seen the owner key: it is not new from here on."""
+        self._data.mark(_KEY_SHOWN)
+
     def hurry(self) -> None:
         """Kills server and workers, for who does not want to wait for what they have begun; nothing is lost by it."""
         for part in self._parts.values():
@@ -196,12 +206,11 @@ class Stack:
 
     def _find_keys(self) -> Keys:
         options = self._options
-        owner, made = (options.api_key, False) if options.api_key else self._data.secret("owner.key", make_key)
         return Keys(
-            owner=owner,
-            operator=options.operator_key or self._data.secret("operator.key", make_key)[0],
-            internal=options.internal_token or self._data.secret("internal.token", make_key)[0],
-            made=made,
+            owner=options.api_key or self._data.secret(OWNER_KEY, make_key),
+            operator=options.operator_key or self._data.secret(OPERATOR_KEY, make_key),
+            internal=options.internal_token or self._data.secret(INTERNAL_TOKEN, make_key),
+            owner_is_new=not options.api_key and not self._data.marked(_KEY_SHOWN),
         )
 
     async def _find_postgres(self) -> None:
@@ -246,7 +255,7 @@ class Stack:
 
     async def _begin_server(self) -> Process:
         process = await self._start_ours(SERVER, ["orchestrator.cli", "serve"], {})
-        return await _when(process, await_serving(process, self.addresses.grpc))
+        return await _when(process, await_serving(process, self._options.grpc_port))
 
     def _beginning_of_worker(self, number: int) -> Callable[[], Awaitable[Process]]:
         ports = self._options.metrics_ports

@@ -43,8 +43,8 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_secret_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
     directory = made(tmp_path / "data")
 
-    assert directory.secret("owner.key", lambda: "first") == ("first", True)
-    assert directory.secret("owner.key", lambda: "second") == ("first", False)
+    assert directory.secret("owner.key", lambda: "first") == "first"
+    assert directory.secret("owner.key", lambda: "second") == "first"
     assert stat.S_IMODE((directory.path / "owner.key").stat().st_mode) == 0o600
     directory.close()
 
@@ -53,5 +53,5 @@ def test_an_empty_file_is_no_secret(tmp_path: Path) -> None:
     directory = made(tmp_path / "data")
     (directory.path / "owner.key").touch()
 
-    assert directory.secret("owner.key", lambda: "made") == ("made", True)
+    assert directory.secret("owner.key", lambda: "made") == "made"
     directory.close()
