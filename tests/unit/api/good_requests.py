@@ -1,0 +1,170 @@
+"""One good JSON request for every RPC, in which every field that a caller can give has a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+
+TIME = "2026-03-01T12:00:00.000Z"
+EVENT_PREDICATE: Json = {"kind": "attribute", "fieldPath": "amount", "operator": "gt", "value": 10}
+PREDICATE: Json = {
+    "kind": "and",
+    "clauses": [
+        {"kind": "event_fired", "eventName": "buy", "window": {"type": "last_n_days", "days": 7}, "atLeast": 2},
+        {"kind": "not", "clause": {"kind": "in_cohort", "cohortId": "vip"}},
+        {"kind": "attribute", "fieldPath": "plan", "operator": "in", "value": ["pro", 5, {"deep": [None, True, 0.5]}]},
+    ],
+}
+STAMPS: Json = {"updatedAt": TIME, "etag": "abc"}
+SETTINGS: Json = {"url": "https://example.com", "nested": {"list": [1, "two", False]}}
+DEFINITION: Json = {
+    "audienceId": "buyers",
+    "triggerContractId": "bought",
+    "reentry": {"policy": "interval", "interval": "1w"},
+    "maxDurationDays": 30,
+    "steps": [
+        {"id": "welcome", "next": "pause", "send": {"communicationId": "hello", "onBlocked": "exit"}},
+        {"id": "pause", "next": "check", "wait": {"duration": "36h"}},
+        {
+            "id": "check",
+            "branch": {"arms": [{"id": "bought", "when": PREDICATE, "next": "end"}], "otherwise": "end"},
+        },
+        {"id": "end", "exit": {"reason": "finished"}},
+    ],
+}
+JOURNEY: Json = {
+    "id": "spring",
+    "name": "Spring",
+    "description": "All of it",
+    "definition": DEFINITION,
+    "goal": {"eventName": "buy", "window": "1w"},
+    **STAMPS,
+}
+AUDIENCE: Json = {
+    "id": "buyers",
+    "name": "Buyers",
+    "description": "Who bought",
+    "subjectType": "end_user",
+    "predicate": PREDICATE,
+    **STAMPS,
+}
+SEGMENT: Json = {
+    "id": "vip",
+    "name": "VIP",
+    "description": "The best",
+    "kind": "dynamic",
+    "rules": PREDICATE,
+    **STAMPS,
+}
+COMMUNICATION: Json = {
+    "id": "hello",
+    "name": "Hello",
+    "channel": "webhook",
+    "category": "marketing",
+    "subject": "Hi",
+    "body": "Hello {{ name }}",
+    "settings": SETTINGS,
+    **STAMPS,
+}
+TRIGGER_CONTRACT: Json = {
+    "id": "bought",
+    "name": "Bought",
+    "eventName": "buy",
+    "predicate": EVENT_PREDICATE,
+    "entryKeyPath": "order.id",
+    "maxEventAge": "600d",
+    **STAMPS,
+}
+SUBJECT: Json = {
+    "id": "ann",
+    "attributes": {"plan": "pro", "n": [1, {"x": None}]},
+    "timeZone": "Europe/Berlin",
+    **STAMPS,
+}
+PROJECT: Json = {
+    "id": "acme",
+    "name": "Acme",
+    "settings": {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5},
+    **STAMPS,
+}
+EVENT: Json = {
+    "eventId": "e/1",
+    "name": "buy",
+    "subjectId": "ann",
+    "occurTime": TIME,
+    "properties": {"amount": 12.5},
+}
+PAGE: Json = {"pageSize": 10, "pageToken": "abc"}
+ONCE: Json = {"requestId": "r-1"}
+CHANGE: Json = {**ONCE, "validateOnly": True}
+
+
+def _crud(noun: str, plural: str, resource: Json) -> dict[str, Json]:
+    """`noun` in camelCase, as fields are called; `plural` as RPCs have it."""
+    rpc = noun[0].upper() + noun[1:]
+    return {
+        f"List{plural}": dict(PAGE),
+        f"Create{rpc}": {noun: resource, **CHANGE},
+        f"Get{rpc}": {f"{noun}Id": resource["id"]},
+        f"Update{rpc}": {noun: resource, "updateMask": "name", **CHANGE},
+        f"Delete{rpc}": {f"{noun}Id": resource["id"], "etag": "abc", **ONCE},
+    }
+
+
+_OF_JOURNEY: Json = {"journeyId": "spring"}
+_OF_SUBJECT: Json = {"subjectId": "ann"}
+
+#: By RPC: the request as one document, as if all of it were the body.
+REQUESTS: dict[str, Json] = {
+    **_crud("audience", "Audiences", AUDIENCE),
+    **_crud("segment", "Segments", SEGMENT),
+    **_crud("communication", "Communications", COMMUNICATION),
+    **_crud("triggerContract", "TriggerContracts", TRIGGER_CONTRACT),
+    **_crud("journey", "Journeys", JOURNEY),
+    "ListJourneys": {**PAGE, "status": "active"},
+    "DeleteJourney": {**_OF_JOURNEY, "etag": "abc", **ONCE, "force": True},
+    "DeleteSegment": {"segmentId": "vip", "etag": "abc", **ONCE, "force": True},
+    "CheckAudience": {"audienceId": "buyers", "subjectId": "ann"},
+    "ListSegmentMembers": {"segmentId": "vip", **PAGE},
+    "AddSegmentMembers": {"segmentId": "vip", "subjectIds": ["ann", "bob"], **ONCE},
+    "RemoveSegmentMembers": {"segmentId": "vip", "subjectIds": ["ann"], **ONCE},
+    "ListCommunicationRevisions": {"communicationId": "hello", **PAGE},
+    "ListJourneyVersions": {**_OF_JOURNEY, **PAGE},
+    "GetJourneyVersion": {**_OF_JOURNEY, "version": 3},
+    "ValidateJourney": dict(_OF_JOURNEY),
+    "PublishJourney": {**_OF_JOURNEY, "etag": "abc", **CHANGE},
+    "PauseJourney": {**_OF_JOURNEY, "etag": "abc", **ONCE},
+    "ResumeJourney": {**_OF_JOURNEY, "etag": "abc", **ONCE},
+    "ArchiveJourney": {**_OF_JOURNEY, "onArchive": "end", "etag": "abc", **CHANGE},
+    "EnrollSubjects": {**_OF_JOURNEY, "subjectIds": ["ann", "bob"], **ONCE},
+    "GetStepStats": dict(_OF_JOURNEY),
+    "GetJourneyFunnel": dict(_OF_JOURNEY),
+    "ListJourneyAuditEntries": {**_OF_JOURNEY, **PAGE},
+    "ListAuditEntries": {**PAGE, "resourceKind": "journey", "resourceId": "spring"},
+    "ListExecutions": {**_OF_JOURNEY, **PAGE, "subjectId": "ann"},
+    "GetExecution": {"executionId": "0197-aa"},
+    "ListSubjects": dict(PAGE),
+    "UpsertSubject": {"subject": SUBJECT, **CHANGE},
+    "BatchUpsertSubjects": {"subjects": [SUBJECT], **CHANGE},
+    "GetSubject": dict(_OF_SUBJECT),
+    "DeleteSubject": {**_OF_SUBJECT, "etag": "abc", **ONCE},
+    "GetPreferences": dict(_OF_SUBJECT),
+    "UpdatePreferences": {
+        **_OF_SUBJECT,
+        "changes": [{"channel": "log", "category": "marketing", "optedOut": False}],
+        **ONCE,
+    },
+    "ListSuppressions": {**_OF_SUBJECT, **PAGE},
+    "CreateSuppression": {"suppression": {**_OF_SUBJECT, "channel": "log", "reason": "bounce"}, **CHANGE},
+    "DeleteSuppression": {**_OF_SUBJECT, "channel": "log", **ONCE},
+    "IngestEvents": {"events": [EVENT], "backfill": True},
+    "ListProjects": dict(PAGE),
+    "CreateProject": {"project": PROJECT, **CHANGE},
+    "GetProject": {"projectId": "acme"},
+    "UpdateProject": {"project": PROJECT, "updateMask": "settings.time_zone", **CHANGE},
+    "ListApiKeys": dict(PAGE),
+    "CreateApiKey": {"apiKey": {"name": "ci", "role": "editor", "expiresAt": TIME}, **CHANGE},
+    "RevokeApiKey": {"apiKeyId": "k1", **ONCE},
+    "RotateApiKey": {"apiKeyId": "k1", "overlap": "1d", **ONCE},
+}

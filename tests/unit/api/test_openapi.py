@@ -1,0 +1,79 @@
+"""docs/openapi.json: valid, of today, and true of what the codec does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+from scripts import generate_protos
+
+from orchestrator.api import openapi
+from orchestrator.api.json_decode import decode
+from orchestrator.api.json_encode import encode
+from orchestrator.api.methods import services
+from orchestrator.v1.audience_pb2 import Audience
+from orchestrator.v1.communication_pb2 import Communication
+from orchestrator.v1.journey_pb2 import Journey
+from orchestrator.v1.segment_pb2 import Segment
+from orchestrator.v1.subject_pb2 import Subject
+from orchestrator.v1.trigger_contract_pb2 import TriggerContract
+from tests.unit.api import good_requests
+
+DOCUMENT: dict[str, Any] = json.loads(openapi.document_path().read_text(encoding="utf-8"))
+OPERATIONS = [operation for item in DOCUMENT["paths"].values() for operation in item.values()]
+
+
+def test_the_committed_document_is_that_of_the_protos(tmp_path: Path) -> None:
+    made = tmp_path / "openapi.json"
+    generate_protos.write_openapi(made)
+
+    assert made.read_text(encoding="utf-8") == openapi.document_path().read_text(encoding="utf-8")
+
+
+def test_the_document_is_valid() -> None:
+    validate(DOCUMENT)
+
+
+def test_every_rpc_is_in_the_document() -> None:
+    told = {operation["operationId"].split("_")[0] for operation in OPERATIONS}
+
+    assert told == {method.name for service in services() for method in service.methods}
+
+
+def test_every_operation_and_every_parameter_says_what_it_is() -> None:
+    for operation in OPERATIONS:
+        assert operation["summary"].endswith(".")
+        assert all("description" in parameter for parameter in operation["parameters"] if "$ref" not in parameter)
+
+
+def test_a_path_and_its_parameters_fit() -> None:
+    for path, item in DOCUMENT["paths"].items():
+        for operation in item.values():
+            named = [parameter["name"] for parameter in operation["parameters"] if parameter.get("in") == "path"]
+            assert sorted(named) == sorted(part.split("}")[0] for part in path.split("{")[1:]), path
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "document"),
+    [
+        ("Audience", Audience, good_requests.AUDIENCE),
+        ("Segment", Segment, good_requests.SEGMENT),
+        ("Communication", Communication, good_requests.COMMUNICATION),
+        ("TriggerContract", TriggerContract, good_requests.TRIGGER_CONTRACT),
+        ("Journey", Journey, good_requests.JOURNEY),
+        ("Subject", Subject, good_requests.SUBJECT),
+    ],
+)
+def test_what_the_codec_reads_and_writes_fits_the_schemas(name: str, kind: Any, document: dict[str, Any]) -> None:
+    schema = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    validator = Draft202012Validator(schema)
+    message, faults = decode(kind, document)
+
+    assert faults == []
+    assert list(validator.iter_errors(document)) == []
+    assert list(validator.iter_errors(encode(message))) == []
+    assert not validator.is_valid({**document, "name": 5, "attributes": 5})
