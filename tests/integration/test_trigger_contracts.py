@@ -1,0 +1,126 @@
+"""Trigger contracts over the API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator.api.handlers.trigger_contracts import TriggerContractHandlers
+from orchestrator.application import trigger_contracts
+from orchestrator.domain.refusals import InvalidArgument
+from orchestrator.domain.scope import Role, Scope
+from orchestrator.domain.trigger_contract import Contract
+from tests.integration.projects import make_project
+from tests.integration.served import Refused, Served
+
+if TYPE_CHECKING:
+    from asyncpg import Pool, Record
+
+LARGE = {"kind": "attribute", "fieldPath": "amount", "operator": "gte", "value": 100}
+
+
+@pytest.fixture
+async def scope(api_pool: Pool[Record]) -> Scope:
+    return await make_project(api_pool)
+
+
+@pytest.fixture
+async def served(api_pool: Pool[Record]) -> Served:
+    return await Served.open(api_pool, TriggerContractHandlers())
+
+
+@pytest.fixture
+async def admin(served: Served, scope: Scope) -> str:
+    return await served.admit(scope, Role.ADMIN)
+
+
+async def create(served: Served, key: str, **members: Any) -> dict[str, Any]:
+    sent = {"id": "mine", "name": "Large purchase", "eventName": "purchase", **members}
+    made = await served.call(key, "CreateTriggerContract", triggerContract=sent)
+    contract: dict[str, Any] = made["triggerContract"]
+    return contract
+
+
+async def update(served: Served, key: str, **members: Any) -> dict[str, Any]:
+    changed = await served.call(key, "UpdateTriggerContract", triggerContract={"id": "mine", **members})
+    contract: dict[str, Any] = changed["triggerContract"]
+    return contract
+
+
+async def test_a_contract_comes_back_as_it_was_sent(served: Served, admin: str) -> None:
+    predicate = {"kind": "and", "clauses": [LARGE, {"kind": "not", "clause": LARGE}]}
+
+    made = await create(served, admin, predicate=predicate, entryKeyPath="order.id", maxEventAge="600d")
+
+    assert (await served.call(admin, "GetTriggerContract", triggerContractId="mine"))["triggerContract"] == made
+    assert (await served.call(admin, "ListTriggerContracts"))["triggerContracts"] == [made]
+    assert made["predicate"] == predicate
+    assert (made["eventName"], made["entryKeyPath"], made["maxEventAge"]) == ("purchase", "order.id", "600d")
+
+
+async def test_what_is_not_said_has_a_default(served: Served, admin: str) -> None:
+    made = await create(served, admin)
+
+    assert made["maxEventAge"] == "1d"
+    assert "predicate" not in made
+    assert made.get("entryKeyPath", "") == ""
+
+
+async def test_what_was_said_can_be_taken_back(served: Served, admin: str) -> None:
+    made = await create(served, admin, predicate=LARGE, entryKeyPath="order.id", maxEventAge="2h")
+
+    renamed = await update(served, admin, name="B")
+    back = await update(served, admin, predicate=None, entryKeyPath=None, maxEventAge=None)
+
+    kept = ("predicate", "entryKeyPath", "maxEventAge", "eventName")
+    assert {name: renamed[name] for name in kept} == {name: made[name] for name in kept}
+    assert "predicate" not in back
+    assert (back.get("entryKeyPath", ""), back["maxEventAge"]) == ("", "1d")
+
+
+@pytest.mark.parametrize(
+    ("members", "faults"),
+    [
+        ({"maxEventAge": "0s"}, [("maxEventAge", "OUT_OF_RANGE")]),
+        ({"maxEventAge": "731d"}, [("maxEventAge", "OUT_OF_RANGE")]),
+        ({"entryKeyPath": "a..b"}, [("entryKeyPath", "INVALID_VALUE")]),
+        ({"entryKeyPath": "$entry.id"}, [("entryKeyPath", "LEAF_NOT_ALLOWED")]),
+        ({"predicate": {"kind": "in_cohort", "cohortId": "x"}}, [("predicate.kind", "LEAF_NOT_ALLOWED")]),
+        ({"predicate": {"kind": "event_fired", "eventName": "x"}}, [("predicate.kind", "LEAF_NOT_ALLOWED")]),
+        ({"predicate": {**LARGE, "fieldPath": "$entry.amount"}}, [("predicate.fieldPath", "LEAF_NOT_ALLOWED")]),
+    ],
+)
+async def test_faults_are_named_with_their_paths(
+    served: Served, admin: str, members: dict[str, Any], faults: list[tuple[str, str]]
+) -> None:
+    with pytest.raises(Refused) as refused:
+        await create(served, admin, **members)
+
+    assert refused.value.faults == faults
+
+
+async def test_all_faults_come_together(served: Served, scope: Scope) -> None:
+    predicate = {"kind": "and", "clauses": [{"kind": "in_cohort", "cohortId": "x"}, {"kind": "or", "clauses": []}]}
+    contract = Contract(name="", event_name="", predicate=predicate, entry_key_path="a\\")
+
+    async with served.transactions.write(scope.project_no) as conn:
+        with pytest.raises(InvalidArgument) as refused:
+            await trigger_contracts.create(conn, scope, "", contract)
+
+    assert [(fault.path, fault.reason) for fault in refused.value.faults] == [
+        ("name", "REQUIRED"),
+        ("eventName", "EVENT_NAME_REQUIRED"),
+        ("entryKeyPath", "INVALID_VALUE"),
+        ("predicate.clauses[0].kind", "LEAF_NOT_ALLOWED"),
+        ("predicate.clauses[1].clauses", "EMPTY_CLAUSES"),
+    ]
+
+
+async def test_a_contract_can_be_deleted(served: Served, admin: str) -> None:
+    await create(served, admin)
+
+    await served.call(admin, "DeleteTriggerContract", triggerContractId="mine")
+
+    with pytest.raises(Refused, match="TRIGGER_CONTRACT_NOT_FOUND"):
+        await served.call(admin, "GetTriggerContract", triggerContractId="mine")
