@@ -57,8 +57,8 @@ class Provider:
             while (request := await read_request(reader)) is not None:
                 writer.write(await self._answer(request))
                 await writer.drain()
-        except ConnectionError:
-            pass
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the other side has gone, or this process ends
         finally:
             writer.close()
 
@@ -84,7 +84,7 @@ class Provider:
         await asyncio.sleep(mode.delay)
         if mode.kind == "silent" and not repeat:
             await asyncio.Event().wait()
-        status = 200 if repeat or mode.kind == "ok" else mode.status
+        status = 200 if mode.kind == "ok" or (repeat and mode.kind != "fail") else mode.status
         headers = {"retry-after": mode.retry_after} if mode.retry_after is not None and status != 200 else {}
         return response(status, json.dumps({"id": f"provider-{key[:12]}"}).encode() if status == 200 else b"", headers)
 

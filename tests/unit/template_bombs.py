@@ -107,6 +107,22 @@ BOMBS: dict[str, str] = {
     "blocks in blocks": "{% if a %}" * 400 + "{% endif %}" * 400,
 }
 
+#: Those that are after memory.
+HOARDERS = (
+    "a range reversed",
+    "a range joined",
+    "a range assigned",
+    "replace three times",
+    "replace nothing",
+    "split into characters",
+    "a number that squares itself",
+    "append that doubles",
+    "capture that doubles",
+    "many variables",
+    "captures in captures",
+    "output",
+)
+
 #: Ways out of a template's world, as other template languages and this one's library have had them.
 ESCAPES = (
     "{{ subject.__class__ }}",

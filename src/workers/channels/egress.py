@@ -62,11 +62,11 @@ class Egress:
             raise Forbidden("url_forbidden")
         try:
             parts = urlsplit(url)
-            host, _ = parts.hostname or "", parts.port
+            host, port = parts.hostname or "", parts.port
         except ValueError:
             raise Forbidden("url_forbidden") from None
         scheme_fits = parts.scheme == "https" or (parts.scheme == "http" and self.plain_http)
-        if not scheme_fits or "@" in parts.netloc or not (_is_name(host) or _is_literal(host)):
+        if not scheme_fits or port == 0 or "@" in parts.netloc or not (_is_name(host) or _is_literal(host)):
             raise Forbidden("url_forbidden")
 
     def check(self, addresses: Iterable[str], port: int) -> list[str]:

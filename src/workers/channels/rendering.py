@@ -14,6 +14,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,19 +28,23 @@ __all__ = ["Renderer", "TemplateFailed"]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds without an answer after which the machine, not the template, is taken to be at fault: templates are judged by
-#: the time of the core they use, so that a frozen or crowded machine fails nobody's message.
-PATIENCE = 5.0
 #: A process that dies twice under one message will do so again: let something else be tried first.
 _TRIES = 2
+#: Bytes of a template with its variables, as JSON.
+MAX_QUESTION = 1024 * 1024
 #: Every byte of a text may become six of JSON.
 _LONGEST_ANSWER = 6 * MAX_TEXT + 1024
 
 
 class Renderer:
-    """Renders templates for a worker process, one at a time. To be used as an async context manager."""
+    """Renders templates for a worker process, one at a time. To be used as an async context manager.
 
-    def __init__(self) -> None:
+    `patience`: seconds without an answer after which the process is replaced. Templates are judged by the time they use
+    of a core and not by the clock, so that a frozen or crowded machine fails nobody's message.
+    """
+
+    def __init__(self, *, patience: float = 5.0) -> None:
+        self._patience = patience
         self._turn = asyncio.Lock()
         self._process: Process | None = None
         self._asked = 0
@@ -63,18 +68,23 @@ class Renderer:
     async def render(self, source: str, variables: Mapping[str, Any], *, escape_html: bool = False) -> str:
         """What orchestrator.domain.templates.render gives for the same arguments.
 
-        Raises TemplateFailed, also with reason `template_limit` for a render that had to be killed; ChannelUnavailable
-        when no process stays alive long enough to answer. May be cancelled.
+        Raises TemplateFailed, with reason `template_limit` also for a render that had to be killed and for one with
+        more than MAX_QUESTION to read; ChannelUnavailable when no process stays alive to answer. May be cancelled.
         """
         async with self._turn:
+            self._asked += 1
+            question = orjson.dumps(
+                {"id": self._asked, "source": source, "variables": variables, "escape_html": escape_html}
+            )
+            if len(question) > MAX_QUESTION:
+                raise TemplateFailed("template_limit")
             for _ in range(_TRIES):
                 process = self._process or await self._start()
                 try:
-                    async with asyncio.timeout(PATIENCE):
-                        answer = await self._ask(process, source, variables, escape_html)
+                    async with asyncio.timeout(self._patience):
+                        answer = await self._ask(process, question)
                 except TimeoutError:
-                    process.kill()
-                    await self._discard()
+                    await self._discard(patience=0)
                     raise ChannelUnavailable("renderer_stalled", in_doubt=False) from None
                 except (ConnectionError, EOFError):
                     if await self._discard() == -signal.SIGPROF:
@@ -85,18 +95,13 @@ class Renderer:
                 raise TemplateFailed(answer["reason"], answer["line"])
             raise ChannelUnavailable("renderer_died", in_doubt=False)
 
-    async def _ask(
-        self, process: Process, source: str, variables: Mapping[str, Any], escape_html: bool
-    ) -> dict[str, Any]:
+    async def _ask(self, process: Process, question: bytes) -> dict[str, Any]:
         assert process.stdin is not None
         assert process.stdout is not None
-        self._asked += 1
-        question = {"id": self._asked, "source": source, "variables": variables, "escape_html": escape_html}
-        process.stdin.write(orjson.dumps(question) + b"\n")
+        process.stdin.write(question + b"\n")
         await process.stdin.drain()
         while True:
-            line = await process.stdout.readuntil(b"\n")
-            answer: dict[str, Any] = orjson.loads(line)
+            answer: dict[str, Any] = orjson.loads(await process.stdout.readuntil(b"\n"))
             # Answers to questions whose asker was cancelled come first.
             if answer["id"] == self._asked:
                 return answer
@@ -116,18 +121,19 @@ class Renderer:
         )
         return self._process
 
-    async def _discard(self) -> int | None:
-        """Let the process end, by force if it must be; how it ended (negative: by that signal)."""
+    async def _discard(self, patience: float | None = None) -> int | None:
+        """Let the process end, by force if it takes too long; how it ended (negative: by that signal)."""
         process, self._process = self._process, None
         if process is None:
             return None
         if process.stdin is not None:
             process.stdin.close()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._patience if patience is None else patience):
                 status = await process.wait()
         except TimeoutError:
-            process.kill()
+            with suppress(ProcessLookupError):
+                process.kill()
             status = await process.wait()
         if status != 0:
             logger.warning("the rendering process ended", extra={"pid": process.pid, "status": status})
