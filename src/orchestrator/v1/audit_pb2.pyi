@@ -36,7 +36,7 @@ class AuditEntry(_message.Message):
     actor: _builtins.str
     """Who: `key:` and an API key's id, `operator`, `internal` or `runtime`."""
     action: _builtins.str
-    """What, such as journey.published."""
+    """What, such as journey_published."""
     resource_kind: _builtins.str
     """To what kind of thing, such as journey."""
     resource_id: _builtins.str

@@ -122,7 +122,7 @@ class Journey(_message.Message):
     @_builtins.property
     def definition(self) -> Global___JourneyDefinition:
         """The draft if there is one, else the newest version. A change of it makes a draft of the newest version if there is
-        none; a journey created without steps starts with a single exit step.
+        none; a journey created without steps starts with a single exit step. Lists leave it out.
         """
 
     @_builtins.property
@@ -587,7 +587,7 @@ class JourneyVersion(_message.Message):
     """Who published it."""
     @_builtins.property
     def definition(self) -> Global___JourneyDefinition:
-        """What was published."""
+        """What was published. Lists leave it out."""
 
     @_builtins.property
     def communications(self) -> _containers.MessageMap[_builtins.str, Global___PinnedCommunication]:

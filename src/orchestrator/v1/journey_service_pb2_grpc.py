@@ -153,7 +153,7 @@ class JourneyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteJourney(self, request, context):
-        """Deletes a journey, its versions and its draft; what its executions did stays in the ledgers.
+        """Deletes a journey and its draft. What its executions did stays in the ledgers, and so do the versions they were on.
 
         Fails with FAILED_PRECONDITION (JOURNEY_HAS_RUNNING_EXECUTIONS) while executions run, unless forced; then they end,
         canceled.

@@ -46,7 +46,7 @@ class JourneyServiceStub:
     FAILED_PRECONDITION (JOURNEY_ARCHIVED) for an archived journey, and with ABORTED (ETAG_MISMATCH) for a stale etag.
     """
     DeleteJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.DeleteJourneyRequest, _journey_service_pb2.DeleteJourneyResponse]
-    """Deletes a journey, its versions and its draft; what its executions did stays in the ledgers.
+    """Deletes a journey and its draft. What its executions did stays in the ledgers, and so do the versions they were on.
 
     Fails with FAILED_PRECONDITION (JOURNEY_HAS_RUNNING_EXECUTIONS) while executions run, unless forced; then they end,
     canceled.
@@ -98,7 +98,7 @@ class JourneyServiceAsyncStub(JourneyServiceStub):
     FAILED_PRECONDITION (JOURNEY_ARCHIVED) for an archived journey, and with ABORTED (ETAG_MISMATCH) for a stale etag.
     """
     DeleteJourney: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.DeleteJourneyRequest, _journey_service_pb2.DeleteJourneyResponse]  # type: ignore[assignment]
-    """Deletes a journey, its versions and its draft; what its executions did stays in the ledgers.
+    """Deletes a journey and its draft. What its executions did stays in the ledgers, and so do the versions they were on.
 
     Fails with FAILED_PRECONDITION (JOURNEY_HAS_RUNNING_EXECUTIONS) while executions run, unless forced; then they end,
     canceled.
@@ -177,7 +177,7 @@ class JourneyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _journey_service_pb2.DeleteJourneyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_journey_service_pb2.DeleteJourneyResponse, _abc.Awaitable[_journey_service_pb2.DeleteJourneyResponse]]:
-        """Deletes a journey, its versions and its draft; what its executions did stays in the ledgers.
+        """Deletes a journey and its draft. What its executions did stays in the ledgers, and so do the versions they were on.
 
         Fails with FAILED_PRECONDITION (JOURNEY_HAS_RUNNING_EXECUTIONS) while executions run, unless forced; then they end,
         canceled.
