@@ -6,7 +6,6 @@ decided where it is used.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,14 +13,13 @@ from functools import cache
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from orchestrator.api.descriptors import owner_of
-
-#: Not `.` and `..`: whatever stands between a caller and the server makes another path of those.
-ID_PATTERN = r"[A-Za-z0-9_.:-]{1,128}"
-_ID = re.compile(r"(?!\.{1,2}$)" + ID_PATTERN)
-MAX_ID_LENGTH = 128
+from orchestrator.domain import attributes, event, ids, journey_form, preferences, project
+from orchestrator.domain.communication import MAX_SUBJECT_BYTES
+from orchestrator.domain.segment import MAX_MEMBERS_PER_CALL
+from orchestrator.domain.templates import MAX_SOURCE_BYTES
 
 #: Any object of free form: attributes, properties, settings. Depth counts objects and lists within each other.
-MAX_STRUCT_DEPTH = 24
+MAX_STRUCT_DEPTH = attributes.MAX_DEPTH
 
 MAX_REQUEST_BYTES = 1024 * 1024
 #: Of requests that carry many events or subjects.
@@ -63,16 +61,16 @@ _ANY_INTEGER = Range(0, 2**31 - 1)
 
 #: By field name, or by message and field name, which goes first. Other fields called id or *_id are Id.
 TEXTS: Mapping[str, TextLimit] = {
-    "name": Characters(255),
-    "description": Characters(2000),
-    "body": Bytes(32 * 1024),
+    "name": Characters(ids.MAX_NAME_LENGTH),
+    "description": Characters(ids.MAX_DESCRIPTION_LENGTH),
+    "body": Bytes(MAX_SOURCE_BYTES),
     "channel": Characters(64),
     "etag": Characters(128),
-    "event_id": Characters(128),
-    "event_name": Characters(128),
-    "Event.name": Characters(128),
-    "ExitStep.reason": Characters(200),
-    "Suppression.reason": Characters(255),
+    "event_id": Characters(event.MAX_EVENT_ID_LENGTH),
+    "event_name": Characters(event.MAX_NAME_LENGTH),
+    "Event.name": Characters(event.MAX_NAME_LENGTH),
+    "ExitStep.reason": Characters(journey_form.MAX_EXIT_REASON),
+    "Suppression.reason": Characters(preferences.MAX_REASON_LENGTH),
     "next": Id(),
     "otherwise": Id(),
     "page_token": Characters(2048),
@@ -80,6 +78,7 @@ TEXTS: Mapping[str, TextLimit] = {
     "request_id": Characters(128),
     "resource_kind": Characters(64),
     "subject_ids": Id(),
+    "subject": Bytes(MAX_SUBJECT_BYTES),
     "subject_type": Characters(64),
     "time_zone": Characters(64),
     "workflow_id": Characters(1024),
@@ -87,19 +86,19 @@ TEXTS: Mapping[str, TextLimit] = {
 
 #: Elements of a list, by field name.
 LISTS: Mapping[str, int] = {
-    "arms": 50,
-    "changes": 100,
-    "events": 1000,
-    "steps": 500,
-    "subject_ids": 1000,
+    "arms": journey_form.MAX_ARMS,
+    "changes": preferences.MAX_CHANGES,
+    "events": event.MAX_BATCH,
+    "steps": journey_form.MAX_STEPS,
+    "subject_ids": MAX_MEMBERS_PER_CALL,
     "subjects": 1000,
 }
 _ANY_LIST = 1000
 
 INTEGERS: Mapping[str, Range] = {
     "GetJourneyVersionRequest.version": Range(1, 2**31 - 1),
-    "JourneyDefinition.max_duration_days": Range(1, 365),
-    "ProjectSettings.max_journeys": Range(0, 1_000_000),
+    "JourneyDefinition.max_duration_days": Range(1, journey_form.MAX_DURATION_DAYS),
+    "ProjectSettings.max_journeys": Range(0, project.MAX_MAX_JOURNEYS),
 }
 
 
@@ -129,7 +128,3 @@ def list_limit(field: FieldDescriptor) -> int:
 def integer_limit(field: FieldDescriptor) -> Range:
     """Between which bounds a whole number is."""
     return INTEGERS.get(f"{owner_of(field).name}.{field.name}", _ANY_INTEGER)
-
-
-def is_id(text: str) -> bool:
-    return _ID.fullmatch(text) is not None

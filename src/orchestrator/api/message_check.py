@@ -21,13 +21,11 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from orchestrator.api import field_masks
 from orchestrator.api.descriptors import behaves, descriptor_of, enum_in, given, is_map, message_in
 from orchestrator.api.field_limits import (
-    MAX_ID_LENGTH,
     MAX_STRUCT_DEPTH,
     Bytes,
     Characters,
     Id,
     integer_limit,
-    is_id,
     list_limit,
     request_bytes,
     text_limit,
@@ -41,6 +39,7 @@ from orchestrator.api.json_values import check_duration, check_time, struct_to_j
 from orchestrator.api.predicate_fields import about_of
 from orchestrator.api.request_shapes import Shape, shape_of
 from orchestrator.domain import attributes, journey_form
+from orchestrator.domain.ids import id_fault
 from orchestrator.predicates.faults import Fault, Wrong, under
 from orchestrator.predicates.parse import parse as parse_predicate
 
@@ -228,8 +227,8 @@ def _text_look(field: FieldDescriptor) -> _Look:
         match limit:
             case Id():
                 # Empty elements of lists come here; empty fields do not.
-                if not is_id(text):
-                    faults.append(_id_fault(text, path))
+                if fault := id_fault(text, path):
+                    faults.append(fault)
             case Characters(most) if len(text) > most:
                 faults.append(Fault(path=path, reason="TOO_LONG", message=f"has at most {most} characters"))
             case Bytes(most) if len(text) > most or len(text.encode()) > most:
@@ -238,14 +237,6 @@ def _text_look(field: FieldDescriptor) -> _Look:
                 faults.append(_required(path))
 
     return look
-
-
-def _id_fault(text: str, path: str) -> Fault:
-    if not text:
-        return _required(path)
-    if len(text) > MAX_ID_LENGTH:
-        return Fault(path=path, reason="TOO_LONG", message=f"an id has at most {MAX_ID_LENGTH} characters")
-    return Fault(path=path, reason="INVALID_ID", message="an id consists of A-Z a-z 0-9 _ . : - and is not . or ..")
 
 
 def _enum_look(field: FieldDescriptor) -> _Look:

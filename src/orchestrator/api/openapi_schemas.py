@@ -10,8 +10,6 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from orchestrator.api.descriptors import behaves, enum_in, is_map, message_in
 from orchestrator.api.field_limits import (
-    ID_PATTERN,
-    MAX_ID_LENGTH,
     Bytes,
     Characters,
     Id,
@@ -21,6 +19,7 @@ from orchestrator.api.field_limits import (
 )
 from orchestrator.api.field_masks import is_divisible
 from orchestrator.api.json_enums import words
+from orchestrator.domain.ids import MAX_ID_LENGTH
 from orchestrator.predicates.operands import OPERATORS
 
 _STRING = {"type": "string"}
@@ -150,7 +149,7 @@ class Schemas:
 def _text(field: FieldDescriptor) -> dict[str, Any]:
     match text_limit(field):
         case Id():
-            return {**_STRING, "pattern": f"^({ID_PATTERN})?$", "maxLength": MAX_ID_LENGTH}
+            return {**_STRING, "pattern": "^[A-Za-z0-9_.:-]*$", "maxLength": MAX_ID_LENGTH}
         case Characters(most) | Bytes(most):
             return {**_STRING, "maxLength": most}
 
