@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.enums.v1 import DescribeTaskQueueMode, TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
@@ -73,13 +73,18 @@ async def _listening(port: int) -> None:
 
 
 async def _polling(pid: int, client: Client) -> None:
-    for kind in (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY):
-        request = DescribeTaskQueueRequest(
-            namespace=client.namespace, task_queue=TaskQueue(name=JOURNEYS_QUEUE), task_queue_type=kind
-        )
-        while True:
-            answer = await client.workflow_service.describe_task_queue(request)
-            # The SDK's identity of a worker is pid@host.
-            if any(poller.identity.startswith(f"{pid}@") for poller in answer.pollers):
-                break
-            await asyncio.sleep(_LOOK_EVERY)
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=JOURNEYS_QUEUE),
+        # The other mode sees one partition of the queue, in which a worker need not be.
+        api_mode=DescribeTaskQueueMode.DESCRIBE_TASK_QUEUE_MODE_ENHANCED,
+        report_pollers=True,
+        task_queue_types=[TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY],
+    )
+    while True:
+        answer = await client.workflow_service.describe_task_queue(request)
+        asking = [kind.pollers for version in answer.versions_info.values() for kind in version.types_info.values()]
+        # The SDK's identity of a worker is pid@host.
+        if asking and all(any(poller.identity.startswith(f"{pid}@") for poller in pollers) for pollers in asking):
+            return
+        await asyncio.sleep(_LOOK_EVERY)
