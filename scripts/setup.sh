@@ -36,5 +36,7 @@ fi
 echo "Installing into .venv …" >&2
 export UV_PYTHON_DOWNLOADS=never
 unset VIRTUAL_ENV
-"$uv" sync --locked --quiet --python "$python" \
+# Compiled now, or else each of the processes compiles it all at its start wherever bytecode may not be written.
+"$uv" sync --locked --quiet --compile-bytecode --python "$python" \
   || refuse "the packages of uv.lock could not be installed (see above): check the network and run this again."
+.venv/bin/python -m compileall -q src/orchestrator src/workers
