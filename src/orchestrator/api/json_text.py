@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -17,6 +19,8 @@ MAX_EXACT_INTEGER = 2**53
 _LONGEST_INTEGER = 40
 #: How much of a name that a caller made up is said back.
 _NAME_TOLD = 100
+#: Of one value. More would tell nobody anything, and who sends a million is not answered with a million.
+_FAULTS_TOLD = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,8 @@ class Repeating(dict[str, Any]):
 
     def __init__(self, members: list[tuple[str, Any]]) -> None:
         super().__init__(members)
-        seen: set[str] = set()
-        self.repeated = [name for name, _ in members if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+        times = Counter(name for name, _ in members)
+        self.repeated = [name for name, count in times.items() if count > 1]
 
 
 def parse_json(body: bytes) -> Any:
@@ -78,8 +82,13 @@ def number_fault(number: object, path: str) -> Fault | None:
     return Fault(path=path, reason=number.reason, message=number.message) if isinstance(number, NoNumber) else None
 
 
-def value_faults(value: Any, path: str, *, max_depth: int) -> Iterator[Fault]:
-    """What keeps a JSON value from being kept: texts, numbers, repeated members, depth. Never recurses."""
+def value_faults(value: Any, path: str, *, max_depth: int) -> list[Fault]:
+    """What keeps a JSON value from being kept: texts, numbers, repeated members, depth. At most a hundred faults."""
+    return list(islice(_faults_within(value, path, max_depth), _FAULTS_TOLD))
+
+
+def _faults_within(value: Any, path: str, max_depth: int) -> Iterator[Fault]:
+    # No recursion: nothing has bounded the depth yet.
     pending: list[tuple[Any, str, int]] = [(value, path, 1)]
     while pending:
         item, at, depth = pending.pop()
@@ -108,7 +117,7 @@ def value_faults(value: Any, path: str, *, max_depth: int) -> Iterator[Fault]:
 def repetition_faults(document: dict[str, Any], path: str) -> Iterator[Fault]:
     """A fault for each member that stood in this object before."""
     if isinstance(document, Repeating):
-        for name in document.repeated:
+        for name in document.repeated[:_FAULTS_TOLD]:
             yield Fault(path=under(path, tell(name)), reason="DUPLICATE_FIELD", message="stands here more than once")
 
 

@@ -199,6 +199,13 @@ class TestReading:
 
         assert len(faults) == 20
 
+    def test_a_crowd_of_faults_is_told_only_so_far(self) -> None:
+        crowd = parse_json(json.dumps({"attributes": {"a": ["\x00"] * 10_000}}).encode())
+        repeated = parse_json(b"{" + b", ".join(b'"x%d": 1, "x%d": 2' % (n, n) for n in range(1000)) + b"}")
+
+        assert len(decode(Subject, crowd)[1]) == 100
+        assert len(decode(Subject, {"attributes": repeated})[1]) == 100
+
     @pytest.mark.parametrize(
         ("body", "reason"),
         [
