@@ -40,18 +40,17 @@ class Health:
         self._services = ("", *services)
         self._temporal_answers = temporal_answers
         self._draining = False
+        self._conn: asyncpg.Connection[asyncpg.Record] | None = None
 
     async def watch(self) -> None:
         """Probe until cancelled."""
-        conn: asyncpg.Connection[asyncpg.Record] | None = None
         try:
             while True:
-                conn = await self._probe_postgres(conn)
-                await self._show(State(ready=conn is not None, degraded=not await self._probe_temporal()))
+                ready = await self._probe_postgres()
+                await self._show(State(ready=ready, degraded=not await self._probe_temporal()))
                 await asyncio.sleep(PROBE_EVERY.total_seconds())
         finally:
-            if conn is not None:
-                conn.terminate()
+            self._hang_up()
 
     async def drain(self) -> None:
         """Not ready from now on, whatever the parts say."""
@@ -59,20 +58,23 @@ class Health:
         self.state = State(ready=False, degraded=False)
         await self.servicer.enter_graceful_shutdown()
 
-    async def _probe_postgres(
-        self, conn: asyncpg.Connection[asyncpg.Record] | None
-    ) -> asyncpg.Connection[asyncpg.Record] | None:
-        """The connection if Postgres answers on it, or a new one; None when it does not answer."""
+    async def _probe_postgres(self) -> bool:
+        """Whether it answers, on the connection there is or on a new one."""
         try:
             async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):
-                if conn is None or conn.is_closed():
-                    conn = await asyncpg.connect(self._dsn, server_settings={"application_name": "orchestrator-health"})
-                await conn.execute("SELECT 1")
-                return conn
+                if self._conn is None or self._conn.is_closed():
+                    settings = {"application_name": "orchestrator-health"}
+                    self._conn = await asyncpg.connect(self._dsn, server_settings=settings)
+                await self._conn.execute("SELECT 1")
+                return True
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            if conn is not None:
-                conn.terminate()
-            return None
+            self._hang_up()
+            return False
+
+    def _hang_up(self) -> None:
+        if self._conn is not None:
+            self._conn.terminate()
+            self._conn = None
 
     async def _probe_temporal(self) -> bool:
         if self._temporal_answers is None:
