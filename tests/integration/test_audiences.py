@@ -77,36 +77,76 @@ async def test_an_audience_comes_back_as_it_was_sent(served: Served, editor: str
     assert read["etag"]
 
 
-async def test_all_faults_of_a_predicate_come_together_with_their_paths(served: Served, scope: Scope) -> None:
-    predicate = {
-        "kind": "and",
-        "clauses": [
-            {"kind": "event_fired"},
-            {"kind": "or", "clauses": []},
-            {"kind": "not", "clause": {"kind": "attribute", "operator": "equals", "value": 1}},
-            {"kind": "in_cohort", "cohortId": "nobody"},
-            {"kind": "not", "clause": {"kind": "in_cohort", "cohortId": "churned"}},
-            {"kind": "attribute", "fieldPath": "a", "operator": "near", "value": 1},
-        ],
-    }
-    audience = Audience(name="", description="x" * 2001, subject_type="robot", predicate=predicate)
+FAULTY = {
+    "kind": "and",
+    "clauses": [
+        {"kind": "event_fired"},
+        {"kind": "or", "clauses": []},
+        {"kind": "not", "clause": {"kind": "attribute", "operator": "equals", "value": 1}},
+        {"kind": "in_cohort", "cohortId": "nobody"},
+        {"kind": "not", "clause": {"kind": "in_cohort", "cohortId": "churned"}},
+        {"kind": "attribute", "fieldPath": "a", "operator": "near", "value": 1},
+        {"kind": "somebody"},
+    ],
+}
+FAULTS_IN_IT = [
+    ("predicate.clauses[0].eventName", "EVENT_NAME_REQUIRED"),
+    ("predicate.clauses[1].clauses", "EMPTY_CLAUSES"),
+    ("predicate.clauses[2].clause.fieldPath", "FIELD_PATH_REQUIRED"),
+    ("predicate.clauses[3].cohortId", "COHORT_NOT_FOUND"),
+    ("predicate.clauses[4].clause.cohortId", "COHORT_NOT_FOUND"),
+    ("predicate.clauses[5].operator", "UNKNOWN_OPERATOR"),
+    ("predicate.clauses[6].kind", "UNKNOWN_KIND"),
+]
+
+
+async def test_all_faults_of_a_request_come_together_with_their_paths(served: Served, editor: str) -> None:
+    audience = {"id": "a b", "description": "x" * 2001, "subjectType": "robot", "color": "red", "predicate": FAULTY}
+
+    with pytest.raises(Refused) as refused:
+        await served.call(editor, "CreateAudience", audience=audience)
+
+    assert sorted(refused.value.faults) == sorted(
+        [
+            ("id", "INVALID_ID"),
+            ("name", "REQUIRED"),
+            ("description", "TOO_LONG"),
+            ("subjectType", "INVALID_VALUE"),
+            ("color", "UNKNOWN_FIELD"),
+            *FAULTS_IN_IT,
+        ]
+    )
+    assert (await served.call(editor, "ListAudiences")).get("audiences", []) == []
+
+
+async def test_all_faults_of_an_update_come_together(served: Served, editor: str) -> None:
+    made = (await served.call(editor, "CreateAudience", audience={"id": "a", "name": "A", "predicate": ACTIVE}))[
+        "audience"
+    ]
+
+    with pytest.raises(Refused) as refused:
+        await served.call(editor, "UpdateAudience", audience={"id": "a", "name": None, "predicate": FAULTY})
+
+    assert sorted(refused.value.faults) == sorted([("name", "REQUIRED"), *FAULTS_IN_IT])
+    assert (await served.call(editor, "GetAudience", audienceId="a"))["audience"] == made
+
+
+async def test_use_cases_find_all_faults_by_themselves(served: Served, scope: Scope) -> None:
+    audience = Audience(name="", description="x" * 2001, subject_type="robot", predicate=FAULTY)
 
     async with served.transactions.write(scope.project_no) as conn:
         with pytest.raises(InvalidArgument) as refused:
             await audiences.create(conn, scope, "a b", audience)
 
-    assert {(fault.path, fault.reason) for fault in refused.value.faults} == {
-        ("id", "INVALID_ID"),
-        ("name", "REQUIRED"),
-        ("description", "TOO_LONG"),
-        ("subjectType", "INVALID_VALUE"),
-        ("predicate.clauses[0].eventName", "EVENT_NAME_REQUIRED"),
-        ("predicate.clauses[1].clauses", "EMPTY_CLAUSES"),
-        ("predicate.clauses[2].clause.fieldPath", "FIELD_PATH_REQUIRED"),
-        ("predicate.clauses[3].cohortId", "COHORT_NOT_FOUND"),
-        ("predicate.clauses[4].clause.cohortId", "COHORT_NOT_FOUND"),
-        ("predicate.clauses[5].operator", "UNKNOWN_OPERATOR"),
-    }
+    assert sorted((fault.path, fault.reason) for fault in refused.value.faults) == sorted(
+        [
+            ("id", "INVALID_ID"),
+            ("name", "REQUIRED"),
+            ("description", "TOO_LONG"),
+            ("subjectType", "INVALID_VALUE"),
+            *FAULTS_IN_IT,
+        ]
+    )
 
 
 async def test_a_cohort_of_another_project_is_none(

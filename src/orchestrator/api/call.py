@@ -59,3 +59,13 @@ def own_transactions(handler: _Handler) -> _Handler:
     """Marks a handler that opens its transactions itself, through `call.transactions`; it has no `call.conn`."""
     handler.__dict__["own_transactions"] = True
     return handler
+
+
+def tells_all(handler: _Handler) -> _Handler:
+    """Marks a handler that is also called with a request that is wrong in itself, only to learn what else is wrong.
+
+    Whatever it does then is rolled back. It meets fields without a value where a fault was found, and has to do no more
+    than to raise InvalidArgument with all that it finds.
+    """
+    handler.__dict__["tells_all"] = True
+    return handler

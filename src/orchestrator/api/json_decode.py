@@ -22,7 +22,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from orchestrator.api.descriptors import descriptor_of, enum_in, is_map, message_in
 from orchestrator.api.field_limits import MAX_STRUCT_DEPTH, list_limit
 from orchestrator.api.json_enums import numbers, words
-from orchestrator.api.json_predicates import predicate_from_document
+from orchestrator.api.json_predicates import predicate_from_document, readable_part
 from orchestrator.api.json_text import NoNumber, repetition_faults, tell, text_fault, value_faults
 from orchestrator.api.json_values import read_duration, read_time, struct_of
 from orchestrator.api.predicate_fields import about_of
@@ -52,6 +52,7 @@ def decode(kind: type[_M], document: Any, path: str = "") -> tuple[_M, list[Faul
     """The message of a caller's document (`parse_json`), and what is wrong with the document.
 
     What is faulty is absent in the message; in lists it leaves an empty element, so that later ones keep their places.
+    Of a faulty predicate everything is there that can be read.
     """
     message = kind()
     faults: list[Fault] = []
@@ -353,7 +354,7 @@ def _field_mask(value: Any, path: str, faults: list[Fault]) -> FieldMask:
 def _struct(value: Any, path: str, faults: list[Fault]) -> Struct | None:
     if not isinstance(value, dict):
         raise Wrong(path, "INVALID_TYPE", "must be an object")
-    within = list(value_faults(value, path, max_depth=MAX_STRUCT_DEPTH))
+    within = value_faults(value, path, max_depth=MAX_STRUCT_DEPTH)
     if within:
         faults.extend(within)
         return None
@@ -364,10 +365,12 @@ def _predicate_converter(field: FieldDescriptor) -> _Convert:
     about = about_of(field)
 
     def convert(value: Any, path: str, faults: list[Fault]) -> Predicate | None:
-        within = list(value_faults(value, path, max_depth=_PREDICATE_DEPTH))
+        within = value_faults(value, path, max_depth=_PREDICATE_DEPTH)
         within += unrelated(within, parse_predicate(value, path, about=about)[1])
         faults.extend(within)
-        return None if within else predicate_from_document(value)
+        if any(fault.path == path for fault in within):
+            return None
+        return readable_part(value) if within else predicate_from_document(value)
 
     return convert
 

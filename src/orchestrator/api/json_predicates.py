@@ -6,11 +6,16 @@ and `to_document` after `from_document` gives the same document, but for members
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.api.json_text import value_faults
 from orchestrator.api.json_values import fill_value, value_to_json
+from orchestrator.predicates.parse import MAX_DEPTH, About, parse
 from orchestrator.v1.predicate_pb2 import AttributeLeaf, EventLeaf, Predicate, Window
+
+_NO_TEXTS = {"eventName": "", "fieldPath": "", "operator": "", "cohortId": ""}
 
 
 def predicate_to_document(predicate: Predicate) -> dict[str, Any]:
@@ -43,6 +48,16 @@ def predicate_from_document(document: Mapping[str, Any]) -> Predicate:
     """The message of a document in which `orchestrator.predicates.parse` finds no fault."""
     predicate = Predicate()
     _fill(predicate, document)
+    return predicate
+
+
+def readable_part(document: Mapping[str, Any]) -> Predicate:
+    """The message of a document with faults, none of them at its root: what can be read of it, and empty nodes.
+
+    What is wrong with the message was wrong with the document, at the same places.
+    """
+    predicate = Predicate()
+    _fill_readable(predicate, document, 1)
     return predicate
 
 
@@ -127,3 +142,26 @@ def _fill_window(window: Window, document: Mapping[str, Any]) -> None:
             window.since.time = document["time"]
         case kind:
             raise ValueError(f"a window of type {kind!r} was not checked before it came here")
+
+
+def _fill_readable(predicate: Predicate, document: Any, depth: int) -> None:
+    if not isinstance(document, Mapping):
+        return
+    kind = document.get("kind")
+    if kind in ("and", "or"):
+        filled = predicate.all_of if kind == "and" else predicate.any_of
+        filled.SetInParent()
+        clauses = document.get("clauses")
+        if isinstance(clauses, list) and depth <= MAX_DEPTH:
+            for clause in clauses:
+                _fill_readable(filled.clauses.add(), clause, depth + 1)
+    elif kind == "not":
+        predicate.negation.SetInParent()
+        if depth <= MAX_DEPTH:
+            _fill_readable(predicate.negation, document.get("clause"), depth + 1)
+    else:
+        faults = (*value_faults(document, "", max_depth=MAX_DEPTH), *parse(document, about=About.EXECUTION)[1])
+        faulty = {re.split(r"[.\[]", fault.path)[0] for fault in faults}
+        if "kind" not in faulty:
+            readable = {name: value for name, value in document.items() if name not in faulty}
+            _fill(predicate, {**_NO_TEXTS, **readable})

@@ -44,6 +44,7 @@ class Method:
     handler: Handler
     mutates: bool
     own_transactions: bool
+    tells_all: bool
     has_request_id: bool
     has_validate_only: bool
     secrets: tuple[str, ...]
@@ -106,6 +107,7 @@ def _method(descriptor: MethodDescriptor, name: str, rule: Rule, handler: Handle
         handler=handler,
         mutates=options.idempotency_level != MethodOptions.NO_SIDE_EFFECTS,
         own_transactions=getattr(handler, "own_transactions", False),
+        tells_all=getattr(handler, "tells_all", False),
         has_request_id="request_id" in descriptor.input_type.fields_by_name,
         has_validate_only="validate_only" in descriptor.input_type.fields_by_name,
         secrets=_secrets(descriptor.output_type),

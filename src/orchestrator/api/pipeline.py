@@ -22,6 +22,7 @@ from grpc import StatusCode
 from orchestrator.api.auth import Authentication
 from orchestrator.api.call import NO_FAULTS, AfterCommit, Call
 from orchestrator.api.errors import DeadlineExceeded, Failure, failure_of
+from orchestrator.api.json_decode import unrelated
 from orchestrator.api.limits import InFlightLimit
 from orchestrator.api.message_check import divide
 from orchestrator.api.methods import Method
@@ -112,7 +113,7 @@ class Pipeline:
         if read.faults:
             whole, item_faults = divide(request, read.faults)
             if whole:
-                raise InvalidArgument(whole)
+                raise InvalidArgument([*whole, *await self._further_faults(method, request, scope, whole)])
         call = Call(method=method.name, scope=scope, transactions=self._transactions, item_faults=item_faults)
         if method.has_request_id:
             call.request_id = request.request_id  # type: ignore[attr-defined]
@@ -130,6 +131,26 @@ class Pipeline:
             async with self._transactions.read(scope.project_no) as call.connection:
                 return (await method.handler(request, call)).SerializeToString()
         return await self._change(method, request, call)
+
+    async def _further_faults(self, method: Method, request: Message, scope: Scope, faults: list[Fault]) -> list[Fault]:
+        """What the handler finds wrong with a faulty request besides, so that callers hear of everything at once."""
+        if not method.tells_all:
+            return []
+        call = Call(method=method.name, scope=scope, transactions=self._transactions, validate_only=True)
+
+        async def work(conn: Connection[Record]) -> bytes:
+            call.connection = conn
+            await method.handler(request, call)
+            return b""
+
+        try:
+            await self._transactions.rehearse(scope.project_no, work)
+        except InvalidArgument as refused:
+            return unrelated(faults, refused.faults)
+        except Exception as error:
+            # The request is refused in any case, for faults that are known.
+            logger.info("a faulty request hides further faults", extra={"error": type(error).__name__})
+        return []
 
     async def _change(self, method: Method, request: Message, call: Call) -> bytes:
         """Do it in a transaction, once for each request id; with validate_only, and then undo it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.api.call import Call
+from orchestrator.api.call import Call, tells_all
 from orchestrator.api.convert.places import place_of, token_after
 from orchestrator.api.convert.times import to_timestamp
 from orchestrator.api.expected import expected
@@ -27,6 +27,7 @@ class AudienceHandlers:
             next_page_token=token_after(request, page.end),
         )
 
+    @tells_all
     async def CreateAudience(self, request: rpc.CreateAudienceRequest, call: Call) -> rpc.CreateAudienceResponse:
         resource = await audiences.create(call.conn, call.scope, request.audience.id, _content(request.audience))
         return rpc.CreateAudienceResponse(audience=_message(resource, call.scope))
@@ -35,6 +36,7 @@ class AudienceHandlers:
         resource = await audiences.get(call.conn, call.scope, request.audience_id)
         return rpc.GetAudienceResponse(audience=_message(resource, call.scope))
 
+    @tells_all
     async def UpdateAudience(self, request: rpc.UpdateAudienceRequest, call: Call) -> rpc.UpdateAudienceResponse:
         content = _content(request.audience)
         changes = {path: getattr(content, path) for path in request.update_mask.paths}

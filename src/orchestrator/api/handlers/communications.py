@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.api.call import Call
+from orchestrator.api.call import Call, tells_all
 from orchestrator.api.convert.places import place_of, token_after
 from orchestrator.api.convert.times import to_timestamp
 from orchestrator.api.expected import expected
@@ -36,6 +36,7 @@ class CommunicationHandlers:
             next_page_token=token_after(request, page.end),
         )
 
+    @tells_all
     async def CreateCommunication(
         self, request: rpc.CreateCommunicationRequest, call: Call
     ) -> rpc.CreateCommunicationResponse:
@@ -47,6 +48,7 @@ class CommunicationHandlers:
         resource = await communications.get(call.conn, call.scope, request.communication_id)
         return rpc.GetCommunicationResponse(communication=_message(resource))
 
+    @tells_all
     async def UpdateCommunication(
         self, request: rpc.UpdateCommunicationRequest, call: Call
     ) -> rpc.UpdateCommunicationResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.api.call import Call
+from orchestrator.api.call import Call, tells_all
 from orchestrator.api.convert.api_keys import api_key_message
 from orchestrator.api.convert.places import place_of, token_after
 from orchestrator.api.convert.times import to_duration, to_timestamp
@@ -28,6 +28,7 @@ class ProjectHandlers:
             projects=[_message(project) for project in found], next_page_token=token_after(request, end)
         )
 
+    @tells_all
     async def CreateProject(self, request: rpc.CreateProjectRequest, call: Call) -> rpc.CreateProjectResponse:
         sent = request.project
         made = await projects.create(
@@ -40,6 +41,7 @@ class ProjectHandlers:
     async def GetProject(self, request: rpc.GetProjectRequest, call: Call) -> rpc.GetProjectResponse:
         return rpc.GetProjectResponse(project=_message(await projects.get(call.conn, call.scope, request.project_id)))
 
+    @tells_all
     async def UpdateProject(self, request: rpc.UpdateProjectRequest, call: Call) -> rpc.UpdateProjectResponse:
         sent = request.project
         settings = _settings(sent.settings)

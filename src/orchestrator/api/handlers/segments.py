@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.api.call import Call
+from orchestrator.api.call import Call, tells_all
 from orchestrator.api.convert.places import place_of, token_after
 from orchestrator.api.convert.times import to_timestamp
 from orchestrator.api.expected import expected
@@ -37,6 +37,7 @@ class SegmentHandlers:
             next_page_token=token_after(request, page.end),
         )
 
+    @tells_all
     async def CreateSegment(self, request: rpc.CreateSegmentRequest, call: Call) -> rpc.CreateSegmentResponse:
         resource = await segments.create(call.conn, call.scope, request.segment.id, _content(request.segment))
         return rpc.CreateSegmentResponse(segment=_message(resource))
@@ -45,6 +46,7 @@ class SegmentHandlers:
         resource = await segments.get(call.conn, call.scope, request.segment_id)
         return rpc.GetSegmentResponse(segment=_message(resource))
 
+    @tells_all
     async def UpdateSegment(self, request: rpc.UpdateSegmentRequest, call: Call) -> rpc.UpdateSegmentResponse:
         content = _content(request.segment)
         fields = ("predicate" if path == "rules" else path for path in request.update_mask.paths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.api.call import Call
+from orchestrator.api.call import Call, tells_all
 from orchestrator.api.convert.places import place_of, token_after
 from orchestrator.api.convert.times import to_duration, to_timestamp
 from orchestrator.api.expected import expected
@@ -26,6 +26,7 @@ class TriggerContractHandlers:
             next_page_token=token_after(request, page.end),
         )
 
+    @tells_all
     async def CreateTriggerContract(
         self, request: rpc.CreateTriggerContractRequest, call: Call
     ) -> rpc.CreateTriggerContractResponse:
@@ -39,6 +40,7 @@ class TriggerContractHandlers:
         resource = await trigger_contracts.get(call.conn, call.scope, request.trigger_contract_id)
         return rpc.GetTriggerContractResponse(trigger_contract=_message(resource))
 
+    @tells_all
     async def UpdateTriggerContract(
         self, request: rpc.UpdateTriggerContractRequest, call: Call
     ) -> rpc.UpdateTriggerContractResponse:
