@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from orchestrator.api.field_limits import MAX_STRUCT_DEPTH
+from orchestrator.api.json_decode import decode
 from orchestrator.api.message_check import check_message, divide
 from orchestrator.predicates.faults import Fault
+from orchestrator.predicates.operands import MAX_VALUE_DEPTH
+from orchestrator.predicates.parse import MAX_DEPTH
 from orchestrator.v1.audience_pb2 import Audience
 from orchestrator.v1.audience_service_pb2 import CreateAudienceRequest, UpdateAudienceRequest
 from orchestrator.v1.event_pb2 import Event
@@ -14,7 +18,7 @@ from orchestrator.v1.execution_service_pb2 import GetExecutionRequest, ListExecu
 from orchestrator.v1.journey_pb2 import Goal, Journey, JourneyDefinition
 from orchestrator.v1.journey_service_pb2 import UpdateJourneyRequest
 from orchestrator.v1.predicate_pb2 import Everyone, Predicate
-from orchestrator.v1.subject_service_pb2 import UpsertSubjectRequest
+from orchestrator.v1.subject_service_pb2 import BatchUpsertSubjectsRequest, UpsertSubjectRequest
 
 
 def reasons(faults: list[Fault]) -> dict[str, str]:
@@ -122,3 +126,27 @@ def test_a_request_that_is_too_large_is_refused_as_a_whole() -> None:
     request = CreateAudienceRequest(audience=Audience(description="x" * 2**20))
 
     assert reasons(check_message(request)) == {"": "TOO_LARGE"}
+
+
+def test_the_deepest_requests_that_are_allowed_survive_the_wire() -> None:
+    value: object = "end"
+    for _ in range(MAX_VALUE_DEPTH):
+        value = {"v": value}
+    when: dict[str, object] = {"kind": "attribute", "fieldPath": "a", "operator": "eq", "value": value}
+    for _ in range(MAX_DEPTH - 1):
+        when = {"kind": "and", "clauses": [when]}
+    steps = [{"id": "a", "branch": {"arms": [{"id": "x", "when": when}]}}]
+    attributes: dict[str, object] = {}
+    for _ in range(MAX_STRUCT_DEPTH - 1):
+        attributes = {"a": attributes}
+
+    for kind, document in (
+        (UpdateJourneyRequest, {"journey": {"id": "j", "definition": {"steps": steps}}}),
+        (BatchUpsertSubjectsRequest, {"subjects": [{"id": "s", "attributes": attributes}]}),
+    ):
+        request, faults = decode(kind, document)
+        arrived = kind.FromString(request.SerializeToString())
+
+        assert faults == []
+        assert arrived == request
+        assert check_message(arrived) == []
