@@ -1,0 +1,82 @@
+"""What the environment may say."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from orchestrator.settings import InvalidSettings, Settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("ORCHESTRATOR_", "TEMPORAL_", "DATABASE_URL")):
+            monkeypatch.delenv(name)
+
+
+def test_an_empty_environment_will_do() -> None:
+    settings = Settings.load()
+
+    assert (settings.grpc_port, settings.http_port, settings.database_url) == (50051, 8080, None)
+
+
+def test_variables_are_read_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u@h/d")
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "temporal:7233")
+    monkeypatch.setenv("ORCHESTRATOR_API_KEY", "a-key-of-mine")
+    monkeypatch.setenv("ORCHESTRATOR_GRPC_PORT", "1234")
+    monkeypatch.setenv("ORCHESTRATOR_ALLOWED_ORIGINS", "https://a.example/, https://b.example")
+
+    settings = Settings.load()
+
+    assert settings.database_url == "postgresql://u@h/d"
+    assert settings.temporal_address == "temporal:7233"
+    assert settings.api_key is not None
+    assert settings.api_key.get_secret_value() == "a-key-of-mine"
+    assert settings.grpc_port == 1234
+    assert settings.allowed_origins == ("https://a.example", "https://b.example")
+
+
+def test_keys_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_API_KEY", "a-key-of-mine")
+
+    assert "a-key-of-mine" not in repr(Settings.load())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ORCHESTRATOR_GRPC_PORT", "seventy", "integer"),
+        ("ORCHESTRATOR_GRPC_PORT", "70000", "65535"),
+        ("ORCHESTRATOR_API_KEY", "short", "8 to 256 visible ASCII"),
+        ("ORCHESTRATOR_API_KEY", "with a space", "8 to 256 visible ASCII"),
+        ("ORCHESTRATOR_LOG_LEVEL", "loud", "debug, info, warning or error"),
+        ("ORCHESTRATOR_LOG_FORMAT", "xml", "json"),
+        ("ORCHESTRATOR_POOL_SIZE", "0", "2"),
+        ("DATABASE_URL", "mysql://h/d", "postgresql://"),
+        ("ORCHESTRATOR_TLS_KEY", "/k.pem", "ORCHESTRATOR_TLS_CERTIFICATE"),
+        ("ORCHESTRATOR_TLS_CLIENT_CA", "/ca.pem", "ORCHESTRATOR_TLS_CERTIFICATE"),
+    ],
+)
+def test_an_unusable_value_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(InvalidSettings) as refusal:
+        Settings.load()
+
+    sentence = str(refusal.value)
+    assert variable in sentence
+    assert words in sentence
+    assert "\n" not in sentence
+
+
+def test_one_key_cannot_stand_for_two_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_API_KEY", "the-same-key")
+    monkeypatch.setenv("ORCHESTRATOR_OPERATOR_KEY", "the-same-key")
+
+    with pytest.raises(InvalidSettings, match="must differ"):
+        Settings.load()
