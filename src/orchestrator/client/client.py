@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from orchestrator.client.channel import Tls, open_channel
+from orchestrator.v1 import (
+    api_key_service_pb2_grpc,
+    audience_service_pb2_grpc,
+    audit_service_pb2_grpc,
+    communication_service_pb2_grpc,
+    event_service_pb2_grpc,
+    execution_service_pb2_grpc,
+    journey_service_pb2_grpc,
+    project_service_pb2_grpc,
+    segment_service_pb2_grpc,
+    subject_service_pb2_grpc,
+    trigger_contract_service_pb2_grpc,
+)
+
+if TYPE_CHECKING:
+    from grpc.aio import Channel
+
+
+class OrchestratorClient:
+    """Everything the server does, over one channel.
+
+        async with OrchestratorClient("orchestrator.internal:50051", api_key) as client:
+            await client.journeys.PauseJourney(messages.PauseJourneyRequest(journey_id="welcome"))
+
+    A call ends within `timeout` seconds unless it brings a `timeout` of its own, is tried again while the server is
+    away, and raises OrchestratorError. A request that changes something gets a `request_id` if it has none: it takes
+    effect once, however often it is sent. `target` is host:port; with `dns:///host:port` the calls are spread over all
+    addresses behind the name. To be entered in a running event loop; one client may be shared by all of its tasks.
+    """
+
+    api_keys: api_key_service_pb2_grpc.ApiKeyServiceAsyncStub
+    audiences: audience_service_pb2_grpc.AudienceServiceAsyncStub
+    audit: audit_service_pb2_grpc.AuditServiceAsyncStub
+    communications: communication_service_pb2_grpc.CommunicationServiceAsyncStub
+    events: event_service_pb2_grpc.EventServiceAsyncStub
+    executions: execution_service_pb2_grpc.ExecutionServiceAsyncStub
+    journeys: journey_service_pb2_grpc.JourneyServiceAsyncStub
+    projects: project_service_pb2_grpc.ProjectServiceAsyncStub
+    segments: segment_service_pb2_grpc.SegmentServiceAsyncStub
+    subjects: subject_service_pb2_grpc.SubjectServiceAsyncStub
+    trigger_contracts: trigger_contract_service_pb2_grpc.TriggerContractServiceAsyncStub
+
+    def __init__(self, target: str, api_key: str, *, tls: Tls | None = None, timeout: float = 10.0) -> None:
+        self._target = target
+        self._api_key = api_key
+        self._tls = tls
+        self._timeout = timeout
+        self._channel: Channel | None = None
+
+    async def __aenter__(self) -> OrchestratorClient:
+        """Raises OSError when the files of `tls` cannot be read. The server is first looked for by the first call."""
+        channel = open_channel(self._target, self._api_key, tls=self._tls, timeout=self._timeout)
+        self._channel = channel
+        self.api_keys = api_key_service_pb2_grpc.ApiKeyServiceStub(channel)
+        self.audiences = audience_service_pb2_grpc.AudienceServiceStub(channel)
+        self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
+        self.communications = communication_service_pb2_grpc.CommunicationServiceStub(channel)
+        self.events = event_service_pb2_grpc.EventServiceStub(channel)
+        self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
+        self.journeys = journey_service_pb2_grpc.JourneyServiceStub(channel)
+        self.projects = project_service_pb2_grpc.ProjectServiceStub(channel)
+        self.segments = segment_service_pb2_grpc.SegmentServiceStub(channel)
+        self.subjects = subject_service_pb2_grpc.SubjectServiceStub(channel)
+        self.trigger_contracts = trigger_contract_service_pb2_grpc.TriggerContractServiceStub(channel)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+            self._channel = None
