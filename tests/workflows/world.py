@@ -83,7 +83,7 @@ class Running:
     async def until(self, condition: str, *args: object, within: float = 20) -> None:
         """Wait until this SQL condition holds."""
         async with asyncio.timeout(within):
-            while not await self.owner.fetchval(f"SELECT {condition}", *args):  # noqa: ASYNC110 - rows ring no bell
+            while not await self.owner.fetchval(f"SELECT {condition}", *args):
                 await asyncio.sleep(0.02)
 
     async def visits(self) -> list[tuple[str, str, str | None]]:

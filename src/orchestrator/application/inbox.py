@@ -31,7 +31,17 @@ from orchestrator.predicates.facts import needs
 from orchestrator.predicates.parse import About, parse
 from orchestrator.predicates.paths import split_path
 from orchestrator.predicates.tree import Predicate
-from orchestrator.storage import audit, catalog, clock, enrollments, event_names, facts, inbox, refusal_counts
+from orchestrator.storage import (
+    audit,
+    catalog,
+    clock,
+    enrollments,
+    event_names,
+    facts,
+    inbox,
+    journeys,
+    refusal_counts,
+)
 from orchestrator.storage.enrollments import Question
 from orchestrator.storage.inbox import Arrival
 from orchestrator.storage.outbox import Entry as Told
@@ -192,6 +202,10 @@ class Inbox:
                 refuse(listener, key, reason or EntryRefusal.ENTRY_KEY_MISSING)
             else:
                 candidates.append(Candidate(key=key, listener=listener, trigger=trigger, entry_key=entry))
+        heard = {c.listener.prepared.version.journey_id for c in candidates}
+        still_open = await journeys.keep_open(conn, project.project_no, heard) if heard else set()
+        # A journey that was paused since the catalog was read takes nobody in.
+        candidates = [c for c in candidates if c.listener.prepared.version.journey_id in still_open]
         if not candidates:
             return []
         listeners = {id(c.listener): c.listener for c in candidates}.values()

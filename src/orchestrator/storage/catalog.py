@@ -76,6 +76,7 @@ SELECT j.name, j.status, j.latest_version, j.goal_revision, v.definition ->> 'au
   LEFT JOIN audiences AS a
     ON a.project_no = j.project_no AND a.audience_id = v.definition ->> 'audienceId'
  WHERE j.project_no = $1 AND j.journey_id = $2
+   FOR KEY SHARE OF j
 """
 
 
@@ -90,6 +91,6 @@ class EnteredByHand:
 
 
 async def entered_by_hand(conn: Connection[Record], project_no: int, journey_id: str) -> EnteredByHand | None:
-    """What a call to enroll needs to know of a journey."""
+    """What a call to enroll needs to know of a journey, which is not shut before this transaction has ended."""
     row = await conn.fetchrow(_ENTERED_BY_HAND, project_no, journey_id)
     return EnteredByHand(**row) if row else None

@@ -6,7 +6,7 @@ what they read is still so when they write.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -77,6 +77,20 @@ async def shut(conn: Connection[Record], project_no: int, journey_id: str) -> No
     """Wait for whoever is letting subjects in (they hold the row FOR KEY SHARE), and let nobody in until the end of
     the transaction: what runs now is all there will be."""
     await conn.execute(_SHUT, project_no, journey_id)
+
+
+_KEEP_OPEN = """
+SELECT journey_id FROM journeys
+ WHERE project_no = $1 AND journey_id = ANY ($2::text[]) AND status = 'active'
+ ORDER BY journey_id
+   FOR KEY SHARE
+"""
+
+
+async def keep_open(conn: Connection[Record], project_no: int, journey_ids: Iterable[str]) -> set[str]:
+    """Those of these journeys that are active; none of them is shut before this transaction has ended. Callers hold
+    their subjects' locks, and take no other one afterwards."""
+    return {row["journey_id"] for row in await conn.fetch(_KEEP_OPEN, project_no, list(journey_ids))}
 
 
 _EXISTS = "SELECT EXISTS (SELECT FROM journeys WHERE project_no = $1 AND journey_id = $2)"
