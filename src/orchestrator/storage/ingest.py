@@ -28,18 +28,13 @@ LEFT JOIN subjects
 ORDER BY batch.place
 """
 
-# Of what is written here, only aggregates can be in another writer's hand: first state, then days, each in key order.
+# Only aggregates can be in another writer's hand. Postgres writes the main statement first and the others from the last
+# to the first: aggregates come at the end, so that their rows are held only briefly. Each is written in key order.
 _STORE = """
 WITH batch AS MATERIALIZED (
     SELECT nextval('events_no') AS event_no, batch.*
     FROM unnest($2::timestamptz[], $3::int[], $4::bigint[], $5::smallint[], $6::text[], $7::jsonb[])
         AS batch (occurred_at, name_no, subject_no, bucket, event_id, properties)
-), stored AS (
-    INSERT INTO events
-        (occurred_at, event_no, project_no, name_no, subject_no, bucket, received_at, event_id, properties)
-    SELECT occurred_at, event_no, $1, name_no, subject_no, bucket, $8, event_id, properties FROM batch
-), told AS (
-    {inbox}
 ), days AS (
     INSERT INTO subject_event_days AS kept (subject_no, first_at, last_at, day, total, project_no, name_no, bucket)
     SELECT subject_no, min(occurred_at), max(occurred_at), (occurred_at AT TIME ZONE 'UTC')::date AS day, count(*),
@@ -51,16 +46,21 @@ WITH batch AS MATERIALIZED (
         total = kept.total + excluded.total,
         first_at = LEAST(kept.first_at, excluded.first_at),
         last_at = GREATEST(kept.last_at, excluded.last_at)
+), state AS (
+    INSERT INTO subject_event_state AS kept (subject_no, total, first_at, last_at, project_no, name_no, bucket)
+    SELECT subject_no, count(*), min(occurred_at), max(occurred_at), $1, name_no, bucket
+    FROM batch
+    GROUP BY bucket, subject_no, name_no
+    ORDER BY bucket, subject_no, name_no
+    ON CONFLICT (project_no, bucket, subject_no, name_no) DO UPDATE SET
+        total = kept.total + excluded.total,
+        first_at = LEAST(kept.first_at, excluded.first_at),
+        last_at = GREATEST(kept.last_at, excluded.last_at)
+), told AS (
+    {inbox}
 )
-INSERT INTO subject_event_state AS kept (subject_no, total, first_at, last_at, project_no, name_no, bucket)
-SELECT subject_no, count(*), min(occurred_at), max(occurred_at), $1, name_no, bucket
-FROM batch
-GROUP BY bucket, subject_no, name_no
-ORDER BY bucket, subject_no, name_no
-ON CONFLICT (project_no, bucket, subject_no, name_no) DO UPDATE SET
-    total = kept.total + excluded.total,
-    first_at = LEAST(kept.first_at, excluded.first_at),
-    last_at = GREATEST(kept.last_at, excluded.last_at)
+INSERT INTO events (occurred_at, event_no, project_no, name_no, subject_no, bucket, received_at, event_id, properties)
+SELECT occurred_at, event_no, $1, name_no, subject_no, bucket, $8, event_id, properties FROM batch
 """
 
 # One row for each subject, its events in order of arrival.
