@@ -16,6 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.struct_pb2 import Struct
 
 from orchestrator.api.descriptors import behaves, enum_in, message_in
+from orchestrator.api.fault_relations import unrelated
 from orchestrator.api.field_limits import (
     MAX_STRUCT_DEPTH,
     Bytes,
@@ -26,7 +27,6 @@ from orchestrator.api.field_limits import (
     text_limit,
 )
 from orchestrator.api.field_masks import is_divisible
-from orchestrator.api.json_decode import unrelated
 from orchestrator.api.json_encode import encode
 from orchestrator.api.json_enums import words
 from orchestrator.api.json_predicates import predicate_to_document

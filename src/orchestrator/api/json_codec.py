@@ -10,8 +10,9 @@ from google.protobuf.message import Message
 
 from orchestrator.api import field_masks
 from orchestrator.api.descriptors import descriptor_of
+from orchestrator.api.fault_relations import unrelated
 from orchestrator.api.field_limits import request_bytes
-from orchestrator.api.json_decode import decode_into, decode_text, unrelated
+from orchestrator.api.json_decode import decode_into, decode_text
 from orchestrator.api.json_encode import encode
 from orchestrator.api.json_text import parse_json, tell, write_json
 from orchestrator.api.message_check import check_message

@@ -22,7 +22,7 @@ from grpc import StatusCode
 from orchestrator.api.auth import Authentication
 from orchestrator.api.call import NO_FAULTS, AfterCommit, Call
 from orchestrator.api.errors import DeadlineExceeded, Failure, failure_of
-from orchestrator.api.json_decode import unrelated
+from orchestrator.api.fault_relations import unrelated
 from orchestrator.api.limits import InFlightLimit
 from orchestrator.api.message_check import divide
 from orchestrator.api.methods import Method

@@ -13,8 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.api.fault_relations import unrelated
 from orchestrator.api.json_codec import read_request, write_response
-from orchestrator.api.json_decode import decode, decode_stored, unrelated
+from orchestrator.api.json_decode import decode, decode_stored
 from orchestrator.api.json_encode import encode
 from orchestrator.api.json_predicates import predicate_from_document, predicate_to_document
 from orchestrator.api.json_text import parse_json
