@@ -75,7 +75,9 @@ _TELL_EVENTS = """
 # The past has changed, nothing has happened.
 _TELL_BACKFILL = """
     INSERT INTO inbox (project_no, bucket, subject_no, kind, received_at)
-    SELECT DISTINCT $1, bucket, subject_no, 'backfill', $8 FROM batch
+    SELECT $1, bucket, subject_no, 'backfill', $8
+    FROM batch
+    GROUP BY bucket, subject_no
 """
 
 _STORE_EVENTS = _STORE.format(inbox=_TELL_EVENTS.strip())
