@@ -71,6 +71,8 @@ class Renderer:
         Raises TemplateFailed, with reason `template_limit` also for a render that had to be killed and for one with
         more than MAX_QUESTION to read; ChannelUnavailable when no process stays alive to answer. May be cancelled.
         """
+        if "{" not in source:
+            return source
         async with self._turn:
             self._asked += 1
             question = orjson.dumps(
@@ -79,7 +81,10 @@ class Renderer:
             if len(question) > MAX_QUESTION:
                 raise TemplateFailed("template_limit")
             for _ in range(_TRIES):
-                process = self._process or await self._start()
+                try:
+                    process = self._process or await self._start()
+                except OSError as error:
+                    raise ChannelUnavailable("renderer_died", in_doubt=False) from error
                 try:
                     async with asyncio.timeout(self._patience):
                         answer = await self._ask(process, question)

@@ -95,6 +95,13 @@ async def test_the_process_knows_nothing_of_our_environment(
     assert set(environment) <= {"PYTHONPATH", "PYTHONHOME"}
 
 
+async def test_a_text_without_markup_needs_no_process() -> None:
+    renderer = Renderer()
+
+    assert await renderer.render("Hello & welcome", {}, escape_html=True) == "Hello & welcome"
+    assert renderer.pid is None
+
+
 async def test_a_process_that_was_killed_is_replaced(renderer: Renderer) -> None:
     for _ in range(2):
         killed = renderer.pid
@@ -146,7 +153,7 @@ async def test_a_question_too_large_to_read_is_not_asked(renderer: Renderer) -> 
     first = renderer.pid
 
     with pytest.raises(TemplateFailed, match="template_limit"):
-        await renderer.render("x", {"t": "x" * MAX_QUESTION})
+        await renderer.render("{{ t }}", {"t": "x" * MAX_QUESTION})
 
     assert await works(renderer)
     assert renderer.pid == first
