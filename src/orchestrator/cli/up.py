@@ -77,4 +77,5 @@ def show_addresses(stack: Stack) -> None:
         table.add_row("", f"shown this once; kept in {addresses.data_dir / OWNER_KEY}")
     # Wider than any terminal: an address that is cut or broken over lines cannot be copied.
     Console(stderr=True, highlight=False, width=1000).print(table)
-    stack.owner_key_shown()
+    if stack.keys.owner_is_new:
+        stack.owner_key_shown()

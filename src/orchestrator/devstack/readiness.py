@@ -9,15 +9,16 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from temporalio.api.enums.v1 import DescribeTaskQueueMode, TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, ListTaskQueuePartitionsRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from orchestrator.devstack.failure import StackFailure
 from orchestrator.devstack.processes import Process
 from orchestrator.temporal.contract import JOURNEYS_QUEUE
 
 _TIMEOUT = 60.0
-_LOOK_EVERY = 0.05
+_LOOK_EVERY = 0.1
 
 
 async def await_serving(process: Process, port: int) -> None:
@@ -73,18 +74,44 @@ async def _listening(port: int) -> None:
 
 
 async def _polling(pid: int, client: Client) -> None:
-    request = DescribeTaskQueueRequest(
-        namespace=client.namespace,
-        task_queue=TaskQueue(name=JOURNEYS_QUEUE),
-        # The other mode sees one partition of the queue, in which a worker need not be.
-        api_mode=DescribeTaskQueueMode.DESCRIBE_TASK_QUEUE_MODE_ENHANCED,
-        report_pollers=True,
-        task_queue_types=[TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY],
-    )
-    while True:
-        answer = await client.workflow_service.describe_task_queue(request)
-        asking = [kind.pollers for version in answer.versions_info.values() for kind in version.types_info.values()]
-        # The SDK's identity of a worker is pid@host.
-        if asking and all(any(poller.identity.startswith(f"{pid}@") for poller in pollers) for pollers in asking):
-            return
-        await asyncio.sleep(_LOOK_EVERY)
+    for kind in (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY):
+        questions = await _questions(client, kind)
+        while True:
+            # The SDK's identity of a worker is pid@host.
+            if any([await _asks(question, f"{pid}@", client) for question in questions]):
+                break
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _questions(client: Client, kind: TaskQueueType.ValueType) -> list[DescribeTaskQueueRequest]:
+    """One for each partition of the queue, for a worker may be in any. Some Temporals do not list them; then one about
+    all, which is answered from a cache of some seconds."""
+    queue = TaskQueue(name=JOURNEYS_QUEUE)
+    listing = ListTaskQueuePartitionsRequest(namespace=client.namespace, task_queue=queue)
+    try:
+        listed = await client.workflow_service.list_task_queue_partitions(listing)
+    except RPCError:
+        about_all = DescribeTaskQueueRequest(namespace=client.namespace, task_queue=queue, task_queue_types=[kind])
+        about_all.api_mode = DescribeTaskQueueMode.DESCRIBE_TASK_QUEUE_MODE_ENHANCED
+        about_all.report_pollers = True
+        return [about_all]
+    workflows = kind == TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+    partitions = listed.workflow_task_queue_partitions if workflows else listed.activity_task_queue_partitions
+    return [
+        DescribeTaskQueueRequest(
+            namespace=client.namespace, task_queue=TaskQueue(name=partition.key), task_queue_type=kind
+        )
+        for partition in partitions
+    ]
+
+
+async def _asks(question: DescribeTaskQueueRequest, identity: str, client: Client) -> bool:
+    try:
+        answer = await client.workflow_service.describe_task_queue(question)
+    except RPCError:
+        return False  # it may be starting, too
+    pollers = list(answer.pollers)
+    for version in answer.versions_info.values():
+        for kind in version.types_info.values():
+            pollers += kind.pollers
+    return any(poller.identity.startswith(identity) for poller in pollers)

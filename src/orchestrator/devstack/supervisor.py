@@ -77,6 +77,9 @@ class Supervisor:
                 self._process = await self._begin()
             except StackFailure as failure:
                 self._talk(str(failure))
+            except Exception as error:
+                # Whatever it was: a part that nobody tries to start is worse than one that is tried in vain.
+                self._talk(f"{self.name} could not be started ({type(error).__name__}).")
             else:
                 return pause
 

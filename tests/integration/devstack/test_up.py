@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import stat
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from orchestrator.devstack.ports import free_ports
+from tests.eventually import eventually
+
+#: What the machine's own environment may say about other installations.
+_OURS = re.compile(r"DATABASE_URL|TEMPORAL_.*|ORCHESTRATOR_.*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a stack of a test lives."""
+
+    data_dir: Path
+    grpc_port: int
+    http_port: int
+    temporal_port: int
+    temporal_ui_port: int
+    metrics_port: int
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def flags(self) -> list[str]:
+        ports = [name for name in self.__slots__ if name.endswith("_port")]
+        named = [f"--{name.replace('_', '-')}={getattr(self, name)}" for name in ports]
+        return ["--data-dir", str(self.data_dir), "--workers=1", *named]
+
+
+@pytest.fixture
+def place(session_directory: Path, request: pytest.FixtureRequest) -> Place:
+    grpc, http, temporal, temporal_ui, metrics = free_ports(5)
+    return Place(
+        data_dir=session_directory / f"up-{grpc}",
+        grpc_port=grpc,
+        http_port=http,
+        temporal_port=temporal,
+        temporal_ui_port=temporal_ui,
+        metrics_port=metrics,
+    )
+
+
+class Up:
+    """A running `orchestrator up`. `children` are the processes it had when it was ready."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._said = asyncio.create_task(_read(process.stderr))
+        self.children: list[psutil.Process] = []
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ready(self) -> None:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        assert line == b"ready\n", await self._said
+        self.children = psutil.Process(self.pid).children(recursive=True)
+
+    def send(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def end(self) -> tuple[int, str]:
+        """Exit code and all it said on stderr."""
+        return await self._process.wait(), await self._said
+
+    def child(self, *words: str) -> psutil.Process:
+        """The running child in whose command line all these words occur."""
+        for child in psutil.Process(self.pid).children():
+            with suppress(psutil.Error):
+                line = " ".join(child.cmdline())
+                if all(word in line for word in words):
+                    return child
+        raise AssertionError(f"no child with {words}")
+
+
+async def _read(stream: asyncio.StreamReader | None) -> str:
+    assert stream is not None
+    return (await stream.read()).decode()
+
+
+@asynccontextmanager
+async def up(place: Place, environment: Mapping[str, str] | None = None, *more: str) -> AsyncIterator[Up]:
+    clean = {name: value for name, value in os.environ.items() if _OURS.fullmatch(name) is None}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "orchestrator.cli", "up", *place.flags, *more,
+        stdout=PIPE, stderr=PIPE, env=clean | dict(environment or {}),
+    )  # fmt: skip
+    running = Up(process)
+    try:
+        yield running
+    finally:
+        running.send(signal.SIGTERM)
+        await running.end()
+
+
+def owner_of(place: Place) -> dict[str, str]:
+    return {"authorization": f"Bearer {(place.data_dir / 'owner.key').read_text().strip()}"}
+
+
+async def serves(place: Place, headers: Mapping[str, str] | None = None) -> bool:
+    async with httpx.AsyncClient(base_url=place.http, headers=dict(headers or owner_of(place))) as client:
+        try:
+            return (await client.get("/v1/audiences")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def sentence(said: str) -> str:
+    """What a failed start said: one line, and no traceback."""
+    lines = [line for line in said.splitlines() if not line.startswith("Applied ")]
+    assert len(lines) == 1, said
+    return lines[0].removeprefix("orchestrator: ")
+
+
+async def test_it_serves_until_it_is_told_to_stop_and_goes_on_where_it_was(place: Place) -> None:
+    async with up(place) as first:
+        await first.ready()
+        async with httpx.AsyncClient(base_url=place.http, headers=owner_of(place)) as client:
+            put = await client.put("/v1/subjects/ada", json={"attributes": {"plan": "pro"}})
+        first.send(signal.SIGTERM)
+        first_code, first_said = await first.end()
+    async with up(place) as second:
+        await second.ready()
+        async with httpx.AsyncClient(base_url=place.http, headers=owner_of(place)) as client:
+            kept = await client.get("/v1/subjects/ada")
+        second.send(signal.SIGINT)
+        second_code, second_said = await second.end()
+
+    assert put.status_code == 200, put.text
+    assert kept.json()["attributes"] == {"plan": "pro"}
+    assert (first_code, second_code) == (0, 0)
+    assert not alive(first.children + second.children)
+    owner_key = (place.data_dir / "owner.key").read_text().strip()
+    assert owner_key in first_said
+    assert owner_key not in second_said
+    for address in (place.http, f"127.0.0.1:{place.grpc_port}", f"http://127.0.0.1:{place.temporal_ui_port}"):
+        assert address in second_said
+
+
+async def test_keys_are_kept_for_their_owner_alone_and_given_ones_are_used_as_given(place: Place) -> None:
+    given = {"ORCHESTRATOR_API_KEY": "a-key-of-my-own", "ORCHESTRATOR_INTERNAL_TOKEN": "a-token-of-my-own"}
+    async with up(place, given) as stack:
+        await stack.ready()
+
+        assert await serves(place, {"x-api-key": "a-key-of-my-own"})
+        assert not await serves(place, {"x-api-key": "another-key"})
+
+    assert not (place.data_dir / "owner.key").exists()
+    assert not (place.data_dir / "internal.token").exists()
+    assert stat.S_IMODE((place.data_dir / "operator.key").stat().st_mode) == 0o600
+
+
+async def test_a_second_one_on_the_same_data_is_refused_and_the_first_is_not_disturbed(place: Place) -> None:
+    async with up(place) as first:
+        await first.ready()
+        async with up(place) as second:
+            code, said = await second.end()
+
+        assert code == 1
+        assert sentence(said) == (
+            f"Another orchestrator (process {first.pid}) runs on {place.data_dir}: "
+            "stop it, or choose another --data-dir and other ports."
+        )
+        assert await serves(place)
+
+
+async def test_told_to_stop_while_it_starts_it_stops(place: Place) -> None:
+    async with up(place) as stack:
+        await eventually((place.data_dir / "postgres" / "postmaster.pid").exists, within=30)
+        children = psutil.Process(stack.pid).children(recursive=True)
+        stack.send(signal.SIGTERM)
+        code, _ = await stack.end()
+
+    assert code == 0
+    assert not alive(children)
+
+
+@pytest.mark.parametrize("flag", ["grpc_port", "http_port", "temporal_port", "temporal_ui_port", "metrics_port"])
+async def test_a_port_that_is_taken_is_named_with_its_flag(place: Place, flag: str) -> None:
+    port = getattr(place, flag)
+    with socket.create_server(("127.0.0.1", port)):
+        async with up(place) as stack:
+            code, said = await stack.end()
+
+    assert code == 1
+    assert sentence(said) == (
+        f"Port {port} is taken by another program: stop it, or choose another with --{flag.replace('_', '-')}."
+    )
+    assert not (place.data_dir / "postgres").exists()
+
+
+def unreachable() -> str:
+    return f"127.0.0.1:{free_ports(1)[0]}"
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        (
+            lambda: {"DATABASE_URL": f"postgresql://me:secret@{unreachable()}/mine"},
+            r"PostgreSQL at 127\.0\.0\.1:\d+ cannot be reached \(connection refused\): start it, or mend .*\.",
+        ),
+        (
+            lambda: {"DATABASE_URL": "mysql://me:secret@there/mine"},
+            r"DATABASE_URL is not usable: must begin with postgresql://\.",
+        ),
+        (
+            lambda: {"TEMPORAL_ADDRESS": unreachable()},
+            r"Temporal at 127\.0\.0\.1:\d+ \(TEMPORAL_ADDRESS\) cannot be reached: .*",
+        ),
+        (
+            lambda: {"ORCHESTRATOR_API_KEY": "short"},
+            r"ORCHESTRATOR_API_KEY is not usable: must be 8 to 256 visible ASCII characters without spaces\.",
+        ),
+        (
+            lambda: {"ORCHESTRATOR_TLS_CERTIFICATE": "/c.pem", "ORCHESTRATOR_TLS_KEY": "/k.pem"},
+            r"On one machine nothing is encrypted: unset ORCHESTRATOR_TLS_CERTIFICATE, or run `orchestrator serve`\.",
+        ),
+    ],
+)
+async def test_what_keeps_it_from_starting_is_one_sentence_without_secrets(
+    place: Place, environment: Callable[[], dict[str, str]], says: str
+) -> None:
+    async with up(place, environment()) as stack:
+        code, said = await stack.end()
+
+    assert code != 0
+    assert re.fullmatch(says, sentence(said)), said
+    assert "secret" not in said
+
+
+async def test_a_data_directory_that_cannot_be_written_is_one_sentence(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    async with up(place, None, "--data-dir", str(tmp_path / "file" / "data")) as stack:
+        code, said = await stack.end()
+
+    assert code == 1
+    assert sentence(said).startswith(f"The data directory {tmp_path}/file/data cannot be written")
+
+
+@pytest.mark.faults
+async def test_killed_it_takes_everything_along_and_starts_again_with_what_it_knew(place: Place) -> None:
+    async with up(place) as first:
+        await first.ready()
+        async with httpx.AsyncClient(base_url=place.http, headers=owner_of(place)) as client:
+            await client.put("/v1/subjects/ada", json={"attributes": {"plan": "pro"}})
+        first.send(signal.SIGKILL)
+        await first.end()
+    async with up(place) as second:
+        await second.ready()
+        left = alive(first.children)
+        async with httpx.AsyncClient(base_url=place.http, headers=owner_of(place)) as client:
+            kept = await client.get("/v1/subjects/ada")
+
+    assert not left
+    assert kept.json()["attributes"] == {"plan": "pro"}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "words", [("orchestrator.cli", "serve"), ("workers.main",), ("bin/postgres",), ("server", "start-dev")]
+)
+async def test_a_part_that_was_killed_is_started_again(place: Place, words: tuple[str, ...]) -> None:
+    async with up(place) as stack:
+        await stack.ready()
+        killed = stack.child(*words)
+
+        killed.kill()
+        await asyncio.to_thread(killed.wait, 10)
+        await eventually(lambda: _has_another(stack, killed, words), within=30)
+        await eventually(lambda: serves(place), within=30)
+
+        stack.send(signal.SIGTERM)
+        code, said = await stack.end()
+
+    assert code == 0
+    assert re.search(r"ended \(SIGKILL, log: .*\); starting it again\.", said)
+
+
+def _has_another(stack: Up, killed: psutil.Process, words: tuple[str, ...]) -> bool:
+    try:
+        return stack.child(*words).pid != killed.pid
+    except AssertionError:
+        return False
