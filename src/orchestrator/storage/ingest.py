@@ -9,7 +9,8 @@ from datetime import datetime
 from asyncpg import Connection, Record
 from orjson import Fragment
 
-# Waits for writers who have the same ids in hand; theirs count, if they commit. `place` counts from 1.
+# Waits for writers who have the same ids in hand; theirs count, if they commit. `place` counts from 1. Subjects are
+# looked up one by one: a join would be planned as a scan of them all while the table has no statistics.
 _CLAIM = """
 WITH batch AS MATERIALIZED (
     SELECT * FROM unnest($2::uuid[], $3::smallint[], $4::text[])
@@ -20,11 +21,13 @@ WITH batch AS MATERIALIZED (
     ON CONFLICT DO NOTHING
     RETURNING event_hash
 )
-SELECT batch.place, subjects.subject_no
+SELECT batch.place, (
+    SELECT subject_no
+    FROM subjects
+    WHERE project_no = $1 AND bucket = batch.bucket AND subject_id = batch.subject_id
+)
 FROM fresh
 JOIN batch USING (event_hash)
-LEFT JOIN subjects
-    ON subjects.project_no = $1 AND subjects.bucket = batch.bucket AND subjects.subject_id = batch.subject_id
 ORDER BY batch.place
 """
 

@@ -12,10 +12,17 @@ from orchestrator.domain.resource import to_tick
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.domain.subject import Subject, bucket_of
 
+# Here and below, subjects are looked up one by one (LATERAL with OFFSET 0 or a lock): a plain join would be planned as
+# a scan of the whole project while the table has no statistics, and stay so for connections that prepared it then.
 _KEYS = """
 SELECT s.subject_id, s.bucket, s.subject_no
 FROM unnest($2::smallint[], $3::text[]) AS wanted (bucket, subject_id)
-JOIN subjects AS s ON s.project_no = $1 AND s.bucket = wanted.bucket AND s.subject_id = wanted.subject_id
+CROSS JOIN LATERAL (
+    SELECT subject_id, bucket, subject_no
+    FROM subjects
+    WHERE project_no = $1 AND bucket = wanted.bucket AND subject_id = wanted.subject_id
+    OFFSET 0
+) AS s
 """
 
 # In the order of the ids, so that two writers of the same new subjects wait for each other in one direction only.
@@ -28,12 +35,16 @@ ON CONFLICT ON CONSTRAINT subjects_id_key DO NOTHING
 RETURNING subject_id, bucket, subject_no
 """
 
+# In the order of the arrays.
 _LOCK = """
 SELECT s.project_no, s.bucket, s.subject_no
 FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS wanted (project_no, bucket, subject_no)
-JOIN subjects AS s USING (project_no, bucket, subject_no)
-ORDER BY s.project_no, s.bucket, s.subject_no
-FOR NO KEY UPDATE OF s
+CROSS JOIN LATERAL (
+    SELECT project_no, bucket, subject_no
+    FROM subjects
+    WHERE project_no = wanted.project_no AND bucket = wanted.bucket AND subject_no = wanted.subject_no
+    FOR NO KEY UPDATE
+) AS s
 """
 
 # Class of the advisory locks between deletions (exclusive) and ingest (shared), one for each project.
@@ -104,9 +115,13 @@ _FIND = f"SELECT {_COLUMNS} FROM subjects WHERE project_no = $1 AND bucket = $2 
 
 _READ = f"""
 SELECT {_COLUMNS}
-FROM unnest($2::smallint[], $3::bigint[]) AS wanted (bucket, subject_no)
-JOIN subjects AS s USING (bucket, subject_no)
-WHERE s.project_no = $1
+FROM unnest($2::smallint[], $3::bigint[]) AS wanted (wanted_bucket, wanted_no)
+CROSS JOIN LATERAL (
+    SELECT {_COLUMNS}
+    FROM subjects
+    WHERE project_no = $1 AND bucket = wanted_bucket AND subject_no = wanted_no
+    OFFSET 0
+) AS s
 """
 
 _PAGE = f"""
