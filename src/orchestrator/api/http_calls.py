@@ -31,6 +31,7 @@ JSON = "application/json"
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _ETAG = re.compile(r'(?:W/)?"([!#-~]{1,128})"|([!#-+\--~]{1,128})')
 _MILLISECONDS = re.compile(r"[0-9]{1,9}")
+_SMALL_BODY = 64 * 1024
 _SAFE = ("GET", "HEAD")
 
 
@@ -67,8 +68,12 @@ class HttpCalls:
         except MalformedHeader as wrong:
             time_left, faults = None, [wrong.fault]
 
+        unread = _has_large_body(request)
+
         async def read() -> Read:
+            nonlocal unread
             body = await _body(request, request_bytes(descriptor_of(binding.method.request)))
+            unread = False
             message, wrong = json_codec.read_request(
                 binding.method.request,
                 body_field=binding.body,
@@ -89,7 +94,11 @@ class HttpCalls:
             )
         )
         if isinstance(answer, Failure):
-            return failed(answer, call_id)
+            response = failed(answer, call_id)
+            if unread:
+                # Nobody waits for the rest of a body that may have no end.
+                response.headers["Connection"] = "close"
+            return response
         return _succeeded(binding, answer, call_id)
 
     def _key_in_cookie(self, request: Request) -> str:
@@ -152,6 +161,11 @@ def _wrong_verb(verb: str, allowed: tuple[str, ...], call_id: str) -> Response:
 def _raw_path(request: Request) -> str:
     raw: bytes = request.scope["raw_path"]
     return raw.decode("latin-1")
+
+
+def _has_large_body(request: Request) -> bool:
+    length = request.headers.get("content-length", "0")
+    return int(length) > _SMALL_BODY or "transfer-encoding" in request.headers
 
 
 async def _body(request: Request, most: int) -> bytes:

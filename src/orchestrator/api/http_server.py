@@ -59,7 +59,7 @@ def application(
         response.headers["Allow"] = "GET, HEAD"
         return response
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Mount("/v1", app=calls),
             Route("/healthz", alive),
@@ -69,6 +69,8 @@ def application(
         ],
         exception_handlers={404: no_such_path, 405: wrong_verb},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 class HttpServer:
