@@ -69,7 +69,7 @@ async def test_the_server_killed_in_mid_ingest(start_stack: StartStack, tmp_path
     async with field_on(stack, tmp_path) as field:
         batches = [
             [{"eventId": f"e-{b}-{n}", "name": "seen", "subjectId": f"p-{n % 50}"} for n in range(500)]
-            for b in range(40)
+            for b in range(120)
         ]
 
         async def send_all() -> None:
@@ -77,11 +77,11 @@ async def test_the_server_killed_in_mid_ingest(start_stack: StartStack, tmp_path
                 await field.ingest(batch)
 
         sending = asyncio.create_task(send_all())
-        while not sending.done():
-            await asyncio.sleep(0.4)
-            if not sending.done():
-                await kill(stack.part(SERVER))
-                await asyncio.sleep(3)  # let it come back, or nothing is ever in the middle of anything
+        for _ in range(4):
+            await field.serving()
+            await asyncio.sleep(0.3)  # some way into the next batches
+            assert not sending.done(), "all was sent before the server died: nothing was tried"
+            await kill(stack.part(SERVER))
         await sending
 
         conn = await field.owner()
@@ -89,9 +89,9 @@ async def test_the_server_killed_in_mid_ingest(start_stack: StartStack, tmp_path
         counted = await conn.fetchval("SELECT sum(total) FROM subject_event_state")
         by_day = await conn.fetchval("SELECT sum(total) FROM subject_event_days")
         await conn.close()
-        assert len(stored) == len(field.acknowledged) == 40 * 500
+        assert len(stored) == len(field.acknowledged) == 120 * 500
         assert {row["event_id"] for row in stored} == field.acknowledged
-        assert counted == by_day == 40 * 500
+        assert counted == by_day == 120 * 500
 
 
 async def test_postgres_killed(start_stack: StartStack, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ class Switchboard:
     """A channel whose answers the test decides; it remembers every key it was given."""
 
     name = "log"
+    html = False
     timeout = timedelta(seconds=5)
 
     def __init__(

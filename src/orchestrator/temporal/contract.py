@@ -37,6 +37,10 @@ ENROLLMENT_MEMO = "enrollment_id"
 SUBJECT_MEMO = "subject"
 
 
+#: Seconds without a sign of life after which a try is taken for dead and made again.
+HEARTBEAT = 8.0
+
+
 def channel_queue(channel: str) -> str:
     """Each channel has a queue of its own, so that a stalled provider holds up nobody else."""
     return f"channel-{channel}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from temporalio import activity
 
 from orchestrator.application.sending import FAILED, SENT, UNKNOWN, Receipt, Reserved, Sending
-from orchestrator.temporal.contract import Effect, Question
+from orchestrator.temporal.contract import HEARTBEAT, Effect, Question
 from workers.channels.channel import Accepted, Channel, ChannelUnavailable, Message, OnAmbiguity, Refused
 from workers.channels.rendering import Renderer, TemplateFailed
 from workers.errors import as_failure
@@ -29,6 +30,21 @@ class SendActivities:
 
     @activity.defn(name="send")
     async def send(self, question: Question) -> Effect:
+        """One try. A workflow that is in a hurry asks for the end of a back-off, not of a try that is under way."""
+        beating = asyncio.create_task(_beat())
+        trying = asyncio.ensure_future(self._try(question))
+        try:
+            return await asyncio.shield(trying)
+        except asyncio.CancelledError:
+            why = activity.cancellation_details()
+            if why is not None and why.cancel_requested:
+                return await trying
+            trying.cancel()
+            raise
+        finally:
+            beating.cancel()
+
+    async def _try(self, question: Question) -> Effect:
         try:
             reserved = await self.sending.reserve(question)
             if isinstance(reserved, Effect):
@@ -50,12 +66,13 @@ class SendActivities:
             return Receipt(state=UNKNOWN, reason="in_doubt")
         started = time.monotonic()
         try:
-            answer = await channel.send(await self._message(reserved))
-        except TemplateFailed:
-            return Receipt(state=FAILED, reason="template_failed")
+            answer = await channel.send(await self._message(reserved, channel))
+        except TemplateFailed as failed:
+            # Attributes may have changed since an earlier try, which may have arrived.
+            return Receipt(state=UNKNOWN if reserved.in_doubt else FAILED, reason=failed.reason)
         except ChannelUnavailable as unavailable:
             self.metrics.tried(reserved.channel, "unavailable", time.monotonic() - started)
-            if not unavailable.in_doubt:
+            if not unavailable.in_doubt and not reserved.in_doubt:
                 await self.sending.release(reserved)
             raise
         match answer:
@@ -66,7 +83,7 @@ class SendActivities:
         self.metrics.tried(reserved.channel, receipt.state, time.monotonic() - started)
         return receipt
 
-    async def _message(self, reserved: Reserved) -> Message:
+    async def _message(self, reserved: Reserved, channel: Channel) -> Message:
         content = reserved.content
         variables: dict[str, Any] = {
             "subject": {"id": reserved.subject_id, "attributes": reserved.attributes},
@@ -84,8 +101,15 @@ class SendActivities:
             content_revision=reserved.content_revision,
             settings=content["settings"],
             subject=await self.renderer.render(content["subject"], variables),
-            body=await self.renderer.render(content["body"], variables),
+            body=await self.renderer.render(content["body"], variables, escape_html=channel.html),
         )
+
+
+async def _beat() -> None:
+    """Say every few seconds that this try is alive, so that one that is not is made again soon."""
+    while True:
+        await asyncio.sleep(HEARTBEAT / 4)
+        activity.heartbeat()
 
 
 def _honours_key(channel: Channel, reserved: Reserved) -> bool:

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.temporal.contract import (
         ADVANCE_ACTIVITY,
         EXECUTION_WORKFLOW,
+        HEARTBEAT,
         PHASE_ATTRIBUTE,
         POKE_SIGNAL,
         RUNNING_PHASE,
@@ -101,6 +102,7 @@ class JourneyExecution:
                 activity_id=f"{effect.seq}:{effect.step_id}",
                 summary=effect.step_id,
                 start_to_close_timeout=timedelta(seconds=effect.timeout),
+                heartbeat_timeout=timedelta(seconds=HEARTBEAT),
                 retry_policy=PATIENT,
                 # A try that is under way is not told, and ends as it ends; only a back-off is cut short.
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
