@@ -19,12 +19,15 @@ from hypothesis import strategies as st
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.transactions import Transactions
+from orchestrator.devstack.postgres import SUPERUSER
 from orchestrator.domain.event import Event, Outcome
 from orchestrator.domain.subject import bucket_of
 from orchestrator.storage import inbox_entries
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
+
+    from orchestrator.devstack.postgres import EmbeddedPostgres
 
 ACCEPTED, DUPLICATE = Outcome.ACCEPTED, Outcome.DUPLICATE
 PAST = datetime(2024, 2, 28, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -369,6 +372,33 @@ async def test_a_writer_whose_connection_dies_can_send_again(
 
     assert await ingest.take(1, batch, backfill=False) == [ACCEPTED] * 100
     assert len(await stored(owner)) == 101
+    await assert_consistent(owner)
+
+
+async def test_who_loses_a_deadlock_to_a_stranger_tries_again(
+    postgres: EmbeddedPostgres, ingest: Ingest, owner: Connection[Record], caplog: pytest.LogCaptureFixture
+) -> None:
+    await take(ingest, event("user-1"), event("user-2"))
+    touch = "UPDATE subject_event_state SET total = total WHERE subject_no = $1"
+    # The order in which ingest takes them.
+    first, second = [row[0] for row in await owner.fetch("SELECT subject_no FROM subjects ORDER BY bucket")]
+    name = await owner.fetchval("SELECT current_database()")
+    stranger = await asyncpg.connect(postgres.dsn(name, user=SUPERUSER), server_settings={"deadlock_timeout": "1min"})
+    try:
+        await stranger.execute("BEGIN")
+        await stranger.execute(touch, second)
+        attempt = asyncio.create_task(take(ingest, event("user-1"), event("user-2")))
+        while not await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            assert not attempt.done()
+        # Ingest looks for deadlocks first, and gives way.
+        await stranger.execute(touch, first)
+        await stranger.execute("COMMIT")
+    finally:
+        await stranger.close()
+
+    assert await attempt == [ACCEPTED, ACCEPTED]
+    assert [record.message for record in caplog.records] == ["ingest is tried again"]
+    assert len(await stored(owner)) == 4
     await assert_consistent(owner)
 
 
