@@ -186,6 +186,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         contract = openapi.document_path().read_bytes()
         http_server = HttpServer(application(calls, state=lambda: health.state, registry=registry, openapi=contract))
 
+        await health.look()
         tls = _tls(settings)
         stack.push_async_callback(_stop, grpc_server, http_server, settings.grace_seconds)
         grpc_port = await _listen(grpc_server, "gRPC", settings.grpc_host, settings.grpc_port, tls)

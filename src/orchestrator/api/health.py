@@ -40,15 +40,17 @@ class Health:
         self._services = ("", *services)
         self._temporal_answers = temporal_answers
         self._draining = False
+        self._temporal_is_away = False
         self._conn: asyncpg.Connection[asyncpg.Record] | None = None
 
+    async def look(self) -> None:
+        """Probe Postgres and answer for it from now on."""
+        await self._show(State(ready=await self._probe_postgres(), degraded=self._temporal_is_away))
+
     async def watch(self) -> None:
-        """Probe until cancelled."""
+        """Probe until cancelled. Temporal, which may take its time, does not hold up Postgres."""
         try:
-            while True:
-                ready = await self._probe_postgres()
-                await self._show(State(ready=ready, degraded=not await self._probe_temporal()))
-                await asyncio.sleep(PROBE_EVERY.total_seconds())
+            await asyncio.gather(self._watch_postgres(), self._watch_temporal())
         finally:
             self._hang_up()
 
@@ -57,6 +59,16 @@ class Health:
         self._draining = True
         self.state = State(ready=False, degraded=False)
         await self.servicer.enter_graceful_shutdown()
+
+    async def _watch_postgres(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(PROBE_EVERY.total_seconds())
+
+    async def _watch_temporal(self) -> None:
+        while True:
+            self._temporal_is_away = not await self._probe_temporal()
+            await asyncio.sleep(PROBE_EVERY.total_seconds())
 
     async def _probe_postgres(self) -> bool:
         """Whether it answers, on the connection there is or on a new one."""
