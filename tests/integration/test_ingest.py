@@ -348,6 +348,28 @@ async def test_a_writer_cut_off_in_the_middle_leaves_nothing_or_everything(
     await assert_consistent(owner)
 
 
+async def test_whoever_waits_is_told_of_what_is_new_even_when_cut_off(
+    ingest: Ingest, owner: Connection[Record]
+) -> None:
+    told: list[int] = []
+
+    async def write(batch: Sequence[Event], delay: float) -> None:
+        attempt = asyncio.create_task(ingest.take(1, batch, backfill=False, committed=lambda: told.append(len(batch))))
+        await asyncio.wait([attempt], timeout=delay)
+        attempt.cancel()
+        await asyncio.wait([attempt])
+
+    await take(ingest, event())
+    randomness = random.Random(5)
+    for _ in range(60):
+        await write([event(f"user-{n % 20}") for n in range(50)], randomness.uniform(0.0, 0.03))
+    known = event()
+    await ingest.take(1, [known], backfill=False, committed=lambda: told.append(1))
+    await ingest.take(1, [known], backfill=False, committed=lambda: told.append(1))
+
+    assert sum(told) == len(await stored(owner)) - 1
+
+
 async def test_a_writer_whose_connection_dies_can_send_again(
     database: str, transactions: Transactions, owner: Connection[Record]
 ) -> None:

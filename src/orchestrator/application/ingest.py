@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from hashlib import sha256
 
@@ -27,11 +27,14 @@ class Ingest:
         self._name_nos: dict[int, dict[str, int]] = {}
         self._months: set[tuple[int, int]] = set()
 
-    async def take(self, project_no: int, batch: Sequence[Event], *, backfill: bool) -> list[Outcome]:
+    async def take(
+        self, project_no: int, batch: Sequence[Event], *, backfill: bool, committed: Callable[[], None] | None = None
+    ) -> list[Outcome]:
         """What became of each event, in the same order. Safe to repeat after an unknown outcome.
 
         Of events with one id the first counts. What occurred in the future occurred on arrival. `backfill` tells the
-        past: it counts, and starts or wakes nothing.
+        past: it counts, and starts or wakes nothing. `committed` is called when something new has been stored, also if
+        the caller is cancelled meanwhile.
         """
         outcomes = [Outcome.DUPLICATE] * len(batch)
         first: dict[str, int] = {}
@@ -43,25 +46,34 @@ class Ingest:
         fresh = [batch[place] for place in places]
         await self._learn_names(project_no, {event.name for event in fresh})
         try:
-            accepted = await self._store(project_no, fresh, backfill=backfill)
+            accepted = await self._store(project_no, fresh, backfill=backfill, committed=committed)
         except (DeadlockDetectedError, SerializationError) as error:
             # No two batches can wait for each other, but another transaction may have been in the way.
             logger.warning("ingest is tried again", extra={"error": type(error).__name__})
-            accepted = await self._store(project_no, fresh, backfill=backfill)
+            accepted = await self._store(project_no, fresh, backfill=backfill, committed=committed)
         for index in accepted:
             outcomes[places[index]] = Outcome.ACCEPTED
         return outcomes
 
-    async def _store(self, project_no: int, batch: list[Event], *, backfill: bool) -> list[int]:
+    async def _store(
+        self, project_no: int, batch: list[Event], *, backfill: bool, committed: Callable[[], None] | None
+    ) -> list[int]:
         """The indexes of the events that were new. No two of the batch have the same id."""
+        new: list[int] = []
+
+        def tell() -> None:
+            if new and committed is not None:
+                committed()
+
         while True:
-            async with self._transactions.write(project_no) as conn:
+            async with self._transactions.write(project_no, committed=tell) as conn:
                 await subjects.hold_off_deletion(conn, project_no)
                 now = await clock.now(conn)
                 times = [now if event.occurred_at is None else min(event.occurred_at, now) for event in batch]
                 unprepared = {(at.year, at.month) for at in times} - self._months
                 if not unprepared:
-                    return await self._store_at(conn, project_no, batch, times, backfill=backfill, now=now)
+                    new += await self._store_at(conn, project_no, batch, times, backfill=backfill, now=now)
+                    return new
             await self._prepare(unprepared)
 
     async def _store_at(

@@ -40,9 +40,12 @@ class EventHandlers:
             else:
                 path = f"events[{place}]"
                 rejected[place] = naming_faults(message.event_id, message.name, message.subject_id, path)
-        outcomes = await self._ingest.take(call.scope.project_no, list(batch.values()), backfill=request.backfill)
-        if Outcome.ACCEPTED in outcomes:
-            call.after_commit(self._bell.ring)
+        outcomes = await self._ingest.take(
+            call.scope.project_no,
+            list(batch.values()),
+            backfill=request.backfill,
+            committed=lambda: call.after_commit(self._bell.ring),
+        )
         return _response(len(request.events), zip(batch, outcomes, strict=True), rejected)
 
 
