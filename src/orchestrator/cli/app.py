@@ -1,7 +1,7 @@
 """All commands, and the one place where failures become sentences and exit codes.
 
-A noun is a module with an `app = typer.Typer(...)` of its own, added here by `app.add_typer`; a verb alone is a
-function, added by `app.command`. Commands raise; they neither print errors nor exit.
+A command is a module of its name: a noun has an `app = typer.Typer(...)` with its verbs, a verb alone is a function of
+the module's name. Commands raise; they neither print errors nor exit.
 """
 
 from __future__ import annotations
@@ -9,29 +9,57 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from importlib import import_module
 
 import typer
 
 from orchestrator.cli.failure import FAILED, UNAVAILABLE, USAGE, CommandFailure
-from orchestrator.cli.migrate import migrate
-from orchestrator.cli.serve import serve
-from orchestrator.cli.up import up
-from orchestrator.cli.worker import worker
-from orchestrator.devstack.failure import StackFailure
-from orchestrator.settings import InvalidSettings
-from orchestrator.storage.migrations import SchemaRefused
-from orchestrator.storage.reachability import DatabaseUnreachable
 
-app = typer.Typer(
-    name="orchestrator",
-    help="A self-hosted journey orchestrator.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+#: In the order in which `--help` has them.
+COMMANDS = (
+    "up",
+    "demo",
+    "apply",
+    "journeys",
+    "executions",
+    "subjects",
+    "events",
+    "audiences",
+    "segments",
+    "communications",
+    "trigger-contracts",
+    "keys",
+    "doctor",
+    "serve",
+    "worker",
+    "migrate",
 )
-app.command()(up)
-app.command()(serve)
-app.command()(worker)
-app.command()(migrate)
+
+
+def command_line(wanted: str | None = None) -> typer.Typer:
+    """The application with the command that is wanted, or with all of them if it is not one.
+
+    Importing all takes a second, most of it Temporal's SDK: too long for who only wants to look at something.
+    """
+    app = typer.Typer(name="orchestrator", no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback()(_orchestrator)
+    for name in (wanted,) if wanted in COMMANDS else COMMANDS:
+        assert name is not None
+        module_name = name.replace("-", "_")
+        module = import_module(f"orchestrator.cli.{module_name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, module_name))
+    return app
+
+
+def _orchestrator() -> None:
+    """A self-hosted journey orchestrator.
+
+    Commands that talk to a server read ORCHESTRATOR_ADDRESS (host:port of gRPC, https:// before it for TLS) and
+    ORCHESTRATOR_API_KEY; beside `orchestrator up` they need neither.
+    """
 
 
 def main() -> None:
@@ -49,25 +77,41 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        app()
+        command_line(sys.argv[1] if len(sys.argv) > 1 else None)()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED
-    except CommandFailure as failure:
-        return _say(failure, failure.code)
-    except InvalidSettings as failure:
-        return _say(failure, USAGE)
-    except DatabaseUnreachable as failure:
-        return _say(failure, UNAVAILABLE)
-    except (StackFailure, SchemaRefused) as failure:
-        return _say(failure, FAILED)
     except KeyboardInterrupt:
         return 130
-    except Exception:
-        traceback.print_exc()
+    except BrokenPipeError:
+        # Whoever read us has had enough, as `head` has. The interpreter must not try once more.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         return FAILED
+    except Exception as error:
+        code = _code_of(error)
+        if code is None:
+            traceback.print_exc()
+            return FAILED
+        typer.echo(f"orchestrator: {error}", err=True)
+        return code
     return 0
 
 
-def _say(failure: Exception, code: int) -> int:
-    typer.echo(f"orchestrator: {failure}", err=True)
-    return code
+def _code_of(error: Exception) -> int | None:
+    """The exit code for what a person can mend; None: it is a fault of ours."""
+    if isinstance(error, CommandFailure):
+        return error.code
+    # Not for every command to wait for.
+    from orchestrator.devstack.failure import StackFailure
+    from orchestrator.settings import InvalidSettings
+    from orchestrator.storage.migrations import SchemaRefused
+    from orchestrator.storage.reachability import DatabaseUnreachable
+
+    match error:
+        case InvalidSettings():
+            return USAGE
+        case DatabaseUnreachable():
+            return UNAVAILABLE
+        case StackFailure() | SchemaRefused():
+            return FAILED
+        case _:
+            return None

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.api.json_encode import encode
+from orchestrator.cli.connection import call, sentence_of
+from orchestrator.cli.failure import FAILED
+from orchestrator.cli.kinds import JOURNEY
+from orchestrator.cli.output import Output, OutputOption, print_json, print_list, print_one, print_table
+from orchestrator.cli.resources import Id, Limit, add_reading, first, page_size
+from orchestrator.cli.subject_ids import SubjectIds, SubjectIdsFile, batches, read_subject_ids
+from orchestrator.client import OrchestratorClient, Violation, each, messages
+
+app = typer.Typer(help="Publish journeys, run them, look at them; `apply` writes them.", no_args_is_help=True)
+
+add_reading(app, JOURNEY)
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@app.command()
+def validate(journey_id: Id, output: OutputOption = Output.TABLE) -> None:
+    """Say what stands against publishing the draft; exit code 1 if anything does."""
+    request = messages.ValidateJourneyRequest(journey_id=journey_id)
+    answer = call(lambda client: client.journeys.ValidateJourney(request))
+    if output is Output.JSON:
+        print_json(encode(answer))
+    else:
+        for kind, found in (("fault", answer.faults), ("warning", answer.warnings)):
+            for violation in found:
+                typer.echo(f"{kind}: {_told(violation)}")
+    raise typer.Exit(FAILED if answer.faults else 0)
+
+
+@app.command()
+def publish(
+    journey_id: Id,
+    validate_only: Annotated[bool, typer.Option("--validate-only", help="Check all of it and change nothing.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make the draft a version that never changes, and that everybody takes who comes in from now on."""
+    request = messages.PublishJourneyRequest(journey_id=journey_id, validate_only=validate_only)
+    published = call(lambda client: client.journeys.PublishJourney(request))
+    for warning in published.warnings:
+        typer.echo(f"warning: {_told(warning)}", err=True)
+    print_one({"id": published.id, "version": published.version}, output)
+
+
+@app.command()
+def pause(journey_id: Id) -> None:
+    """Let nobody in any more; running executions go on."""
+    call(lambda client: client.journeys.PauseJourney(messages.PauseJourneyRequest(journey_id=journey_id)))
+    typer.echo(f"Paused {journey_id}.", err=True)
+
+
+@app.command()
+def resume(journey_id: Id) -> None:
+    """Let subjects in again."""
+    call(lambda client: client.journeys.ResumeJourney(messages.ResumeJourneyRequest(journey_id=journey_id)))
+    typer.echo(f"Resumed {journey_id}.", err=True)
+
+
+@app.command()
+def archive(
+    journey_id: Id,
+    end: Annotated[bool, typer.Option("--end", help="End running executions where they stand.")] = False,
+    yes: Yes = False,
+) -> None:
+    """End a journey for ever; its record is kept."""
+    on_archive = messages.ON_ARCHIVE_END if end else messages.ON_ARCHIVE_FINISH
+
+    async def ask(client: OrchestratorClient, *, validate_only: bool) -> messages.ArchiveJourneyResponse:
+        return await client.journeys.ArchiveJourney(
+            messages.ArchiveJourneyRequest(journey_id=journey_id, on_archive=on_archive, validate_only=validate_only)
+        )
+
+    if not yes:
+        running = call(lambda client: ask(client, validate_only=True)).running_executions
+        fate = "will be ended" if end else "will go on to their end"
+        typer.confirm(
+            f"{running} executions are running and {fate}. Archive {journey_id} for ever?", abort=True, err=True
+        )
+    running = call(lambda client: ask(client, validate_only=False)).running_executions
+    fate = "were ended" if end else "go on to their end"
+    typer.echo(f"Archived {journey_id}; {running} executions {fate}.", err=True)
+
+
+@app.command()
+def delete(
+    journey_id: Id,
+    force: Annotated[bool, typer.Option("--force", help="Also while executions run, which end with it.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Delete a journey."""
+    if not yes:
+        typer.confirm(f"Delete {journey_id}?", abort=True, err=True)
+    call(lambda client: JOURNEY.delete(client, journey_id, force=force))
+    typer.echo(f"Deleted journey {journey_id}.", err=True)
+
+
+@app.command()
+def enroll(
+    journey_id: Id, subject_ids: SubjectIds = None, file: SubjectIdsFile = None, output: OutputOption = Output.TABLE
+) -> None:
+    """Take subjects in by hand; unknown ones are created."""
+    ids = read_subject_ids(subject_ids, file)
+
+    async def enroll_all(client: OrchestratorClient) -> messages.EnrollSubjectsResponse:
+        total = messages.EnrollSubjectsResponse()
+        for batch in batches(ids):
+            answer = await client.journeys.EnrollSubjects(
+                messages.EnrollSubjectsRequest(journey_id=journey_id, subject_ids=batch)
+            )
+            total.journey_id, total.journey_name = answer.journey_id, answer.journey_name
+            total.enrolled += answer.enrolled
+            total.skipped += answer.skipped
+            total.errors += answer.errors
+            total.total += answer.total
+        return total
+
+    print_one(encode(call(enroll_all)), output)
+
+
+@app.command()
+def stats(journey_id: Id, output: OutputOption = Output.TABLE) -> None:
+    """Show who came in, who was refused and why, and what each step did."""
+    request = messages.GetJourneyFunnelRequest(journey_id=journey_id)
+    funnel = encode(call(lambda client: client.journeys.GetJourneyFunnel(request)).funnel)
+    if output is Output.JSON:
+        print_json(funnel)
+        return
+    steps = funnel.pop("steps")
+    print_one(funnel, output)
+    print_table(steps, ("stepId", "stepKind", "executed", "skipped", "failed", "active"), title="")
+
+
+@app.command()
+def versions(journey_id: Id, limit: Limit = 100, output: OutputOption = Output.TABLE) -> None:
+    """List what was published, newest first."""
+    request = messages.ListJourneyVersionsRequest(journey_id=journey_id, page_size=page_size(limit))
+    found = call(lambda client: first(each(client.journeys.ListJourneyVersions, request), limit))
+    print_list(found, ("version", "publishedAt", "publishedBy"), output)
+
+
+@app.command()
+def version(journey_id: Id, number: Annotated[int, typer.Argument(min=1)], output: OutputOption = Output.TABLE) -> None:
+    """Show one published version, whole."""
+    request = messages.GetJourneyVersionRequest(journey_id=journey_id, version=number)
+    print_one(encode(call(lambda client: client.journeys.GetJourneyVersion(request)).version), output)
+
+
+@app.command()
+def audit(journey_id: Id, limit: Limit = 200, output: OutputOption = Output.TABLE) -> None:
+    """List what was done with a journey, newest first."""
+    request = messages.ListJourneyAuditEntriesRequest(journey_id=journey_id, page_size=page_size(limit))
+    found = call(lambda client: first(each(client.journeys.ListJourneyAuditEntries, request), limit))
+    print_list(found, ("timestamp", "actor", "action", "metadata"), output)
+
+
+def _told(violation: messages.Violation) -> str:
+    return sentence_of(Violation(violation.path, violation.reason, violation.message))

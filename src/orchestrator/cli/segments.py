@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import typer
+
+from orchestrator.cli.connection import call
+from orchestrator.cli.kinds import SEGMENT
+from orchestrator.cli.output import Output, OutputOption, print_list
+from orchestrator.cli.resources import Id, Limit, first, noun, page_size
+from orchestrator.cli.subject_ids import SubjectIds, SubjectIdsFile, batches, read_subject_ids
+from orchestrator.client import OrchestratorClient, each, messages
+
+app = noun(SEGMENT)
+
+
+@app.command()
+def members(segment_id: Id, limit: Limit = 100, output: OutputOption = Output.TABLE) -> None:
+    """List who is in a segment."""
+    request = messages.ListSegmentMembersRequest(segment_id=segment_id, page_size=page_size(limit))
+    found = call(lambda client: first(each(client.segments.ListSegmentMembers, request), limit))
+    print_list(found, ("subjectId", "addedAt"), output)
+
+
+@app.command()
+def add(segment_id: Id, subject_ids: SubjectIds = None, file: SubjectIdsFile = None) -> None:
+    """Put subjects into a static segment; unknown ones are created."""
+    ids = read_subject_ids(subject_ids, file)
+
+    async def add_all(client: OrchestratorClient) -> int:
+        return sum([
+            (
+                await client.segments.AddSegmentMembers(
+                    messages.AddSegmentMembersRequest(segment_id=segment_id, subject_ids=batch)
+                )
+            ).added_count
+            for batch in batches(ids)
+        ])  # fmt: skip
+
+    typer.echo(f"{call(add_all)} added.", err=True)
+
+
+@app.command()
+def remove(segment_id: Id, subject_ids: SubjectIds = None, file: SubjectIdsFile = None) -> None:
+    """Take subjects out of a static segment."""
+    ids = read_subject_ids(subject_ids, file)
+
+    async def remove_all(client: OrchestratorClient) -> int:
+        return sum([
+            (
+                await client.segments.RemoveSegmentMembers(
+                    messages.RemoveSegmentMembersRequest(segment_id=segment_id, subject_ids=batch)
+                )
+            ).removed_count
+            for batch in batches(ids)
+        ])  # fmt: skip
+
+    typer.echo(f"{call(remove_all)} removed.", err=True)

@@ -1,0 +1,40 @@
+"""Subjects named on the command line or, one a line, in a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.documents import STDIN
+from orchestrator.cli.failure import USAGE, CommandFailure
+
+#: As many as one call takes.
+BATCH = 1000
+
+SubjectIds = Annotated[list[str] | None, typer.Argument(metavar="[SUBJECT_ID]...", help="Who.")]
+SubjectIdsFile = Annotated[
+    Path | None, typer.Option("--file", "-f", help="Who, one a line; - for stdin.", metavar="PATH")
+]
+
+
+def read_subject_ids(subject_ids: Sequence[str] | None, file: Path | None) -> list[str]:
+    """Raises CommandFailure when nobody is named, or the file cannot be read."""
+    named = list(subject_ids or ())
+    if file is not None:
+        try:
+            text = sys.stdin.read() if file == STDIN else file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise CommandFailure(f"{file} cannot be read: {error.strerror}.", USAGE) from error
+        named += [line.strip() for line in text.splitlines() if line.strip()]
+    if not named:
+        raise CommandFailure("Name at least one subject, or a file of them with --file.", USAGE)
+    return named
+
+
+def batches(subject_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(subject_ids), BATCH):
+        yield subject_ids[start : start + BATCH]
