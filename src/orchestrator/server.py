@@ -186,6 +186,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         contract = openapi.document_path().read_bytes()
         http_server = HttpServer(application(calls, state=lambda: health.state, registry=registry, openapi=contract))
 
+        stack.callback(health.close)
         await health.look()
         tls = _tls(settings)
         stack.push_async_callback(_stop, grpc_server, http_server, settings.grace_seconds)
@@ -215,8 +216,6 @@ async def _listen(server: GrpcServer | HttpServer, name: str, host: str, port: i
         return await server.start(host, port, tls)
     except OSError as error:
         variable = f"ORCHESTRATOR_{name.upper()}_PORT"
-        if isinstance(error, FileNotFoundError | PermissionError) and error.filename:
-            raise CannotServe(f"{error.filename} cannot be read: {error.strerror}.") from error
         raise CannotServe(
             f"{name} cannot listen on {host}:{port} ({error}): free the port, or set {variable}."
         ) from error
@@ -242,7 +241,16 @@ async def _ended(task: asyncio.Task[None]) -> None:
 def _tls(settings: Settings) -> TlsFiles | None:
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
-    return TlsFiles(certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca)
+    files = TlsFiles(certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca)
+    try:
+        files.read()
+    except OSError as error:
+        if error.filename is not None:
+            raise CannotServe(f"{error.filename} cannot be read: {error.strerror}.") from error
+        raise CannotServe(
+            f"The files of ORCHESTRATOR_TLS_CERTIFICATE and _KEY (and _CLIENT_CA) do not fit together: {error}."
+        ) from error
+    return files
 
 
 def _text(secret: SecretStr | None) -> str | None:

@@ -49,10 +49,7 @@ class Health:
 
     async def watch(self) -> None:
         """Probe until cancelled. Temporal, which may take its time, does not hold up Postgres."""
-        try:
-            await asyncio.gather(self._watch_postgres(), self._watch_temporal())
-        finally:
-            self._hang_up()
+        await asyncio.gather(self._watch_postgres(), self._watch_temporal())
 
     async def drain(self) -> None:
         """Not ready from now on, whatever the parts say."""
@@ -80,10 +77,11 @@ class Health:
                 await self._conn.execute("SELECT 1")
                 return True
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            self._hang_up()
+            self.close()
             return False
 
-    def _hang_up(self) -> None:
+    def close(self) -> None:
+        """Hang up."""
         if self._conn is not None:
             self._conn.terminate()
             self._conn = None

@@ -21,7 +21,8 @@ class TlsFiles:
     client_ca: Path | None = None
 
     def read(self) -> TlsContents:
-        """What the files hold now. Raises OSError."""
+        """What the files hold now. Raises OSError, also when they do not fit together."""
+        _context(self)
         return TlsContents(
             certificate=self.certificate.read_bytes(),
             key=self.key.read_bytes(),
@@ -53,7 +54,7 @@ def grpc_credentials(files: TlsFiles) -> grpc.ServerCredentials:
                 return None
             configuration = _configuration(files.read())
         except OSError as error:
-            # Half-replaced files: the connection gets the certificate there was.
+            # Replaced by half: the connection gets the certificate there was.
             logger.warning("TLS files cannot be read", extra={"error": type(error).__name__})
             return None
         seen = changed_at
@@ -90,6 +91,7 @@ def http_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def _context(files: TlsFiles) -> ssl.SSLContext:
+    files.changed_at()  # tells a missing file by its name, which ssl does not
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(files.certificate, files.key)

@@ -1,0 +1,152 @@
+"""TLS on both ports, certificates of clients, and certificates that are replaced while the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+
+from orchestrator.server import CannotServe, running
+from orchestrator.v1 import audience_service_pb2 as audiences
+from tests.integration.api.callers import GrpcCaller
+from tests.integration.api.certificates import Authority, common_name
+from tests.integration.api.conftest import OWNER_KEY, settings_of
+
+OURS = Authority("ours")
+THEIRS = Authority("theirs")
+KEY = {"X-Api-Key": OWNER_KEY}
+
+
+async def list_audiences(port: int, credentials: grpc.ChannelCredentials | None) -> None:
+    """One call on a new connection."""
+    address = f"127.0.0.1:{port}"
+    # Without the option, channels with equal arguments share their connections.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channel = (
+        grpc.aio.secure_channel(address, credentials, options=options)
+        if credentials is not None
+        else grpc.aio.insecure_channel(address, options=options)
+    )
+    async with channel:
+        await GrpcCaller(channel, OWNER_KEY).call(audiences.ListAudiencesRequest(), timeout=5)
+
+
+def client_context(certificate: tuple[bytes, bytes] | None, directory: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=OURS.certificate.decode())
+    if certificate is not None:
+        files = directory / "client.pem", directory / "client.key"
+        for file, content in zip(files, certificate, strict=True):
+            file.write_bytes(content)
+        context.load_cert_chain(*files)
+    return context
+
+
+async def certificate_at(port: int) -> str:
+    """Whom the certificate names that a new connection to this port is shown."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return common_name(shown)
+
+
+async def test_both_ports_speak_tls_and_nothing_else(database: str, tmp_path: Path) -> None:
+    certificate, key = OURS.write(tmp_path, "server")
+    async with running(settings_of(database, tls_certificate=certificate, tls_key=key)) as listening:
+        await list_audiences(listening.grpc_port, grpc.ssl_channel_credentials(OURS.certificate))
+        async with httpx.AsyncClient(verify=client_context(None, tmp_path)) as client:
+            answer = await client.get(f"https://127.0.0.1:{listening.http_port}/v1/audiences", headers=KEY)
+            assert answer.json() == {"audiences": []}
+
+            for credentials in (grpc.ssl_channel_credentials(THEIRS.certificate), None):
+                with pytest.raises(Exception, match="UNAVAILABLE"):
+                    await list_audiences(listening.grpc_port, credentials)
+            with pytest.raises(httpx.TransportError):
+                await client.get(f"http://127.0.0.1:{listening.http_port}/healthz")
+
+
+async def test_with_an_authority_for_clients_nobody_else_gets_in(database: str, tmp_path: Path) -> None:
+    certificate, key = OURS.write(tmp_path, "server")
+    authority = tmp_path / "clients.pem"
+    authority.write_bytes(OURS.certificate)
+    tls = {"tls_certificate": certificate, "tls_key": key, "tls_client_ca": authority}
+    async with running(settings_of(database, **tls)) as listening:
+        url = f"https://127.0.0.1:{listening.http_port}/v1/audiences"
+        good = OURS.issue("client")
+        bad = {"none": None, "theirs": THEIRS.issue("client"), "expired": OURS.issue("client", expired=True)}
+
+        await list_audiences(
+            listening.grpc_port,
+            grpc.ssl_channel_credentials(OURS.certificate, private_key=good[1], certificate_chain=good[0]),
+        )
+        async with httpx.AsyncClient(verify=client_context(good, tmp_path)) as client:
+            assert (await client.get(url, headers=KEY)).status_code == 200
+
+        for pair in bad.values():
+            chain, private = pair or (None, None)
+            credentials = grpc.ssl_channel_credentials(OURS.certificate, private_key=private, certificate_chain=chain)
+            with pytest.raises(Exception, match="UNAVAILABLE"):
+                await list_audiences(listening.grpc_port, credentials)
+            async with httpx.AsyncClient(verify=client_context(pair, tmp_path)) as client:
+                with pytest.raises(httpx.TransportError):
+                    await client.get(url, headers=KEY)
+
+
+async def test_a_renewed_certificate_is_shown_to_the_next_connection(database: str, tmp_path: Path) -> None:
+    certificate, key = OURS.write(tmp_path, "first")
+    async with running(settings_of(database, tls_certificate=certificate, tls_key=key)) as listening:
+        ports = listening.grpc_port, listening.http_port
+        assert [await certificate_at(port) for port in ports] == ["first", "first"]
+
+        OURS.write(tmp_path, "second")
+        assert [await certificate_at(port) for port in ports] == ["second", "second"]
+
+        # Files that make no sense change nothing.
+        certificate.write_bytes(b"half of a certifi")
+        assert [await certificate_at(port) for port in ports] == ["second", "second"]
+
+        OURS.write(tmp_path, "third")
+        assert [await certificate_at(port) for port in ports] == ["third", "third"]
+        await list_audiences(listening.grpc_port, grpc.ssl_channel_credentials(OURS.certificate))
+
+
+async def test_a_renewed_authority_for_clients_counts_from_the_next_connection(database: str, tmp_path: Path) -> None:
+    certificate, key = OURS.write(tmp_path, "server")
+    authority = tmp_path / "clients.pem"
+    authority.write_bytes(OURS.certificate)
+    tls = {"tls_certificate": certificate, "tls_key": key, "tls_client_ca": authority}
+    async with running(settings_of(database, **tls)) as listening:
+        authority.write_bytes(THEIRS.certificate)
+        chain, private = THEIRS.issue("client")
+
+        await list_audiences(
+            listening.grpc_port,
+            grpc.ssl_channel_credentials(OURS.certificate, private_key=private, certificate_chain=chain),
+        )
+        async with httpx.AsyncClient(verify=client_context((chain, private), tmp_path)) as client:
+            answer = await client.get(f"https://127.0.0.1:{listening.http_port}/v1/audiences", headers=KEY)
+            assert answer.status_code == 200
+
+
+async def test_files_that_cannot_be_read_are_one_sentence(database: str, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.pem"
+
+    with pytest.raises(CannotServe, match=r"missing.pem cannot be read"):
+        async with running(settings_of(database, tls_certificate=missing, tls_key=missing)):
+            pytest.fail("it started")
+
+
+async def test_a_key_that_fits_no_certificate_is_one_sentence(database: str, tmp_path: Path) -> None:
+    certificate, key = OURS.write(tmp_path, "server")
+    key.write_bytes(OURS.issue("other")[1])
+
+    with pytest.raises(CannotServe, match="TLS"):
+        async with running(settings_of(database, tls_certificate=certificate, tls_key=key)):
+            pytest.fail("it started")
