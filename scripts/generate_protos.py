@@ -1,6 +1,7 @@
 """Generates src/orchestrator/v1 and docs/openapi.json from proto/.
 
     python scripts/generate_protos.py              writes both
+    python scripts/generate_protos.py --check      names what differs from that, and writes nothing
     python scripts/generate_protos.py --image F    writes the compiled protos, with their comments, to F (for buf)
     python scripts/generate_protos.py --baseline   makes today's contract the one that `buf breaking` defends
 
@@ -79,13 +80,35 @@ def write_openapi(target: Path) -> None:
     target.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def stale() -> list[str]:
+    """Files that are not what would be generated, as paths from the root."""
+    with tempfile.TemporaryDirectory() as directory:
+        made = Path(directory)
+        write_stubs(made)
+        write_openapi(made / OPENAPI.name)
+        pairs = {OPENAPI: made / OPENAPI.name}
+        for package in (STUBS / PACKAGE, made / PACKAGE):
+            names = [path.name for path in package.glob("*_pb2*.py*")]
+            pairs |= {STUBS / PACKAGE / name: made / PACKAGE / name for name in names}
+        return sorted(str(path.relative_to(ROOT)) for path, new in pairs.items() if _content(path) != _content(new))
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--image", type=Path)
     parser.add_argument("--baseline", action="store_true")
+    parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     if arguments.image:
         write_image(arguments.image, comments=True)
+    elif arguments.check:
+        differing = stale()
+        if differing:
+            sys.exit(f"Not what the protos say; run `make proto` and commit: {', '.join(differing)}")
     elif arguments.baseline:
         write_image(BASELINE, comments=False)
     else:
