@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -160,3 +161,31 @@ def test_every_file_opens_with_what_it_does_and_whether_it_is_safe_under_load() 
         first, second, *_ = path.read_text().splitlines()
         assert first.startswith("-- "), path.name
         assert second.startswith("-- Safe under load: "), path.name
+
+
+async def command(*arguments: str, dsn: str) -> tuple[int | None, list[str], str]:
+    """`orchestrator migrate`: its exit code, the lines on stdout, and what it said on stderr."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "orchestrator.cli", "migrate", *arguments,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"DATABASE_URL": dsn},
+    )  # fmt: skip
+    out, err = await process.communicate()
+    return process.returncode, out.decode().split(), err.decode()
+
+
+async def test_the_command_lists_what_it_applies_and_check_what_it_would(empty_database: str) -> None:
+    files = [migration.file_name for migration in known_migrations()]
+
+    assert (await command("--check", dsn=empty_database))[:2] == (1, files)
+    assert (await command(dsn=empty_database))[:2] == (0, files)
+    assert (await command("--check", dsn=empty_database))[:2] == (0, [])
+    assert await command(dsn=empty_database) == (0, [], "0 applied; the schema is up to date.\n")
+
+
+async def test_the_command_says_in_a_sentence_why_it_cannot() -> None:
+    assert await command(dsn="postgresql://me:secret@127.0.0.1:1/mine") == (
+        5,
+        [],
+        "orchestrator: PostgreSQL at 127.0.0.1:1 cannot be reached (connection refused): "
+        "start it, or mend DATABASE_URL.\n",
+    )
