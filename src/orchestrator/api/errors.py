@@ -72,6 +72,11 @@ HTTP_STATUS: Mapping[StatusCode, int] = {
     StatusCode.UNAVAILABLE: 503,
 }
 
+# Connections break or are refused; out of disk, memory or connections.
+_AWAY_CLASSES = ("08", "28", "53")
+# Shutting down, starting up, a standby, a database that is closed or gone.
+_AWAY = ("57P01", "57P02", "57P03", "57P05", "25006", "25P03", "55000", "3D000")
+
 _AGAIN_AT_ONCE = timedelta(milliseconds=100)
 _AGAIN_SOON = timedelta(seconds=1)
 
@@ -206,8 +211,7 @@ def _http_status(refusal: refusals.Refusal) -> int | None:
 def _database_is_away(error: Exception) -> bool:
     match error:
         case asyncpg.PostgresError():
-            # Classes 08 (connection) and 53 (out of disk, memory, connections); shutdown, start-up, a standby.
-            return error.sqlstate[:2] in ("08", "53") or error.sqlstate in ("57P01", "57P02", "57P03", "25006", "25P03")
+            return error.sqlstate[:2] in _AWAY_CLASSES or error.sqlstate in _AWAY
         case asyncpg.DataError():
             return False
         case asyncpg.InterfaceError():
