@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     http_port: _Port = 8080
     #: Of each worker process; None: no metrics over HTTP there. The server shows its own at /metrics.
     worker_metrics_port: _Port | None = None
+    worker_metrics_host: str = "127.0.0.1"
     #: Where pages live that may use the `session` cookie, besides the server's own address.
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     reflection: bool = False

@@ -48,7 +48,7 @@ async def _serve(settings: Settings, dsn: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     port = settings.worker_metrics_port
-    native = runtime(f"127.0.0.1:{port}" if port is not None else None)
+    native = runtime(f"{settings.worker_metrics_host}:{port}" if port is not None else None)
     target = Target(address=settings.temporal_address or "", namespace=settings.temporal_namespace)
     async with AsyncExitStack() as stack:
         pool = await _reach(
