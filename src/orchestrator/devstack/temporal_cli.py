@@ -15,7 +15,7 @@ from orchestrator.devstack.toolbox import Talk, fetching, tools_directory
 
 #: The last version that `go install` can build; later ones have replace directives.
 _MODULE = "github.com/temporalio/cli/cmd/temporal@v1.5.1"
-_BUILD_TIMEOUT = 20 * 60.0
+_BUILD_TIMEOUT = 40 * 60.0
 _PROGRESS_EVERY = 10.0
 
 
