@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from grpc import StatusCode
 
+from orchestrator.api.field_masks import json_path
 from orchestrator.cli.connection import call, sentence_of
 from orchestrator.cli.documents import Document, read_documents
 from orchestrator.cli.failure import CommandFailure
@@ -37,7 +38,7 @@ class Change:
         action = "created" if self.found is None else "updated" if self.paths else "unchanged"
         told: dict[str, Any] = {"kind": self.document.kind.word, "id": self.document.id, "action": action}
         if action == "updated":
-            told["fields"] = ", ".join(self.paths)
+            told["fields"] = ", ".join(json_path(self.document.resource.DESCRIPTOR, path) for path in self.paths)
         if self.published is not None:
             told["action"] = "published" if action == "unchanged" else f"{action}, published"
             told["version"] = self.published

@@ -118,6 +118,8 @@ def enroll(
             total.skipped += answer.skipped
             total.errors += answer.errors
             total.total += answer.total
+            for reason, count in answer.refused.items():
+                total.refused[reason] += count
         return total
 
     print_one(encode(call(enroll_all)), output)

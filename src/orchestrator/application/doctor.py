@@ -1,0 +1,118 @@
+"""Is all well? What the database says about itself, and what it and Temporal say about each other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from orchestrator.application.transactions import Transactions
+from orchestrator.storage import clock, doctor
+from orchestrator.storage.doctor import NONE, ON_ITS_WAY, Count, Open
+from orchestrator.storage.doctor_checks import CHECKS
+from orchestrator.temporal.open_workflows import OpenWorkflow, describe, open_workflows
+
+TEMPORAL_AWAY = "temporal_away"
+NOT_STARTED = "executions_not_started"
+WORKFLOW_OVER = "executions_without_workflow"
+NO_EXECUTION = "workflows_without_execution"
+
+_REMEDIES = {
+    TEMPORAL_AWAY: "Temporal does not answer: executions wait until it does. See that TEMPORAL_ADDRESS is right.",
+    NOT_STARTED: "Temporal was told of them and has no workflow of theirs: was its database lost? They will not move.",
+    WORKFLOW_OVER: "Their workflow has ended and they have not: a worker closes such rows within a minute.",
+    NO_EXECUTION: "No execution of this database: does another one use the same namespace? Else terminate them.",
+}
+
+#: Workflows or executions looked at in one go. Of suspects no more are looked at: they tell what is wrong.
+_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What came of one check; `count.total` 0: all is well. `remedy` is for when it is not."""
+
+    name: str
+    remedy: str
+    count: Count
+
+
+class Doctor:
+    """Looks and changes nothing. `transactions` are those of the workers' role, which sees all projects."""
+
+    def __init__(self, transactions: Transactions, temporal: Client) -> None:
+        self._transactions = transactions
+        self._temporal = temporal
+
+    async def examine(self) -> AsyncIterator[Finding]:
+        """Every check, one after the other."""
+        for check in CHECKS:
+            async with self._transactions.read(None) as conn:
+                count = await doctor.check(conn, check, await clock.now(conn))
+            yield Finding(name=check.name, remedy=check.remedy, count=count)
+        for name, count in (await self._compare()).items():
+            yield Finding(name=name, remedy=_REMEDIES[name], count=count)
+
+    async def _compare(self) -> dict[str, Count]:
+        """What is under way here and there. While Temporal is away there is nothing to compare."""
+        async with self._transactions.read(None) as conn:
+            now = await clock.now(conn)
+        try:
+            there = [workflow async for workflow in open_workflows(self._temporal, now - ON_ITS_WAY)]
+            strangers = await self._strangers(there, now)
+            not_started, over = await self._left_alone({workflow.workflow_id for workflow in there}, now)
+        except (RPCError, RuntimeError):
+            # RuntimeError: a client that connects at its first call could not.
+            return {TEMPORAL_AWAY: _counted([self._temporal.service_client.config.target_host])}
+        return {
+            TEMPORAL_AWAY: NONE,
+            NOT_STARTED: not_started,
+            WORKFLOW_OVER: over,
+            NO_EXECUTION: strangers,
+        }
+
+    async def _strangers(self, there: Sequence[OpenWorkflow], now: datetime) -> Count:
+        """Workflows that run though no execution does."""
+        suspects: list[str] = [workflow.workflow_id for workflow in there if workflow.execution is None]
+        known = [(workflow.workflow_id, workflow.execution) for workflow in there if workflow.execution is not None]
+        for start in range(0, len(known), _AT_ONCE):
+            some = known[start : start + _AT_ONCE]
+            async with self._transactions.read(None) as conn:
+                keys = [execution for _, execution in some]
+                here = await doctor.still_open(conn, keys, or_ended_after=now - ON_ITS_WAY)
+            suspects += [workflow_id for workflow_id, execution in some if execution[3] not in here]
+        # The list lags behind: ask each.
+        told = await describe(self._temporal, suspects[:_AT_ONCE])
+        return _counted([workflow_id for workflow_id, found in told.items() if found.closed_at is None])
+
+    async def _left_alone(self, there: set[str], now: datetime) -> tuple[Count, Count]:
+        """Executions that run though no workflow does: those that never had one, and those whose workflow is over."""
+        suspects: list[Open] = []
+        async with self._transactions.read(None) as conn:
+            async for page in doctor.running(conn, now):
+                suspects += [execution for execution in page if execution.workflow_id not in there]
+        suspects = suspects[:_AT_ONCE]
+        told = await describe(self._temporal, [execution.workflow_id for execution in suspects])
+        # What has ended while we looked is well.
+        async with self._transactions.read(None) as conn:
+            still = await doctor.still_open(conn, [execution.key for execution in suspects])
+        suspects = [execution for execution in suspects if execution.execution_id in still]
+        never = [execution for execution in suspects if execution.workflow_id not in told]
+        over = [
+            execution
+            for execution in suspects
+            if (found := told.get(execution.workflow_id)) is not None
+            and found.closed_at is not None
+            and found.closed_at < now - ON_ITS_WAY
+        ]
+        return (
+            _counted([f"execution {execution.execution_id}" for execution in never]),
+            _counted([f"execution {execution.execution_id}" for execution in over]),
+        )
+
+
+def _counted(examples: Sequence[str]) -> Count:
+    return Count(total=len(examples), examples=tuple(examples[: doctor.EXAMPLES]))

@@ -1,0 +1,306 @@
+"""What must hold between the tables, and for how long something may lie: each a query for what is wrong.
+
+The queries return one column, `example`: what an operator looks for next, never a value of a subject's. `$1` is the
+database's clock. Queries that are divided look at the project `$2` and the buckets from `$3` up to, but not, `$4`; a
+query that takes a sample begins at the bucket `$5`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """`remedy` is what to do, for whoever finds something. `sampled` implies `divided`."""
+
+    name: str
+    remedy: str
+    sql: str
+    divided: bool = False
+    sampled: bool = False
+
+
+_INBOX_LATE = """
+SELECT format('project %s, subject number %s', project_no, subject_no) AS example
+  FROM inbox WHERE received_at < $1::timestamptz - interval '60 seconds'
+"""
+
+_INBOX_DEAD = """
+SELECT format('inbox_dead %s: %s', inbox_no, error) AS example FROM inbox_dead
+"""
+
+_OUTBOX_LATE = """
+SELECT format('outbox %s: %s %s', outbox_no, kind, coalesce(last_error, 'not tried')) AS example
+  FROM outbox WHERE created_at < $1::timestamptz - interval '60 seconds'
+"""
+
+_OUTBOX_DEAD = """
+SELECT format('outbox_dead %s: %s %s', outbox_no, kind, last_error) AS example FROM outbox_dead
+"""
+
+_DISPATCHING = """
+SELECT format('execution %s, seq %s, channel %s, attempt %s', execution_id, seq, channel, attempt) AS example
+  FROM sends WHERE state = 'dispatching' AND reserved_at < $1::timestamptz - interval '5 minutes'
+"""
+
+_SETTLED_WITHOUT_VISIT = """
+SELECT format('execution %s, seq %s: %s', s.execution_id, s.seq, s.state) AS example
+  FROM sends AS s
+  LEFT JOIN executions AS e USING (project_no, bucket, subject_no, execution_id)
+ WHERE s.project_no = $2 AND s.bucket >= $3 AND s.bucket < $4
+   AND s.settled_at < $1::timestamptz - interval '60 seconds'
+   -- Who ends an execution in Temporal while it sends, ends it before the visit.
+   AND coalesce(e.reason, '') NOT LIKE 'temporal\\_%'
+   AND NOT EXISTS (SELECT FROM visits AS v
+                    WHERE (v.project_no, v.bucket, v.subject_no, v.execution_id)
+                        = (s.project_no, s.bucket, s.subject_no, s.execution_id)
+                      AND v.seq = s.seq + 1 AND v.step_id = s.step_id)
+"""
+
+_VISIT_WITHOUT_SEND = """
+SELECT format('execution %s, seq %s, step %s', v.execution_id, v.seq, v.step_id) AS example
+  FROM visits AS v
+ WHERE v.project_no = $2 AND v.bucket >= $3 AND v.bucket < $4
+   AND v.step_kind = 'send' AND v.result IN ('executed', 'failed')
+   AND NOT EXISTS (SELECT FROM sends AS s
+                    WHERE (s.project_no, s.bucket, s.subject_no, s.execution_id)
+                        = (v.project_no, v.bucket, v.subject_no, v.execution_id)
+                      AND s.seq = v.seq - 1 AND s.step_id = v.step_id)
+"""
+
+_SEND_UNLIKE_VISIT = """
+SELECT format('execution %s, seq %s: %s, but %s', s.execution_id, s.seq, s.state, v.result) AS example
+  FROM sends AS s
+  JOIN visits AS v USING (project_no, bucket, subject_no, execution_id)
+ WHERE s.project_no = $2 AND s.bucket >= $3 AND s.bucket < $4
+   AND v.seq = s.seq + 1 AND v.step_id = s.step_id
+   AND v.result <> CASE WHEN s.state = 'failed' AND s.reason = 'withdrawn' THEN 'skipped'
+                        WHEN s.state = 'failed' THEN 'failed' ELSE 'executed' END
+"""
+
+_OVERDUE = """
+SELECT format('execution %s, step %s, due %s', execution_id, step_id, wakes_at) AS example
+  FROM executions
+ WHERE project_no = $2 AND bucket >= $3 AND bucket < $4
+   AND outcome IS NULL AND wakes_at < $1::timestamptz - interval '60 seconds'
+"""
+
+_SEND_NOT_BEGUN = """
+SELECT format('execution %s, step %s, queue %s', e.execution_id, e.step_id, e.effect ->> 'queue') AS example
+  FROM executions AS e
+ WHERE e.project_no = $2 AND e.bucket >= $3 AND e.bucket < $4
+   AND e.outcome IS NULL AND e.effect ->> 'kind' = 'run' AND e.since < $1::timestamptz - interval '5 minutes'
+   AND NOT EXISTS (SELECT FROM sends AS s
+                    WHERE (s.project_no, s.bucket, s.subject_no, s.execution_id)
+                        = (e.project_no, e.bucket, e.subject_no, e.execution_id)
+                      AND s.seq = e.seq)
+"""
+
+_COMPLETED_WITHOUT_EXIT = """
+SELECT format('execution %s', e.execution_id) AS example
+  FROM executions AS e
+ WHERE e.project_no = $2 AND e.bucket >= $3 AND e.bucket < $4 AND e.outcome = 'completed'
+   AND NOT EXISTS (SELECT FROM visits AS v
+                    WHERE (v.project_no, v.bucket, v.subject_no, v.execution_id)
+                        = (e.project_no, e.bucket, e.subject_no, e.execution_id)
+                      AND v.seq = e.seq AND v.step_kind = 'exit')
+"""
+
+_ENROLLED_WITHOUT_EXECUTION = """
+SELECT format('enrollment %s', n.enrollment_id) AS example
+  FROM enrollments AS n
+ WHERE n.project_no = $2 AND n.bucket >= $3 AND n.bucket < $4 AND n.held_out_by IS NULL
+   AND NOT EXISTS (SELECT FROM executions AS e
+                    WHERE (e.project_no, e.bucket, e.subject_no, e.execution_id)
+                        = (n.project_no, n.bucket, n.subject_no, n.enrollment_id))
+UNION ALL
+SELECT format('execution %s', e.execution_id)
+  FROM executions AS e
+ WHERE e.project_no = $2 AND e.bucket >= $3 AND e.bucket < $4
+   AND NOT EXISTS (SELECT FROM enrollments AS n
+                    WHERE (n.project_no, n.bucket, n.subject_no, n.enrollment_id)
+                        = (e.project_no, e.bucket, e.subject_no, e.execution_id))
+"""
+
+_VERSION_GONE = """
+SELECT format('execution %s: journey %s v%s', e.execution_id, e.journey_id, e.version) AS example
+  FROM executions AS e
+ WHERE e.project_no = $2 AND e.bucket >= $3 AND e.bucket < $4
+   AND NOT EXISTS (SELECT FROM journey_versions AS v
+                    WHERE (v.project_no, v.journey_id, v.version) = (e.project_no, e.journey_id, e.version))
+UNION ALL
+SELECT format('enrollment %s: journey %s v%s', n.enrollment_id, n.journey_id, n.version)
+  FROM enrollments AS n
+ WHERE n.project_no = $2 AND n.bucket >= $3 AND n.bucket < $4
+   AND NOT EXISTS (SELECT FROM journey_versions AS v
+                    WHERE (v.project_no, v.journey_id, v.version) = (n.project_no, n.journey_id, n.version))
+"""
+
+_CONTENT_GONE = """
+SELECT format('execution %s: communication %s revision %s', s.execution_id, s.communication_id, s.content_revision)
+       AS example
+  FROM sends AS s
+ WHERE s.project_no = $2 AND s.bucket >= $3 AND s.bucket < $4
+   AND NOT EXISTS (SELECT FROM communication_revisions AS r
+                    WHERE (r.project_no, r.communication_id, r.content_revision)
+                        = (s.project_no, s.communication_id, s.content_revision))
+"""
+
+_PINNED_GONE = """
+SELECT format('journey %s v%s: communication %s revision %s', v.journey_id, v.version, p.key,
+              p.value ->> 'content_revision') AS example
+  FROM journey_versions AS v, jsonb_each(v.pinned) AS p
+ WHERE NOT EXISTS (SELECT FROM communication_revisions AS r
+                    WHERE r.project_no = v.project_no AND r.communication_id = p.key
+                      AND r.content_revision = (p.value ->> 'content_revision')::int)
+UNION ALL
+SELECT format('journey %s: newest version %s', j.journey_id, j.latest_version)
+  FROM journeys AS j
+ WHERE j.latest_version IS NOT NULL
+   AND NOT EXISTS (SELECT FROM journey_versions AS v
+                    WHERE (v.project_no, v.journey_id, v.version) = (j.project_no, j.journey_id, j.latest_version))
+UNION ALL
+SELECT format('communication %s: newest revision %s', c.communication_id, c.content_revision)
+  FROM communications AS c
+ WHERE NOT EXISTS (SELECT FROM communication_revisions AS r
+                    WHERE (r.project_no, r.communication_id, r.content_revision)
+                        = (c.project_no, c.communication_id, c.content_revision))
+"""
+
+_MISCOUNTED = """
+WITH sample AS (
+    SELECT * FROM (
+        SELECT * FROM subject_event_state WHERE project_no = $2 AND bucket >= $5 AND bucket < $4
+        UNION ALL
+        SELECT * FROM subject_event_state WHERE project_no = $2 AND bucket >= $3 AND bucket < $5
+    ) AS chunk LIMIT 250
+)
+SELECT format('project %s, subject number %s, event number %s', k.project_no, k.subject_no, k.name_no) AS example
+  FROM sample AS k
+ CROSS JOIN LATERAL (
+    SELECT count(*) AS total, min(e.occurred_at) AS first_at, max(e.occurred_at) AS last_at
+      FROM events AS e
+     WHERE (e.project_no, e.bucket, e.subject_no, e.name_no) = (k.project_no, k.bucket, k.subject_no, k.name_no)
+ ) AS e
+ CROSS JOIN LATERAL (
+    SELECT sum(d.total) AS total, min(d.first_at) AS first_at, max(d.last_at) AS last_at
+      FROM subject_event_days AS d
+     WHERE (d.project_no, d.bucket, d.subject_no, d.name_no) = (k.project_no, k.bucket, k.subject_no, k.name_no)
+ ) AS d
+ WHERE (k.total, k.first_at, k.last_at) IS DISTINCT FROM (e.total, e.first_at, e.last_at)
+    OR (k.total, k.first_at, k.last_at) IS DISTINCT FROM (d.total, d.first_at, d.last_at)
+"""
+
+# Partitions are reached through their parents, whose policies hold; so they need none as long as nobody may read them.
+_UNGUARDED = """
+SELECT c.relname::text AS example
+  FROM pg_class AS c
+  JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'project_no' AND NOT a.attisdropped
+ WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND NOT c.relrowsecurity
+   AND (NOT c.relispartition OR has_table_privilege('orchestrator_api', c.oid, 'SELECT, INSERT, UPDATE, DELETE'))
+UNION ALL
+SELECT format('role %s', rolname)
+  FROM pg_roles WHERE rolname = 'orchestrator_api' AND (rolsuper OR rolbypassrls)
+"""
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        name="inbox_late",
+        remedy="Nobody has acted on these for a minute: see that workers run, and what they log.",
+        sql=_INBOX_LATE,
+    ),
+    Check(
+        name="inbox_dead",
+        remedy="Ten tries have failed: find the error in the workers' logs. A row put back into inbox is tried again.",
+        sql=_INBOX_DEAD,
+    ),
+    Check(
+        name="outbox_late",
+        remedy="Temporal was not told for a minute: see that it answers, and that workers run.",
+        sql=_OUTBOX_LATE,
+    ),
+    Check(
+        name="outbox_dead",
+        remedy="Temporal refuses these for good: ID_TAKEN means that another database starts workflows in the same "
+        "namespace.",
+        sql=_OUTBOX_DEAD,
+    ),
+    Check(
+        name="sends_dispatching",
+        remedy="Begun five minutes ago and not settled: the channel's provider is away, or its workers are.",
+        sql=_DISPATCHING,
+    ),
+    Check(
+        name="executions_overdue",
+        remedy="They should have gone on a minute ago: see that workers run and Temporal answers.",
+        sql=_OVERDUE,
+        divided=True,
+    ),
+    Check(
+        name="sends_not_begun",
+        remedy="Waiting for a worker of their channel for five minutes: see that one serves the queue.",
+        sql=_SEND_NOT_BEGUN,
+        divided=True,
+    ),
+    Check(
+        name="sends_without_visit",
+        remedy="The ledger of sends has more than that of visits: report it, with the workers' logs of that execution.",
+        sql=_SETTLED_WITHOUT_VISIT,
+        divided=True,
+    ),
+    Check(
+        name="visits_without_send",
+        remedy="A send step was passed and the ledger of sends does not know: report it, with the workers' logs.",
+        sql=_VISIT_WITHOUT_SEND,
+        divided=True,
+    ),
+    Check(
+        name="sends_unlike_visits",
+        remedy="The two ledgers tell different things of one send: report it, with the workers' logs.",
+        sql=_SEND_UNLIKE_VISIT,
+        divided=True,
+    ),
+    Check(
+        name="completed_without_exit",
+        remedy="Completed, but by no exit step: report it, with the workers' logs.",
+        sql=_COMPLETED_WITHOUT_EXIT,
+        divided=True,
+    ),
+    Check(
+        name="enrollments_unlike_executions",
+        remedy="Each admission has one execution, and none has two: somebody has changed rows by hand.",
+        sql=_ENROLLED_WITHOUT_EXECUTION,
+        divided=True,
+    ),
+    Check(
+        name="versions_gone",
+        remedy="These travel on a version that is not there; they cannot go on. Restore it from a backup.",
+        sql=_VERSION_GONE,
+        divided=True,
+    ),
+    Check(
+        name="contents_gone",
+        remedy="What was sent can no longer be shown. Restore the revision from a backup.",
+        sql=_CONTENT_GONE,
+        divided=True,
+    ),
+    Check(
+        name="definitions_dangling",
+        remedy="They name something that is not there. Restore it from a backup, or publish anew.",
+        sql=_PINNED_GONE,
+    ),
+    Check(
+        name="events_miscounted",
+        remedy="The counts of a subject's events differ from its events: predicates on them are wrong. Report it.",
+        sql=_MISCOUNTED,
+        sampled=True,
+        divided=True,
+    ),
+    Check(
+        name="tables_unguarded",
+        remedy="One project could read another's rows: run ALTER TABLE … ENABLE ROW LEVEL SECURITY, and take BYPASSRLS "
+        "away.",
+        sql=_UNGUARDED,
+    ),
+)

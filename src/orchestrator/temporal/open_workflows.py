@@ -1,0 +1,64 @@
+"""Which executions Temporal has under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from orchestrator.temporal.contract import ENROLLMENT_MEMO, EXECUTION_WORKFLOW, SUBJECT_MEMO
+
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenWorkflow:
+    """`execution` is (project_no, bucket, subject_no, execution_id); None: it does not say whose it is."""
+
+    workflow_id: str
+    execution: tuple[int, int, int, UUID] | None
+
+
+async def open_workflows(client: Client, started_before: datetime) -> AsyncIterator[OpenWorkflow]:
+    """As Temporal's list has them, which lags behind a little. Raises RPCError."""
+    query = (
+        f"WorkflowType = '{EXECUTION_WORKFLOW}' AND ExecutionStatus = 'Running' "
+        f"AND StartTime < '{started_before.isoformat()}'"
+    )
+    async for found in client.list_workflows(query, page_size=1000):
+        execution_id = await found.memo_value(ENROLLMENT_MEMO, default=None)
+        subject = await found.memo_value(SUBJECT_MEMO, default=None)
+        execution = (*subject, UUID(execution_id)) if execution_id is not None and subject is not None else None
+        yield OpenWorkflow(workflow_id=found.id, execution=execution)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a workflow is at this moment. `closed_at` None: it runs."""
+
+    status: WorkflowExecutionStatus | None
+    closed_at: datetime | None
+
+
+async def describe(client: Client, workflow_ids: Iterable[str]) -> dict[str, Told]:
+    """Those that there are. Raises RPCError."""
+    turn = asyncio.Semaphore(_AT_ONCE)
+    known: dict[str, Told] = {}
+
+    async def ask(workflow_id: str) -> None:
+        async with turn:
+            try:
+                described = await client.get_workflow_handle(workflow_id).describe()
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    return
+                raise
+        known[workflow_id] = Told(status=described.status, closed_at=described.close_time)
+
+    await asyncio.gather(*map(ask, workflow_ids))
+    return known
