@@ -119,7 +119,7 @@ async def test_all_faults_of_a_new_journey_are_told_together(world: World) -> No
         ("description", "TOO_LONG"),
         ("goal.eventName", "INVALID_VALUE"),
         ("goal.window", "OUT_OF_RANGE"),
-        ("definition.steps[0]", "REQUIRED"),
+        ("steps[0]", "REQUIRED"),
     ]
     assert await world.owner.fetchval("SELECT count(*) FROM journeys") == 0
 
@@ -194,8 +194,8 @@ async def test_faults_of_a_change_are_told_together_and_nothing_is_written(world
     assert [(fault.path, fault.reason) for fault in refused.value.faults] == [
         ("name", "REQUIRED"),
         ("goal.window", "OUT_OF_RANGE"),
-        ("definition.note", "UNKNOWN_FIELD"),
-        ("definition.steps[0].wait.duration", "REQUIRED"),
+        ("note", "UNKNOWN_FIELD"),
+        ("steps[0].wait.duration", "REQUIRED"),
     ]
     assert await world.look(journeys.get, "welcome") == made
 

@@ -46,6 +46,12 @@ class Api:
         return (await self("GetJourney", journeyId=journey_id))["journey"]
 
 
+def definition_in(document: dict[str, Any]) -> dict[str, Any]:
+    """What a journey's document, or a version's, says of the definition."""
+    members = ("audienceId", "triggerContractId", "reentry", "maxDurationDays", "steps")
+    return {name: document[name] for name in members if name in document}
+
+
 @pytest.fixture
 async def api(owner: Connection[Record], api_pool: Pool[Record]) -> Api:
     """Temporal is away: nothing here needs it."""
@@ -71,7 +77,9 @@ async def test_a_journey_comes_back_as_it_was_sent(api: Api) -> None:
         "id": "welcome",
         "name": "Welcome",
         "goal": {"eventName": "purchase", "window": "36h"},
-        "definition": {**WELCOME, "maxDurationDays": 30, "reentry": {"policy": "interval", "interval": "P1W"}},
+        **WELCOME,
+        "maxDurationDays": 30,
+        "reentry": {"policy": "interval", "interval": "P1W"},
     }
 
     made = await api.create(sent)
@@ -81,7 +89,7 @@ async def test_a_journey_comes_back_as_it_was_sent(api: Api) -> None:
     assert made["hasDraft"] is True
     assert "latestVersion" not in made
     assert made["goal"] == {"eventName": "purchase", "window": "36h"}
-    assert made["definition"] == {
+    assert definition_in(made) == {
         **WELCOME,
         "maxDurationDays": 30,
         "reentry": {"policy": "interval", "interval": "1w"},
@@ -89,27 +97,28 @@ async def test_a_journey_comes_back_as_it_was_sent(api: Api) -> None:
 
 
 async def test_a_journey_without_steps_starts_with_an_exit(api: Api) -> None:
-    made = await api.create({"name": "Hello", "definition": {"audienceId": "buyers"}})
+    made = await api.create({"name": "Hello", "audienceId": "buyers"})
 
-    assert made["definition"] == {"audienceId": "buyers", "steps": [{"id": "exit", "exit": {"reason": "finished"}}]}
+    assert definition_in(made) == {"audienceId": "buyers", "steps": [{"id": "exit", "exit": {"reason": "finished"}}]}
     assert made["goal"] == {"window": "1w"}
 
 
 async def test_a_patch_changes_the_members_it_has_and_never_empties_another(api: Api) -> None:
-    made = await api.create({"id": "welcome", "name": "Welcome", "description": "Greets", "definition": WELCOME})
+    made = await api.create({"id": "welcome", "name": "Welcome", "description": "Greets", **WELCOME})
 
     renamed = await api.patch("welcome", {"name": "Hello", "goal": {"eventName": "signup"}})
-    limited = await api.patch("welcome", {"definition": {"maxDurationDays": 9}})
-    freed = await api.patch("welcome", {"definition": {"audienceId": None, "maxDurationDays": None}})
-    emptied = await api.patch("welcome", {"description": "", "definition": {"steps": []}})
+    limited = await api.patch("welcome", {"maxDurationDays": 9})
+    freed = await api.patch("welcome", {"audienceId": None, "maxDurationDays": None})
+    emptied = await api.patch("welcome", {"description": "", "steps": []})
 
-    kept = ("description", "definition", "status", "createdAt")
+    kept = ("description", "status", "createdAt")
     assert [renamed[name] for name in kept] == [made[name] for name in kept]
+    assert definition_in(renamed) == WELCOME
     assert (renamed["name"], renamed["goal"]) == ("Hello", {"eventName": "signup", "window": "1w"})
-    assert limited["definition"] == {**WELCOME, "maxDurationDays": 9}
+    assert definition_in(limited) == {**WELCOME, "maxDurationDays": 9}
     assert limited["goal"] == renamed["goal"]
-    assert freed["definition"] == {name: member for name, member in WELCOME.items() if name != "audienceId"}
-    assert emptied["definition"] == {"triggerContractId": "bought", "steps": []}
+    assert definition_in(freed) == {name: member for name, member in WELCOME.items() if name != "audienceId"}
+    assert definition_in(emptied) == {"triggerContractId": "bought", "steps": []}
     assert "description" not in emptied
 
 
@@ -126,23 +135,23 @@ async def test_of_two_who_read_the_same_state_the_second_is_told(api: Api) -> No
 
 
 async def test_faults_lead_into_what_was_sent(api: Api) -> None:
-    await api.create({"id": "welcome", "name": "Welcome", "definition": WELCOME})
+    await api.create({"id": "welcome", "name": "Welcome", **WELCOME})
     steps = [{"id": "a", "wait": {"duration": "800d"}}, {"id": "a", "exit": {}}]
 
     for sending in (
-        api.create({"name": "Other", "definition": {"steps": steps}}),
-        api.patch("welcome", {"definition": {"steps": steps}}),
+        api.create({"name": "Other", "steps": steps}),
+        api.patch("welcome", {"steps": steps}),
     ):
         with pytest.raises(Refused) as refused:
             await sending
         assert refused.value.faults == [
-            ("definition.steps[0].wait.duration", "OUT_OF_RANGE"),
-            ("definition.steps[1].id", "DUPLICATE_ID"),
+            ("steps[0].wait.duration", "OUT_OF_RANGE"),
+            ("steps[1].id", "DUPLICATE_ID"),
         ]
 
 
 async def test_a_journey_lives_from_publish_to_archive(api: Api) -> None:
-    await api.create({"id": "welcome", "name": "Welcome", "definition": WELCOME})
+    await api.create({"id": "welcome", "name": "Welcome", **WELCOME})
 
     published = await api("PublishJourney", journeyId="welcome", requestId="once")
     repeated = await api("PublishJourney", journeyId="welcome", requestId="once")
@@ -163,7 +172,7 @@ async def test_a_journey_lives_from_publish_to_archive(api: Api) -> None:
 
 async def test_publishing_tells_every_fault_of_the_draft(api: Api) -> None:
     steps = [{"id": "a", "send": {"communicationId": "receipt"}, "next": "b"}]
-    await api.create({"id": "welcome", "name": "Welcome", "definition": {"audienceId": "nobody", "steps": steps}})
+    await api.create({"id": "welcome", "name": "Welcome", "audienceId": "nobody", "steps": steps})
 
     with pytest.raises(Refused) as refused:
         await api("PublishJourney", journeyId="welcome")
@@ -193,22 +202,22 @@ async def test_what_only_an_admin_may_do_an_editor_may_not(api: Api) -> None:
 
 
 async def test_versions_are_listed_without_their_definitions_and_read_with_them(api: Api) -> None:
-    await api.create({"id": "welcome", "name": "Welcome", "definition": WELCOME})
+    await api.create({"id": "welcome", "name": "Welcome", **WELCOME})
     await api("PublishJourney", journeyId="welcome")
 
     listed = (await api("ListJourneyVersions", journeyId="welcome"))["versions"]
     version = (await api("GetJourneyVersion", journeyId="welcome", version="1"))["version"]
 
     assert [found["version"] for found in listed] == [1]
-    assert "definition" not in listed[0]
-    assert version["definition"] == WELCOME
+    assert definition_in(listed[0]) == {}
+    assert definition_in(version) == WELCOME
     assert version["communications"] == {"welcome": {"contentRevision": 1, "channel": "log", "category": "marketing"}}
     assert version["publishedBy"].startswith("key:")
 
 
 async def test_validation_says_what_stands_against_publishing(api: Api) -> None:
     steps = [{"id": "a", "send": {"communicationId": "receipt"}, "next": "b"}, {"id": "z", "exit": {}}]
-    await api.create({"id": "welcome", "name": "Welcome", "definition": {"steps": steps}})
+    await api.create({"id": "welcome", "name": "Welcome", "steps": steps})
 
     answer = await api("ValidateJourney", journeyId="welcome")
 
@@ -232,14 +241,14 @@ async def test_lists_come_in_pages(api: Api) -> None:
         token = page["nextPageToken"]
 
     assert sorted(journey["id"] for journey in listed) == ["j0", "j1", "j2", "j3", "j4"]
-    assert all(journey["hasDraft"] and "definition" not in journey for journey in listed)
+    assert all(journey["hasDraft"] and definition_in(journey) == {} for journey in listed)
     with pytest.raises(Refused) as refused:
         await api("ListJourneys", pageSize=2, pageToken=token, status="draft")
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
 
 async def test_who_did_what_is_told_newest_first_even_of_a_deleted_journey(api: Api) -> None:
-    await api.create({"id": "welcome", "name": "Welcome", "definition": WELCOME})
+    await api.create({"id": "welcome", "name": "Welcome", **WELCOME})
     await api("PublishJourney", journeyId="welcome")
     await api("DeleteJourney", journeyId="welcome")
 
@@ -265,7 +274,7 @@ async def test_who_did_what_is_told_newest_first_even_of_a_deleted_journey(api: 
 
 async def test_stats_count_the_ledgers(api: Api) -> None:
     world = api.world
-    await api.create({"id": "welcome", "name": "Welcome", "definition": WELCOME})
+    await api.create({"id": "welcome", "name": "Welcome", **WELCOME})
     await api("PublishJourney", journeyId="welcome")
     await world.lay_execution("u1", step_id="pause", visits=((1, "hello", "send", "executed"),))
     await world.lay_execution("u2", step_id="pause", visits=((1, "hello", "send", "skipped"),))
@@ -302,11 +311,12 @@ async def test_stats_count_the_ledgers(api: Api) -> None:
 
 
 async def test_enrolling_tells_temporal_after_the_commit(api: Api) -> None:
-    definition = {"steps": [{"id": "pause", "wait": {"duration": "3d"}, "next": "end"}, {"id": "end", "exit": {}}]}
-    await api.create({"id": "welcome", "name": "Welcome", "definition": definition})
+    steps = [{"id": "pause", "wait": {"duration": "3d"}, "next": "end"}, {"id": "end", "exit": {}}]
+    await api.create({"id": "welcome", "name": "Welcome", "steps": steps})
     await api("PublishJourney", journeyId="welcome")
 
     answer = await api("EnrollSubjects", journeyId="welcome", subjectIds=["user-1", "user-2", "user-1"])
+    again = await api("EnrollSubjects", journeyId="welcome", subjectIds=["user-1", "user-2"])
 
     assert answer == {
         "journeyId": "welcome",
@@ -315,12 +325,14 @@ async def test_enrolling_tells_temporal_after_the_commit(api: Api) -> None:
         "skipped": 1,
         "errors": 0,
         "total": 3,
+        "refused": {},
     }
+    assert (again["enrolled"], again["skipped"], again["refused"]) == (0, 2, {"re_entry": 2})
     assert sorted(entry.subject_id for entry in api.told) == ["user-1", "user-2"]
 
 
 async def test_executions_are_listed_and_looked_at(api: Api) -> None:
-    await api.create({"id": "welcome", "name": "Welcome", "definition": WELCOME})
+    await api.create({"id": "welcome", "name": "Welcome", **WELCOME})
     running = await api.world.lay_execution("user-1", step_id="pause", visits=((1, "hello", "send", "executed"),))
     await api.world.lay_send("user-1", running, seq=0)
     ended = await api.world.lay_execution(

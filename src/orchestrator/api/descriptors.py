@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 from google.api.field_behavior_pb2 import FieldBehavior, field_behavior
@@ -42,3 +43,22 @@ def is_map(field: FieldDescriptor) -> bool:
 def behaves(field: FieldDescriptor, behavior: FieldBehavior.ValueType) -> bool:
     """Whether the contract marks a field so: required, output-only."""
     return behavior in field.GetOptions().Extensions[field_behavior]
+
+
+#: Message fields whose members stand in the JSON document of their owner, as authors write them.
+_INLINE = frozenset({"orchestrator.v1.Journey.definition", "orchestrator.v1.JourneyVersion.definition"})
+
+
+def is_inline(field: FieldDescriptor) -> bool:
+    """Whether JSON knows a field's members only, and not the field."""
+    return field.full_name in _INLINE
+
+
+def json_fields(message: Descriptor) -> Iterator[tuple[tuple[str, ...], FieldDescriptor]]:
+    """The members of a message's JSON document: the way to the message that has the field, and the field."""
+    for field in message.fields:
+        if is_inline(field):
+            for way, member in json_fields(message_in(field)):
+                yield (field.name, *way), member
+        else:
+            yield (), field

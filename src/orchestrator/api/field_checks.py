@@ -15,7 +15,7 @@ from google.api.field_behavior_pb2 import OUTPUT_ONLY, REQUIRED
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.struct_pb2 import Struct
 
-from orchestrator.api.descriptors import behaves, enum_in, message_in
+from orchestrator.api.descriptors import behaves, enum_in, is_inline, message_in
 from orchestrator.api.fault_relations import unrelated
 from orchestrator.api.field_limits import (
     MAX_STRUCT_DEPTH,
@@ -65,7 +65,9 @@ def check_of(message: Descriptor, *, partial: bool = False, without: str | None 
     inputs = [field for field in fields if field.number not in output_only]
     glances = {field.number: (field.json_name, _glance_of(field)) for field in inputs if _is_single(field)}
     checks = {
-        field.number: (field.json_name, _check_within(field, partial)) for field in inputs if not _is_single(field)
+        field.number: (None if is_inline(field) else field.json_name, _check_within(field, partial))
+        for field in inputs
+        if not _is_single(field)
     }
     needed = {field.number: field.json_name for field in inputs if behaves(field, REQUIRED) and not partial}
 
@@ -78,8 +80,8 @@ def check_of(message: Descriptor, *, partial: bool = False, without: str | None 
                 if fault := glance(member):
                     faults.append(Fault(path=under(path, name), reason=fault.reason, message=fault.message))
             elif number in checks:
-                name, check_member = checks[number]
-                check_member(member, under(path, name), faults)
+                inside, check_member = checks[number]
+                check_member(member, path if inside is None else under(path, inside), faults)
             elif number in output_only:
                 value.ClearField(field.name)
         if needed:

@@ -1,7 +1,8 @@
 """Which fields an update changes, and changing them.
 
 A path names a field of the resource, or of one of the messages inside it whose fields stand for themselves
-(`definition.audience_id`). Everything else (a predicate, steps, re-entry) is replaced as a whole.
+(`goal.window`). Everything else (a predicate, steps, re-entry) is replaced as a whole. The members of a journey's
+definition are named as in JSON (`audienceId`) or as in the contract (`definition.audience_id`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from google.api.field_behavior_pb2 import OUTPUT_ONLY
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from orchestrator.api.descriptors import behaves, given
+from orchestrator.api.descriptors import behaves, given, is_inline, json_fields
 
 #: Messages that an update goes into.
 _DIVISIBLE = frozenset({
@@ -43,10 +44,11 @@ def resolve(resource: Descriptor, path: str) -> str | None:
     names: list[str] = []
     message: Descriptor | None = resource
     for part in path.split("."):
-        field = _field(message, part) if message is not None else None
-        if field is None:
+        found = _member(message, part) if message is not None else None
+        if found is None:
             return None
-        names.append(field.name)
+        way, field = found
+        names += [*way, field.name]
         message = _inside(field)
     return ".".join(names)
 
@@ -60,14 +62,16 @@ def paths_of_document(resource: Descriptor, document: dict[str, Any]) -> list[st
     """The paths of the members that a JSON document has, whatever their values: null takes a field's value away."""
     paths: list[str] = []
     for name, value in document.items():
-        field = _field(resource, name)
-        if field is None or not _is_changeable(field):
+        found = _member(resource, name)
+        if found is None or not _is_changeable(found[1]):
             continue
+        way, field = found
+        at = ".".join((*way, field.name))
         inside = _inside(field)
         if inside is not None and isinstance(value, dict):
-            paths += [f"{field.name}.{path}" for path in paths_of_document(inside, value)]
+            paths += [f"{at}.{path}" for path in paths_of_document(inside, value)]
         else:
-            paths.append(field.name)
+            paths.append(at)
     return paths
 
 
@@ -119,7 +123,8 @@ def _json_names(resource: Descriptor, path: str) -> Iterator[str]:
     for name in path.split("."):
         assert message is not None, "resolved paths end where messages do"
         field = message.fields_by_name[name]
-        yield field.json_name
+        if not is_inline(field):
+            yield field.json_name
         message = field.message_type
 
 
@@ -130,9 +135,11 @@ def _copy(target: Message, name: str, value: Any, *, repeated: bool) -> None:
         getattr(target, name).CopyFrom(value)
 
 
-def _field(message: Descriptor, name: str) -> FieldDescriptor | None:
-    found = message.fields_by_name.get(name)
-    return found or next((field for field in message.fields if field.json_name == name), None)
+def _member(message: Descriptor, name: str) -> tuple[tuple[str, ...], FieldDescriptor] | None:
+    """A field by either spelling, with the way to the message that has it: those of inline messages stand here too."""
+    if (named := message.fields_by_name.get(name)) is not None:
+        return (), named
+    return next(((way, field) for way, field in json_fields(message) if name in (field.json_name, field.name)), None)
 
 
 def _inside(field: FieldDescriptor) -> Descriptor | None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from orchestrator.api.descriptors import descriptor_of, is_map
+from orchestrator.api.descriptors import descriptor_of, is_map, json_fields
 from orchestrator.api.field_limits import list_limit
 from orchestrator.api.json_converters import converter, from_text, special_converter
 from orchestrator.api.json_text import repetition_faults, tell
@@ -82,7 +82,7 @@ def _read_message(message: Message, document: Any, path: str, faults: list[Fault
         if found is None:
             unknown += 1
             if unknown <= _UNKNOWN_FIELDS_TOLD:
-                known = ", ".join(field.json_name for field in descriptor.fields)
+                known = ", ".join(field.json_name for _, field in json_fields(descriptor))
                 text = f"no such field; there are {known}" if known else "no such field; there are none"
                 faults.append(Fault(path=under(path, tell(name)), reason="UNKNOWN_FIELD", message=text))
             continue
@@ -106,10 +106,26 @@ def _read_message(message: Message, document: Any, path: str, faults: list[Fault
 
 @cache
 def _readers(descriptor: Descriptor, stored: bool) -> dict[str, tuple[FieldDescriptor, _Read]]:
-    """By both spellings of each field."""
+    """By both spellings of each member."""
     return {
-        name: (field, _reader(field, stored)) for field in descriptor.fields for name in (field.json_name, field.name)
+        name: (field, _reader_within(way, field, stored))
+        for way, field in json_fields(descriptor)
+        for name in (field.json_name, field.name)
     }
+
+
+def _reader_within(way: tuple[str, ...], field: FieldDescriptor, stored: bool) -> _Read:
+    """Reads a field of a message that is inside the one at hand."""
+    read = _reader(field, stored)
+    if not way:
+        return read
+
+    def read_within(message: Any, value: Any, path: str, faults: list[Fault]) -> None:
+        for name in way:
+            message = getattr(message, name)
+        read(message, value, path, faults)
+
+    return read_within
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from orchestrator.api.descriptors import descriptor_of, is_map, message_in
+from orchestrator.api.descriptors import descriptor_of, is_inline, is_map, message_in
 from orchestrator.api.json_enums import words
 from orchestrator.api.json_predicates import predicate_to_document
 from orchestrator.api.json_values import struct_to_json, value_to_json, write_duration, write_time
@@ -65,6 +65,13 @@ def _writer_of(descriptor: Descriptor) -> _Writer:
 def _member(field: FieldDescriptor) -> Callable[[Any, dict[str, Any]], None]:
     """Writes one field into the document, or leaves it out."""
     name, key, write = field.name, field.json_name, _value_writer(field)
+    if is_inline(field):
+
+        def write_inline(message: Any, document: dict[str, Any]) -> None:
+            if message.HasField(name):
+                document.update(write(getattr(message, name)))
+
+        return write_inline
     if is_map(field):
         write_entry = _value_writer(message_in(field).fields_by_name["value"])
 

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from orchestrator.api import field_masks
-from orchestrator.api.descriptors import behaves, descriptor_of, given, is_map
+from orchestrator.api.descriptors import behaves, descriptor_of, given, is_inline, is_map
 from orchestrator.api.field_checks import MAX_MASK_PATHS, check_of, required
 from orchestrator.api.field_limits import request_bytes
 from orchestrator.api.json_text import tell
@@ -106,7 +106,8 @@ def _unknown_fields(request: Message, size: int, shape: Shape) -> Iterator[Fault
         for field, value in given(message):
             if field.message_type is None:
                 continue
-            at = path if not path and field.name == shape.body else under(path, field.json_name)
+            is_unnamed = is_inline(field) or (not path and field.name == shape.body)
+            at = path if is_unnamed else under(path, field.json_name)
             if not field.is_repeated:
                 pending.append((value, at))
             elif not is_map(field):

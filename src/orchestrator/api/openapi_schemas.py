@@ -8,7 +8,7 @@ from typing import Any
 from google.api.field_behavior_pb2 import OUTPUT_ONLY, REQUIRED
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from orchestrator.api.descriptors import behaves, enum_in, is_map, message_in
+from orchestrator.api.descriptors import behaves, enum_in, is_map, json_fields, message_in
 from orchestrator.api.field_limits import (
     Bytes,
     Characters,
@@ -111,7 +111,7 @@ class Schemas:
         return {"$ref": f"#/components/schemas/{name}"}
 
     def _schema(self, message: Descriptor, without: frozenset[str], partial: bool) -> dict[str, Any]:
-        fields = [field for field in message.fields if field.name not in without]
+        fields = [field for _, field in json_fields(message) if field.name not in without]
         required = [field.json_name for field in fields if behaves(field, REQUIRED) and not partial]
         properties = {}
         for field in fields:

@@ -50,7 +50,7 @@ class Changes:
             "goal.eventName": self.goal_event is not None,
             "goal.window": self.goal_window is not None or self.project_goal_window,
         }
-        return [name for name, is_set in said.items() if is_set] + [f"definition.{name}" for name in self.definition]
+        return [name for name, is_set in said.items() if is_set] + list(self.definition)
 
 
 async def create(
@@ -72,7 +72,7 @@ async def create(
     document = {**ONE_EXIT, **_without_nulls(definition or {})}
     faults = [fault] if journey_id and (fault := id_fault(journey_id, "id")) else []
     faults += name_faults(name, "name") + description_faults(description, "description")
-    faults += _goal_faults(goal_event, goal_window) + parse(document, "definition")[1]
+    faults += _goal_faults(goal_event, goal_window) + parse(document)[1]
     if faults:
         raise InvalidArgument(faults)
     await projects.touch_definitions(conn, scope.project_no)
@@ -122,7 +122,7 @@ async def update(
     document = _without_nulls({**journey.definition, **changes.definition})
     faults = [] if changes.name is None else name_faults(changes.name, "name")
     faults += [] if changes.description is None else description_faults(changes.description, "description")
-    faults += _goal_faults(changes.goal_event, changes.goal_window) + parse(document, "definition")[1]
+    faults += _goal_faults(changes.goal_event, changes.goal_window) + parse(document)[1]
     if faults:
         raise InvalidArgument(faults)
     window = changes.goal_window or journey.goal.window

@@ -52,7 +52,11 @@ Global___OnArchive: _TypeAlias = OnArchive  # noqa: Y015
 
 @_typing.final
 class Journey(_message.Message):
-    """Something editable that has at most one draft and any number of published versions."""
+    """Something editable that has at most one draft and any number of published versions.
+
+    In JSON the members of its definition stand among its own: those of the draft if there is one, else of the newest
+    version. Lists leave them out.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -122,13 +126,15 @@ class Journey(_message.Message):
     @_builtins.property
     def definition(self) -> Global___JourneyDefinition:
         """The draft if there is one, else the newest version. A change of it makes a draft of the newest version if there is
-        none; a journey created without steps starts with a single exit step. Lists leave it out.
+        none; a journey created without steps starts with a single exit step. Lists leave it out. JSON has its members in
+        its place.
         """
 
     @_builtins.property
     def goal(self) -> Global___Goal:
-        """Which event counts as success. It belongs to the journey, not to a version: a change takes effect at once, for
-        subjects who come in afterwards. Unset: none.
+        """Which event counts as success, and within which time. It belongs to the journey, not to a version: a change takes
+        effect at once, for subjects who come in afterwards. Always returned, with its window; without an event's name
+        nothing counts.
         """
 
     @_builtins.property
@@ -213,10 +219,10 @@ class Goal(_message.Message):
     EVENT_NAME_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     event_name: _builtins.str
-    """The event's name, exactly. Empty: no goal."""
+    """The event's name, exactly. Empty: no event counts."""
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
-        """How long after the trigger it counts. Unset: the project's goal window."""
+        """How long after the trigger it counts. Unset in a request: the goal window that the project has then."""
 
     def __init__(
         self,
@@ -548,7 +554,10 @@ Global___ExitStep: _TypeAlias = ExitStep  # noqa: Y015
 
 @_typing.final
 class JourneyVersion(_message.Message):
-    """A published definition. It never changes."""
+    """A published definition. It never changes.
+
+    In JSON the members of the definition stand among those of the version. Lists leave them out.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -587,7 +596,7 @@ class JourneyVersion(_message.Message):
     """Who published it."""
     @_builtins.property
     def definition(self) -> Global___JourneyDefinition:
-        """What was published. Lists leave it out."""
+        """What was published. Lists leave it out. JSON has its members in its place."""
 
     @_builtins.property
     def communications(self) -> _containers.MessageMap[_builtins.str, Global___PinnedCommunication]:

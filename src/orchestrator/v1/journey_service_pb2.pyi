@@ -203,7 +203,9 @@ class UpdateJourneyRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields to change. Unset: over HTTP the members present in the body, over gRPC the fields that are set."""
+        """The fields to change, those of the definition by `steps` or by `definition.steps`, or all of it by `definition`.
+        Unset: over HTTP the members present in the body, over gRPC the fields that are set.
+        """
 
     def __init__(
         self,
@@ -436,7 +438,7 @@ class ValidateJourneyResponse(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[_violation_pb2.Violation]:
-        """Publishing is refused while there are any. Paths start at the journey: `definition.steps[2]`."""
+        """Publishing is refused while there are any. Paths start at the journey: `steps[2].next`."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_violation_pb2.Violation]:
@@ -734,12 +736,33 @@ class EnrollSubjectsResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class RefusedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     JOURNEY_ID_FIELD_NUMBER: _builtins.int
     JOURNEY_NAME_FIELD_NUMBER: _builtins.int
     ENROLLED_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """The journey's id."""
     journey_name: _builtins.str
@@ -752,6 +775,10 @@ class EnrollSubjectsResponse(_message.Message):
     """Subjects that could not be worked on."""
     total: _builtins.int
     """Subject ids in the request."""
+    @_builtins.property
+    def refused(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Subjects a gate refused, by its reason."""
+
     def __init__(
         self,
         *,
@@ -761,10 +788,11 @@ class EnrollSubjectsResponse(_message.Message):
         skipped: _builtins.int = ...,
         errors: _builtins.int = ...,
         total: _builtins.int = ...,
+        refused: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrolled", b"enrolled", "errors", b"errors", "journey_id", b"journey_id", "journey_name", b"journey_name", "skipped", b"skipped", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrolled", b"enrolled", "errors", b"errors", "journey_id", b"journey_id", "journey_name", b"journey_name", "refused", b"refused", "skipped", b"skipped", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,7 +37,7 @@ JOURNEY: Json = {
     "id": "spring",
     "name": "Spring",
     "description": "All of it",
-    "definition": DEFINITION,
+    **DEFINITION,
     "goal": {"eventName": "buy", "window": "1w"},
     **STAMPS,
 }

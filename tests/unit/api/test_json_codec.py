@@ -34,7 +34,7 @@ from orchestrator.v1.audience_service_pb2 import (
 from orchestrator.v1.event_service_pb2 import IngestEventsRequest
 from orchestrator.v1.execution_pb2 import Execution
 from orchestrator.v1.explanation_pb2 import Explanation
-from orchestrator.v1.journey_pb2 import Journey, JourneyDefinition
+from orchestrator.v1.journey_pb2 import Journey, JourneyDefinition, JourneyVersion
 from orchestrator.v1.journey_service_pb2 import (
     CreateJourneyRequest,
     EnrollSubjectsRequest,
@@ -117,6 +117,20 @@ class TestDocuments:
         assert encode(definition) == DEFINITION
         assert decode_stored(JourneyDefinition, DEFINITION) == definition
 
+    def test_the_members_of_a_definition_stand_in_the_journey_and_in_the_version(self) -> None:
+        definition = decode_stored(JourneyDefinition, DEFINITION)
+
+        journey = encode(Journey(id="j", definition=definition))
+        version = encode(JourneyVersion(journey_id="j", version=2, definition=definition))
+
+        assert {name: journey[name] for name in DEFINITION} == DEFINITION
+        assert version == {"journeyId": "j", "version": 2, "communications": {}, **DEFINITION}
+        assert "definition" not in journey
+
+    def test_a_journey_without_its_definition_shows_none_of_its_members(self) -> None:
+        assert encode(Journey(id="j")) == {"id": "j", "hasDraft": False}
+        assert encode(JourneyVersion(version=2)) == {"version": 2, "communications": {}}
+
     def test_an_empty_definition_shows_its_steps(self) -> None:
         assert encode(decode_stored(JourneyDefinition, {})) == {"steps": []}
 
@@ -131,20 +145,23 @@ class TestDocuments:
 
 class TestReading:
     def test_both_spellings_of_a_member_are_understood(self) -> None:
-        camel, faults = decode(
-            Journey, {"name": "x", "definition": {"maxDurationDays": 3}, "updatedAt": "2026-01-01T00:00:00Z"}
-        )
-        snake, others = decode(
-            Journey, {"name": "x", "definition": {"max_duration_days": 3}, "update_time": "2026-01-01T00:00:00Z"}
-        )
+        camel, faults = decode(Journey, {"name": "x", "maxDurationDays": 3, "updatedAt": "2026-01-01T00:00:00Z"})
+        snake, others = decode(Journey, {"name": "x", "max_duration_days": 3, "update_time": "2026-01-01T00:00:00Z"})
 
         assert faults == others == []
         assert camel == snake
 
-    def test_both_spellings_at_once_are_refused(self) -> None:
-        _, faults = decode(JourneyDefinition, {"maxDurationDays": 3, "max_duration_days": 4})
+    @pytest.mark.parametrize("kind", [Journey, JourneyDefinition])
+    def test_both_spellings_at_once_are_refused(self, kind: type[Message]) -> None:
+        _, faults = decode(kind, {"maxDurationDays": 3, "max_duration_days": 4})
 
         assert reasons(faults) == {"maxDurationDays": "DUPLICATE_FIELD"}
+
+    def test_a_definition_of_its_own_is_no_member_of_a_journey(self) -> None:
+        _, faults = decode(Journey, {"name": "x", "definition": {"nodes": [], "edges": []}})
+
+        assert reasons(faults) == {"definition": "UNKNOWN_FIELD"}
+        assert ", maxDurationDays, steps, goal, " in faults[0].message
 
     def test_a_member_that_stands_twice_is_refused_however_deep(self) -> None:
         document = parse_json(b'{"attributes": {"a": [{"b": 1, "b": 2}]}, "timeZone": "UTC", "timeZone": "UTC"}')
@@ -271,13 +288,13 @@ class TestRequests:
     def test_what_is_wrong_with_a_definition_comes_with_the_rest(self) -> None:
         steps = [{"id": "a", "exit": {}, "next": "b"}, {"id": "a", "wait": {"duration": "0s"}}]
 
-        _, faults = read(CreateJourneyRequest, {"definition": {"steps": steps}}, body_field="journey")
+        _, faults = read(CreateJourneyRequest, {"steps": steps}, body_field="journey")
 
         assert reasons(faults) == {
             "name": "REQUIRED",
-            "definition.steps[0].next": "INVALID_VALUE",
-            "definition.steps[1].id": "DUPLICATE_ID",
-            "definition.steps[1].wait.duration": "OUT_OF_RANGE",
+            "steps[0].next": "INVALID_VALUE",
+            "steps[1].id": "DUPLICATE_ID",
+            "steps[1].wait.duration": "OUT_OF_RANGE",
         }
 
     def test_the_url_names_what_the_body_need_not(self) -> None:
@@ -408,7 +425,7 @@ class TestWriting:
 
     def test_numbers_and_lists_are_there_even_when_they_are_nothing(self) -> None:
         assert encode(EnrollSubjectsResponse(journey_id="j", total=2**20)) == {
-            "journeyId": "j", "enrolled": 0, "skipped": 0, "errors": 0, "total": 2**20,
+            "journeyId": "j", "enrolled": 0, "skipped": 0, "errors": 0, "total": 2**20, "refused": {},
         }  # fmt: skip
         assert encode(ListAudiencesResponse()) == {"audiences": []}
 

@@ -14,7 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from orchestrator.api.descriptors import behaves, message_in
+from orchestrator.api.descriptors import behaves, json_fields, message_in
 from orchestrator.api.json_codec import read_request
 from orchestrator.api.json_decode import decode
 from orchestrator.api.message_check import check_message
@@ -47,7 +47,7 @@ def good(method: MethodDescriptor) -> Message:
 
 def fields_in(descriptor: Descriptor, document: Json, at: Place = ()) -> Iterator[tuple[FieldDescriptor, Place]]:
     """Each field that has a value in the document, with the way to it."""
-    for field in descriptor.fields:
+    for _, field in json_fields(descriptor):
         if field.json_name not in document:
             continue
         value, place = document[field.json_name], (*at, field.json_name)
@@ -116,7 +116,7 @@ def test_the_good_requests_have_every_field_that_callers_can_give(name: str) -> 
     given = {field.full_name for field, _ in fields_in(METHODS[name].input_type, REQUESTS[name])}
     pending, missing = [METHODS[name].input_type], []
     while pending:
-        for field in pending.pop().fields:
+        for _, field in json_fields(pending.pop()):
             if behaves(field, OUTPUT_ONLY):
                 continue
             if field.full_name not in given:
@@ -166,12 +166,13 @@ def test_messages_are_refused_by_name_and_place_for_every_fault_of_every_field(n
 def holder(request: Message, place: Place) -> Any:
     """The message that has the field in this place."""
     message: Any = request
-    for part in place[:-1]:
+    for depth, part in enumerate(place, start=1):
         if isinstance(part, int):
             message = message[part]
-        else:
-            found = {field.json_name: field.name for field in message.DESCRIPTOR.fields}
-            message = getattr(message, found[part])
+            continue
+        way, name = next((way, field.name) for way, field in json_fields(message.DESCRIPTOR) if field.json_name == part)
+        for step in way if depth == len(place) else (*way, name):
+            message = getattr(message, step)
     return message
 
 

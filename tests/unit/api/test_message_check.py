@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from orchestrator.api.field_limits import MAX_STRUCT_DEPTH
@@ -15,8 +16,8 @@ from orchestrator.v1.audience_service_pb2 import CreateAudienceRequest, UpdateAu
 from orchestrator.v1.event_pb2 import Event
 from orchestrator.v1.event_service_pb2 import IngestEventsRequest
 from orchestrator.v1.execution_service_pb2 import GetExecutionRequest, ListExecutionsRequest
-from orchestrator.v1.journey_pb2 import Goal, Journey, JourneyDefinition
-from orchestrator.v1.journey_service_pb2 import UpdateJourneyRequest
+from orchestrator.v1.journey_pb2 import Goal, Journey, JourneyDefinition, Step
+from orchestrator.v1.journey_service_pb2 import CreateJourneyRequest, UpdateJourneyRequest
 from orchestrator.v1.predicate_pb2 import Everyone, Predicate
 from orchestrator.v1.subject_service_pb2 import BatchUpsertSubjectsRequest, UpsertSubjectRequest
 
@@ -52,11 +53,39 @@ def test_without_a_mask_an_update_changes_what_is_set() -> None:
 
 
 def test_a_mask_may_be_spelled_in_either_way_and_names_nothing_twice() -> None:
-    mask = FieldMask(paths=["definition.audienceId", "definition.audience_id", "name", "etag", "createdAt", "status"])
+    mask = FieldMask(paths=["goal.eventName", "goal.event_name", "name", "etag", "createdAt", "status"])
     request = UpdateJourneyRequest(journey=Journey(id="j", name="J"), update_mask=mask)
 
     assert check_message(request) == []
-    assert list(request.update_mask.paths) == ["definition.audience_id", "name"]
+    assert list(request.update_mask.paths) == ["goal.event_name", "name"]
+
+
+@pytest.mark.parametrize("spelled", ["audienceId", "audience_id", "definition.audienceId", "definition.audience_id"])
+def test_a_mask_names_a_member_of_a_definition_as_json_does_or_as_the_message_does(spelled: str) -> None:
+    request = UpdateJourneyRequest(journey=Journey(id="j"), update_mask=FieldMask(paths=[spelled]))
+
+    assert check_message(request) == []
+    assert list(request.update_mask.paths) == ["definition.audience_id"]
+
+
+def test_a_mask_may_name_a_whole_definition() -> None:
+    request = UpdateJourneyRequest(journey=Journey(id="j"), update_mask=FieldMask(paths=["definition"]))
+
+    assert check_message(request) == []
+    assert list(request.update_mask.paths) == ["definition"]
+
+
+def test_faults_in_a_definition_are_told_by_their_paths_in_json() -> None:
+    definition = JourneyDefinition(audience_id="a b", max_duration_days=366, steps=[Step(id="x")])
+    definition.MergeFromString(b"\xf8\x3f\x01")
+    request = CreateJourneyRequest(journey=Journey(name="J", definition=definition))
+
+    assert reasons(check_message(request)) == {
+        "audienceId": "INVALID_ID",
+        "maxDurationDays": "OUT_OF_RANGE",
+        "steps[0]": "REQUIRED",
+        "#1023": "UNKNOWN_FIELD",
+    }
 
 
 def test_a_star_is_everything_that_can_be_changed() -> None:
@@ -75,10 +104,10 @@ def test_a_mask_that_takes_away_what_is_required_is_refused() -> None:
 
 
 def test_a_path_into_what_is_replaced_as_a_whole_is_refused() -> None:
-    paths = ["predicate.everyone", "definition.steps.id", "name.x", "nonsense", ""]
+    paths = ["predicate.everyone", "definition.steps.id", "steps.id", "name.x", "nonsense", ""]
     request = UpdateJourneyRequest(journey=Journey(id="j"), update_mask=FieldMask(paths=paths))
 
-    assert [fault.reason for fault in check_message(request)] == ["UNKNOWN_FIELD"] * 5
+    assert [fault.reason for fault in check_message(request)] == ["UNKNOWN_FIELD"] * 6
 
 
 def test_what_every_url_names_must_be_named() -> None:
@@ -141,7 +170,7 @@ def test_the_deepest_requests_that_are_allowed_survive_the_wire() -> None:
         attributes = {"a": attributes}
 
     for kind, document in (
-        (UpdateJourneyRequest, {"journey": {"id": "j", "definition": {"steps": steps}}}),
+        (UpdateJourneyRequest, {"journey": {"id": "j", "steps": steps}}),
         (BatchUpsertSubjectsRequest, {"subjects": [{"id": "s", "attributes": attributes}]}),
     ):
         request, faults = decode(kind, document)

@@ -34,6 +34,14 @@ def test_the_committed_document_is_that_of_the_protos(tmp_path: Path) -> None:
     assert made.read_text(encoding="utf-8") == openapi.document_path().read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["Journey", "JourneyChanges", "JourneyVersion"])
+def test_the_members_of_a_definition_stand_in_the_schemas_that_have_one(name: str) -> None:
+    schema = DOCUMENT["components"]["schemas"][name]
+
+    assert {"audienceId", "triggerContractId", "reentry", "maxDurationDays", "steps"} <= set(schema["properties"])
+    assert "definition" not in schema["properties"]
+
+
 def test_the_document_is_valid() -> None:
     validate(DOCUMENT)
 

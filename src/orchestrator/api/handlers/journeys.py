@@ -130,6 +130,7 @@ class JourneyHandlers:
             skipped=enrolled.skipped,
             errors=enrolled.errors,
             total=enrolled.total,
+            refused=enrolled.refused,
         )
 
     async def GetStepStats(self, request: rpc.GetStepStatsRequest, call: Call) -> rpc.GetStepStatsResponse:
