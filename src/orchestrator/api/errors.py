@@ -212,6 +212,9 @@ def _database_is_away(error: Exception) -> bool:
     match error:
         case asyncpg.PostgresError():
             return error.sqlstate[:2] in _AWAY_CLASSES or error.sqlstate in _AWAY
+        case asyncpg.InternalClientError():
+            # A statement that was not sent, because the connection's last words had come and its end had not yet.
+            return True
         case asyncpg.DataError():
             return False
         case asyncpg.InterfaceError():

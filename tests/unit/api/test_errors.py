@@ -25,6 +25,8 @@ from orchestrator.api.errors import (
 from orchestrator.domain import refusals
 from orchestrator.predicates.faults import Fault
 
+UNAVAILABLE = StatusCode.UNAVAILABLE
+
 
 def told(error: Exception) -> Failure:
     return failure_of(error, call_id="c-1", method="Service/Method")
@@ -79,19 +81,20 @@ def test_a_kind_of_refusal_nobody_listed_is_told_as_the_kind_it_derives_from() -
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (asyncpg.DiskFullError("x"), StatusCode.UNAVAILABLE),
-        (asyncpg.TooManyConnectionsError("x"), StatusCode.UNAVAILABLE),
-        (asyncpg.CannotConnectNowError("x"), StatusCode.UNAVAILABLE),
-        (asyncpg.AdminShutdownError("x"), StatusCode.UNAVAILABLE),
-        (asyncpg.ConnectionDoesNotExistError("x"), StatusCode.UNAVAILABLE),
-        (asyncpg.ReadOnlySQLTransactionError("x"), StatusCode.UNAVAILABLE),
-        (asyncpg.InvalidPasswordError("x"), StatusCode.UNAVAILABLE),
-        (asyncpg.ObjectNotInPrerequisiteStateError("not accepting connections"), StatusCode.UNAVAILABLE),
-        (asyncpg.InvalidCatalogNameError("x"), StatusCode.UNAVAILABLE),
-        (asyncpg.InterfaceError("connection is closed"), StatusCode.UNAVAILABLE),
-        (asyncpg.InterfaceError("pool is closing"), StatusCode.UNAVAILABLE),
-        (ConnectionRefusedError(111, "refused"), StatusCode.UNAVAILABLE),
-        (TimeoutError(), StatusCode.UNAVAILABLE),
+        (asyncpg.DiskFullError("x"), UNAVAILABLE),
+        (asyncpg.TooManyConnectionsError("x"), UNAVAILABLE),
+        (asyncpg.CannotConnectNowError("x"), UNAVAILABLE),
+        (asyncpg.AdminShutdownError("x"), UNAVAILABLE),
+        (asyncpg.ConnectionDoesNotExistError("x"), UNAVAILABLE),
+        (asyncpg.ReadOnlySQLTransactionError("x"), UNAVAILABLE),
+        (asyncpg.InvalidPasswordError("x"), UNAVAILABLE),
+        (asyncpg.ObjectNotInPrerequisiteStateError("not accepting connections"), UNAVAILABLE),
+        (asyncpg.InvalidCatalogNameError("x"), UNAVAILABLE),
+        (asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress"), UNAVAILABLE),
+        (asyncpg.InterfaceError("connection is closed"), UNAVAILABLE),
+        (asyncpg.InterfaceError("pool is closing"), UNAVAILABLE),
+        (ConnectionRefusedError(111, "refused"), UNAVAILABLE),
+        (TimeoutError(), UNAVAILABLE),
         (asyncpg.SerializationError("x"), StatusCode.ABORTED),
         (asyncpg.DeadlockDetectedError("x"), StatusCode.ABORTED),
         (asyncpg.LockNotAvailableError("x"), StatusCode.ABORTED),
