@@ -72,6 +72,6 @@ async def missing_search_attributes(client: Client) -> list[str]:
     return sorted(_lacking(answer.custom_attributes.items()))
 
 
-def _lacking(present: Iterable[tuple[str, int]]) -> set[str]:
+def _lacking(present: Iterable[tuple[str, IndexedValueType.ValueType]]) -> set[str]:
     types = {name: IndexedValueType.Name(number).removeprefix("INDEXED_VALUE_TYPE_") for name, number in present}
     return {name for name, kind in SEARCH_ATTRIBUTES.items() if types.get(name) != kind.upper()}

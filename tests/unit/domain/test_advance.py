@@ -27,6 +27,7 @@ from orchestrator.predicates.tree import Attribute, Everyone, InCohort, Operator
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+NOTHING_REFUSED = Consent()
 
 
 def journey(*steps: Step, max_duration: timedelta | None = None) -> JourneyVersion:
@@ -62,7 +63,7 @@ SEND_WAIT_BRANCH = journey(
 
 
 def known(
-    attributes: dict[str, object] | None = None, *, consent: Consent = Consent(), closed: str | None = None
+    attributes: dict[str, object] | None = None, *, consent: Consent = NOTHING_REFUSED, closed: str | None = None
 ) -> Known:
     return Known(subject=Facts(attributes=attributes or {}), consent=consent, started_at=NOON, closed=closed)
 
@@ -177,7 +178,8 @@ def journeys(draw: st.DrawFn) -> JourneyVersion:
 
 def _oracle(version: JourneyVersion, attributes: dict[str, object], blocked: bool) -> tuple[list[tuple[str, str]], str]:
     """The way through the graph, found without the core: (step, result) in order, and the outcome."""
-    steps, way, now = dict(version.definition.steps), [], NOON
+    steps, now = dict(version.definition.steps), NOON
+    way: list[tuple[str, str]] = []
     limit = version.definition.max_duration
     at_step = version.definition.first_step_id
     while True:
@@ -213,7 +215,8 @@ def test_wakes_too_many_change_nothing_and_every_way_is_the_graphs(
     version: JourneyVersion, attributes: dict[str, object], blocked: bool, wakes: list[int]
 ) -> None:
     consent = Consent(suppressed=frozenset({"*"})) if blocked else Consent()
-    position, now, way, outcome = at(version.definition.first_step_id), NOON, [], ""
+    position, now, outcome = at(version.definition.first_step_id), NOON, ""
+    way: list[tuple[str, str]] = []
     done: Done | None = None
     for extra in wakes:
         decision = advance(version, position, known(attributes, consent=consent), now, done)
