@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from orchestrator.application.transactions import Transactions
 from orchestrator.storage import clock, doctor
-from orchestrator.storage.doctor import NONE, ON_ITS_WAY, Count, Open
+from orchestrator.storage.doctor import NONE, Count, Open
 from orchestrator.storage.doctor_checks import CHECKS
 from orchestrator.temporal.open_workflows import OpenWorkflow, describe, open_workflows
 
@@ -27,6 +27,8 @@ _REMEDIES = {
     NO_EXECUTION: "No execution of this database: does another one use the same namespace? Else terminate them.",
 }
 
+ON_ITS_WAY = timedelta(seconds=60)
+
 #: Workflows or executions looked at in one go. Of suspects no more are looked at: they tell what is wrong.
 _AT_ONCE = 1000
 
@@ -41,11 +43,15 @@ class Finding:
 
 
 class Doctor:
-    """Looks and changes nothing. `transactions` are those of the workers' role, which sees all projects."""
+    """Looks and changes nothing. `transactions` are those of the workers' role, which sees all projects.
 
-    def __init__(self, transactions: Transactions, temporal: Client) -> None:
+    What has begun or ended within `on_its_way` need not be known in both places yet.
+    """
+
+    def __init__(self, transactions: Transactions, temporal: Client, *, on_its_way: timedelta = ON_ITS_WAY) -> None:
         self._transactions = transactions
         self._temporal = temporal
+        self._on_its_way = on_its_way
 
     async def examine(self) -> AsyncIterator[Finding]:
         """Every check, one after the other."""
@@ -61,7 +67,7 @@ class Doctor:
         async with self._transactions.read(None) as conn:
             now = await clock.now(conn)
         try:
-            there = [workflow async for workflow in open_workflows(self._temporal, now - ON_ITS_WAY)]
+            there = [workflow async for workflow in open_workflows(self._temporal, now - self._on_its_way)]
             strangers = await self._strangers(there, now)
             not_started, over = await self._left_alone({workflow.workflow_id for workflow in there}, now)
         except (RPCError, RuntimeError):
@@ -82,7 +88,7 @@ class Doctor:
             some = known[start : start + _AT_ONCE]
             async with self._transactions.read(None) as conn:
                 keys = [execution for _, execution in some]
-                here = await doctor.still_open(conn, keys, or_ended_after=now - ON_ITS_WAY)
+                here = await doctor.still_open(conn, keys, or_ended_after=now - self._on_its_way)
             suspects += [workflow_id for workflow_id, execution in some if execution[3] not in here]
         # The list lags behind: ask each.
         told = await describe(self._temporal, suspects[:_AT_ONCE])
@@ -92,7 +98,7 @@ class Doctor:
         """Executions that run though no workflow does: those that never had one, and those whose workflow is over."""
         suspects: list[Open] = []
         async with self._transactions.read(None) as conn:
-            async for page in doctor.running(conn, now):
+            async for page in doctor.running(conn, now - self._on_its_way):
                 suspects += [execution for execution in page if execution.workflow_id not in there]
         suspects = suspects[:_AT_ONCE]
         told = await describe(self._temporal, [execution.workflow_id for execution in suspects])
@@ -106,7 +112,7 @@ class Doctor:
             for execution in suspects
             if (found := told.get(execution.workflow_id)) is not None
             and found.closed_at is not None
-            and found.closed_at < now - ON_ITS_WAY
+            and found.closed_at < now - self._on_its_way
         ]
         return (
             _counted([f"execution {execution.execution_id}" for execution in never]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from asyncpg import Connection, Record
@@ -18,9 +18,6 @@ EXAMPLES = 5
 _BUCKETS = 256
 _CHUNK = 16
 _PAGE = 1000
-
-#: What has begun so lately may be on its way still.
-ON_ITS_WAY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +88,11 @@ SELECT e.project_no, e.bucket, e.subject_no, e.execution_id, e.workflow_id
 """
 
 
-async def running(conn: Connection[Record], now: datetime) -> AsyncIterator[Sequence[Open]]:
-    """Executions that run and that Temporal must have been told of, page by page."""
+async def running(conn: Connection[Record], started_before: datetime) -> AsyncIterator[Sequence[Open]]:
+    """Executions that run and that Temporal has been told of, page by page."""
     place: tuple[int, int, int, UUID] = (0, -1, -1, UUID(int=0))
     while True:
-        rows = await conn.fetch(_OPEN, now - ON_ITS_WAY, *place, _PAGE)
+        rows = await conn.fetch(_OPEN, started_before, *place, _PAGE)
         page = [Open(**row) for row in rows]
         if page:
             yield page

@@ -1,0 +1,211 @@
+"""A sound world, one fault planted in it, and what the doctor says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+
+from orchestrator.application import publishing
+from orchestrator.application.doctor import NO_EXECUTION, NOT_STARTED, TEMPORAL_AWAY, WORKFLOW_OVER, Doctor
+from orchestrator.application.transactions import Transactions
+from orchestrator.devstack.ports import free_ports
+from orchestrator.storage import clock, doctor
+from orchestrator.storage.doctor import Count
+from orchestrator.storage.doctor_checks import CHECKS, Check
+from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.contract import ENROLLMENT_MEMO, EXECUTION_WORKFLOW, JOURNEYS_QUEUE, SUBJECT_MEMO
+from tests.eventually import eventually
+from tests.integration.journey_world import ANY_STATE, World
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool, Record
+
+ONE_SUBJECT = "(SELECT project_no, bucket, subject_no FROM subjects LIMIT 1) AS s"
+REOPEN = "outcome = NULL, reason = NULL, ended_at = NULL"
+
+#: What each check must find: a statement that spoils the sound world.
+FAULTS = {
+    "inbox_late": f"""
+        INSERT INTO inbox (project_no, bucket, subject_no, kind, received_at)
+        SELECT s.*, 'attributes', now() - interval '2 minutes' FROM {ONE_SUBJECT}""",
+    "inbox_dead": f"""
+        INSERT INTO inbox_dead (inbox_no, project_no, bucket, subject_no, kind, attempts, received_at, error, died_at)
+        SELECT 1, s.*, 'attributes', 10, now(), 'ValueError', now() FROM {ONE_SUBJECT}""",
+    "outbox_late": f"""
+        INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
+        SELECT s.*, gen_random_uuid(), 'poke', 'w', now(), now() - interval '2 minutes' FROM {ONE_SUBJECT}""",
+    "outbox_dead": f"""
+        INSERT INTO outbox_dead (outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts,
+                                 leased_until, last_error, created_at, died_at)
+        SELECT 1, s.*, gen_random_uuid(), 'start', 'w', 1, now(), 'ID_TAKEN', now(), now() FROM {ONE_SUBJECT}""",
+    "sends_dispatching": """
+        UPDATE sends SET state = 'dispatching', settled_at = NULL, reserved_at = now() - interval '6 minutes'""",
+    "executions_overdue": f"UPDATE executions SET {REOPEN}, wakes_at = now() - interval '2 minutes'",
+    "sends_not_begun": f"""
+        UPDATE executions SET {REOPEN}, seq = 7, since = now() - interval '6 minutes',
+               effect = '{{"kind": "run", "queue": "channel-log"}}'""",
+    "sends_without_visit": "DELETE FROM visits WHERE step_kind = 'send'",
+    "visits_without_send": "DELETE FROM sends",
+    "sends_unlike_visits": "UPDATE sends SET state = 'failed'",
+    "completed_without_exit": "DELETE FROM visits WHERE step_kind = 'exit'",
+    "enrollments_unlike_executions": "DELETE FROM enrollments",
+    "versions_gone": "DELETE FROM journey_versions",
+    "contents_gone": "DELETE FROM communication_revisions",
+    "definitions_dangling": "UPDATE journeys SET latest_version = 9",
+    "events_miscounted": f"""
+        INSERT INTO subject_event_state (project_no, bucket, subject_no, name_no, total, first_at, last_at)
+        SELECT s.*, 1, 3, now(), now() FROM {ONE_SUBJECT}""",
+    "tables_unguarded": "ALTER TABLE visits DISABLE ROW LEVEL SECURITY",
+}
+
+
+@pytest.fixture
+async def world(owner: Connection[Record], api_pool: Pool[Record]) -> World:
+    """Somebody has come to the end of a published journey."""
+    world = await World.make(owner, api_pool)
+    await world.furnish()
+    await world.draft()
+    await world.do(publishing.publish, "welcome", ANY_STATE)
+    execution_id = await world.lay_execution(
+        "anna",
+        outcome="completed",
+        visits=(
+            (1, "hello", "send", "executed"),
+            (1, "pause", "wait", "executed"),
+            (1, "check", "branch", "executed"),
+            (1, "end", "exit", "executed"),
+        ),
+    )
+    await world.lay_send("anna", execution_id, seq=0)
+    return world
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+async def test_each_check_is_silent_in_a_sound_world_and_finds_its_fault(
+    check: Check, world: World, worker_pool: Pool[Record]
+) -> None:
+    async def look() -> Count:
+        async with Transactions(worker_pool).read(None) as conn:
+            return await doctor.check(conn, check, await clock.now(conn))
+
+    before = await look()
+    await world.owner.execute(FAULTS[check.name])
+    after = await look()
+
+    assert before == doctor.NONE
+    assert after.total >= 1
+    assert after.examples
+    assert all(after.examples)
+
+
+async def test_only_so_many_examples_are_told_of_many_faults(world: World, worker_pool: Pool[Record]) -> None:
+    for number in range(20):
+        await world.lay_execution(f"subject-{number}", outcome="completed")
+    (check,) = (check for check in CHECKS if check.name == "completed_without_exit")
+
+    async with Transactions(worker_pool).read(None) as conn:
+        found = await doctor.check(conn, check, await clock.now(conn))
+
+    assert found.total == 20
+    assert len(found.examples) == doctor.EXAMPLES
+
+
+async def test_an_open_execution_without_a_workflow_is_found_unless_its_start_is_still_to_be_told(
+    world: World, worker_pool: Pool[Record], temporal: Client
+) -> None:
+    lost = await world.lay_execution("bert")
+    told_soon = await world.lay_execution("carl")
+    await world.owner.execute(
+        """
+        INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
+        SELECT project_no, bucket, subject_no, execution_id, 'start', workflow_id, now(), now()
+          FROM executions WHERE execution_id = $1
+        """,
+        told_soon,
+    )
+
+    found = await compare(worker_pool, temporal)
+
+    assert found[NOT_STARTED] == Count(total=1, examples=(f"execution {lost}",))
+    assert found[WORKFLOW_OVER] == doctor.NONE
+
+
+async def test_an_open_execution_is_well_while_its_workflow_runs_and_found_once_that_was_ended(
+    world: World, worker_pool: Pool[Record], temporal: Client
+) -> None:
+    execution_id = await world.lay_execution("bert")
+    workflow = await start(temporal, world, execution_id)
+    await eventually(lambda: listed(temporal, workflow.id))
+
+    before = await compare(worker_pool, temporal)
+    await workflow.terminate()
+
+    async def is_found() -> bool:
+        found = await compare(worker_pool, temporal)
+        return found[WORKFLOW_OVER] == Count(total=1, examples=(f"execution {execution_id}",))
+
+    assert not any(count.total for count in before.values())
+    await eventually(is_found)
+
+
+async def test_a_workflow_of_no_execution_is_found(world: World, worker_pool: Pool[Record], temporal: Client) -> None:
+    stranger = await start(temporal, world, uuid4())
+    await eventually(lambda: listed(temporal, stranger.id))
+
+    found = await compare(worker_pool, temporal)
+
+    assert found[NO_EXECUTION] == Count(total=1, examples=(stranger.id,))
+
+
+async def test_what_has_just_begun_is_left_alone(world: World, worker_pool: Pool[Record], temporal: Client) -> None:
+    stranger = await start(temporal, world, uuid4())
+    await eventually(lambda: listed(temporal, stranger.id))
+
+    found = await compare(worker_pool, temporal, on_its_way=timedelta(minutes=1))
+
+    assert found[NO_EXECUTION] == doctor.NONE
+
+
+async def test_a_temporal_that_is_away_is_a_finding(world: World, worker_pool: Pool[Record]) -> None:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    away = await connect(Target(address=address), lazy=True)
+
+    found = await compare(worker_pool, away)
+
+    assert {name: count for name, count in found.items() if count.total} == {
+        TEMPORAL_AWAY: Count(total=1, examples=(address,))
+    }
+    assert NOT_STARTED not in found
+
+
+async def compare(pool: Pool[Record], temporal: Client, *, on_its_way: timedelta = timedelta(0)) -> Mapping[str, Count]:
+    """What the doctor finds, by the name of the check."""
+    findings = Doctor(Transactions(pool), temporal, on_its_way=on_its_way).examine()
+    return {finding.name: finding.count async for finding in findings}
+
+
+async def start(temporal: Client, world: World, execution_id: UUID) -> WorkflowHandle[object, object]:
+    """A workflow as an execution has it; no worker takes it up."""
+    return await temporal.start_workflow(
+        EXECUTION_WORKFLOW,
+        id=f"disp:{execution_id}",
+        task_queue=JOURNEYS_QUEUE,
+        memo={ENROLLMENT_MEMO: str(execution_id), SUBJECT_MEMO: await subject_of(world, execution_id)},
+    )
+
+
+async def subject_of(world: World, execution_id: UUID) -> list[int]:
+    row = await world.owner.fetchrow(
+        "SELECT project_no, bucket, subject_no FROM executions WHERE execution_id = $1", execution_id
+    )
+    return list(row.values()) if row else [world.scope.project_no, 1, 1]
+
+
+async def listed(temporal: Client, workflow_id: str) -> bool:
+    found = temporal.list_workflows(f"WorkflowId = '{workflow_id}' AND ExecutionStatus = 'Running'")
+    return [workflow.id async for workflow in found] == [workflow_id]
