@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from asyncpg import Connection, InterfaceError, Pool, PostgresError, Record
+from asyncpg import Connection, InterfaceError, InternalClientError, Pool, PostgresError, Record
 
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.scope import Scope
@@ -123,7 +123,7 @@ async def _roll_back(transaction: Any) -> None:
     """Undo. On a broken connection Postgres does so by itself."""
     try:
         canceled = await _see_through(transaction.rollback())
-    except (PostgresError, InterfaceError, OSError) as error:
+    except (PostgresError, InterfaceError, InternalClientError, OSError) as error:
         logger.info("rolled back by the loss of the connection", extra={"error": type(error).__name__})
     else:
         if canceled is not None:
