@@ -112,7 +112,7 @@ async def temporal_address(session_directory: Path) -> AsyncIterator[str]:
     )
     process = await server.start()
     yield server.address
-    await process.stop(grace=20)
+    await process.stop(grace=1)  # it waits for clients to go; ours go with the session
 
 
 @pytest.fixture
