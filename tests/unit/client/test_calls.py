@@ -114,10 +114,9 @@ async def test_an_error_says_all_that_the_server_said() -> None:
 
 
 async def test_a_list_is_read_page_by_page_to_its_end() -> None:
+    a, b, c = (messages.Journey(id=name) for name in "abc")
     pages = [
-        messages.ListJourneysResponse(
-            journeys=[messages.Journey(id="a"), messages.Journey(id="b")], next_page_token="2"
-        ),
+        messages.ListJourneysResponse(journeys=[a, b], next_page_token="2"),
         messages.ListJourneysResponse(next_page_token="3"),
         messages.ListJourneysResponse(journeys=[c]),
     ]
