@@ -76,6 +76,8 @@ def main() -> None:
 
 
 def _run() -> int:
+    # What gRPC's own library has to say about connections is not for who uses a command line.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         command_line(sys.argv[1] if len(sys.argv) > 1 else None)()
     except SystemExit as end:
