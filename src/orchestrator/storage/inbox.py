@@ -43,12 +43,14 @@ SELECT project_no, bucket, subject_no
  GROUP BY project_no, bucket, subject_no
 """
 
+# One probe for each subject, in the order given: a join may be planned as a scan of the whole project.
 _LOCK = """
 SELECT s.project_no, s.bucket, s.subject_no, s.subject_id
   FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
-  JOIN subjects AS s USING (project_no, bucket, subject_no)
- ORDER BY s.project_no, s.bucket, s.subject_no
-   FOR NO KEY UPDATE OF s SKIP LOCKED
+ CROSS JOIN LATERAL (
+       SELECT project_no, bucket, subject_no, subject_id FROM subjects
+        WHERE project_no = w.project_no AND bucket = w.bucket AND subject_no = w.subject_no
+          FOR NO KEY UPDATE SKIP LOCKED) AS s
 """
 
 

@@ -18,7 +18,6 @@ DELETE FROM idempotency WHERE (project_no, principal, method, request_id) IN (
      WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 """
 
-# There is no index by age: the oldest of a partition are found by scanning it, once an hour.
 _EVENT_IDS = """
 DELETE FROM event_ids WHERE (project_no, event_hash) IN (
     SELECT project_no, event_hash FROM event_ids WHERE received_at < $1 LIMIT $2)
