@@ -1,0 +1,84 @@
+"""What every bench stands on: the product as `orchestrator up` starts it, in a directory that is gone afterwards."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from orchestrator.devstack.ports import free_ports
+from orchestrator.devstack.stack import POSTGRES, TEMPORAL, Stack, StackOptions, worker_name
+
+WORKER = worker_name(1)
+
+
+@asynccontextmanager
+async def ground() -> AsyncIterator[Stack]:
+    """A durable Postgres and a Temporal of our own, a server and one worker; benches stop what they do not need."""
+    grpc, http, temporal, temporal_ui = free_ports(4)
+    with tempfile.TemporaryDirectory(prefix="orchestrator-bench-") as directory:
+        options = StackOptions(
+            data_dir=Path(directory) / "data",
+            grpc_port=grpc,
+            http_port=http,
+            temporal_port=temporal,
+            temporal_ui_port=temporal_ui,
+            metrics_port=None,
+            workers=1,
+            environment={"ORCHESTRATOR_LOG_LEVEL": "warning"},
+        )
+        async with Stack(options, talk=_talk) as stack:
+            yield stack
+
+
+async def furnish(stack: Stack, *documents: tuple[str, dict[str, Any]]) -> None:
+    """Post these documents to these paths of the API, in order."""
+    headers = {"authorization": f"Bearer {stack.keys.owner}"}
+    async with httpx.AsyncClient(base_url=stack.addresses.http, headers=headers, timeout=30) as api:
+        for path, document in documents:
+            answer = await api.post(path, json=document)
+            if answer.is_error:
+                raise RuntimeError(f"{path}: {answer.text}")
+
+
+class CoreTime:
+    """Seconds of a core that each part of a stack, and others by their process ids, have used since this was made."""
+
+    def __init__(self, stack: Stack, **others: int) -> None:
+        self._pids = {name: stack.part(name).pid for name in (POSTGRES, TEMPORAL)} | others
+        self._before = {name: _core_seconds(pid) for name, pid in self._pids.items()}
+        self._began = time.monotonic()
+
+    def used(self) -> dict[str, float]:
+        return {name: _core_seconds(pid) - self._before[name] for name, pid in self._pids.items()}
+
+    def told(self, per: int) -> str:
+        """In words, for `per` things done: milliseconds each."""
+        each = ", ".join(f"{name} {1000 * seconds / per:.2f}" for name, seconds in self.used().items())
+        return f"core-ms each: {each}"
+
+
+def _core_seconds(pid: int) -> float:
+    """Of a process and its children, dead ones included."""
+    total = 0.0
+    parent = psutil.Process(pid)
+    for process in (parent, *parent.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    reaped = parent.cpu_times()
+    return total + reaped.children_user + reaped.children_system
+
+
+def _talk(sentence: str) -> None:
+    if not sentence.startswith("Applied "):
+        print(sentence, file=sys.stderr)

@@ -1,0 +1,70 @@
+"""A worker process of the product that also lets subjects in: `python -m bench.journeys_ours DSN TEMPORAL`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from bench.remote import obey
+from bench.welcome import JOURNEY
+from orchestrator import logs
+from orchestrator.application.delivery import Delivery
+from orchestrator.application.enrollment import enroll
+from orchestrator.application.transactions import Transactions
+from orchestrator.application.versions import Versions
+from orchestrator.domain.scope import Role, Scope
+from orchestrator.storage.outbox import Entry
+from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
+from orchestrator.temporal.client import Target, connect, runtime
+from orchestrator.temporal.executions import Executions
+from workers.channels.registry import open_channels
+from workers.channels.rendering import Renderer
+from workers.process import Parts, running
+
+#: Subjects of one call.
+CALL = 100
+
+#: The first project of an instance, which is made with it.
+SCOPE = Scope(project_no=1, project_id="default", actor="key:bench", role=Role.ADMIN)
+
+
+async def main(dsn: str, address: str) -> None:
+    logs.configure("warning", "json")
+    native = runtime(None)
+    client = await connect(Target(address=address), runtime=native)
+    api = Transactions(await open_pool(dsn, role=API_ROLE, size=4, application_name="bench-api"))
+    pool = await open_pool(dsn, role=WORKER_ROLE, size=16, application_name="orchestrator-worker")
+    delivery = Delivery(Transactions(pool), Executions(client, eager=True, searchable=True))
+    versions = Versions()
+
+    async def let_in(subject_ids: list[str]) -> None:
+        """As EnrollSubjects does: a transaction for each call, and what it decided is told after the commit."""
+        telling: list[asyncio.Task[None]] = []
+        for start in range(0, len(subject_ids), CALL):
+            told = await _enroll(api, versions, subject_ids[start : start + CALL])
+            telling.append(asyncio.create_task(delivery.deliver(told)))
+        await asyncio.gather(*telling)
+
+    async with open_channels(pool=pool) as channels, Renderer() as renderer:
+        parts = Parts(
+            dsn=dsn,
+            pool=pool,
+            client=client,
+            channels=channels,
+            renderer=renderer,
+            meter=native.metric_meter,
+            searchable=True,
+        )
+        async with running(parts):
+            await obey({"let in": let_in})
+    await pool.close()
+
+
+async def _enroll(api: Transactions, versions: Versions, subject_ids: Sequence[str]) -> Sequence[Entry]:
+    async with api.write(SCOPE.project_no) as conn:
+        return (await enroll(conn, SCOPE, versions, JOURNEY, subject_ids)).told
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,24 @@
+"""How much is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`rounds` of everything that is compared. The defaults take a quarter of an hour on two cores."""
+
+    rounds: int = 5
+    journeys: int = 600
+    events: int = 60_000
+    read_seconds: float = 4.0
+    start_seconds: float = 40.0
+    waiting: int = 5_000
+    wakes: int = 1_000
+
+
+WHOLE = Plan()
+QUICK = Plan(rounds=2, journeys=100, events=10_000, read_seconds=1.0, start_seconds=5.0, waiting=2_000, wakes=200)
+#: The workers' memory with 20,000 waiting executions instead of 5,000.
+SOAK = Plan(waiting=20_000)
