@@ -67,7 +67,7 @@ class EmbeddedPostgres:
         self._log = log
         self._durable = durable
         self._binaries = _binaries()
-        self._account = _account()
+        self._account = _account(self._directory)
         self._sockets = _socket_directory(self._directory)
 
     def dsn(self, database: str = DATABASE, *, user: str = OWNER) -> str:
@@ -196,10 +196,12 @@ def _binaries() -> Path:
     return Path(found.origin).parent / f"pginstall{_MAJOR}" / "bin"
 
 
-def _account() -> tuple[int, int] | None:
-    """Whom to run as: ourselves, unless we are root, as whom Postgres refuses to run."""
+def _account(directory: Path) -> tuple[int, int] | None:
+    """Whom to run as: ourselves, unless we are root, as whom Postgres refuses to run; then whoever owns the data."""
     if os.geteuid() != 0:
         return None
+    if directory.exists() and directory.stat().st_uid != 0:
+        return directory.stat().st_uid, directory.stat().st_gid
     try:
         entry = pwd.getpwnam(_ACCOUNT)
     except KeyError:

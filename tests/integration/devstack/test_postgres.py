@@ -83,6 +83,19 @@ async def test_a_directory_closed_to_others_is_left_closed(tmp_path: Path) -> No
     await process.stop(grace=20)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may run it as another user")
+async def test_root_runs_it_as_whoever_owns_the_data(tmp_path: Path) -> None:
+    process = await server_in(tmp_path).start()
+    await process.stop(grace=20)
+    for path in (tmp_path / "pg", *(tmp_path / "pg").rglob("*")):
+        os.chown(path, 12345, 12345)
+
+    process = await server_in(tmp_path).start()
+
+    assert psutil.Process(process.pid).uids().effective == 12345
+    await process.stop(grace=20)
+
+
 async def test_a_path_too_long_for_a_socket_is_no_obstacle(
     tmp_path: Path, session_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
