@@ -24,7 +24,6 @@ AT_ONCE = 32
 
 OURS, BARE = "ours", "bare"
 
-_METHOD = "/orchestrator.v1.JourneyService/GetJourney"
 _REQUEST = rpc.GetJourneyRequest(journey_id=welcome.JOURNEY).SerializeToString()
 
 
@@ -62,7 +61,7 @@ async def _read(
     count, answer = 0, b""
     async with grpc.aio.insecure_channel(target) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
-            _METHOD, request_serializer=None, response_deserializer=None
+            METHOD, request_serializer=None, response_deserializer=None
         )
         await channel.channel_ready()
         until = time.perf_counter() + seconds
