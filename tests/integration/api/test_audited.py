@@ -1,0 +1,89 @@
+"""Every RPC that the policy calls audited leaves an entry, and says who did it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message_factory import GetMessageClass
+
+from orchestrator.api.json_decode import decode
+from orchestrator.api.policy import POLICY
+from tests.integration.api.callers import RPCS
+from tests.integration.api.conftest import OPERATOR_KEY, Served
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+EVERYONE = {"kind": "everyone"}
+STEPS = [
+    {"id": "hello", "send": {"communicationId": "hello"}, "next": "end"},
+    {"id": "end", "exit": {"reason": "finished"}},
+]
+JOURNEY = {"journeyId": "spring"}
+
+#: In an order in which each succeeds. `{key}` is the id of the API key made before.
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("CreateAudience", {"audience": {"id": "a", "name": "A", "predicate": EVERYONE}}),
+    ("UpdateAudience", {"audience": {"id": "a", "name": "B"}}),
+    ("DeleteAudience", {"audienceId": "a"}),
+    ("CreateSegment", {"segment": {"id": "s", "name": "S", "kind": "static"}}),
+    ("UpdateSegment", {"segment": {"id": "s", "name": "T"}}),
+    ("AddSegmentMembers", {"segmentId": "s", "subjectIds": ["ann"]}),
+    ("RemoveSegmentMembers", {"segmentId": "s", "subjectIds": ["ann"]}),
+    ("DeleteSegment", {"segmentId": "s"}),
+    (
+        "CreateCommunication",
+        {"communication": {"id": "hello", "name": "H", "channel": "log", "category": "marketing", "body": "Hi"}},
+    ),
+    ("UpdateCommunication", {"communication": {"id": "hello", "body": "Hello"}}),
+    ("CreateTriggerContract", {"triggerContract": {"id": "bought", "name": "B", "eventName": "bought"}}),
+    ("UpdateTriggerContract", {"triggerContract": {"id": "bought", "name": "C"}}),
+    ("CreateJourney", {"journey": {"id": "spring", "name": "Spring", "steps": STEPS}}),
+    ("UpdateJourney", {"journey": {"id": "spring", "name": "Summer"}}),
+    ("PublishJourney", JOURNEY),
+    ("EnrollSubjects", {**JOURNEY, "subjectIds": ["ann"]}),
+    ("PauseJourney", JOURNEY),
+    ("ResumeJourney", JOURNEY),
+    ("ArchiveJourney", JOURNEY),
+    ("DeleteJourney", {**JOURNEY, "force": True}),
+    ("DeleteTriggerContract", {"triggerContractId": "bought"}),
+    ("DeleteCommunication", {"communicationId": "hello"}),
+    ("UpsertSubject", {"subject": {"id": "bob"}}),
+    ("CreateSuppression", {"suppression": {"subjectId": "bob", "channel": "log", "reason": "bounce"}}),
+    ("DeleteSuppression", {"subjectId": "bob", "channel": "log"}),
+    ("DeleteSubject", {"subjectId": "bob"}),
+    ("UpdateProject", {"project": {"id": "default", "name": "Ours"}}),
+    ("CreateApiKey", {"apiKey": {"name": "ci", "role": "editor"}}),
+    ("RotateApiKey", {"apiKeyId": "{key}"}),
+    ("RevokeApiKey", {"apiKeyId": "{key}"}),
+    ("CreateProject", {"project": {"id": "acme", "name": "Acme"}}),
+]
+
+
+async def test_every_audited_rpc_leaves_an_entry(served: Served, owner: Connection[Record]) -> None:
+    audited = {name.rpartition("/")[2] for name, rule in POLICY.items() if rule.audited}
+    assert audited <= {rpc for rpc, _ in CALLS}
+    key_id = ""
+    for rpc, document in CALLS:
+        before = await entries(owner)
+        filled = {name: key_id if value == "{key}" else value for name, value in document.items()}
+        request, faults = decode(GetMessageClass(RPCS[rpc].input_type), filled)
+        assert not faults
+
+        by_operator = rpc == "CreateProject"
+        response = await served.grpc.call(request, key=OPERATOR_KEY if by_operator else "default")
+
+        new = (await entries(owner))[len(before) :]
+        assert (len(new) > 0) == (rpc in audited), rpc
+        assert actors(new) <= ({"operator"} if by_operator else {"key"}), rpc
+        if rpc == "CreateApiKey":
+            key_id = response.api_key.id
+
+
+async def entries(owner: Connection[Record]) -> list[Record]:
+    return await owner.fetch("SELECT actor, action FROM audit_log ORDER BY audit_no")
+
+
+def actors(rows: Iterable[Record]) -> set[str]:
+    return {row["actor"].partition(":")[0] for row in rows}
