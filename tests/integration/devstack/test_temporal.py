@@ -50,7 +50,7 @@ async def test_what_waits_goes_on_after_the_server_was_stopped_or_killed(
     process = await server.start()
     client = await Client.connect(server.address)
     async with Worker(client, task_queue="sleepers", workflows=[Sleeper]):
-        result = await client.get_workflow_handle_for(Sleeper.run, started.id).result()
+        result = await client.get_workflow_handle(started.id, result_type=str).result()
 
     assert result == "slept"
     await process.stop(grace=10)
