@@ -16,7 +16,9 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.event import Event
+from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.preferences import PreferenceChange
+from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.domain.trigger_contract import Contract
 from orchestrator.storage.inbox import MAX_ATTEMPTS
 from tests.integration.journey_world import ANY_STATE, World
@@ -256,3 +258,14 @@ async def test_entries_that_cannot_be_worked_through_are_set_aside_and_hold_nobo
     assert len(others.told) == 1
     assert await door.inbox.waiting(max_attempts=MAX_ATTEMPTS) == []
     assert await door.owner.fetchval("SELECT error FROM inbox_dead") == "ValueError"
+
+
+async def test_a_contract_that_a_journey_listens_through_cannot_be_deleted(door: Door) -> None:
+    await door.open()
+
+    with pytest.raises(FailedPrecondition) as refused:
+        await door.world.do(trigger_contracts.delete, "purchase-made", ANY_STATE)
+    await door.world.do(lifecycle.archive, "welcome", OnArchive.FINISH, ANY_STATE)
+    await door.world.do(trigger_contracts.delete, "purchase-made", ANY_STATE)
+
+    assert (refused.value.reason, refused.value.metadata["users"]) == ("TRIGGER_CONTRACT_IN_USE", "welcome")

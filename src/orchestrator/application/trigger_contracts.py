@@ -12,12 +12,17 @@ from orchestrator.application import authoring
 from orchestrator.application.predicates import predicate_faults
 from orchestrator.domain import audit as actions
 from orchestrator.domain.etag import Expected
+from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.domain.resource import Page, Place, Resource
 from orchestrator.domain.scope import Scope
 from orchestrator.domain.trigger_contract import Contract, faults_in
 from orchestrator.predicates.faults import Fault
 from orchestrator.predicates.parse import About
+from orchestrator.storage import journeys
 from orchestrator.storage.trigger_contracts import trigger_contracts
+
+#: A refusal to delete names at most so many journeys.
+USERS_NAMED = 20
 
 TRIGGER_CONTRACT = authoring.Noun(
     name="triggerContract",
@@ -54,8 +59,23 @@ async def update(
 
 
 async def delete(conn: Connection[Record], scope: Scope, contract_id: str, expected: Expected) -> None:
-    """Journeys that name it are no longer started by events. Raises NotFound, Conflict."""
-    await authoring.delete(conn, scope, TRIGGER_CONTRACT, contract_id, expected)
+    """Raises NotFound, Conflict, and FailedPrecondition TRIGGER_CONTRACT_IN_USE while journeys name it."""
+
+    async def refuse_in_use(_: Resource[Contract]) -> None:
+        if users := await journeys.listening_through(conn, scope.project_no, contract_id, limit=USERS_NAMED):
+            names = ", ".join(users)
+            raise FailedPrecondition(
+                "TRIGGER_CONTRACT_IN_USE",
+                f"the trigger contract is used by {names}",
+                [
+                    Fault(path=f"journey/{user}", reason="TRIGGER_CONTRACT_IN_USE", message=f"names {contract_id}")
+                    for user in users
+                ],
+                triggerContractId=contract_id,
+                users=names,
+            )
+
+    await authoring.delete(conn, scope, TRIGGER_CONTRACT, contract_id, expected, refuse_in_use)
 
 
 async def _check(

@@ -93,6 +93,25 @@ async def keep_open(conn: Connection[Record], project_no: int, journey_ids: Iter
     return {row["journey_id"] for row in await conn.fetch(_KEEP_OPEN, project_no, list(journey_ids))}
 
 
+_LISTENING_THROUGH = """
+SELECT j.journey_id FROM journeys AS j
+  LEFT JOIN journey_versions AS v
+    ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
+ WHERE j.project_no = $1 AND j.status <> 'archived'
+   AND ($2 = j.draft ->> 'triggerContractId' OR $2 = v.definition ->> 'triggerContractId')
+ ORDER BY j.journey_id
+ LIMIT $3
+"""
+
+
+async def listening_through(
+    conn: Connection[Record], project_no: int, trigger_contract_id: str, *, limit: int
+) -> list[str]:
+    """Journeys whose draft or newest version names this contract, but for archived ones."""
+    rows = await conn.fetch(_LISTENING_THROUGH, project_no, trigger_contract_id, limit)
+    return [row["journey_id"] for row in rows]
+
+
 _EXISTS = "SELECT EXISTS (SELECT FROM journeys WHERE project_no = $1 AND journey_id = $2)"
 
 

@@ -136,6 +136,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Only a static segment has a list."""
     ERROR_REASON_SEGMENT_IN_USE: _ErrorReason.ValueType  # 322
     """Something names the segment: see the violations."""
+    ERROR_REASON_TRIGGER_CONTRACT_IN_USE: _ErrorReason.ValueType  # 323
+    """Journeys that take subjects in, or drafts, name the trigger contract: see the violations."""
     ERROR_REASON_SYSTEM_SEGMENT: _ErrorReason.ValueType  # 317
     """System segments are read-only."""
     ERROR_REASON_API_KEY_REVOKED: _ErrorReason.ValueType  # 318
@@ -281,6 +283,8 @@ ERROR_REASON_SEGMENT_NOT_STATIC: ErrorReason.ValueType  # 316
 """Only a static segment has a list."""
 ERROR_REASON_SEGMENT_IN_USE: ErrorReason.ValueType  # 322
 """Something names the segment: see the violations."""
+ERROR_REASON_TRIGGER_CONTRACT_IN_USE: ErrorReason.ValueType  # 323
+"""Journeys that take subjects in, or drafts, name the trigger contract: see the violations."""
 ERROR_REASON_SYSTEM_SEGMENT: ErrorReason.ValueType  # 317
 """System segments are read-only."""
 ERROR_REASON_API_KEY_REVOKED: ErrorReason.ValueType  # 318

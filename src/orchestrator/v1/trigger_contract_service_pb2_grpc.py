@@ -95,7 +95,10 @@ class TriggerContractServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTriggerContract(self, request, context):
-        """Deletes a trigger contract. Journeys that name it are no longer started by events.
+        """Deletes a trigger contract.
+
+        Fails with FAILED_PRECONDITION (TRIGGER_CONTRACT_IN_USE), naming them, while drafts or active or paused journeys
+        name it: their entries would cease without a word.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

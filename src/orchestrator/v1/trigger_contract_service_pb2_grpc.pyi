@@ -42,7 +42,11 @@ class TriggerContractServiceStub:
     UpdateTriggerContract: _grpc.UnaryUnaryMultiCallable[_trigger_contract_service_pb2.UpdateTriggerContractRequest, _trigger_contract_service_pb2.UpdateTriggerContractResponse]
     """Changes the named fields of a trigger contract and no others."""
     DeleteTriggerContract: _grpc.UnaryUnaryMultiCallable[_trigger_contract_service_pb2.DeleteTriggerContractRequest, _trigger_contract_service_pb2.DeleteTriggerContractResponse]
-    """Deletes a trigger contract. Journeys that name it are no longer started by events."""
+    """Deletes a trigger contract.
+
+    Fails with FAILED_PRECONDITION (TRIGGER_CONTRACT_IN_USE), naming them, while drafts or active or paused journeys
+    name it: their entries would cease without a word.
+    """
 
 @_typing.type_check_only
 class TriggerContractServiceAsyncStub(TriggerContractServiceStub):
@@ -58,7 +62,11 @@ class TriggerContractServiceAsyncStub(TriggerContractServiceStub):
     UpdateTriggerContract: _aio.UnaryUnaryMultiCallable[_trigger_contract_service_pb2.UpdateTriggerContractRequest, _trigger_contract_service_pb2.UpdateTriggerContractResponse]  # type: ignore[assignment]
     """Changes the named fields of a trigger contract and no others."""
     DeleteTriggerContract: _aio.UnaryUnaryMultiCallable[_trigger_contract_service_pb2.DeleteTriggerContractRequest, _trigger_contract_service_pb2.DeleteTriggerContractResponse]  # type: ignore[assignment]
-    """Deletes a trigger contract. Journeys that name it are no longer started by events."""
+    """Deletes a trigger contract.
+
+    Fails with FAILED_PRECONDITION (TRIGGER_CONTRACT_IN_USE), naming them, while drafts or active or paused journeys
+    name it: their entries would cease without a word.
+    """
 
 class TriggerContractServiceServicer(metaclass=_abc_1.ABCMeta):
     """Trigger contracts: which events start executions."""
@@ -101,6 +109,10 @@ class TriggerContractServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trigger_contract_service_pb2.DeleteTriggerContractRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trigger_contract_service_pb2.DeleteTriggerContractResponse, _abc.Awaitable[_trigger_contract_service_pb2.DeleteTriggerContractResponse]]:
-        """Deletes a trigger contract. Journeys that name it are no longer started by events."""
+        """Deletes a trigger contract.
+
+        Fails with FAILED_PRECONDITION (TRIGGER_CONTRACT_IN_USE), naming them, while drafts or active or paused journeys
+        name it: their entries would cease without a word.
+        """
 
 def add_TriggerContractServiceServicer_to_server(servicer: TriggerContractServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
