@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -102,4 +103,8 @@ async def _reach(part: str, stop: asyncio.Event, open_part: Callable[[], Awaitab
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    # Not sys.exit: native threads of Temporal's SDK may touch the interpreter while it is being torn down, which aborts
+    # the process after all is done well. Everything of ours is closed.
+    os._exit(status)
