@@ -40,7 +40,11 @@ def main() -> int:
     asked = parser.parse_args()
     plan = QUICK if asked.quick else SOAK if asked.soak else WHOLE
     rows = asyncio.run(_measure([asked.only] if asked.only else list(BENCHES), plan))
-    Console().print(_table(rows))
+    console = Console()
+    console.print(_table(rows))
+    for row in rows:
+        if row.note:
+            console.print(f"{row.name}: {row.note}", style="dim", highlight=False)
     if plan is WHOLE and not asked.only:
         LATEST.write_bytes(orjson.dumps(_document(rows), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return 0

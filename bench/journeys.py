@@ -63,9 +63,10 @@ SELECT split_part(s.subject_id, '/', 2) AS subject,
 """
 
 
-_WORKFLOW = """
+_WORKFLOWS = """
 SELECT e.workflow_id FROM executions AS e JOIN subjects AS s USING (project_no, bucket, subject_no)
- WHERE e.project_no = 1 AND s.subject_id = $1
+ WHERE e.project_no = 1 AND s.subject_id LIKE $1 || '/%'
+ LIMIT 20
 """
 
 
@@ -93,7 +94,7 @@ async def measure(plan: Plan) -> list[Row]:
                 costs[side] = used.told(plan.journeys)
             await _require_equal(conn, f"{OURS}-{number}", f"{BARE}-{number}", plan.journeys)
         client = await Client.connect(temporal)
-        events = {side: await _history_events(client, conn, f"{side}-0/1") for side in sides}
+        events = {side: await _history_events(client, conn, f"{side}-warm-up") for side in sides}
     return [
         at_least(TARGET, "journeys, against a plain workflow", ratio(rates[OURS], rates[BARE]), "×"),
         beside("journeys", median(rates[OURS]), "/s", f"rounds {spread(rates[OURS])}; {costs[OURS]}"),
@@ -129,6 +130,7 @@ async def _require_equal(conn: Connection[Record], ours: str, bare: str, count: 
         raise AssertionError(f"{ours} did not leave five visits and two sends for each of {count} subjects")
 
 
-async def _history_events(client: Client, conn: Connection[Record], subject_id: str) -> int:
-    workflow_id: str = await conn.fetchval(_WORKFLOW, subject_id)
-    return len((await client.get_workflow_handle(workflow_id).fetch_history()).events)
+async def _history_events(client: Client, conn: Connection[Record], name: str) -> int:
+    """The most that one of some executions has: a wait that is over before it is begun leaves no timer."""
+    handles = [client.get_workflow_handle(row["workflow_id"]) for row in await conn.fetch(_WORKFLOWS, name)]
+    return max([len((await handle.fetch_history()).events) for handle in handles])

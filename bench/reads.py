@@ -12,6 +12,7 @@ import grpc
 from bench import welcome
 from bench.ground import WORKER, CoreTime, furnish, ground
 from bench.plan import Plan
+from bench.reads_bare import METHOD
 from bench.remote import remote
 from bench.rows import Row, at_least, beside, ratio, spread
 from orchestrator.devstack.stack import SERVER
