@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import blake2b
 
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.api_key import digest, is_possible
@@ -63,7 +64,7 @@ class Authentication:
         for key, role in ((operator_key, Role.OPERATOR), (internal_token, Role.INTERNAL)):
             if key is not None:
                 scope = Scope(project_no=0, project_id="", actor=role.name.lower(), role=role)
-                self._given[digest(instance_secret, key)] = scope
+                self._given[self._mark(key)] = scope
         self._good = _Memory()
         self._bad = _Memory()
         self._asked: dict[bytes, Task[Scope | None]] = {}
@@ -74,14 +75,14 @@ class Authentication:
         """The scope this key opens. Raises Unauthenticated; says nothing about why a key is not valid."""
         if not key:
             raise Unauthenticated("UNAUTHENTICATED", "an API key is required: Authorization: Bearer, or X-Api-Key")
-        key_digest = digest(self._instance_secret, key)
-        scope = self._given.get(key_digest)
+        mark = self._mark(key)
+        scope = self._given.get(mark)
         if scope is None:
-            known = self._good.recall(key_digest) or self._bad.recall(key_digest)
+            known = self._good.recall(mark) or self._bad.recall(mark)
             if known is not None:
                 scope = known.scope
             elif is_possible(key):
-                scope = await self._ask_once(key_digest)
+                scope = await self._ask_once(mark, key)
         if scope is None:
             raise Unauthenticated("UNAUTHENTICATED", "the API key is not valid")
         return scope
@@ -90,28 +91,32 @@ class Authentication:
         """Wait for what is still being written."""
         await asyncio.gather(*self._notes, return_exceptions=True)
 
-    async def _ask_once(self, key_digest: bytes) -> Scope | None:
+    def _mark(self, key: str) -> bytes:
+        """What a key is remembered by in this process: keys themselves are kept nowhere. Cheaper than its digest."""
+        return blake2b(key.encode(errors="replace"), key=self._instance_secret[:64], digest_size=32).digest()
+
+    async def _ask_once(self, mark: bytes, key: str) -> Scope | None:
         """Ask the database, once for all who are waiting for the answer."""
-        asked = self._asked.get(key_digest)
+        asked = self._asked.get(mark)
         if asked is None:
-            asked = self._asked[key_digest] = asyncio.create_task(self._ask(key_digest))
-            asked.add_done_callback(lambda done: self._answered(key_digest, done))
+            asked = self._asked[mark] = asyncio.create_task(self._ask(mark, key))
+            asked.add_done_callback(lambda done: self._answered(mark, done))
         return await asyncio.shield(asked)
 
-    def _answered(self, key_digest: bytes, done: Task[Scope | None]) -> None:
-        del self._asked[key_digest]
+    def _answered(self, mark: bytes, done: Task[Scope | None]) -> None:
+        del self._asked[mark]
         if not done.cancelled():
             done.exception()  # retrieved, also when everybody who waited has gone away
 
-    async def _ask(self, key_digest: bytes) -> Scope | None:
+    async def _ask(self, mark: bytes, key: str) -> Scope | None:
         async with self._lookups, self._transactions.read(0) as conn:
             asked_at = time.monotonic()
-            bearer = await api_keys.find_bearer(conn, key_digest)
+            bearer = await api_keys.find_bearer(conn, digest(self._instance_secret, key))
         left = _validity(bearer)
         scope = _scope(bearer) if bearer is not None and left > timedelta(0) else None
         memory = self._bad if scope is None else self._good
         believed = self._believed_for if scope is None else min(self._believed_for, left)
-        memory.keep(key_digest, _Known(scope, asked_at + believed.total_seconds()))
+        memory.keep(mark, _Known(scope, asked_at + believed.total_seconds()))
         if bearer is not None and scope is not None:
             self._note_use(bearer)
         return scope
@@ -139,18 +144,18 @@ class Authentication:
 
 
 class _Memory:
-    """What is known of keys, by digest; the oldest are forgotten first."""
+    """What is known of keys, by their marks; the oldest are forgotten first."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
-    def recall(self, key_digest: bytes) -> _Known | None:
-        known = self._known.get(key_digest)
+    def recall(self, mark: bytes) -> _Known | None:
+        known = self._known.get(mark)
         return known if known is not None and known.until > time.monotonic() else None
 
-    def keep(self, key_digest: bytes, known: _Known) -> None:
-        self._known[key_digest] = known
-        self._known.move_to_end(key_digest)
+    def keep(self, mark: bytes, known: _Known) -> None:
+        self._known[mark] = known
+        self._known.move_to_end(mark)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
