@@ -16,18 +16,12 @@ from typing import Any, Literal, TextIO
 
 import orjson
 
-#: What `extra` may carry: ids made by the instance, ids of definitions, counts, codes, durations, addresses of our own.
+#: What `extra` may carry: ids made by the instance, ids of definitions, counts, codes, durations, ports.
 FIELDS = frozenset(
     {
-        "accepted", "action", "activity", "actor", "address", "api_key_id", "attempt", "attempts", "audience_id",
-        "bucket", "call_id", "channel", "chunk", "code", "communication_id", "constraint", "count", "deleted",
-        "directory", "due", "duplicates", "enrollment_id", "error", "event_count", "execution_id", "failed", "file",
-        "grpc_port", "http_port", "hour", "id", "journey_id", "kind", "lag", "lag_ms", "method", "migration", "ms",
-        "namespace", "outbox_no", "outcome", "parked", "part", "pid", "poke", "port", "project_id",
-        "project_no", "queue", "reason", "received", "refused", "rejected", "resource_id", "result", "revision",
-        "role", "rows", "seconds", "segment_id", "seq", "shard", "signal", "size", "state", "status", "step_id",
-        "subject_ref", "subjects", "target", "transport", "trigger_contract_id", "until", "version", "waited_ms",
-        "worker", "workers",
+        "actor", "asked", "call_id", "channel", "code", "communication_id", "count", "error", "execution_id",
+        "grpc_port", "http_port", "journey_id", "method", "ms", "part", "pid", "project_id", "reason", "revision",
+        "seconds", "set_aside", "state", "status", "step_id", "subject_ref", "told", "transport", "version",
     }
 )  # fmt: skip
 

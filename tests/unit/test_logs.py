@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import orchestrator
 from orchestrator import logs
 
 
@@ -69,3 +72,21 @@ def test_lines_wait_for_each_other_and_none_is_lost(stream: io.StringIO) -> None
 
     counts = [json.loads(line).get("count") for line in stream.getvalue().splitlines()]
     assert counts == [*range(2_000), None]
+
+
+def test_every_field_that_is_logged_anywhere_gets_through() -> None:
+    source = Path(orchestrator.__file__).parent.parent
+    logged = {
+        key.value
+        for file in source.rglob("*.py")
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        for keyword in call.keywords
+        if keyword.arg == "extra" and isinstance(keyword.value, ast.Dict)
+        for key in keyword.value.keys
+        if isinstance(key, ast.Constant)
+    }
+
+    assert logged <= logs.FIELDS
+    # The logging module keeps these for itself, and raises.
+    assert not logged & vars(logging.makeLogRecord({})).keys()
