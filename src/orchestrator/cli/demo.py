@@ -90,10 +90,9 @@ async def _demonstrate(stack: Stack, example: Example) -> int:
 async def run_example(client: OrchestratorClient, example: Example) -> Run:
     """Run it to its end, with people who have not been through it. Raises OrchestratorError and CommandFailure."""
     example, changes = await prepare(client, example)
-    told = ", ".join(
-        f"{change.document.kind.word} {change.document.id} {change.told()['action']}" for change in changes
-    )
-    typer.echo(f"Applied examples/welcome: {told}.", err=True)
+    for change in changes:
+        told = change.told()
+        typer.echo(f"{told['kind']} {told['id']}: {told['action']}", err=True)
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         return await run(client, example, progress)

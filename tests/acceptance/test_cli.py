@@ -1,0 +1,260 @@
+"""The command line against the real server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from orchestrator.devstack.ports import free_ports
+from orchestrator.devstack.stack import Stack
+from tests.acceptance.command_line import CommandLine
+from tests.eventually import eventually
+
+WELCOME = Path(__file__).parents[2] / "examples" / "welcome"
+
+GREETING = """
+kind: communication
+id: hello
+name: Hello
+channel: log
+category: marketing
+subject: Hello
+body: There you are.
+---
+kind: journey
+id: greeting
+name: Greeting
+steps:
+  - {id: hello, send: {communicationId: hello}, next: done}
+  - {id: done, exit: {reason: greeted}}
+"""
+
+
+def done_with(changes: list[dict[str, Any]]) -> dict[str, str]:
+    return {f"{change['kind']} {change['id']}": change["action"] for change in changes}
+
+
+async def test_apply_creates_everything_once_and_then_leaves_it_alone(running_stack: Stack) -> None:
+    run = CommandLine.of(running_stack)
+
+    checked = await run("apply", "-f", str(WELCOME), "--validate-only")
+    first = await run("apply", "-f", str(WELCOME), "-o", "json")
+    before = await run("journeys", "get", "welcome", "-o", "json")
+    second = await run("apply", "-f", str(WELCOME), "-o", "json")
+    after = await run("journeys", "get", "welcome", "-o", "json")
+    table = await run("apply", "-f", str(WELCOME))
+
+    assert (checked.code, checked.out) == (0, "")
+    assert done_with(first.json) == {
+        "audience shoppers": "created",
+        "communication welcome": "created",
+        "communication thanks": "created",
+        "communication nudge": "created",
+        "triggerContract signed-up": "created",
+        "journey welcome": "created, published",
+    }
+    assert set(done_with(second.json).values()) == {"unchanged"}
+    assert before.json == after.json
+    assert (after.json["status"], after.json["latestVersion"], after.json["hasDraft"]) == ("active", 1, False)
+    assert table.out.count("unchanged") == 6
+    assert "\x1b" not in table.out
+
+
+async def test_apply_changes_what_differs_and_publishes_unless_it_is_told_not_to(running_stack: Stack) -> None:
+    run = CommandLine.of(running_stack)
+    await run("apply", "-f", "-", stdin=GREETING)
+    renamed = GREETING.replace("name: Hello", "name: Hallo")
+    changed = renamed.replace("reason: greeted", "reason: met")
+
+    only_name = await run("apply", "-f", "-", "-o", "json", stdin=renamed)
+    kept = await run("apply", "-f", "-", "-o", "json", "--no-publish", stdin=changed)
+    draft = await run("journeys", "get", "greeting", "-o", "json")
+    published = await run("apply", "-f", "-", "-o", "json", stdin=changed)
+    versions = await run("journeys", "versions", "greeting", "-o", "json")
+    newest = await run("journeys", "version", "greeting", "2", "-o", "json")
+
+    assert only_name.json == [
+        {"kind": "communication", "id": "hello", "action": "updated", "fields": "name"},
+        {"kind": "journey", "id": "greeting", "action": "unchanged"},
+    ]
+    assert kept.json[1] == {"kind": "journey", "id": "greeting", "action": "updated", "fields": "steps"}
+    assert draft.json["hasDraft"]
+    assert published.json[1] == {"kind": "journey", "id": "greeting", "action": "published", "version": 2}
+    assert [version["version"] for version in versions.json] == [2, 1]
+    assert newest.json["steps"][1]["exit"] == {"reason": "met"}
+
+
+async def test_apply_changes_nothing_if_anything_is_wrong(running_stack: Stack, tmp_path: Path) -> None:
+    run = CommandLine.of(running_stack)
+    sound = "kind: segment\nid: vip\nname: VIP\n"
+    in_vip = "kind: audience\nid: vips\nname: VIPs\npredicate: {kind: in_cohort, cohortId: vip}\n"
+    in_nothing = in_vip.replace("vips", "lost").replace("cohortId: vip", "cohortId: gone")
+    unreadable = "kind: communication\nid: c\nname: C\nchannel: log\ncategory: marketing\nbody: '{{ oops'\n"
+    for name, text in {"a": sound, "b": in_nothing, "c": unreadable}.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+
+    refused = await run("apply", "-f", str(tmp_path))
+    segments = await run("segments", "list", "-o", "json")
+    accepted = await run("apply", "-f", "-", "-o", "json", stdin=f"{in_vip}---\n{sound}")
+
+    assert refused.code == 1
+    assert refused.out == ""
+    assert "b.yaml (audience lost): predicate.cohortId: there is no segment gone (COHORT_NOT_FOUND)" in refused.err
+    assert "c.yaml (communication c): body: " in refused.err
+    assert segments.json == []
+    assert done_with(accepted.json) == {"segment vip": "created", "audience vips": "created"}
+
+
+async def test_subjects_travel_and_are_looked_at(running_stack: Stack) -> None:
+    run = CommandLine.of(running_stack)
+    await run("apply", "-f", "-", stdin=GREETING)
+    people = '{"id": "anna", "attributes": {"plan": "pro"}}\n\n{"id": "bert", "timeZone": "Europe/Berlin"}\n'
+
+    upserted = await run("subjects", "upsert", "-f", "-", "-o", "json", stdin=people)
+    one = await run("subjects", "upsert", "anna", "--attributes", '{"city": "Graz"}', "-o", "json")
+    opted_out = await run("subjects", "opt-out", "bert", "--category", "marketing", "-o", "json")
+    suppressed = await run("subjects", "suppress", "bert", "--reason", "bounced", "-o", "json")
+    bert = await run("subjects", "get", "bert", "-o", "json")
+    enrolled = await run("journeys", "enroll", "greeting", "anna", "-f", "-", "-o", "json", stdin="bert\nanna\ncarl\n")
+
+    assert upserted.json == {"createdCount": 2, "updatedCount": 0}
+    assert one.json["attributes"] == {"plan": "pro", "city": "Graz"}
+    assert opted_out.json["optOuts"][0]["category"] == "marketing"
+    assert suppressed.json["reason"] == "bounced"
+    assert bert.json["timeZone"] == "Europe/Berlin"
+    assert (len(bert.json["optOuts"]), len(bert.json["suppressions"])) == (1, 1)
+    assert enrolled.json == {
+        "journeyId": "greeting", "journeyName": "Greeting",
+        "enrolled": 2, "skipped": 2, "errors": 0, "total": 4, "refused": {"suppressed": 1},
+    }  # fmt: skip
+
+    async def all_have_ended() -> bool:
+        stats = await run("journeys", "stats", "greeting", "-o", "json")
+        return bool(stats.json["completed"] == {"completed": 2})
+
+    await eventually(all_have_ended, within=60)
+    listed = await run("executions", "list", "greeting", "-o", "json")
+    annas = await run("executions", "list", "--subject", "anna", "-o", "json")
+    got = await run("executions", "get", annas.json[0]["id"], "-o", "json")
+    shown = await run("executions", "get", annas.json[0]["id"])
+    audit = await run("journeys", "audit", "greeting", "-o", "json")
+
+    assert {execution["endUserId"] for execution in listed.json} == {"anna", "carl"}
+    assert [visit["stepId"] for visit in got.json["visits"]] == ["hello", "done"]
+    assert got.json["sends"][0]["state"] == "sent"
+    assert "greeted" in shown.out
+    assert [entry["action"] for entry in audit.json] == ["journey_enrolled", "journey_published", "journey_created"]
+
+
+async def test_events_are_sent_line_by_line_and_bad_lines_are_told(running_stack: Stack, tmp_path: Path) -> None:
+    run = CommandLine.of(running_stack)
+    events = [{"eventId": f"e-{n}", "name": "seen", "subjectId": "anna"} for n in range(1500)]
+    lines = [json.dumps(event) for event in events]
+    (tmp_path / "events.jsonl").write_text("\n".join(lines))
+
+    first = await run("events", "send", str(tmp_path / "events.jsonl"), "-o", "json")
+    again = await run("events", "send", "-o", "json", stdin="\n".join(lines[:10]))
+    bad = await run("events", "send", "-", stdin=f'{lines[0]}\n{{"eventId": "x", "subjectId": "a b"}}\nnonsense\n')
+
+    assert first.json == {"accepted": 1500, "duplicate": 0, "rejected": 0}
+    assert again.json == {"accepted": 0, "duplicate": 10, "rejected": 0}
+    assert bad.code == 1
+    assert bad.out.split() == ["accepted", "0", "duplicate", "1", "rejected", "2"]
+    assert "-, line 2: name: must be given (REQUIRED)" in bad.err
+    assert "-, line 2: subjectId: " in bad.err
+    assert "-, line 3: is not JSON" in bad.err
+
+
+async def test_journeys_are_paused_resumed_archived_and_deleted(running_stack: Stack) -> None:
+    run = CommandLine.of(running_stack)
+    await run("apply", "-f", "-", stdin=GREETING)
+
+    async def status() -> str:
+        journeys = (await run("journeys", "list", "-o", "json")).json
+        return str(journeys[0]["status"]) if journeys else "gone"
+
+    seen = [await status()]
+    for command in (("pause",), ("resume",), ("archive", "--yes")):
+        assert (await run("journeys", command[0], "greeting", *command[1:])).code == 0
+        seen.append(await status())
+    enrolled = await run("journeys", "enroll", "greeting", "anna")
+    undecided = await run("journeys", "delete", "greeting", stdin="n\n")
+    seen.append(await status())
+    assert (await run("journeys", "delete", "greeting", stdin="y\n")).code == 0
+    seen.append(await status())
+
+    assert seen == ["active", "paused", "active", "archived", "archived", "gone"]
+    assert enrolled.code == 1
+    assert undecided.code == 1
+
+
+async def test_keys_are_made_rotated_and_revoked(running_stack: Stack) -> None:
+    run = CommandLine.of(running_stack)
+
+    made = (await run("keys", "create", "--name", "ci", "--role", "viewer", "--expires-in", "90d", "-o", "json")).json
+    as_viewer = run.but(ORCHESTRATOR_API_KEY=made["secret"])
+    too_low = await as_viewer("journeys", "list")
+    rotated = (await run("keys", "rotate", made["id"], "--overlap", "1h", "-o", "json")).json
+    await run("keys", "revoke", rotated["id"])
+    listed = (await run("keys", "list", "-o", "json")).json
+
+    assert too_low.code == 4
+    assert "ROLE_TOO_LOW" in too_low.err
+    assert rotated["secret"] != made["secret"]
+    assert {key["id"]: "revokedAt" in key for key in listed if key["name"] == "ci"} == {
+        made["id"]: False,
+        rotated["id"]: True,
+    }
+    assert made["secret"] not in json.dumps(listed)
+
+
+async def test_every_failure_has_its_exit_code_and_a_sentence(running_stack: Stack, tmp_path: Path) -> None:
+    run = CommandLine.of(running_stack)
+    nobody = run.but(ORCHESTRATOR_ADDRESS=f"127.0.0.1:{free_ports(1)[0]}")
+    keyless = CommandLine(environment={"ORCHESTRATOR_DATA_DIR": str(tmp_path)})
+
+    codes = {
+        "wrong usage": await run("journeys", "get"),
+        "no such command": await run("planets", "list"),
+        "no such file": await run("apply", "-f", str(tmp_path / "gone.yaml")),
+        "not found": await run("journeys", "get", "nowhere"),
+        "wrong key": await run.but(ORCHESTRATOR_API_KEY="not-a-key")("journeys", "list"),
+        "no key": await keyless("journeys", "list"),
+        "nobody there": await nobody("journeys", "list"),
+        "refused": await run("journeys", "list", "--limit", "3", "-o", "xml"),
+        "invalid": await run("subjects", "upsert", "an id with spaces"),
+    }
+
+    assert {name: ran.code for name, ran in codes.items()} == {
+        "wrong usage": 2,
+        "no such command": 2,
+        "no such file": 2,
+        "not found": 3,
+        "wrong key": 4,
+        "no key": 4,
+        "nobody there": 5,
+        "refused": 2,
+        "invalid": 1,
+    }
+    assert all(ran.err and not ran.out for ran in codes.values())
+    assert "start `orchestrator up`" in codes["nobody there"].err
+
+
+async def test_the_doctor_finds_nothing_wrong_with_a_sound_stack_and_says_so(running_stack: Stack) -> None:
+    addresses = running_stack.addresses
+    environment = {"DATABASE_URL": addresses.database_url, "TEMPORAL_ADDRESS": addresses.temporal}
+    sound = CommandLine(environment=environment)
+    away = sound.but(TEMPORAL_ADDRESS=f"127.0.0.1:{free_ports(1)[0]}")
+    nowhere = sound.but(DATABASE_URL=f"postgresql://nobody@127.0.0.1:{free_ports(1)[0]}/gone")
+
+    well = await sound("doctor", "-o", "json")
+    ill = await away("doctor", "-o", "json")
+    unreachable = await nowhere("doctor")
+
+    assert well.code == 0, well.out
+    assert all(check["wrong"] == 0 for check in well.json)
+    assert ill.code == 1
+    assert [check["check"] for check in json.loads(ill.out) if check["wrong"]] == ["temporal_away"]
+    assert "temporal_away: " in ill.err
+    assert unreachable.code == 5
