@@ -79,7 +79,7 @@ class HttpCalls:
                 body_field=binding.body,
                 body=body,
                 path=match.path_fields,
-                query=parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True),
+                query=_query(request),
             )
             return Read(message, [*faults, *wrong, *_take_headers(message, binding, request.headers)])
 
@@ -163,6 +163,12 @@ def _raw_path(request: Request) -> str:
     return raw.decode("latin-1")
 
 
+def _query(request: Request) -> list[tuple[str, str]]:
+    # What is no UTF-8 becomes half of a surrogate pair, which no field takes: it must not turn into another text.
+    text = request.scope["query_string"].decode("latin-1")
+    return parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
+
+
 def _has_large_body(request: Request) -> bool:
     length = request.headers.get("content-length", "0")
     return int(length) > _SMALL_BODY or "transfer-encoding" in request.headers
@@ -227,7 +233,7 @@ def _holder_of_etag(message: Any, binding: Binding) -> Any:
     if "etag" in message.DESCRIPTOR.fields_by_name:
         return message
     body = binding.body
-    if body in ("", "*") or "update_mask" not in message.DESCRIPTOR.fields_by_name:
-        return None
+    if body in ("", "*") or binding.verb == "POST":
+        return None  # What is made has no earlier state.
     resource = getattr(message, body)
     return resource if "etag" in resource.DESCRIPTOR.fields_by_name else None

@@ -106,9 +106,21 @@ def _unknown_fields(request: Message, size: int, shape: Shape) -> Iterator[Fault
         for field, value in given(message):
             if field.message_type is None:
                 continue
-            is_unnamed = is_inline(field) or (not path and field.name == shape.body)
+            is_unnamed = is_inline(field) or _is_free(message) or (not path and field.name == shape.body)
             at = path if is_unnamed else under(path, field.json_name)
             if not field.is_repeated:
                 pending.append((value, at))
-            elif not is_map(field):
+            elif is_map(field):
+                # Only objects of free form have maps: their members.
+                pending.extend((value[name], under(at, tell(name))) for name in value)
+            else:
                 pending.extend((element, under(at, index)) for index, element in enumerate(value))
+
+
+def _is_free(message: Message) -> bool:
+    """Whether the message is part of a JSON value, whose members stand without the names of fields."""
+    return descriptor_of(message).full_name in (
+        "google.protobuf.ListValue",
+        "google.protobuf.Struct",
+        "google.protobuf.Value",
+    )

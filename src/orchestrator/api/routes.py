@@ -75,7 +75,9 @@ class Routes:
             by_verb = node.ends.get(custom_verb, {})
             if verb in by_verb:
                 binding, names = by_verb[verb]
-                return Match(binding=binding, path_fields=dict(zip(names, map(unquote, values), strict=True)))
+                # What is no UTF-8 becomes half of a surrogate pair, which no field takes.
+                texts = [unquote(value, errors="surrogateescape") for value in values]
+                return Match(binding=binding, path_fields=dict(zip(names, texts, strict=True)))
             allowed |= by_verb.keys()
         return WrongVerb(allowed=tuple(sorted(allowed))) if allowed else None
 
