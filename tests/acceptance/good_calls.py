@@ -1,0 +1,175 @@
+"""Requests that a project's owner may make with success: what tests of bad ones begin with."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from tests.acceptance.ground import Project
+
+Json = dict[str, Any]
+
+OPERATORS_OWN = frozenset({"ListProjects", "CreateProject"})
+
+
+def predicate(cohort_id: str) -> Json:
+    """A node of each kind, a leaf with each kind of window."""
+    return {
+        "kind": "and",
+        "clauses": [
+            {"kind": "attribute", "fieldPath": "age", "operator": "gt", "value": 10},
+            {"kind": "event_fired", "eventName": "buy", "window": {"type": "last_n_days", "days": 7}, "atLeast": 2},
+            {"kind": "event_not_fired", "eventName": "buy", "window": {"type": "last", "duration": "7d"}, "atLeast": 1},
+            {"kind": "event_fired", "eventName": "buy", "window": {"type": "ever"}},
+            {"kind": "event_fired", "eventName": "buy", "window": {"type": "since", "time": "2026-01-01T00:00:00Z"}},
+            {"kind": "or", "clauses": [{"kind": "everyone"}]},
+            {"kind": "not", "clause": {"kind": "in_cohort", "cohortId": cohort_id}},
+        ],
+    }
+
+
+_OF_AN_EVENT: Json = {
+    "kind": "and",
+    "clauses": [
+        {"kind": "attribute", "fieldPath": "amount", "operator": "gt", "value": 10},
+        {"kind": "or", "clauses": [{"kind": "everyone"}]},
+        {"kind": "not", "clause": {"kind": "attribute", "fieldPath": "test", "operator": "exists"}},
+    ],
+}
+
+
+def documents(rpc: str, project: Project, number: int) -> list[Json]:
+    """Requests of this RPC in JSON, as if all of them were the body. The first one succeeds, once for each number.
+
+    The others hold what the first one cannot: they may be refused, yet not for the values of single fields.
+    """
+    name = {"name": f"Name {number}"}
+    description = {"description": "All of it"}
+    segment_id = f"segment-{number}"
+    rules = predicate(segment_id)
+    journey: Json = {
+        **name,
+        **description,
+        "audienceId": f"audience-{number}",
+        "triggerContractId": f"trigger_contract-{number}",
+        "reentry": {"policy": "interval", "interval": "1w"},
+        "maxDurationDays": 30,
+        "steps": [
+            {
+                "id": "welcome",
+                "next": "pause",
+                "send": {"communicationId": f"communication-{number}", "onBlocked": "exit"},
+            },
+            {"id": "pause", "next": "check", "wait": {"duration": "36h"}},
+            {
+                "id": "check",
+                "branch": {"arms": [{"id": "bought", "when": rules, "next": "end"}], "otherwise": "end"},
+            },
+            {"id": "end", "exit": {"reason": "finished"}},
+        ],
+        "goal": {"eventName": "buy", "window": "1w"},
+        # What only the server writes.
+        "entryProblems": [{"reason": "audience"}],
+    }
+    audience: Json = {**name, **description, "subjectType": "end_user", "predicate": rules}
+    communication: Json = {
+        **name,
+        "channel": "log",
+        "category": "marketing",
+        "subject": "Hi",
+        "body": "Hello {{ name }}",
+        "settings": {},
+    }
+    contract: Json = {**name, "eventName": "buy", "entryKeyPath": "order.id", "maxEventAge": "600d"}
+    contracts: list[Json] = [{**contract, "predicate": _OF_AN_EVENT}, {**contract, "predicate": rules}]
+    segments: list[Json] = [{**name, **description, "kind": "static"}, {**name, "kind": "dynamic", "rules": rules}]
+    subject: Json = {"attributes": {"plan": "pro"}, "timeZone": "Europe/Berlin"}
+    settings: Json = {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5000}
+    subject_id = {"subjectId": f"subject-{number}"}
+    draft, active = {"journeyId": f"draft-{number}"}, {"journeyId": f"journey-{number}"}
+    new = {"id": f"new-{number}"}
+    execution = {"executionId": project.executions[number]} if project.executions else {}
+    api_key = {"apiKeyId": project.api_keys[number]} if project.api_keys else {}
+    project_id = {"projectId": project.project_id}
+    page = {"pageSize": 10}
+    members: Json = {"segmentId": segment_id, "subjectIds": ["member-2", "member-3"]}
+    channel = {"channel": "log"}
+    event: Json = {
+        "eventId": f"event-{number}",
+        "name": "buy",
+        **subject_id,
+        "occurTime": "2026-03-01T12:00:00Z",
+        "properties": {"amount": 12.5},
+    }
+    by_rpc: dict[str, Json | list[Json]] = {
+        "ListApiKeys": page,
+        "CreateApiKey": {"apiKey": {**name, "role": "editor", "expiresAt": "2199-01-01T00:00:00Z"}},
+        "RevokeApiKey": api_key,
+        "RotateApiKey": {**api_key, "overlap": "1d"},
+        "ListAudiences": page,
+        "CreateAudience": {"audience": {**new, **audience}},
+        "GetAudience": {"audienceId": f"audience-{number}"},
+        "UpdateAudience": {"audience": {"id": f"audience-{number}", **audience}},
+        "DeleteAudience": {"audienceId": f"audience-{number}"},
+        "CheckAudience": {"audienceId": f"audience-{number}", **subject_id},
+        "ListAuditEntries": {**page, "resourceKind": "journey", "resourceId": f"draft-{number}"},
+        "ListCommunications": page,
+        "CreateCommunication": {"communication": {**new, **communication}},
+        "GetCommunication": {"communicationId": f"communication-{number}"},
+        "UpdateCommunication": {"communication": {"id": f"communication-{number}", **communication}},
+        "DeleteCommunication": {"communicationId": f"communication-{number}"},
+        "ListCommunicationRevisions": {"communicationId": f"communication-{number}", **page},
+        "IngestEvents": {"events": [event], "backfill": False},
+        "ListExecutions": {**active, **page, "subjectId": "member-0"},
+        "GetExecution": execution,
+        "ListJourneys": {**page, "status": "active"},
+        "CreateJourney": {"journey": {**new, **journey}},
+        "GetJourney": draft,
+        "UpdateJourney": {"journey": {"id": f"draft-{number}", **journey}},
+        "DeleteJourney": {**draft, "force": False},
+        "ListJourneyVersions": {**active, **page},
+        "GetJourneyVersion": {**active, "version": 1},
+        "ValidateJourney": draft,
+        "PublishJourney": draft,
+        "PauseJourney": active,
+        "ResumeJourney": {"journeyId": f"paused-{number}"},
+        "ArchiveJourney": {**active, "onArchive": "end"},
+        "EnrollSubjects": {**active, "subjectIds": [f"subject-{number}"]},
+        "GetStepStats": active,
+        "GetJourneyFunnel": active,
+        "ListJourneyAuditEntries": {**draft, **page},
+        "ListProjects": page,
+        "CreateProject": {"project": {"id": f"{project.project_id}-{number}", **name, "settings": settings}},
+        "GetProject": project_id,
+        "UpdateProject": {"project": {"id": project.project_id, **name, "settings": settings}},
+        "ListSegments": page,
+        "CreateSegment": [{"segment": {**new, **segment}} for segment in segments],
+        "GetSegment": {"segmentId": segment_id},
+        "UpdateSegment": [
+            {"segment": {"id": segment_id, **name, **description}},
+            {"segment": {"id": segment_id, **segments[1]}},
+        ],
+        "DeleteSegment": {"segmentId": segment_id, "force": False},
+        "ListSegmentMembers": {"segmentId": segment_id, **page},
+        "AddSegmentMembers": members,
+        "RemoveSegmentMembers": members,
+        "ListSubjects": page,
+        "UpsertSubject": {"subject": {"id": f"subject-{number}", **subject}},
+        "BatchUpsertSubjects": {"subjects": [{**new, **subject}]},
+        "GetSubject": subject_id,
+        "DeleteSubject": subject_id,
+        "GetPreferences": subject_id,
+        "UpdatePreferences": {**subject_id, "changes": [{**channel, "category": "marketing", "optedOut": True}]},
+        "ListSuppressions": {**subject_id, **page},
+        "CreateSuppression": {"suppression": {**subject_id, **channel, "reason": "bounce"}},
+        "DeleteSuppression": {**subject_id, **channel},
+        "ListTriggerContracts": page,
+        "CreateTriggerContract": [{"triggerContract": {**new, **contract}} for contract in contracts],
+        "GetTriggerContract": {"triggerContractId": f"trigger_contract-{number}"},
+        "UpdateTriggerContract": [
+            {"triggerContract": {"id": f"trigger_contract-{number}", **contract}} for contract in contracts
+        ],
+        "DeleteTriggerContract": {"triggerContractId": f"trigger_contract-{number}"},
+    }
+    found = by_rpc[rpc]
+    return copy.deepcopy(found if isinstance(found, list) else [found])
