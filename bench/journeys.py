@@ -86,7 +86,7 @@ async def measure(plan: Plan) -> list[Row]:
             await _round(conn, process, f"{side}-warm-up", WARM_UP)
         rates: dict[str, list[float]] = {OURS: [], BARE: []}
         costs: dict[str, str] = {}
-        for number in range(plan.rounds):
+        for number in range(plan.journey_rounds):
             for side in (OURS, BARE) if number % 2 else (BARE, OURS):
                 used = CoreTime(stack, worker=sides[side].pid)
                 seconds = await _round(conn, sides[side], f"{side}-{number}", plan.journeys)

@@ -10,6 +10,7 @@ class Plan:
     """`rounds` of everything that is compared. The defaults take a quarter of an hour on two cores."""
 
     rounds: int = 5
+    journey_rounds: int = 3
     journeys: int = 600
     events: int = 60_000
     read_seconds: float = 4.0
@@ -19,6 +20,15 @@ class Plan:
 
 
 WHOLE = Plan()
-QUICK = Plan(rounds=2, journeys=100, events=10_000, read_seconds=1.0, start_seconds=5.0, waiting=2_000, wakes=200)
+QUICK = Plan(
+    rounds=2,
+    journey_rounds=1,
+    journeys=200,
+    events=10_000,
+    read_seconds=1.0,
+    start_seconds=5.0,
+    waiting=2_000,
+    wakes=200,
+)
 #: The workers' memory with 20,000 waiting executions instead of 5,000.
 SOAK = Plan(waiting=20_000)
