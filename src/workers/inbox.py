@@ -33,7 +33,14 @@ RETRY_EVERY = 5.0
 TOLD_AT_ONCE = 200
 
 #: The database is away, which is nobody's fault.
-AWAY = (OSError, TimeoutError, Unavailable, asyncpg.InterfaceError, asyncpg.OperatorInterventionError)
+AWAY = (
+    OSError,
+    TimeoutError,
+    Unavailable,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection that was killed and does not know it yet
+    asyncpg.OperatorInterventionError,
+)
 
 
 class InboxConsumer:
