@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import sys
 from dataclasses import dataclass, field
 from typing import Any
-
-from orchestrator.devstack.stack import Stack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,20 +31,17 @@ class CommandLine:
 
     environment: dict[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, stack: Stack) -> CommandLine:
-        """For who owns the project `default` of a stack."""
-        return cls(environment={"ORCHESTRATOR_ADDRESS": stack.addresses.grpc, "ORCHESTRATOR_API_KEY": stack.keys.owner})
-
     def but(self, **environment: str) -> CommandLine:
         """The same with other settings."""
         return CommandLine(environment=self.environment | environment)
 
-    async def __call__(self, *arguments: str, stdin: str = "") -> Ran:
+    async def __call__(self, *arguments: str, stdin: str = "", pipe: str = "cat") -> Ran:
+        """`pipe` is the program that reads what comes out."""
         foreign = ("ORCHESTRATOR_", "DATABASE_", "TEMPORAL_")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        command = shlex.join([sys.executable, "-m", "orchestrator.cli", *arguments])
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "orchestrator.cli", *arguments,
+            "bash", "-c", f"{command} | {pipe}; exit ${{PIPESTATUS[0]}}",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env=environment | self.environment,
         )  # fmt: skip

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.devstack.ports import free_ports
-from orchestrator.devstack.stack import Stack
 from tests.acceptance.command_line import CommandLine
 from tests.eventually import eventually
 
@@ -35,9 +34,7 @@ def done_with(changes: list[dict[str, Any]]) -> dict[str, str]:
     return {f"{change['kind']} {change['id']}": change["action"] for change in changes}
 
 
-async def test_apply_creates_everything_once_and_then_leaves_it_alone(running_stack: Stack) -> None:
-    run = CommandLine.of(running_stack)
-
+async def test_apply_creates_everything_once_and_then_leaves_it_alone(run: CommandLine) -> None:
     checked = await run("apply", "-f", str(WELCOME), "--validate-only")
     first = await run("apply", "-f", str(WELCOME), "-o", "json")
     before = await run("journeys", "get", "welcome", "-o", "json")
@@ -61,8 +58,7 @@ async def test_apply_creates_everything_once_and_then_leaves_it_alone(running_st
     assert "\x1b" not in table.out
 
 
-async def test_apply_changes_what_differs_and_publishes_unless_it_is_told_not_to(running_stack: Stack) -> None:
-    run = CommandLine.of(running_stack)
+async def test_apply_changes_what_differs_and_publishes_unless_it_is_told_not_to(run: CommandLine) -> None:
     await run("apply", "-f", "-", stdin=GREETING)
     renamed = GREETING.replace("name: Hello", "name: Hallo")
     changed = renamed.replace("reason: greeted", "reason: met")
@@ -85,8 +81,7 @@ async def test_apply_changes_what_differs_and_publishes_unless_it_is_told_not_to
     assert newest.json["steps"][1]["exit"] == {"reason": "met"}
 
 
-async def test_apply_changes_nothing_if_anything_is_wrong(running_stack: Stack, tmp_path: Path) -> None:
-    run = CommandLine.of(running_stack)
+async def test_apply_changes_nothing_if_anything_is_wrong(run: CommandLine, tmp_path: Path) -> None:
     sound = "kind: segment\nid: vip\nname: VIP\n"
     in_vip = "kind: audience\nid: vips\nname: VIPs\npredicate: {kind: in_cohort, cohortId: vip}\n"
     in_nothing = in_vip.replace("vips", "lost").replace("cohortId: vip", "cohortId: gone")
@@ -106,8 +101,7 @@ async def test_apply_changes_nothing_if_anything_is_wrong(running_stack: Stack, 
     assert done_with(accepted.json) == {"segment vip": "created", "audience vips": "created"}
 
 
-async def test_subjects_travel_and_are_looked_at(running_stack: Stack) -> None:
-    run = CommandLine.of(running_stack)
+async def test_subjects_travel_and_are_looked_at(run: CommandLine) -> None:
     await run("apply", "-f", "-", stdin=GREETING)
     people = '{"id": "anna", "attributes": {"plan": "pro"}}\n\n{"id": "bert", "timeZone": "Europe/Berlin"}\n'
 
@@ -147,8 +141,7 @@ async def test_subjects_travel_and_are_looked_at(running_stack: Stack) -> None:
     assert [entry["action"] for entry in audit.json] == ["journey_enrolled", "journey_published", "journey_created"]
 
 
-async def test_events_are_sent_line_by_line_and_bad_lines_are_told(running_stack: Stack, tmp_path: Path) -> None:
-    run = CommandLine.of(running_stack)
+async def test_events_are_sent_line_by_line_and_bad_lines_are_told(run: CommandLine, tmp_path: Path) -> None:
     events = [{"eventId": f"e-{n}", "name": "seen", "subjectId": "anna"} for n in range(1500)]
     lines = [json.dumps(event) for event in events]
     (tmp_path / "events.jsonl").write_text("\n".join(lines))
@@ -166,14 +159,15 @@ async def test_events_are_sent_line_by_line_and_bad_lines_are_told(running_stack
     assert "-, line 3: is not JSON" in bad.err
 
 
-async def test_journeys_are_paused_resumed_archived_and_deleted(running_stack: Stack) -> None:
-    run = CommandLine.of(running_stack)
+async def test_journeys_are_paused_resumed_archived_and_deleted(run: CommandLine) -> None:
     await run("apply", "-f", "-", stdin=GREETING)
 
     async def status() -> str:
         journeys = (await run("journeys", "list", "-o", "json")).json
         return str(journeys[0]["status"]) if journeys else "gone"
 
+    assert (await run("journeys", "list", "--status", "active", "-o", "json")).json[0]["id"] == "greeting"
+    assert (await run("journeys", "list", "--status", "paused", "-o", "json")).json == []
     seen = [await status()]
     for command in (("pause",), ("resume",), ("archive", "--yes")):
         assert (await run("journeys", command[0], "greeting", *command[1:])).code == 0
@@ -189,9 +183,34 @@ async def test_journeys_are_paused_resumed_archived_and_deleted(running_stack: S
     assert undecided.code == 1
 
 
-async def test_keys_are_made_rotated_and_revoked(running_stack: Stack) -> None:
-    run = CommandLine.of(running_stack)
+async def test_static_segments_are_filled_and_emptied(run: CommandLine) -> None:
+    in_vip = "kind: audience\nid: vips\nname: VIPs\npredicate: {kind: in_cohort, cohortId: vip}\n"
+    await run("apply", "-f", "-", stdin=f"kind: segment\nid: vip\nname: VIP\n---\n{in_vip}")
 
+    added = await run("segments", "add", "vip", "-f", "-", stdin="\n".join(f"s-{n}" for n in range(1200)))
+    removed = await run("segments", "remove", "vip", "s-0", "s-1", "nobody")
+    members = await run("segments", "members", "vip", "--limit", "5000", "-o", "json")
+    in_use = await run("segments", "delete", "vip")
+    forced = await run("segments", "delete", "vip", "--force")
+
+    assert (added.err, removed.err) == ("1200 added.\n", "2 removed.\n")
+    assert {member["subjectId"] for member in members.json} == {f"s-{n}" for n in range(2, 1200)}
+    assert in_use.code == 1
+    assert "SEGMENT_IN_USE" in in_use.err
+    assert forced.code == 0
+
+
+async def test_who_reads_only_the_beginning_causes_no_trouble(run: CommandLine) -> None:
+    people = "\n".join(json.dumps({"id": f"s-{n}", "attributes": {"text": "x" * 400}}) for n in range(500))
+    await run("subjects", "upsert", "-f", "-", stdin=people)
+
+    piped = await run("subjects", "list", "--limit", "500", "-o", "json", pipe="head -c 10")
+
+    assert piped.out == "[\n  {\n    "
+    assert piped.err == ""
+
+
+async def test_keys_are_made_rotated_and_revoked(run: CommandLine) -> None:
     made = (await run("keys", "create", "--name", "ci", "--role", "viewer", "--expires-in", "90d", "-o", "json")).json
     as_viewer = run.but(ORCHESTRATOR_API_KEY=made["secret"])
     too_low = await as_viewer("journeys", "list")
@@ -209,8 +228,7 @@ async def test_keys_are_made_rotated_and_revoked(running_stack: Stack) -> None:
     assert made["secret"] not in json.dumps(listed)
 
 
-async def test_every_failure_has_its_exit_code_and_a_sentence(running_stack: Stack, tmp_path: Path) -> None:
-    run = CommandLine.of(running_stack)
+async def test_every_failure_has_its_exit_code_and_a_sentence(run: CommandLine, tmp_path: Path) -> None:
     nobody = run.but(ORCHESTRATOR_ADDRESS=f"127.0.0.1:{free_ports(1)[0]}")
     keyless = CommandLine(environment={"ORCHESTRATOR_DATA_DIR": str(tmp_path)})
 
@@ -241,10 +259,10 @@ async def test_every_failure_has_its_exit_code_and_a_sentence(running_stack: Sta
     assert "start `orchestrator up`" in codes["nobody there"].err
 
 
-async def test_the_doctor_finds_nothing_wrong_with_a_sound_stack_and_says_so(running_stack: Stack) -> None:
-    addresses = running_stack.addresses
-    environment = {"DATABASE_URL": addresses.database_url, "TEMPORAL_ADDRESS": addresses.temporal}
-    sound = CommandLine(environment=environment)
+async def test_the_doctor_finds_nothing_wrong_with_a_sound_stack_and_says_so(
+    database: str, temporal_address: str
+) -> None:
+    sound = CommandLine(environment={"DATABASE_URL": database, "TEMPORAL_ADDRESS": temporal_address})
     away = sound.but(TEMPORAL_ADDRESS=f"127.0.0.1:{free_ports(1)[0]}")
     nowhere = sound.but(DATABASE_URL=f"postgresql://nobody@127.0.0.1:{free_ports(1)[0]}/gone")
 

@@ -14,26 +14,21 @@ from tests.eventually import eventually
 EVERYONE = messages.Predicate(everyone=messages.Everyone())
 
 
-def client_of(stack: Stack) -> OrchestratorClient:
-    return OrchestratorClient(stack.addresses.grpc, stack.keys.owner)
-
-
 def audience(audience_id: str = "", *, name: str = "Somebody") -> messages.CreateAudienceRequest:
     resource = messages.Audience(id=audience_id, name=name, predicate=EVERYONE)
     return messages.CreateAudienceRequest(audience=resource)
 
 
-async def test_resources_are_created_listed_changed_and_deleted(running_stack: Stack) -> None:
-    async with client_of(running_stack) as client:
-        for number in range(5):
-            await client.audiences.CreateAudience(audience(f"a-{number}"))
-        listed = [a.id async for a in each(client.audiences.ListAudiences, messages.ListAudiencesRequest(page_size=2))]
-        change = messages.UpdateAudienceRequest(audience=messages.Audience(id="a-0", name="First"))
-        change.update_mask.paths.append("name")
-        changed = (await client.audiences.UpdateAudience(change)).audience
-        got = (await client.audiences.GetAudience(messages.GetAudienceRequest(audience_id="a-0"))).audience
-        await client.audiences.DeleteAudience(messages.DeleteAudienceRequest(audience_id="a-0", etag=got.etag))
-        left = [a.id async for a in each(client.audiences.ListAudiences, messages.ListAudiencesRequest())]
+async def test_resources_are_created_listed_changed_and_deleted(client: OrchestratorClient) -> None:
+    for number in range(5):
+        await client.audiences.CreateAudience(audience(f"a-{number}"))
+    listed = [a.id async for a in each(client.audiences.ListAudiences, messages.ListAudiencesRequest(page_size=2))]
+    change = messages.UpdateAudienceRequest(audience=messages.Audience(id="a-0", name="First"))
+    change.update_mask.paths.append("name")
+    changed = (await client.audiences.UpdateAudience(change)).audience
+    got = (await client.audiences.GetAudience(messages.GetAudienceRequest(audience_id="a-0"))).audience
+    await client.audiences.DeleteAudience(messages.DeleteAudienceRequest(audience_id="a-0", etag=got.etag))
+    left = [a.id async for a in each(client.audiences.ListAudiences, messages.ListAudiencesRequest())]
 
     assert listed == ["a-4", "a-3", "a-2", "a-1", "a-0"]
     assert changed == got
@@ -41,31 +36,29 @@ async def test_resources_are_created_listed_changed_and_deleted(running_stack: S
     assert left == listed[:-1]
 
 
-async def test_a_change_takes_effect_once_under_one_request_id(running_stack: Stack) -> None:
+async def test_a_change_takes_effect_once_under_one_request_id(client: OrchestratorClient) -> None:
     named, unnamed = audience(), audience()
     named.request_id = "the-one"
 
-    async with client_of(running_stack) as client:
-        first = [(await client.audiences.CreateAudience(named)).audience.id for _ in range(2)]
-        second = [(await client.audiences.CreateAudience(unnamed)).audience.id for _ in range(2)]
+    first = [(await client.audiences.CreateAudience(named)).audience.id for _ in range(2)]
+    second = [(await client.audiences.CreateAudience(unnamed)).audience.id for _ in range(2)]
 
     assert first[0] == first[1]
     assert len({*first, *second}) == 3
 
 
-async def test_what_the_server_refuses_is_told_in_its_words(running_stack: Stack) -> None:
-    async with client_of(running_stack) as client:
-        with pytest.raises(OrchestratorError) as missing:
-            await client.journeys.GetJourney(messages.GetJourneyRequest(journey_id="nowhere"))
-        empty = messages.Audience(predicate=messages.Predicate(all_of=messages.Clauses()))
-        with pytest.raises(OrchestratorError) as invalid:
-            await client.audiences.CreateAudience(messages.CreateAudienceRequest(audience=empty))
-        unsendable = messages.Step(id="hello", send=messages.SendStep(communication_id="gone"), next="nowhere")
-        journey = messages.Journey(id="j", name="J", definition=messages.JourneyDefinition(steps=[unsendable]))
-        await client.journeys.CreateJourney(messages.CreateJourneyRequest(journey=journey))
-        with pytest.raises(OrchestratorError) as unpublishable:
-            await client.journeys.PublishJourney(messages.PublishJourneyRequest(journey_id="j"))
-    async with OrchestratorClient(running_stack.addresses.grpc, "not-a-key-of-anybody") as stranger:
+async def test_what_the_server_refuses_is_told_in_its_words(client: OrchestratorClient, shared_stack: Stack) -> None:
+    with pytest.raises(OrchestratorError) as missing:
+        await client.journeys.GetJourney(messages.GetJourneyRequest(journey_id="nowhere"))
+    empty = messages.Audience(predicate=messages.Predicate(all_of=messages.Clauses()))
+    with pytest.raises(OrchestratorError) as invalid:
+        await client.audiences.CreateAudience(messages.CreateAudienceRequest(audience=empty))
+    unsendable = messages.Step(id="hello", send=messages.SendStep(communication_id="gone"), next="nowhere")
+    journey = messages.Journey(id="j", name="J", definition=messages.JourneyDefinition(steps=[unsendable]))
+    await client.journeys.CreateJourney(messages.CreateJourneyRequest(journey=journey))
+    with pytest.raises(OrchestratorError) as unpublishable:
+        await client.journeys.PublishJourney(messages.PublishJourneyRequest(journey_id="j"))
+    async with OrchestratorClient(shared_stack.addresses.grpc, "not-a-key-of-anybody") as stranger:
         with pytest.raises(OrchestratorError) as unknown:
             await stranger.journeys.ListJourneys(messages.ListJourneysRequest())
 
@@ -89,7 +82,7 @@ async def test_one_client_outlives_its_server(running_stack: Stack) -> None:
     request.request_id = "survivor"
     failures: set[grpc.StatusCode] = set()
 
-    async with client_of(running_stack) as client:
+    async with OrchestratorClient(running_stack.addresses.grpc, running_stack.keys.owner) as client:
         await client.audiences.CreateAudience(request)
         server.process.send(signal.SIGKILL)
 

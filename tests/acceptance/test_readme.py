@@ -36,9 +36,8 @@ def test_every_link_leads_somewhere() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-async def test_the_commands_work(running_stack: Stack) -> None:
-    addresses = running_stack.addresses
-    run = CommandLine.of(running_stack).but(DATABASE_URL=addresses.database_url, TEMPORAL_ADDRESS=addresses.temporal)
+async def test_the_commands_work(run: CommandLine, database: str, temporal_address: str) -> None:
+    run = run.but(DATABASE_URL=database, TEMPORAL_ADDRESS=temporal_address)
     await run("apply", "-f", WELCOME)
     lines = [shlex.split(line) for line in block("orchestrator journeys list").splitlines()]
     commands = [words[1:] for words in lines if words[0] == "orchestrator"]
@@ -51,27 +50,28 @@ async def test_the_commands_work(running_stack: Stack) -> None:
     assert (await run("executions", "list", "--subject", "anna", "-o", "json")).json[0]["journeyId"] == "welcome"
 
 
-async def test_the_ten_lines_of_python_work(running_stack: Stack) -> None:
-    await CommandLine.of(running_stack)("apply", "-f", WELCOME)
-    program = block("OrchestratorClient").replace("127.0.0.1:50051", running_stack.addresses.grpc)
+async def test_the_ten_lines_of_python_work(run: CommandLine, shared_stack: Stack, project_key: str) -> None:
+    await run("apply", "-f", WELCOME)
+    program = block("OrchestratorClient").replace("127.0.0.1:50051", shared_stack.addresses.grpc)
 
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program,
-        stdout=asyncio.subprocess.PIPE, env=os.environ | {"ORCHESTRATOR_API_KEY": running_stack.keys.owner},
+        stdout=asyncio.subprocess.PIPE, env=os.environ | {"ORCHESTRATOR_API_KEY": project_key},
     )  # fmt: skip
     out, _ = await process.communicate()
 
     assert process.returncode == 0
-    assert re.fullmatch(r"disp:welcome__v1__anna__\S+ is at (greet|look-around)\n", out.decode())
+    assert re.fullmatch(r"p-\w+/disp:welcome__v1__anna__\S+ is at (greet|look-around)\n", out.decode())
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-async def test_the_calls_with_curl_work(running_stack: Stack, tmp_path: Path) -> None:
-    run = CommandLine.of(running_stack)
+async def test_the_calls_with_curl_work(
+    run: CommandLine, shared_stack: Stack, project_key: str, tmp_path: Path
+) -> None:
     await run("apply", "-f", WELCOME)
     (tmp_path / ".orchestrator").mkdir()
-    (tmp_path / ".orchestrator" / "owner.key").write_text(running_stack.keys.owner)
-    script = block("curl -X PUT").replace("localhost:8080", running_stack.addresses.http).replace("curl ", "curl -sf ")
+    (tmp_path / ".orchestrator" / "owner.key").write_text(project_key)
+    script = block("curl -X PUT").replace("localhost:8080", shared_stack.addresses.http).replace("curl ", "curl -sf ")
 
     process = await asyncio.create_subprocess_exec(
         "bash", "-eu", "-c", script, stdout=asyncio.subprocess.PIPE, cwd=tmp_path

@@ -41,7 +41,9 @@ def command_line(wanted: str | None = None) -> typer.Typer:
 
     Importing all takes a second, most of it Temporal's SDK: too long for who only wants to look at something.
     """
-    app = typer.Typer(name="orchestrator", no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        name="orchestrator", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+    )
     app.callback()(_orchestrator)
     for name in (wanted,) if wanted in COMMANDS else COMMANDS:
         assert name is not None
@@ -58,7 +60,8 @@ def _orchestrator() -> None:
     """A self-hosted journey orchestrator.
 
     Commands that talk to a server read ORCHESTRATOR_ADDRESS (host:port of gRPC, https:// before it for TLS) and
-    ORCHESTRATOR_API_KEY; beside `orchestrator up` they need neither.
+    ORCHESTRATOR_API_KEY; beside `orchestrator up` they need neither. ORCHESTRATOR_CLIENT_CA, _CERTIFICATE and _KEY name
+    files for TLS.
     """
 
 

@@ -26,11 +26,6 @@ _STATUSES = words(messages.EventResult.Status.DESCRIPTOR)
 _REJECTED = _STATUSES[messages.EventResult.STATUS_REJECTED]
 
 
-@app.callback()
-def _events() -> None:
-    """Send events."""
-
-
 @app.command()
 def send(
     file: Annotated[Path, typer.Argument(help="One JSON object a line; - for stdin.")] = STDIN,

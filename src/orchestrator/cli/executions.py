@@ -19,7 +19,7 @@ _SENDS = ("seq", "stepId", "communicationId", "contentRevision", "channel", "sta
 
 @app.command("list")
 def list_(
-    journey_id: Annotated[str, typer.Argument(metavar="[JOURNEY_ID]", help="Of this journey.")] = "",
+    journey_id: Annotated[str, typer.Argument(metavar="JOURNEY_ID", help="Of this journey.")] = "",
     subject_id: Annotated[str, typer.Option("--subject", help="Of this subject.")] = "",
     limit: Limit = 50,
     output: OutputOption = Output.TABLE,

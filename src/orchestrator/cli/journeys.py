@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -9,15 +10,37 @@ from orchestrator.cli.connection import call, sentence_of
 from orchestrator.cli.failure import FAILED
 from orchestrator.cli.kinds import JOURNEY
 from orchestrator.cli.output import Output, OutputOption, print_json, print_list, print_one, print_table
-from orchestrator.cli.resources import Id, Limit, add_reading, first, page_size
+from orchestrator.cli.resources import Id, Limit, add_get, first, page_size
 from orchestrator.cli.subject_ids import SubjectIds, SubjectIdsFile, batches, read_subject_ids
 from orchestrator.client import OrchestratorClient, Violation, each, messages
 
 app = typer.Typer(help="Publish journeys, run them, look at them; `apply` writes them.", no_args_is_help=True)
 
-add_reading(app, JOURNEY)
+add_get(app, JOURNEY)
+
+
+class Status(Enum):
+    DRAFT = "draft"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    ARCHIVED = "archived"
+
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@app.command("list")
+def list_(
+    status: Annotated[Status | None, typer.Option(help="Only those.")] = None,
+    limit: Limit = 100,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List journeys, newest first."""
+    request = messages.ListJourneysRequest(page_size=page_size(limit))
+    if status is not None:
+        request.status = messages.Journey.Status.Value(f"STATUS_{status.name}")
+    found = call(lambda client: first(each(client.journeys.ListJourneys, request), limit))
+    print_list(found, JOURNEY.columns, output)
 
 
 @app.command()

@@ -19,8 +19,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="Which.")]
 
 def noun(kind: Kind) -> typer.Typer:
     """The commands of a noun that is written by `apply`: list, get, delete."""
-    app = typer.Typer(help=f"Look at {kind.plural}, or delete them; `apply` writes them.", no_args_is_help=True)
-    add_reading(app, kind)
+    app = reading(kind)
 
     @app.command(help=f"Delete one of the {kind.plural}.")
     def delete(resource_id: Id) -> None:
@@ -30,12 +29,20 @@ def noun(kind: Kind) -> typer.Typer:
     return app
 
 
-def add_reading(app: typer.Typer, kind: Kind) -> None:
+def reading(kind: Kind) -> typer.Typer:
+    """The same without delete."""
+    app = typer.Typer(help=f"Look at {kind.plural}, or delete them; `apply` writes them.", no_args_is_help=True)
+    add_get(app, kind)
+
     @app.command("list", help=f"List {kind.plural}, newest first.")
     def list_(limit: Limit = 100, output: OutputOption = Output.TABLE) -> None:
         found = call(lambda client: first(kind.each(client, page_size=page_size(limit)), limit))
         print_list(found, kind.columns, output)
 
+    return app
+
+
+def add_get(app: typer.Typer, kind: Kind) -> None:
     @app.command(help=f"Show one of the {kind.plural}, whole.")
     def get(resource_id: Id, output: OutputOption = Output.TABLE) -> None:
         print_one(encode(call(lambda client: kind.find(client, resource_id))), output)

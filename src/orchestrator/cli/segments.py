@@ -1,15 +1,27 @@
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from orchestrator.cli.connection import call
 from orchestrator.cli.kinds import SEGMENT
 from orchestrator.cli.output import Output, OutputOption, print_list
-from orchestrator.cli.resources import Id, Limit, first, noun, page_size
+from orchestrator.cli.resources import Id, Limit, first, page_size, reading
 from orchestrator.cli.subject_ids import SubjectIds, SubjectIdsFile, batches, read_subject_ids
 from orchestrator.client import OrchestratorClient, each, messages
 
-app = noun(SEGMENT)
+app = reading(SEGMENT)
+
+
+@app.command()
+def delete(
+    segment_id: Id,
+    force: Annotated[bool, typer.Option("--force", help="Also while audiences or journeys name it.")] = False,
+) -> None:
+    """Delete a segment."""
+    call(lambda client: SEGMENT.delete(client, segment_id, force=force))
+    typer.echo(f"Deleted segment {segment_id}.", err=True)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from orchestrator.cli.failure import USAGE, CommandFailure
 #: As many as one call takes.
 BATCH = 1000
 
-SubjectIds = Annotated[list[str] | None, typer.Argument(metavar="[SUBJECT_ID]...", help="Who.")]
+SubjectIds = Annotated[list[str] | None, typer.Argument(metavar="SUBJECT_ID...", help="Who.")]
 SubjectIdsFile = Annotated[
     Path | None, typer.Option("--file", "-f", help="Who, one a line; - for stdin.", metavar="PATH")
 ]

@@ -29,7 +29,7 @@ _BATCH = 500
 
 @app.command()
 def upsert(
-    subject_id: Annotated[str, typer.Argument(metavar="[SUBJECT_ID]", help="Who, if it is one.")] = "",
+    subject_id: Annotated[str, typer.Argument(metavar="SUBJECT_ID", help="Who, if it is one.")] = "",
     attributes: Annotated[str, typer.Option(help="A JSON object, merged into what is there.", metavar="JSON")] = "",
     time_zone: Annotated[str, typer.Option(help="Such as Europe/Berlin.")] = "",
     file: Annotated[
