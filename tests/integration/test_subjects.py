@@ -20,6 +20,7 @@ from orchestrator.domain.refusals import Conflict, FailedPrecondition, InvalidAr
 from orchestrator.domain.scope import Role, Scope, SubjectKey
 from orchestrator.domain.subject import Subject, SubjectPatch, subject_hash
 from orchestrator.storage import clock, subjects
+from orchestrator.storage.subjects import Held
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -221,6 +222,42 @@ async def test_lock_waits_its_turn_and_leaves_out_who_is_gone(transactions: Tran
 
     assert await waiting == [keys["user-2"]]
     assert order == ["first", "second"]
+
+
+async def test_hold_says_what_was_written_while_it_waited(transactions: Transactions) -> None:
+    await put(transactions, "user-1", {"plan": "free"})
+    async with transactions.read(1) as conn:
+        key = (await subjects.find_keys(conn, 1, ["user-1"]))["user-1"]
+
+    async def second() -> Held | None:
+        async with transactions.write(1) as conn:
+            return await subjects.hold(conn, key)
+
+    async with transactions.write(1) as conn:
+        assert await subjects.hold(conn, key) == Held(subject_id="user-1", attributes={"plan": "free"})
+        waiting = asyncio.create_task(second())
+        await asyncio.wait([waiting], timeout=0.1)
+        await use_cases.upsert(conn, 1, [SubjectPatch(subject_id="user-1", attributes={"plan": "pro"})])
+
+    assert await waiting == Held(subject_id="user-1", attributes={"plan": "pro"})
+
+
+async def test_hold_finds_nobody_where_the_subject_was_deleted_while_it_waited(transactions: Transactions) -> None:
+    await put(transactions, "user-1", {})
+    async with transactions.read(1) as conn:
+        key = (await subjects.find_keys(conn, 1, ["user-1"]))["user-1"]
+
+    async def second() -> Held | None:
+        async with transactions.write(1) as conn:
+            return await subjects.hold(conn, key)
+
+    async with transactions.write(1) as conn:
+        await subjects.hold(conn, key)
+        waiting = asyncio.create_task(second())
+        await asyncio.wait([waiting], timeout=0.1)
+        await conn.execute("DELETE FROM subjects WHERE subject_id = 'user-1'")
+
+    assert await waiting is None
 
 
 async def test_pages_go_from_the_newest_to_the_oldest(transactions: Transactions) -> None:

@@ -17,11 +17,10 @@ from orchestrator.domain.advance import JOURNEY_ARCHIVED, JOURNEY_DELETED, Known
 from orchestrator.domain.execution import Decision, Done, Outcome, Sleep
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts
-from orchestrator.storage import enrollments, executions, facts, subjects
+from orchestrator.storage import executions, facts, subjects
 from orchestrator.storage.executions import Standing
+from orchestrator.storage.subjects import Held
 from orchestrator.temporal.contract import Effect, Question
-
-_NOTHING = Facts()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +28,7 @@ class Ready:
     """An execution under its subject's lock, with all that deciding about it takes."""
 
     key: SubjectKey
+    held: Held
     standing: Standing
     prepared: Prepared
     known: Known
@@ -42,26 +42,25 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
     """
     key = subject_of(question)
     execution_id = UUID(question.execution_id)
-    locked = await subjects.lock(conn, [key])
-    standing = await executions.find(conn, key, execution_id) if locked else None
-    if standing is None:  # forgotten: nothing is left to travel
+    held = await subjects.hold(conn, key)
+    standing = await executions.find(conn, key, execution_id) if held else None
+    if held is None or standing is None:  # forgotten: nothing is left to travel
         return Effect(seq=question.seq + 1, kind="end", outcome=Outcome.FORGOTTEN.value)
     if standing.ended or standing.seq > question.seq:
         return Effect(**standing.effect)
     now = max(instant(question.now), standing.now)
     prepared = await versions.get(conn, key.project_no, standing.journey_id, standing.version)
-    subject = _NOTHING
-    if prepared.asks_of_subject:
-        subject = (await facts.load(conn, key.project_no, [key], prepared.needs))[key].facts
-    if prepared.asks_of_entry:
-        subject = replace(subject, entry=await enrollments.entry(conn, key, execution_id))
+    subject = Facts(attributes=held.attributes, entry=standing.entry)
+    if prepared.asks_of_ledgers:
+        loaded = (await facts.load(conn, key.project_no, [key], prepared.needs))[key].facts
+        subject = replace(loaded, entry=standing.entry)
     known = Known(
         subject=subject,
         consent=standing.consent,
         started_at=standing.started_at,
         closed=closed(standing.journey_status, standing.on_archive),
     )
-    return Ready(key=key, standing=standing, prepared=prepared, known=known, now=now)
+    return Ready(key=key, held=held, standing=standing, prepared=prepared, known=known, now=now)
 
 
 def subject_of(question: Question) -> SubjectKey:

@@ -18,13 +18,13 @@ from uuid import UUID
 from asyncpg import Connection, Record
 
 from orchestrator.application.advance import Ready, decide, ready, record, subject_of
+from orchestrator.application.contents import Contents
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.execution import Decision, Done, Result, Run
 from orchestrator.domain.journey import Send as SendStep
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.predicates.facts import needs
-from orchestrator.storage import clock, communications, enrollments, facts, sends, subjects
+from orchestrator.storage import clock, sends, subjects
 from orchestrator.storage.sends import Reservation, Send
 from orchestrator.temporal.contract import Effect, Question
 
@@ -95,6 +95,7 @@ class Sending:
     def __init__(self, transactions: Transactions, versions: Versions) -> None:
         self._transactions = transactions
         self._versions = versions
+        self._contents = Contents()
 
     async def reserve(self, question: Question) -> Reserved | Effect:
         """Take the send the execution stands on; an Effect when there is nothing (more) to send."""
@@ -102,7 +103,7 @@ class Sending:
             found = await ready(conn, self._versions, question)
             if isinstance(found, Effect):
                 return found
-            earlier = await sends.find(conn, found.key, found.standing.execution_id, question.seq)
+            earlier = found.standing.send
             if earlier is not None and earlier.state != "dispatching":  # settled, but not advanced from
                 return await record(conn, found, decide(found, done(earlier)))
             decision = decide(found)
@@ -146,12 +147,9 @@ class Sending:
                 reserved_at=found.now,
             ),
         )
-        project_no = found.key.project_no
-        content = await communications.content(conn, project_no, step.communication_id, pinned.content_revision)
-        subject = (await facts.load(conn, project_no, [found.key], needs(())))[found.key]
         return Reserved(
             key=found.key,
-            subject_id=subject.subject_id,
+            subject_id=found.held.subject_id,
             execution_id=standing.execution_id,
             journey_id=standing.journey_id,
             version=standing.version,
@@ -162,9 +160,11 @@ class Sending:
             communication_id=step.communication_id,
             content_revision=pinned.content_revision,
             channel=pinned.channel,
-            content=content,
-            attributes=dict(subject.facts.attributes),
-            entry=await enrollments.entry(conn, found.key, standing.execution_id),
+            content=await self._contents.get(
+                conn, found.key.project_no, step.communication_id, pinned.content_revision
+            ),
+            attributes=found.held.attributes,
+            entry=standing.entry,
             reserved_at=earlier.reserved_at if earlier else found.now,
             now=found.now,
         )
@@ -183,8 +183,9 @@ class Sending:
                 if isinstance(found, Effect):
                     await self._settle(conn, reserved, receipt, reserved.now)
                     return found
-                await self._settle(conn, reserved, receipt, found.now)
-                settled = await sends.find(conn, reserved.key, reserved.execution_id, reserved.seq)
+                if await self._settle(conn, reserved, receipt, found.now):
+                    return await record(conn, found, decide(found, done(receipt)))
+                settled = found.standing.send
                 assert settled is not None, "rows of the ledger go only with their subject, whose lock is held"
                 if settled.state == "dispatching":  # a later try has taken over: it will say what comes next
                     return Effect(**found.standing.effect)
@@ -196,8 +197,8 @@ class Sending:
                 await self._settle(conn, reserved, receipt, await clock.now(conn))
             raise
 
-    async def _settle(self, conn: Connection[Record], reserved: Reserved, receipt: Receipt, now: datetime) -> None:
-        await sends.settle(
+    async def _settle(self, conn: Connection[Record], reserved: Reserved, receipt: Receipt, now: datetime) -> bool:
+        return await sends.settle(
             conn, reserved.key, reserved.execution_id, reserved.seq,
             attempt=reserved.attempt, state=receipt.state, reason=receipt.reason,
             provider_id=receipt.provider_id, now=now,

@@ -34,14 +34,9 @@ class Prepared:
         return needs(arm.when for arm in self.arms)
 
     @cached_property
-    def asks_of_subject(self) -> bool:
-        """Whether any predicate needs to know something, so that facts have to be loaded at all."""
-        return bool(self.needs.events or self.needs.cohorts or self.needs.paths)
-
-    @cached_property
-    def asks_of_entry(self) -> bool:
-        """Whether any predicate reads the triggering event."""
-        return any(path[0] == "$entry" for path in self.needs.paths)
+    def asks_of_ledgers(self) -> bool:
+        """Whether any predicate needs more than attributes and the triggering event, so that facts are to be loaded."""
+        return bool(self.needs.events or self.needs.cohorts)
 
 
 class Versions:

@@ -105,16 +105,3 @@ async def earlier(
     for no, entry_key, triggered_at in rows:
         found[no - 1].append((entry_key, triggered_at))
     return found
-
-
-_ENTRY = """
-SELECT entry FROM enrollments WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND enrollment_id = $4
-"""
-
-
-async def entry(conn: Connection[Record], key: SubjectKey, enrollment_id: UUID) -> dict[str, Any]:
-    """What `$entry.` reads: the triggering event's properties, as they were."""
-    found: dict[str, Any] | None = await conn.fetchval(
-        _ENTRY, key.project_no, key.bucket, key.subject_no, enrollment_id
-    )
-    return found or {}

@@ -13,12 +13,15 @@ from asyncpg import Connection, Record
 from orchestrator.domain.execution import Position, Visit
 from orchestrator.domain.gates import Consent
 from orchestrator.domain.scope import SubjectKey
+from orchestrator.storage.sends import Send
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """An execution as it stands, with what its subject refused, all of one snapshot;
-    `now` is the database's clock, read after the lock.
+    """An execution as it stands, with what let it in and what its subject refused, all of one snapshot.
+
+    `entry` is what `$entry.` reads: the triggering event's properties, as they were. `send` is the ledger's row of this
+    `seq`. `now` is the database's clock, read after the lock.
     """
 
     execution_id: UUID
@@ -35,6 +38,8 @@ class Standing:
     journey_status: str | None
     on_archive: str | None
     consent: Consent
+    entry: dict[str, Any]
+    send: Send | None
     now: datetime
 
 
@@ -45,9 +50,13 @@ SELECT e.execution_id, e.journey_id, e.version, e.workflow_id, e.seq, e.step_id,
               WHERE (o.project_no, o.bucket, o.subject_no) = ($1, $2, $3)) AS opt_outs,
        ARRAY(SELECT s.channel FROM suppressions AS s
               WHERE (s.project_no, s.bucket, s.subject_no) = ($1, $2, $3)) AS suppressed,
-       clock_timestamp() AS now
+       n.entry, d.state, d.attempt, d.in_doubt, d.reason, d.content_revision, d.reserved_at, clock_timestamp() AS now
   FROM executions AS e
   LEFT JOIN journeys AS j ON j.project_no = e.project_no AND j.journey_id = e.journey_id
+  LEFT JOIN enrollments AS n
+    ON n.project_no = $1 AND n.bucket = $2 AND n.subject_no = $3 AND n.enrollment_id = $4
+  LEFT JOIN sends AS d
+    ON d.project_no = $1 AND d.bucket = $2 AND d.subject_no = $3 AND d.execution_id = $4 AND d.seq = e.seq
  WHERE e.project_no = $1 AND e.bucket = $2 AND e.subject_no = $3 AND e.execution_id = $4
 """
 
@@ -73,6 +82,17 @@ async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) ->
             opt_outs=frozenset((channel, category) for channel, category in row["opt_outs"]),
             suppressed=frozenset(row["suppressed"]),
         ),
+        entry=row["entry"] or {},
+        send=Send(
+            state=row["state"],
+            attempt=row["attempt"],
+            in_doubt=row["in_doubt"],
+            reason=row["reason"],
+            content_revision=row["content_revision"],
+            reserved_at=row["reserved_at"],
+        )
+        if row["state"] is not None
+        else None,
         now=row["now"],
     )
 

@@ -26,17 +26,6 @@ class Send:
     reserved_at: datetime
 
 
-_FIND = """
-SELECT state, attempt, in_doubt, reason, content_revision, reserved_at FROM sends
- WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND seq = $5
-"""
-
-
-async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID, seq: int) -> Send | None:
-    row = await conn.fetchrow(_FIND, key.project_no, key.bucket, key.subject_no, execution_id, seq)
-    return Send(**row) if row else None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
     key: SubjectKey

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from asyncpg import Connection, Record
 
@@ -45,6 +47,13 @@ CROSS JOIN LATERAL (
     WHERE project_no = wanted.project_no AND bucket = wanted.bucket AND subject_no = wanted.subject_no
     FOR NO KEY UPDATE
 ) AS s
+"""
+
+_HOLD = """
+SELECT subject_id, attributes
+FROM subjects
+WHERE project_no = $1 AND bucket = $2 AND subject_no = $3
+FOR NO KEY UPDATE
 """
 
 # Class of the advisory locks between deletions (exclusive) and ingest (shared), one for each project.
@@ -98,6 +107,23 @@ async def lock(conn: Connection[Record], keys: Iterable[SubjectKey]) -> list[Sub
         _LOCK, [k.project_no for k in ordered], [k.bucket for k in ordered], [k.subject_no for k in ordered]
     )
     return [SubjectKey(project_no=row[0], bucket=row[1], subject_no=row[2]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What the row of a subject says that this transaction holds."""
+
+    subject_id: str
+    attributes: dict[str, Any]
+
+
+async def hold(conn: Connection[Record], key: SubjectKey) -> Held | None:
+    """`lock` for one subject, with what its row says once the lock is taken; None when there is no such subject.
+
+    Of this row alone it is the latest, however long the lock was waited for; all else is read in another statement.
+    """
+    row = await conn.fetchrow(_HOLD, key.project_no, key.bucket, key.subject_no)
+    return Held(subject_id=row["subject_id"], attributes=row["attributes"]) if row else None
 
 
 async def hold_off_deletion(conn: Connection[Record], project_no: int) -> None:
