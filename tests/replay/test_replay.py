@@ -33,7 +33,7 @@ KINDS: dict[str, list[dict[str, Any]]] = {
     "send-wait-exit": [SEND, WAIT, BYE],
     "wait-for-a-second": [WAIT, BYE],
     "send-tried-three-times": [SEND, WAIT, BYE],
-    "poked-awake": [SEND, WAIT, BYE],
+    "poked-awake": [SEND, {**WAIT, "wait": {"duration": "10s"}}, BYE],
     "asleep-for-a-month": [LONG, BYE],
     "poked-in-back-off": [SEND, WAIT, BYE],
 }
