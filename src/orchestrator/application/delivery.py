@@ -26,6 +26,9 @@ AT_ONCE = 32
 #: How long a sweeper keeps what it took; longer than any call to Temporal takes.
 LEASE = timedelta(seconds=30)
 
+#: The part of a lease in which something new is begun; what was begun then ends in the rest of it.
+OURS = 0.7
+
 #: Waits between tries grow to this.
 SLOWEST = timedelta(seconds=60)
 
@@ -50,13 +53,17 @@ class Delivery:
         self._executions = executions
         self._turn = asyncio.Semaphore(AT_ONCE)
 
-    async def deliver(self, entries: Sequence[Entry]) -> None:
+    async def deliver(self, entries: Sequence[Entry], *, lease: timedelta = outbox.FIRST_LEASE) -> None:
         """Tell Temporal, then delete what it has taken, postpone what it could not be told, bury what it refuses for
         good.
+
+        For `lease` from now on the entries are ours. What is not begun well before its end is left to a sweeper: told
+        by both, it would cost the more the slower Temporal is.
         """
         if not entries:
             return
-        answers = await asyncio.gather(*(self._tell(entry) for entry in entries))
+        until = asyncio.get_running_loop().time() + OURS * lease.total_seconds()
+        answers = await asyncio.gather(*(self._tell(entry, until) for entry in entries))
         done = [answer for answer in answers if isinstance(answer, int)]
         async with self._transactions.write(None) as conn:
             await outbox.delete(conn, done)
@@ -76,11 +83,14 @@ class Delivery:
             now = await clock.now(conn)
             entries, orphans = await outbox.claim(conn, now=now, lease=LEASE, limit=limit)
             await outbox.delete(conn, orphans)
-        await self.deliver(entries)
+        await self.deliver(entries, lease=LEASE)
         return len(entries) + len(orphans)
 
-    async def _tell(self, entry: Entry) -> int | _Postponed | _Refused:
+    async def _tell(self, entry: Entry, until: float) -> int | _Postponed | _Refused | None:
+        """The number of an entry that Temporal has taken; None when its turn did not come by `until`."""
         async with self._turn:
+            if asyncio.get_running_loop().time() > until:
+                return None
             try:
                 told = await self._told(entry)
             except RPCError as error:
