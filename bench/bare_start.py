@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from typing import Any
@@ -12,7 +11,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from bench.bare_workflows import BareStart
 from bench.pace import at_pace
-from bench.remote import obey
+from bench.remote import obey, run
 from orchestrator.temporal.client import Target, connect, runtime
 
 QUEUE = "bare-start"
@@ -46,4 +45,4 @@ async def main(address: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    run(main(*sys.argv[1:]))

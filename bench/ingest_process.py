@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from bench import purchases
-from bench.remote import obey
+from bench.remote import obey, run
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.event import Event
@@ -91,4 +91,4 @@ async def _timed(batches: list[Sequence[Any]], work: Callable[[Sequence[Any]], A
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    run(main(sys.argv[1]))

@@ -17,7 +17,7 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from bench.bare_workflows import QUEUE, BareWelcome, Step, Traveller
-from bench.remote import obey
+from bench.remote import obey, run
 from bench.welcome import JOURNEY
 from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.subject import bucket_of
@@ -237,4 +237,4 @@ async def _start(client: Client, turn: asyncio.Semaphore, row: Any) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    run(main(*sys.argv[1:]))

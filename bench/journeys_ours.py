@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from bench.remote import obey
+from bench.remote import obey, run
 from bench.welcome import JOURNEY
 from orchestrator import logs
 from orchestrator.application.delivery import Delivery
@@ -67,4 +67,4 @@ async def _enroll(api: Transactions, versions: Versions, subject_ids: Sequence[s
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    run(main(*sys.argv[1:]))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
-from bench.remote import obey
+from bench.remote import obey, run
 from orchestrator.api.convert.journeys import journey_message
 from orchestrator.storage import journeys
 from orchestrator.storage.pool import WORKER_ROLE, open_pool
@@ -56,4 +55,4 @@ async def main(dsn: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    run(main(sys.argv[1]))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
@@ -26,6 +27,16 @@ class Remote:
     def pid(self) -> int:
         return self._process.pid
 
+    async def end(self) -> int:
+        """Let it end, by force after 40 seconds; its exit code."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            return await asyncio.wait_for(self._process.wait(), 40)
+        except TimeoutError:
+            self._process.kill()
+            return await self._process.wait()
+
     async def ask(self, what: str, argument: Any = None) -> Any:
         """What its handler of this name answers. Raises RuntimeError when the process ends instead."""
         assert self._process.stdin is not None
@@ -39,7 +50,7 @@ class Remote:
 
 @asynccontextmanager
 async def remote(module: str, *arguments: str) -> AsyncIterator[Remote]:
-    """`python -m module arguments`, once it is ready; ended with the block."""
+    """`python -m module arguments`, once it is ready; ended with the block. Raises RuntimeError if it ends badly."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments, stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE
     )
@@ -47,14 +58,19 @@ async def remote(module: str, *arguments: str) -> AsyncIterator[Remote]:
     try:
         await asked.ask("ready")
         yield asked
+        if code := await asked.end():
+            raise RuntimeError(f"{module} ended with {code}")
     finally:
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            await asyncio.wait_for(process.wait(), 40)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await asked.end()
+
+
+def run(main: Coroutine[Any, Any, None]) -> NoReturn:
+    """Runs it to its end, and ends the process with 0.
+
+    Native threads of Temporal's SDK may touch an interpreter that is being torn down, so it is not.
+    """
+    asyncio.run(main)
+    os._exit(0)
 
 
 async def obey(handlers: Mapping[str, Handler]) -> None:
