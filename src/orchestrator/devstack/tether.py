@@ -15,8 +15,10 @@ import sys
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _CAP_DAC_OVERRIDE = 1
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
@@ -34,6 +36,8 @@ def _keep_only_dac_override(libc: ctypes.CDLL) -> bool:
 
 def _drop_to(libc: ctypes.CDLL, uid: int, gid: int) -> None:
     libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    # Else access(2), by which initdb looks for its fellow programs, would answer as if nothing had been kept.
+    libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -17,7 +18,8 @@ import psutil
 import pytest
 
 from orchestrator.devstack.failure import StackFailure
-from orchestrator.devstack.postgres import EmbeddedPostgres
+from orchestrator.devstack.postgres import EmbeddedPostgres, binaries
+from orchestrator.devstack.processes import run_to_end
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -81,6 +83,27 @@ async def test_a_directory_closed_to_others_is_left_closed(tmp_path: Path) -> No
 
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     await process.stop(grace=20)
+
+
+async def test_binaries_in_a_directory_closed_to_others_find_each_other(tmp_path: Path) -> None:
+    private = tmp_path / "home"
+    private.mkdir(mode=0o700)
+    installed = shutil.copytree(binaries().parent, private / "installed", symlinks=True)
+    data = tmp_path / "data"
+    data.mkdir()
+    account = (65534, 65534) if os.geteuid() == 0 else None
+    if account is not None:
+        os.chown(data, *account)
+
+    code, output = await run_to_end(
+        "initdb",
+        [installed / "bin" / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync"],
+        log=tmp_path / "log",
+        timeout=60,
+        account=account,
+    )
+
+    assert code == 0, output
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may run it as another user")
@@ -155,7 +178,8 @@ async def test_a_server_that_cannot_start_says_why_and_is_gone(tmp_path: Path) -
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from orchestrator.devstack.postgres import EmbeddedPostgres
+from orchestrator.devstack.postgres import EmbeddedPostgres, binaries
+from orchestrator.devstack.processes import run_to_end
 import asyncpg
 async def main():
     directory = Path(sys.argv[1])
