@@ -88,7 +88,10 @@ async def test_a_directory_closed_to_others_is_left_closed(tmp_path: Path) -> No
 async def test_binaries_in_a_directory_closed_to_others_find_each_other(tmp_path: Path) -> None:
     private = tmp_path / "home"
     private.mkdir(mode=0o700)
-    installed = shutil.copytree(binaries().parent, private / "installed", symlinks=True)
+    package = binaries().parents[1]
+    for part in package.parent.glob(f"{package.name}*"):  # the libraries of a wheel stand beside it
+        shutil.copytree(part, private / part.name)
+    copied = private / binaries().relative_to(package.parent)
     data = tmp_path / "data"
     data.mkdir()
     account = (65534, 65534) if os.geteuid() == 0 else None
@@ -97,7 +100,7 @@ async def test_binaries_in_a_directory_closed_to_others_find_each_other(tmp_path
 
     code, output = await run_to_end(
         "initdb",
-        [installed / "bin" / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync"],
+        [copied / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync"],
         log=tmp_path / "log",
         timeout=60,
         account=account,
