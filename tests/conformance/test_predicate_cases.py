@@ -13,7 +13,7 @@ from orchestrator.predicates.evaluate import Missing, evaluate
 from orchestrator.predicates.instants import parse_instant
 from orchestrator.predicates.parse import About, parse
 from orchestrator.predicates.tree import Predicate
-from tests.conformance.worlds import World, facts_for
+from tests.conformance.worlds import Happened, World, facts_for
 
 CASES: list[dict[str, Any]] = json.loads(Path(__file__).with_name("predicates.json").read_text("utf-8"))
 DEFAULT_AS_OF = "2026-03-10T12:00:00Z"
@@ -25,13 +25,22 @@ def instant(text: str) -> datetime:
     return parsed
 
 
+def happened(event: str | dict[str, Any]) -> Happened:
+    """An event is its instant, or an object with its instant and properties."""
+    if isinstance(event, str):
+        return Happened(instant(event))
+    return Happened(instant(event["at"]), event["properties"])
+
+
 def world_of(case: dict[str, Any], subject: dict[str, Any]) -> World:
     return World(
         attributes=subject.get("attributes", {}),
         entry=subject.get("entry", {}),
-        events={name: [instant(text) for text in texts] for name, texts in subject.get("events", {}).items()},
+        events={name: [happened(event) for event in events] for name, events in subject.get("events", {}).items()},
         cohorts=frozenset(subject.get("cohorts", ())),
         known_cohorts=frozenset(case.get("knownCohorts", ())),
+        created_at=instant(subject["createdAt"]) if "createdAt" in subject else None,
+        time_zone=subject.get("timeZone"),
     )
 
 

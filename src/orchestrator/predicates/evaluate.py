@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, assert_never
 
+from orchestrator.predicates import builtin
 from orchestrator.predicates.facts import Facts
-from orchestrator.predicates.instants import parse_instant
+from orchestrator.predicates.instants import parse_instant, write_instant
 from orchestrator.predicates.paths import ENTRY, find
 from orchestrator.predicates.tree import (
+    ANY_EVENT,
     AllOf,
     AnyOf,
     Attribute,
@@ -60,7 +62,7 @@ def evaluate(predicate: Predicate, facts: Facts, as_of: datetime) -> bool:
 
 def _missing_cohorts(predicate: Predicate, facts: Facts) -> set[str]:
     """The segments it names that do not exist."""
-    named = {leaf.cohort_id for leaf in leaves(predicate) if isinstance(leaf, InCohort)}
+    named = {leaf.cohort_id for leaf in leaves(predicate) if isinstance(leaf, InCohort) and leaf.rules is None}
     return named - facts.known_cohorts
 
 
@@ -86,8 +88,8 @@ def leaf_holds(leaf: Leaf, facts: Facts, as_of: datetime) -> bool:
             if operator in POSITIVE:
                 return not _compares(POSITIVE[operator], leaf, stored, as_of)
             return _compares(operator, leaf, stored, as_of)
-        case InCohort(cohort_id=cohort_id):
-            return cohort_id in facts.cohorts
+        case InCohort(cohort_id=cohort_id, rules=rules):
+            return cohort_id in facts.cohorts if rules is None else _holds(rules, facts, as_of)
         case Everyone():
             return True
         case _:
@@ -96,9 +98,21 @@ def leaf_holds(leaf: Leaf, facts: Facts, as_of: datetime) -> bool:
 
 def stored_value(leaf: Attribute, facts: Facts, absent: Any = None) -> Any:
     """The value of the field the leaf tests, or `absent`."""
-    if leaf.path[0] == ENTRY:
-        return find(facts.entry, leaf.path[1:], absent)
+    match leaf.path:
+        case builtin.CREATED_AT:
+            return _written(facts.created_at, absent)
+        case builtin.LAST_EVENT_AT:
+            events = facts.events.get(ANY_EVENT)
+            return _written(events.last_at if events else None, absent)
+        case builtin.TIME_ZONE:
+            return facts.time_zone if facts.time_zone is not None else absent
+        case (first, *rest) if first == ENTRY:
+            return find(facts.entry, rest, absent)
     return find(facts.attributes, leaf.path, absent)
+
+
+def _written(instant: datetime | None, absent: Any) -> Any:
+    return write_instant(instant) if instant is not None else absent
 
 
 def in_window(instant: datetime, window: Window, as_of: datetime) -> bool:
@@ -119,7 +133,7 @@ def in_window(instant: datetime, window: Window, as_of: datetime) -> bool:
 
 def _fired(leaf: EventFired, facts: Facts, as_of: datetime) -> bool:
     """At least n events are in a window exactly when the n-th from the end is."""
-    events = facts.events.get(leaf.event_name)
+    events = facts.events.get(leaf.source)
     if events is None:
         return False
     if isinstance(leaf.window, Ever):

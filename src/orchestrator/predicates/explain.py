@@ -23,6 +23,7 @@ from orchestrator.predicates.tree import (
     Not,
     Predicate,
     Since,
+    Source,
     Window,
 )
 from orchestrator.predicates.values import type_name
@@ -33,7 +34,7 @@ Reveal = Callable[[tuple[str, ...]], bool]
 
 
 def explain(predicate: Predicate, facts: Facts, as_of: datetime, *, reveal: Reveal) -> dict[str, Any]:
-    """JSON: `kind`, `truth`, and `clauses`, `clause` or the leaf's names and `evidence`.
+    """JSON: `kind`, `truth`, and `clauses`, `clause`, a cohort's `rules` or the leaf's names and `evidence`.
 
     `truth` is null where a segment that does not exist leaves the question without an answer: in that leaf, which names
     it, and in all that contain it, as `evaluate` would raise for each of them. `reveal` says of a field path whether
@@ -48,6 +49,9 @@ def explain(predicate: Predicate, facts: Facts, as_of: datetime, *, reveal: Reve
             node = explain(clause, facts, as_of, reveal=reveal)
             truth = None if node["truth"] is None else not node["truth"]
             return {"kind": "not", "truth": truth, "clause": node}
+        case InCohort(cohort_id=cohort_id, rules=rules) if rules is not None:
+            node = explain(rules, facts, as_of, reveal=reveal)
+            return {"kind": "in_cohort", "truth": node["truth"], "cohortId": cohort_id, "rules": node}
         case InCohort(cohort_id=cohort_id) if cohort_id not in facts.known_cohorts:
             return {"kind": "in_cohort", "truth": None, "cohortId": cohort_id, "evidence": {"missing": "segment"}}
         case _:
@@ -73,7 +77,9 @@ def _leaf(leaf: Leaf, truth: bool, facts: Facts, as_of: datetime, reveal: Reveal
             return {"kind": "everyone", "truth": truth}
         case InCohort(cohort_id=cohort_id):
             return {"kind": "in_cohort", "truth": truth, "cohortId": cohort_id, "evidence": {"member": truth}}
-        case EventFired(event_name=name, negated=negated):
+        case EventFired(source=Source(name=None)):
+            return {"kind": "any_event", "truth": truth, "evidence": _of_events(leaf, facts, as_of)}
+        case EventFired(source=Source(name=name), negated=negated):
             kind = "event_not_fired" if negated else "event_fired"
             return {"kind": kind, "truth": truth, "eventName": name, "evidence": _of_events(leaf, facts, as_of)}
         case Attribute(path=path, operator=operator):
@@ -100,7 +106,7 @@ def _of_attribute(leaf: Attribute, facts: Facts, reveal: Reveal) -> dict[str, An
 
 def _of_events(leaf: EventFired, facts: Facts, as_of: datetime) -> dict[str, Any]:
     """`counted` stops at `needed`: how many more there are in the window makes no difference and is not known."""
-    events = facts.events.get(leaf.event_name)
+    events = facts.events.get(leaf.source)
     evidence: dict[str, Any] = {
         "total": events.total if events else 0,
         "counted": _counted(leaf, events, as_of) if events else 0,

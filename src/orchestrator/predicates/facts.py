@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from orchestrator.predicates.tree import Attribute, EventFired, Ever, InCohort, Predicate, leaves
+from orchestrator.predicates.builtin import LAST_EVENT_AT
+from orchestrator.predicates.tree import ANY_EVENT, Attribute, EventFired, Ever, InCohort, Predicate, Source, leaves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFacts:
-    """A subject's events of one name, all of which have arrived. Instants are aware, in UTC.
+    """A subject's events of one source, all of which have arrived. Instants are aware, in UTC.
 
     `recent` holds the instants of the most recent ones, newest first, as many as `needs` asks for or as are kept: where
     it is shorter than `total`, the rest is older than any window looks.
@@ -36,39 +37,44 @@ class EventFacts:
 class Facts:
     """One subject in one snapshot.
 
-    `entry` is what `$entry.` reads: the triggering event's properties. An event name that is not in `events` never
-    happened. `cohorts` are the segments the subject is in; `known_cohorts` those that exist.
+    `entry` is what `$entry.` reads: the triggering event's properties. A source that is not in `events` never
+    happened. `cohorts` are the lists the subject is on; `known_cohorts` those that exist. `created_at` (aware) and
+    `time_zone` are what `$subject.` reads.
     """
 
     attributes: Mapping[str, Any] = field(default_factory=dict)
     entry: Mapping[str, Any] = field(default_factory=dict)
-    events: Mapping[str, EventFacts] = field(default_factory=dict)
+    events: Mapping[Source, EventFacts] = field(default_factory=dict)
     cohorts: frozenset[str] = frozenset()
     known_cohorts: frozenset[str] = frozenset()
+    created_at: datetime | None = None
+    time_zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What to load. `events` maps a name to the depth of `EventFacts.recent`; 0: total, first and last suffice."""
+    """What to load. `events` maps a source to the depth of `EventFacts.recent`; 0: total, first and last suffice."""
 
-    events: Mapping[str, int]
+    events: Mapping[Source, int]
     cohorts: frozenset[str]
     paths: frozenset[tuple[str, ...]]
 
 
 def needs(predicates: Iterable[Predicate]) -> Needs:
     """All that these predicates together may ask about one subject."""
-    events: dict[str, int] = {}
+    events: dict[Source, int] = {}
     cohorts: set[str] = set()
     paths: set[tuple[str, ...]] = set()
     for predicate in predicates:
         for leaf in leaves(predicate):
             match leaf:
-                case EventFired(event_name=name, window=window, at_least=at_least):
+                case EventFired(source=source, window=window, at_least=at_least):
                     depth = 0 if isinstance(window, Ever) or at_least == 1 else at_least
-                    events[name] = max(depth, events.get(name, 0))
+                    events[source] = max(depth, events.get(source, 0))
                 case Attribute(path=path):
                     paths.add(path)
-                case InCohort(cohort_id=cohort_id):
+                    if path == LAST_EVENT_AT:
+                        events.setdefault(ANY_EVENT, 0)
+                case InCohort(cohort_id=cohort_id, rules=None):
                     cohorts.add(cohort_id)
     return Needs(events=events, cohorts=frozenset(cohorts), paths=frozenset(paths))

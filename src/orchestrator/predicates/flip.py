@@ -52,7 +52,7 @@ def _flips(leaf: Leaf, facts: Facts, as_of: datetime) -> Iterator[datetime]:
 
 def _event_flips(leaf: EventFired, facts: Facts, as_of: datetime) -> Iterator[datetime]:
     """Events only leave a `last` window and, their start once passed, only stay in a `since` window."""
-    events = facts.events.get(leaf.event_name)
+    events = facts.events.get(leaf.source)
     nth = events.nth_last(leaf.at_least) if events is not None else None
     if nth is None:
         return

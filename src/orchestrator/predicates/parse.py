@@ -5,15 +5,18 @@ Whatever the input, this returns: depth, leaves, lists and texts are bounded, an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, ParamSpec, TypeVar
 
+from orchestrator.predicates.builtin import OPERATORS_OF, SUBJECT
 from orchestrator.predicates.faults import Fault, Wrong, under
 from orchestrator.predicates.fields import read_text, unknown_fields, whole_number
 from orchestrator.predicates.operands import OPERATORS, read_operand
-from orchestrator.predicates.paths import ENTRY, split_path
+from orchestrator.predicates.paths import ENTRY, join_path, split_path
 from orchestrator.predicates.tree import (
+    ANY_EVENT,
     AllOf,
     AnyOf,
     Attribute,
@@ -23,6 +26,8 @@ from orchestrator.predicates.tree import (
     Not,
     Operator,
     Predicate,
+    Source,
+    Where,
 )
 from orchestrator.predicates.windows import read_window
 
@@ -31,13 +36,11 @@ MAX_LEAVES = 200
 #: `atLeast` is also how many instants have to be loaded to answer a window.
 MAX_AT_LEAST = 1000
 
-_KINDS = "everyone, event_fired, event_not_fired, attribute, in_cohort, and, or, not"
+_KINDS = "everyone, event_fired, event_not_fired, any_event, attribute, in_cohort, and, or, not"
 
-# Words that are taken and have no meaning yet: refused by name. Whatever gives them one starts here.
-_RESERVED_KINDS = frozenset({"any_event"})
-_RESERVED_EVENT_FIELDS = ("where",)
-_RESERVED_ROOTS = frozenset({"$subject"})
 _STEPS = "$steps"
+
+_TIMED = frozenset({Operator.WITHIN, Operator.NOT_WITHIN})
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -52,6 +55,11 @@ class About(Enum):
     EXECUTION = auto()
     #: One event: its properties are the attributes, and nothing else is known.
     EVENT = auto()
+    #: One event, which is counted when it arrives: as EVENT, and nothing that depends on when it is asked.
+    COUNTED = auto()
+
+
+_OF_ONE_EVENT = frozenset({About.EVENT, About.COUNTED})
 
 
 def parse(document: object, path: str = "", *, about: About = About.SUBJECT) -> tuple[Predicate | None, list[Fault]]:
@@ -97,7 +105,7 @@ class _Reader:
         self._count_leaf()
         if not isinstance(document, dict):
             raise Wrong(path, "INVALID_VALUE", "a predicate is an object with a kind")
-        return self._leaf(document, path)
+        return self._leaf(document, path, depth)
 
     def _count_leaf(self) -> None:
         """Counts whatever has no clauses, right or wrong, so that no input makes more work than a legal tree."""
@@ -133,7 +141,7 @@ class _Reader:
         predicate = self.node(clause, at, depth + 1)
         return Not(clause=predicate) if predicate is not None else None
 
-    def _leaf(self, document: dict[str, Any], path: str) -> Predicate | None:
+    def _leaf(self, document: dict[str, Any], path: str, depth: int) -> Predicate | None:
         kind = document.get("kind")
         at = under(path, "kind")
         match kind:
@@ -142,34 +150,48 @@ class _Reader:
                 return Everyone()
             case "attribute":
                 return self._attribute(document, path)
-            case "event_fired" | "event_not_fired" | "in_cohort" if self._about is About.EVENT:
+            case "event_fired" | "event_not_fired" | "any_event" | "in_cohort" if self._about in _OF_ONE_EVENT:
                 raise Wrong(at, "LEAF_NOT_ALLOWED", "only the event's own properties can be asked about here")
             case "event_fired" | "event_not_fired":
-                return self._event(document, path, negated=kind == "event_not_fired")
+                return self._event(document, path, depth, negated=kind == "event_not_fired")
+            case "any_event":
+                return self._any_event(document, path)
             case "in_cohort":
                 return self._cohort(document, path)
-            case str() if kind in _RESERVED_KINDS:
-                raise Wrong(at, "UNKNOWN_KIND", f"{kind} is reserved and has no meaning yet")
             case _:
                 raise Wrong(at, "UNKNOWN_KIND", f"one of {_KINDS}")
 
-    def _event(self, document: dict[str, Any], path: str, *, negated: bool) -> EventFired | None:
+    def _event(self, document: dict[str, Any], path: str, depth: int, *, negated: bool) -> EventFired | None:
         name = self._collect(read_text, document, "eventName", path, "EVENT_NAME_REQUIRED")
         window = self._collect(read_window, document.get("window"), under(path, "window"), self.faults)
         at_least = self._collect(_at_least, document.get("atLeast"), under(path, "atLeast"))
-        for reserved in _RESERVED_EVENT_FIELDS:
-            if reserved in document:
-                message = f"{reserved} is reserved and has no meaning yet"
-                self.faults.append(Fault(path=under(path, reserved), reason="UNKNOWN_FIELD", message=message))
-        others = {field: value for field, value in document.items() if field not in _RESERVED_EVENT_FIELDS}
-        self.faults += unknown_fields(others, ("kind", "eventName", "window", "atLeast"), path)
+        where = self._where(document.get("where"), under(path, "where"), depth)
+        self.faults += unknown_fields(document, ("kind", "eventName", "window", "atLeast", "where"), path)
         if name is None or window is None or at_least is None:
             return None
-        return EventFired(event_name=name, window=window, at_least=at_least, negated=negated)
+        return EventFired(source=Source(name=name, where=where), window=window, at_least=at_least, negated=negated)
+
+    def _where(self, document: object, path: str, depth: int) -> Where | None:
+        """What is asked about each event's properties; its leaves count like any others."""
+        if document is None:
+            return None
+        about, self._about = self._about, About.COUNTED
+        predicate = self.node(document, path, depth + 1)
+        self._about = about
+        if predicate is None:
+            return None
+        return Where(text=_canonical(document), predicate=predicate)
+
+    def _any_event(self, document: dict[str, Any], path: str) -> EventFired | None:
+        window = self._collect(read_window, document.get("window"), under(path, "window"), self.faults)
+        self.faults += unknown_fields(document, ("kind", "window"), path)
+        if window is None:
+            return None
+        return EventFired(source=ANY_EVENT, window=window, at_least=1, negated=False)
 
     def _attribute(self, document: dict[str, Any], path: str) -> Attribute | None:
         field_path = self._collect(self._field_path, document, path)
-        operator = self._collect(_operator, document.get("operator"), under(path, "operator"))
+        operator = self._collect(self._operator, document.get("operator"), under(path, "operator"), field_path)
         operand = None
         if operator is not None:
             at = under(path, "value")
@@ -187,8 +209,10 @@ class _Reader:
         except ValueError as error:
             raise Wrong(at, "INVALID_VALUE", str(error)) from None
         root = names[0]
-        if root in _RESERVED_ROOTS:
-            raise Wrong(at, "INVALID_VALUE", f"{root} is reserved and has no meaning yet")
+        if root == SUBJECT and self._about in _OF_ONE_EVENT:
+            raise Wrong(at, "LEAF_NOT_ALLOWED", "only the event's own properties can be asked about here")
+        if root == SUBJECT and names not in OPERATORS_OF:
+            raise Wrong(at, "INVALID_VALUE", f"one of {', '.join(map(join_path, OPERATORS_OF))}")
         if root == _STEPS:
             raise Wrong(at, "LEAF_NOT_ALLOWED", "no step leaves an answer that could be asked about")
         if root == ENTRY and self._about is not About.EXECUTION:
@@ -197,17 +221,27 @@ class _Reader:
             raise Wrong(at, "INVALID_VALUE", f"{ENTRY} is followed by a property, such as {ENTRY}.amount")
         return names
 
+    def _operator(self, value: object, path: str, field_path: tuple[str, ...] | None) -> Operator:
+        operator = OPERATORS.get(value) if isinstance(value, str) else None
+        if operator is None:
+            raise Wrong(path, "UNKNOWN_OPERATOR", f"one of {', '.join(OPERATORS)}")
+        allowed = OPERATORS_OF.get(field_path) if field_path else None
+        if allowed is not None and operator not in allowed:
+            names = ", ".join(sorted(one.value for one in allowed))
+            raise Wrong(path, "OPERATOR_NOT_ALLOWED", f"of {join_path(field_path or ())} may be asked: {names}")
+        if self._about is About.COUNTED and operator in _TIMED:
+            raise Wrong(path, "OPERATOR_NOT_ALLOWED", "an event is counted once, whatever the time of asking")
+        return operator
+
     def _cohort(self, document: dict[str, Any], path: str) -> InCohort | None:
         cohort_id = self._collect(read_text, document, "cohortId", path, "COHORT_NOT_FOUND")
         self.faults += unknown_fields(document, ("kind", "cohortId"), path)
         return InCohort(cohort_id=cohort_id) if cohort_id is not None else None
 
 
-def _operator(value: object, path: str) -> Operator:
-    operator = OPERATORS.get(value) if isinstance(value, str) else None
-    if operator is None:
-        raise Wrong(path, "UNKNOWN_OPERATOR", f"one of {', '.join(OPERATORS)}")
-    return operator
+def _canonical(document: object) -> str:
+    """One text for all ways to write the same JSON."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _at_least(value: object, path: str) -> int:

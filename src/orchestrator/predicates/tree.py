@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -54,10 +54,33 @@ Window = Ever | Last | Since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventFired:
-    """At least `at_least` events of that name in the window; `negated` is exactly the opposite (`event_not_fired`)."""
+class Where:
+    """A question about the properties of one event. Its text is the canonical JSON: equal texts, equal questions."""
 
-    event_name: str
+    text: str
+    predicate: Predicate = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Which of a subject's events count: those of one name (None: of every name), and of them those `where` picks."""
+
+    name: str | None
+    where: Where | None = None
+
+
+#: Every event there is.
+ANY_EVENT = Source(name=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFired:
+    """At least `at_least` such events in the window; `negated` is exactly the opposite (`event_not_fired`).
+
+    `any_event` is one with `ANY_EVENT` as its source.
+    """
+
+    source: Source
     window: Window
     at_least: int
     negated: bool
@@ -67,7 +90,8 @@ class EventFired:
 class Attribute:
     """A test of one field.
 
-    `path` is the field path split at unescaped dots. A first part `$entry` reads the triggering event.
+    `path` is the field path split at unescaped dots. A first part `$entry` reads the triggering event, `$subject` what
+    is known of every subject (`builtin.py`).
     `value` is a JSON value; an aware datetime for order among instants; a tuple of JSON values for IN from a list, a
     tuple of texts (`texts`) for IN from the comma-separated form; a timedelta for WITHIN; None for EXISTS.
     """
@@ -80,9 +104,10 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InCohort:
-    """Membership in a segment."""
+    """Membership in a segment: in its list, or, where `rules` have been put in (`cohorts.py`), whether they hold."""
 
     cohort_id: str
+    rules: Predicate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +135,15 @@ Predicate = Leaf | AllOf | AnyOf | Not
 
 
 def leaves(predicate: Predicate) -> Iterator[Leaf]:
-    """Every leaf, in the order they were written."""
+    """Every leaf that is asked, in the order they were written; behind a cohort, those of its rules."""
     match predicate:
         case AllOf(clauses=clauses) | AnyOf(clauses=clauses):
             for clause in clauses:
                 yield from leaves(clause)
         case Not(clause=clause):
             yield from leaves(clause)
+        case InCohort(rules=rules) if rules is not None:
+            yield predicate
+            yield from leaves(rules)
         case _:
             yield predicate

@@ -21,7 +21,7 @@ from orchestrator.domain.journey import (
     Wait,
 )
 from orchestrator.domain.journey_form import ONE_EXIT, digest, parse
-from orchestrator.predicates.tree import EventFired, Ever
+from orchestrator.predicates.tree import EventFired, Ever, Source
 
 PURCHASED = {"kind": "event_fired", "eventName": "purchase"}
 
@@ -57,7 +57,7 @@ def test_a_whole_definition_is_read() -> None:
     definition, faults = parse(WELCOME)
 
     assert faults == []
-    when = EventFired(event_name="purchase", window=Ever(), at_least=1, negated=False)
+    when = EventFired(source=Source(name="purchase"), window=Ever(), at_least=1, negated=False)
     assert definition == Definition(
         audience_id="recent-buyers",
         trigger_contract_id="purchase-made",

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.conformance.worlds import World
+from tests.conformance.worlds import Happened, World
 
 Document = dict[str, Any]
 
@@ -39,7 +39,8 @@ objects = st.recursive(
 
 def worlds(known_cohorts: frozenset[str] = frozenset(COHORTS)) -> st.SearchStrategy[World]:
     attributes = st.dictionaries(st.sampled_from(NAMES), objects, max_size=4)
-    events = st.dictionaries(st.sampled_from(EVENTS), st.lists(instants, max_size=6))
+    properties = st.dictionaries(st.sampled_from(NAMES), objects, max_size=2)
+    events = st.dictionaries(st.sampled_from(EVENTS), st.lists(st.builds(Happened, instants, properties), max_size=6))
     cohorts = st.frozensets(st.sampled_from(COHORTS))
     return st.builds(
         World,
@@ -48,6 +49,8 @@ def worlds(known_cohorts: frozenset[str] = frozenset(COHORTS)) -> st.SearchStrat
         events=events,
         cohorts=cohorts,
         known_cohorts=st.just(known_cohorts),
+        created_at=instants,
+        time_zone=st.sampled_from([None, "Europe/Berlin", "America/New_York"]),
     )
 
 
@@ -69,7 +72,12 @@ def event_leaves(draw: st.DrawFn) -> Document:
         document["window"] = draw(windows)
     if draw(st.booleans()):
         document["atLeast"] = draw(st.integers(1, 4))
+    if draw(st.booleans()):
+        document["where"] = draw(wheres)
     return document
+
+
+any_event_leaves: st.SearchStrategy[Document] = windows.map(lambda window: {"kind": "any_event", "window": window})
 
 
 def _operands(operator: str) -> st.SearchStrategy[Any]:
@@ -93,23 +101,35 @@ OPERATORS = [
 ]
 
 
+TIMED = frozenset({"within", "not_within"})
+BUILT_IN = {
+    "$subject.created_at": ["exists", "not_exists", "greater_than", "gte", "less_than", "lte", "within", "not_within"],
+    "$subject.last_event_at": ["exists", "not_exists", "gt", "gte", "lt", "lte", "within", "not_within"],
+    "$subject.time_zone": ["exists", "not_exists", "equals", "not_equals", "in", "contains", "not_contains"],
+}
+
+
 @st.composite
-def attribute_leaves(draw: st.DrawFn) -> Document:
-    operator = draw(st.sampled_from(OPERATORS))
-    document: Document = {
-        "kind": "attribute",
-        "fieldPath": draw(st.sampled_from(PATHS + ENTRY_PATHS)),
-        "operator": operator,
-    }
+def attribute_leaves(draw: st.DrawFn, paths: tuple[str, ...] = (*PATHS, *ENTRY_PATHS, *BUILT_IN)) -> Document:
+    path = draw(st.sampled_from(paths))
+    operator = draw(st.sampled_from(BUILT_IN.get(path, OPERATORS)))
+    document: Document = {"kind": "attribute", "fieldPath": path, "operator": operator}
     value = draw(_operands(operator))
     if value is not None:
         document["value"] = value
     return document
 
 
+property_leaves = attribute_leaves(tuple(PATHS)).filter(lambda leaf: leaf["operator"] not in TIMED)
+wheres = st.one_of(property_leaves, property_leaves.map(lambda leaf: {"kind": "not", "clause": leaf}))
 cohort_leaves = st.sampled_from(COHORTS).map(lambda cohort: {"kind": "in_cohort", "cohortId": cohort})
 document_leaves: st.SearchStrategy[Document] = st.one_of(
-    st.just({"kind": "everyone"}), event_leaves(), attribute_leaves(), attribute_leaves(), cohort_leaves
+    st.just({"kind": "everyone"}),
+    event_leaves(),
+    any_event_leaves,
+    attribute_leaves(),
+    attribute_leaves(),
+    cohort_leaves,
 )
 
 

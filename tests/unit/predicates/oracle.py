@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from tests.conformance.worlds import World
+from tests.conformance.worlds import Happened, World
 
 SPELLINGS = {"eq": "equals", "neq": "not_equals", "gt": "greater_than", "lt": "less_than"}
 ORDERS = {"greater_than": (1,), "gte": (0, 1), "less_than": (-1,), "lte": (-1, 0)}
@@ -30,8 +30,8 @@ def holds(document: dict[str, Any], world: World, as_of: datetime) -> bool:
         return document["cohortId"] in world.cohorts
     if kind == "event_not_fired":
         return not holds({**document, "kind": "event_fired"}, world, as_of)
-    if kind == "event_fired":
-        arrived = [min(instant, as_of) for instant in world.events.get(document["eventName"], ())]
+    if kind in ("event_fired", "any_event"):
+        arrived = [min(event.at, as_of) for event in happened(document, world)]
         count = sum(in_window(instant, document.get("window"), as_of) for instant in arrived)
         return count >= int(document.get("atLeast", 1))
     operator = SPELLINGS.get(document["operator"], document["operator"])
@@ -39,6 +39,14 @@ def holds(document: dict[str, Any], world: World, as_of: datetime) -> bool:
         return not holds({**document, "operator": operator.removeprefix("not_")}, world, as_of)
     stored = stored_at(document["fieldPath"], world)
     return stored is not None and compares(operator, stored, document.get("value"), as_of)
+
+
+def happened(document: dict[str, Any], world: World) -> list[Happened]:
+    if document["kind"] == "any_event":
+        return [event for events in world.events.values() for event in events]
+    events = world.events.get(document["eventName"], ())
+    where = document.get("where")
+    return [e for e in events if where is None or holds(where, World(attributes=e.properties), e.at)]
 
 
 def gone(document: dict[str, Any], world: World) -> str | None:
@@ -78,11 +86,23 @@ def length(text: str) -> timedelta:
 def stored_at(field_path: str, world: World) -> Any:
     names = [name.replace("\0", ".") for name in field_path.replace("\\.", "\0").split(".")]
     value: Any = world.attributes
+    if names[0] == "$subject":
+        return built_in(names[1], world)
     if names[0] == "$entry":
         value, names = world.entry, names[1:]
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+def built_in(name: str, world: World) -> Any:
+    if name == "time_zone":
+        return world.time_zone
+    if name == "created_at":
+        at = world.created_at
+    else:
+        at = max((event.at for events in world.events.values() for event in events), default=None)
+    return at.isoformat().replace("+00:00", "Z") if at else None
 
 
 def compares(operator: str, stored: Any, value: Any, as_of: datetime) -> bool:

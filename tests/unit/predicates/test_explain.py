@@ -3,16 +3,19 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from orchestrator.predicates.cohorts import Cohorts
 from orchestrator.predicates.explain import explain
 from orchestrator.predicates.facts import EventFacts, Facts
 from orchestrator.predicates.parse import About, parse
+from orchestrator.predicates.tree import Source
 
+BUY = Source(name="buy")
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 RECENT = (NOW - timedelta(days=1), NOW - timedelta(days=8))
 FACTS = Facts(
     attributes={"tier": "pro", "profile": {"a.b": [1, {"c": None}]}, "nothing": None},
     entry={"amount": 5},
-    events={"buy": EventFacts(total=4, first_at=datetime(2020, 1, 1, tzinfo=UTC), last_at=RECENT[0], recent=RECENT)},
+    events={BUY: EventFacts(total=4, first_at=datetime(2020, 1, 1, tzinfo=UTC), last_at=RECENT[0], recent=RECENT)},
     cohorts=frozenset({"vip"}),
     known_cohorts=frozenset({"vip", "trial"}),
 )
@@ -123,3 +126,32 @@ def test_a_missing_cohort_leaves_no_truth_above_it() -> None:
         "cohortId": "gone",
         "evidence": {"missing": "segment"},
     }
+
+
+def test_a_cohort_with_rules_shows_what_they_asked() -> None:
+    rules, _ = parse({"kind": "any_event", "window": {"type": "last_n_days", "days": 7}})
+    cohort, _ = parse({"kind": "in_cohort", "cohortId": "active"})
+    assert rules is not None
+    assert cohort is not None
+
+    node = explain(Cohorts({"active": rules}).inline(cohort), FACTS, NOW, reveal=lambda path: True)
+
+    assert node == {
+        "kind": "in_cohort",
+        "truth": False,
+        "cohortId": "active",
+        "rules": {
+            "kind": "any_event",
+            "truth": False,
+            "evidence": {"total": 0, "counted": 0, "needed": 1, "windowStart": "2026-03-03T12:00:00Z"},
+        },
+    }
+
+
+def test_built_in_fields_are_shown_as_texts() -> None:
+    leaf, _ = parse(attribute("$subject.created_at", "within", "7d"))
+    assert leaf is not None
+
+    node = explain(leaf, Facts(created_at=NOW), NOW, reveal=lambda path: True)
+
+    assert node["evidence"] == {"type": "string", "value": "2026-03-10T12:00:00Z"}

@@ -3,9 +3,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from orchestrator.predicates.cohorts import Cohorts
 from orchestrator.predicates.facts import EventFacts, Needs, needs
 from orchestrator.predicates.parse import About, parse
-from orchestrator.predicates.tree import Predicate
+from orchestrator.predicates.tree import ANY_EVENT, Predicate, Source
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 DAYS: dict[str, Any] = {"type": "last_n_days", "days": 7}
@@ -28,7 +29,7 @@ def test_needs_are_those_of_all_predicates_together() -> None:
     second = {"kind": "not", "clause": {"kind": "or", "clauses": [event("buy", 5, SINCE), event("view"), path]}}
 
     assert needs([tree(first), tree(second)]) == Needs(
-        events={"buy": 5, "view": 0},
+        events={Source(name="buy"): 5, Source(name="view"): 0},
         cohorts=frozenset({"vip"}),
         paths=frozenset({("$entry", "a", "b")}),
     )
@@ -36,13 +37,37 @@ def test_needs_are_those_of_all_predicates_together() -> None:
 
 def test_only_windows_that_count_look_at_single_events() -> None:
     def depth(document: dict[str, Any]) -> int:
-        return needs([tree(document)]).events["buy"]
+        return needs([tree(document)]).events[Source(name="buy")]
 
     assert depth(event("buy", 9)) == 0
     assert depth(event("buy", 1, DAYS)) == 0
     assert depth(event("buy", 1, SINCE)) == 0
     assert depth(event("buy", 2, DAYS)) == 2
     assert depth(event("buy", 9, SINCE)) == 9
+
+
+def test_the_last_event_of_all_is_asked_of_every_event() -> None:
+    leaf = {"kind": "attribute", "fieldPath": "$subject.last_event_at", "operator": "within", "value": "7d"}
+
+    assert needs([tree(leaf)]).events == {ANY_EVENT: 0}
+    assert needs([tree({"kind": "any_event", "window": DAYS})]).events == {ANY_EVENT: 0}
+
+
+def test_events_are_told_apart_by_what_is_asked_of_them() -> None:
+    dear = {"kind": "attribute", "fieldPath": "amount", "operator": "gt", "value": 100}
+    same = {"value": 100, "operator": "gt", "fieldPath": "amount", "kind": "attribute"}
+    clauses = [event("buy", 2, DAYS), {**event("buy", 3, DAYS), "where": dear}, {**event("buy"), "where": same}]
+
+    depths = needs([tree({"kind": "or", "clauses": clauses})]).events
+
+    assert [(source.where is not None, depth) for source, depth in depths.items()] == [(False, 2), (True, 3)]
+
+
+def test_the_rules_of_a_cohort_need_what_they_ask_and_no_membership() -> None:
+    rules = tree({"kind": "and", "clauses": [event("buy"), {"kind": "in_cohort", "cohortId": "list"}]})
+    inlined = Cohorts({"buyers": rules}).inline(tree({"kind": "in_cohort", "cohortId": "buyers"}))
+
+    assert needs([inlined]) == Needs(events={Source(name="buy"): 0}, cohorts=frozenset({"list"}), paths=frozenset())
 
 
 def test_nothing_needs_nothing() -> None:

@@ -8,7 +8,9 @@ import pytest
 from orchestrator.predicates.facts import EventFacts, Facts
 from orchestrator.predicates.flip import next_flip
 from orchestrator.predicates.parse import parse
+from orchestrator.predicates.tree import Source
 
+BUY = Source(name="buy")
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 TICK = timedelta(microseconds=1)
@@ -16,7 +18,7 @@ TICK = timedelta(microseconds=1)
 RECENT = (NOW - DAY, NOW - 2 * DAY, NOW - 6 * DAY)
 FACTS = Facts(
     attributes={"past": "2026-03-09T12:00:00Z", "future": "2026-03-11T12:00:00Z", "text": "soon"},
-    events={"buy": EventFacts(total=3, first_at=RECENT[-1], last_at=RECENT[0], recent=RECENT)},
+    events={BUY: EventFacts(total=3, first_at=RECENT[-1], last_at=RECENT[0], recent=RECENT)},
 )
 
 
@@ -87,7 +89,7 @@ def test_a_since_window_opens_upon_events_that_were_dated_into_it() -> None:
     assert predicate is not None
 
     def flip_with(last_at: datetime) -> datetime | None:
-        return next_flip(predicate, Facts(events={"buy": EventFacts(total=1, first_at=NOW, last_at=last_at)}), NOW)
+        return next_flip(predicate, Facts(events={BUY: EventFacts(total=1, first_at=NOW, last_at=last_at)}), NOW)
 
     assert flip_with(NOW + DAY) == NOW + DAY
     assert flip_with(NOW + 2 * DAY) == NOW + DAY

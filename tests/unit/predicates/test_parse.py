@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.predicates.parse import About, parse
-from orchestrator.predicates.tree import Attribute, EventFired, Ever, Last, Operator, Since
+from orchestrator.predicates.tree import Attribute, EventFired, Ever, Last, Operator, Since, Source
 
 HUGE = "x" * 8193
 
@@ -40,7 +40,9 @@ REFUSED: list[tuple[object, list[tuple[str, str]]]] = [
     ({"kind": None}, [("kind", "UNKNOWN_KIND")]),
     ({"kind": ["and"]}, [("kind", "UNKNOWN_KIND")]),
     ({"kind": "AND"}, [("kind", "UNKNOWN_KIND")]),
-    ({"kind": "any_event", "window": {"type": "ever"}}, [("kind", "UNKNOWN_KIND")]),
+    ({"kind": "any_event", "window": {"type": "never"}}, [("window.type", "INVALID_WINDOW")]),
+    ({"kind": "any_event", "eventName": "buy"}, [("eventName", "UNKNOWN_FIELD")]),
+    ({"kind": "any_event", "atLeast": 2}, [("atLeast", "UNKNOWN_FIELD")]),
     ({"kind": "everyone", "clauses": []}, [("clauses", "UNKNOWN_FIELD")]),
     # composites
     ({"kind": "and"}, [("clauses", "EMPTY_CLAUSES")]),
@@ -66,7 +68,16 @@ REFUSED: list[tuple[object, list[tuple[str, str]]]] = [
     (event(atLeast="2"), [("atLeast", "INVALID_VALUE")]),
     (event(atLeast=True), [("atLeast", "INVALID_VALUE")]),
     (event(atLeast=10**400), [("atLeast", "INVALID_VALUE")]),
-    (event(where=leaf()), [("where", "UNKNOWN_FIELD")]),
+    (event(where={"kind": "and"}), [("where.clauses", "EMPTY_CLAUSES")]),
+    (event(where=[]), [("where", "INVALID_VALUE")]),
+    (event(where=event()), [("where.kind", "LEAF_NOT_ALLOWED")]),
+    (event(where={"kind": "any_event"}), [("where.kind", "LEAF_NOT_ALLOWED")]),
+    (event(where={"kind": "in_cohort", "cohortId": "vip"}), [("where.kind", "LEAF_NOT_ALLOWED")]),
+    (event(where=leaf(fieldPath="$subject.created_at")), [("where.fieldPath", "LEAF_NOT_ALLOWED")]),
+    (event(where=leaf(fieldPath="$entry.a")), [("where.fieldPath", "LEAF_NOT_ALLOWED")]),
+    (event(where=leaf(operator="within", value="7d")), [("where.operator", "OPERATOR_NOT_ALLOWED")]),
+    (leaf(fieldPath="$subject.created_at", operator="equals", value="x"), [("operator", "OPERATOR_NOT_ALLOWED")]),
+    (leaf(fieldPath="$subject.time_zone", operator="within", value="7d"), [("operator", "OPERATOR_NOT_ALLOWED")]),
     (event(at_least=2), [("at_least", "UNKNOWN_FIELD")]),
     (event(window=7), [("window", "INVALID_WINDOW")]),
     (event(window={}), [("window.type", "INVALID_WINDOW")]),
@@ -98,7 +109,8 @@ REFUSED: list[tuple[object, list[tuple[str, str]]]] = [
     (leaf(fieldPath="a."), [("fieldPath", "INVALID_VALUE")]),
     (leaf(fieldPath="a\\"), [("fieldPath", "INVALID_VALUE")]),
     (leaf(fieldPath="a\\n"), [("fieldPath", "INVALID_VALUE")]),
-    (leaf(fieldPath="$subject.created_at"), [("fieldPath", "INVALID_VALUE")]),
+    (leaf(fieldPath="$subject.name"), [("fieldPath", "INVALID_VALUE")]),
+    (leaf(fieldPath="$subject"), [("fieldPath", "INVALID_VALUE")]),
     (leaf(fieldPath="$entry.amount"), [("fieldPath", "LEAF_NOT_ALLOWED")]),
     (leaf(fieldPath="$steps.hook.status"), [("fieldPath", "LEAF_NOT_ALLOWED")]),
     (leaf(operator=None), [("operator", "UNKNOWN_OPERATOR")]),
@@ -208,7 +220,7 @@ def test_names_with_a_dollar_are_ordinary_otherwise() -> None:
 
 
 def test_leaves_are_read_with_their_defaults() -> None:
-    assert parse(event())[0] == EventFired(event_name="purchase", window=Ever(), at_least=1, negated=False)
+    assert parse(event())[0] == EventFired(source=Source(name="purchase"), window=Ever(), at_least=1, negated=False)
     assert parse(event(window=None, atLeast=None))[0] == parse(event())[0]
 
 
@@ -225,7 +237,7 @@ def test_leaves_are_read_with_their_defaults() -> None:
 def test_windows_are_read(window: dict[str, Any], expected: object) -> None:
     predicate, _ = parse(event(window=window, atLeast=2.0, kind="event_not_fired"))
 
-    assert predicate == EventFired(event_name="purchase", window=expected, at_least=2, negated=True)  # type: ignore[arg-type]
+    assert predicate == EventFired(source=Source(name="purchase"), window=expected, at_least=2, negated=True)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

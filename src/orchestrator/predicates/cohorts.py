@@ -1,0 +1,73 @@
+"""Segments with rules, asked about inside other predicates: their rules stand in for their stored membership.
+
+So every answer is of one instant, whichever segment was evaluated last, and both engines see one tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from orchestrator.predicates.tree import AllOf, AnyOf, InCohort, Not, Predicate, leaves
+
+#: Leaves of one predicate with the rules of its cohorts put in.
+MAX_INLINED_LEAVES = 1000
+
+
+class CohortCycle(Exception):
+    """A segment that, by way of others, asks about itself. `ids` is the way, from a segment back to it."""
+
+    def __init__(self, ids: tuple[str, ...]) -> None:
+        self.ids = ids
+        super().__init__(" → ".join(ids))
+
+
+class TooManyLeaves(Exception):
+    """With the rules of its cohorts put in, a predicate has more than `MAX_INLINED_LEAVES` leaves."""
+
+
+class Cohorts:
+    """The segments with rules of one project, as they stand at one time. Lists are not among them."""
+
+    def __init__(self, rules: Mapping[str, Predicate]) -> None:
+        """`rules`: segment id → its rules as they were written."""
+        self._rules = rules
+        self._inlined: dict[str, tuple[Predicate, int]] = {}
+        self._under_way: list[str] = []
+
+    def inline(self, predicate: Predicate) -> Predicate:
+        """The predicate with rules in every leaf that names a segment which has any; other leaves stay as they are.
+
+        Raises CohortCycle and TooManyLeaves; neither happens with what was checked when it was saved.
+        """
+        inlined, _ = self._inline(predicate)
+        return inlined
+
+    def _inline(self, predicate: Predicate) -> tuple[Predicate, int]:
+        match predicate:
+            case AllOf(clauses=clauses) | AnyOf(clauses=clauses):
+                within = [self._inline(clause) for clause in clauses]
+                size = sum(count for _, count in within)
+                inlined: Predicate = replace(predicate, clauses=tuple(clause for clause, _ in within))
+            case Not(clause=clause):
+                one, size = self._inline(clause)
+                inlined = replace(predicate, clause=one)
+            case InCohort(cohort_id=cohort_id) if cohort_id in self._rules:
+                rules, size = self._of(cohort_id)
+                inlined = replace(predicate, rules=rules)
+            case _:
+                inlined, size = predicate, sum(1 for _ in leaves(predicate))
+        if size > MAX_INLINED_LEAVES:
+            raise TooManyLeaves
+        return inlined, size
+
+    def _of(self, cohort_id: str) -> tuple[Predicate, int]:
+        if cohort_id in self._under_way:
+            raise CohortCycle((*self._under_way[self._under_way.index(cohort_id) :], cohort_id))
+        if cohort_id not in self._inlined:
+            self._under_way.append(cohort_id)
+            try:
+                self._inlined[cohort_id] = self._inline(self._rules[cohort_id])
+            finally:
+                self._under_way.pop()
+        return self._inlined[cohort_id]
