@@ -1,9 +1,10 @@
 # Server, workers and CLI in one image; what runs is the command. Runs as a number, on a read-only root.
+# Postgres is not in it: DATABASE_URL names one.
 FROM python:3.12-slim AS build
 COPY --from=ghcr.io/astral-sh/uv:0.9 /uv /usr/local/bin/uv
 WORKDIR /app
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
-COPY pyproject.toml uv.lock README.md ./
+COPY pyproject.toml uv.lock README.md LICENSE ./
 RUN uv sync --locked --no-dev --no-install-project
 COPY migrations migrations
 COPY proto proto

