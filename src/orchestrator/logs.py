@@ -1,18 +1,21 @@
 """Logs: one line for each thing that happened, on stderr, as JSON or for people.
 
 A line says which things, never what is in them: only the fields named here get through, and an error's own words, which
-may hold values, stay out; its type and where it was raised go in.
+may hold values, stay out; its type and where it was raised go in. Libraries know nothing of that: of theirs only
+warnings are written, and of these the first line, without the ids of workflows, for they hold the ids of subjects.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
+import os
+import re
 import sys
 import threading
 import traceback
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, Protocol
 
 import orjson
 
@@ -25,37 +28,77 @@ FIELDS = frozenset(
     }
 )  # fmt: skip
 
+#: The loggers that keep to this: our packages, and what is started as a program.
+_OURS = ("orchestrator", "workers", "__main__")
+
+#: `disp:{journey}__v{n}__{subject}__{entry}`, with the project before it or without.
+_WORKFLOW_ID = re.compile(r"(?:[\w.~%:-]{1,256}/)?disp:[\w.~%:-]+", re.ASCII)
+
 _SECONDS_BETWEEN_WRITES = 0.2
 _LINES_AT_ONCE = 500
 
 
-def configure(level: str, log_format: Literal["json", "text"], stream: TextIO | None = None) -> None:
-    """Send every logger's lines to `stream` (stderr), replacing what was configured before."""
-    handler = _Lines(stream or sys.stderr)
+class Sink(Protocol):
+    """Where lines go. Either may raise OSError."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
+def configure(
+    level: str,
+    log_format: Literal["json", "text"],
+    stream: Sink | None = None,
+    *,
+    completing: logging.Filter | None = None,
+) -> None:
+    """Send every logger's lines to `stream` (stderr), replacing what was configured before.
+
+    `completing` sees each line before it is written, and may add fields to it.
+    """
+    handler = _Lines(stream or _Stderr())
     handler.setFormatter(JsonLine() if log_format == "json" else TextLine())
+    if completing is not None:
+        handler.addFilter(completing)
     root = logging.getLogger()
     for replaced in root.handlers:
         replaced.close()
     root.handlers = [handler]
-    root.setLevel(level.upper())
+    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level.upper())
     # Never shown, and looking it up is half the price of a line (docs.python.org, Logging: Optimization).
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    # Lines of every connection and request, which we write ourselves.
-    for chatty in ("uvicorn", "asyncio", "httpx", "httpcore"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+
+
+class _Stderr:
+    """Without a buffer in between: what could not be written is known to be lost, and nobody tries again at the end."""
+
+    def write(self, text: str) -> None:
+        if sys.stderr is None:
+            return  # It was closed when the process began, and its number may be another file's by now.
+        rest = memoryview(text.encode(errors="backslashreplace"))
+        while rest:
+            rest = rest[os.write(2, rest) :]
+
+    def flush(self) -> None:
+        pass
 
 
 class _Lines(logging.Handler):
     """Writes lines in batches: several a second, so that a line for each call costs no system call each.
 
-    A warning takes what came before it along at once; so does the end of the process.
+    A warning takes what came before it along at once; so does the end of the process. Lines that cannot be written, for
+    a disk is full or a reader has gone, are counted and given up: no call fails because it cannot be written of.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Sink) -> None:
         super().__init__()
         self._stream = stream
         self._waiting: list[str] = []
+        self._lost = 0
         self._closed = threading.Event()
         self._writer = threading.Thread(target=self._write_now_and_then, name="log lines", daemon=True)
         self._writer.start()
@@ -63,19 +106,28 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._waiting.append(self.format(record))
-        except Exception:
-            self.handleError(record)
+            line = self.format(record)
+        except Exception as error:
+            line = self.format(_line("a line could not be put into words", record, error=type(error).__name__))
+        self._waiting.append(line)
         if record.levelno >= logging.WARNING or len(self._waiting) >= _LINES_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is waiting."""
+        """Write what is waiting, or give it up."""
         with self.lock or threading.RLock():
             lines, self._waiting = self._waiting, []
-            if lines:
+            if not lines:
+                return
+            if self._lost:
+                lines.insert(0, self.format(_line("lines of the log were lost", count=self._lost)))
+            try:
                 self._stream.write("\n".join(lines) + "\n")
                 self._stream.flush()
+            except (OSError, ValueError):  # ValueError: it was closed
+                self._lost += len(lines) - bool(self._lost)
+            else:
+                self._lost = 0
 
     def close(self) -> None:
         self._closed.set()
@@ -97,7 +149,7 @@ class JsonLine(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _text(record),
         }
         for key, value in vars(record).items():
             if key in FIELDS:
@@ -113,11 +165,28 @@ class TextLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {key}={value}" for key, value in vars(record).items() if key in FIELDS)
         time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:12]
-        line = f"{time} {record.levelname.lower()} {record.name}: {record.getMessage()}{fields}"
+        line = f"{time} {record.levelname.lower()} {record.name}: {_text(record)}{fields}"
         error = _error(record)
         if error:
             line += f" error={error['error']}\n    " + "\n    ".join(error["trace"])
         return line
+
+
+def _text(record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    if record.name.partition(".")[0] in _OURS:
+        return text
+    first, _, _ = text.partition("\n")
+    return _WORKFLOW_ID.sub("disp:…", first)
+
+
+def _line(message: str, instead_of: logging.LogRecord | None = None, **fields: object) -> logging.LogRecord:
+    """A line about the log itself."""
+    level = logging.WARNING if instead_of is None else instead_of.levelno
+    name = __name__ if instead_of is None else instead_of.name
+    return logging.makeLogRecord(
+        {"name": name, "levelno": level, "levelname": logging.getLevelName(level), "msg": message, **fields}
+    )
 
 
 def _error(record: logging.LogRecord) -> dict[str, Any]:

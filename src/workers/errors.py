@@ -13,14 +13,14 @@ from workers.channels.channel import ChannelUnavailable
 logger = logging.getLogger(__name__)
 
 
-def as_failure(error: Exception, *, retry_after: timedelta | None = None) -> ApplicationError:
+def as_failure(error: Exception, execution_id: str, *, retry_after: timedelta | None = None) -> ApplicationError:
     """A failure that Temporal retries, not before `retry_after`. Its message is a reason, or the kind of the error.
 
     What is not expected is logged here with its trace: the history only says that it happened.
     """
     expected = isinstance(error, Refusal | ChannelUnavailable | OSError | TimeoutError)
     if not expected:
-        logger.exception("an activity failed", extra={"error": type(error).__name__})
+        logger.exception("an activity failed", extra={"execution_id": execution_id})
     reason = error.reason if isinstance(error, Refusal | ChannelUnavailable) else type(error).__name__
     return ApplicationError(
         reason,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from workers.activities.advance import AdvanceActivities
 from workers.activities.send import SendActivities
 from workers.channels.channel import Channel
 from workers.channels.rendering import Renderer
+from workers.execution_names import ExecutionNames, NamingInterceptor
 from workers.inbox import InboxConsumer
 from workers.metrics import Metrics
 from workers.sweeper import Sweeper
@@ -66,6 +67,8 @@ class Parts:
     searchable: bool
     # Ask Temporal for the first task together with the start.
     eager: bool = True
+    # Learns what the log calls the executions that are worked on.
+    names: ExecutionNames = field(default_factory=ExecutionNames)
     limits: Limits = Limits()
 
 
@@ -82,6 +85,8 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         sending=Sending(transactions, versions), channels=parts.channels, renderer=parts.renderer, metrics=metrics
     )
     limits = parts.limits
+    parts.names.take_over()
+    interceptors = [NamingInterceptor(parts.names)]
     async with AsyncExitStack() as stack:
         for channel in parts.channels:
             await stack.enter_async_context(
@@ -89,6 +94,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
                     parts.client,
                     task_queue=channel_queue(channel),
                     activities=[sends.send],
+                    interceptors=interceptors,
                     max_concurrent_activities=limits.sends_per_channel,
                     graceful_shutdown_timeout=limits.grace,
                 )
@@ -99,6 +105,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
                 task_queue=JOURNEYS_QUEUE,
                 workflows=[JourneyExecution],
                 activities=[AdvanceActivities(Advance(transactions, versions)).advance],
+                interceptors=interceptors,
                 # All that the workflow imports is deterministic, so nothing has to be imported anew for each execution.
                 workflow_runner=SandboxedWorkflowRunner(
                     restrictions=SandboxRestrictions.default.with_passthrough_all_modules()

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, GrpcCompression
 from temporalio.envconfig import ClientConfig
-from temporalio.runtime import LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    PrometheusConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 from temporalio.service import RPCError
 
 from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
@@ -27,10 +36,20 @@ class Target:
 
 
 def runtime(metrics_address: str | None) -> Runtime:
-    """The native runtime of this process, with its metrics on `metrics_address` (host:port) if one is given."""
+    """The native runtime of this process, with its metrics on `metrics_address` (host:port) if one is given.
+
+    Its errors are lines of our log like any others, without the fields it has for them: those hold ids of workflows.
+    """
     return Runtime(
         telemetry=TelemetryConfig(
-            logging=LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR")),
+            logging=LoggingConfig(
+                filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"),
+                forwarding=LogForwardingConfig(
+                    logger=logging.getLogger("temporalio.core"),
+                    prepend_target_on_message=False,
+                    append_log_fields_to_message=False,
+                ),
+            ),
             metrics=PrometheusConfig(
                 bind_address=metrics_address, durations_as_seconds=True, counters_total_suffix=True
             )
@@ -38,6 +57,12 @@ def runtime(metrics_address: str | None) -> Runtime:
             else None,
         )
     )
+
+
+@cache
+def _runtime_of_clients() -> Runtime:
+    """One for all that need no metrics: each has threads of its own."""
+    return runtime(None)
 
 
 async def connect(target: Target, *, runtime: Runtime | None = None, lazy: bool = False) -> Client:
@@ -50,7 +75,9 @@ async def connect(target: Target, *, runtime: Runtime | None = None, lazy: bool 
     config.setdefault("target_host", "localhost:7233")
     # On the same machine compression costs both sides more than it saves.
     compression = GrpcCompression.NONE if _is_local(config["target_host"]) else GrpcCompression.GZIP
-    return await Client.connect(**config, runtime=runtime, lazy=lazy, grpc_compression=compression)
+    return await Client.connect(
+        **config, runtime=runtime or _runtime_of_clients(), lazy=lazy, grpc_compression=compression
+    )
 
 
 def _is_local(target: str) -> bool:
