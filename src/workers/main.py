@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from typing import TypeVar
 
 import asyncpg
+from temporalio.runtime import Runtime
 
 from orchestrator import logs
 from orchestrator.settings import InvalidSettings, Settings
@@ -19,6 +20,8 @@ from orchestrator.storage.pool import WORKER_ROLE, open_pool
 from orchestrator.temporal.client import Target, connect, missing_search_attributes, runtime
 from workers.channels.registry import open_channels
 from workers.channels.rendering import Renderer
+from workers.channels.signature import SigningSecrets
+from workers.execution_names import ExecutionNames
 from workers.process import Parts, running
 
 logger = logging.getLogger(__name__)
@@ -29,27 +32,59 @@ PAUSE = 0.5
 _Part = TypeVar("_Part")
 
 
+class CannotWork(Exception):
+    """The worker cannot start. The message is one sentence for an operator: why, and what to do."""
+
+
 def main() -> int:
-    """Exit status 0 after a stop that was asked for, 2 for settings that cannot be used."""
+    """Exit status 0 after a stop that was asked for, 2 for settings that cannot be used, 1 when it cannot start."""
     try:
-        settings = Settings.load()
-        if settings.database_url is None:
-            raise InvalidSettings("DATABASE_URL is not set: a worker needs a database.")
-    except InvalidSettings as fault:
-        print(fault, file=sys.stderr)  # noqa: T201 - logging is not configured yet
-        return 2
-    logs.configure(settings.log_level, settings.log_format)
-    asyncio.run(_serve(settings, settings.database_url))
+        settings = _settings()
+        names = ExecutionNames()
+        logs.configure(settings.log_level, settings.log_format, completing=names)
+        native = _runtime(settings)
+    except (InvalidSettings, CannotWork) as fault:
+        print(fault, file=sys.stderr)  # noqa: T201 - for whoever starts us, and logging may not be configured yet
+        return 2 if isinstance(fault, InvalidSettings) else 1
+    asyncio.run(_serve(settings, native, names))
     return 0
 
 
-async def _serve(settings: Settings, dsn: str) -> None:
+def _settings() -> Settings:
+    settings = Settings.load()
+    if settings.database_url is None:
+        raise InvalidSettings("DATABASE_URL is not set: a worker needs a database.")
+    try:
+        SigningSecrets.parse(_webhook_secrets(settings))
+    except ValueError as error:
+        raise InvalidSettings(f"ORCHESTRATOR_WEBHOOK_SECRETS is not usable: {error}.") from None
+    return settings
+
+
+def _webhook_secrets(settings: Settings) -> list[str]:
+    return [secret.get_secret_value() for secret in settings.webhook_secrets]
+
+
+def _runtime(settings: Settings) -> Runtime:
+    """Temporal's native part, which serves the metrics."""
+    port = settings.worker_metrics_port
+    address = f"{settings.worker_metrics_host}:{port}" if port is not None else None
+    try:
+        return runtime(address)
+    except ValueError as error:
+        raise CannotWork(
+            f"Metrics cannot be served on {address} ({error}): free the port, or set ORCHESTRATOR_WORKER_METRICS_PORT "
+            "(and _HOST, an IP address)."
+        ) from None
+
+
+async def _serve(settings: Settings, native: Runtime, names: ExecutionNames) -> None:
+    assert settings.database_url is not None
+    dsn = settings.database_url
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    port = settings.worker_metrics_port
-    native = runtime(f"{settings.worker_metrics_host}:{port}" if port is not None else None)
     target = Target(address=settings.temporal_address or "", namespace=settings.temporal_namespace)
     async with AsyncExitStack() as stack:
         pool = await _reach(
@@ -68,7 +103,7 @@ async def _serve(settings: Settings, dsn: str) -> None:
         channels = await stack.enter_async_context(
             open_channels(
                 pool=pool,
-                webhook_secrets=[secret.get_secret_value() for secret in settings.webhook_secrets],
+                webhook_secrets=_webhook_secrets(settings),
                 allow_private=settings.webhook_networks,
                 plain_http=settings.webhook_plain_http,
             )
@@ -81,6 +116,7 @@ async def _serve(settings: Settings, dsn: str) -> None:
             renderer=await stack.enter_async_context(Renderer()),
             meter=native.metric_meter,
             searchable=not missing,
+            names=names,
         )
         async with running(parts):
             logger.info("working")
