@@ -16,6 +16,14 @@ logger = logging.getLogger(__name__)
 PROBE_EVERY = timedelta(seconds=1)
 PROBE_TIMEOUT = timedelta(seconds=3)
 
+#: How a database that is away shows itself.
+_AWAY = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # its last words have come, and the end of the connection has not yet
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
@@ -48,8 +56,11 @@ class Health:
         await self._show(State(ready=await self._probe_postgres(), degraded=self._temporal_is_away))
 
     async def watch(self) -> None:
-        """Probe until cancelled. Temporal, which may take its time, does not hold up Postgres."""
-        await asyncio.gather(self._watch_postgres(), self._watch_temporal())
+        """Probe until cancelled. Temporal, which may take its time, does not hold up Postgres.
+
+        Nobody waits for this to end: so it goes on after errors nobody has foreseen, and says so each time.
+        """
+        await asyncio.gather(self._every_second(self.look), self._every_second(self._look_at_temporal))
 
     async def drain(self) -> None:
         """Not ready from now on, whatever the parts say."""
@@ -57,15 +68,16 @@ class Health:
         self.state = State(ready=False, degraded=False)
         await self.servicer.enter_graceful_shutdown()
 
-    async def _watch_postgres(self) -> None:
+    async def _every_second(self, look: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await self.look()
+            try:
+                await look()
+            except Exception:
+                logger.exception("a probe failed, the next one tries again")
             await asyncio.sleep(PROBE_EVERY.total_seconds())
 
-    async def _watch_temporal(self) -> None:
-        while True:
-            self._temporal_is_away = not await self._probe_temporal()
-            await asyncio.sleep(PROBE_EVERY.total_seconds())
+    async def _look_at_temporal(self) -> None:
+        self._temporal_is_away = not await self._probe_temporal()
 
     async def _probe_postgres(self) -> bool:
         """Whether it answers, on the connection there is or on a new one."""
@@ -76,7 +88,11 @@ class Health:
                     self._conn = await asyncpg.connect(self._dsn, server_settings=settings)
                 await self._conn.execute("SELECT 1")
                 return True
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except _AWAY:
+            self.close()
+            return False
+        except Exception:
+            logger.exception("postgres was asked in vain")
             self.close()
             return False
 
@@ -93,6 +109,9 @@ class Health:
             async with asyncio.timeout(PROBE_TIMEOUT.total_seconds()):
                 return await self._temporal_answers()
         except TimeoutError:
+            return False
+        except Exception:
+            logger.exception("temporal was asked in vain")
             return False
 
     async def _show(self, state: State) -> None:
