@@ -51,6 +51,7 @@ from orchestrator.storage.instance import read_secret
 from orchestrator.storage.migrations import SchemaRefused, missing_migrations
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
 from orchestrator.storage.reachability import open_connection
+from orchestrator.storage.rights import require_rights
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.statuses import Statuses
 
@@ -109,7 +110,10 @@ def handlers(parts: Parts) -> list[object]:
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises CannotServe, DatabaseUnreachable, SchemaRefused or InvalidSettings."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises CannotServe, DatabaseUnreachable, RightsMissing, SchemaRefused or InvalidSettings.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -129,7 +133,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
     """A server in the running loop, as long as the block lasts; at its end calls under way are let finish."""
     if settings.database_url is None:
         raise InvalidSettings("DATABASE_URL is not set: the server needs a database.")
-    await _require_schema(settings.database_url)
+    await _require_database(settings.database_url)
     async with AsyncExitStack() as stack:
         pool = await open_pool(
             settings.database_url, role=API_ROLE, size=settings.pool_size, application_name="orchestrator-server"
@@ -201,9 +205,11 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             await asyncio.sleep(settings.drain_seconds)
 
 
-async def _require_schema(dsn: str) -> None:
+async def _require_database(dsn: str) -> None:
+    """Raises what there is to say of a database that cannot be worked with."""
     conn = await open_connection(dsn)
     try:
+        await require_rights(conn)
         missing = await missing_migrations(conn)
     finally:
         await conn.close()
@@ -215,9 +221,10 @@ async def _listen(server: GrpcServer | HttpServer, name: str, host: str, port: i
     try:
         return await server.start(host, port, tls)
     except OSError as error:
-        variable = f"ORCHESTRATOR_{name.upper()}_PORT"
+        prefix = f"ORCHESTRATOR_{name.upper()}"
         raise CannotServe(
-            f"{name} cannot listen on {host}:{port} ({error}): free the port, or set {variable}."
+            f"{name} cannot listen on {host}:{port} ({error}): free it, or set {prefix}_PORT, "
+            f"or {prefix}_HOST to an address of this machine."
         ) from error
 
 

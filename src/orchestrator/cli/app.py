@@ -110,13 +110,14 @@ def _code_of(error: Exception) -> int | None:
     from orchestrator.settings import InvalidSettings
     from orchestrator.storage.migrations import SchemaRefused
     from orchestrator.storage.reachability import DatabaseUnreachable
+    from orchestrator.storage.rights import RightsMissing
 
     match error:
         case InvalidSettings():
             return USAGE
         case DatabaseUnreachable():
             return UNAVAILABLE
-        case StackFailure() | SchemaRefused():
+        case StackFailure() | SchemaRefused() | RightsMissing():
             return FAILED
         case _:
             return None

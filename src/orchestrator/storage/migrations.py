@@ -97,8 +97,7 @@ async def migrate(
     try:
         _check_server(conn)
         await conn.execute(f"SELECT pg_advisory_lock({_LOCK})")
-        await conn.execute(_CREATE_TABLE)
-        missing = _missing(known, await conn.fetch(_APPLIED))
+        missing = _missing(known, await _applied(conn))
         for migration in missing:
             await _apply(conn, migration)
             if applied is not None:
@@ -115,6 +114,16 @@ async def missing_migrations(conn: Connection, known: Sequence[Migration] | None
     if await conn.fetchval("SELECT to_regclass('schema_migrations') IS NULL"):
         return tuple(known)
     return _missing(known, await conn.fetch(_APPLIED))
+
+
+async def _applied(conn: Connection) -> Sequence[asyncpg.Record]:
+    try:
+        await conn.execute(_CREATE_TABLE)
+        return await conn.fetch(_APPLIED)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise SchemaRefused(
+            f"The user of DATABASE_URL may not migrate this database ({error}): migrate as the user who owns it."
+        ) from error
 
 
 async def _apply(conn: Connection, migration: Migration) -> None:

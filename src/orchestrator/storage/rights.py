@@ -1,0 +1,37 @@
+"""Whether the user of DATABASE_URL may do what server and workers do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import asyncpg
+
+from orchestrator.storage.pool import API_ROLE, WORKER_ROLE
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+
+class RightsMissing(Exception):
+    """The message is one sentence for an operator: who lacks what, and the statement that gives it."""
+
+
+async def require_rights(conn: Connection) -> None:
+    """Raises RightsMissing unless the user may act as both roles and see which migrations were applied.
+
+    Of a database that was never migrated nothing is asked.
+    """
+    if await conn.fetchval("SELECT to_regclass('schema_migrations') IS NULL"):
+        return
+    for statement in ("SELECT FROM schema_migrations", f"SET ROLE {API_ROLE}", f"SET ROLE {WORKER_ROLE}"):
+        try:
+            await conn.execute(statement)
+        except asyncpg.InsufficientPrivilegeError as error:
+            user = await conn.fetchval("SELECT quote_ident(session_user)")
+            raise RightsMissing(
+                f"The user {user} of DATABASE_URL lacks rights that server and workers need ({error}): let an "
+                f"administrator run `GRANT {API_ROLE}, {WORKER_ROLE} TO {user}; "
+                f"GRANT SELECT ON schema_migrations TO {user}` in that database."
+            ) from error
+        finally:
+            await conn.execute("RESET ROLE")
