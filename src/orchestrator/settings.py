@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     ] = None
     temporal_namespace: Annotated[
         str, Field(validation_alias=AliasChoices("TEMPORAL_NAMESPACE", "temporal_namespace"))
-    ] = "default"
+    ] = ""
     data_dir: Path = Path(".orchestrator")
 
     # Keys that come with the instance; all others are made through the API.

@@ -13,6 +13,7 @@ from grpc import StatusCode
 
 from orchestrator.cli.failure import FAILED, NOT_ALLOWED, NOT_FOUND, UNAVAILABLE, CommandFailure
 from orchestrator.client import OrchestratorClient, OrchestratorError, Tls, Violation
+from orchestrator.devstack.addresses import find_running
 
 _T = TypeVar("_T")
 
@@ -56,14 +57,17 @@ def call(work: Callable[[OrchestratorClient], Awaitable[_T]]) -> _T:
 
 def find_connection() -> Connection:
     """Raises CommandFailure when no API key can be found."""
-    address = os.environ.get("ORCHESTRATOR_ADDRESS") or _DEFAULT_ADDRESS
+    given = os.environ.get("ORCHESTRATOR_ADDRESS")
+    running = None if given else find_running(data_directory())
+    address = given or (running.grpc if running is not None else _DEFAULT_ADDRESS)
     scheme, separator, place = address.rstrip("/").rpartition("://")
     host, colon, _ = place.rpartition(":")
     is_bare = not colon or place.endswith("]")
     target = f"{place}:{_DEFAULT_PORT}" if is_bare else place
     return Connection(
         target=target if scheme in ("", "http", "https") else f"{scheme}{separator}{target}",
-        api_key=os.environ.get("ORCHESTRATOR_API_KEY") or _kept_key((place if is_bare else host) in _LOCAL),
+        api_key=os.environ.get("ORCHESTRATOR_API_KEY")
+        or _kept_key(is_ours=running is not None or (place if is_bare else host) in _LOCAL),
         tls=_tls() if scheme == "https" else None,
     )
 
@@ -76,11 +80,16 @@ def _tls() -> Tls:
     return Tls(ca=ca, certificate=certificate, key=key)
 
 
-def _kept_key(is_local: bool) -> str:
+def data_directory() -> Path:
+    """That of the `orchestrator up` whose server is meant."""
+    return Path(os.environ.get("ORCHESTRATOR_DATA_DIR") or ".orchestrator")
+
+
+def _kept_key(*, is_ours: bool) -> str:
     """The key that `orchestrator up` made for a server on this machine."""
-    if not is_local:
+    if not is_ours:
         raise CommandFailure("Set ORCHESTRATOR_API_KEY to a key of that server.", NOT_ALLOWED)
-    path = Path(os.environ.get("ORCHESTRATOR_DATA_DIR") or ".orchestrator") / "owner.key"
+    path = data_directory() / "owner.key"
     try:
         return path.read_text().strip()
     except OSError as error:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import suppress
 from typing import Annotated
 
@@ -81,8 +80,7 @@ async def _demonstrate(stack: Stack, example: Example) -> int:
     async with OrchestratorClient(addresses.grpc, stack.keys.owner, timeout=30) as client:
         try:
             done = await run_example(client, example)
-            namespace = os.environ.get("TEMPORAL_NAMESPACE", "") if not addresses.temporal_ui else ""
-            return await judge(client, done, temporal_ui=addresses.temporal_ui, namespace=namespace or "default")
+            return await judge(client, done, temporal_ui=addresses.temporal_ui, namespace=addresses.temporal_namespace)
         except OrchestratorError as error:
             raise failure_of(error, addresses.grpc) from error
 

@@ -5,17 +5,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from temporalio.client import Client
 
 from orchestrator.application.doctor import Doctor, Finding
 from orchestrator.application.transactions import Transactions
-from orchestrator.cli.failure import FAILED, USAGE, CommandFailure
+from orchestrator.cli.failure import FAILED, UNAVAILABLE, USAGE, CommandFailure
 from orchestrator.cli.output import Output, OutputOption, print_json, print_table
-from orchestrator.devstack.postgres import EmbeddedPostgres
+from orchestrator.devstack.addresses import Addresses, find_running
 from orchestrator.settings import Settings
 from orchestrator.storage import migrations
 from orchestrator.storage.migrations import SchemaRefused
 from orchestrator.storage.pool import WORKER_ROLE, open_pool
 from orchestrator.storage.reachability import open_connection
+from orchestrator.storage.rights import require_rights
 from orchestrator.temporal.client import Target, connect
 
 
@@ -25,10 +27,14 @@ def doctor(
 ) -> None:
     """Look for what is wrong or stuck, in the database and in Temporal; exit code 1 if anything is.
 
-    Reads DATABASE_URL, else the database in the data directory, and TEMPORAL_ADDRESS. Changes nothing.
+    Reads DATABASE_URL and TEMPORAL_ADDRESS; without them it looks at what `orchestrator up` runs on the data directory.
+    Changes nothing.
     """
     settings = Settings.load()
-    found = asyncio.run(_examine(settings, settings.database_url or _kept_database(data_dir or settings.data_dir)))
+    data_dir = data_dir or settings.data_dir
+    running = find_running(data_dir)
+    dsn = settings.database_url or _database_of(running, data_dir)
+    found = asyncio.run(_examine(dsn, settings, running))
     if output is Output.JSON:
         print_json([_told(finding) for finding in found])
     else:
@@ -41,28 +47,43 @@ def doctor(
     raise typer.Exit(FAILED if wrong else 0)
 
 
-async def _examine(settings: Settings, dsn: str) -> list[Finding]:
+async def _examine(dsn: str, settings: Settings, running: Addresses | None) -> list[Finding]:
     # One that can be spoken to, before a pool retries in vain.
     conn = await open_connection(dsn)
     try:
+        await require_rights(conn)
         if await migrations.missing_migrations(conn):
             raise SchemaRefused("The database is not of this release: run `orchestrator migrate` first.")
     finally:
         await conn.close()
     pool = await open_pool(dsn, role=WORKER_ROLE, size=2, application_name="orchestrator-doctor")
     try:
-        target = Target(address=settings.temporal_address or "", namespace=settings.temporal_namespace)
-        temporal = await connect(target, lazy=True)
+        temporal = await _temporal(settings, running)
         return [finding async for finding in Doctor(Transactions(pool), temporal).examine()]
     finally:
         await pool.close()
 
 
-def _kept_database(data_dir: Path) -> str:
-    directory = data_dir / "postgres"
-    if not directory.is_dir():
-        raise CommandFailure(f"Set DATABASE_URL: there is no database of `orchestrator up` in {data_dir}.", USAGE)
-    return EmbeddedPostgres(directory, log=data_dir / "logs" / "postgres.log").dsn()
+def _database_of(running: Addresses | None, data_dir: Path) -> str:
+    """Raises CommandFailure when it cannot be known."""
+    if running is None:
+        raise CommandFailure(f"No `orchestrator up` runs on {data_dir}: start it, or set DATABASE_URL.", UNAVAILABLE)
+    if not running.database_url:
+        raise CommandFailure(
+            f"The `orchestrator up` on {data_dir} was given its database: set DATABASE_URL to the same.", USAGE
+        )
+    return running.database_url
+
+
+async def _temporal(settings: Settings, running: Addresses | None) -> Client:
+    """Not connected yet: whether it answers is one of the checks."""
+    if settings.temporal_address is None and running is not None and running.temporal_ui:
+        # The user's own settings for Temporal are for another one than that.
+        return await Client.connect(running.temporal, namespace=running.temporal_namespace, lazy=True)
+    address, namespace = settings.temporal_address or "", settings.temporal_namespace
+    if not address and running is not None:
+        address, namespace = running.temporal, running.temporal_namespace
+    return await connect(Target(address=address, namespace=namespace), lazy=True)
 
 
 def _told(finding: Finding) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -53,14 +52,17 @@ def stack_options(
         data_dir=data_dir or settings.data_dir,
         database_url=settings.database_url or "",
         temporal_address=settings.temporal_address or "",
-        temporal_namespace=os.environ.get("TEMPORAL_NAMESPACE", ""),
+        temporal_namespace=settings.temporal_namespace,
         api_key=settings.api_key.get_secret_value() if settings.api_key else "",
         operator_key=settings.operator_key.get_secret_value() if settings.operator_key else "",
         internal_token=settings.internal_token.get_secret_value() if settings.internal_token else "",
+        grpc_host=settings.grpc_host,
         grpc_port=grpc_port or settings.grpc_port or free_ports(1)[0],
+        http_host=settings.http_host,
         http_port=http_port or settings.http_port or free_ports(1)[0],
         temporal_port=temporal_port,
         temporal_ui_port=temporal_ui_port,
+        metrics_host=settings.worker_metrics_host,
         metrics_port=metrics_port,
         workers=workers or settings.workers,
     )

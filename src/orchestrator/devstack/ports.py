@@ -1,33 +1,47 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Mapping
 
 from orchestrator.devstack.failure import StackFailure
 
-_HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 #: What a killed run held is free again as soon as its processes are gone.
 _PATIENCE = 2.0
 
 
-async def require_free(ports: Mapping[str, int]) -> None:
-    """Raises StackFailure unless every port can be listened on; the keys are the flags that choose them."""
+async def require_free(ports: Mapping[str, int], hosts: Mapping[str, str] | None = None) -> None:
+    """Raises StackFailure unless every port can be listened on; the keys are the flags that choose them.
+
+    `hosts` has, by flag, where to listen, if that is not the loopback address.
+    """
+    hosts = hosts or {}
     doubled = {port for port in ports.values() if list(ports.values()).count(port) > 1}
     if doubled:
         flags = ", ".join(flag for flag, port in ports.items() if port in doubled)
         raise StackFailure(f"{flags} name the same port: give each one of its own.")
     deadline = asyncio.get_running_loop().time() + _PATIENCE
-    while taken := {flag: port for flag, port in ports.items() if not _is_free(port)}:
-        if asyncio.get_running_loop().time() > deadline:
-            flag, port = next(iter(taken.items()))
-            raise StackFailure(f"Port {port} is taken by another program: stop it, or choose another with {flag}.")
-        await asyncio.sleep(0.1)
+    for flag, port in ports.items():
+        host = hosts.get(flag, LOOPBACK)
+        while (obstacle := _obstacle(host, port)) is not None:
+            if obstacle.errno != errno.EADDRINUSE:
+                # Resolvers have numbers below zero, and words of their own.
+                why = os.strerror(obstacle.errno) if obstacle.errno and obstacle.errno > 0 else obstacle.strerror
+                raise StackFailure(
+                    f"Nothing can listen on {place(host, port)} ({str(why).lower()}): "
+                    f"choose another port with {flag}, or an address of this machine."
+                )
+            if asyncio.get_running_loop().time() > deadline:
+                raise StackFailure(f"Port {port} is taken by another program: stop it, or choose another with {flag}.")
+            await asyncio.sleep(0.1)
 
 
 def free_ports(count: int) -> list[int]:
     """Ports nobody listens on now; all different."""
-    sockets = [socket.create_server((_HOST, 0)) for _ in range(count)]
+    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
     try:
         return [sock.getsockname()[1] for sock in sockets]
     finally:
@@ -35,10 +49,21 @@ def free_ports(count: int) -> list[int]:
             sock.close()
 
 
-def _is_free(port: int) -> bool:
+def place(host: str, port: int) -> str:
+    """host:port, as addresses are written."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reachable(host: str) -> str:
+    """By which address this machine reaches what listens on `host`."""
+    return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+
+
+def _obstacle(host: str, port: int) -> OSError | None:
     try:
         # As servers bind: connections that linger in TIME_WAIT are no obstacle.
-        socket.create_server((_HOST, port)).close()
-    except OSError:
-        return False
-    return True
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        return error
+    return None

@@ -234,8 +234,9 @@ def _options(settings: Mapping[str, str]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """The user's own Postgres settings are for the user's own databases."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+    """The user's own Postgres settings are for the user's own databases, and our keys for us."""
+    foreign = ("PG", "ORCHESTRATOR_", "DATABASE_URL")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {"LC_ALL": "C"}
 
 
 def _reason(output: str) -> str:

@@ -14,6 +14,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from orchestrator.devstack.failure import StackFailure
+from orchestrator.devstack.ports import place
 from orchestrator.devstack.processes import Process
 from orchestrator.temporal.contract import JOURNEYS_QUEUE
 
@@ -21,9 +22,9 @@ _TIMEOUT = 60.0
 _LOOK_EVERY = 0.1
 
 
-async def await_serving(process: Process, port: int) -> None:
+async def await_serving(process: Process, host: str, port: int) -> None:
     """Returns once the server's gRPC health is SERVING. Raises StackFailure if it ends, or takes a minute."""
-    await _before_it_ends(process, _serving(port))
+    await _before_it_ends(process, _serving(host, port))
 
 
 async def await_polling(process: Process, client: Client) -> None:
@@ -46,11 +47,11 @@ async def _before_it_ends(process: Process, ready: Awaitable[None]) -> None:
         await asyncio.gather(readiness, end, return_exceptions=True)
 
 
-async def _serving(port: int) -> None:
+async def _serving(host: str, port: int) -> None:
     # A channel that has failed waits longer and longer before it tries again, so it is not asked before it can succeed.
-    await _listening(port)
+    await _listening(host, port)
     request = health_pb2.HealthCheckRequest()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with grpc.aio.insecure_channel(place(host, port)) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         while True:
             try:
@@ -62,10 +63,10 @@ async def _serving(port: int) -> None:
             await asyncio.sleep(_LOOK_EVERY)
 
 
-async def _listening(port: int) -> None:
+async def _listening(host: str, port: int) -> None:
     while True:
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection(host, port)
         except OSError:
             await asyncio.sleep(_LOOK_EVERY)
         else:

@@ -14,15 +14,16 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
 from temporalio.client import Client
 
+from orchestrator.devstack.addresses import Addresses, AddressFile
 from orchestrator.devstack.data_directory import DataDirectory
 from orchestrator.devstack.failure import StackFailure
-from orchestrator.devstack.ports import require_free
+from orchestrator.devstack.ports import LOOPBACK, place, reachable, require_free
 from orchestrator.devstack.postgres import EmbeddedPostgres
 from orchestrator.devstack.processes import Process, start_process
 from orchestrator.devstack.readiness import await_polling, await_serving
@@ -48,6 +49,7 @@ OWNER_KEY = "owner.key"
 OPERATOR_KEY = "operator.key"
 INTERNAL_TOKEN = "internal.token"
 _KEY_SHOWN = "owner.key.shown"
+_KEY_VARIABLES = frozenset({"ORCHESTRATOR_API_KEY", "ORCHESTRATOR_OPERATOR_KEY", "ORCHESTRATOR_INTERNAL_TOKEN"})
 
 
 def worker_name(number: int) -> str:
@@ -70,10 +72,13 @@ class StackOptions:
     api_key: str = ""
     operator_key: str = ""
     internal_token: str = ""
+    grpc_host: str = LOOPBACK
     grpc_port: int = 50051
+    http_host: str = LOOPBACK
     http_port: int = 8080
     temporal_port: int = 7233
     temporal_ui_port: int = 8233
+    metrics_host: str = LOOPBACK
     metrics_port: int | None = 9464
     workers: int = len(os.sched_getaffinity(0))
     durable: bool = True
@@ -83,19 +88,6 @@ class StackOptions:
     def metrics_ports(self) -> range:
         first = self.metrics_port
         return range(0) if first is None else range(first, first + self.workers)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
-    """Where everything is. `temporal_ui` is empty for a Temporal that is not ours."""
-
-    grpc: str
-    http: str
-    database_url: str
-    temporal: str
-    temporal_ui: str
-    metrics: tuple[str, ...]
-    data_dir: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +107,7 @@ class Stack:
         self._options = options
         self._talk = talk
         self._data = DataDirectory(options.data_dir)
+        self._address_file = AddressFile(self._data.path)
         self._parts: dict[str, Supervisor] = {}
         self._dsn = options.database_url
         self._temporal = options.temporal_address
@@ -125,7 +118,7 @@ class Stack:
         self._check_options()
         self._data.open()
         try:
-            await require_free(self._ports())
+            await require_free(self._ports(), self._hosts())
             self._keys = self._find_keys()
             await _together([self._find_postgres(), self._find_temporal()])
             await _together(
@@ -137,6 +130,8 @@ class Stack:
                     ),
                 ]
             )
+            ours = not self._options.database_url
+            self._address_file.write(self.addresses if ours else replace(self.addresses, database_url=""))
         except BaseException:
             await self._stop()
             raise
@@ -152,12 +147,15 @@ class Stack:
         options = self._options
         ours = not options.temporal_address
         return Addresses(
-            grpc=f"127.0.0.1:{options.grpc_port}",
-            http=f"http://127.0.0.1:{options.http_port}",
+            grpc=place(reachable(options.grpc_host), options.grpc_port),
+            http=f"http://{place(reachable(options.http_host), options.http_port)}",
             database_url=self._dsn,
             temporal=self._temporal,
-            temporal_ui=f"http://127.0.0.1:{options.temporal_ui_port}" if ours else "",
-            metrics=tuple(f"http://127.0.0.1:{port}/metrics" for port in options.metrics_ports),
+            temporal_namespace=self._client.namespace if self._client is not None else "",
+            temporal_ui=f"http://{place(LOOPBACK, options.temporal_ui_port)}" if ours else "",
+            metrics=tuple(
+                f"http://{place(reachable(options.metrics_host), port)}/metrics" for port in options.metrics_ports
+            ),
             data_dir=self._data.path,
         )
 
@@ -203,6 +201,11 @@ class Stack:
         for number, port in enumerate(options.metrics_ports):
             ports["--metrics-port" + (f" (+ {number})" if number else "")] = port
         return ports
+
+    def _hosts(self) -> dict[str, str]:
+        options = self._options
+        hosts = {"--grpc-port": options.grpc_host, "--http-port": options.http_host}
+        return hosts | {flag: options.metrics_host for flag in self._ports() if flag.startswith("--metrics-port")}
 
     def _find_keys(self) -> Keys:
         options = self._options
@@ -254,12 +257,27 @@ class Stack:
         self._parts[name] = part
 
     async def _begin_server(self) -> Process:
-        process = await self._start_ours(SERVER, ["orchestrator.cli", "serve"], {})
-        return await _when(process, await_serving(process, self._options.grpc_port))
+        options, keys = self._options, self.keys
+        process = await self._start_ours(
+            SERVER,
+            ["orchestrator.cli", "serve"],
+            {
+                "ORCHESTRATOR_API_KEY": keys.owner,
+                "ORCHESTRATOR_OPERATOR_KEY": keys.operator,
+                "ORCHESTRATOR_INTERNAL_TOKEN": keys.internal,
+                "ORCHESTRATOR_GRPC_HOST": options.grpc_host,
+                "ORCHESTRATOR_GRPC_PORT": str(options.grpc_port),
+                "ORCHESTRATOR_HTTP_HOST": options.http_host,
+                "ORCHESTRATOR_HTTP_PORT": str(options.http_port),
+            },
+        )
+        return await _when(process, await_serving(process, reachable(options.grpc_host), options.grpc_port))
 
     def _beginning_of_worker(self, number: int) -> Callable[[], Awaitable[Process]]:
         ports = self._options.metrics_ports
-        settings = {"ORCHESTRATOR_WORKER_METRICS_PORT": str(ports[number - 1])} if ports else {}
+        settings = {"ORCHESTRATOR_WORKER_METRICS_HOST": self._options.metrics_host}
+        if ports:
+            settings["ORCHESTRATOR_WORKER_METRICS_PORT"] = str(ports[number - 1])
 
         async def begin() -> Process:
             assert self._client is not None
@@ -280,27 +298,20 @@ class Stack:
         )
 
     def _environment(self) -> dict[str, str]:
-        options, keys = self._options, self.keys
-        environment = dict(os.environ)
+        """What server and workers have in common: no key is among it, for workers need none."""
+        options = self._options
+        environment = {name: value for name, value in os.environ.items() if name not in _KEY_VARIABLES}
         if not options.temporal_address:
             # The user's own Temporal settings are for another Temporal than ours.
             environment = {name: value for name, value in environment.items() if not name.startswith("TEMPORAL_")}
             environment["TEMPORAL_CONFIG_FILE"] = os.devnull
         elif options.temporal_namespace:
             environment["TEMPORAL_NAMESPACE"] = options.temporal_namespace
-        return environment | {
-            "DATABASE_URL": self._dsn,
-            "TEMPORAL_ADDRESS": self._temporal,
-            "ORCHESTRATOR_API_KEY": keys.owner,
-            "ORCHESTRATOR_OPERATOR_KEY": keys.operator,
-            "ORCHESTRATOR_INTERNAL_TOKEN": keys.internal,
-            "ORCHESTRATOR_GRPC_PORT": str(options.grpc_port),
-            "ORCHESTRATOR_HTTP_PORT": str(options.http_port),
-            **options.environment,
-        }
+        return environment | {"DATABASE_URL": self._dsn, "TEMPORAL_ADDRESS": self._temporal, **options.environment}
 
     async def _stop(self) -> None:
         """Ours first, for they need the others to finish."""
+        self._address_file.remove()
         try:
             ours = [part for part in self._parts.values() if part.name not in (POSTGRES, TEMPORAL)]
             await asyncio.gather(*(part.stop() for part in ours))

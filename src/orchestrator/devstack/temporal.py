@@ -97,5 +97,6 @@ async def connect_elsewhere(target: Target) -> Client:
 
 
 def _environment() -> dict[str, str]:
-    """The user's own Temporal settings are for the user's own Temporal."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
+    """The user's own Temporal settings are for the user's own Temporal, and our keys for us."""
+    foreign = ("TEMPORAL_", "ORCHESTRATOR_", "DATABASE_URL")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}

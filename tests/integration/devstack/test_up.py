@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from orchestrator.devstack.ports import free_ports
+from tests.acceptance.command_line import CommandLine
 from tests.eventually import eventually
 
 #: What the machine's own environment may say about other installations.
@@ -195,6 +196,52 @@ async def test_a_second_one_on_the_same_data_is_refused_and_the_first_is_not_dis
         assert await serves(place)
 
 
+async def test_commands_beside_it_find_it_by_its_data_directory(place: Place) -> None:
+    run = CommandLine(environment={"ORCHESTRATOR_DATA_DIR": str(place.data_dir)})
+    async with up(place) as stack:
+        await stack.ready()
+        upserted = await run("subjects", "upsert", "ada")
+        diagnosis = await CommandLine()("doctor", "--data-dir", str(place.data_dir))
+        stack.send(signal.SIGTERM)
+        await stack.end()
+    diagnosis_afterwards = await run("doctor")
+
+    assert upserted.code == 0, upserted.err
+    assert diagnosis.code == 0, diagnosis.out + diagnosis.err
+    assert diagnosis_afterwards.code == 5
+    assert diagnosis_afterwards.err == (
+        f"orchestrator: No `orchestrator up` runs on {place.data_dir}: start it, or set DATABASE_URL.\n"
+    )
+
+
+async def test_it_listens_on_the_hosts_it_is_given_and_gives_its_keys_to_the_server_alone(place: Place) -> None:
+    hosts = {
+        "ORCHESTRATOR_GRPC_HOST": "127.0.0.2",
+        "ORCHESTRATOR_HTTP_HOST": "127.0.0.3",
+        "ORCHESTRATOR_WORKER_METRICS_HOST": "0.0.0.0",
+    }
+    run = CommandLine(environment={"ORCHESTRATOR_DATA_DIR": str(place.data_dir)})
+    async with up(place, hosts | {"ORCHESTRATOR_INTERNAL_TOKEN": "a-token-of-my-own"}) as stack:
+        await stack.ready()
+        upserted = await run("subjects", "upsert", "ada")
+        async with httpx.AsyncClient() as client:
+            ready = await client.get(f"http://127.0.0.3:{place.http_port}/readyz")
+            metrics = await client.get(f"http://127.0.0.1:{place.metrics_port}/metrics")
+        of_server = stack.child("orchestrator.cli", "serve").environ()
+        of_others = [stack.child(words).environ() for words in ("workers.main", "bin/postgres", "start-dev")]
+        stack.send(signal.SIGTERM)
+        _, said = await stack.end()
+
+    assert upserted.code == 0, upserted.err
+    assert (ready.status_code, metrics.status_code) == (200, 200)
+    assert f"127.0.0.2:{place.grpc_port}" in said
+    keys = {"ORCHESTRATOR_API_KEY", "ORCHESTRATOR_OPERATOR_KEY", "ORCHESTRATOR_INTERNAL_TOKEN"}
+    assert keys <= of_server.keys()
+    for environment in of_others:
+        assert not keys & environment.keys()
+        assert not {of_server[key] for key in keys} & set(environment.values())
+
+
 async def test_told_to_stop_while_it_starts_it_stops(place: Place) -> None:
     async with up(place) as stack:
         await eventually((place.data_dir / "postgres" / "postmaster.pid").exists, within=30)
@@ -238,6 +285,16 @@ def unreachable() -> str:
         (
             lambda: {"TEMPORAL_ADDRESS": unreachable()},
             r"Temporal at 127\.0\.0\.1:\d+ \(TEMPORAL_ADDRESS\) cannot be reached: .*",
+        ),
+        (
+            lambda: {"ORCHESTRATOR_GRPC_HOST": "192.0.2.1"},
+            r"Nothing can listen on 192\.0\.2\.1:\d+ \(cannot assign requested address\): "
+            r"choose another port with --grpc-port, or an address of this machine\.",
+        ),
+        (
+            lambda: {"ORCHESTRATOR_HTTP_HOST": "nowhere.invalid"},
+            r"Nothing can listen on nowhere\.invalid:\d+ \(.+\): "
+            r"choose another port with --http-port, or an address of this machine\.",
         ),
         (
             lambda: {"ORCHESTRATOR_API_KEY": "short"},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from grpc import StatusCode
 from orchestrator.cli.connection import failure_of, find_connection
 from orchestrator.cli.failure import FAILED, NOT_ALLOWED, NOT_FOUND, UNAVAILABLE, CommandFailure
 from orchestrator.client import OrchestratorError, Violation
+from orchestrator.devstack.addresses import AddressFile
+from tests.integration.devstack.test_addresses import addresses_in
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +49,18 @@ def test_the_key_that_up_has_made_is_used_for_a_server_on_this_machine(tmp_path:
     (tmp_path / "owner.key").write_text("kept\n")
 
     assert find_connection().api_key == "kept"
+
+
+def test_the_server_that_up_runs_is_found_wherever_it_listens(tmp_path: Path) -> None:
+    (tmp_path / "owner.key").write_text("kept\n")
+    file = AddressFile(tmp_path)
+    file.write(replace(addresses_in(tmp_path), grpc="127.0.0.2:9"))
+
+    found = find_connection()
+    file.remove()
+
+    assert (found.target, found.api_key) == ("127.0.0.2:9", "kept")
+    assert find_connection().target == "127.0.0.1:50051"
 
 
 def test_the_kept_key_is_shown_to_no_other_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
