@@ -19,6 +19,12 @@ class Metrics:
         self.reconciled = meter.create_counter(
             "orchestrator_reconciled", "Executions closed because they had been ended in Temporal"
         )
+        self.evaluated_subjects = meter.create_counter(
+            "orchestrator_segment_subjects", "Subjects held against segments by passes, by kind of pass"
+        )
+        self.drift = meter.create_counter(
+            "orchestrator_segment_drift", "Subjects whose stored membership a sweep found wrong. Has to be 0"
+        )
         self._tries = meter.create_counter(
             "orchestrator_sends", "Tries at a provider, by channel and what came of them"
         )

@@ -18,13 +18,17 @@ from orchestrator.application.advance import Advance
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.reconciliation import Reconciliation
+from orchestrator.application.segment_errands import SegmentErrands
+from orchestrator.application.segment_runs import SegmentRuns
 from orchestrator.application.sending import Sending
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
 from orchestrator.temporal.contract import JOURNEYS_QUEUE, channel_queue
 from orchestrator.temporal.executions import Executions
+from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
 from workers.activities.advance import AdvanceActivities
+from workers.activities.segments import SegmentActivities
 from workers.activities.send import SendActivities
 from workers.channels.channel import Channel
 from workers.channels.rendering import Renderer
@@ -33,6 +37,7 @@ from workers.inbox import InboxConsumer
 from workers.metrics import Metrics
 from workers.sweeper import Sweeper
 from workers.workflows.journey_execution import JourneyExecution
+from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -49,6 +54,8 @@ class Limits:
     workflow_tasks: int = 8
     advances: int = 16
     sends_per_channel: int = 32
+    # Parts of passes over segments; each keeps a core and a connection busy.
+    passes: int = 2
     cached: int = 300
     grace: timedelta = timedelta(seconds=25)
 
@@ -80,7 +87,15 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     delivery = Delivery(transactions, executions)
     metrics = Metrics(parts.meter)
     consumer = InboxConsumer(parts.dsn, Inbox(transactions, versions), delivery, metrics)
-    sweeper = Sweeper(delivery, Reconciliation(transactions, executions), Upkeep(transactions), metrics)
+    runs = SegmentRuns(transactions, versions.rule_book)
+    sweeper = Sweeper(
+        delivery,
+        Reconciliation(transactions, executions),
+        Upkeep(transactions),
+        SegmentErrands(runs, SegmentWorkflows(parts.client)),
+        metrics,
+    )
+    segments = SegmentActivities(runs, metrics)
     sends = SendActivities(
         sending=Sending(transactions, versions), channels=parts.channels, renderer=parts.renderer, metrics=metrics
     )
@@ -114,6 +129,21 @@ async def running(parts: Parts) -> AsyncIterator[None]:
                 max_concurrent_workflow_tasks=limits.workflow_tasks,
                 max_concurrent_activities=limits.advances,
                 max_concurrent_local_activities=limits.advances,
+                graceful_shutdown_timeout=limits.grace,
+            )
+        )
+        await stack.enter_async_context(
+            Worker(
+                parts.client,
+                task_queue=SEGMENTS_QUEUE,
+                workflows=[SegmentSweep, SegmentEvaluation],
+                activities=[
+                    segments.list_projects,
+                    segments.begin_run,
+                    segments.evaluate_buckets,
+                    segments.finish_run,
+                ],
+                max_concurrent_activities=limits.passes,
                 graceful_shutdown_timeout=limits.grace,
             )
         )

@@ -12,6 +12,7 @@ from temporalio.service import RPCError
 
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.reconciliation import Reconciliation
+from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.upkeep import Upkeep
 from workers.inbox import AWAY
 from workers.metrics import Metrics
@@ -21,16 +22,26 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks, each.
 OUTBOX_EVERY = 1.0
 RECONCILE_EVERY = 15.0
+RUNS_EVERY = 1.0
+SCHEDULE_EVERY = 30.0
 UPKEEP_EVERY = 3600.0
 
 
 class Sweeper:
     """Runs beside the consumer in every worker process, until `stop`; processes share the work by leases and locks."""
 
-    def __init__(self, delivery: Delivery, reconciliation: Reconciliation, upkeep: Upkeep, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        reconciliation: Reconciliation,
+        upkeep: Upkeep,
+        segments: SegmentErrands,
+        metrics: Metrics,
+    ) -> None:
         self._delivery = delivery
         self._reconciliation = reconciliation
         self._upkeep = upkeep
+        self._segments = segments
         self._metrics = metrics
         self._stopping = asyncio.Event()
 
@@ -42,6 +53,8 @@ class Sweeper:
             self._every(OUTBOX_EVERY, self._sweep),
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._upkeep.run),
+            self._every(RUNS_EVERY, self._segments.run),
+            self._every(SCHEDULE_EVERY, self._segments.ensure_schedule),
         )
 
     async def _every(self, seconds: float, look: Callable[[], Awaitable[object]]) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
+from orchestrator.application import subject_facts
 from orchestrator.application.effects import effect_of, instant, state_of
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Prepared, Versions
@@ -17,7 +18,7 @@ from orchestrator.domain.advance import JOURNEY_ARCHIVED, JOURNEY_DELETED, Known
 from orchestrator.domain.execution import Decision, Done, Outcome, Sleep
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts
-from orchestrator.storage import executions, facts, subjects
+from orchestrator.storage import executions, subjects
 from orchestrator.storage.executions import Standing
 from orchestrator.storage.subjects import Held
 from orchestrator.temporal.contract import Effect, Question
@@ -52,7 +53,8 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
     prepared = await versions.get(conn, key.project_no, standing.journey_id, standing.version)
     subject = Facts(attributes=held.attributes, entry=standing.entry)
     if prepared.asks_of_ledgers:
-        loaded = (await facts.load(conn, key.project_no, [key], prepared.needs))[key].facts
+        known_now = await subject_facts.load(conn, versions.rule_book, key.project_no, [key], prepared.needs, now)
+        loaded = known_now[key].facts
         subject = replace(loaded, entry=standing.entry)
     known = Known(
         subject=subject,

@@ -11,6 +11,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import authoring
 from orchestrator.application.predicates import predicate_faults
+from orchestrator.application.segment_rules import read_rules
 from orchestrator.domain import audit as actions
 from orchestrator.domain.audience import Audience, faults_in
 from orchestrator.domain.etag import Expected
@@ -81,6 +82,8 @@ async def check(conn: Connection[Record], scope: Scope, audience_id: str, subjec
     audience = (await authoring.get(conn, scope, AUDIENCE, audience_id)).content
     predicate, faults = parse(audience.predicate, "predicate")
     assert predicate is not None, f"a stored predicate no longer reads: {[(f.path, f.reason) for f in faults]}"
+    if needs([predicate]).cohorts:
+        predicate = (await read_rules(conn, scope.project_no)).cohorts.inline(predicate)
     key = (await subjects.find_keys(conn, scope.project_no, [subject_id])).get(subject_id)
     known = (await facts.load(conn, scope.project_no, [key], needs([predicate]))).get(key) if key else None
     if known is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from asyncpg import Connection, Record
 
+from orchestrator.application import subject_facts
 from orchestrator.application.admission import Admissions
 from orchestrator.application.inbox import audience_of, question
 from orchestrator.application.versions import Versions
@@ -18,7 +19,7 @@ from orchestrator.domain.journey import JourneyStatus
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound
 from orchestrator.domain.scope import Scope
 from orchestrator.predicates.facts import needs
-from orchestrator.storage import audit, catalog, clock, enrollments, facts, refusal_counts, subjects
+from orchestrator.storage import audit, catalog, clock, enrollments, refusal_counts, subjects
 from orchestrator.storage.outbox import Entry
 
 #: Ids in one call.
@@ -74,8 +75,13 @@ async def enroll(
     prepared = await versions.get(conn, project_no, journey_id, journey.latest_version)
     audience = audience_of(journey.audience_id, journey.audience)
     asked = [] if audience is None or isinstance(audience, Gone) else [audience]
-    known = await facts.load(
-        conn, project_no, sorted(keys.values()), needs([*asked, *(arm.when for arm in prepared.arms)])
+    known = await subject_facts.load(
+        conn,
+        versions.rule_book,
+        project_no,
+        sorted(keys.values()),
+        needs([*asked, *(arm.when for arm in prepared.arms)]),
+        now,
     )
     trigger = Trigger(at=now)
     policy = reentry_of(prepared.version, trigger)

@@ -10,7 +10,9 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
+from orchestrator.application import subject_facts
 from orchestrator.application.admission import Admissions
+from orchestrator.application.memberships import refresh
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.audit import ENTRY_REFUSED_AUDIENCE_NOT_FOUND, ENTRY_REFUSED_COHORT_NOT_FOUND, Action
@@ -37,9 +39,9 @@ from orchestrator.storage import (
     clock,
     enrollments,
     event_names,
-    facts,
     inbox,
     journeys,
+    memberships,
     refusal_counts,
 )
 from orchestrator.storage.enrollments import Question
@@ -119,29 +121,41 @@ class Inbox:
         self._catalogs: dict[int, Catalog] = {}
 
     async def waiting(self, *, max_attempts: int = 0) -> list[SubjectKey]:
-        """Subjects with entries, oldest first to be looked for;
-        those that failed more than `max_attempts` times are left out.
+        """Subjects with entries, oldest first to be looked for, and those whose membership time may have changed;
+        entries that failed more than `max_attempts` times are left out.
         """
         async with self._transactions.read(None) as conn:
-            return await inbox.waiting(conn, look=LOOK, max_attempts=max_attempts)
+            told = await inbox.waiting(conn, look=LOOK, max_attempts=max_attempts)
+            due = await memberships.due(conn, await clock.now(conn), LOOK)
+        return list(dict.fromkeys([*told, *due]))
 
     async def work(self, keys: Sequence[SubjectKey]) -> Worked:
         """Act on all entries of these subjects, of those that nobody else is working on."""
         async with self._transactions.write(None) as conn:
-            claimed = await inbox.claim(conn, keys[:SUBJECTS])
+            keys = await memberships.share_buckets(conn, keys[:SUBJECTS])
+            claimed = [subject.key for subject in await inbox.claim(conn, keys)]
             if not claimed:
-                await inbox.drop_orphans(conn, keys[:SUBJECTS])
+                await inbox.drop_orphans(conn, keys)
                 return Worked(taken=False, told=[])
-            entries = await inbox.take(conn, [subject.key for subject in claimed])
-            current = await catalog.current(conn, sorted({entry.key.project_no for entry in entries}))
+            entries = await inbox.take(conn, claimed)
+            # Definitions and clock are read under the locks: whoever has them next knows no less.
+            current = await catalog.current(conn, sorted({key.project_no for key in claimed}))
             told: list[Told] = []
             refused: Counter[refusal_counts.Slot] = Counter()
             for project_no, project in current.items():
                 known = await self._catalog(conn, project)
                 mine = [entry for entry in entries if entry.key.project_no == project_no]
+                await refresh(
+                    conn,
+                    project_no,
+                    await self._versions.rule_book.of(conn, project),
+                    [key for key in claimed if key.project_no == project_no],
+                    [entry.key for entry in mine],
+                    project.now,
+                )
                 told += await self._trigger(conn, project, known, mine, refused)
             await refusal_counts.add(conn, refused)
-        return Worked(taken=bool(entries), told=told)
+        return Worked(taken=True, told=told)
 
     async def failed(self, key: SubjectKey, error: str) -> int:
         """Count a failure of this subject's entries; returns how many were set aside for good."""
@@ -211,7 +225,14 @@ class Inbox:
         listeners = {id(c.listener): c.listener for c in candidates}.values()
         asked = [a for a in (found.audience for found in listeners) if a is not None and not isinstance(a, Gone)]
         arms = [arm.when for found in listeners for arm in found.prepared.arms]
-        subjects = await facts.load(conn, project.project_no, sorted({c.key for c in candidates}), needs(asked + arms))
+        subjects = await subject_facts.load(
+            conn,
+            self._versions.rule_book,
+            project.project_no,
+            sorted({c.key for c in candidates}),
+            needs(asked + arms),
+            now,
+        )
         earlier = await _earlier(conn, project.project_no, candidates)
         admissions = Admissions(now)
         for c in candidates:

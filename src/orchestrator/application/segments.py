@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from asyncpg import Connection, Record
 
 from orchestrator.application import authoring
+from orchestrator.application.predicates import predicate_faults
+from orchestrator.application.segment_rules import read_rules, stored_rules
 from orchestrator.domain import audit as actions
 from orchestrator.domain.audit import Action
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, PermissionDenied
-from orchestrator.domain.resource import Page, Place, Resource
+from orchestrator.domain.resource import Page, Place, Resource, differ
 from orchestrator.domain.scope import Scope, SubjectKey
-from orchestrator.domain.segment import MAX_MEMBERS_PER_CALL, STATIC, SYSTEM, Segment, User, faults_in
+from orchestrator.domain.segment import MAX_MEMBERS_PER_CALL, STATIC, SYSTEM, Member, Segment, User, faults_in
 from orchestrator.domain.subject import id_fault
+from orchestrator.predicates.cohorts import MAX_INLINED_LEAVES, CohortCycle, Cohorts, TooManyLeaves
 from orchestrator.predicates.faults import Fault, under
-from orchestrator.storage import audit, clock, inbox_entries, static_members, subjects
+from orchestrator.storage import audit, clock, inbox_entries, memberships, segment_runs, static_members, subjects
 from orchestrator.storage import segments as stored
-from orchestrator.storage.segments import Held
-from orchestrator.storage.static_members import Member
+from orchestrator.storage.segments import Freshness, Held
 
 SEGMENT = authoring.Noun(
     name="segment",
@@ -38,8 +41,12 @@ USERS_NAMED = 20
 
 
 async def create(conn: Connection[Record], scope: Scope, segment_id: str, segment: Segment) -> Resource[Segment]:
-    """Make a segment. Raises InvalidArgument with all faults, and AlreadyExists."""
-    return await authoring.create(conn, scope, SEGMENT, segment_id, segment, _check)
+    """Make a segment. Workers hold everybody against its rules. Raises InvalidArgument with all faults, and
+    AlreadyExists.
+    """
+    made = await authoring.create(conn, scope, SEGMENT, segment_id, segment, partial(_check, segment_id))
+    await _rules_changed(conn, scope.project_no, made.id, itself=False)
+    return made
 
 
 async def get(conn: Connection[Record], scope: Scope, segment_id: str) -> Resource[Segment]:
@@ -48,7 +55,7 @@ async def get(conn: Connection[Record], scope: Scope, segment_id: str) -> Resour
 
 
 async def page(conn: Connection[Record], scope: Scope, after: Place | None, limit: int) -> Page[Segment]:
-    """Newest first."""
+    """System segments first, each kind newest first."""
     return await authoring.page(conn, scope, SEGMENT, after, limit)
 
 
@@ -56,9 +63,19 @@ async def update(
     conn: Connection[Record], scope: Scope, segment_id: str, changes: Mapping[str, Any], expected: Expected
 ) -> Resource[Segment]:
     """Set the named fields. Raises NotFound, PermissionDenied SYSTEM_SEGMENT, Conflict, InvalidArgument."""
-    return await authoring.update(
-        conn, scope, SEGMENT, segment_id, lambda before: _edited(before, changes, segment_id), expected, _check
+    before = await authoring.get(conn, scope, SEGMENT, segment_id)
+    after = await authoring.update(
+        conn,
+        scope,
+        SEGMENT,
+        segment_id,
+        lambda before: _edited(before, changes, segment_id),
+        expected,
+        partial(_check, segment_id),
     )
+    if differ(before.content.predicate, after.content.predicate):
+        await _rules_changed(conn, scope.project_no, segment_id, itself=True)
+    return after
 
 
 async def delete(conn: Connection[Record], scope: Scope, segment_id: str, expected: Expected, *, force: bool) -> None:
@@ -77,6 +94,51 @@ async def delete(conn: Connection[Record], scope: Scope, segment_id: str, expect
         await static_members.remove_all(conn, scope.project_no, segment_no)
 
     await authoring.delete(conn, scope, SEGMENT, segment_id, expected, clear)
+    await _rules_changed(conn, scope.project_no, segment_id, itself=False)
+
+
+async def evaluate(conn: Connection[Record], scope: Scope, segment_id: str) -> int:
+    """Have everybody held against the rules of this segment now; returns the run's number.
+
+    A worker does it, and `evaluated_at` rises to an instant that is not before this call. Raises NotFound,
+    FailedPrecondition SEGMENT_IS_A_LIST.
+    """
+    held = await stored.hold(conn, scope.project_no, segment_id)
+    if held is None:
+        raise SEGMENT.not_found(segment_id)
+    if held.kind == STATIC:
+        raise FailedPrecondition("SEGMENT_IS_A_LIST", "a list has no rules to evaluate", segmentId=segment_id)
+    now = await clock.now(conn)
+    run_no = await segment_runs.request(conn, scope.project_no, "evaluate", held.segment_no, now)
+    await audit.append(
+        conn,
+        project_no=scope.project_no,
+        at=now,
+        actor=scope.actor,
+        action=actions.SEGMENT_EVALUATION_REQUESTED,
+        resource_id=segment_id,
+    )
+    return run_no
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What is known of a segment's members, beside its definition. `broken`: a cohort its rules name is gone."""
+
+    freshness: Freshness
+    size: int
+    broken: str | None
+
+
+async def states(conn: Connection[Record], project_no: int, segment_ids: Collection[str]) -> dict[str, State]:
+    """Of these segments, by id."""
+    fresh = await stored.freshness(conn, project_no, segment_ids)
+    sizes = await memberships.sizes(conn, project_no, (one.segment_no for one in fresh.values()))
+    broken = (await read_rules(conn, project_no)).broken
+    return {
+        segment_id: State(freshness=one, size=sizes.get(one.segment_no, 0), broken=broken.get(one.segment_no))
+        for segment_id, one in fresh.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,22 +179,69 @@ async def remove_members(
     return Changed(changed=len(removed), unchanged=len(subject_ids) - len(removed))
 
 
+#: Before the first member.
+FIRST = (-1, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """A part of a segment's members; `end` is the place behind which the list goes on, None when it does not."""
+
+    members: Sequence[Member]
+    end: tuple[int, int] | None
+
+
 async def members(
-    conn: Connection[Record], scope: Scope, segment_id: str, *, after: int, limit: int
-) -> tuple[list[Member], int | None]:
-    """A part of a segment's members, those behind number `after`, and behind which number the list goes on; None: none.
-
-    Raises NotFound.
-    """
-    segment_no = await stored.number(conn, scope.project_no, segment_id)
-    if segment_no is None:
+    conn: Connection[Record], scope: Scope, segment_id: str, *, after: tuple[int, int], limit: int
+) -> Members:
+    """At most `limit` members behind a place. Raises NotFound."""
+    segment = await stored.find(conn, scope.project_no, segment_id)
+    if segment is None:
         raise SEGMENT.not_found(segment_id)
-    found = await static_members.page(conn, scope.project_no, segment_no, after=after, limit=limit + 1)
-    return found[:limit], found[limit - 1].subject_no if len(found) > limit else None
+    pages = static_members if segment.kind == STATIC else memberships
+    found = await pages.page(conn, scope.project_no, segment.segment_no, after=after, limit=limit + 1)
+    return Members(members=found[:limit], end=found[limit - 1].place if len(found) > limit else None)
 
 
-async def _check(conn: Connection[Record], project_no: int, segment: Segment, changed: Collection[str]) -> list[Fault]:
-    return faults_in(segment, "")
+async def _check(
+    segment_id: str, conn: Connection[Record], project_no: int, segment: Segment, changed: Collection[str]
+) -> list[Fault]:
+    """Everything that is wrong with the segment, for itself and among the others."""
+    faults = faults_in(segment, "")
+    if segment.predicate is None or "predicate" not in changed:
+        return faults
+    faults += await predicate_faults(conn, project_no, segment.predicate, "rules")
+    return faults or await _faults_among_others(conn, project_no, segment_id, segment.predicate)
+
+
+async def _faults_among_others(
+    conn: Connection[Record], project_no: int, segment_id: str, predicate: Any
+) -> list[Fault]:
+    """What these rules would do to those of segments that ask about them, or they about those."""
+    rules = {ruled.segment_id: stored_rules(ruled.predicate) for ruled in await stored.ruled(conn, project_no)}
+    cohorts = Cohorts({**rules, segment_id: stored_rules(predicate)})
+    for asking in [segment_id, *sorted(cohorts.dependents(segment_id))]:
+        try:
+            cohorts.rules_of(asking)
+        except CohortCycle as cycle:
+            message = f"the segment would ask about itself: {cycle}"
+            return [Fault(path="rules", reason="COHORT_CYCLE", message=message)]
+        except TooManyLeaves:
+            message = (
+                f"with the rules of its cohorts put in, {asking or 'it'} has more than {MAX_INLINED_LEAVES} leaves"
+            )
+            return [Fault(path="rules", reason="TOO_LARGE", message=message)]
+    return []
+
+
+async def _rules_changed(conn: Connection[Record], project_no: int, segment_id: str, *, itself: bool) -> None:
+    """Have everybody held against the rules that are new: those of a segment, and of all that ask about it."""
+    ruled = await stored.ruled(conn, project_no)
+    cohorts = Cohorts({one.segment_id: stored_rules(one.predicate) for one in ruled})
+    changed = cohorts.dependents(segment_id) | ({segment_id} if itself else set())
+    await stored.rebuild(conn, project_no, changed)
+    if changed or any(one.segment_id == segment_id for one in ruled):
+        await segment_runs.request(conn, project_no, "build", None, await clock.now(conn))
 
 
 def _edited(before: Segment, changes: Mapping[str, Any], segment_id: str) -> Segment:

@@ -17,7 +17,7 @@ from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.domain.subject import Subject, SubjectPatch, id_fault, is_time_zone, subject_hash
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.values import equal
-from orchestrator.storage import audit, clock, inbox_entries, subjects
+from orchestrator.storage import audit, clock, inbox_entries, memberships, subjects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +97,7 @@ async def delete(conn: Connection[Record], scope: Scope, secret: bytes, subject_
     Raises NotFound SUBJECT_NOT_FOUND, Conflict ETAG_MISMATCH, FailedPrecondition SUBJECT_HAS_RUNNING_EXECUTIONS.
     """
     key, _ = await find(conn, scope.project_no, subject_id)
+    await memberships.hold_off_passes(conn, key)
     if not await subjects.lock(conn, [key]):
         raise _not_found(subject_id)
     now = await clock.now(conn)
@@ -109,6 +110,7 @@ async def delete(conn: Connection[Record], scope: Scope, secret: bytes, subject_
             subjectId=subject_id,
             runningExecutions=str(running),
         )
+    await memberships.delete(conn, key)
     await subjects.delete(conn, key)
     await audit.append(
         conn,

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from asyncpg import Connection, Record
 
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.journey import Arm, Branch, JourneyVersion
 from orchestrator.predicates.facts import Needs, needs
 from orchestrator.storage import journey_versions
@@ -43,6 +44,8 @@ class Versions:
     """The versions a process has used lately."""
 
     def __init__(self) -> None:
+        #: The rules of segments that their predicates name.
+        self.rule_book = RuleBook()
         self._kept: OrderedDict[tuple[int, str, int], Prepared] = OrderedDict()
 
     async def get(self, conn: Connection[Record], project_no: int, journey_id: str, version: int) -> Prepared:

@@ -76,6 +76,15 @@ SEGMENT_MEMBERS_ADDED = Action("segment_members_added", "segment", ("added",), "
 SEGMENT_MEMBERS_REMOVED = Action(
     "segment_members_removed", "segment", ("removed",), "Members of a static list were removed."
 )
+SEGMENT_EVALUATION_REQUESTED = Action(
+    "segment_evaluation_requested", "segment", (), "Somebody asked for a segment to be evaluated now."
+)
+SEGMENT_DRIFT_FOUND = Action(
+    "segment_drift_found",
+    "segment_run",
+    ("subjects", "drift"),
+    "A sweep found stored memberships that were wrong, and put them right.",
+)
 COMMUNICATION_CREATED = Action("communication_created", "communication", (), "A communication was created.")
 COMMUNICATION_UPDATED = Action(
     "communication_updated", "communication", ("fields", "contentRevision"), "A communication was changed."

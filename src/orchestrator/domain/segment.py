@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from orchestrator.domain.ids import description_faults, name_faults
@@ -38,6 +39,15 @@ class User:
     id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A subject in a segment. `place` is where the list goes on behind it; `since` None: not known."""
+
+    place: tuple[int, int]
+    subject_id: str
+    since: datetime | None
+
+
 def faults_in(segment: Segment, path: str) -> list[Fault]:
     """Everything that is wrong with a segment somebody wants to have."""
     faults = name_faults(segment.name, under(path, "name"))
@@ -46,9 +56,9 @@ def faults_in(segment: Segment, path: str) -> list[Fault]:
         case "static" if segment.predicate is not None:
             message = "a static segment is a list and has no rules"
             faults.append(Fault(path=under(path, "rules"), reason="INVALID_VALUE", message=message))
-        case "dynamic":
-            message = "segments with rules are not available yet: make a static one"
-            faults.append(Fault(path=under(path, "kind"), reason="DYNAMIC_SEGMENTS_NOT_AVAILABLE", message=message))
+        case "dynamic" if segment.predicate is None:
+            message = "a dynamic segment has rules; a list is a static one"
+            faults.append(Fault(path=under(path, "rules"), reason="REQUIRED", message=message))
         case "system":
             message = "system segments are made by the server"
             faults.append(Fault(path=under(path, "kind"), reason="INVALID_VALUE", message=message))

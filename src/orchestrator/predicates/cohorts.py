@@ -5,7 +5,7 @@ So every answer is of one instant, whichever segment was evaluated last, and bot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from orchestrator.predicates.tree import AllOf, AnyOf, InCohort, Not, Predicate, leaves
@@ -35,6 +35,11 @@ class Cohorts:
         self._inlined: dict[str, tuple[Predicate, int]] = {}
         self._under_way: list[str] = []
 
+    @property
+    def ids(self) -> Set[str]:
+        """Of the segments with rules."""
+        return self._rules.keys()
+
     def inline(self, predicate: Predicate) -> Predicate:
         """The predicate with rules in every leaf that names a segment which has any; other leaves stay as they are.
 
@@ -42,6 +47,26 @@ class Cohorts:
         """
         inlined, _ = self._inline(predicate)
         return inlined
+
+    def rules_of(self, cohort_id: str) -> Predicate:
+        """The rules of a segment that has any, with those of its cohorts put in. Raises as `inline` does."""
+        rules, _ = self._of(cohort_id)
+        return rules
+
+    def dependents(self, cohort_id: str) -> set[str]:
+        """The segments whose rules, by way of others or not, ask about this one; itself only if there is a cycle."""
+        naming: dict[str, set[str]] = {}
+        for named_by, rules in self._rules.items():
+            for leaf in leaves(rules):
+                if isinstance(leaf, InCohort):
+                    naming.setdefault(leaf.cohort_id, set()).add(named_by)
+        found: set[str] = set()
+        pending = [cohort_id]
+        while pending:
+            fresh = naming.get(pending.pop(), set()) - found
+            found |= fresh
+            pending += fresh
+        return found
 
     def _inline(self, predicate: Predicate) -> tuple[Predicate, int]:
         match predicate:

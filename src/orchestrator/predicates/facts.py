@@ -59,6 +59,13 @@ class Needs:
     cohorts: frozenset[str]
     paths: frozenset[tuple[str, ...]]
 
+    def __or__(self, other: Needs) -> Needs:
+        """Both together."""
+        events = {**self.events, **other.events}
+        for source in self.events.keys() & other.events.keys():
+            events[source] = max(self.events[source], other.events[source])
+        return Needs(events=events, cohorts=self.cohorts | other.cohorts, paths=self.paths | other.paths)
+
 
 def needs(predicates: Iterable[Predicate]) -> Needs:
     """All that these predicates together may ask about one subject."""

@@ -27,19 +27,24 @@ class Listening:
 
 
 _PROJECTS = """
-SELECT project_no, project_id, definitions_version, clock_timestamp() AS now
-  FROM projects WHERE project_no = ANY ($1::int[])
+SELECT project_no, project_id, definitions_version, clock_timestamp() AS now,
+       (SELECT count(*) FROM derived_events AS d WHERE d.project_no = p.project_no AND d.ready_at IS NULL) AS uncounted
+  FROM projects AS p WHERE project_no = ANY ($1::int[])
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Current:
-    """A project's definitions, by the number that every change of them raises; `now` is the database's clock."""
+    """A project's definitions, by the number that every change of them raises; `now` is the database's clock.
+
+    `uncounted` are kinds of events that are asked about and not all counted yet.
+    """
 
     project_no: int
     project_id: str
     definitions_version: int
     now: datetime
+    uncounted: int
 
 
 async def current(conn: Connection[Record], project_nos: Sequence[int]) -> dict[int, Current]:

@@ -77,8 +77,13 @@ class Table(Generic[Content]):
 
     async def page(self, conn: Connection[Record], project_no: int, after: Place | None, limit: int) -> Page[Content]:
         """At most `limit` (≥ 1) resources, newest first, from where an earlier page ended."""
+        return await self._read_page(conn, self._page, project_no, after, limit)
+
+    async def _read_page(
+        self, conn: Connection[Record], statement: str, project_no: int, after: Place | None, limit: int
+    ) -> Page[Content]:
         created_at, resource_id = (after.created_at, after.id) if after else (None, None)
-        rows = await conn.fetch(self._page, project_no, created_at, resource_id, limit + 1)
+        rows = await conn.fetch(statement, project_no, created_at, resource_id, limit + 1)
         resources = tuple(self._resource(row) for row in rows[:limit])
         last = resources[-1] if len(rows) > limit else None
         return Page(resources=resources, end=Place(created_at=last.created_at, id=last.id) if last else None)

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from asyncpg import Connection, Record
 
+from orchestrator.domain.resource import Page, Place
 from orchestrator.domain.segment import Segment, User
 from orchestrator.storage.resources import Table
 
-segments = Table("segments", id_column="segment_id", content=Segment)
+_SYSTEM_FIRST = """
+SELECT segment_id, kind, name, description, predicate, revision, created_at, updated_at FROM segments
+ WHERE project_no = $1
+   AND ($2::timestamptz IS NULL
+        OR (kind = 'system', created_at, segment_id)
+         < ((SELECT kind = 'system' FROM segments WHERE project_no = $1 AND segment_id = $3) IS TRUE, $2, $3))
+ ORDER BY kind = 'system' DESC, created_at DESC, segment_id DESC
+ LIMIT $4
+"""
+
+
+class _Segments(Table[Segment]):
+    """System segments come first."""
+
+    async def page(self, conn: Connection[Record], project_no: int, after: Place | None, limit: int) -> Page[Segment]:
+        return await self._read_page(conn, _SYSTEM_FIRST, project_no, after, limit)
+
+
+segments = _Segments("segments", id_column="segment_id", content=Segment)
 
 _KNOWN = "SELECT segment_id FROM segments WHERE project_no = $1 AND segment_id = ANY ($2::text[])"
 
@@ -48,13 +69,13 @@ async def hold_alone(conn: Connection[Record], project_no: int, segment_id: str)
     return segment_no
 
 
-_NUMBER = "SELECT segment_no FROM segments WHERE project_no = $1 AND segment_id = $2"
+_FIND = "SELECT segment_no, kind FROM segments WHERE project_no = $1 AND segment_id = $2"
 
 
-async def number(conn: Connection[Record], project_no: int, segment_id: str) -> int | None:
-    """The segment's number; None when there is none."""
-    segment_no: int | None = await conn.fetchval(_NUMBER, project_no, segment_id)
-    return segment_no
+async def find(conn: Connection[Record], project_no: int, segment_id: str) -> Held | None:
+    """The segment as it is now, not held; None when there is none."""
+    row = await conn.fetchrow(_FIND, project_no, segment_id)
+    return Held(**row) if row else None
 
 
 # Predicates stand in documents of any shape, so leaves are looked for at every depth. A version is in use while new
@@ -87,3 +108,74 @@ async def users(conn: Connection[Record], project_no: int, segment_id: str, *, l
     """What names this segment: audiences, drafts, and versions that are in use; at most `limit` of them."""
     rows = await conn.fetch(_USERS, project_no, segment_id, limit)
     return [User(**row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruled:
+    """A segment with rules, and whether every subject has been held against them since they changed."""
+
+    segment_id: str
+    segment_no: int
+    predicate: Any
+    rules_revision: int
+    building: bool
+
+
+_RULED = """
+SELECT segment_id, segment_no, predicate, rules_revision,
+       built_revision IS DISTINCT FROM rules_revision AS building
+  FROM segments WHERE project_no = $1 AND predicate IS NOT NULL ORDER BY segment_no
+"""
+
+_LISTS = "SELECT segment_id, segment_no FROM segments WHERE project_no = $1 AND predicate IS NULL"
+
+
+async def ruled(conn: Connection[Record], project_no: int) -> list[Ruled]:
+    """All segments with rules, by number."""
+    return [Ruled(**row) for row in await conn.fetch(_RULED, project_no)]
+
+
+async def lists(conn: Connection[Record], project_no: int) -> dict[str, int]:
+    """The numbers of all lists, by id."""
+    return {row["segment_id"]: row["segment_no"] for row in await conn.fetch(_LISTS, project_no)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """How far a segment's membership has been worked out.
+
+    `evaluated_at`: the last pass over everybody saw all that had happened by then, and `entered` and `departed` are
+    those it moved. `building`: not everybody has been held against the rules as they are now.
+    """
+
+    segment_no: int
+    building: bool
+    evaluated_at: datetime | None
+    entered: int
+    departed: int
+
+
+_FRESHNESS = """
+SELECT segment_id, segment_no, predicate IS NOT NULL AND built_revision IS DISTINCT FROM rules_revision AS building,
+       last_evaluated_at AS evaluated_at, last_entered AS entered, last_departed AS departed
+  FROM segments WHERE project_no = $1 AND segment_id = ANY ($2::text[])
+"""
+
+
+async def freshness(conn: Connection[Record], project_no: int, segment_ids: Iterable[str]) -> dict[str, Freshness]:
+    """By id, of those that exist."""
+    rows = await conn.fetch(_FRESHNESS, project_no, list(segment_ids))
+    return {row["segment_id"]: Freshness(**{name: row[name] for name in _FRESH}) for row in rows}
+
+
+_FRESH = ("segment_no", "building", "evaluated_at", "entered", "departed")
+
+_REBUILD = """
+UPDATE segments SET rules_revision = rules_revision + 1
+ WHERE project_no = $1 AND segment_id = ANY ($2::text[]) AND predicate IS NOT NULL
+"""
+
+
+async def rebuild(conn: Connection[Record], project_no: int, segment_ids: Iterable[str]) -> None:
+    """Everybody has to be held against the rules of these segments again, which are not what they were."""
+    await conn.execute(_REBUILD, project_no, list(segment_ids))

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from asyncpg import Connection, Record
 
 from orchestrator.domain.scope import SubjectKey
+from orchestrator.domain.segment import Member
 
 _ADD = """
-INSERT INTO static_members (project_no, bucket, subject_no, segment_no, added_at)
-SELECT $1, w.bucket, w.subject_no, $4, $5 FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
-ON CONFLICT ON CONSTRAINT static_members_pkey DO NOTHING
-RETURNING bucket, subject_no
+WITH added AS (
+    INSERT INTO static_members (project_no, bucket, subject_no, segment_no, added_at)
+    SELECT $1, w.bucket, w.subject_no, $4, $5 FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
+    ON CONFLICT ON CONSTRAINT static_members_pkey DO NOTHING
+    RETURNING bucket, subject_no
+), size AS (
+    INSERT INTO segment_sizes (project_no, segment_no, delta)
+    SELECT $1, $4, count(*) FROM added HAVING count(*) > 0
+)
+SELECT bucket, subject_no FROM added
 """
 
 
@@ -27,9 +33,15 @@ async def add(
 
 
 _REMOVE = """
-DELETE FROM static_members AS m USING unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
- WHERE m.project_no = $1 AND m.bucket = w.bucket AND m.subject_no = w.subject_no AND m.segment_no = $4
-RETURNING m.bucket, m.subject_no
+WITH removed AS (
+    DELETE FROM static_members AS m USING unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
+     WHERE m.project_no = $1 AND m.bucket = w.bucket AND m.subject_no = w.subject_no AND m.segment_no = $4
+    RETURNING m.bucket, m.subject_no
+), size AS (
+    INSERT INTO segment_sizes (project_no, segment_no, delta)
+    SELECT $1, $4, -count(*) FROM removed HAVING count(*) > 0
+)
+SELECT bucket, subject_no FROM removed
 """
 
 
@@ -46,15 +58,8 @@ async def remove_all(conn: Connection[Record], project_no: int, segment_no: int)
     await conn.execute("DELETE FROM static_members WHERE project_no = $1 AND segment_no = $2", project_no, segment_no)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    subject_no: int
-    subject_id: str
-    added_at: datetime
-
-
 _PAGE = """
-SELECT m.subject_no, s.subject_id, m.added_at
+SELECT m.bucket, m.subject_no, s.subject_id, m.added_at AS since
   FROM static_members AS m
   JOIN subjects AS s USING (project_no, bucket, subject_no)
  WHERE m.project_no = $1 AND m.segment_no = $2 AND m.subject_no > $3
@@ -63,6 +68,12 @@ SELECT m.subject_no, s.subject_id, m.added_at
 """
 
 
-async def page(conn: Connection[Record], project_no: int, segment_no: int, *, after: int, limit: int) -> list[Member]:
-    """At most `limit` members with a number above `after`, by number: in the order in which the subjects came to be."""
-    return [Member(**row) for row in await conn.fetch(_PAGE, project_no, segment_no, after, limit)]
+async def page(
+    conn: Connection[Record], project_no: int, segment_no: int, *, after: tuple[int, int], limit: int
+) -> list[Member]:
+    """At most `limit` members behind a place, by number: in the order in which the subjects came to be."""
+    rows = await conn.fetch(_PAGE, project_no, segment_no, after[1], limit)
+    return [
+        Member(place=(row["bucket"], row["subject_no"]), subject_id=row["subject_id"], since=row["since"])
+        for row in rows
+    ]

@@ -346,3 +346,75 @@ class CheckAudienceResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckAudienceResponse: _TypeAlias = CheckAudienceResponse  # noqa: Y015
+
+@_typing.final
+class EstimateAudienceRequest(_message.Message):
+    """Asks how many subjects belong to an audience."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """Which audience."""
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateAudienceRequest: _TypeAlias = EstimateAudienceRequest  # noqa: Y015
+
+@_typing.final
+class EstimateAudienceResponse(_message.Message):
+    """How many do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    LOWER_BOUND_FIELD_NUMBER: _builtins.int
+    UPPER_BOUND_FIELD_NUMBER: _builtins.int
+    EVALUATED_COUNT_FIELD_NUMBER: _builtins.int
+    SAMPLE_SUBJECT_IDS_FIELD_NUMBER: _builtins.int
+    ESTIMATE_TIME_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Subjects that belong to the audience; the best estimate where not all were looked at."""
+    exact: _builtins.bool
+    """All subjects were looked at."""
+    lower_bound: _builtins.int
+    """The size is at least this, with a confidence of 95 %; the size itself if it is exact."""
+    upper_bound: _builtins.int
+    """The size is at most this, with a confidence of 95 %; the size itself if it is exact."""
+    evaluated_count: _builtins.int
+    """How many subjects were looked at."""
+    @_builtins.property
+    def sample_subject_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Some who belong to it, at most ten, in no order."""
+
+    @_builtins.property
+    def estimate_time(self) -> _timestamp_pb2.Timestamp:
+        """The instant the answer holds for."""
+
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        exact: _builtins.bool = ...,
+        lower_bound: _builtins.int = ...,
+        upper_bound: _builtins.int = ...,
+        evaluated_count: _builtins.int = ...,
+        sample_subject_ids: _abc.Iterable[_builtins.str] | None = ...,
+        estimate_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimate_time", b"estimate_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimate_time", b"estimate_time", "evaluated_count", b"evaluated_count", "exact", b"exact", "lower_bound", b"lower_bound", "sample_subject_ids", b"sample_subject_ids", "size", b"size", "upper_bound", b"upper_bound"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateAudienceResponse: _TypeAlias = EstimateAudienceResponse  # noqa: Y015

@@ -65,6 +65,11 @@ class AudienceServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_audience__service__pb2.CheckAudienceRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_audience__service__pb2.CheckAudienceResponse.FromString,
                 _registered_method=True)
+        self.EstimateAudience = channel.unary_unary(
+                '/orchestrator.v1.AudienceService/EstimateAudience',
+                request_serializer=orchestrator_dot_v1_dot_audience__service__pb2.EstimateAudienceRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_audience__service__pb2.EstimateAudienceResponse.FromString,
+                _registered_method=True)
 
 
 class AudienceServiceServicer:
@@ -118,6 +123,15 @@ class AudienceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EstimateAudience(self, request, context):
+        """Says how many subjects belong to an audience at this moment, and names some of them.
+
+        Takes two seconds at most: where that is not enough to look at everybody, the size is an estimate with its bounds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AudienceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +164,11 @@ def add_AudienceServiceServicer_to_server(servicer, server):
                     servicer.CheckAudience,
                     request_deserializer=orchestrator_dot_v1_dot_audience__service__pb2.CheckAudienceRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_audience__service__pb2.CheckAudienceResponse.SerializeToString,
+            ),
+            'EstimateAudience': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateAudience,
+                    request_deserializer=orchestrator_dot_v1_dot_audience__service__pb2.EstimateAudienceRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_audience__service__pb2.EstimateAudienceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -315,6 +334,33 @@ class AudienceService:
             '/orchestrator.v1.AudienceService/CheckAudience',
             orchestrator_dot_v1_dot_audience__service__pb2.CheckAudienceRequest.SerializeToString,
             orchestrator_dot_v1_dot_audience__service__pb2.CheckAudienceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateAudience(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.AudienceService/EstimateAudience',
+            orchestrator_dot_v1_dot_audience__service__pb2.EstimateAudienceRequest.SerializeToString,
+            orchestrator_dot_v1_dot_audience__service__pb2.EstimateAudienceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,11 @@ class AudienceServiceStub:
     """
     CheckAudience: _grpc.UnaryUnaryMultiCallable[_audience_service_pb2.CheckAudienceRequest, _audience_service_pb2.CheckAudienceResponse]
     """Says whether a subject belongs to an audience at this moment, and why."""
+    EstimateAudience: _grpc.UnaryUnaryMultiCallable[_audience_service_pb2.EstimateAudienceRequest, _audience_service_pb2.EstimateAudienceResponse]
+    """Says how many subjects belong to an audience at this moment, and names some of them.
+
+    Takes two seconds at most: where that is not enough to look at everybody, the size is an estimate with its bounds.
+    """
 
 @_typing.type_check_only
 class AudienceServiceAsyncStub(AudienceServiceStub):
@@ -77,6 +82,11 @@ class AudienceServiceAsyncStub(AudienceServiceStub):
     """
     CheckAudience: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.CheckAudienceRequest, _audience_service_pb2.CheckAudienceResponse]  # type: ignore[assignment]
     """Says whether a subject belongs to an audience at this moment, and why."""
+    EstimateAudience: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.EstimateAudienceRequest, _audience_service_pb2.EstimateAudienceResponse]  # type: ignore[assignment]
+    """Says how many subjects belong to an audience at this moment, and names some of them.
+
+    Takes two seconds at most: where that is not enough to look at everybody, the size is an estimate with its bounds.
+    """
 
 class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Audiences: named predicates that scope journeys."""
@@ -135,5 +145,16 @@ class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audience_service_pb2.CheckAudienceResponse, _abc.Awaitable[_audience_service_pb2.CheckAudienceResponse]]:
         """Says whether a subject belongs to an audience at this moment, and why."""
+
+    @_abc_1.abstractmethod
+    def EstimateAudience(
+        self,
+        request: _audience_service_pb2.EstimateAudienceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_service_pb2.EstimateAudienceResponse, _abc.Awaitable[_audience_service_pb2.EstimateAudienceResponse]]:
+        """Says how many subjects belong to an audience at this moment, and names some of them.
+
+        Takes two seconds at most: where that is not enough to look at everybody, the size is an estimate with its bounds.
+        """
 
 def add_AudienceServiceServicer_to_server(servicer: AudienceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

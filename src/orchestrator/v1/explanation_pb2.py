@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!orchestrator/v1/explanation.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x8e\x02\n\x0b\x45xplanation\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\x05truth\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12-\n\x07\x63lauses\x18\x03 \x03(\x0b\x32\x1c.orchestrator.v1.Explanation\x12,\n\x06\x63lause\x18\x04 \x01(\x0b\x32\x1c.orchestrator.v1.Explanation\x12\x12\n\nevent_name\x18\x05 \x01(\t\x12\x12\n\nfield_path\x18\x06 \x01(\t\x12\x10\n\x08operator\x18\x07 \x01(\t\x12\x11\n\tcohort_id\x18\x08 \x01(\t\x12)\n\x08\x65vidence\x18\t \x01(\x0b\x32\x17.google.protobuf.StructB\x08\n\x06_truthb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!orchestrator/v1/explanation.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xbb\x02\n\x0b\x45xplanation\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\x05truth\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12-\n\x07\x63lauses\x18\x03 \x03(\x0b\x32\x1c.orchestrator.v1.Explanation\x12,\n\x06\x63lause\x18\x04 \x01(\x0b\x32\x1c.orchestrator.v1.Explanation\x12\x12\n\nevent_name\x18\x05 \x01(\t\x12\x12\n\nfield_path\x18\x06 \x01(\t\x12\x10\n\x08operator\x18\x07 \x01(\t\x12\x11\n\tcohort_id\x18\x08 \x01(\t\x12)\n\x08\x65vidence\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x05rules\x18\n \x01(\x0b\x32\x1c.orchestrator.v1.ExplanationB\x08\n\x06_truthb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'orchestrator.v1.explanation
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXPLANATION']._serialized_start=85
-  _globals['_EXPLANATION']._serialized_end=355
+  _globals['_EXPLANATION']._serialized_end=400
 # @@protoc_insertion_point(module_scope)

@@ -34,8 +34,9 @@ class Explanation(_message.Message):
     OPERATOR_FIELD_NUMBER: _builtins.int
     COHORT_ID_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """The node's kind: everyone, event_fired, event_not_fired, attribute, in_cohort, and, or, not."""
+    """The node's kind: everyone, event_fired, event_not_fired, any_event, attribute, in_cohort, and, or, not."""
     truth: _builtins.bool
     """Whether the node holds. Unset where a segment that does not exist leaves the question without an answer."""
     event_name: _builtins.str
@@ -58,6 +59,10 @@ class Explanation(_message.Message):
     def evidence(self) -> _struct_pb2.Struct:
         """What the truth of a leaf rests on."""
 
+    @_builtins.property
+    def rules(self) -> Global___Explanation:
+        """The rules of the segment that was looked into, where it has any."""
+
     def __init__(
         self,
         *,
@@ -70,10 +75,11 @@ class Explanation(_message.Message):
         operator: _builtins.str = ...,
         cohort_id: _builtins.str = ...,
         evidence: _struct_pb2.Struct | None = ...,
+        rules: Global___Explanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_truth", b"_truth", "clause", b"clause", "evidence", b"evidence", "truth", b"truth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_truth", b"_truth", "clause", b"clause", "evidence", b"evidence", "rules", b"rules", "truth", b"truth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_truth", b"_truth", "clause", b"clause", "clauses", b"clauses", "cohort_id", b"cohort_id", "event_name", b"event_name", "evidence", b"evidence", "field_path", b"field_path", "kind", b"kind", "operator", b"operator", "truth", b"truth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_truth", b"_truth", "clause", b"clause", "clauses", b"clauses", "cohort_id", b"cohort_id", "event_name", b"event_name", "evidence", b"evidence", "field_path", b"field_path", "kind", b"kind", "operator", b"operator", "rules", b"rules", "truth", b"truth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__truth: _TypeAlias = _typing.Literal["truth"]  # noqa: Y015
     _WhichOneofArgType__truth: _TypeAlias = _typing.Literal["_truth", b"_truth"]  # noqa: Y015

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from orchestrator.v1 import predicate_pb2 as orchestrator_dot_v1_dot_predicate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dorchestrator/v1/segment.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1forchestrator/v1/predicate.proto\"\x80\x03\n\x07Segment\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x31\n\x04kind\x18\x04 \x01(\x0e\x32\x1d.orchestrator.v1.Segment.KindB\x04\xe2\x41\x01\x05\x12)\n\x05rules\x18\x05 \x01(\x0b\x32\x1a.orchestrator.v1.Predicate\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"P\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_STATIC\x10\x01\x12\x10\n\x0cKIND_DYNAMIC\x10\x02\x12\x0f\n\x0bKIND_SYSTEM\x10\x03\"Z\n\rSegmentMember\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x35\n\x08\x61\x64\x64_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x61\x64\x64\x65\x64\x41tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dorchestrator/v1/segment.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1forchestrator/v1/predicate.proto\"\xdd\x04\n\x07Segment\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x31\n\x04kind\x18\x04 \x01(\x0e\x32\x1d.orchestrator.v1.Segment.KindB\x04\xe2\x41\x01\x05\x12)\n\x05rules\x18\x05 \x01(\x0b\x32\x1a.orchestrator.v1.Predicate\x12\x12\n\x04size\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08\x62uilding\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11missing_cohort_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12M\n\x12last_evaluate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\x0flastEvaluatedAt\x12 \n\x12last_entered_count\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0flast_left_count\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"P\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_STATIC\x10\x01\x12\x10\n\x0cKIND_DYNAMIC\x10\x02\x12\x0f\n\x0bKIND_SYSTEM\x10\x03\"Z\n\rSegmentMember\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x35\n\x08\x61\x64\x64_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x61\x64\x64\x65\x64\x41tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,12 +40,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEGMENT'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_SEGMENT'].fields_by_name['kind']._loaded_options = None
   _globals['_SEGMENT'].fields_by_name['kind']._serialized_options = b'\342A\001\005'
+  _globals['_SEGMENT'].fields_by_name['size']._loaded_options = None
+  _globals['_SEGMENT'].fields_by_name['size']._serialized_options = b'\342A\001\003'
+  _globals['_SEGMENT'].fields_by_name['building']._loaded_options = None
+  _globals['_SEGMENT'].fields_by_name['building']._serialized_options = b'\342A\001\003'
+  _globals['_SEGMENT'].fields_by_name['missing_cohort_id']._loaded_options = None
+  _globals['_SEGMENT'].fields_by_name['missing_cohort_id']._serialized_options = b'\342A\001\003'
+  _globals['_SEGMENT'].fields_by_name['last_evaluate_time']._loaded_options = None
+  _globals['_SEGMENT'].fields_by_name['last_evaluate_time']._serialized_options = b'\342A\001\003'
+  _globals['_SEGMENT'].fields_by_name['last_entered_count']._loaded_options = None
+  _globals['_SEGMENT'].fields_by_name['last_entered_count']._serialized_options = b'\342A\001\003'
+  _globals['_SEGMENT'].fields_by_name['last_left_count']._loaded_options = None
+  _globals['_SEGMENT'].fields_by_name['last_left_count']._serialized_options = b'\342A\001\003'
   _globals['_SEGMENT'].fields_by_name['create_time']._loaded_options = None
   _globals['_SEGMENT'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_SEGMENT']._serialized_start=150
-  _globals['_SEGMENT']._serialized_end=534
-  _globals['_SEGMENT_KIND']._serialized_start=454
-  _globals['_SEGMENT_KIND']._serialized_end=534
-  _globals['_SEGMENTMEMBER']._serialized_start=536
-  _globals['_SEGMENTMEMBER']._serialized_end=626
+  _globals['_SEGMENT']._serialized_end=755
+  _globals['_SEGMENT_KIND']._serialized_start=675
+  _globals['_SEGMENT_KIND']._serialized_end=755
+  _globals['_SEGMENTMEMBER']._serialized_start=757
+  _globals['_SEGMENTMEMBER']._serialized_end=847
 # @@protoc_insertion_point(module_scope)

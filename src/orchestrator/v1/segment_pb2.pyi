@@ -60,6 +60,12 @@ class Segment(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    BUILDING_FIELD_NUMBER: _builtins.int
+    MISSING_COHORT_ID_FIELD_NUMBER: _builtins.int
+    LAST_EVALUATE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_ENTERED_COUNT_FIELD_NUMBER: _builtins.int
+    LAST_LEFT_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -71,11 +77,27 @@ class Segment(_message.Message):
     """At most 2000 characters."""
     kind: Global___Segment.Kind.ValueType
     """How its members are determined. Never changes."""
+    size: _builtins.int
+    """How many subjects are in it."""
+    building: _builtins.bool
+    """The rules are new, and not every subject has been held against them yet."""
+    missing_cohort_id: _builtins.str
+    """A segment that the rules name and that does not exist any more. While it is set, membership stays as it is."""
+    last_entered_count: _builtins.int
+    """Subjects that the last pass found to have entered."""
+    last_left_count: _builtins.int
+    """Subjects that the last pass found to have left."""
     etag: _builtins.str
     """Differs after every change. Sent back in an update, it refuses the update if something changed in between."""
     @_builtins.property
     def rules(self) -> _predicate_pb2.Predicate:
         """Who belongs to it; unset for a static segment."""
+
+    @_builtins.property
+    def last_evaluate_time(self) -> _timestamp_pb2.Timestamp:
+        """The last pass over all subjects took into account all that had happened by then. Between passes, membership follows
+        events within seconds. Unset: there has been none, or the segment is a list.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -95,13 +117,19 @@ class Segment(_message.Message):
         description: _builtins.str = ...,
         kind: Global___Segment.Kind.ValueType = ...,
         rules: _predicate_pb2.Predicate | None = ...,
+        size: _builtins.int = ...,
+        building: _builtins.bool = ...,
+        missing_cohort_id: _builtins.str = ...,
+        last_evaluate_time: _timestamp_pb2.Timestamp | None = ...,
+        last_entered_count: _builtins.int = ...,
+        last_left_count: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "rules", b"rules", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_evaluate_time", b"last_evaluate_time", "rules", b"rules", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "etag", b"etag", "id", b"id", "kind", b"kind", "name", b"name", "rules", b"rules", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["building", b"building", "create_time", b"create_time", "description", b"description", "etag", b"etag", "id", b"id", "kind", b"kind", "last_entered_count", b"last_entered_count", "last_evaluate_time", b"last_evaluate_time", "last_left_count", b"last_left_count", "missing_cohort_id", b"missing_cohort_id", "name", b"name", "rules", b"rules", "size", b"size", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -119,7 +147,7 @@ class SegmentMember(_message.Message):
     """Who."""
     @_builtins.property
     def add_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when."""
+        """Since when, as far as is known."""
 
     def __init__(
         self,

@@ -462,3 +462,51 @@ class RemoveSegmentMembersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveSegmentMembersResponse: _TypeAlias = RemoveSegmentMembersResponse  # noqa: Y015
+
+@_typing.final
+class EvaluateSegmentRequest(_message.Message):
+    """Asks for a segment to be evaluated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    segment_id: _builtins.str
+    """Which segment; not a list."""
+    request_id: _builtins.str
+    """Makes repeats safe: the first answer is kept for 7 days and returned again. At most 128 characters."""
+    def __init__(
+        self,
+        *,
+        segment_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "segment_id", b"segment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluateSegmentRequest: _TypeAlias = EvaluateSegmentRequest  # noqa: Y015
+
+@_typing.final
+class EvaluateSegmentResponse(_message.Message):
+    """The evaluation that was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Its number. Who asks while one waits to begin is given the same."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluateSegmentResponse: _TypeAlias = EvaluateSegmentResponse  # noqa: Y015

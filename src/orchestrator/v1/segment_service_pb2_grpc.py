@@ -60,6 +60,11 @@ class SegmentServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_segment__service__pb2.DeleteSegmentRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_segment__service__pb2.DeleteSegmentResponse.FromString,
                 _registered_method=True)
+        self.EvaluateSegment = channel.unary_unary(
+                '/orchestrator.v1.SegmentService/EvaluateSegment',
+                request_serializer=orchestrator_dot_v1_dot_segment__service__pb2.EvaluateSegmentRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_segment__service__pb2.EvaluateSegmentResponse.FromString,
+                _registered_method=True)
         self.ListSegmentMembers = channel.unary_unary(
                 '/orchestrator.v1.SegmentService/ListSegmentMembers',
                 request_serializer=orchestrator_dot_v1_dot_segment__service__pb2.ListSegmentMembersRequest.SerializeToString,
@@ -121,6 +126,15 @@ class SegmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EvaluateSegment(self, request, context):
+        """Has all subjects held against the rules of a segment now.
+
+        Returns at once; the segment's last_evaluate_time rises to an instant that is not before the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSegmentMembers(self, request, context):
         """Lists the members of a segment, in a stable order of no meaning.
         """
@@ -173,6 +187,11 @@ def add_SegmentServiceServicer_to_server(servicer, server):
                     servicer.DeleteSegment,
                     request_deserializer=orchestrator_dot_v1_dot_segment__service__pb2.DeleteSegmentRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_segment__service__pb2.DeleteSegmentResponse.SerializeToString,
+            ),
+            'EvaluateSegment': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateSegment,
+                    request_deserializer=orchestrator_dot_v1_dot_segment__service__pb2.EvaluateSegmentRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_segment__service__pb2.EvaluateSegmentResponse.SerializeToString,
             ),
             'ListSegmentMembers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSegmentMembers,
@@ -326,6 +345,33 @@ class SegmentService:
             '/orchestrator.v1.SegmentService/DeleteSegment',
             orchestrator_dot_v1_dot_segment__service__pb2.DeleteSegmentRequest.SerializeToString,
             orchestrator_dot_v1_dot_segment__service__pb2.DeleteSegmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateSegment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.SegmentService/EvaluateSegment',
+            orchestrator_dot_v1_dot_segment__service__pb2.EvaluateSegmentRequest.SerializeToString,
+            orchestrator_dot_v1_dot_segment__service__pb2.EvaluateSegmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

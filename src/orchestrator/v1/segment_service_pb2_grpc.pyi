@@ -50,6 +50,11 @@ class SegmentServiceStub:
     Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment, and with FAILED_PRECONDITION (SEGMENT_IN_USE),
     naming up to 20 of them, while audiences, drafts, or versions that are in use name it.
     """
+    EvaluateSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.EvaluateSegmentRequest, _segment_service_pb2.EvaluateSegmentResponse]
+    """Has all subjects held against the rules of a segment now.
+
+    Returns at once; the segment's last_evaluate_time rises to an instant that is not before the call.
+    """
     ListSegmentMembers: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentMembersRequest, _segment_service_pb2.ListSegmentMembersResponse]
     """Lists the members of a segment, in a stable order of no meaning."""
     AddSegmentMembers: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.AddSegmentMembersRequest, _segment_service_pb2.AddSegmentMembersResponse]
@@ -84,6 +89,11 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
 
     Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment, and with FAILED_PRECONDITION (SEGMENT_IN_USE),
     naming up to 20 of them, while audiences, drafts, or versions that are in use name it.
+    """
+    EvaluateSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.EvaluateSegmentRequest, _segment_service_pb2.EvaluateSegmentResponse]  # type: ignore[assignment]
+    """Has all subjects held against the rules of a segment now.
+
+    Returns at once; the segment's last_evaluate_time rises to an instant that is not before the call.
     """
     ListSegmentMembers: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentMembersRequest, _segment_service_pb2.ListSegmentMembersResponse]  # type: ignore[assignment]
     """Lists the members of a segment, in a stable order of no meaning."""
@@ -146,6 +156,17 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment, and with FAILED_PRECONDITION (SEGMENT_IN_USE),
         naming up to 20 of them, while audiences, drafts, or versions that are in use name it.
+        """
+
+    @_abc_1.abstractmethod
+    def EvaluateSegment(
+        self,
+        request: _segment_service_pb2.EvaluateSegmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segment_service_pb2.EvaluateSegmentResponse, _abc.Awaitable[_segment_service_pb2.EvaluateSegmentResponse]]:
+        """Has all subjects held against the rules of a segment now.
+
+        Returns at once; the segment's last_evaluate_time rises to an instant that is not before the call.
         """
 
     @_abc_1.abstractmethod

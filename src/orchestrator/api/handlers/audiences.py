@@ -9,7 +9,7 @@ from orchestrator.api.expected import expected
 from orchestrator.api.json_decode import decode_stored
 from orchestrator.api.json_predicates import predicate_from_document, predicate_to_document
 from orchestrator.api.page_tokens import page_limit
-from orchestrator.application import audiences
+from orchestrator.application import audiences, estimates
 from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import etag_of
 from orchestrator.domain.resource import Resource
@@ -55,6 +55,18 @@ class AudienceHandlers:
             matches=verdict.matches,
             explanation=decode_stored(Explanation, verdict.explanation),
             check_time=to_timestamp(verdict.at),
+        )
+
+    async def EstimateAudience(self, request: rpc.EstimateAudienceRequest, call: Call) -> rpc.EstimateAudienceResponse:
+        found = await estimates.of_audience(call.conn, call.scope, request.audience_id)
+        return rpc.EstimateAudienceResponse(
+            size=found.estimate.size,
+            exact=found.estimate.exact,
+            lower_bound=found.estimate.low,
+            upper_bound=found.estimate.high,
+            evaluated_count=found.evaluated,
+            sample_subject_ids=found.sample,
+            estimate_time=to_timestamp(found.at),
         )
 
 

@@ -10,9 +10,10 @@ from orchestrator.api.json_predicates import predicate_from_document, predicate_
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
 from orchestrator.application import segments
 from orchestrator.application.inbox_bell import InboxBell
+from orchestrator.application.segments import State
 from orchestrator.domain.etag import etag_of
 from orchestrator.domain.resource import Resource
-from orchestrator.domain.segment import DYNAMIC, STATIC, SYSTEM, Segment
+from orchestrator.domain.segment import DYNAMIC, STATIC, SYSTEM, Member, Segment
 from orchestrator.v1 import segment_pb2 as pb
 from orchestrator.v1 import segment_service_pb2 as rpc
 
@@ -32,19 +33,20 @@ class SegmentHandlers:
 
     async def ListSegments(self, request: rpc.ListSegmentsRequest, call: Call) -> rpc.ListSegmentsResponse:
         page = await segments.page(call.conn, call.scope, place_of(request), page_limit(request))
+        states = await segments.states(call.conn, call.scope.project_no, [one.id for one in page.resources])
         return rpc.ListSegmentsResponse(
-            segments=[_message(resource) for resource in page.resources],
+            segments=[_message(resource, states[resource.id]) for resource in page.resources],
             next_page_token=token_after(request, page.end),
         )
 
     @tells_all
     async def CreateSegment(self, request: rpc.CreateSegmentRequest, call: Call) -> rpc.CreateSegmentResponse:
         resource = await segments.create(call.conn, call.scope, request.segment.id, _content(request.segment))
-        return rpc.CreateSegmentResponse(segment=_message(resource))
+        return rpc.CreateSegmentResponse(segment=await _shown(call, resource))
 
     async def GetSegment(self, request: rpc.GetSegmentRequest, call: Call) -> rpc.GetSegmentResponse:
         resource = await segments.get(call.conn, call.scope, request.segment_id)
-        return rpc.GetSegmentResponse(segment=_message(resource))
+        return rpc.GetSegmentResponse(segment=await _shown(call, resource))
 
     @tells_all
     async def UpdateSegment(self, request: rpc.UpdateSegmentRequest, call: Call) -> rpc.UpdateSegmentResponse:
@@ -52,22 +54,26 @@ class SegmentHandlers:
         fields = ("predicate" if path == "rules" else path for path in request.update_mask.paths)
         changes = {field: getattr(content, field) for field in fields}
         resource = await segments.update(call.conn, call.scope, request.segment.id, changes, expected(request.segment))
-        return rpc.UpdateSegmentResponse(segment=_message(resource))
+        return rpc.UpdateSegmentResponse(segment=await _shown(call, resource))
 
     async def DeleteSegment(self, request: rpc.DeleteSegmentRequest, call: Call) -> rpc.DeleteSegmentResponse:
         await segments.delete(call.conn, call.scope, request.segment_id, expected(request), force=request.force)
         return rpc.DeleteSegmentResponse()
 
+    async def EvaluateSegment(self, request: rpc.EvaluateSegmentRequest, call: Call) -> rpc.EvaluateSegmentResponse:
+        run_no = await segments.evaluate(call.conn, call.scope, request.segment_id)
+        return rpc.EvaluateSegmentResponse(run_id=str(run_no))
+
     async def ListSegmentMembers(
         self, request: rpc.ListSegmentMembersRequest, call: Call
     ) -> rpc.ListSegmentMembersResponse:
-        start = page_start(request, int)
-        members, end = await segments.members(
-            call.conn, call.scope, request.segment_id, after=start[0] if start else 0, limit=page_limit(request)
+        start = page_start(request, int, int)
+        page = await segments.members(
+            call.conn, call.scope, request.segment_id, after=start or segments.FIRST, limit=page_limit(request)
         )
         return rpc.ListSegmentMembersResponse(
-            members=[pb.SegmentMember(subject_id=m.subject_id, add_time=to_timestamp(m.added_at)) for m in members],
-            next_page_token=page_token(request, end) if end is not None else "",
+            members=[_member(member) for member in page.members],
+            next_page_token=page_token(request, *page.end) if page.end is not None else "",
         )
 
     async def AddSegmentMembers(
@@ -97,14 +103,30 @@ def _content(message: pb.Segment) -> Segment:
     )
 
 
-def _message(resource: Resource[Segment]) -> pb.Segment:
-    content = resource.content
+def _member(member: Member) -> pb.SegmentMember:
+    since = to_timestamp(member.since) if member.since is not None else None
+    return pb.SegmentMember(subject_id=member.subject_id, add_time=since)
+
+
+async def _shown(call: Call, resource: Resource[Segment]) -> pb.Segment:
+    states = await segments.states(call.conn, call.scope.project_no, [resource.id])
+    return _message(resource, states[resource.id])
+
+
+def _message(resource: Resource[Segment], state: State) -> pb.Segment:
+    content, fresh = resource.content, state.freshness
     return pb.Segment(
         id=resource.id,
         name=content.name,
         description=content.description,
         kind=_KINDS[content.kind],
         rules=predicate_from_document(content.predicate) if content.predicate is not None else None,
+        size=state.size,
+        building=fresh.building,
+        missing_cohort_id=state.broken or "",
+        last_evaluate_time=to_timestamp(fresh.evaluated_at) if fresh.evaluated_at is not None else None,
+        last_entered_count=fresh.entered,
+        last_left_count=fresh.departed,
         create_time=to_timestamp(resource.created_at),
         update_time=to_timestamp(resource.updated_at),
         etag=etag_of(resource.revision, resource.updated_at),

@@ -1,0 +1,108 @@
+"""The rules of a project's segments, made ready for asking, as its definitions stand now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from orchestrator.predicates.cohorts import Cohorts
+from orchestrator.predicates.facts import Needs, needs
+from orchestrator.predicates.parse import parse
+from orchestrator.predicates.tree import EventFired, InCohort, Predicate, Source, leaves
+from orchestrator.storage import catalog, derived_events, segments
+
+
+@dataclass(frozen=True)
+class SegmentRules:
+    """One project's segments with rules.
+
+    `asked` are those that can be asked, with the rules of their cohorts put in, by number; `building` those of them
+    that not every subject has been held against. Of the rest, `broken` name a list that is gone, `counting` wait until
+    the events they ask about have been counted: their stored membership stays as it is.
+    """
+
+    cohorts: Cohorts
+    lists: Mapping[str, int]
+    ids: Mapping[int, str]
+    asked: Mapping[int, Predicate]
+    building: frozenset[int]
+    revisions: Mapping[int, int]
+    broken: Mapping[int, str]
+    counting: frozenset[int]
+
+    @cached_property
+    def needs(self) -> Needs:
+        """What asking all of them takes."""
+        return needs(self.asked.values())
+
+    @property
+    def unasked(self) -> frozenset[int]:
+        """Those whose membership stays as it is."""
+        return self.counting | self.broken.keys()
+
+
+class RuleBook:
+    """The rules of the projects that a process has worked on, kept as long as nobody changes them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[tuple[int, int], SegmentRules]] = {}
+
+    async def of(self, conn: Connection[Record], project: catalog.Current) -> SegmentRules:
+        """The rules as they stood when `project` was read in this transaction, or later."""
+        edition = (project.definitions_version, project.uncounted)
+        kept = self._kept.get(project.project_no)
+        if kept is None or kept[0] != edition:
+            kept = edition, await read_rules(conn, project.project_no)
+            self._kept[project.project_no] = kept
+        return kept[1]
+
+
+async def read_rules(conn: Connection[Record], project_no: int) -> SegmentRules:
+    """The rules as they stand now."""
+    ruled = await segments.ruled(conn, project_no)
+    lists = await segments.lists(conn, project_no)
+    uncounted = await derived_events.uncounted(conn, project_no)
+    cohorts = Cohorts({segment.segment_id: stored_rules(segment.predicate) for segment in ruled})
+    asked: dict[int, Predicate] = {}
+    broken: dict[int, str] = {}
+    counting: set[int] = set()
+    for segment in ruled:
+        rules = cohorts.rules_of(segment.segment_id)
+        if gone := _gone(rules, lists):
+            broken[segment.segment_no] = gone
+        elif uncounted & sources(rules):
+            counting.add(segment.segment_no)
+        else:
+            asked[segment.segment_no] = rules
+    return SegmentRules(
+        cohorts=cohorts,
+        lists=lists,
+        ids={segment.segment_no: segment.segment_id for segment in ruled},
+        asked=asked,
+        building=frozenset(segment.segment_no for segment in ruled if segment.building),
+        revisions={segment.segment_no: segment.rules_revision for segment in ruled},
+        broken=broken,
+        counting=frozenset(counting),
+    )
+
+
+def stored_rules(document: Any) -> Predicate:
+    """The tree of rules that were checked when they were saved."""
+    predicate, faults = parse(document)
+    assert predicate is not None, f"stored rules no longer read: {[(fault.path, fault.reason) for fault in faults]}"
+    return predicate
+
+
+def sources(predicate: Predicate) -> frozenset[Source]:
+    """The events it counts."""
+    return frozenset(leaf.source for leaf in leaves(predicate) if isinstance(leaf, EventFired))
+
+
+def _gone(rules: Predicate, lists: Mapping[str, int]) -> str | None:
+    """A cohort that does not exist; of several the smallest id."""
+    named = {leaf.cohort_id for leaf in leaves(rules) if isinstance(leaf, InCohort) and leaf.rules is None}
+    return min(named - lists.keys(), default=None)

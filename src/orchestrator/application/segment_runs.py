@@ -1,0 +1,170 @@
+"""Passes over all subjects of a project, in transactions of about a second, each of which takes some buckets alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from asyncpg import Connection, Record
+
+from orchestrator.application.segment_rules import RuleBook, SegmentRules
+from orchestrator.application.transactions import Transactions
+from orchestrator.domain.audit import SEGMENT_DRIFT_FOUND
+from orchestrator.domain.subject import BUCKETS
+from orchestrator.predicates.facts import needs
+from orchestrator.predicates.sql import query
+from orchestrator.predicates.sql.inputs import Among
+from orchestrator.predicates.tree import Predicate
+from orchestrator.storage import audit, catalog, clock, memberships, segment_passes, segment_runs
+from orchestrator.storage.event_names import numbers_of
+from orchestrator.storage.segment_passes import Pass
+from orchestrator.storage.segment_runs import Chunk, Finished, Kind, Untold
+
+#: Others wait for the buckets as long as a transaction takes. Seconds.
+LONGEST = 1.0
+SHORTEST = 0.3
+
+#: Buckets of the first transaction of a part.
+FIRST_STEP = 4
+
+#: Parts that are worked on beside each other.
+PARTS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A run and its parts: ranges of buckets, both ends included."""
+
+    run_no: int
+    parts: tuple[tuple[int, int], ...]
+
+
+class SegmentRuns:
+    """Begins, does and finishes runs. Each step may be repeated, by anybody, after any of them was lost."""
+
+    def __init__(self, transactions: Transactions, rule_book: RuleBook) -> None:
+        self._transactions = transactions
+        self._rule_book = rule_book
+
+    async def claim_untold(self, limit: int = 100) -> list[Untold]:
+        """Runs that Temporal has to be told of."""
+        async with self._transactions.write(None) as conn:
+            return await segment_runs.claim_untold(conn, await clock.now(conn), limit)
+
+    async def projects(self, after: int, limit: int) -> list[int]:
+        """Projects to sweep, with a number above `after`."""
+        async with self._transactions.read(None) as conn:
+            return await segment_runs.peopled(conn, after, limit)
+
+    async def begin(self, project_no: int, kind: Kind, segment_no: int | None) -> Begun | None:
+        """The run to do next. None: there is none, or the events it asks about are still being counted."""
+        async with self._transactions.write(None) as conn:
+            rules, _ = await self._rules(conn, project_no)
+            if kind == "sweep":
+                await segment_runs.request(conn, project_no, kind, None, await clock.now(conn))
+            asked = _asked(rules, kind, segment_no)
+            if not asked and rules.counting:
+                return None
+            revisions = {number: rules.revisions[number] for number in asked}
+            run = await segment_runs.begin(conn, project_no, kind, segment_no, revisions, await clock.now(conn))
+        if run is None:
+            return None
+        step = BUCKETS // PARTS
+        return Begun(run_no=run.run_no, parts=tuple((n, n + step - 1) for n in range(0, BUCKETS, step)))
+
+    async def work(
+        self,
+        project_no: int,
+        run_no: int,
+        kind: Kind,
+        segment_no: int | None,
+        part: tuple[int, int],
+        beat: Callable[[int], None],
+    ) -> None:
+        """Do a part of a run, from where it was left. `beat` is called with the next bucket after each transaction."""
+        first, last = part
+        async with self._transactions.read(None) as conn:
+            bucket = await segment_runs.next_bucket(conn, project_no, run_no, first, last)
+        step = FIRST_STEP
+        while bucket <= last:
+            end = min(bucket + step - 1, last)
+            began = time.monotonic()
+            await self._chunk(project_no, run_no, kind, segment_no, bucket, end)
+            took = time.monotonic() - began
+            if took > LONGEST:
+                step = max(1, step // 2)
+            elif took < SHORTEST:
+                step *= 2
+            bucket = end + 1
+            beat(bucket)
+
+    async def finish(self, project_no: int, run_no: int) -> Finished | None:
+        """Add up what was done. Drift is told in the audit log."""
+        async with self._transactions.write(None) as conn:
+            now = await clock.now(conn)
+            finished = await segment_runs.finish(conn, project_no, run_no, now)
+            if finished is not None and finished.drift:
+                await audit.append(
+                    conn,
+                    project_no=project_no,
+                    at=now,
+                    actor="system",
+                    action=SEGMENT_DRIFT_FOUND,
+                    resource_id=str(run_no),
+                    metadata={"subjects": finished.subjects, "drift": finished.drift},
+                )
+        return finished
+
+    async def _chunk(
+        self, project_no: int, run_no: int, kind: Kind, segment_no: int | None, first: int, last: int
+    ) -> None:
+        async with self._transactions.write(None) as conn:
+            await memberships.take_buckets(conn, project_no, first, last)
+            # Read under the locks: nobody who knows older rules, or an earlier time, comes after us.
+            rules, now = await self._rules(conn, project_no)
+            asked = _asked(rules, kind, segment_no)
+            chunk = Chunk(subjects=0, drift=0, changes={})
+            if asked:
+                chunk = await segment_passes.of_buckets(
+                    conn, project_no, first, last, await prepare(conn, project_no, rules, asked, now)
+                )
+            await segment_runs.record(conn, project_no, run_no, first, last, chunk)
+
+    async def _rules(self, conn: Connection[Record], project_no: int) -> tuple[SegmentRules, datetime]:
+        project = (await catalog.current(conn, [project_no]))[project_no]
+        return await self._rule_book.of(conn, project), project.now
+
+
+async def prepare(
+    conn: Connection[Record],
+    project_no: int,
+    rules: SegmentRules,
+    asked: Mapping[int, Predicate],
+    now: datetime,
+    among: Among = Among.BUCKETS,
+) -> Pass:
+    """Make a statement of these questions, which are some or all of the rules', as of `now`."""
+    sources = needs(asked.values()).events
+    numbers = await numbers_of(conn, project_no, sources)
+    name_nos = {source: numbers.get(source) for source in sources}
+    return Pass(
+        query=query.compile(asked, name_nos=name_nos, cohort_nos=rules.lists, as_of=now, among=among),
+        asked=asked.keys(),
+        unasked=rules.ids.keys() - asked.keys(),
+        building=rules.building & asked.keys(),
+        whole=len(asked) == len(rules.asked),
+        as_of=now,
+    )
+
+
+def _asked(rules: SegmentRules, kind: Kind, segment_no: int | None) -> Mapping[int, Predicate]:
+    """What a run of this kind asks, as the rules stand now."""
+    match kind:
+        case "sweep":
+            return rules.asked
+        case "build":
+            return {number: asked for number, asked in rules.asked.items() if number in rules.building}
+        case "evaluate":
+            return {number: asked for number, asked in rules.asked.items() if number == segment_no}

@@ -1,0 +1,126 @@
+"""Many subjects held against many segments in one statement, and what changed written with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from asyncpg import Connection, Record
+
+from orchestrator.domain.scope import SubjectKey
+from orchestrator.predicates.sql.query import SETTINGS, Query
+from orchestrator.storage.segment_runs import Chunk
+
+#: A window that ran out this long ago should have been noticed.
+OVERDUE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """`query` answers for the segments `asked`. Of the others that exist, `unasked`, membership stays as it is.
+
+    Of `asked`, `building` change because their rules are new. `whole`: nothing is left out but what cannot be asked, so
+    that the due times found replace those that stood.
+    """
+
+    query: Query
+    asked: Collection[int]
+    unasked: Collection[int]
+    building: Collection[int]
+    whole: bool
+    as_of: datetime
+
+
+_STATEMENT = """
+WITH evaluated AS MATERIALIZED (
+    {query}
+), compared AS MATERIALIZED (
+    SELECT e.bucket, e.subject_no, m.segment_nos AS earlier, m.next_due AS earlier_due,
+           CASE WHEN m.segment_nos && {unasked}
+                THEN ARRAY(SELECT unnest(e.segment_nos) UNION
+                           SELECT no FROM unnest(m.segment_nos) AS no WHERE no = ANY ({unasked}) ORDER BY 1)
+                ELSE e.segment_nos END AS later,
+           CASE WHEN {whole} THEN e.due ELSE LEAST(e.due, m.next_due) END AS due
+      FROM evaluated AS e
+      LEFT JOIN subject_segments AS m
+        ON m.project_no = $1 AND m.bucket = e.bucket AND m.subject_no = e.subject_no
+), changed AS MATERIALIZED (
+    SELECT c.bucket, c.subject_no, no AS segment_no, entered,
+           CASE WHEN no = ANY ({building}) THEN 'definition' WHEN earlier_due <= {as_of} THEN 'time' ELSE 'data'
+            END AS cause, c.earlier, c.earlier_due
+      FROM compared AS c
+     CROSS JOIN LATERAL (
+           SELECT no, true AS entered FROM unnest(c.later) AS no WHERE no = ANY (c.earlier) IS NOT TRUE
+            UNION ALL
+           SELECT no, false FROM unnest(c.earlier) AS no WHERE no <> ALL (c.later) AND no = ANY ({asked})) AS moved
+     WHERE c.earlier IS DISTINCT FROM c.later
+), written AS (
+    INSERT INTO subject_segments (project_no, bucket, subject_no, segment_nos, next_due, as_of)
+    SELECT $1, bucket, subject_no, later, due, {as_of} FROM compared
+     WHERE earlier IS DISTINCT FROM later OR earlier_due <= {as_of}
+        OR due IS NOT NULL AND (earlier_due IS NULL OR due < earlier_due)
+    ON CONFLICT (project_no, bucket, subject_no) DO UPDATE SET
+        segment_nos = excluded.segment_nos, next_due = excluded.next_due, as_of = excluded.as_of
+), sizes AS (
+    INSERT INTO segment_sizes (project_no, segment_no, delta)
+    SELECT $1, segment_no, sum(CASE WHEN entered THEN 1 ELSE -1 END) FROM changed GROUP BY segment_no
+    HAVING sum(CASE WHEN entered THEN 1 ELSE -1 END) <> 0
+), transitions AS (
+    INSERT INTO segment_transitions (project_no, bucket, subject_no, segment_no, entered, cause, as_of)
+    SELECT $1, bucket, subject_no, segment_no, entered, cause, {as_of} FROM changed
+), drifted AS (
+    SELECT DISTINCT c.bucket, c.subject_no FROM changed AS c
+     WHERE c.cause <> 'definition' AND (c.earlier_due IS NULL OR c.earlier_due > {overdue})
+       AND NOT EXISTS (SELECT FROM inbox AS i
+                        WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no)
+)
+SELECT NULL::int AS segment_no, (SELECT count(*) FROM evaluated) AS subjects, (SELECT count(*) FROM drifted) AS drift,
+       0::bigint AS entered, 0::bigint AS departed
+ UNION ALL
+SELECT segment_no, 0, 0, count(*) FILTER (WHERE entered), count(*) FILTER (WHERE NOT entered)
+  FROM changed GROUP BY segment_no
+"""
+
+
+async def of_buckets(conn: Connection[Record], project_no: int, first: int, last: int, work: Pass) -> Chunk:
+    """Hold the subjects of these buckets, which the caller has alone, against the rules, and write what changed.
+
+    The query of `work` is one among buckets.
+    """
+    return await _run(conn, project_no, first, last, work)
+
+
+async def of_subjects(conn: Connection[Record], project_no: int, keys: Sequence[SubjectKey], work: Pass) -> Chunk:
+    """The same with these subjects, which the caller holds, and whose buckets it shares.
+
+    The query of `work` is one among subjects.
+    """
+    return await _run(conn, project_no, [key.bucket for key in keys], [key.subject_no for key in keys], work)
+
+
+async def _run(conn: Connection[Record], project_no: int, first: object, last: object, work: Pass) -> Chunk:
+    for name, value in SETTINGS.items():
+        await conn.execute(f"SET LOCAL {name} = '{value}'")
+    arguments: list[object] = [project_no, first, last, *work.query.arguments]
+
+    def parameter(value: object, type_name: str) -> str:
+        arguments.append(value)
+        return f"${len(arguments)}::{type_name}"
+
+    statement = _STATEMENT.format(
+        query=work.query.text,
+        asked=parameter(list(work.asked), "int[]"),
+        unasked=parameter(list(work.unasked), "int[]"),
+        building=parameter(list(work.building), "int[]"),
+        whole=parameter(work.whole, "bool"),
+        as_of=parameter(work.as_of, "timestamptz"),
+        overdue=parameter(work.as_of - OVERDUE, "timestamptz"),
+    )
+    rows = await conn.fetch(statement, *arguments)
+    head, *moved = rows
+    return Chunk(
+        subjects=head["subjects"],
+        drift=head["drift"],
+        changes={row["segment_no"]: (row["entered"], row["departed"]) for row in moved},
+    )

@@ -1,0 +1,139 @@
+"""Passes over segments, as Temporal knows them: names, inputs, the schedule, and how one is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+from temporalio.common import WorkflowIDConflictPolicy
+
+SEGMENTS_QUEUE = "segments"
+
+SWEEP_WORKFLOW = "SEGMENT_SWEEP"
+EVALUATION_WORKFLOW = "SEGMENT_EVALUATION"
+LOOK_AGAIN_SIGNAL = "look_again"
+
+PROJECTS_ACTIVITY = "list_projects"
+BEGIN_ACTIVITY = "begin_run"
+WORK_ACTIVITY = "evaluate_buckets"
+FINISH_ACTIVITY = "finish_run"
+
+#: Projects that one sweep workflow takes before it goes on in a new one.
+PROJECTS_AT_ONCE = 100
+
+SCHEDULE_ID = "segment-sweep"
+SWEEP_EVERY = timedelta(minutes=15)
+#: A sweep that was due while Temporal was away is made up for if it was due no longer ago than this.
+CATCH_UP = timedelta(minutes=15)
+
+
+@dataclass
+class SweepInput:
+    """Sweep the projects with a number above `after`."""
+
+    after: int = 0
+
+
+@dataclass
+class EvaluationInput:
+    """One segment, or, `segment_no` 0, all of the project whose rules are new."""
+
+    project_no: int
+    segment_no: int = 0
+
+
+#: sweep: all segments, on schedule; evaluate: one, because somebody asked; build: those whose rules are new.
+RunKind = Literal["sweep", "evaluate", "build"]
+
+
+@dataclass
+class RunQuestion:
+    """Which run? `segment_no` 0: not of one segment."""
+
+    project_no: int
+    kind: RunKind
+    segment_no: int = 0
+
+
+@dataclass
+class BegunRun:
+    """`run_no` 0: there is nothing to do."""
+
+    run_no: int = 0
+    parts: list[tuple[int, int]] | None = None
+
+
+@dataclass
+class RunPart:
+    """Buckets `first` to `last` of a run."""
+
+    project_no: int
+    kind: RunKind
+    segment_no: int
+    run_no: int
+    first: int
+    last: int
+
+
+def evaluation_id(project_no: int, segment_no: int) -> str:
+    """The workflow that sees to one segment, or to the rules of a project that are new."""
+    return f"segment-evaluation:{project_no}:{segment_no or 'new-rules'}"
+
+
+class SegmentWorkflows:
+    """Starts workflows of passes; built over a connected client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def see_to(self, project_no: int, segment_no: int) -> None:
+        """Start the workflow for these runs, or make the one that is running look again. Raises RPCError."""
+        await self._client.start_workflow(
+            EVALUATION_WORKFLOW,
+            EvaluationInput(project_no=project_no, segment_no=segment_no),
+            id=evaluation_id(project_no, segment_no),
+            task_queue=SEGMENTS_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            start_signal=LOOK_AGAIN_SIGNAL,
+            static_summary="evaluate a segment" if segment_no else "evaluate segments whose rules are new",
+        )
+
+    async def ensure_schedule(self, every: timedelta = SWEEP_EVERY) -> None:
+        """Have all segments swept on schedule, one sweep at a time. Raises RPCError."""
+        schedule = Schedule(
+            action=ScheduleActionStartWorkflow(
+                SWEEP_WORKFLOW,
+                SweepInput(),
+                id=SCHEDULE_ID,
+                task_queue=SEGMENTS_QUEUE,
+                static_summary="verify segments",
+            ),
+            spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
+            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),
+        )
+        try:
+            await self._client.create_schedule(SCHEDULE_ID, schedule)
+        except ScheduleAlreadyRunningError:
+            # Made by an earlier release, perhaps. Whether it is paused is the operators' business.
+            await self._client.get_schedule_handle(SCHEDULE_ID).update(lambda known: _updated(known, schedule))
+
+
+def _updated(known: ScheduleUpdateInput, schedule: Schedule) -> ScheduleUpdate | None:
+    before = known.description.schedule
+    if before.spec.intervals == schedule.spec.intervals and before.policy == schedule.policy:
+        return None
+    schedule.state = before.state
+    return ScheduleUpdate(schedule)

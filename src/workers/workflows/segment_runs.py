@@ -1,0 +1,104 @@
+"""Passes over segments: durable, part by part, resumed where they stopped. What they look at stays in Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+with workflow.unsafe.imports_passed_through():
+    from orchestrator.temporal.segments import (
+        BEGIN_ACTIVITY,
+        EVALUATION_WORKFLOW,
+        FINISH_ACTIVITY,
+        LOOK_AGAIN_SIGNAL,
+        PROJECTS_ACTIVITY,
+        PROJECTS_AT_ONCE,
+        SWEEP_WORKFLOW,
+        WORK_ACTIVITY,
+        BegunRun,
+        EvaluationInput,
+        RunKind,
+        RunPart,
+        RunQuestion,
+        SweepInput,
+    )
+
+PATIENT = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
+
+BRIEF = timedelta(seconds=30)
+#: A part of a large project takes minutes, and says after each transaction that it is alive.
+PART = timedelta(hours=1)
+PART_HEARTBEAT = timedelta(seconds=60)
+
+
+async def one_run(question: RunQuestion) -> bool:
+    """Do the run that waits; False when there is none."""
+    begun = await workflow.execute_activity(
+        BEGIN_ACTIVITY, question, result_type=BegunRun, start_to_close_timeout=BRIEF, retry_policy=PATIENT
+    )
+    if not begun.run_no:
+        return False
+    await asyncio.gather(
+        *(
+            workflow.execute_activity(
+                WORK_ACTIVITY,
+                RunPart(
+                    project_no=question.project_no,
+                    kind=question.kind,
+                    segment_no=question.segment_no,
+                    run_no=begun.run_no,
+                    first=first,
+                    last=last,
+                ),
+                summary=f"buckets {first} to {last}",
+                start_to_close_timeout=PART,
+                heartbeat_timeout=PART_HEARTBEAT,
+                retry_policy=PATIENT,
+            )
+            for first, last in begun.parts or ()
+        )
+    )
+    await workflow.execute_activity(
+        FINISH_ACTIVITY, args=[question, begun.run_no], start_to_close_timeout=BRIEF, retry_policy=PATIENT
+    )
+    return True
+
+
+@workflow.defn(name=EVALUATION_WORKFLOW)
+class SegmentEvaluation:
+    """Does the runs of one segment, or of a project's new rules, one after the other, until none waits."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    @workflow.signal(name=LOOK_AGAIN_SIGNAL, description="Another run waits. Carries nothing.")
+    def look_again(self) -> None:
+        self._asked += 1
+
+    @workflow.run
+    async def run(self, start: EvaluationInput) -> None:
+        kind: RunKind = "evaluate" if start.segment_no else "build"
+        question = RunQuestion(project_no=start.project_no, kind=kind, segment_no=start.segment_no)
+        while True:
+            seen = self._asked
+            did_one = await one_run(question)
+            if not did_one and self._asked == seen:
+                return
+
+
+@workflow.defn(name=SWEEP_WORKFLOW)
+class SegmentSweep:
+    """Holds every membership of every project against the rules, project by project."""
+
+    @workflow.run
+    async def run(self, start: SweepInput) -> None:
+        projects = await workflow.execute_activity(
+            PROJECTS_ACTIVITY, start, result_type=list[int], start_to_close_timeout=BRIEF, retry_policy=PATIENT
+        )
+        for project_no in projects:
+            await one_run(RunQuestion(project_no=project_no, kind="sweep"))
+        if len(projects) == PROJECTS_AT_ONCE:
+            workflow.continue_as_new(SweepInput(after=projects[-1]))
