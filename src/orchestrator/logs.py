@@ -98,8 +98,10 @@ class _Lines(logging.Handler):
         super().__init__()
         self._stream = stream
         self._waiting: list[str] = []
+        # Not the handler's own lock: `logging.shutdown` holds that while it waits for the writer to end.
+        self._turn = threading.RLock()
         self._lost = 0
-        self._closed = threading.Event()
+        self._ended = threading.Event()  # not _closed: that is the Handler's
         self._writer = threading.Thread(target=self._write_now_and_then, name="log lines", daemon=True)
         self._writer.start()
         atexit.register(self.flush)
@@ -109,13 +111,14 @@ class _Lines(logging.Handler):
             line = self.format(record)
         except Exception as error:
             line = self.format(_line("a line could not be put into words", record, error=type(error).__name__))
-        self._waiting.append(line)
+        with self._turn:
+            self._waiting.append(line)
         if record.levelno >= logging.WARNING or len(self._waiting) >= _LINES_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
         """Write what is waiting, or give it up."""
-        with self.lock or threading.RLock():
+        with self._turn:
             lines, self._waiting = self._waiting, []
             if not lines:
                 return
@@ -130,14 +133,14 @@ class _Lines(logging.Handler):
                 self._lost = 0
 
     def close(self) -> None:
-        self._closed.set()
+        self._ended.set()
         self._writer.join()
         self.flush()
         atexit.unregister(self.flush)
         super().close()
 
     def _write_now_and_then(self) -> None:
-        while not self._closed.wait(_SECONDS_BETWEEN_WRITES):
+        while not self._ended.wait(_SECONDS_BETWEEN_WRITES):
             self.flush()
 
 

@@ -39,7 +39,7 @@ def facts_for(predicate: Predicate, world: World) -> Facts:
     asked = needs([predicate])
     events = {}
     for source, depth in asked.events.items():
-        instants = sorted((event.at for event in _counted(source, world)), reverse=True)
+        instants = sorted((event.at for event in counted(source, world)), reverse=True)
         if instants:
             events[source] = EventFacts(
                 total=len(instants),
@@ -58,7 +58,7 @@ def facts_for(predicate: Predicate, world: World) -> Facts:
     )
 
 
-def _counted(source: Source, world: World) -> Iterator[Happened]:
+def counted(source: Source, world: World) -> Iterator[Happened]:
     names = world.events if source.name is None else [source.name]
     for event in chain.from_iterable(world.events.get(name, ()) for name in names):
         if source.where is None or evaluate(source.where.predicate, Facts(attributes=event.properties), event.at):

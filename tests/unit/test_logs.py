@@ -142,6 +142,27 @@ logging.getLogger("orchestrator.a").warning("to nobody")
     assert file.read_text() == ""
 
 
+def test_a_process_ends_however_slowly_its_last_lines_are_written() -> None:
+    program = """
+import logging, sys, time
+from orchestrator import logs
+
+class Slow:
+    def write(self, text):
+        time.sleep(2 * logs._SECONDS_BETWEEN_WRITES)  # meanwhile the writer's turn comes round
+        sys.stderr.write(text)
+    def flush(self):
+        pass
+
+logs.configure("info", "json", Slow())
+logging.getLogger("orchestrator").info("stopping")
+logging.shutdown()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+
+    assert json.loads(ended.stderr)["message"] == "stopping"
+
+
 def test_a_line_that_cannot_be_put_into_words_leaves_a_line_without_them(stream: io.StringIO) -> None:
     logs.configure("info", "json", stream)
 

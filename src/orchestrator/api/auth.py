@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
 
+from orchestrator.api.guesses import Guesses
+from orchestrator.api.limits import SharedPlaces
 from orchestrator.application.transactions import Transactions
-from orchestrator.domain.api_key import digest, is_possible
+from orchestrator.domain.api_key import MARK, digest, is_possible
 from orchestrator.domain.refusals import Unauthenticated
 from orchestrator.domain.scope import Role, Scope
 from orchestrator.storage import api_keys
@@ -25,8 +27,11 @@ logger = logging.getLogger(__name__)
 BELIEVED_FOR = timedelta(seconds=4)
 #: So many keys are remembered, good ones and bad ones each.
 REMEMBERED = 10_000
-#: Keys nobody knows must not occupy the database's connections.
+#: Keys nobody knows must not occupy the database's connections, nor hold up those that were good a moment ago.
 LOOKUPS_AT_ONCE = 4
+#: So many unknown keys wait to be looked up, altogether and from one address; more are told to come back.
+LOOKUPS_WAITING = 1_000
+LOOKUPS_WAITING_EACH = 250
 USE_WRITTEN_EVERY = timedelta(minutes=1)
 
 
@@ -68,23 +73,37 @@ class Authentication:
         self._good = _Memory()
         self._bad = _Memory()
         self._asked: dict[bytes, Task[Scope | None]] = {}
+        self._guesses = Guesses()
         self._lookups = Semaphore(LOOKUPS_AT_ONCE)
+        self._lookups_of_good = Semaphore(LOOKUPS_AT_ONCE)
+        self._waiting = SharedPlaces(altogether=LOOKUPS_WAITING, each=LOOKUPS_WAITING_EACH)
         self._notes: set[Task[None]] = set()
 
-    async def scope_of(self, key: str) -> Scope:
-        """The scope this key opens. Raises Unauthenticated; says nothing about why a key is not valid."""
+    async def scope_of(self, key: str, peer: str) -> Scope:
+        """The scope this key opens; `peer` is the address it came from.
+
+        Raises Unauthenticated, which says nothing about why a key is not valid, and TooManyCalls.
+        """
         if not key:
             raise Unauthenticated("UNAUTHENTICATED", "an API key is required: Authorization: Bearer, or X-Api-Key")
         mark = self._mark(key)
+        if self._bad.recall(mark) is not None:
+            raise _not_valid()  # as it was a moment ago: nothing new was tried
+        if key.startswith(MARK):
+            return await self._find(mark, key, peer)  # 256 random bits, which nobody guesses
+        with self._guesses.one(peer, mark):
+            return await self._find(mark, key, peer)
+
+    async def _find(self, mark: bytes, key: str, peer: str) -> Scope:
         scope = self._given.get(mark)
         if scope is None:
-            known = self._good.recall(mark) or self._bad.recall(mark)
+            known = self._good.recall(mark)
             if known is not None:
                 scope = known.scope
             elif is_possible(key):
-                scope = await self._ask_once(mark, key)
+                scope = await self._ask_once(mark, key, peer)
         if scope is None:
-            raise Unauthenticated("UNAUTHENTICATED", "the API key is not valid")
+            raise _not_valid()
         return scope
 
     async def close(self) -> None:
@@ -95,11 +114,11 @@ class Authentication:
         """What a key is remembered by in this process: keys themselves are kept nowhere. Cheaper than its digest."""
         return blake2b(key.encode(errors="replace"), key=self._instance_secret[:64], digest_size=32).digest()
 
-    async def _ask_once(self, mark: bytes, key: str) -> Scope | None:
+    async def _ask_once(self, mark: bytes, key: str, peer: str) -> Scope | None:
         """Ask the database, once for all who are waiting for the answer."""
         asked = self._asked.get(mark)
         if asked is None:
-            asked = self._asked[mark] = asyncio.create_task(self._ask(mark, key))
+            asked = self._asked[mark] = asyncio.create_task(self._ask(mark, key, peer))
             asked.add_done_callback(lambda done: self._answered(mark, done))
         return await asyncio.shield(asked)
 
@@ -108,15 +127,24 @@ class Authentication:
         if not done.cancelled():
             done.exception()  # retrieved, also when everybody who waited has gone away
 
-    async def _ask(self, mark: bytes, key: str) -> Scope | None:
-        async with self._lookups, self._transactions.read(0) as conn:
+    async def _ask(self, mark: bytes, key: str, peer: str) -> Scope | None:
+        if self._good.holds(mark):
+            async with self._lookups_of_good:
+                return await self._look_up(mark, key)
+        with self._waiting.place(peer):
+            async with self._lookups:
+                return await self._look_up(mark, key)
+
+    async def _look_up(self, mark: bytes, key: str) -> Scope | None:
+        async with self._transactions.read(0) as conn:
             asked_at = time.monotonic()
             bearer = await api_keys.find_bearer(conn, digest(self._instance_secret, key))
         left = _validity(bearer)
         scope = _scope(bearer) if bearer is not None and left > timedelta(0) else None
-        memory = self._bad if scope is None else self._good
+        memory, other = (self._bad, self._good) if scope is None else (self._good, self._bad)
         believed = self._believed_for if scope is None else min(self._believed_for, left)
         memory.keep(mark, _Known(scope, asked_at + believed.total_seconds()))
+        other.forget(mark)
         if bearer is not None and scope is not None:
             self._note_use(bearer)
         return scope
@@ -153,11 +181,22 @@ class _Memory:
         known = self._known.get(mark)
         return known if known is not None and known.until > time.monotonic() else None
 
+    def holds(self, mark: bytes) -> bool:
+        """Whether it was known at some time."""
+        return mark in self._known
+
     def keep(self, mark: bytes, known: _Known) -> None:
         self._known[mark] = known
         self._known.move_to_end(mark)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
+
+    def forget(self, mark: bytes) -> None:
+        self._known.pop(mark, None)
+
+
+def _not_valid() -> Unauthenticated:
+    return Unauthenticated("UNAUTHENTICATED", "the API key is not valid")
 
 
 def _validity(bearer: Bearer | None) -> timedelta:

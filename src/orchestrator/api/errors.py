@@ -109,11 +109,15 @@ class BodyTooLarge(refusals.InvalidArgument):
 
 
 class DeadlineExceeded(Exception):
-    """The call's time ran out before it was done; whatever had begun was rolled back."""
+    """The call's time ran out. What had begun is undone, but for a commit, which is seen through: so nobody who called
+    knows whether it took effect.
+    """
 
 
 class TooManyCalls(refusals.ResourceExhausted):
-    """Refused before any work was done for it."""
+    """Refused before any work was done for it; the same call may succeed after `retry_after`."""
+
+    retry_after = _AGAIN_SOON
 
 
 def failure_of(error: Exception, *, call_id: str, method: str) -> Failure:
@@ -197,9 +201,15 @@ def _refused(refusal: refusals.Refusal) -> Failure:
         message=_clean(refusal.message),
         metadata=metadata,
         faults=faults,
-        retry_after=_AGAIN_SOON if isinstance(refusal, refusals.Unavailable | TooManyCalls) else None,
+        retry_after=_retry_after(refusal),
         http_status=_http_status(refusal),
     )
+
+
+def _retry_after(refusal: refusals.Refusal) -> timedelta | None:
+    if isinstance(refusal, TooManyCalls):
+        return refusal.retry_after
+    return _AGAIN_SOON if isinstance(refusal, refusals.Unavailable) else None
 
 
 def _http_status(refusal: refusals.Refusal) -> int | None:

@@ -7,17 +7,18 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc.status_pb2 import Status
 from grpc import StatusCode
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from orchestrator.api.auth import key_of
 from orchestrator.api.call_ids import call_id_of
-from orchestrator.api.errors import Failure, MalformedRequest, to_fitting_status
+from orchestrator.api.errors import Failure, MalformedRequest
 from orchestrator.api.field_limits import MAX_BATCH_BYTES
+from orchestrator.api.grpc_open_calls import OpenCalls
+from orchestrator.api.grpc_wire import Context, abort, message_of
+from orchestrator.api.health_service import HealthService
 from orchestrator.api.message_check import check_message
 from orchestrator.api.methods import Method
+from orchestrator.api.peers import grpc_peer_of
 from orchestrator.api.pipeline import Arrival, Pipeline, Read
 from orchestrator.api.tls import TlsFiles, grpc_credentials
 
@@ -37,7 +38,9 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
-Context = grpc.aio.ServicerContext[Any, Any]
+#: Beyond our own limits, which tell callers more, gRPC itself turns calls away: room for all who wait for news of our
+#: health or for a key to be looked up, and for more than that.
+_SPARE_CALLS = 10_000
 
 
 class GrpcServer:
@@ -48,16 +51,15 @@ class GrpcServer:
         pipeline: Pipeline,
         methods: Mapping[str, Method],
         *,
-        health_servicer: health.aio.HealthServicer,
+        health_servicer: HealthService,
         max_calls: int,
         with_reflection: bool,
     ) -> None:
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=max_calls)
-        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
-        if with_reflection:
-            names = sorted({method.service for method in methods.values()})
-            reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
-        # The last to be asked: it answers for what nobody knows.
+        self._health = health_servicer
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=max_calls + _SPARE_CALLS)
+        described = sorted({method.service for method in methods.values()}) if with_reflection else ()
+        # The calls are the last to be asked: they answer for what nobody knows.
+        self._server.add_generic_rpc_handlers((OpenCalls(health_servicer, described=described),))
         self._server.add_generic_rpc_handlers((_Calls(pipeline, methods),))
 
     async def start(self, host: str, port: int, tls: TlsFiles | None) -> int:
@@ -75,13 +77,14 @@ class GrpcServer:
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls at once, give those under way `grace` seconds, cancel the rest."""
+        self._health.end()
         await self._server.stop(grace)
 
 
 class _Calls(grpc.GenericRpcHandler):
     def __init__(self, pipeline: Pipeline, methods: Mapping[str, Method]) -> None:
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            f"/{method.name}": grpc.unary_unary_rpc_method_handler(_serving(pipeline, method))
+            f"/{method.name}": grpc.stream_unary_rpc_method_handler(_serving(pipeline, method))
             for method in methods.values()
         }
         self._unknown: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(_refuse_unknown)
@@ -90,14 +93,15 @@ class _Calls(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method, self._unknown)
 
 
-def _serving(pipeline: Pipeline, method: Method) -> Callable[[bytes, Context], Awaitable[bytes]]:
-    async def serve(message: bytes, context: Context) -> bytes:
+def _serving(pipeline: Pipeline, method: Method) -> Callable[[object, Context], Awaitable[bytes]]:
+    async def serve(requests: object, context: Context) -> bytes:
         headers: dict[str, Any] = dict(context.invocation_metadata() or ())
         call_id = call_id_of(headers)
         if "x-request-id" in headers:
             await context.send_initial_metadata((("x-request-id", call_id),))
 
         async def read() -> Read:
+            message = await message_of(context)
             try:
                 request = method.request.FromString(message)
             except DecodeError:
@@ -107,6 +111,7 @@ def _serving(pipeline: Pipeline, method: Method) -> Callable[[bytes, Context], A
         arrival = Arrival(
             method=method,
             transport="grpc",
+            peer=grpc_peer_of(context.peer()),
             key=key_of(headers),
             call_id=call_id,
             time_left=context.time_remaining(),
@@ -114,20 +119,12 @@ def _serving(pipeline: Pipeline, method: Method) -> Callable[[bytes, Context], A
         )
         answer = await pipeline.serve(arrival)
         if isinstance(answer, Failure):
-            await _abort(context, answer, call_id)
-        return answer  # type: ignore[return-value]
+            await abort(context, answer, call_id)
+        return answer
 
     return serve
 
 
-async def _refuse_unknown(requests: Any, context: Context) -> None:
+async def _refuse_unknown(requests: object, context: Context) -> None:
     failure = Failure(code=StatusCode.UNIMPLEMENTED, reason="METHOD_NOT_FOUND", message="no such method")
-    await _abort(context, failure, "")
-
-
-async def _abort(context: Context, failure: Failure, call_id: str) -> None:
-    status: Status = to_fitting_status(failure, call_id)
-    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
-    if failure.code is StatusCode.UNAVAILABLE and failure.retry_after is not None:
-        trailers.append(("grpc-retry-pushback-ms", str(int(failure.retry_after.total_seconds() * 1000))))
-    await context.abort(failure.code, status.message, tuple(trailers))
+    await abort(context, failure, "")

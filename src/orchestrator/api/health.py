@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import asyncpg
-from grpc_health.v1 import health, health_pb2
+
+from orchestrator.api.health_service import HealthService, Status
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +43,9 @@ class Health:
     def __init__(
         self, dsn: str, services: Sequence[str], *, temporal_answers: Callable[[], Awaitable[bool]] | None
     ) -> None:
-        self.servicer = health.aio.HealthServicer()
+        self.servicer = HealthService(services)
         self.state = State(ready=False, degraded=False)
         self._dsn = dsn
-        self._services = ("", *services)
         self._temporal_answers = temporal_answers
         self._draining = False
         self._temporal_is_away = False
@@ -53,7 +53,7 @@ class Health:
 
     async def look(self) -> None:
         """Probe Postgres and answer for it from now on."""
-        await self._show(State(ready=await self._probe_postgres(), degraded=self._temporal_is_away))
+        self._show(State(ready=await self._probe_postgres(), degraded=self._temporal_is_away))
 
     async def watch(self) -> None:
         """Probe until cancelled. Temporal, which may take its time, does not hold up Postgres.
@@ -66,7 +66,7 @@ class Health:
         """Not ready from now on, whatever the parts say."""
         self._draining = True
         self.state = State(ready=False, degraded=False)
-        await self.servicer.enter_graceful_shutdown()
+        self.servicer.tell(Status.NOT_SERVING)
 
     async def _every_second(self, look: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -114,15 +114,13 @@ class Health:
             logger.exception("temporal was asked in vain")
             return False
 
-    async def _show(self, state: State) -> None:
+    def _show(self, state: State) -> None:
         if self._draining:
             return
         if state != self.state:
             logger.info("health changed", extra={"state": _word(state)})
         self.state = state
-        serving = health_pb2.HealthCheckResponse.SERVING if state.ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in self._services:
-            await self.servicer.set(service, serving)
+        self.servicer.tell(Status.SERVING if state.ready else Status.NOT_SERVING)
 
 
 def _word(state: State) -> str:

@@ -19,6 +19,7 @@ from orchestrator.api.descriptors import descriptor_of
 from orchestrator.api.errors import BodyTooLarge, Failure, MalformedRequest, to_json
 from orchestrator.api.field_limits import request_bytes
 from orchestrator.api.json_text import write_json
+from orchestrator.api.peers import peer_of
 from orchestrator.api.pipeline import Arrival, Pipeline, Read
 from orchestrator.api.routes import Binding, Match, Routes, WrongVerb
 from orchestrator.predicates.faults import Fault
@@ -87,6 +88,7 @@ class HttpCalls:
             Arrival(
                 method=binding.method,
                 transport="http",
+                peer=peer_of(request.client.host) if request.client is not None else "",
                 key=key_of(request.headers) or self._key_in_cookie(request),
                 call_id=call_id,
                 time_left=time_left,

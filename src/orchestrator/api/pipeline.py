@@ -1,7 +1,8 @@
 """What happens to every call, whichever way it came.
 
-Count it, find it a place, see who calls and whether they may, read the request, open the transaction, and hand over to
-the handler; afterwards one line in the log. Nothing of this stands anywhere else.
+Count it, see who calls and whether they may, find it a place, read the request, open the transaction, and hand over to
+the handler; afterwards one line in the log. Nothing of this stands anywhere else. Places are for those who may call:
+who has no key takes none, and what is held for a key that is not known yet has a limit of its own.
 """
 
 from __future__ import annotations
@@ -50,12 +51,13 @@ class Read:
 class Arrival:
     """A call as its transport hands it over.
 
-    `time_left` is what the caller allows, in seconds; None when they do not say. `call_id` is what logs and errors call
-    it.
+    `peer` is the address it came from. `time_left` is what the caller allows, in seconds; None when they do not say.
+    `call_id` is what logs and errors call it.
     """
 
     method: Method
     transport: str
+    peer: str
     key: str
     call_id: str
     time_left: float | None
@@ -82,14 +84,14 @@ class Pipeline:
         self._metrics.started(arrival.method)
         code, reason, scope = StatusCode.CANCELLED, None, None
         try:
-            with self._limit.place():
-                try:
-                    async with asyncio.timeout(_time_limit(arrival.time_left)) as timeout:
-                        scope = await self._authentication.scope_of(arrival.key)
-                        arrival.method.rule.require(scope.role)
+            try:
+                async with asyncio.timeout(_time_limit(arrival.time_left)) as timeout:
+                    scope = await self._authentication.scope_of(arrival.key, arrival.peer)
+                    arrival.method.rule.require(scope.role)
+                    with self._limit.place():
                         response = await self._carry_out(arrival, scope)
-                except TimeoutError as error:
-                    raise (DeadlineExceeded() if timeout.expired() else error) from None
+            except TimeoutError as error:
+                raise (DeadlineExceeded() if timeout.expired() else error) from None
             code = StatusCode.OK
             return response
         except Exception as error:

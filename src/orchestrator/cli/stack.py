@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,8 @@ from orchestrator.devstack.stack import Stack, StackOptions
 from orchestrator.settings import Settings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Seconds for a stack whose processes are gone to notice it.
+_LAST_WORDS = 5.0
 
 DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept.", show_default=".orchestrator")]
 GrpcPort = Annotated[int | None, typer.Option(help="gRPC.", show_default="50051", min=1, max=65535)]
@@ -72,29 +74,27 @@ async def run_on_stack(options: StackOptions, work: Callable[[Stack], Awaitable[
     """Starts the stack, does the work, stops the stack; returns what the work returned.
 
     SIGINT, SIGTERM or SIGHUP end whatever goes on, also the start; then the result is `interrupted`. A second one kills
-    what does not stop by itself. Raises StackFailure.
+    what has not stopped by then; then the result is 128 and its number, as in shells. Raises StackFailure.
     """
     stack = Stack(options, talk=lambda sentence: typer.echo(sentence, err=True))
-    running = asyncio.ensure_future(_run(stack, work))
-    signals = 0
-
-    def stop() -> None:
-        nonlocal signals
-        signals += 1
-        if signals == 1:
-            typer.echo("Stopping …", err=True)
-            running.cancel()
-        else:
-            stack.hurry()
-
+    signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    running = asyncio.ensure_future(_run(stack, work))
     try:
-        # Shielded, so that nothing but `stop` cancels it.
-        with suppress(asyncio.CancelledError):
-            return await asyncio.shield(running)
-        return interrupted
+        if await _signal_before(running, signals) is not None:
+            typer.echo("Stopping …", err=True)
+            running.cancel()
+            second = await _signal_before(running, signals)
+            if second is not None:
+                typer.echo("Stopping at once.", err=True)
+                await stack.kill()
+                await asyncio.wait({running}, timeout=_LAST_WORDS)
+                if not running.done():
+                    os._exit(128 + second)  # the loop's own end would wait for it
+                return 128 + second
+        return interrupted if running.cancelled() else running.result()
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
@@ -103,3 +103,13 @@ async def run_on_stack(options: StackOptions, work: Callable[[Stack], Awaitable[
 async def _run(stack: Stack, work: Callable[[Stack], Awaitable[int]]) -> int:
     async with stack:
         return await work(stack)
+
+
+async def _signal_before(end: asyncio.Future[int], signals: asyncio.Queue[int]) -> int | None:
+    """The next signal; None if the end comes first."""
+    arriving = asyncio.ensure_future(signals.get())
+    await asyncio.wait({arriving, end}, return_when=asyncio.FIRST_COMPLETED)
+    if arriving.done():
+        return arriving.result()
+    arriving.cancel()
+    return None

@@ -13,12 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import psutil
+
 from orchestrator.devstack.failure import StackFailure
 
 logger = logging.getLogger(__name__)
 
 _TETHER = Path(__file__).with_name("tether.py")
 _LOG_LIMIT_BYTES = 20 * 2**20
+_POSTGRES = "postgres"
+_PATIENCE_WITH_POSTGRES = 5.0
 
 
 class Process:
@@ -124,6 +128,34 @@ async def run_to_end(
     with log.open("rb") as written:
         written.seek(started_at)
         return code, written.read().decode(errors="replace")
+
+
+async def kill_all() -> None:
+    """Ends every process below this one at once, also those that are just being started.
+
+    Postgres is told to stop without ceremony and has a moment to do it: its parts and its shared memory go with it.
+    """
+    told: set[psutil.Process] = set()
+    clock = asyncio.get_running_loop().time
+    since = clock()
+    while living := _living(psutil.Process()):
+        for process in living:
+            with suppress(psutil.NoSuchProcess):
+                if clock() - since > _PATIENCE_WITH_POSTGRES or process.name() != _POSTGRES:
+                    process.kill()
+                elif process not in told and process.ppid() == os.getpid():
+                    process.send_signal(signal.SIGQUIT)
+                    told.add(process)
+        await asyncio.sleep(0.02)
+
+
+def _living(parent: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for process in parent.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def _open_log(path: Path) -> BinaryIO:

@@ -25,7 +25,7 @@ from orchestrator.devstack.data_directory import DataDirectory
 from orchestrator.devstack.failure import StackFailure
 from orchestrator.devstack.ports import LOOPBACK, place, reachable, require_free
 from orchestrator.devstack.postgres import EmbeddedPostgres
-from orchestrator.devstack.processes import Process, start_process
+from orchestrator.devstack.processes import Process, kill_all, start_process
 from orchestrator.devstack.readiness import await_polling, await_serving
 from orchestrator.devstack.supervisor import Supervisor
 from orchestrator.devstack.temporal import EmbeddedTemporal, connect_elsewhere
@@ -176,11 +176,14 @@ class Stack:
         """Remembers that somebody has seen the owner key: it is not new from here on."""
         self._data.mark(_KEY_SHOWN)
 
-    def hurry(self) -> None:
-        """Kills server and workers, for who does not want to wait for what they have begun; nothing is lost by it."""
+    async def kill(self) -> None:
+        """Ends every process below this one without letting it finish. Nothing that was acknowledged is lost by it.
+
+        To be called while the stack is being left, or before it was entered; that then comes to its end.
+        """
         for part in self._parts.values():
-            if part.name not in (POSTGRES, TEMPORAL):
-                part.process.send(signal.SIGKILL)
+            part.forsake()
+        await kill_all()
 
     def _check_options(self) -> None:
         if self._options.workers < 1:

@@ -47,7 +47,7 @@ class Supervisor:
     async def stop(self, number: signal.Signals | None = None) -> None:
         """Ends it and leaves it down: by `number`, or as it likes to be ended. Does nothing if it is down."""
         if self._watching is not None:
-            self._watching.cancel()
+            self.forsake()
             with suppress(asyncio.CancelledError):
                 await self._watching
             self._watching = None
@@ -55,6 +55,11 @@ class Supervisor:
             if number is not None:
                 self._process.send(number)
             await self._process.stop(grace=self._grace)
+
+    def forsake(self) -> None:
+        """Does not start it again any more."""
+        if self._watching is not None:
+            self._watching.cancel()
 
     async def _watch(self) -> None:
         pause = _FIRST_PAUSE

@@ -76,7 +76,9 @@ async def test_a_message_that_is_too_large_is_refused(served: Served) -> None:
     with pytest.raises(Refused) as refusal:
         await served.grpc.call(request)
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await served.grpc.bytes_call("/orchestrator.v1.AudienceService/CreateAudience")(b"x" * 20_000_000)
+        await served.grpc.bytes_call("/orchestrator.v1.AudienceService/CreateAudience")(
+            b"x" * 20_000_000, metadata=(("x-api-key", OWNER_KEY),)
+        )
 
     assert ("", "TOO_LARGE") in refusal.value.violations
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, closing
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from grpc_health.v1 import health as grpc_health
 
 from orchestrator.api.health import Health
+from orchestrator.api.health_service import HealthService
 from tests.eventually import eventually
 
 
@@ -99,23 +99,23 @@ async def test_a_probe_that_fails_as_nobody_foresaw_is_loud_and_the_watch_goes_o
     assert "temporal was asked in vain" in caplog.messages
 
 
-class Stumbling(grpc_health.aio.HealthServicer):  # type: ignore[misc]
+class Stumbling(HealthService):
     """Fails the first time it is told something."""
 
     told = 0
 
-    async def set(self, service: str, status: int) -> None:
+    def tell(self, status: int) -> None:
         self.told += 1
         if self.told == 1:
             raise RuntimeError("not now")
-        await super().set(service, status)
+        super().tell(status)
 
 
 async def test_what_fails_after_a_probe_is_loud_and_the_watch_goes_on(
     database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     health = Health(database, [], temporal_answers=None)
-    health.servicer = servicer = Stumbling()
+    health.servicer = servicer = Stumbling([])
     watch = asyncio.create_task(health.watch())
     with closing(health):
         await eventually(lambda: servicer.told >= 2)

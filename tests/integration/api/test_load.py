@@ -105,7 +105,7 @@ async def test_over_http_too_many_calls_are_429_with_a_time_to_come_back(
         async with held_up(owner):
             first = asyncio.create_task(served.http.call(creation("first")))
             await eventually(lambda: _waiting_are(database, 1))
-            answer = await served.http.client.get("/v1/audiences", headers={"X-Api-Key": "whatever"})
+            answer = await served.http.client.get("/v1/audiences", headers={"X-Api-Key": OWNER_KEY})
         await first
 
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")

@@ -98,6 +98,7 @@ class Bench:
             Arrival(
                 method=self.methods[request.DESCRIPTOR.name.removesuffix("Request")],
                 transport="test",
+                peer="",
                 key=self._key,
                 call_id="call-1",
                 time_left=time_left,

@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import sys
+import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -65,7 +66,8 @@ class Up:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._said = asyncio.create_task(_read(process.stderr))
+        self._lines: list[str] = []
+        self._said = asyncio.create_task(self._read(process.stderr))
         self.children: list[psutil.Process] = []
 
     @property
@@ -77,6 +79,9 @@ class Up:
         line = await self._process.stdout.readline()
         assert line == b"ready\n", await self._said
         self.children = psutil.Process(self.pid).children(recursive=True)
+
+    async def says(self, words: str) -> None:
+        await eventually(lambda: any(words in line for line in self._lines), within=30)
 
     def send(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -95,10 +100,11 @@ class Up:
                     return child
         raise AssertionError(f"no child with {words}")
 
-
-async def _read(stream: asyncio.StreamReader | None) -> str:
-    assert stream is not None
-    return (await stream.read()).decode()
+    async def _read(self, stream: asyncio.StreamReader | None) -> str:
+        assert stream is not None
+        while line := await stream.readline():
+            self._lines.append(line.decode())
+        return "".join(self._lines)
 
 
 @asynccontextmanager
@@ -135,6 +141,17 @@ async def serves(place: Place, headers: Mapping[str, str] | None = None) -> bool
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def left_behind(place: Place) -> list[psutil.Process]:
+    """Processes that know the place's data directory from their command line or their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = [*process.cmdline(), *process.environ().values()]
+            if process.pid != os.getpid() and any(str(place.data_dir) in word for word in words):
+                found.append(process)
+    return alive(found)
 
 
 def sentence(said: str) -> str:
@@ -242,15 +259,75 @@ async def test_it_listens_on_the_hosts_it_is_given_and_gives_its_keys_to_the_ser
         assert not {of_server[key] for key in keys} & set(environment.values())
 
 
-async def test_told_to_stop_while_it_starts_it_stops(place: Place) -> None:
+@pytest.mark.parametrize(
+    "begun", ["lock", "postgres/postmaster.pid", "temporal.db", "logs/server.log", "logs/worker-1.log"]
+)
+async def test_told_to_stop_while_it_starts_it_stops(place: Place, begun: str) -> None:
     async with up(place) as stack:
-        await eventually((place.data_dir / "postgres" / "postmaster.pid").exists, within=30)
-        children = psutil.Process(stack.pid).children(recursive=True)
+        await eventually((place.data_dir / begun).exists, within=30)
         stack.send(signal.SIGTERM)
-        code, _ = await stack.end()
+        told_at = time.monotonic()
+        code, said = await stack.end()
 
-    assert code == 0
-    assert not alive(children)
+    assert (code, said.splitlines()[-1]) == (0, "Stopping …")
+    assert time.monotonic() - told_at < 10
+    assert not left_behind(place)
+
+
+async def test_told_to_stop_as_soon_as_it_is_ready_it_stops_in_good_time(place: Place) -> None:
+    async with up(place) as stack:
+        await stack.ready()
+        running = left_behind(place)
+        stack.send(signal.SIGTERM)
+        told_at = time.monotonic()
+        code, said = await stack.end()
+
+    assert (code, said.splitlines()[-1]) == (0, "Stopping …")
+    assert time.monotonic() - told_at < 10
+    assert len(running) >= 5  # itself, Postgres, Temporal, server, worker
+    assert not left_behind(place)
+
+
+async def test_told_twice_it_stops_at_once_and_leaves_nothing_behind(place: Place) -> None:
+    async with up(place) as stack:
+        await stack.ready()
+        async with httpx.AsyncClient(base_url=place.http, headers=owner_of(place)) as client:
+            await client.put("/v1/subjects/ada", json={"attributes": {"plan": "pro"}})
+        stack.child("workers.main").suspend()  # it would be waited for
+
+        stack.send(signal.SIGINT)
+        await stack.says("Stopping …")
+        stack.send(signal.SIGINT)
+        told_at = time.monotonic()
+        code, said = await stack.end()
+        took = time.monotonic() - told_at
+
+    assert (code, said.splitlines()[-1]) == (130, "Stopping at once.")
+    assert took < 5
+    assert not left_behind(place)
+    assert not (place.data_dir / "addresses.json").exists()
+    async with up(place) as stack:
+        await stack.ready()
+        async with httpx.AsyncClient(base_url=place.http, headers=owner_of(place)) as client:
+            assert (await client.get("/v1/subjects/ada")).json()["attributes"] == {"plan": "pro"}
+
+
+async def test_told_twice_while_it_starts_it_stops_at_once(place: Place) -> None:
+    async with up(place) as stack:
+        await eventually((place.data_dir / "logs" / "worker-1.log").exists, within=30)
+        for child in psutil.Process(stack.pid).children():
+            child.suspend()
+
+        stack.send(signal.SIGTERM)
+        await stack.says("Stopping …")
+        stack.send(signal.SIGTERM)
+        told_at = time.monotonic()
+        code, said = await stack.end()
+        took = time.monotonic() - told_at
+
+    assert (code, said.splitlines()[-1]) == (143, "Stopping at once.")
+    assert took < 10
+    assert not left_behind(place)
 
 
 @pytest.mark.parametrize("flag", ["grpc_port", "http_port", "temporal_port", "temporal_ui_port", "metrics_port"])
