@@ -17,7 +17,8 @@ SELECT guard_project('subject_segments', 'SELECT, DELETE', 'SELECT, INSERT, UPDA
 
 -- Append-only: folded in order they are the membership.
 CREATE TABLE segment_transitions (
-    transition_no  bigint      GENERATED ALWAYS AS IDENTITY (CACHE 32) PRIMARY KEY,
+    -- Not taken from a cache: of one subject they ascend in the order of what happened.
+    transition_no  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     project_no     int         NOT NULL,
     bucket         smallint    NOT NULL,
     subject_no     bigint      NOT NULL,

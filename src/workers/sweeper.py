@@ -54,12 +54,12 @@ class Sweeper:
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._upkeep.run),
             self._every(RUNS_EVERY, self._segments.run),
-            self._every(SCHEDULE_EVERY, self._segments.ensure_schedule),
+            self._every(SCHEDULE_EVERY, self._segments.ensure_schedule, at_once=True),
         )
 
-    async def _every(self, seconds: float, look: Callable[[], Awaitable[object]]) -> None:
-        # Not all processes at once.
-        pause = seconds * random.random()
+    async def _every(self, seconds: float, look: Callable[[], Awaitable[object]], *, at_once: bool = False) -> None:
+        # Not all processes at once, unless the first time matters.
+        pause = 0.0 if at_once else seconds * random.random()
         while not await self._stopped(pause):
             try:
                 await look()

@@ -21,7 +21,7 @@ from orchestrator.domain.scope import SubjectKey
 from orchestrator.domain.segment import DYNAMIC, STATIC, Segment
 from orchestrator.domain.subject import SubjectPatch
 from orchestrator.predicates.evaluate import evaluate
-from orchestrator.storage import clock, facts
+from orchestrator.storage import clock, facts, memberships
 from orchestrator.storage.segment_runs import Finished, Kind
 from tests.integration.journey_world import World
 
@@ -33,7 +33,7 @@ SYSTEM = {"everyone", "new_last_7_days", "active_last_30_days", "dormant_90_days
 
 
 class Crowd:
-    """What people do to segments and subjects goes through the API's role, what keeps membership through the workers'."""
+    """What people do to segments and subjects goes through the API's role, keeping membership through the workers'."""
 
     def __init__(self, world: World, pool: Pool[Record]) -> None:
         self.world = world
@@ -135,12 +135,7 @@ class Crowd:
             now = await clock.now(conn)
             stored = await _stored(conn, self.project_no)
             folded = await _folded(conn, self.project_no)
-            sizes = dict(
-                await conn.fetch(
-                    "SELECT segment_no, sum(delta)::int FROM segment_sizes WHERE project_no = $1 GROUP BY 1",
-                    self.project_no,
-                )
-            )
+            sizes = await memberships.sizes(conn, self.project_no, rules.asked)
         faults = []
         for number, asked in rules.asked.items():
             name = rules.ids[number]
@@ -163,7 +158,7 @@ async def _stored(conn: Connection[Record], project_no: int) -> dict[tuple[int, 
 
 
 async def _folded(conn: Connection[Record], project_no: int) -> dict[int, set[tuple[int, int]]]:
-    """Segment number → who is in it, if one believes the transitions. Entering twice, or leaving from outside, fails."""
+    """Segment number → who is in it, if one believes the transitions, none of which may be told twice."""
     within: dict[int, set[tuple[int, int]]] = {}
     rows = await conn.fetch(
         "SELECT bucket, subject_no, segment_no, entered FROM segment_transitions WHERE project_no = $1 "

@@ -30,6 +30,9 @@ def predicate_to_document(predicate: Predicate) -> dict[str, Any]:
             return {"kind": "event_fired", **_event(predicate.event_fired)}
         case "event_not_fired":
             return {"kind": "event_not_fired", **_event(predicate.event_not_fired)}
+        case "any_event":
+            window = {"window": _window(predicate.any_event.window)} if predicate.any_event.HasField("window") else {}
+            return {"kind": "any_event", **window}
         case "attribute":
             return {"kind": "attribute", **_attribute(predicate.attribute)}
         case "in_cohort":
@@ -67,6 +70,8 @@ def _event(leaf: EventLeaf) -> dict[str, Any]:
         document["window"] = _window(leaf.window)
     if leaf.HasField("at_least"):
         document["atLeast"] = leaf.at_least
+    if leaf.HasField("where"):
+        document["where"] = predicate_to_document(leaf.where)
     return document
 
 
@@ -103,6 +108,10 @@ def _fill(predicate: Predicate, document: Mapping[str, Any]) -> None:
             _fill_event(predicate.event_fired, document)
         case "event_not_fired":
             _fill_event(predicate.event_not_fired, document)
+        case "any_event":
+            predicate.any_event.SetInParent()
+            if document.get("window") is not None:
+                _fill_window(predicate.any_event.window, document["window"])
         case "attribute":
             predicate.attribute.field_path = document["fieldPath"]
             predicate.attribute.operator = document["operator"]
@@ -128,6 +137,8 @@ def _fill_event(leaf: EventLeaf, document: Mapping[str, Any]) -> None:
         _fill_window(leaf.window, document["window"])
     if document.get("atLeast") is not None:
         leaf.at_least = int(document["atLeast"])
+    if document.get("where") is not None:
+        _fill(leaf.where, document["where"])
 
 
 def _fill_window(window: Window, document: Mapping[str, Any]) -> None:

@@ -49,11 +49,11 @@ class RuleBook:
     """The rules of the projects that a process has worked on, kept as long as nobody changes them."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[tuple[int, int], SegmentRules]] = {}
+        self._kept: dict[int, tuple[tuple[int, int, int], SegmentRules]] = {}
 
     async def of(self, conn: Connection[Record], project: catalog.Current) -> SegmentRules:
         """The rules as they stood when `project` was read in this transaction, or later."""
-        edition = (project.definitions_version, project.uncounted)
+        edition = (project.definitions_version, project.uncounted, project.unbuilt)
         kept = self._kept.get(project.project_no)
         if kept is None or kept[0] != edition:
             kept = edition, await read_rules(conn, project.project_no)

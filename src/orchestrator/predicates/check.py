@@ -13,7 +13,7 @@ def unknown_cohorts(predicate: Predicate, known: Container[str], path: str = "")
     return [
         Fault(path=under(at, "cohortId"), reason="COHORT_NOT_FOUND", message=f"there is no segment {leaf.cohort_id}")
         for leaf, at in _placed(predicate, path)
-        if isinstance(leaf, InCohort) and leaf.cohort_id not in known
+        if isinstance(leaf, InCohort) and leaf.rules is None and leaf.cohort_id not in known
     ]
 
 
@@ -25,5 +25,9 @@ def _placed(predicate: Predicate, path: str) -> Iterator[tuple[Leaf, str]]:
                 yield from _placed(clause, under(under(path, "clauses"), index))
         case Not(clause=clause):
             yield from _placed(clause, under(path, "clause"))
+        case InCohort(rules=rules) if rules is not None:
+            # What stands in a segment has no place in this document: it is told at the leaf that names the segment.
+            yield predicate, path
+            yield from ((leaf, path) for leaf, _ in _placed(rules, path))
         case _:
             yield predicate, path

@@ -28,7 +28,9 @@ class Listening:
 
 _PROJECTS = """
 SELECT project_no, project_id, definitions_version, clock_timestamp() AS now,
-       (SELECT count(*) FROM derived_events AS d WHERE d.project_no = p.project_no AND d.ready_at IS NULL) AS uncounted
+       (SELECT count(*) FROM derived_events AS d WHERE d.project_no = p.project_no AND d.ready_at IS NULL) AS uncounted,
+       (SELECT count(*) FROM segments AS s WHERE s.project_no = p.project_no AND s.predicate IS NOT NULL
+                                             AND s.built_revision IS DISTINCT FROM s.rules_revision) AS unbuilt
   FROM projects AS p WHERE project_no = ANY ($1::int[])
 """
 
@@ -37,7 +39,8 @@ SELECT project_no, project_id, definitions_version, clock_timestamp() AS now,
 class Current:
     """A project's definitions, by the number that every change of them raises; `now` is the database's clock.
 
-    `uncounted` are kinds of events that are asked about and not all counted yet.
+    `uncounted` are kinds of events that are asked about and not all counted yet, `unbuilt` segments whose rules not
+    everybody has been held against; both only rise with a change of definitions.
     """
 
     project_no: int
@@ -45,6 +48,7 @@ class Current:
     definitions_version: int
     now: datetime
     uncounted: int
+    unbuilt: int
 
 
 async def current(conn: Connection[Record], project_nos: Sequence[int]) -> dict[int, Current]:

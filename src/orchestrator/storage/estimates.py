@@ -16,13 +16,13 @@ WITH evaluated AS MATERIALIZED (
 ), counted AS (
     SELECT bucket, count(*) AS subjects, count(*) FILTER (WHERE segment_nos <> '{{}}') AS found
       FROM evaluated GROUP BY bucket
-), some AS (
+), few AS (
     SELECT bucket, subject_no FROM evaluated WHERE segment_nos <> '{{}}' LIMIT {sample}
 )
 SELECT ARRAY(SELECT subjects FROM counted) AS subjects, ARRAY(SELECT found FROM counted) AS found,
-       ARRAY(SELECT s.subject_id FROM some
+       ARRAY(SELECT s.subject_id FROM few
               CROSS JOIN LATERAL (SELECT subject_id FROM subjects
-                                   WHERE project_no = $1 AND bucket = some.bucket AND subject_no = some.subject_no
+                                   WHERE project_no = $1 AND bucket = few.bucket AND subject_no = few.subject_no
                                   OFFSET 0) AS s) AS sample
 """
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1forchestrator/v1/predicate.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x9b\x03\n\tPredicate\x12-\n\x08\x65veryone\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.EveryoneH\x00\x12\x31\n\x0b\x65vent_fired\x18\x02 \x01(\x0b\x32\x1a.orchestrator.v1.EventLeafH\x00\x12\x35\n\x0f\x65vent_not_fired\x18\x03 \x01(\x0b\x32\x1a.orchestrator.v1.EventLeafH\x00\x12\x33\n\tattribute\x18\x04 \x01(\x0b\x32\x1e.orchestrator.v1.AttributeLeafH\x00\x12\x30\n\tin_cohort\x18\x05 \x01(\x0b\x32\x1b.orchestrator.v1.CohortLeafH\x00\x12*\n\x06\x61ll_of\x18\x06 \x01(\x0b\x32\x18.orchestrator.v1.ClausesH\x00\x12*\n\x06\x61ny_of\x18\x07 \x01(\x0b\x32\x18.orchestrator.v1.ClausesH\x00\x12.\n\x08negation\x18\x08 \x01(\x0b\x32\x1a.orchestrator.v1.PredicateH\x00\x42\x06\n\x04node\"\n\n\x08\x45veryone\"6\n\x07\x43lauses\x12+\n\x07\x63lauses\x18\x01 \x03(\x0b\x32\x1a.orchestrator.v1.Predicate\"l\n\tEventLeaf\x12\x12\n\nevent_name\x18\x01 \x01(\t\x12\'\n\x06window\x18\x02 \x01(\x0b\x32\x17.orchestrator.v1.Window\x12\x15\n\x08\x61t_least\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x0b\n\t_at_least\"\xd1\x01\n\x06Window\x12+\n\x04\x65ver\x18\x01 \x01(\x0b\x32\x1b.orchestrator.v1.EverWindowH\x00\x12\x36\n\x0blast_n_days\x18\x02 \x01(\x0b\x32\x1f.orchestrator.v1.LastDaysWindowH\x00\x12+\n\x04last\x18\x03 \x01(\x0b\x32\x1b.orchestrator.v1.LastWindowH\x00\x12-\n\x05since\x18\x04 \x01(\x0b\x32\x1c.orchestrator.v1.SinceWindowH\x00\x42\x06\n\x04type\"\x0c\n\nEverWindow\"\x1e\n\x0eLastDaysWindow\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x05\"\x1e\n\nLastWindow\x12\x10\n\x08\x64uration\x18\x01 \x01(\t\"\x1b\n\x0bSinceWindow\x12\x0c\n\x04time\x18\x01 \x01(\t\"\\\n\rAttributeLeaf\x12\x12\n\nfield_path\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\x12%\n\x05value\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\"\x1f\n\nCohortLeaf\x12\x11\n\tcohort_id\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1forchestrator/v1/predicate.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xcf\x03\n\tPredicate\x12-\n\x08\x65veryone\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.EveryoneH\x00\x12\x31\n\x0b\x65vent_fired\x18\x02 \x01(\x0b\x32\x1a.orchestrator.v1.EventLeafH\x00\x12\x35\n\x0f\x65vent_not_fired\x18\x03 \x01(\x0b\x32\x1a.orchestrator.v1.EventLeafH\x00\x12\x33\n\tattribute\x18\x04 \x01(\x0b\x32\x1e.orchestrator.v1.AttributeLeafH\x00\x12\x30\n\tin_cohort\x18\x05 \x01(\x0b\x32\x1b.orchestrator.v1.CohortLeafH\x00\x12*\n\x06\x61ll_of\x18\x06 \x01(\x0b\x32\x18.orchestrator.v1.ClausesH\x00\x12*\n\x06\x61ny_of\x18\x07 \x01(\x0b\x32\x18.orchestrator.v1.ClausesH\x00\x12.\n\x08negation\x18\x08 \x01(\x0b\x32\x1a.orchestrator.v1.PredicateH\x00\x12\x32\n\tany_event\x18\t \x01(\x0b\x32\x1d.orchestrator.v1.AnyEventLeafH\x00\x42\x06\n\x04node\"\n\n\x08\x45veryone\"6\n\x07\x43lauses\x12+\n\x07\x63lauses\x18\x01 \x03(\x0b\x32\x1a.orchestrator.v1.Predicate\"\x97\x01\n\tEventLeaf\x12\x12\n\nevent_name\x18\x01 \x01(\t\x12\'\n\x06window\x18\x02 \x01(\x0b\x32\x17.orchestrator.v1.Window\x12\x15\n\x08\x61t_least\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12)\n\x05where\x18\x04 \x01(\x0b\x32\x1a.orchestrator.v1.PredicateB\x0b\n\t_at_least\"7\n\x0c\x41nyEventLeaf\x12\'\n\x06window\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.Window\"\xd1\x01\n\x06Window\x12+\n\x04\x65ver\x18\x01 \x01(\x0b\x32\x1b.orchestrator.v1.EverWindowH\x00\x12\x36\n\x0blast_n_days\x18\x02 \x01(\x0b\x32\x1f.orchestrator.v1.LastDaysWindowH\x00\x12+\n\x04last\x18\x03 \x01(\x0b\x32\x1b.orchestrator.v1.LastWindowH\x00\x12-\n\x05since\x18\x04 \x01(\x0b\x32\x1c.orchestrator.v1.SinceWindowH\x00\x42\x06\n\x04type\"\x0c\n\nEverWindow\"\x1e\n\x0eLastDaysWindow\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x05\"\x1e\n\nLastWindow\x12\x10\n\x08\x64uration\x18\x01 \x01(\t\"\x1b\n\x0bSinceWindow\x12\x0c\n\x04time\x18\x01 \x01(\t\"\\\n\rAttributeLeaf\x12\x12\n\nfield_path\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\x12%\n\x05value\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\"\x1f\n\nCohortLeaf\x12\x11\n\tcohort_id\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,25 +33,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'orchestrator.v1.predicate_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREDICATE']._serialized_start=83
-  _globals['_PREDICATE']._serialized_end=494
-  _globals['_EVERYONE']._serialized_start=496
-  _globals['_EVERYONE']._serialized_end=506
-  _globals['_CLAUSES']._serialized_start=508
-  _globals['_CLAUSES']._serialized_end=562
-  _globals['_EVENTLEAF']._serialized_start=564
-  _globals['_EVENTLEAF']._serialized_end=672
-  _globals['_WINDOW']._serialized_start=675
-  _globals['_WINDOW']._serialized_end=884
-  _globals['_EVERWINDOW']._serialized_start=886
-  _globals['_EVERWINDOW']._serialized_end=898
-  _globals['_LASTDAYSWINDOW']._serialized_start=900
-  _globals['_LASTDAYSWINDOW']._serialized_end=930
-  _globals['_LASTWINDOW']._serialized_start=932
-  _globals['_LASTWINDOW']._serialized_end=962
-  _globals['_SINCEWINDOW']._serialized_start=964
-  _globals['_SINCEWINDOW']._serialized_end=991
-  _globals['_ATTRIBUTELEAF']._serialized_start=993
-  _globals['_ATTRIBUTELEAF']._serialized_end=1085
-  _globals['_COHORTLEAF']._serialized_start=1087
-  _globals['_COHORTLEAF']._serialized_end=1118
+  _globals['_PREDICATE']._serialized_end=546
+  _globals['_EVERYONE']._serialized_start=548
+  _globals['_EVERYONE']._serialized_end=558
+  _globals['_CLAUSES']._serialized_start=560
+  _globals['_CLAUSES']._serialized_end=614
+  _globals['_EVENTLEAF']._serialized_start=617
+  _globals['_EVENTLEAF']._serialized_end=768
+  _globals['_ANYEVENTLEAF']._serialized_start=770
+  _globals['_ANYEVENTLEAF']._serialized_end=825
+  _globals['_WINDOW']._serialized_start=828
+  _globals['_WINDOW']._serialized_end=1037
+  _globals['_EVERWINDOW']._serialized_start=1039
+  _globals['_EVERWINDOW']._serialized_end=1051
+  _globals['_LASTDAYSWINDOW']._serialized_start=1053
+  _globals['_LASTDAYSWINDOW']._serialized_end=1083
+  _globals['_LASTWINDOW']._serialized_start=1085
+  _globals['_LASTWINDOW']._serialized_end=1115
+  _globals['_SINCEWINDOW']._serialized_start=1117
+  _globals['_SINCEWINDOW']._serialized_end=1144
+  _globals['_ATTRIBUTELEAF']._serialized_start=1146
+  _globals['_ATTRIBUTELEAF']._serialized_end=1238
+  _globals['_COHORTLEAF']._serialized_start=1240
+  _globals['_COHORTLEAF']._serialized_end=1271
 # @@protoc_insertion_point(module_scope)

@@ -38,6 +38,7 @@ class Predicate(_message.Message):
     ALL_OF_FIELD_NUMBER: _builtins.int
     ANY_OF_FIELD_NUMBER: _builtins.int
     NEGATION_FIELD_NUMBER: _builtins.int
+    ANY_EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def everyone(self) -> Global___Everyone:
         """True for every subject. JSON kind: everyone."""
@@ -70,6 +71,10 @@ class Predicate(_message.Message):
     def negation(self) -> Global___Predicate:
         """True when its clause is false. JSON kind: not, with the member clause."""
 
+    @_builtins.property
+    def any_event(self) -> Global___AnyEventLeaf:
+        """True when an event of any name happened in the window. JSON kind: any_event."""
+
     def __init__(
         self,
         *,
@@ -81,12 +86,13 @@ class Predicate(_message.Message):
         all_of: Global___Clauses | None = ...,
         any_of: Global___Clauses | None = ...,
         negation: Global___Predicate | None = ...,
+        any_event: Global___AnyEventLeaf | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "attribute", b"attribute", "event_fired", b"event_fired", "event_not_fired", b"event_not_fired", "everyone", b"everyone", "in_cohort", b"in_cohort", "negation", b"negation", "node", b"node"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_event", b"any_event", "any_of", b"any_of", "attribute", b"attribute", "event_fired", b"event_fired", "event_not_fired", b"event_not_fired", "everyone", b"everyone", "in_cohort", b"in_cohort", "negation", b"negation", "node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "attribute", b"attribute", "event_fired", b"event_fired", "event_not_fired", b"event_not_fired", "everyone", b"everyone", "in_cohort", b"in_cohort", "negation", b"negation", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_event", b"any_event", "any_of", b"any_of", "attribute", b"attribute", "event_fired", b"event_fired", "event_not_fired", b"event_not_fired", "everyone", b"everyone", "in_cohort", b"in_cohort", "negation", b"negation", "node", b"node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_node: _TypeAlias = _typing.Literal["everyone", "event_fired", "event_not_fired", "attribute", "in_cohort", "all_of", "any_of", "negation"]  # noqa: Y015
+    _WhichOneofReturnType_node: _TypeAlias = _typing.Literal["everyone", "event_fired", "event_not_fired", "attribute", "in_cohort", "all_of", "any_of", "negation", "any_event"]  # noqa: Y015
     _WhichOneofArgType_node: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_node) -> _WhichOneofReturnType_node | None: ...
 
@@ -142,6 +148,7 @@ class EventLeaf(_message.Message):
     EVENT_NAME_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     AT_LEAST_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
     event_name: _builtins.str
     """The event's name, exactly."""
     at_least: _builtins.int
@@ -150,22 +157,51 @@ class EventLeaf(_message.Message):
     def window(self) -> Global___Window:
         """How far to look back. Unset: ever."""
 
+    @_builtins.property
+    def where(self) -> Global___Predicate:
+        """Only events for whose properties this holds count. Unset: all. Of attribute, everyone, and, or and not."""
+
     def __init__(
         self,
         *,
         event_name: _builtins.str = ...,
         window: Global___Window | None = ...,
         at_least: _builtins.int | None = ...,
+        where: Global___Predicate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_at_least", b"_at_least", "at_least", b"at_least", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_at_least", b"_at_least", "at_least", b"at_least", "where", b"where", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at_least", b"_at_least", "at_least", b"at_least", "event_name", b"event_name", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at_least", b"_at_least", "at_least", b"at_least", "event_name", b"event_name", "where", b"where", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__at_least: _TypeAlias = _typing.Literal["at_least"]  # noqa: Y015
     _WhichOneofArgType__at_least: _TypeAlias = _typing.Literal["_at_least", b"_at_least"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__at_least) -> _WhichOneofReturnType__at_least | None: ...
 
 Global___EventLeaf: _TypeAlias = EventLeaf  # noqa: Y015
+
+@_typing.final
+class AnyEventLeaf(_message.Message):
+    """Events of any name within a window."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WINDOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def window(self) -> Global___Window:
+        """How far to look back. Unset: ever."""
+
+    def __init__(
+        self,
+        *,
+        window: Global___Window | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnyEventLeaf: _TypeAlias = AnyEventLeaf  # noqa: Y015
 
 @_typing.final
 class Window(_message.Message):
@@ -304,7 +340,9 @@ class AttributeLeaf(_message.Message):
     OPERATOR_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     field_path: _builtins.str
-    """The way to the attribute, through objects, split at unescaped dots. In journeys it may start with $entry."""
+    """The way to the attribute, through objects, split at unescaped dots. In journeys it may start with $entry;
+    $subject.created_at, $subject.last_event_at and $subject.time_zone are known of every subject.
+    """
     operator: _builtins.str
     """One of equals, not_equals, exists, not_exists, greater_than, gte, less_than, lte, in, contains, not_contains,
     within, not_within, or a synonym (eq, neq, gt, lt); kept as it was written.
