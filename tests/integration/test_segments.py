@@ -77,8 +77,8 @@ async def test_a_segment_without_rules_is_a_list(served: Served, admin: str) -> 
 @pytest.mark.parametrize(
     ("segment", "faults"),
     [
-        ({"name": "A", "rules": {"kind": "everyone"}}, [("kind", "DYNAMIC_SEGMENTS_NOT_AVAILABLE")]),
-        ({"name": "A", "kind": "dynamic"}, [("kind", "DYNAMIC_SEGMENTS_NOT_AVAILABLE")]),
+        ({"name": "A", "kind": "dynamic"}, [("rules", "REQUIRED")]),
+        ({"name": "A", "rules": {"kind": "and", "clauses": []}}, [("rules.clauses", "EMPTY_CLAUSES")]),
         ({"name": "A", "kind": "system"}, [("kind", "INVALID_VALUE")]),
         ({"name": "A", "kind": "static", "rules": {"kind": "everyone"}}, [("rules", "INVALID_VALUE")]),
         ({"name": "A", "kind": "magic"}, [("kind", "UNKNOWN_ENUM_VALUE")]),

@@ -25,6 +25,14 @@ def delete(
 
 
 @app.command()
+def evaluate(segment_id: Id) -> None:
+    """Have everybody held against a segment's rules now. Its lastEvaluatedAt rises when that is done."""
+    request = messages.EvaluateSegmentRequest(segment_id=segment_id)
+    run_id = call(lambda client: client.segments.EvaluateSegment(request)).run_id
+    typer.echo(f"Evaluation {run_id} of segment {segment_id} is under way.", err=True)
+
+
+@app.command()
 def members(segment_id: Id, limit: Limit = 100, output: OutputOption = Output.TABLE) -> None:
     """List who is in a segment."""
     request = messages.ListSegmentMembersRequest(segment_id=segment_id, page_size=page_size(limit))

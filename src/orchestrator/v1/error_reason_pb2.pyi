@@ -80,8 +80,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A leaf that has no meaning where it stands: `in_cohort` over an event's properties."""
     ERROR_REASON_INVALID_TEMPLATE: _ErrorReason.ValueType  # 113
     """A Liquid template that cannot be read; the message says where."""
-    ERROR_REASON_DYNAMIC_SEGMENTS_NOT_AVAILABLE: _ErrorReason.ValueType  # 114
-    """Segments with rules are not served yet."""
+    ERROR_REASON_OPERATOR_NOT_ALLOWED: _ErrorReason.ValueType  # 114
+    """An operator that has no meaning for its field, or where it stands."""
     ERROR_REASON_EMPTY_DEFINITION: _ErrorReason.ValueType  # 201
     """A definition without steps."""
     ERROR_REASON_NEXT_NOT_FOUND: _ErrorReason.ValueType  # 202
@@ -134,6 +134,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """There is nothing to publish."""
     ERROR_REASON_SEGMENT_NOT_STATIC: _ErrorReason.ValueType  # 316
     """Only a static segment has a list."""
+    ERROR_REASON_SEGMENT_IS_A_LIST: _ErrorReason.ValueType  # 324
+    """A list has no rules to evaluate."""
     ERROR_REASON_SEGMENT_IN_USE: _ErrorReason.ValueType  # 322
     """Something names the segment: see the violations."""
     ERROR_REASON_TRIGGER_CONTRACT_IN_USE: _ErrorReason.ValueType  # 323
@@ -160,6 +162,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 405
     """A part is away: try again."""
+    ERROR_REASON_ESTIMATE_TOO_SLOW: _ErrorReason.ValueType  # 407
+    """Not even a part of the subjects could be looked at in time: try again."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 406
     """A fault of the server; its log has more under the request's id."""
 
@@ -227,8 +231,8 @@ ERROR_REASON_LEAF_NOT_ALLOWED: ErrorReason.ValueType  # 112
 """A leaf that has no meaning where it stands: `in_cohort` over an event's properties."""
 ERROR_REASON_INVALID_TEMPLATE: ErrorReason.ValueType  # 113
 """A Liquid template that cannot be read; the message says where."""
-ERROR_REASON_DYNAMIC_SEGMENTS_NOT_AVAILABLE: ErrorReason.ValueType  # 114
-"""Segments with rules are not served yet."""
+ERROR_REASON_OPERATOR_NOT_ALLOWED: ErrorReason.ValueType  # 114
+"""An operator that has no meaning for its field, or where it stands."""
 ERROR_REASON_EMPTY_DEFINITION: ErrorReason.ValueType  # 201
 """A definition without steps."""
 ERROR_REASON_NEXT_NOT_FOUND: ErrorReason.ValueType  # 202
@@ -281,6 +285,8 @@ ERROR_REASON_NO_DRAFT: ErrorReason.ValueType  # 315
 """There is nothing to publish."""
 ERROR_REASON_SEGMENT_NOT_STATIC: ErrorReason.ValueType  # 316
 """Only a static segment has a list."""
+ERROR_REASON_SEGMENT_IS_A_LIST: ErrorReason.ValueType  # 324
+"""A list has no rules to evaluate."""
 ERROR_REASON_SEGMENT_IN_USE: ErrorReason.ValueType  # 322
 """Something names the segment: see the violations."""
 ERROR_REASON_TRIGGER_CONTRACT_IN_USE: ErrorReason.ValueType  # 323
@@ -307,6 +313,8 @@ is safe.
 """
 ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 405
 """A part is away: try again."""
+ERROR_REASON_ESTIMATE_TOO_SLOW: ErrorReason.ValueType  # 407
+"""Not even a part of the subjects could be looked at in time: try again."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 406
 """A fault of the server; its log has more under the request's id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
