@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+#: As browsers write them. `*` is none: it would hand every page what is meant for a few.
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -99,7 +102,14 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, origins: object) -> object:
         if isinstance(origins, str):
-            return tuple(origin.strip().rstrip("/") for origin in origins.split(",") if origin.strip())
+            return tuple(origin.strip().rstrip("/").lower() for origin in origins.split(",") if origin.strip())
+        return origins
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError("must be origins such as https://app.example.com, separated by commas")
         return origins
 
     @field_validator("webhook_secrets", "webhook_networks", mode="before")

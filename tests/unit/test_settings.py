@@ -57,6 +57,9 @@ def test_keys_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPa
         ("ORCHESTRATOR_POOL_SIZE", "0", "2"),
         ("DATABASE_URL", "mysql://h/d", "postgresql://"),
         ("ORCHESTRATOR_TLS_KEY", "/k.pem", "ORCHESTRATOR_TLS_CERTIFICATE"),
+        ("ORCHESTRATOR_ALLOWED_ORIGINS", "*", "https://app.example.com"),
+        ("ORCHESTRATOR_ALLOWED_ORIGINS", "https://a.example, app.example.com", "https://app.example.com"),
+        ("ORCHESTRATOR_ALLOWED_ORIGINS", "https://a.example/page", "https://app.example.com"),
         ("ORCHESTRATOR_TLS_CLIENT_CA", "/ca.pem", "ORCHESTRATOR_TLS_CERTIFICATE"),
     ],
 )
