@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from hashlib import sha256
 
-from asyncpg import Connection, DeadlockDetectedError, Record, SerializationError
+from asyncpg import CheckViolationError, Connection, DeadlockDetectedError, Record, SerializationError
 
 from orchestrator.application.transactions import Transactions
+from orchestrator.domain.derived_event import DerivedEvents
 from orchestrator.domain.event import Event, Outcome
 from orchestrator.domain.subject import bucket_of
-from orchestrator.storage import clock, event_names, events, ingest, subjects
-from orchestrator.storage.ingest import Columns
+from orchestrator.storage import derived_events, event_names, events, ingest, subjects
+from orchestrator.storage.ingest import Begun, Columns
 
 logger = logging.getLogger(__name__)
 
+#: Questions put to events in one go, between which others have their turn.
+QUESTIONS = 200
+
 
 class Ingest:
-    """One per process: it remembers the numbers of event names and which months have a partition."""
+    """One per process: it remembers the numbers of names, the kinds of events, and which months have a partition."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
-        # Both only ever grow in the database, so that what is remembered stays true.
+        # Names only ever get more.
         self._name_nos: dict[int, dict[str, int]] = {}
+        # With the number by which they differ from what was there before.
+        self._kinds: dict[int, tuple[int, DerivedEvents]] = {}
+        # Those that hold nothing are dropped now and then; who meets that begins again.
         self._months: set[tuple[int, int]] = set()
 
     async def take(
@@ -51,6 +59,10 @@ class Ingest:
             # No two batches can wait for each other, but another transaction may have been in the way.
             logger.warning("ingest is tried again", extra={"error": type(error).__name__})
             accepted = await self._store(project_no, fresh, backfill=backfill, committed=committed)
+        except CheckViolationError:
+            # A month was dropped that this process remembers.
+            self._months.clear()
+            accepted = await self._store(project_no, fresh, backfill=backfill, committed=committed)
         for index in accepted:
             outcomes[places[index]] = Outcome.ACCEPTED
         return outcomes
@@ -68,11 +80,12 @@ class Ingest:
         while True:
             async with self._transactions.write(project_no, committed=tell) as conn:
                 await subjects.hold_off_deletion(conn, project_no)
-                now = await clock.now(conn)
+                begun = await ingest.begin(conn, project_no)
+                now = begun.now
                 times = [now if event.occurred_at is None else min(event.occurred_at, now) for event in batch]
                 unprepared = {(at.year, at.month) for at in times} - self._months
                 if not unprepared:
-                    new += await self._store_at(conn, project_no, batch, times, backfill=backfill, now=now)
+                    new += await self._store_at(conn, project_no, batch, times, begun, backfill=backfill)
                     return new
             await self._prepare(unprepared)
 
@@ -82,9 +95,9 @@ class Ingest:
         project_no: int,
         batch: list[Event],
         times: list[datetime],
+        begun: Begun,
         *,
         backfill: bool,
-        now: datetime,
     ) -> list[int]:
         buckets = [bucket_of(event.subject_id) for event in batch]
         claimed = await ingest.claim(
@@ -93,32 +106,46 @@ class Ingest:
             event_hashes=[_hash_of(event.event_id) for event in batch],
             buckets=buckets,
             subject_ids=[event.subject_id for event in batch],
-            now=now,
+            now=begun.now,
         )
         if not claimed:
             return []
         strangers = {batch[index].subject_id for index, subject_no in claimed if subject_no is None}
-        stubs = await subjects.ensure(conn, project_no, strangers, now)
-        name_nos = self._name_nos[project_no]
+        stubs = await subjects.ensure(conn, project_no, strangers, begun.now)
+        known = self._name_nos[project_no]
         new = [index for index, _ in claimed]
+        name_nos = [known[batch[index].name] for index in new]
+        properties = [batch[index].properties for index in new]
+        kinds = await self._known_kinds(conn, project_no, begun)
         await ingest.store(
             conn,
             project_no,
             Columns(
                 occurred_ats=[times[index] for index in new],
-                name_nos=[name_nos[batch[index].name] for index in new],
+                name_nos=name_nos,
                 subject_nos=[
                     stubs[batch[index].subject_id].subject_no if subject_no is None else subject_no
                     for index, subject_no in claimed
                 ],
                 buckets=[buckets[index] for index in new],
                 event_ids=[batch[index].event_id for index in new],
-                properties=[batch[index].properties for index in new],
+                properties=properties,
+                kinds=await _kinds_of(kinds, name_nos, properties) if kinds is not None else (),
             ),
             backfill=backfill,
-            now=now,
+            now=begun.now,
         )
         return new
+
+    async def _known_kinds(self, conn: Connection[Record], project_no: int, begun: Begun) -> DerivedEvents | None:
+        """The kinds of events as of `begun`; None: there are none."""
+        if begun.kinds is None:
+            return None
+        kept = self._kinds.get(project_no)
+        if kept is None or kept[0] != begun.kinds:
+            kept = begun.kinds, await derived_events.of_project(conn, project_no)
+            self._kinds[project_no] = kept
+        return kept[1]
 
     async def _learn_names(self, project_no: int, names: set[str]) -> None:
         known = self._name_nos.setdefault(project_no, {})
@@ -133,6 +160,21 @@ class Ingest:
             async with self._transactions.write(None) as conn:
                 await events.ensure_month(conn, date(year, month, 1))
         self._months |= months
+
+
+async def _kinds_of(
+    kinds: DerivedEvents, name_nos: Sequence[int], properties: Sequence[bytes]
+) -> list[tuple[int, int]]:
+    """(place, number of a kind) for each kind that each of these events is of. Lets others have their turn."""
+    found = []
+    asked = 0
+    for place, (base_no, text) in enumerate(zip(name_nos, properties, strict=True)):
+        found += [(place, name_no) for name_no in kinds.of(base_no, text)]
+        asked += kinds.count(base_no)
+        if asked >= QUESTIONS:
+            await asyncio.sleep(0)
+            asked = 0
+    return found
 
 
 def _hash_of(event_id: str) -> str:

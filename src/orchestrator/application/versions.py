@@ -9,6 +9,7 @@ from functools import cached_property
 from asyncpg import Connection, Record
 
 from orchestrator.domain.journey import Arm, Branch, JourneyVersion
+from orchestrator.predicates.builtin import SUBJECT
 from orchestrator.predicates.facts import Needs, needs
 from orchestrator.storage import journey_versions
 
@@ -36,7 +37,8 @@ class Prepared:
     @cached_property
     def asks_of_ledgers(self) -> bool:
         """Whether any predicate needs more than attributes and the triggering event, so that facts are to be loaded."""
-        return bool(self.needs.events or self.needs.cohorts)
+        asks_of_subject = any(path[0] == SUBJECT for path in self.needs.paths)
+        return bool(self.needs.events or self.needs.cohorts or asks_of_subject)
 
 
 class Versions:

@@ -1,10 +1,16 @@
-"""The numbers that stand for event names in the hot tables. A name keeps its number for ever."""
+"""The numbers that stand for events in the hot tables. What has a number keeps it for ever."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import sha256
 
 from asyncpg import Connection, Record
+
+from orchestrator.predicates.tree import Source, Where
+
+#: Stands for events of every name. It is counted in subject_event_state alone.
+ANY_EVENT_NO = 0
 
 _FIND = "SELECT name, name_no FROM event_names WHERE project_no = $1 AND name = ANY($2::text[])"
 
@@ -30,4 +36,38 @@ async def ensure(conn: Connection[Record], project_no: int, names: Iterable[str]
         await conn.execute(_ADD, project_no, sorted(missing))
         # A statement of its own: it sees the rows of writers who came first, for whom the insert has waited.
         numbers |= await find(conn, project_no, missing)
+    return numbers
+
+
+def where_hash(where: Where) -> bytes:
+    """By which derived events of one name are told apart."""
+    return sha256(where.text.encode("utf-8", "surrogatepass")).digest()
+
+
+#: Joined to rows `w (name, where_hash)`: the numbers of sources. `d.ready_at` says whether a kind is counted in full.
+SOURCE_NUMBERS = """
+  LEFT JOIN event_names AS n ON n.project_no = $1 AND n.name = w.name
+  LEFT JOIN derived_events AS d ON d.project_no = $1 AND d.base_no = n.name_no AND d.where_sha256 = w.where_hash
+"""
+
+_NUMBERS = f"""
+SELECT w.place - 1, CASE WHEN w.where_hash IS NULL THEN n.name_no ELSE d.name_no END AS name_no
+  FROM unnest($2::text[], $3::bytea[]) WITH ORDINALITY AS w (name, where_hash, place)
+{SOURCE_NUMBERS.rstrip()}
+"""
+
+
+async def numbers_of(conn: Connection[Record], project_no: int, sources: Iterable[Source]) -> dict[Source, int]:
+    """The numbers of those sources that have one: nothing of the others has ever been counted.
+
+    What a kind of event (a source with `where`) has been counted to is complete once it is not among
+    `derived_events.uncounted`.
+    """
+    wanted = list(sources)
+    named = [source for source in wanted if source.name is not None]
+    numbers = {source: ANY_EVENT_NO for source in wanted if source.name is None}
+    if named:
+        hashes = [where_hash(source.where) if source.where is not None else None for source in named]
+        rows = await conn.fetch(_NUMBERS, project_no, [source.name for source in named], hashes)
+        numbers |= {named[place]: name_no for place, name_no in rows if name_no is not None}
     return numbers

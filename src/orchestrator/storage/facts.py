@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from asyncpg import Connection, Record
 
+from orchestrator.domain.derived_event import matches
 from orchestrator.domain.gates import Consent
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import EventFacts, Facts, Needs
+from orchestrator.predicates.tree import Source
+from orchestrator.storage.event_names import ANY_EVENT_NO, SOURCE_NUMBERS, where_hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,25 +26,40 @@ class Known:
     consent: Consent
 
 
-_SUBJECTS = """
-SELECT s.bucket, s.subject_no, s.subject_id, s.attributes,
+# Sources are resolved once: those that have no number never happened, and kinds whose past is still being counted are
+# `raw`, answered from the events of their name.
+_SUBJECTS = f"""
+WITH source AS MATERIALIZED (
+    SELECT w.place, w.depth,
+           CASE WHEN w.name IS NULL THEN {ANY_EVENT_NO}
+                WHEN w.where_hash IS NULL THEN n.name_no ELSE d.name_no END AS name_no,
+           CASE WHEN w.where_hash IS NOT NULL AND d.ready_at IS NULL THEN n.name_no END AS raw_no
+      FROM unnest($4::text[], $5::bytea[], $6::int[]) WITH ORDINALITY AS w (name, where_hash, depth, place)
+{SOURCE_NUMBERS.rstrip()}
+)
+SELECT s.bucket, s.subject_no, s.subject_id, s.attributes, s.created_at, s.time_zone,
        ARRAY(SELECT ARRAY[o.channel, o.category] FROM opt_outs AS o
               WHERE o.project_no = $1 AND o.bucket = s.bucket AND o.subject_no = s.subject_no) AS opt_outs,
        ARRAY(SELECT x.channel FROM suppressions AS x
               WHERE x.project_no = $1 AND x.bucket = s.bucket AND x.subject_no = s.subject_no) AS suppressed,
-       ARRAY(SELECT ROW (n.name, t.total, t.first_at, t.last_at)
-               FROM event_names AS n
+       ARRAY(SELECT ROW (q.place, t.total, t.first_at, t.last_at)
+               FROM source AS q
                JOIN subject_event_state AS t
-                 ON t.project_no = $1 AND t.bucket = s.bucket AND t.subject_no = s.subject_no AND t.name_no = n.name_no
-              WHERE n.project_no = $1 AND n.name = ANY ($4::text[])) AS states,
-       ARRAY(SELECT ROW (n.name, r.occurred_at)
-               FROM unnest($5::text[], $6::int[]) AS d (name, depth)
-               JOIN event_names AS n ON n.project_no = $1 AND n.name = d.name
+                 ON t.project_no = $1 AND t.bucket = s.bucket AND t.subject_no = s.subject_no AND t.name_no = q.name_no
+              WHERE q.raw_no IS NULL) AS states,
+       ARRAY(SELECT ROW (q.place, r.occurred_at)
+               FROM source AS q
               CROSS JOIN LATERAL (
                     SELECT e.occurred_at FROM events AS e
                      WHERE e.project_no = $1 AND e.bucket = s.bucket AND e.subject_no = s.subject_no
-                       AND e.name_no = n.name_no
-                     ORDER BY e.occurred_at DESC LIMIT d.depth) AS r) AS recents,
+                       AND e.name_no = q.name_no
+                     ORDER BY e.occurred_at DESC LIMIT q.depth) AS r
+              WHERE q.raw_no IS NULL AND q.depth > 0) AS recents,
+       ARRAY(SELECT ROW (q.place, e.occurred_at, e.properties)
+               FROM source AS q
+               JOIN events AS e
+                 ON e.project_no = $1 AND e.bucket = s.bucket AND e.subject_no = s.subject_no AND e.name_no = q.raw_no
+            ) AS raw,
        ARRAY(SELECT g.segment_id FROM static_members AS m
                JOIN segments AS g ON g.project_no = m.project_no AND g.segment_no = m.segment_no
               WHERE m.project_no = $1 AND m.bucket = s.bucket AND m.subject_no = s.subject_no
@@ -59,39 +78,64 @@ async def load(
 
     A decision takes the subjects' locks first, in a statement of its own.
     """
-    deep = {name: depth for name, depth in needs.events.items() if depth > 0}
+    sources = list(needs.events)
     rows = await conn.fetch(
         _SUBJECTS, project_no, [k.bucket for k in keys], [k.subject_no for k in keys],
-        list(needs.events), list(deep), list(deep.values()), sorted(needs.cohorts),
+        [source.name for source in sources],
+        [where_hash(source.where) if source.where is not None else None for source in sources],
+        [needs.events[source] for source in sources], sorted(needs.cohorts),
     )  # fmt: skip
     return {
-        SubjectKey(project_no=project_no, bucket=row["bucket"], subject_no=row["subject_no"]): _known(row)
+        SubjectKey(project_no=project_no, bucket=row["bucket"], subject_no=row["subject_no"]): _known(
+            row, sources, needs
+        )
         for row in rows
     }
 
 
-def _known(row: Record) -> Known:
-    recents: dict[str, list[datetime]] = {}
-    for name, occurred_at in row["recents"]:
-        recents.setdefault(name, []).append(occurred_at)
+def _known(row: Record, sources: Sequence[Source], needs: Needs) -> Known:
     return Known(
         subject_id=row["subject_id"],
         facts=Facts(
             attributes=row["attributes"],
-            events={
-                name: EventFacts(
-                    total=total,
-                    first_at=first_at,
-                    last_at=last_at,
-                    recent=tuple(sorted(recents.get(name, ()), reverse=True)),
-                )
-                for name, total, first_at, last_at in row["states"]
-            },
+            events=_counted(row, sources) | _recounted(row["raw"], sources, needs),
             cohorts=frozenset(row["cohorts"]),
             known_cohorts=frozenset(row["known_cohorts"]),
+            created_at=row["created_at"],
+            time_zone=row["time_zone"],
         ),
         consent=Consent(
             opt_outs=frozenset((channel, category) for channel, category in row["opt_outs"]),
             suppressed=frozenset(row["suppressed"]),
         ),
     )
+
+
+def _counted(row: Record, sources: Sequence[Source]) -> dict[Source, EventFacts]:
+    recents: dict[int, list[datetime]] = {}
+    for place, occurred_at in row["recents"]:
+        recents.setdefault(place, []).append(occurred_at)
+    return {
+        sources[place - 1]: EventFacts(
+            total=total, first_at=first_at, last_at=last_at, recent=tuple(sorted(recents.get(place, ()), reverse=True))
+        )
+        for place, total, first_at, last_at in row["states"]
+    }
+
+
+def _recounted(
+    raw: Sequence[tuple[int, datetime, Mapping[str, Any]]], sources: Sequence[Source], needs: Needs
+) -> dict[Source, EventFacts]:
+    """Of kinds that are not counted in full: what the events of their name say."""
+    found: dict[Source, list[datetime]] = {}
+    for place, occurred_at, properties in raw:
+        source = sources[place - 1]
+        if source.where is not None and matches(source.where.predicate, properties):
+            found.setdefault(source, []).append(occurred_at)
+    counted = {}
+    for source, ats in found.items():
+        ats.sort(reverse=True)
+        counted[source] = EventFacts(
+            total=len(ats), first_at=ats[-1], last_at=ats[0], recent=tuple(ats[: needs.events[source]])
+        )
+    return counted

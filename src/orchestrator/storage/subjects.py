@@ -56,7 +56,8 @@ WHERE project_no = $1 AND bucket = $2 AND subject_no = $3
 FOR NO KEY UPDATE
 """
 
-# Class of the advisory locks between deletions (exclusive) and ingest (shared), one for each project.
+# Class of the advisory locks between deletions (exclusive) and ingest (shared), one for each project. Who registers a
+# kind of events (derived_events.py) takes it as deletions do.
 _DELETION = 0x5AB1EC7
 
 
@@ -207,7 +208,6 @@ _RUNNING = """
 SELECT count(*) FROM executions WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND outcome IS NULL
 """
 
-# Waits for ingest under way and holds off what comes, for as long as the deletion takes.
 _STOP_INGEST = "SELECT pg_advisory_xact_lock($1, $2)"
 
 _DELETE = "DELETE FROM {table} WHERE project_no = $1 AND bucket = $2 AND subject_no = $3"
@@ -224,9 +224,14 @@ async def running_executions(conn: Connection[Record], key: SubjectKey) -> int:
     return int(await conn.fetchval(_RUNNING, key.project_no, key.bucket, key.subject_no))
 
 
+async def hold_off_ingest(conn: Connection[Record], project_no: int) -> None:
+    """Wait for ingest under way in this project, and hold off what comes until this transaction ends."""
+    await conn.execute(_STOP_INGEST, _DELETION, project_no)
+
+
 async def delete(conn: Connection[Record], key: SubjectKey) -> None:
     """Remove a subject whose row the caller holds, with all that is known about it."""
-    await conn.execute(_STOP_INGEST, _DELETION, key.project_no)
+    await hold_off_ingest(conn, key.project_no)
     for table in _OWNED:
         await conn.execute(_DELETE.format(table=table), key.project_no, key.bucket, key.subject_no)
 
