@@ -42,7 +42,7 @@ SELECT count(*) FROM (
 """
 
 _COUNTED = """
-SELECT (SELECT count(*) FROM events), (SELECT sum(total) FROM subject_event_state),
+SELECT (SELECT count(*) FROM events), (SELECT sum(total) FROM subject_event_state WHERE name_no > 0),
        (SELECT sum(total) FROM subject_event_days), (SELECT sum(cardinality(event_nos)) FROM inbox)
 """
 

@@ -46,7 +46,7 @@ from orchestrator.application.setup import Setup
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.channels import Rules
-from orchestrator.settings import InvalidSettings, Settings
+from orchestrator.settings import STRONG_KEY, InvalidSettings, Settings
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.migrations import SchemaRefused, missing_migrations
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
@@ -133,6 +133,8 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
     """A server in the running loop, as long as the block lasts; at its end calls under way are let finish."""
     if settings.database_url is None:
         raise InvalidSettings("DATABASE_URL is not set: the server needs a database.")
+    for variable in settings.short_keys:
+        logger.warning("%s has fewer than %d characters and can be guessed", variable, STRONG_KEY)
     await _require_database(settings.database_url)
     async with AsyncExitStack() as stack:
         pool = await open_pool(

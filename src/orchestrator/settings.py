@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from ipaddress import ip_network
+import re
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+#: Characters a chosen key needs before others than this machine may try to guess it.
+STRONG_KEY = 16
+
+#: As browsers write them. `*` is none: it would hand every page what is meant for a few.
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -99,7 +105,14 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, origins: object) -> object:
         if isinstance(origins, str):
-            return tuple(origin.strip().rstrip("/") for origin in origins.split(",") if origin.strip())
+            return tuple(origin.strip().rstrip("/").lower() for origin in origins.split(",") if origin.strip())
+        return origins
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError("must be origins such as https://app.example.com, separated by commas")
         return origins
 
     @field_validator("webhook_secrets", "webhook_networks", mode="before")
@@ -121,8 +134,8 @@ class Settings(BaseSettings):
     def _possible_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None:
             text = key.get_secret_value()
-            if not 8 <= len(text) <= 256 or not all("!" <= character <= "~" for character in text):
-                raise ValueError("must be 8 to 256 visible ASCII characters without spaces")
+            if not 1 <= len(text) <= 256 or not all("!" <= character <= "~" for character in text):
+                raise ValueError("must be 1 to 256 visible ASCII characters without spaces")
         return key
 
     @model_validator(mode="after")
@@ -131,10 +144,32 @@ class Settings(BaseSettings):
             raise ValueError("ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY go together")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("ORCHESTRATOR_TLS_CLIENT_CA needs ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY")
+        short = self.short_keys
+        if short and not (_is_loopback(self.grpc_host) and _is_loopback(self.http_host)):
+            raise ValueError(
+                f"{short[0]} must have at least {STRONG_KEY} characters where the server listens for other machines"
+            )
         keys = [key.get_secret_value() for key in (self.api_key, self.operator_key, self.internal_token) if key]
         if len(keys) != len(set(keys)):
             raise ValueError("ORCHESTRATOR_API_KEY, _OPERATOR_KEY and _INTERNAL_TOKEN must differ from each other")
         return self
+
+    @property
+    def short_keys(self) -> list[str]:
+        """The variables of keys that can be guessed: they will do while only this machine can reach the server."""
+        keys = {
+            "ORCHESTRATOR_API_KEY": self.api_key,
+            "ORCHESTRATOR_OPERATOR_KEY": self.operator_key,
+            "ORCHESTRATOR_INTERNAL_TOKEN": self.internal_token,
+        }
+        return [name for name, key in keys.items() if key is not None and len(key.get_secret_value()) < STRONG_KEY]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _sentence(error: ValidationError) -> str:

@@ -35,7 +35,7 @@ class CommandLine:
         """The same with other settings."""
         return CommandLine(environment=self.environment | environment)
 
-    async def __call__(self, *arguments: str, stdin: str = "", pipe: str = "cat") -> Ran:
+    async def __call__(self, *arguments: str, stdin: str | bytes = "", pipe: str = "cat") -> Ran:
         """`pipe` is the program that reads what comes out."""
         foreign = ("ORCHESTRATOR_", "DATABASE_", "TEMPORAL_")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
@@ -45,7 +45,7 @@ class CommandLine:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env=environment | self.environment,
         )  # fmt: skip
-        out, err = await process.communicate(stdin.encode())
+        out, err = await process.communicate(stdin if isinstance(stdin, bytes) else stdin.encode())
         assert process.returncode is not None
         assert "Traceback" not in err.decode(), err.decode()
         return Ran(code=process.returncode, out=out.decode(), err=err.decode())

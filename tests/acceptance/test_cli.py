@@ -159,6 +159,39 @@ async def test_events_are_sent_line_by_line_and_bad_lines_are_told(run: CommandL
     assert "-, line 3: is not JSON" in bad.err
 
 
+async def test_what_is_not_utf_8_is_told_and_the_lines_around_it_are_taken(run: CommandLine, tmp_path: Path) -> None:
+    def line(number: int) -> bytes:
+        return json.dumps({"eventId": f"e-{number}", "name": "seen", "subjectId": "anna"}).encode()
+
+    (tmp_path / "events.jsonl").write_bytes(b"\n".join([line(1), line(2).replace(b"anna", b"ann\xe4"), line(3)]))
+    (tmp_path / "ids.txt").write_bytes(b"anna\nann\xe4\n")
+    await run("apply", "-f", "-", stdin=GREETING)
+
+    from_file = await run("events", "send", str(tmp_path / "events.jsonl"))
+    from_stdin = await run("events", "send", "-o", "json", stdin=b"\xff\n" + line(4))
+    others = [
+        await run("journeys", "enroll", "greeting", "-f", str(tmp_path / "ids.txt")),
+        await run("journeys", "enroll", "greeting", "-f", "-", stdin=b"ann\xe4"),
+        await run("subjects", "upsert", "-f", "-", stdin=b'{"id": "ann\xe4"}'),
+        await run("apply", "-f", "-", stdin=b"kind: ann\xe4"),
+    ]
+
+    assert (from_file.code, from_stdin.code) == (1, 1)
+    assert from_file.out.split() == ["accepted", "2", "duplicate", "0", "rejected", "1"]
+    assert from_file.err == f"{tmp_path / 'events.jsonl'}, line 2: is not UTF-8 (MALFORMED_REQUEST)\n"
+    assert json.loads(from_stdin.out) == {"accepted": 1, "duplicate": 0, "rejected": 1}
+    assert [ran.code for ran in others] == [2, 2, 2, 2]
+    assert all("is not UTF-8" in ran.err and len(ran.err.splitlines()) == 1 for ran in others)
+
+
+async def test_large_subjects_are_sent_in_as_many_calls_as_they_need(run: CommandLine) -> None:
+    people = (json.dumps({"id": f"s-{n}", "attributes": {"text": "x" * 30_000}}) for n in range(200))
+
+    upserted = await run("subjects", "upsert", "-f", "-", "-o", "json", stdin="\n".join(people))
+
+    assert upserted.json == {"createdCount": 200, "updatedCount": 0}
+
+
 async def test_journeys_are_paused_resumed_archived_and_deleted(run: CommandLine) -> None:
     await run("apply", "-f", "-", stdin=GREETING)
 

@@ -9,7 +9,6 @@ import pytest
 
 from orchestrator.client import OrchestratorClient, OrchestratorError, each, messages
 from orchestrator.devstack.stack import SERVER, Stack
-from tests.eventually import eventually
 
 EVERYONE = messages.Predicate(everyone=messages.Everyone())
 
@@ -76,26 +75,33 @@ async def test_what_the_server_refuses_is_told_in_its_words(client: Orchestrator
     assert unknown.value.reason == "UNAUTHENTICATED"
 
 
-async def test_one_client_outlives_its_server(running_stack: Stack) -> None:
+async def test_one_call_outlives_a_server_that_is_killed(running_stack: Stack) -> None:
     server = running_stack.part(SERVER)
-    request = audience(name="Survivor")
-    request.request_id = "survivor"
-    failures: set[grpc.StatusCode] = set()
+    async with OrchestratorClient(running_stack.addresses.grpc, running_stack.keys.owner, timeout=60) as client:
+        first = (await client.audiences.CreateAudience(audience("before", name="Before"))).audience
+        killed = server.process
+        killed.send(signal.SIGKILL)
+        await killed.wait()
 
-    async with OrchestratorClient(running_stack.addresses.grpc, running_stack.keys.owner) as client:
-        await client.audiences.CreateAudience(request)
-        server.process.send(signal.SIGKILL)
-
-        async def answers() -> bool:
-            try:
-                await client.audiences.CreateAudience(request)
-            except OrchestratorError as error:
-                failures.add(error.code)
-                return False
-            return server.restarts == 1
-
-        await eventually(answers, within=60)
+        second = (await client.audiences.CreateAudience(audience("after", name="After"))).audience
         found = [a.name async for a in each(client.audiences.ListAudiences, messages.ListAudiencesRequest())]
 
-    assert found == ["Survivor"]
-    assert failures <= {grpc.StatusCode.UNAVAILABLE}
+    assert (first.id, second.id) == ("before", "after")
+    assert found == ["After", "Before"]
+    assert server.restarts == 1
+
+
+async def test_a_request_whose_answer_was_lost_takes_effect_once_when_it_is_sent_again(
+    client: OrchestratorClient,
+) -> None:
+    with pytest.raises(OrchestratorError) as lost:
+        await client.audiences.CreateAudience(audience(name="Once"), timeout=0.000_1)
+    again = audience(name="Once")
+    again.request_id = lost.value.request_id
+
+    created = [(await client.audiences.CreateAudience(again)).audience.id for _ in range(2)]
+    listed = [a.id async for a in each(client.audiences.ListAudiences, messages.ListAudiencesRequest())]
+
+    assert lost.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert created[0] == created[1]
+    assert listed == created[:1]

@@ -60,6 +60,9 @@ FAULTS = {
     "events_miscounted": f"""
         INSERT INTO subject_event_state (project_no, bucket, subject_no, name_no, total, first_at, last_at)
         SELECT s.*, 1, 3, now(), now() FROM {ONE_SUBJECT}""",
+    "kinds_uncounted": f"""
+        INSERT INTO derived_events (project_no, base_no, where_sha256, predicate, created_at, leased_until)
+        SELECT project_no, 1, sha256('x'), '{{}}', now(), now() - interval '2 minutes' FROM {ONE_SUBJECT}""",
     "tables_unguarded": "ALTER TABLE visits DISABLE ROW LEVEL SECURITY",
 }
 

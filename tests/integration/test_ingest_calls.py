@@ -167,7 +167,7 @@ async def test_64_equal_calls_have_the_effect_of_one(ingest: Send, owner: Connec
 
     assert sum(response.accepted_count for response in responses) == 50
     assert sum(response.duplicate_count for response in responses) == 63 * 50
-    assert await owner.fetchval("SELECT sum(total) FROM subject_event_state") == 50
+    assert await owner.fetchval("SELECT sum(total) FROM subject_event_state WHERE name_no > 0") == 50
     assert await owner.fetchval("SELECT sum(cardinality(event_nos)) FROM inbox") == 50
 
 

@@ -50,13 +50,16 @@ def test_keys_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPa
     [
         ("ORCHESTRATOR_GRPC_PORT", "seventy", "integer"),
         ("ORCHESTRATOR_GRPC_PORT", "70000", "65535"),
-        ("ORCHESTRATOR_API_KEY", "short", "8 to 256 visible ASCII"),
-        ("ORCHESTRATOR_API_KEY", "with a space", "8 to 256 visible ASCII"),
+        ("ORCHESTRATOR_API_KEY", "x" * 257, "1 to 256 visible ASCII"),
+        ("ORCHESTRATOR_API_KEY", "with a space", "1 to 256 visible ASCII"),
         ("ORCHESTRATOR_LOG_LEVEL", "loud", "debug, info, warning or error"),
         ("ORCHESTRATOR_LOG_FORMAT", "xml", "json"),
         ("ORCHESTRATOR_POOL_SIZE", "0", "2"),
         ("DATABASE_URL", "mysql://h/d", "postgresql://"),
         ("ORCHESTRATOR_TLS_KEY", "/k.pem", "ORCHESTRATOR_TLS_CERTIFICATE"),
+        ("ORCHESTRATOR_ALLOWED_ORIGINS", "*", "https://app.example.com"),
+        ("ORCHESTRATOR_ALLOWED_ORIGINS", "https://a.example, app.example.com", "https://app.example.com"),
+        ("ORCHESTRATOR_ALLOWED_ORIGINS", "https://a.example/page", "https://app.example.com"),
         ("ORCHESTRATOR_TLS_CLIENT_CA", "/ca.pem", "ORCHESTRATOR_TLS_CERTIFICATE"),
     ],
 )
@@ -72,6 +75,24 @@ def test_an_unusable_value_is_one_sentence(
     assert variable in sentence
     assert words in sentence
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("name", ["API_KEY", "OPERATOR_KEY", "INTERNAL_TOKEN"])
+@pytest.mark.parametrize("listener", ["GRPC_HOST", "HTTP_HOST"])
+def test_a_key_that_can_be_guessed_will_do_for_this_machine_alone(
+    monkeypatch: pytest.MonkeyPatch, name: str, listener: str
+) -> None:
+    variable = f"ORCHESTRATOR_{name}"
+    monkeypatch.setenv(variable, "test-key")
+    assert Settings.load().short_keys == [variable]
+    monkeypatch.setenv(f"ORCHESTRATOR_{listener}", "::1")
+    assert Settings.load().short_keys == [variable]
+
+    monkeypatch.setenv(f"ORCHESTRATOR_{listener}", "0.0.0.0")
+    with pytest.raises(InvalidSettings, match=f"{variable} must have at least 16 characters"):
+        Settings.load()
+    monkeypatch.setenv(variable, "a-key-of-16-char")
+    assert Settings.load().short_keys == []
 
 
 def test_one_key_cannot_stand_for_two_roles(monkeypatch: pytest.MonkeyPatch) -> None:

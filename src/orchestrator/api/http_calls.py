@@ -21,6 +21,7 @@ from orchestrator.api.field_limits import request_bytes
 from orchestrator.api.json_text import write_json
 from orchestrator.api.peers import peer_of
 from orchestrator.api.pipeline import Arrival, Pipeline, Read
+from orchestrator.api.request_shapes import holder_of_etag
 from orchestrator.api.routes import Binding, Match, Routes, WrongVerb
 from orchestrator.predicates.faults import Fault
 
@@ -34,6 +35,7 @@ _ETAG = re.compile(r'(?:W/)?"([!#-~]{1,128})"|([!#-+\--~]{1,128})')
 _MILLISECONDS = re.compile(r"[0-9]{1,9}")
 _SMALL_BODY = 64 * 1024
 _SAFE = ("GET", "HEAD")
+_OTHER_CONDITIONS = ("If-None-Match", "If-Unmodified-Since")
 
 
 class HttpCalls:
@@ -42,7 +44,8 @@ class HttpCalls:
     def __init__(self, pipeline: Pipeline, routes: Routes, *, allowed_origins: Sequence[str]) -> None:
         self._pipeline = pipeline
         self._routes = routes
-        self._allowed_origins = frozenset(allowed_origins)
+        #: Pages from there may use the `session` cookie, as our own may.
+        self.allowed_origins = frozenset(allowed_origins)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         response = await self._answer(Request(scope, receive))
@@ -113,7 +116,7 @@ class HttpCalls:
             trusted = request.method in _SAFE and site in ("none", "same-origin")
         else:
             own = f"{request.url.scheme}://{request.headers.get('host', '')}"
-            trusted = origin == own or origin in self._allowed_origins
+            trusted = origin == own or origin in self.allowed_origins
         return request.cookies[COOKIE] if trusted else ""
 
 
@@ -126,7 +129,7 @@ class MalformedHeader(Exception):
 def failed(failure: Failure, call_id: str) -> Response:
     """The answer to a call that failed."""
     status, document = to_json(failure, call_id)
-    headers = {"X-Request-Id": call_id}
+    headers = _headers(call_id)
     if failure.code is StatusCode.UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
     if failure.retry_after is not None:
@@ -134,9 +137,14 @@ def failed(failure: Failure, call_id: str) -> Response:
     return Response(write_json(document), status_code=status, headers=headers, media_type=JSON)
 
 
+def _headers(call_id: str) -> dict[str, str]:
+    """What every answer has. No cache may keep one: it is for who showed a key, and the URL does not say who did."""
+    return {"X-Request-Id": call_id, "Cache-Control": "no-store"}
+
+
 def _succeeded(binding: Binding, answer: bytes, call_id: str) -> Response:
     message = binding.method.response.FromString(answer)
-    headers = {"X-Request-Id": call_id}
+    headers = _headers(call_id)
     shown: Message = getattr(message, binding.response_body) if binding.response_body else message
     if "etag" in descriptor_of(shown).fields_by_name and shown.etag:  # type: ignore[attr-defined]
         headers["ETag"] = f'"{shown.etag}"'  # type: ignore[attr-defined]
@@ -147,7 +155,7 @@ def _succeeded(binding: Binding, answer: bytes, call_id: str) -> Response:
 def _wrong_verb(verb: str, allowed: tuple[str, ...], call_id: str) -> Response:
     verbs = ", ".join(sorted({*allowed, "OPTIONS", *(["HEAD"] if "GET" in allowed else [])}))
     if verb == "OPTIONS":
-        return Response(status_code=204, headers={"Allow": verbs, "X-Request-Id": call_id})
+        return Response(status_code=204, headers={"Allow": verbs, **_headers(call_id)})
     failure = Failure(
         code=StatusCode.UNIMPLEMENTED,
         reason="METHOD_NOT_FOUND",
@@ -219,23 +227,29 @@ def _take_headers(message: Any, binding: Binding, headers: Mapping[str, str]) ->
             faults.append(Fault(path=IDEMPOTENCY_HEADER, reason="INVALID_VALUE", message=text))
         else:
             message.request_id = key
-    holder = _holder_of_etag(message, binding)
+    return [*faults, *_take_conditions(message, binding, headers)]
+
+
+def _take_conditions(message: Any, binding: Binding, headers: Mapping[str, str]) -> list[Fault]:
+    """Put the etag of If-Match where the request has a place for one. What nobody would check is a fault."""
+    faults = [
+        Fault(path=name, reason="INVALID_VALUE", message="is not understood here: use If-Match")
+        for name in _OTHER_CONDITIONS
+        if name in headers and binding.verb not in _SAFE
+    ]
     condition = headers.get("If-Match")
-    if condition is not None and condition.strip() != "*" and holder is not None:
-        etag = _ETAG.fullmatch(condition.strip())
-        if etag is None:
-            faults.append(Fault(path="If-Match", reason="INVALID_VALUE", message="must be one etag, or *"))
-        else:
-            holder.etag = etag[1] or etag[2]
+    if condition is None:
+        return faults
+    holder = holder_of_etag(message.DESCRIPTOR, binding.verb, binding.body)
+    etag = _ETAG.fullmatch(condition.strip())
+    if holder is None:
+        faults.append(Fault(path="If-Match", reason="INVALID_VALUE", message="nothing here has an etag to compare"))
+    elif condition.strip() == "*":
+        # That there is something is seen anyway, but where it would be made.
+        if binding.verb == "PUT":
+            faults.append(Fault(path="If-Match", reason="INVALID_VALUE", message="must be one etag"))
+    elif etag is None:
+        faults.append(Fault(path="If-Match", reason="INVALID_VALUE", message="must be one etag, or *"))
+    else:
+        (getattr(message, holder) if holder else message).etag = etag[1] or etag[2]
     return faults
-
-
-def _holder_of_etag(message: Any, binding: Binding) -> Any:
-    """Where the etag of this request belongs: in itself or in the resource it brings; None: it has no place for one."""
-    if "etag" in message.DESCRIPTOR.fields_by_name:
-        return message
-    body = binding.body
-    if body in ("", "*") or binding.verb == "POST":
-        return None  # What is made has no earlier state.
-    resource = getattr(message, body)
-    return resource if "etag" in resource.DESCRIPTOR.fields_by_name else None

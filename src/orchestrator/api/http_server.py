@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import uvicorn
 from grpc import StatusCode
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -18,11 +20,15 @@ from starlette.routing import Mount, Route
 from orchestrator.api.call_ids import call_id_of
 from orchestrator.api.errors import Failure
 from orchestrator.api.health import State
-from orchestrator.api.http_calls import HttpCalls, failed
+from orchestrator.api.http_calls import IDEMPOTENCY_HEADER, TIMEOUT_HEADER, HttpCalls, failed
 from orchestrator.api.json_text import write_json
 from orchestrator.api.tls import TlsFiles, http_context
 
 JSON = "application/json"
+
+_VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_ASKED = ("Authorization", "X-Api-Key", IDEMPOTENCY_HEADER, "If-Match", "X-Request-Id", TIMEOUT_HEADER)
+_TOLD = ("ETag", "X-Request-Id", "Retry-After", "WWW-Authenticate")
 
 
 def application(
@@ -67,10 +73,27 @@ def application(
             Route("/metrics", metrics),
             Route("/openapi.json", contract),
         ],
+        middleware=_cross_origin(calls.allowed_origins),
         exception_handlers={404: no_such_path, 405: wrong_verb},
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _cross_origin(origins: Collection[str]) -> list[Middleware]:
+    """Lets browsers show our answers to pages of these origins, and of no others."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=sorted(origins),
+            allow_credentials=True,
+            allow_methods=_VERBS,
+            allow_headers=_ASKED,
+            expose_headers=_TOLD,
+        )
+    ]
 
 
 class HttpServer:

@@ -15,19 +15,20 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 
 import orchestrator
 from orchestrator.api.descriptors import behaves, message_in
+from orchestrator.api.http_calls import COOKIE
 from orchestrator.api.methods import services
 from orchestrator.api.openapi_schemas import ERROR, Schemas
 from orchestrator.api.proto_comments import comments
-from orchestrator.api.request_shapes import url_of
+from orchestrator.api.request_shapes import holder_of_etag, url_of
 
 _VARIABLE = re.compile(r"\{([a-z_.]+)\}")
 
 _ABOUT = (
     "Every RPC of orchestrator.v1 over HTTP and JSON.\n\n"
     "Members are in lowerCamelCase; snake_case is understood too. Unknown members, and values beyond a field's limits, "
-    "are refused, all of them at once, each with its path. Every call that changes something takes a header "
-    "`Idempotency-Key` (or `requestId`), under which repeats are safe; calls that change or delete one thing take "
-    "`If-Match` with its etag."
+    "are refused, all of them at once, each with its path. Calls that change something take a header "
+    "`Idempotency-Key` (or `requestId`), under which repeats are safe; events bring ids of their own instead. Calls "
+    "that change or delete one thing take `If-Match` with its etag, and no others do."
 )
 
 
@@ -59,7 +60,7 @@ def document(image: FileDescriptorSet) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Orchestrator", "version": "v1", "description": _ABOUT},
         "servers": [{"url": "/"}],
-        "security": [{"apiKey": []}, {"bearer": []}],
+        "security": [{"apiKey": []}, {"bearer": []}, {"session": []}],
         "tags": tags,
         "paths": dict(sorted(paths.items())),
         "components": {
@@ -67,6 +68,12 @@ def document(image: FileDescriptorSet) -> dict[str, Any]:
             "securitySchemes": {
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": COOKIE,
+                    "description": "For pages of this origin, and of those that the server is told to allow.",
+                },
             },
             "responses": {
                 "Error": {"description": "Why nothing was done.", "content": {"application/json": {"schema": ERROR}}}
@@ -105,7 +112,7 @@ def _operation(
     mutates = method.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS
     if mutates and "request_id" in request.fields_by_name:
         operation["parameters"].append({"$ref": "#/components/parameters/IdempotencyKey"})
-    if "etag" in request.fields_by_name or "update_mask" in request.fields_by_name:
+    if holder_of_etag(request, str(binding.WhichOneof("pattern")), binding.body) is not None:
         operation["parameters"].append({"$ref": "#/components/parameters/IfMatch"})
     if binding.body:
         operation["requestBody"] = {

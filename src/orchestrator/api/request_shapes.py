@@ -64,6 +64,17 @@ def _shape(request: str, rule: HttpRule) -> Shape:
     )
 
 
+def holder_of_etag(request: Descriptor, verb: str, body: str) -> str | None:
+    """Where the etag of an HTTP request belongs: the name of the field with the resource it brings, or empty for the
+    request itself; None: it has no place for one.
+    """
+    if "etag" in request.fields_by_name:
+        return ""
+    if body in ("", "*") or verb.upper() == "POST":
+        return None  # What is made has no earlier state.
+    return body if "etag" in message_in(request.fields_by_name[body]).fields_by_name else None
+
+
 def url_of(rule: HttpRule) -> str:
     """The URL template of a binding."""
     pattern = rule.WhichOneof("pattern")

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from asyncpg import Connection, Record
 
 from orchestrator.domain import audit as actions
-from orchestrator.domain.api_key import MAX_LENGTH, MIN_LENGTH, ApiKey, digest, is_possible, make_key, prefix_of
+from orchestrator.domain.api_key import MAX_LENGTH, ApiKey, digest, is_possible, make_key, prefix_of
 from orchestrator.domain.ids import name_faults, new_id
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from orchestrator.domain.resource import Place, to_tick
@@ -114,11 +114,12 @@ class ApiKeys:
         """
         if not is_possible(key):
             raise InvalidArgument.of(
-                "", "INVALID_VALUE", f"a key has {MIN_LENGTH} to {MAX_LENGTH} visible ASCII characters and no spaces"
+                "", "INVALID_VALUE", f"a key has 1 to {MAX_LENGTH} visible ASCII characters and no spaces"
             )
         now = await clock.now(conn)
-        admitted = _new(key, name=name, role=role, now=now, expires_at=None, rotated_from=None)
-        return await api_keys.insert(conn, project_no, admitted, digest(self._instance_secret, key))
+        key_digest = digest(self._instance_secret, key)
+        admitted = _new(key, key_digest, name=name, role=role, now=now, expires_at=None, rotated_from=None)
+        return await api_keys.insert(conn, project_no, admitted, key_digest)
 
     async def _make(
         self,
@@ -132,8 +133,9 @@ class ApiKeys:
         rotated_from: str | None = None,
     ) -> NewKey:
         secret = make_key()
-        made = _new(secret, name=name, role=role, now=now, expires_at=expires_at, rotated_from=rotated_from)
-        inserted = await api_keys.insert(conn, project_no, made, digest(self._instance_secret, secret))
+        key_digest = digest(self._instance_secret, secret)
+        made = _new(secret, key_digest, name=name, role=role, now=now, expires_at=expires_at, rotated_from=rotated_from)
+        inserted = await api_keys.insert(conn, project_no, made, key_digest)
         assert inserted, "256 random bits do not come twice"
         return NewKey(api_key=made, secret=secret)
 
@@ -164,13 +166,20 @@ class ApiKeys:
 
 
 def _new(
-    key: str, *, name: str, role: Role, now: datetime, expires_at: datetime | None, rotated_from: str | None
+    key: str,
+    key_digest: bytes,
+    *,
+    name: str,
+    role: Role,
+    now: datetime,
+    expires_at: datetime | None,
+    rotated_from: str | None,
 ) -> ApiKey:
     return ApiKey(
         api_key_id=new_id("key"),
         name=name,
         role=role,
-        prefix=prefix_of(key),
+        prefix=prefix_of(key, key_digest),
         created_at=to_tick(now),
         expires_at=expires_at,
         revoked_at=None,

@@ -33,8 +33,19 @@ _BUCKETS = 256
 class Backfill:
     """One per process. Killed anywhere, another goes on where it was, and counts nothing twice."""
 
-    def __init__(self, transactions: Transactions) -> None:
+    def __init__(
+        self,
+        transactions: Transactions,
+        *,
+        subjects_at_once: int = SUBJECTS,
+        events_at_once: int = EVENTS,
+        lease: timedelta = LEASE,
+    ) -> None:
         self._transactions = transactions
+        self._subjects_at_once = subjects_at_once
+        self._events_at_once = events_at_once
+        self._lease = lease
+        # Project and number of the kind this process is at.
         self._mine = (-1, -1)
 
     async def run(self) -> int:
@@ -47,43 +58,44 @@ class Backfill:
     async def step(self) -> bool | None:
         """Count some subjects, in one transaction: whether a kind has been finished by it; None: nothing is to do."""
         async with self._transactions.write(None) as conn:
-            kind = await derived_events.take(conn, await clock.now(conn), LEASE, self._mine)
+            kind = await derived_events.take(conn, await clock.now(conn), self._lease, self._mine)
             if kind is None:
                 return None
             self._mine = kind.project_no, kind.name_no
-            return await _count_some(conn, kind)
+            return await self._count_some(conn, kind)
+
+    async def _count_some(self, conn: Connection[Record], kind: Building) -> bool:
+        """Go on behind where the kind stands; True: it is finished."""
+        wanted, is_last = await self._next_subjects(conn, kind)
+        keys = await subjects.lock(conn, wanted)
+        now = await clock.now(conn)
+        changed = await count_missing(conn, kind, keys, events_at_once=self._events_at_once)
+        await inbox_entries.add(conn, changed, "backfill", now)
+        if is_last:
+            await derived_events.finish(conn, kind, now)
+        else:
+            await derived_events.advance(conn, kind, wanted[-1].bucket, wanted[-1].subject_no)
+        return is_last
+
+    async def _next_subjects(self, conn: Connection[Record], kind: Building) -> tuple[list[SubjectKey], bool]:
+        """Who comes next, of those with events of the name, and whether nobody comes behind them."""
+        found: list[SubjectKey] = []
+        events = 0
+        behind = kind.subject_no
+        most = self._subjects_at_once
+        for bucket in range(kind.bucket, _BUCKETS):
+            for subject_no, total in await derived_events.subjects_behind(conn, kind, bucket, behind, most + 1):
+                if found and (len(found) == most or events + total > self._events_at_once):
+                    return found, False
+                found.append(SubjectKey(project_no=kind.project_no, bucket=bucket, subject_no=subject_no))
+                events += total
+            behind = 0
+        return found, True
 
 
-async def _count_some(conn: Connection[Record], kind: Building) -> bool:
-    """Go on behind where the kind stands; True: it is finished."""
-    wanted, bucket = await _next_subjects(conn, kind)
-    keys = await subjects.lock(conn, wanted)
-    now = await clock.now(conn)
-    changed = await count_missing(conn, kind, keys)
-    await inbox_entries.add(conn, changed, "backfill", now)
-    if bucket == _BUCKETS:
-        await derived_events.finish(conn, kind, now)
-        return True
-    await derived_events.advance(conn, kind, bucket, wanted[-1].subject_no)
-    return False
-
-
-async def _next_subjects(conn: Connection[Record], kind: Building) -> tuple[list[SubjectKey], int]:
-    """Who comes next, and the bucket in which to go on behind the last of them; 256: there is nobody else."""
-    found: list[SubjectKey] = []
-    events = 0
-    behind = kind.subject_no
-    for bucket in range(kind.bucket, _BUCKETS):
-        for subject_no, total in await derived_events.subjects_behind(conn, kind, bucket, behind, SUBJECTS + 1):
-            if found and (len(found) == SUBJECTS or events + total > EVENTS):
-                return found, found[-1].bucket
-            found.append(SubjectKey(project_no=kind.project_no, bucket=bucket, subject_no=subject_no))
-            events += total
-        behind = 0
-    return found, _BUCKETS
-
-
-async def count_missing(conn: Connection[Record], kind: Building, keys: Sequence[SubjectKey]) -> list[SubjectKey]:
+async def count_missing(
+    conn: Connection[Record], kind: Building, keys: Sequence[SubjectKey], *, events_at_once: int = EVENTS
+) -> list[SubjectKey]:
     """Count as of this kind what has not been, of subjects the caller holds; those whose counts changed.
 
     Also for whoever gives a subject the events of another: the backfill may have passed the one and never meets the
@@ -91,7 +103,7 @@ async def count_missing(conn: Connection[Record], kind: Building, keys: Sequence
     """
     changed: set[SubjectKey] = set()
     # Only a subject that comes alone may have very many.
-    limit = EVENTS if len(keys) == 1 else None
+    limit = events_at_once if len(keys) == 1 else None
     after: Taken | None = None
     while keys:
         events = await derived_events.events_of(conn, kind, keys, after=after, limit=limit)

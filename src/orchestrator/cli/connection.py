@@ -19,6 +19,8 @@ _T = TypeVar("_T")
 
 _DEFAULT_ADDRESS = "127.0.0.1:50051"
 _DEFAULT_PORT = "50051"
+#: Seconds for a server to take the first connection.
+_PATIENCE = 2.0
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 _CODES = {
@@ -45,6 +47,8 @@ def call(work: Callable[[OrchestratorClient], Awaitable[_T]]) -> _T:
 
     async def run() -> _T:
         async with OrchestratorClient(connection.target, connection.api_key, tls=connection.tls, timeout=30) as client:
+            # A server that goes away meanwhile is waited for; one that was never there is not.
+            await client.reach(within=_PATIENCE)
             return await work(client)
 
     try:

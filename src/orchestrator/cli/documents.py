@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,10 @@ from orchestrator.api.field_masks import paths_of_document
 from orchestrator.api.json_decode import decode
 from orchestrator.api.message_check import check_message
 from orchestrator.cli.failure import USAGE, CommandFailure
+from orchestrator.cli.files import STDIN, read_text
 from orchestrator.cli.kinds import KINDS, Kind
 from orchestrator.cli.yaml_text import NotYaml, parse_documents
 from orchestrator.predicates.faults import Fault
-
-STDIN = Path("-")
 
 _ENDINGS = (".yaml", ".yml", ".json")
 _KINDS = {kind.word: kind for kind in KINDS}
@@ -69,7 +67,7 @@ def _bodies(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
     for file in files:
         for path in _files_of(file):
             try:
-                found = list(parse_documents(_text_of(path)))
+                found = list(parse_documents(read_text(path)))
             except NotYaml as error:
                 raise CommandFailure(f"{path}, {error}.", USAGE) from error
             for number, body in enumerate(found, start=1):
@@ -80,15 +78,6 @@ def _files_of(file: Path) -> list[Path]:
     if file == STDIN or not file.is_dir():
         return [file]
     return sorted(path for path in file.rglob("*") if path.suffix in _ENDINGS and path.is_file())
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return sys.stdin.read() if path == STDIN else path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CommandFailure(f"{path} cannot be read: {error.strerror}.", USAGE) from error
-    except UnicodeDecodeError as error:
-        raise CommandFailure(f"{path} is not UTF-8.", USAGE) from error
 
 
 def _read(place: str, body: Any, wrong: list[str]) -> Document | None:

@@ -9,18 +9,18 @@ import typer
 
 from orchestrator.api.json_enums import words
 from orchestrator.cli.connection import call
-from orchestrator.cli.documents import STDIN, sentence_of
+from orchestrator.cli.documents import sentence_of
 from orchestrator.cli.failure import FAILED
-from orchestrator.cli.lines import read_messages
+from orchestrator.cli.files import STDIN
+from orchestrator.cli.lines import in_batches, read_messages
 from orchestrator.cli.output import Output, OutputOption, print_one
 from orchestrator.client import OrchestratorClient, messages
 from orchestrator.predicates.faults import Fault
 
 app = typer.Typer(help="Send events.", no_args_is_help=True)
 
-#: Events of one call, and how many bytes they may have together: a call may carry 1000 and 4 MiB.
+#: As many as one call takes.
 _BATCH = 1000
-_BATCH_BYTES = 3 * 2**20
 
 _STATUSES = words(messages.EventResult.Status.DESCRIPTOR)
 _REJECTED = _STATUSES[messages.EventResult.STATUS_REJECTED]
@@ -45,7 +45,7 @@ def send(
 
 
 async def _send(client: OrchestratorClient, file: Path, backfill: bool, counts: Counter[str]) -> None:
-    for numbers, events in _batches(file, counts):
+    for numbers, events in in_batches(_sound(file, counts), most=_BATCH):
         request = messages.IngestEventsRequest(events=events, backfill=backfill)
         answer = await client.events.IngestEvents(request)
         for result in answer.results:
@@ -58,24 +58,14 @@ async def _send(client: OrchestratorClient, file: Path, backfill: bool, counts: 
             _tell(file, numbers[result.index], faults)
 
 
-def _batches(file: Path, counts: Counter[str]) -> Iterator[tuple[list[int], list[messages.Event]]]:
-    """The lines' numbers and their events. Lines that are no events are counted and told here."""
-    numbers: list[int] = []
-    events: list[messages.Event] = []
-    size = 0
+def _sound(file: Path, counts: Counter[str]) -> Iterator[tuple[int, messages.Event]]:
+    """The lines that are events, by their numbers. Those that are none are counted and told."""
     for number, read in read_messages(file, messages.Event):
         if isinstance(read, list):
             counts[_REJECTED] += 1
             _tell(file, number, read)
-            continue
-        size += read.ByteSize()
-        if events and (len(events) == _BATCH or size > _BATCH_BYTES):
-            yield numbers, events
-            numbers, events, size = [], [], read.ByteSize()
-        numbers.append(number)
-        events.append(read)
-    if events:
-        yield numbers, events
+        else:
+            yield number, read
 
 
 def _tell(file: Path, number: int, faults: list[Fault]) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
 from orchestrator.api.json_decode import decode
 from orchestrator.api.json_text import parse_json
-from orchestrator.cli.documents import STDIN, sentence_of
+from orchestrator.cli.documents import sentence_of
 from orchestrator.cli.failure import USAGE, CommandFailure
+from orchestrator.cli.files import opened
 from orchestrator.predicates.faults import Fault, Wrong
 
 _M = TypeVar("_M", bound=Message)
+
+#: What a message costs beside itself in a list of them.
+_FRAME = 8
 
 
 def read_messages(path: Path, kind: type[_M]) -> Iterator[tuple[int, _M | list[Fault]]]:
@@ -24,10 +26,32 @@ def read_messages(path: Path, kind: type[_M]) -> Iterator[tuple[int, _M | list[F
 
     Lazily, so that input may be endless. Raises CommandFailure when there is no such file.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield number, _read(line, kind)
+
+
+def in_batches(
+    read: Iterable[tuple[int, _M]], *, most: int, most_bytes: int = 3 * 2**20
+) -> Iterator[tuple[list[int], list[_M]]]:
+    """The numbers of lines and their messages, as many at a time as one call may carry, which takes 4 MiB.
+
+    One that is too large by itself comes alone: the server says so.
+    """
+    numbers: list[int] = []
+    messages: list[_M] = []
+    size = 0
+    for number, message in read:
+        added = message.ByteSize() + _FRAME
+        if messages and (len(messages) == most or size + added > most_bytes):
+            yield numbers, messages
+            numbers, messages, size = [], [], 0
+        numbers.append(number)
+        messages.append(message)
+        size += added
+    if messages:
+        yield numbers, messages
 
 
 def require(path: Path, number: int, read: _M | list[Fault]) -> _M:
@@ -37,25 +61,12 @@ def require(path: Path, number: int, read: _M | list[Fault]) -> _M:
     return read
 
 
-def _read(line: str, kind: type[_M]) -> _M | list[Fault]:
+def _read(line: bytes, kind: type[_M]) -> _M | list[Fault]:
     document: Any
     try:
-        document = parse_json(line.encode(errors="surrogatepass"))
+        document = parse_json(line)
     except Wrong as wrong:
         fault = wrong.fault
         return [Fault(path=fault.path, reason=fault.reason, message=fault.message.removeprefix("the body "))]
     message, faults = decode(kind, document)
     return faults or message
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    if path == STDIN:
-        yield sys.stdin
-        return
-    try:
-        file = path.open(encoding="utf-8")
-    except OSError as error:
-        raise CommandFailure(f"{path} cannot be read: {error.strerror}.", USAGE) from error
-    with file:
-        yield file

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.documents import STDIN
 from orchestrator.cli.failure import USAGE, CommandFailure
+from orchestrator.cli.files import read_text
 
 #: As many as one call takes.
 BATCH = 1000
@@ -25,11 +24,7 @@ def read_subject_ids(subject_ids: Sequence[str] | None, file: Path | None) -> li
     """Raises CommandFailure when nobody is named, or the file cannot be read."""
     named = list(subject_ids or ())
     if file is not None:
-        try:
-            text = sys.stdin.read() if file == STDIN else file.read_text(encoding="utf-8")
-        except OSError as error:
-            raise CommandFailure(f"{file} cannot be read: {error.strerror}.", USAGE) from error
-        named += [line.strip() for line in text.splitlines() if line.strip()]
+        named += [line.strip() for line in read_text(file).splitlines() if line.strip()]
     if not named:
         raise CommandFailure("Name at least one subject, or a file of them with --file.", USAGE)
     return named

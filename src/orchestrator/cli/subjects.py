@@ -12,7 +12,7 @@ from orchestrator.api.json_text import parse_json
 from orchestrator.cli.connection import call
 from orchestrator.cli.documents import sentence_of
 from orchestrator.cli.failure import USAGE, CommandFailure
-from orchestrator.cli.lines import read_messages, require
+from orchestrator.cli.lines import in_batches, read_messages, require
 from orchestrator.cli.output import Output, OutputOption, print_list, print_one
 from orchestrator.cli.resources import Limit, first, page_size
 from orchestrator.client import OrchestratorClient, each, messages
@@ -45,7 +45,7 @@ def upsert(
         subject = _subject(subject_id, attributes, time_zone)
         print_one(encode(call(lambda client: _upsert_one(client, subject))), output)
     else:
-        print_one(encode(call(lambda client: _upsert_all(client, _batches(file)))), output)
+        print_one(encode(call(lambda client: _upsert_all(client, _sound(file)))), output)
 
 
 @app.command("list")
@@ -128,25 +128,20 @@ async def _upsert_one(client: OrchestratorClient, subject: messages.Subject) -> 
 
 
 async def _upsert_all(
-    client: OrchestratorClient, batches: Iterator[list[messages.Subject]]
+    client: OrchestratorClient, subjects: Iterator[tuple[int, messages.Subject]]
 ) -> messages.BatchUpsertSubjectsResponse:
     total = messages.BatchUpsertSubjectsResponse()
-    for batch in batches:
+    for _, batch in in_batches(subjects, most=_BATCH):
         done = await client.subjects.BatchUpsertSubjects(messages.BatchUpsertSubjectsRequest(subjects=batch))
         total.created_count += done.created_count
         total.updated_count += done.updated_count
     return total
 
 
-def _batches(file: Path) -> Iterator[list[messages.Subject]]:
-    batch: list[messages.Subject] = []
+def _sound(file: Path) -> Iterator[tuple[int, messages.Subject]]:
+    """The lines that are subjects, by their numbers. Raises CommandFailure at one that is none."""
     for number, read in read_messages(file, messages.Subject):
-        batch.append(require(file, number, read))
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+        yield number, require(file, number, read)
 
 
 async def _whole(client: OrchestratorClient, subject_id: str) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,33 +16,19 @@ from google.protobuf.message import Message
 
 from orchestrator.client.errors import error_of
 
-#: UNAVAILABLE alone is tried again: whatever changes something carries a `request_id`, so that a repeat does no harm.
-_SERVICE_CONFIG = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-    "loadBalancingConfig": [{"round_robin": {}}],
-}
-
-_MEBIBYTE = 2**20
-
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    # What does not fit is not sent again. A full batch of events does.
-    ("grpc.per_rpc_retry_buffer_size", 8 * _MEBIBYTE),
-    ("grpc.max_receive_message_length", 64 * _MEBIBYTE),
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    ("grpc.max_receive_message_length", 64 * 2**20),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # By itself a channel that failed waits up to two minutes before it tries again: longer than most calls have.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
+
+#: Seconds between two tries: about the first, then twice as long each time, up to about the second.
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +60,9 @@ def _read(path: Path | None) -> bytes | None:
 
 
 class _Calls(grpc.aio.UnaryUnaryClientInterceptor):
-    """Gives each call its key, its deadline and its request id, and its failure a meaning."""
+    """Gives each call its key, its deadline and its request id, repeats it while the server is away, and its failure a
+    meaning.
+    """
 
     def __init__(self, api_key: str, timeout: float) -> None:
         self._authorization = ("authorization", f"Bearer {api_key}")
@@ -84,19 +74,38 @@ class _Calls(grpc.aio.UnaryUnaryClientInterceptor):
         client_call_details: grpc.aio.ClientCallDetails,
         request: Any,
     ) -> grpc.aio.UnaryUnaryCall[Any, Any]:
-        details = grpc.aio.ClientCallDetails(
-            method=client_call_details.method,
-            timeout=self._timeout if client_call_details.timeout is None else client_call_details.timeout,
-            metadata=grpc.aio.Metadata(*(client_call_details.metadata or ()), self._authorization),
-            credentials=client_call_details.credentials,
-            wait_for_ready=client_call_details.wait_for_ready,
-        )
-        call = await continuation(details, _identified(request))
-        try:
-            await call
-        except grpc.aio.AioRpcError as failed:
-            raise error_of(failed) from None
-        return call
+        given = client_call_details
+        metadata = grpc.aio.Metadata(*(given.metadata or ()), self._authorization)
+        identified = _identified(request)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + (self._timeout if given.timeout is None else given.timeout)
+        pause = _FIRST_PAUSE
+        while True:
+            call = await continuation(
+                grpc.aio.ClientCallDetails(
+                    method=given.method,
+                    timeout=max(0.0, deadline - clock()),
+                    metadata=metadata,
+                    credentials=given.credentials,
+                    wait_for_ready=given.wait_for_ready,
+                ),
+                identified,
+            )
+            try:
+                await call
+            except grpc.aio.AioRpcError as failed:
+                error = error_of(failed, getattr(identified, "request_id", ""))
+                # UNAVAILABLE alone: whatever changes something carries a request id, so that a repeat does no harm.
+                # Jitter, lest all callers come back at once.
+                left, wanted = deadline - clock(), pause * random.uniform(0.5, 1)
+                if error.retry_after is not None:
+                    wanted = max(wanted, error.retry_after.total_seconds())
+                if error.code is not grpc.StatusCode.UNAVAILABLE or wanted >= left:
+                    raise error from None
+                await asyncio.sleep(wanted)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                return call
 
 
 def _identified(request: Message) -> Message:

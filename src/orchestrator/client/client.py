@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from grpc import StatusCode
+
 from orchestrator.client.channel import Tls, open_channel
+from orchestrator.client.errors import OrchestratorError
 from orchestrator.v1 import (
     api_key_service_pb2_grpc,
     audience_service_pb2_grpc,
@@ -28,10 +32,12 @@ class OrchestratorClient:
         async with OrchestratorClient("orchestrator.internal:50051", api_key) as client:
             await client.journeys.PauseJourney(messages.PauseJourneyRequest(journey_id="welcome"))
 
-    A call ends within `timeout` seconds unless it brings a `timeout` of its own, is tried again while the server is
-    away, and raises OrchestratorError. A request that changes something gets a `request_id` if it has none: it takes
-    effect once, however often it is sent. `target` is host:port; with `dns:///host:port` the calls are spread over all
-    addresses behind the name. To be entered in a running event loop; one client may be shared by all of its tasks.
+    A call has `timeout` seconds unless it brings a `timeout` of its own. While the server is away it is tried again
+    until they are over; then it raises OrchestratorError. A request that changes something gets a `request_id` if it
+    has none: it takes effect once, however often it is sent. Who must know that it took effect gives it one, or takes
+    the one of the error, and sends it again. `target` is host:port; with `dns:///host:port` the calls are spread over
+    all addresses behind the name. To be entered in a running event loop; one client may be shared by all of its
+    tasks.
     """
 
     api_keys: api_key_service_pb2_grpc.ApiKeyServiceAsyncStub
@@ -69,6 +75,18 @@ class OrchestratorClient:
         self.subjects = subject_service_pb2_grpc.SubjectServiceStub(channel)
         self.trigger_contracts = trigger_contract_service_pb2_grpc.TriggerContractServiceStub(channel)
         return self
+
+    async def reach(self, *, within: float) -> None:
+        """Connect, for who wants to know soon that nobody is there. Raises OrchestratorError (UNAVAILABLE)."""
+        assert self._channel is not None, "the client was not entered"
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), within)
+        except TimeoutError:
+            raise OrchestratorError(
+                code=StatusCode.UNAVAILABLE,
+                reason=StatusCode.UNAVAILABLE.name,
+                message=f"no connection to {self._target} within {within:g} s",
+            ) from None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -33,6 +33,10 @@ class OrchestratorError(Exception):
     `reason` is stable and upper case, the finest thing to tell failures by: `JOURNEY_NOT_FOUND`. Where no server has
     answered it is that of `code`: `UNAVAILABLE`, `DEADLINE_EXCEEDED`. `metadata` holds what the message speaks of.
     `retry_after` says when the same call may succeed; None: waiting alone does not help.
+
+    `request_id` is what the request was sent under; empty if it changes nothing. A call that got no answer in time
+    (`DEADLINE_EXCEEDED`, `UNAVAILABLE`) may have taken effect all the same: sent again with this `request_id` it takes
+    effect once, and returns what it would have returned.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class OrchestratorError(Exception):
         metadata: Mapping[str, str] = MappingProxyType({}),
         violations: Sequence[Violation] = (),
         retry_after: timedelta | None = None,
+        request_id: str = "",
     ) -> None:
         super().__init__(f"{reason}: {message}")
         self.code = code
@@ -52,9 +57,10 @@ class OrchestratorError(Exception):
         self.metadata = dict(metadata)
         self.violations = tuple(violations)
         self.retry_after = retry_after
+        self.request_id = request_id
 
 
-def error_of(failed: grpc.aio.AioRpcError) -> OrchestratorError:
+def error_of(failed: grpc.aio.AioRpcError, request_id: str) -> OrchestratorError:
     """The error behind a failed call."""
     info, violations, retry_after = ErrorInfo(), [], None
     for detail in _status(failed).details:
@@ -74,6 +80,7 @@ def error_of(failed: grpc.aio.AioRpcError) -> OrchestratorError:
         metadata=info.metadata,
         violations=violations,
         retry_after=retry_after,
+        request_id=request_id,
     )
 
 

@@ -194,7 +194,7 @@ class Stack:
             ("ORCHESTRATOR_INTERNAL_TOKEN", self._options.internal_token),
         ):
             if key and not is_possible(key):
-                raise StackFailure(f"{name} must be 8 to 256 visible ASCII characters, and no mistyped key of ours.")
+                raise StackFailure(f"{name} must be 1 to 256 visible ASCII characters, and no mistyped key of ours.")
 
     def _ports(self) -> dict[str, int]:
         options = self._options

@@ -14,20 +14,18 @@ from orchestrator.domain.scope import Role
 
 #: Secret scanners look for this.
 MARK = "orc_"
-MIN_LENGTH = 8
 MAX_LENGTH = 256
 
 _ALPHABET = string.digits + string.ascii_letters
 _MADE_HERE = re.compile(r"orc_[0-9A-Za-z]{8}_[0-9A-Za-z]{43}_[0-9a-f]{8}")
-_VISIBLE = re.compile(r"[!-~]{8,256}")
+_VISIBLE = re.compile(r"[!-~]{1,256}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
     """A key as it is stored: all there is to know of it but the key itself.
 
-    `prefix` is the beginning of the key, by which people tell keys apart. `rotated_from` names the key it took over
-    from.
+    By `prefix` people tell keys apart: see `prefix_of`. `rotated_from` names the key it took over from.
     """
 
     api_key_id: str
@@ -48,7 +46,7 @@ def make_key() -> str:
 
 
 def is_possible(key: str) -> bool:
-    """False for what cannot be a key of ours: not visible ASCII, too short, too long, or with a wrong checksum."""
+    """False for what cannot be a key of ours: empty, not visible ASCII, too long, or with a wrong checksum."""
     if _VISIBLE.fullmatch(key) is None:
         return False
     if not key.startswith(MARK):
@@ -61,9 +59,11 @@ def digest(secret: bytes, key: str) -> bytes:
     return hmac.digest(secret, key.encode(), "sha256")
 
 
-def prefix_of(key: str) -> str:
-    """Enough of a key to tell it from others, and no part of its secret."""
-    return key[: len(MARK) + 8] if key.startswith(MARK) else key[: min(8, len(key) // 4)]
+def prefix_of(key: str, key_digest: bytes) -> str:
+    """Enough of a key to tell it from others, and no part of its secret: its beginning, or `#` and that of its digest
+    where somebody chose the key, for then all of it is secret.
+    """
+    return key[: len(MARK) + 8] if key.startswith(MARK) else f"#{key_digest.hex()[:8]}"
 
 
 def _letters(count: int) -> str:

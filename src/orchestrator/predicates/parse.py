@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from enum import Enum, auto
 from typing import Any, ParamSpec, TypeVar
 
@@ -240,8 +241,21 @@ class _Reader:
 
 
 def _canonical(document: object) -> str:
-    """One text for all ways to write the same JSON."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """One text for all ways to write the same JSON, unchanged by being kept in a database."""
+    return json.dumps(_whole(document), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _whole(value: Any) -> Any:
+    """Whole floats become the integers that their digits are."""
+    match value:
+        case dict():
+            return {name: _whole(member) for name, member in value.items()}
+        case list():
+            return [_whole(element) for element in value]
+        case float() if value.is_integer():
+            return int(Decimal(repr(value)))
+        case _:
+            return value
 
 
 def _at_least(value: object, path: str) -> int:

@@ -81,7 +81,7 @@ async def uncounted(conn: Connection[Record], project_no: int) -> frozenset[Sour
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Building:
-    """A kind whose past is being counted. Done are all buckets before this one, and of it the subjects up to this one."""
+    """A kind whose past is being counted. Done are the buckets before this one, and in it subjects up to this one."""
 
     project_no: int
     name_no: int

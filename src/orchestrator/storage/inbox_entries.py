@@ -13,7 +13,7 @@ from orchestrator.domain.scope import SubjectKey
 #: What consumers listen to. A notification says no more than: look.
 CHANNEL = "orchestrator_inbox"
 
-Kind = Literal["attributes", "preferences", "membership"]
+Kind = Literal["attributes", "preferences", "membership", "backfill"]
 
 _ADD = """
 INSERT INTO inbox (project_no, bucket, subject_no, kind, received_at)

@@ -75,7 +75,9 @@ class ApiKey(_message.Message):
     role: Global___Role.ValueType
     """What its bearer may do. Nobody can make a key of a higher role than their own. Never changes."""
     prefix: _builtins.str
-    """The first characters of the key, by which people tell keys apart."""
+    """By which people tell keys apart: the first characters of the key, or `#` and those of its digest where the key was
+    not made here.
+    """
     rotated_from: _builtins.str
     """The id of the key it took over from; empty if it did not."""
     @_builtins.property

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.api.auth import BELIEVED_FOR, Authentication
 from orchestrator.application.transactions import Transactions
+from orchestrator.domain.api_key import digest
 from orchestrator.domain.refusals import Unauthenticated
 from orchestrator.domain.scope import Role
 from orchestrator.v1 import api_key_pb2
@@ -51,6 +52,25 @@ async def test_a_new_key_works_and_is_shown_once(caller: Caller) -> None:
     listed = await caller.call(api_keys.ListApiKeysRequest())
     assert made.secret not in str(listed)
     assert {key.name for key in listed.api_keys} == {"ci", "From ORCHESTRATOR_API_KEY"}
+
+
+async def test_a_key_that_was_given_shows_no_part_of_itself(caller: Caller) -> None:
+    [given] = (await caller.call(api_keys.ListApiKeysRequest())).api_keys
+
+    assert len(given.prefix) == 9
+    assert given.prefix.startswith("#")
+    assert not any(OWNER_KEY[at : at + 3] in given.prefix for at in range(len(OWNER_KEY) - 2))
+
+
+@pytest.mark.parametrize("key", ["test-key", "x"])
+async def test_a_short_key_opens_on_this_machine_and_is_warned_of(
+    serve: Serve, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve(api_key=key) as served:
+        for caller in served.callers:
+            assert await is_good(caller, key)
+
+    assert "ORCHESTRATOR_API_KEY has fewer than 16 characters and can be guessed" in caplog.messages
 
 
 async def test_a_repeat_of_the_request_gets_the_key_without_its_secret(caller: Caller) -> None:
@@ -195,14 +215,16 @@ async def test_the_last_use_is_written_down(served: Served, owner: Connection[Re
 
 
 async def test_a_given_key_of_an_earlier_start_still_opens_and_a_revoked_one_does_not(
-    serve: Serve, owner: Connection[Record]
+    serve: Serve, owner: Connection[Record], keys: Keys
 ) -> None:
     async with serve() as first:
         await first.grpc.call(creation("buyers"))
     async with serve(api_key="another-owner-key") as second:
         assert await is_good(second.grpc, OWNER_KEY)
         assert await is_good(second.grpc, "another-owner-key")
-    await owner.execute("UPDATE api_keys SET revoked_at = clock_timestamp() WHERE prefix LIKE 'owne%'")
+    await owner.execute(
+        "UPDATE api_keys SET revoked_at = clock_timestamp() WHERE digest = $1", digest(keys.secret, OWNER_KEY)
+    )
     async with serve() as third:
         assert not await is_good(third.grpc, OWNER_KEY)
         assert await is_good(third.grpc, "another-owner-key")

@@ -183,6 +183,110 @@ async def test_two_etags_are_no_condition(http: httpx.AsyncClient) -> None:
     assert refused_by(answer).violations == [("If-Match", "INVALID_VALUE")]
 
 
+@pytest.mark.parametrize(
+    ("verb", "path", "body"),
+    [
+        ("PATCH", "/v1/subjects/ann/preferences", {"changes": [{"channel": "log", "optedOut": True}]}),
+        ("POST", "/v1/journeys/welcome:enroll", {"subjectIds": ["ann"]}),
+        ("POST", "/v1/audiences", BUYERS),
+        ("POST", "/v1/subjects:batchUpsert", {"subjects": [{"id": "ann"}]}),
+        ("GET", "/v1/audiences", None),
+    ],
+)
+@pytest.mark.parametrize("condition", ['"an-etag"', "nonsense", "*"])
+async def test_a_condition_that_nobody_would_check_is_refused(
+    http: httpx.AsyncClient, verb: str, path: str, body: Any, condition: str
+) -> None:
+    answer = await http.request(verb, path, headers={**KEY, "If-Match": condition}, json=body)
+
+    assert (answer.status_code, refused_by(answer).violations) == (400, [("If-Match", "INVALID_VALUE")])
+
+
+@pytest.mark.parametrize("header", ["If-None-Match", "If-Unmodified-Since"])
+async def test_conditions_of_another_kind_are_refused_where_something_changes(
+    http: httpx.AsyncClient, header: str
+) -> None:
+    headers = {**KEY, header: "*"}
+
+    changed = await http.put("/v1/subjects/ann", headers=headers, json={})
+    read = await http.get("/v1/subjects", headers=headers)
+
+    assert (changed.status_code, refused_by(changed).violations) == (400, [(header, "INVALID_VALUE")])
+    assert read.status_code == 200
+
+
+async def test_a_subject_that_is_put_may_bring_a_condition(http: httpx.AsyncClient) -> None:
+    made = await http.put("/v1/subjects/ann", headers=KEY, json={})
+
+    headers = {**KEY, "If-Match": made.headers["ETag"]}
+    first = await http.put("/v1/subjects/ann", headers=headers, json={"attributes": {"plan": "pro"}})
+    second = await http.put("/v1/subjects/ann", headers=headers, json={"attributes": {"plan": "free"}})
+
+    assert (first.status_code, second.status_code) == (200, 409)
+
+
+async def test_what_a_put_would_make_cannot_be_said_to_be_there(http: httpx.AsyncClient) -> None:
+    answer = await http.put("/v1/subjects/nobody", headers={**KEY, "If-Match": "*"}, json={})
+
+    assert (answer.status_code, refused_by(answer).violations) == (400, [("If-Match", "INVALID_VALUE")])
+    assert (await http.get("/v1/subjects/nobody", headers=KEY)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "key", "status"),
+    [
+        ("GET", "/v1/audiences", OWNER_KEY, 200),
+        ("GET", "/v1/audiences/nobody", OWNER_KEY, 404),
+        ("GET", "/v1/audiences", "nobody-knows-it", 401),
+        ("POST", "/v1/audiences", OWNER_KEY, 400),
+        ("PUT", "/v1/audiences", OWNER_KEY, 405),
+        ("OPTIONS", "/v1/audiences", OWNER_KEY, 204),
+        ("GET", "/v1/no/such/path", OWNER_KEY, 404),
+        ("GET", "/v1", OWNER_KEY, 404),
+    ],
+)
+async def test_no_cache_keeps_an_answer(http: httpx.AsyncClient, verb: str, path: str, key: str, status: int) -> None:
+    answer = await http.request(verb, path, headers={"X-Api-Key": key})
+
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (status, "no-store")
+
+
+PAGES = "https://pages.example"
+
+
+async def test_a_browser_may_show_answers_to_pages_of_the_origins_that_are_allowed(serve: Serve) -> None:
+    async with serve(allowed_origins=(PAGES,)) as served:
+        http = served.http.client
+        asked = {
+            "Origin": PAGES,
+            "Access-Control-Request-Method": "PATCH",
+            "Access-Control-Request-Headers": "authorization,content-type,idempotency-key,if-match,x-api-key",
+        }
+        preflight = await http.options("/v1/audiences/buyers", headers=asked)
+        answer = await http.get("/v1/audiences", headers={**KEY, "Origin": PAGES})
+        refusal = await http.get("/v1/audiences", headers={"Origin": PAGES})
+
+    assert preflight.status_code == 200
+    assert "PATCH" in preflight.headers["Access-Control-Allow-Methods"]
+    for told in (preflight, answer, refusal):
+        assert told.headers["Access-Control-Allow-Origin"] == PAGES
+        assert told.headers["Access-Control-Allow-Credentials"] == "true"
+        assert "Origin" in told.headers["Vary"]
+    assert {"ETag", "X-Request-Id", "Retry-After"} <= set(answer.headers["Access-Control-Expose-Headers"].split(", "))
+
+
+@pytest.mark.parametrize("allowed", [(), (PAGES,)])
+async def test_and_to_no_others(serve: Serve, allowed: tuple[str, ...]) -> None:
+    async with serve(allowed_origins=allowed) as served:
+        http = served.http.client
+        asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
+        preflight = await http.options("/v1/audiences", headers=asked)
+        answer = await http.get("/v1/audiences", headers={**KEY, "Origin": "https://evil.example"})
+
+    assert "Access-Control-Allow-Origin" not in preflight.headers
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
 async def test_the_request_id_comes_back(http: httpx.AsyncClient) -> None:
     given = await http.get("/v1/audiences", headers={**KEY, "X-Request-Id": "my-call.7"})
     made = await http.get("/v1/audiences", headers={**KEY, "X-Request-Id": "no\ttab"})

@@ -374,8 +374,8 @@ def unreachable() -> str:
             r"choose another port with --http-port, or an address of this machine\.",
         ),
         (
-            lambda: {"ORCHESTRATOR_API_KEY": "short"},
-            r"ORCHESTRATOR_API_KEY is not usable: must be 8 to 256 visible ASCII characters without spaces\.",
+            lambda: {"ORCHESTRATOR_API_KEY": "with a space"},
+            r"ORCHESTRATOR_API_KEY is not usable: must be 1 to 256 visible ASCII characters without spaces\.",
         ),
         (
             lambda: {"ORCHESTRATOR_TLS_CERTIFICATE": "/c.pem", "ORCHESTRATOR_TLS_KEY": "/k.pem"},

@@ -65,6 +65,33 @@ def test_a_path_and_its_parameters_fit() -> None:
             assert sorted(named) == sorted(part.split("}")[0] for part in path.split("{")[1:]), path
 
 
+def test_a_header_is_offered_where_it_is_understood_and_nowhere_else() -> None:
+    offered = {
+        operation["operationId"]: {
+            parameter["$ref"].rpartition("/")[2] for parameter in operation["parameters"] if "$ref" in parameter
+        }
+        for operation in OPERATIONS
+    }
+
+    assert {"IdempotencyKey", "IfMatch"} <= offered["UpsertSubject"]
+    assert {"IdempotencyKey", "IfMatch"} <= offered["UpdateAudience"]
+    assert offered["CreateAudience"] == {"IdempotencyKey"}
+    assert offered["UpdatePreferences"] == {"IdempotencyKey"}
+    assert offered["IngestEvents"] == set()
+    assert offered["GetAudience"] == set()
+
+
+def test_the_document_knows_every_way_to_bring_a_key() -> None:
+    schemes = DOCUMENT["components"]["securitySchemes"]
+
+    assert {(scheme["type"], scheme.get("in"), scheme.get("name")) for scheme in schemes.values()} == {
+        ("apiKey", "header", "X-Api-Key"),
+        ("apiKey", "cookie", "session"),
+        ("http", None, None),
+    }
+    assert {name for way in DOCUMENT["security"] for name in way} == set(schemes)
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "document"),
     [

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.documents import STDIN, read_documents
+from orchestrator.cli.documents import read_documents
 from orchestrator.cli.failure import USAGE, CommandFailure
+from orchestrator.cli.files import STDIN
 
 AUDIENCE = "kind: audience\nid: everyone\nname: Everyone\npredicate: {kind: everyone}\n"
 SEGMENT = "kind: segment\nid: vip\nname: VIP\n"
@@ -31,7 +32,7 @@ def test_documents_of_a_directory_come_after_those_they_may_name(tmp_path: Path)
 
 
 def test_a_document_may_come_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(AUDIENCE))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(AUDIENCE.encode())))
 
     (document,) = read_documents([STDIN])
 

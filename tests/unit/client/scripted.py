@@ -59,17 +59,16 @@ class Scripted(grpc.GenericRpcHandler):
 
 @asynccontextmanager
 async def scripted(
-    *answers: Message | grpc.StatusCode | Status | str, credentials: grpc.ServerCredentials | None = None
+    *answers: Message | grpc.StatusCode | Status | str,
+    credentials: grpc.ServerCredentials | None = None,
+    port: int = 0,
 ) -> AsyncIterator[Scripted]:
-    """Serves on a free port for as long as the block lasts."""
+    """Serves for as long as the block lasts; without a `port`, on a free one."""
     script = Scripted(answers or (messages.PauseJourneyResponse(),))
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((script,))
-    port = (
-        server.add_insecure_port("127.0.0.1:0")
-        if credentials is None
-        else server.add_secure_port("127.0.0.1:0", credentials)
-    )
+    place = f"127.0.0.1:{port}"
+    port = server.add_insecure_port(place) if credentials is None else server.add_secure_port(place, credentials)
     script.target = f"127.0.0.1:{port}"
     await server.start()
     yield script

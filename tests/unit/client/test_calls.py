@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import asyncio
+import socket
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -64,13 +67,73 @@ async def test_no_other_failure_is_tried_again() -> None:
     assert len(server.asked) == 1
 
 
-async def test_a_server_that_stays_away_is_an_error_after_four_tries() -> None:
-    async with scripted(grpc.StatusCode.UNAVAILABLE) as server, OrchestratorClient(server.target, "a-key") as client:
+async def test_a_server_that_stays_away_is_looked_for_until_the_deadline() -> None:
+    nobody = f"127.0.0.1:{_free_port()}"
+    began = time.monotonic()
+    async with OrchestratorClient(nobody, "a-key", timeout=4) as client:
         with pytest.raises(OrchestratorError) as caught:
             await client.journeys.PauseJourney(PAUSE)
 
     assert caught.value.reason == "UNAVAILABLE"
-    assert len(server.asked) == 4
+    assert 3 <= time.monotonic() - began <= 4.5, "not before the last try that fits, nor after the deadline"
+
+
+async def test_a_server_that_comes_while_it_is_looked_for_is_found_within_a_second_or_so() -> None:
+    port = _free_port()
+    async with OrchestratorClient(f"127.0.0.1:{port}", "a-key", timeout=30) as client:
+        waiting = client.journeys.PauseJourney(PAUSE)
+        await asyncio.sleep(3)  # the time for which nobody is there
+        async with scripted(port=port) as server:
+            came_at = time.monotonic()
+            await waiting
+            took = time.monotonic() - came_at
+
+    assert took < 3
+    assert len(server.asked) == 1
+
+
+async def test_what_the_server_says_about_when_to_come_back_is_obeyed() -> None:
+    status = Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="later")
+    status.details.add().Pack(RetryInfo(retry_delay=Duration(seconds=1)))
+    async with scripted(status, messages.PauseJourneyResponse()) as server:
+        async with OrchestratorClient(server.target, "a-key") as client:
+            began = time.monotonic()
+            await client.journeys.PauseJourney(PAUSE)
+            took = time.monotonic() - began
+        async with OrchestratorClient(server.target, "a-key", timeout=0.5) as hurried:
+            server.asked.clear()
+            with pytest.raises(OrchestratorError) as caught:
+                await hurried.journeys.PauseJourney(PAUSE)
+
+    assert took >= 1
+    assert caught.value.retry_after == timedelta(seconds=1)
+    assert len(server.asked) == 1
+
+
+async def test_an_error_says_under_which_id_to_send_the_request_again() -> None:
+    async with scripted(NEVER, messages.PauseJourneyResponse()) as server:
+        async with OrchestratorClient(server.target, "a-key", timeout=0.5) as client:
+            with pytest.raises(OrchestratorError) as caught:
+                await client.journeys.PauseJourney(PAUSE)
+            again = messages.PauseJourneyRequest(journey_id="welcome", request_id=caught.value.request_id)
+            await client.journeys.PauseJourney(again)
+    async with scripted(grpc.StatusCode.NOT_FOUND) as server, OrchestratorClient(server.target, "a-key") as client:
+        with pytest.raises(OrchestratorError) as reading:
+            await client.journeys.GetJourney(messages.GetJourneyRequest(journey_id="welcome"))
+
+    assert caught.value.reason == "DEADLINE_EXCEEDED"
+    assert caught.value.request_id
+    assert reading.value.request_id == ""
+
+
+async def test_who_wants_to_know_soon_whether_anybody_is_there_asks_for_a_connection() -> None:
+    async with scripted() as server, OrchestratorClient(server.target, "a-key") as client:
+        await client.reach(within=5)
+    async with OrchestratorClient(f"127.0.0.1:{_free_port()}", "a-key") as client:
+        with pytest.raises(OrchestratorError) as caught:
+            await client.reach(within=0.2)
+
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_large_batch_is_tried_again_as_well() -> None:
@@ -152,6 +215,12 @@ async def test_a_server_with_a_certificate_is_reached_over_tls(tmp_path: Path) -
 
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
     assert len(server.asked) == 1
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port: int = nobody.getsockname()[1]
+        return port
 
 
 def _certificate(directory: Path) -> tuple[Path, Path]:
