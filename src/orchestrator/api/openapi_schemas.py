@@ -167,6 +167,7 @@ def _predicates(text: str) -> dict[str, Any]:
         "eventName": _STRING,
         "window": window,
         "atLeast": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1},
+        "where": node,
     }
     return {
         "Predicate": {
@@ -175,6 +176,7 @@ def _predicates(text: str) -> dict[str, Any]:
                 _tagged("kind", "everyone"),
                 _tagged("kind", "event_fired", event, ["eventName"]),
                 _tagged("kind", "event_not_fired", event, ["eventName"]),
+                _tagged("kind", "any_event", {"window": window}),
                 _tagged(
                     "kind",
                     "attribute",
