@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from orchestrator.api.call import Call, tells_all
 from orchestrator.api.convert.places import place_of, token_after
+from orchestrator.api.convert.segments import segment_content, segment_message
 from orchestrator.api.convert.times import to_timestamp
 from orchestrator.api.expected import expected
-from orchestrator.api.json_predicates import predicate_from_document, predicate_to_document
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
 from orchestrator.application import segments
 from orchestrator.application.inbox_bell import InboxBell
-from orchestrator.domain.etag import etag_of
-from orchestrator.domain.resource import Resource
-from orchestrator.domain.segment import DYNAMIC, STATIC, SYSTEM, Segment
 from orchestrator.v1 import segment_pb2 as pb
 from orchestrator.v1 import segment_service_pb2 as rpc
-
-_KINDS = {
-    STATIC: pb.Segment.Kind.KIND_STATIC,
-    DYNAMIC: pb.Segment.Kind.KIND_DYNAMIC,
-    SYSTEM: pb.Segment.Kind.KIND_SYSTEM,
-}
-_WORDS = {number: word for word, number in _KINDS.items()}
 
 
 class SegmentHandlers:
@@ -33,26 +23,26 @@ class SegmentHandlers:
     async def ListSegments(self, request: rpc.ListSegmentsRequest, call: Call) -> rpc.ListSegmentsResponse:
         page = await segments.page(call.conn, call.scope, place_of(request), page_limit(request))
         return rpc.ListSegmentsResponse(
-            segments=[_message(resource) for resource in page.resources],
+            segments=[segment_message(resource) for resource in page.resources],
             next_page_token=token_after(request, page.end),
         )
 
     @tells_all
     async def CreateSegment(self, request: rpc.CreateSegmentRequest, call: Call) -> rpc.CreateSegmentResponse:
-        resource = await segments.create(call.conn, call.scope, request.segment.id, _content(request.segment))
-        return rpc.CreateSegmentResponse(segment=_message(resource))
+        resource = await segments.create(call.conn, call.scope, request.segment.id, segment_content(request.segment))
+        return rpc.CreateSegmentResponse(segment=segment_message(resource))
 
     async def GetSegment(self, request: rpc.GetSegmentRequest, call: Call) -> rpc.GetSegmentResponse:
         resource = await segments.get(call.conn, call.scope, request.segment_id)
-        return rpc.GetSegmentResponse(segment=_message(resource))
+        return rpc.GetSegmentResponse(segment=segment_message(resource))
 
     @tells_all
     async def UpdateSegment(self, request: rpc.UpdateSegmentRequest, call: Call) -> rpc.UpdateSegmentResponse:
-        content = _content(request.segment)
+        content = segment_content(request.segment)
         fields = ("predicate" if path == "rules" else path for path in request.update_mask.paths)
         changes = {field: getattr(content, field) for field in fields}
         resource = await segments.update(call.conn, call.scope, request.segment.id, changes, expected(request.segment))
-        return rpc.UpdateSegmentResponse(segment=_message(resource))
+        return rpc.UpdateSegmentResponse(segment=segment_message(resource))
 
     async def DeleteSegment(self, request: rpc.DeleteSegmentRequest, call: Call) -> rpc.DeleteSegmentResponse:
         await segments.delete(call.conn, call.scope, request.segment_id, expected(request), force=request.force)
@@ -85,27 +75,3 @@ class SegmentHandlers:
         if done.changed:
             call.after_commit(self._bell.ring)
         return rpc.RemoveSegmentMembersResponse(removed_count=done.changed, unchanged_count=done.unchanged)
-
-
-def _content(message: pb.Segment) -> Segment:
-    has_rules = message.HasField("rules")
-    return Segment(
-        kind=_WORDS.get(message.kind, DYNAMIC if has_rules else STATIC),
-        name=message.name,
-        description=message.description,
-        predicate=predicate_to_document(message.rules) if has_rules else None,
-    )
-
-
-def _message(resource: Resource[Segment]) -> pb.Segment:
-    content = resource.content
-    return pb.Segment(
-        id=resource.id,
-        name=content.name,
-        description=content.description,
-        kind=_KINDS[content.kind],
-        rules=predicate_from_document(content.predicate) if content.predicate is not None else None,
-        create_time=to_timestamp(resource.created_at),
-        update_time=to_timestamp(resource.updated_at),
-        etag=etag_of(resource.revision, resource.updated_at),
-    )
