@@ -8,6 +8,7 @@ from datetime import timedelta
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from orchestrator.domain.refusals import Refusal
+from orchestrator.storage.outages import is_outage
 from workers.channels.channel import ChannelUnavailable
 
 logger = logging.getLogger(__name__)
@@ -16,9 +17,10 @@ logger = logging.getLogger(__name__)
 def as_failure(error: Exception, execution_id: str, *, retry_after: timedelta | None = None) -> ApplicationError:
     """A failure that Temporal retries, not before `retry_after`. Its message is a reason, or the kind of the error.
 
-    What is not expected is logged here with its trace: the history only says that it happened.
+    What is not expected is logged here with its trace: the history only says that it happened. Outages are: the next
+    try comes, and a trace for each of them says nothing.
     """
-    expected = isinstance(error, Refusal | ChannelUnavailable | OSError | TimeoutError)
+    expected = isinstance(error, Refusal | ChannelUnavailable) or is_outage(error)
     if not expected:
         logger.exception("an activity failed", extra={"execution_id": execution_id})
     reason = error.reason if isinstance(error, Refusal | ChannelUnavailable) else type(error).__name__

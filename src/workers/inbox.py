@@ -7,14 +7,12 @@ import contextlib
 import logging
 from collections.abc import Sequence
 
-import asyncpg
-
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.inbox import SUBJECTS, Inbox
-from orchestrator.domain.refusals import Unavailable
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import inbox_entries, listening
 from orchestrator.storage.inbox import MAX_ATTEMPTS
+from orchestrator.storage.outages import is_outage
 from orchestrator.storage.outbox import Entry
 from workers.metrics import Metrics
 
@@ -31,16 +29,6 @@ RETRY_EVERY = 5.0
 
 #: Starts and pokes under way at which the consumer waits for Temporal: what is not told in 5 s, a sweeper takes up.
 TOLD_AT_ONCE = 200
-
-#: The database is away, which is nobody's fault.
-AWAY = (
-    OSError,
-    TimeoutError,
-    Unavailable,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # of a connection that was killed and does not know it yet
-    asyncpg.OperatorInterventionError,
-)
 
 
 class InboxConsumer:
@@ -62,13 +50,15 @@ class InboxConsumer:
         self._rung.set()
 
     async def run(self) -> None:
-        beside = [asyncio.create_task(self._listen()), asyncio.create_task(self._retry_failed())]
-        try:
-            await self._consume()
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, *self._deliveries, return_exceptions=True)
+        """Returns after `stop`. Outlives whatever the database does; what it raises is a fault of its own."""
+        async with asyncio.TaskGroup() as group:
+            beside = [group.create_task(self._listen()), group.create_task(self._retry_failed())]
+            try:
+                await self._consume()
+            finally:
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*self._deliveries, return_exceptions=True)
 
     async def _listen(self) -> None:
         await listening.listen(self._dsn, inbox_entries.CHANNEL, self._rung.set)
@@ -79,8 +69,8 @@ class InboxConsumer:
             try:
                 while not self._stopping.is_set() and await self._work_once():
                     pass
-            except AWAY as error:
-                logger.warning("the inbox cannot be read for now", extra={"error": type(error).__name__})
+            except Exception as error:
+                _log("the inbox cannot be worked through for now", error)
             await self._wait_for_ring(LOOK_EVERY)
 
     async def _wait_for_ring(self, seconds: float) -> None:
@@ -94,9 +84,9 @@ class InboxConsumer:
             return False
         try:
             worked = await self._inbox.work(keys)
-        except AWAY:
-            raise
         except Exception as error:
+            if is_outage(error):
+                raise
             logger.info("some entries failed together", extra={"error": type(error).__name__})
             await self._work_singly(keys)
             return True
@@ -112,9 +102,9 @@ class InboxConsumer:
         for key in keys:
             try:
                 worked = await self._inbox.work([key])
-            except AWAY:
-                raise
             except Exception as error:
+                if is_outage(error):
+                    raise
                 self._metrics.inbox_failures.add(1)
                 dead = await self._inbox.failed(key, type(error).__name__)
                 logger.exception("entries of a subject cannot be worked through", extra={"set_aside": dead})
@@ -129,8 +119,8 @@ class InboxConsumer:
                 everybody = await self._inbox.waiting(max_attempts=MAX_ATTEMPTS)
                 fresh = set(await self._inbox.waiting())
                 await self._work_singly([key for key in everybody if key not in fresh])
-            except AWAY as error:
-                logger.warning("failed entries wait longer", extra={"error": type(error).__name__})
+            except Exception as error:
+                _log("failed entries wait longer", error)
 
     async def _deliver(self, told: Sequence[Entry]) -> None:
         """Tell Temporal beside the next transaction; wait when too much is being told already."""
@@ -150,3 +140,11 @@ class InboxConsumer:
             logger.warning("a delivery is left to the sweeper", extra={"error": type(error).__name__})
         finally:
             self._telling -= len(told)
+
+
+def _log(what: str, error: Exception) -> None:
+    """An outage is worth a line, anything else its trace; either is tried again."""
+    if is_outage(error):
+        logger.warning(what, extra={"error": type(error).__name__})
+    else:
+        logger.error(what, exc_info=error)

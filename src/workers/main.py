@@ -22,7 +22,7 @@ from workers.channels.registry import open_channels
 from workers.channels.rendering import Renderer
 from workers.channels.signature import SigningSecrets
 from workers.execution_names import ExecutionNames
-from workers.process import Parts, running
+from workers.process import PartCrashed, Parts, running
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,9 @@ class CannotWork(Exception):
 
 
 def main() -> int:
-    """Exit status 0 after a stop that was asked for, 2 for settings that cannot be used, 1 when it cannot start."""
+    """Exit status 0 after a stop that was asked for, 2 for settings that cannot be used, 1 when it cannot start or a
+    part of it has crashed.
+    """
     try:
         settings = _settings()
         names = ExecutionNames()
@@ -46,7 +48,10 @@ def main() -> int:
     except (InvalidSettings, CannotWork) as fault:
         print(fault, file=sys.stderr)  # noqa: T201 - for whoever starts us, and logging may not be configured yet
         return 2 if isinstance(fault, InvalidSettings) else 1
-    asyncio.run(_serve(settings, native, names))
+    try:
+        asyncio.run(_serve(settings, native, names))
+    except PartCrashed:  # the log has said all there is to say
+        return 1
     return 0
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -41,6 +42,16 @@ from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
+
+
+logger = logging.getLogger(__name__)
+
+#: By then a stopping process has stopped, all of its parts together: who starts processes seldom waits any longer.
+DEADLINE = timedelta(seconds=28)
+
+
+class PartCrashed(Exception):
+    """A part of the process has ended that should not have, and with it all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +92,10 @@ class Parts:
 
 @asynccontextmanager
 async def running(parts: Parts) -> AsyncIterator[None]:
-    """Works as long as the block lasts; then stops taking work, finishes what it has begun, and returns."""
+    """Works as long as the block lasts; then stops taking work, finishes what it has begun, and returns.
+
+    A part that crashes cancels the block; then PartCrashed is raised.
+    """
     transactions, versions = Transactions(parts.pool), Versions()
     executions = Executions(parts.client, eager=parts.eager, searchable=parts.searchable)
     delivery = Delivery(transactions, executions)
@@ -95,63 +109,83 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         SegmentErrands(runs, SegmentWorkflows(parts.client)),
         metrics,
     )
-    segments = SegmentActivities(runs, metrics)
+    passes = SegmentActivities(runs, metrics)
     sends = SendActivities(
         sending=Sending(transactions, versions), channels=parts.channels, renderer=parts.renderer, metrics=metrics
     )
-    limits = parts.limits
+    workers = _workers(parts, AdvanceActivities(Advance(transactions, versions)), sends, passes)
     parts.names.take_over()
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                *(group.create_task(worker.run(), name=worker.task_queue) for worker in workers),
+                group.create_task(consumer.run(), name="inbox"),
+                group.create_task(sweeper.run(), name="sweeper"),
+            ]
+            try:
+                yield
+            finally:
+                consumer.stop()
+                sweeper.stop()
+                await _ended(workers, tasks)
+    except BaseExceptionGroup as failed:
+        crashed = {task.get_name(): task.exception() for task in tasks if not task.cancelled() and task.exception()}
+        if not crashed:  # what failed is the block
+            raise failed.exceptions[0] from None
+        for name, error in crashed.items():
+            logger.critical("a part of the process has crashed", extra={"part": name}, exc_info=error)
+        raise PartCrashed(f"Parts of the worker have crashed, so it ends: {', '.join(crashed)}.") from None
+
+
+def _workers(
+    parts: Parts, advancing: AdvanceActivities, sends: SendActivities, passes: SegmentActivities
+) -> list[Worker]:
+    """One for executions, one for passes over segments, and one for each channel."""
+    limits = parts.limits
     interceptors = [NamingInterceptor(parts.names)]
-    async with AsyncExitStack() as stack:
-        for channel in parts.channels:
-            await stack.enter_async_context(
-                Worker(
-                    parts.client,
-                    task_queue=channel_queue(channel),
-                    activities=[sends.send],
-                    interceptors=interceptors,
-                    max_concurrent_activities=limits.sends_per_channel,
-                    graceful_shutdown_timeout=limits.grace,
-                )
-            )
-        await stack.enter_async_context(
-            Worker(
-                parts.client,
-                task_queue=JOURNEYS_QUEUE,
-                workflows=[JourneyExecution],
-                activities=[AdvanceActivities(Advance(transactions, versions)).advance],
-                interceptors=interceptors,
-                # All that the workflow imports is deterministic, so nothing has to be imported anew for each execution.
-                workflow_runner=SandboxedWorkflowRunner(
-                    restrictions=SandboxRestrictions.default.with_passthrough_all_modules()
-                ),
-                max_cached_workflows=limits.cached,
-                max_concurrent_workflow_tasks=limits.workflow_tasks,
-                max_concurrent_activities=limits.advances,
-                max_concurrent_local_activities=limits.advances,
-                graceful_shutdown_timeout=limits.grace,
-            )
+    journeys = Worker(
+        parts.client,
+        task_queue=JOURNEYS_QUEUE,
+        workflows=[JourneyExecution],
+        activities=[advancing.advance],
+        interceptors=interceptors,
+        # All that the workflow imports is deterministic, so nothing has to be imported anew for each execution.
+        workflow_runner=SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_all_modules()
+        ),
+        max_cached_workflows=limits.cached,
+        max_concurrent_workflow_tasks=limits.workflow_tasks,
+        max_concurrent_activities=limits.advances,
+        max_concurrent_local_activities=limits.advances,
+        graceful_shutdown_timeout=limits.grace,
+    )
+    channels = [
+        Worker(
+            parts.client,
+            task_queue=channel_queue(channel),
+            activities=[sends.send],
+            interceptors=interceptors,
+            max_concurrent_activities=limits.sends_per_channel,
+            graceful_shutdown_timeout=limits.grace,
         )
-        await stack.enter_async_context(
-            Worker(
-                parts.client,
-                task_queue=SEGMENTS_QUEUE,
-                workflows=[SegmentSweep, SegmentEvaluation],
-                activities=[
-                    segments.list_projects,
-                    segments.begin_run,
-                    segments.evaluate_buckets,
-                    segments.finish_run,
-                ],
-                max_concurrent_activities=limits.passes,
-                graceful_shutdown_timeout=limits.grace,
-            )
-        )
-        # Stopped before the workers are: what it decides, this process still delivers.
-        beside = [asyncio.create_task(consumer.run()), asyncio.create_task(sweeper.run())]
-        try:
-            yield
-        finally:
-            consumer.stop()
-            sweeper.stop()
-            await asyncio.gather(*beside)
+        for channel in parts.channels
+    ]
+    segments = Worker(
+        parts.client,
+        task_queue=SEGMENTS_QUEUE,
+        workflows=[SegmentSweep, SegmentEvaluation],
+        activities=[passes.list_projects, passes.begin_run, passes.evaluate_buckets, passes.finish_run],
+        max_concurrent_activities=limits.passes,
+        graceful_shutdown_timeout=limits.grace,
+    )
+    return [journeys, segments, *channels]
+
+
+async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Stop the workers, all at once, and wait for all tasks; those that have not ended by DEADLINE are cut off."""
+    stops = [asyncio.create_task(worker.shutdown()) for worker in workers]
+    _, late = await asyncio.wait(tasks, timeout=DEADLINE.total_seconds())
+    for task in late:
+        logger.error("a part of the process is cut off", extra={"part": task.get_name()})
+    for task in (*late, *stops):
+        task.cancel()

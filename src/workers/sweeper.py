@@ -14,7 +14,7 @@ from orchestrator.application.delivery import Delivery
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.upkeep import Upkeep
-from workers.inbox import AWAY
+from orchestrator.storage.outages import is_outage
 from workers.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -63,10 +63,11 @@ class Sweeper:
         while not await self._stopped(pause):
             try:
                 await look()
-            except (*AWAY, RPCError) as error:
-                logger.warning("a sweep failed, the next one tries again", extra={"error": type(error).__name__})
-            except Exception:
-                logger.exception("a sweep failed, the next one tries again")
+            except Exception as error:
+                if is_outage(error) or isinstance(error, RPCError):
+                    logger.warning("a sweep failed, the next one tries again", extra={"error": type(error).__name__})
+                else:
+                    logger.exception("a sweep failed, the next one tries again")
             pause = seconds
 
     async def _stopped(self, within: float) -> bool:

@@ -58,7 +58,7 @@ class Tables:
 
     async def fetch(self, query: sql.Query, *inputs: object) -> dict[int, Answer]:
         async with self.conn.transaction(readonly=True):
-            for name, value in sql.SETTINGS.items():
+            for name, value in query.settings.items():
                 await self.conn.execute(f"SET LOCAL {name} = '{value}'")
             rows = await self.conn.fetch(query.text, PROJECT_NO, *inputs, *query.arguments)
         answers = {row["subject_no"]: Answer(frozenset(row["segment_nos"]), row["due"]) for row in rows}

@@ -17,7 +17,7 @@ from orchestrator.domain.communication import Communication
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.journey import Journey
-from orchestrator.domain.scope import Role, Scope
+from orchestrator.domain.scope import Role, Scope, SubjectKey
 from orchestrator.domain.segment import STATIC, Segment
 from orchestrator.domain.subject import bucket_of
 from orchestrator.domain.trigger_contract import Contract
@@ -91,10 +91,17 @@ class World:
         await self.add_communication("welcome", "marketing")
         await self.add_communication("receipt", "transactional")
 
-    async def add_communication(self, communication_id: str, category: str) -> None:
+    async def add_communication(
+        self, communication_id: str, category: str, *, channel: str = "log", settings: dict[str, Any] | None = None
+    ) -> None:
         communications = Communications(Rules())
         content = Communication(
-            name=communication_id, channel="log", category=category, subject="Hello", body="There", settings={}
+            name=communication_id,
+            channel=channel,
+            category=category,
+            subject="Hello",
+            body="There",
+            settings=settings or {},
         )
         await self.do(communications.create, communication_id, content)
 
@@ -184,6 +191,11 @@ class World:
             "INSERT INTO refusal_counts VALUES ($1, 'welcome', $2, $3, $4, $5)",
             self.scope.project_no, reason, hour, shard, total,
         )  # fmt: skip
+
+    async def subject(self, subject_id: str) -> SubjectKey:
+        """A subject without attributes."""
+        project_no, bucket, subject_no = await self._subject(subject_id)
+        return SubjectKey(project_no=project_no, bucket=bucket, subject_no=subject_no)
 
     async def _subject(self, subject_id: str) -> tuple[int, int, int]:
         project_no, bucket = self.scope.project_no, bucket_of(subject_id)

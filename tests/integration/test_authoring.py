@@ -122,8 +122,14 @@ class Author:
 
 
 @pytest.fixture
-async def author(case: Case, api_pool: Pool[Record]) -> Author:
+async def author(case: Case, api_pool: Pool[Record], owner: Connection[Record]) -> Author:
+    await _make_nothing_of_its_own(owner)
     return Author(case, api_pool, await make_project(api_pool))
+
+
+async def _make_nothing_of_its_own(owner: Connection[Record]) -> None:
+    """A project brings segments with it, about which nothing is to be found out here."""
+    await owner.execute("ALTER TABLE projects DISABLE TRIGGER provision_project")
 
 
 async def log(owner: Connection[Record]) -> list[tuple[str, str, str, Mapping[str, Any]]]:

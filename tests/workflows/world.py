@@ -22,7 +22,7 @@ from orchestrator.temporal.executions import Executions
 from tests.integration.journey_world import ANY_STATE, World
 from workers.channels.channel import Accepted, ChannelUnavailable, Message, OnAmbiguity, Refused
 from workers.channels.rendering import Renderer
-from workers.process import Parts, running
+from workers.process import Limits, Parts, running
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -94,7 +94,12 @@ class Running:
 
 @asynccontextmanager
 async def worker(
-    client: Client, dsn: str, pool: Pool[Record], channel: Switchboard, *, searchable: bool = False
+    client: Client,
+    dsn: str,
+    pool: Pool[Record],
+    *channels: Switchboard,
+    searchable: bool = False,
+    limits: Limits | None = None,
 ) -> AsyncIterator[None]:
     """A worker in this process."""
     async with Renderer() as renderer:
@@ -102,10 +107,11 @@ async def worker(
             dsn=dsn,
             pool=pool,
             client=client,
-            channels={channel.name: channel},
+            channels={channel.name: channel for channel in channels},
             renderer=renderer,
             meter=Runtime.default().metric_meter,
             searchable=searchable,
+            limits=limits or Limits(),
         )
         async with running(parts):
             yield

@@ -32,11 +32,10 @@ from orchestrator.api.json_enums import words
 from orchestrator.api.json_predicates import predicate_to_document
 from orchestrator.api.json_text import text_fault, value_faults
 from orchestrator.api.json_values import check_duration, check_time, struct_to_json
-from orchestrator.api.predicate_fields import about_of
+from orchestrator.api.predicate_fields import about_of, document_faults
 from orchestrator.domain import attributes, journey_form
 from orchestrator.domain.ids import id_fault
 from orchestrator.predicates.faults import Fault, Wrong, under
-from orchestrator.predicates.parse import parse as parse_predicate
 
 #: (value, path, faults): looks at a message or a list.
 Check = Callable[[Any, str, list[Fault]], None]
@@ -44,8 +43,6 @@ Check = Callable[[Any, str, list[Fault]], None]
 _Glance = Callable[[Any], Fault | None]
 
 MAX_MASK_PATHS = 100
-#: Levels of lists and objects in a predicate's document that are looked at for texts and numbers.
-_PREDICATE_DEPTH = 100
 
 
 def required(path: str) -> Fault:
@@ -199,10 +196,7 @@ def _predicate_check(field: FieldDescriptor) -> Check:
     about = about_of(field)
 
     def check(predicate: Any, path: str, faults: list[Fault]) -> None:
-        document = predicate_to_document(predicate)
-        within = value_faults(document, path, max_depth=_PREDICATE_DEPTH)
-        within += unrelated(within, parse_predicate(document, path, about=about)[1])
-        faults += within
+        faults += document_faults(predicate_to_document(predicate), path, about)
 
     return check
 

@@ -13,22 +13,17 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from orchestrator.api.descriptors import enum_in, message_in
-from orchestrator.api.fault_relations import unrelated
 from orchestrator.api.field_limits import MAX_STRUCT_DEPTH
 from orchestrator.api.json_enums import numbers, words
 from orchestrator.api.json_predicates import predicate_from_document, readable_part
 from orchestrator.api.json_text import NoNumber, text_fault, value_faults
 from orchestrator.api.json_values import read_duration, read_time, struct_of
-from orchestrator.api.predicate_fields import about_of
+from orchestrator.api.predicate_fields import about_of, document_faults
 from orchestrator.predicates.faults import Fault, Wrong
-from orchestrator.predicates.parse import parse as parse_predicate
 from orchestrator.v1.predicate_pb2 import Predicate
 
 #: (value, path, faults) -> the value as the message takes it; None: it has none, the faults say why. Raises Wrong.
 Convert = Callable[[Any, str, list[Fault]], Any]
-
-#: Levels of lists and objects in a predicate's document that are looked at for texts and numbers.
-_PREDICATE_DEPTH = 100
 
 _INT_RANGES = {
     FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
@@ -160,8 +155,7 @@ def _predicate_converter(field: FieldDescriptor) -> Convert:
     about = about_of(field)
 
     def convert(value: Any, path: str, faults: list[Fault]) -> Predicate | None:
-        within = value_faults(value, path, max_depth=_PREDICATE_DEPTH)
-        within += unrelated(within, parse_predicate(value, path, about=about)[1])
+        within = document_faults(value, path, about)
         faults.extend(within)
         if any(fault.path == path for fault in within):
             return None

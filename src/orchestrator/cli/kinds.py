@@ -76,7 +76,12 @@ class Kind:
         return await self._method(client, verb)(self._request(verb, **fields))
 
 
-SEGMENT = Kind(word="segment", noun="Segment", plural="segments", columns=("id", "name", "kind", "size", "building", "lastEvaluatedAt"))
+SEGMENT = Kind(
+    word="segment",
+    noun="Segment",
+    plural="segments",
+    columns=("id", "name", "kind", "size", "building", "lastEvaluatedAt"),
+)
 AUDIENCE = Kind(word="audience", noun="Audience", plural="audiences", columns=("id", "name", "updatedAt"))
 COMMUNICATION = Kind(
     word="communication",

@@ -25,8 +25,8 @@ def estimate(found: Sequence[int], buckets: int) -> Estimate:
 
     Subjects fall into buckets by a hash, so that those looked at are a simple random sample of clusters: the total is
     N · mean, its variance N² · (1 − n/N) · s²/n (Cochran, Sampling Techniques, 3rd ed., 2.5 and 2.6). With few buckets
-    the spread between them is known badly; a count that spreads no more than chance would make it has at least Poisson's
-    variance, so the larger of the two is taken.
+    the spread between them is known badly; counts that spread no more than chance makes them have Poisson's variance at
+    least, so the larger of the two is taken.
     """
     looked_at = len(found)
     total = sum(found)

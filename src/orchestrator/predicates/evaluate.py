@@ -27,7 +27,7 @@ from orchestrator.predicates.tree import (
     Window,
     leaves,
 )
-from orchestrator.predicates.values import equal, is_number, text_of
+from orchestrator.predicates.values import comparable, equal, is_number, text_of
 
 #: `not_x` is exactly NOT `x`.
 POSITIVE = {
@@ -171,7 +171,7 @@ def _is_ordered(operator: Operator, stored: Any, value: Any) -> bool:
     if isinstance(value, datetime):
         left = parse_instant(stored) if isinstance(stored, str) else None
     else:
-        left = stored if is_number(stored) else None
+        left, value = comparable(stored, value) if is_number(stored) else (None, value)
     if left is None:
         return False
     match operator:

@@ -27,7 +27,24 @@ def equal(left: Any, right: Any) -> bool:
             and left.keys() == right.keys()
             and all(equal(value, right[name]) for name, value in left.items())
         )
+    if is_number(left) and is_number(right):
+        left, right = comparable(left, right)
     return bool(left == right)
+
+
+def comparable(left: float, right: float) -> tuple[float | Decimal, float | Decimal]:
+    """Two numbers such that Python orders them by the digits they are written with, which are what a database keeps.
+
+    A float has the shortest digits that tell it from its neighbours. As the sum of powers of two that it is, 2.0**60
+    would be the integer 1152921504606846976; it is written, kept and read again as 1152921504606847000.
+    """
+    if isinstance(left, int) == isinstance(right, int):
+        return left, right
+    return _digits(left), _digits(right)
+
+
+def _digits(number: float) -> float | Decimal:
+    return Decimal(repr(number)) if isinstance(number, float) else number
 
 
 def text_of(value: Any) -> str | None:

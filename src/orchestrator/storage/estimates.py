@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from asyncpg import Connection, Record
 
-from orchestrator.predicates.sql.query import SETTINGS, Query
+from orchestrator.predicates.sql.query import Query
 
 _COUNT = """
 WITH evaluated AS MATERIALIZED (
@@ -43,7 +43,7 @@ async def count(
 
     Raises asyncpg.QueryCanceledError when it takes longer than `within`. The transaction's settings change.
     """
-    for name, value in SETTINGS.items():
+    for name, value in query.settings.items():
         await conn.execute(f"SET LOCAL {name} = '{value}'")
     await conn.execute(f"SET LOCAL statement_timeout = {max(1, int(within.total_seconds() * 1000))}")
     text = _COUNT.format(query=query.text, sample=f"${query.next_parameter}::int")

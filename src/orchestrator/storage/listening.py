@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import asyncpg
 
+from orchestrator.storage.outages import is_outage
+
 logger = logging.getLogger(__name__)
 
 #: Wait before connecting again, in seconds.
@@ -22,7 +24,9 @@ async def listen(dsn: str, channel: str, ring: Callable[[], None]) -> None:
     while True:
         try:
             conn = await asyncpg.connect(dsn, timeout=5)
-        except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+        except Exception as error:
+            if not is_outage(error):
+                raise
             logger.info("cannot listen for now", extra={"error": type(error).__name__})
             await asyncio.sleep(PAUSE)
             continue
@@ -32,7 +36,9 @@ async def listen(dsn: str, channel: str, ring: Callable[[], None]) -> None:
             await conn.add_listener(channel, lambda *_: ring())
             ring()
             await lost.wait()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except Exception as error:
+            if not is_outage(error):
+                raise
             logger.info("stopped hearing for a moment", extra={"error": type(error).__name__})
         finally:
             if not conn.is_closed():

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from asyncpg import Connection, Record
 
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.predicates.sql.query import SETTINGS, Query
+from orchestrator.predicates.sql.query import Query
 from orchestrator.storage.segment_runs import Chunk
 
 #: A window that ran out this long ago should have been noticed.
@@ -100,7 +100,7 @@ async def of_subjects(conn: Connection[Record], project_no: int, keys: Sequence[
 
 
 async def _run(conn: Connection[Record], project_no: int, first: object, last: object, work: Pass) -> Chunk:
-    for name, value in SETTINGS.items():
+    for name, value in work.query.settings.items():
         await conn.execute(f"SET LOCAL {name} = '{value}'")
     arguments: list[object] = [project_no, first, last, *work.query.arguments]
 

@@ -31,6 +31,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("UpdateSegment", {"segment": {"id": "s", "name": "T"}}),
     ("AddSegmentMembers", {"segmentId": "s", "subjectIds": ["ann"]}),
     ("RemoveSegmentMembers", {"segmentId": "s", "subjectIds": ["ann"]}),
+    ("EvaluateSegment", {"segmentId": "everyone"}),
     ("DeleteSegment", {"segmentId": "s"}),
     (
         "CreateCommunication",

@@ -19,7 +19,8 @@ INSTANTS = sorted(
     | {NOW - TICK, NOW, NOW + TICK, NOW + timedelta(minutes=30), NOW - timedelta(days=400)}
 )
 TIMES = [instant.isoformat().replace("+00:00", "Z") for instant in INSTANTS] + ["2026-03-10T14:00:00+02:00"]
-SCALARS = [True, False, 0, 1, 1.0, -0.0, 0.1, 2**53, 1e21, "", "0", "1", "true", "a", "ab", "A", "é", "2026-03-10"]
+NUMBERS = [0, 1, 1.0, -0.0, 0.1, 2**53, 2**53 + 1, 2**60, 2.0**60, 1e21]
+SCALARS = [True, False, *NUMBERS, "", "0", "1", "true", "a", "ab", "A", "é", "2026-03-10"]
 VALUES = [*SCALARS, *TIMES[-7:], [], [1], [True], ["a"], [[1]], [None], {}, {"a": 1}, {"a": None}, {"a": 1.0, "b": []}]
 NAMES = ["a", "b", "a.b", "0"]
 PATHS = ["a", "b", "a.b", "b.a", "a\\.b", "a.0", "a.b.0"]
@@ -92,7 +93,7 @@ def _operands(operator: str) -> st.SearchStrategy[Any]:
         return st.sampled_from(["1h", "24h", "2d", "7d", {"days": 2}, {"hours": 1}, {"minutes": 60}])
     if operator in ("equals", "eq", "not_equals", "neq", "contains", "not_contains"):
         return values
-    return st.sampled_from([0, 1, 0.1, 2**53, *TIMES])
+    return st.sampled_from([0, 1, 0.1, 2**53, 2.0**60, *TIMES])
 
 
 OPERATORS = [

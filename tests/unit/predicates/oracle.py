@@ -136,7 +136,7 @@ def canonical(value: Any) -> tuple[str, Any]:
     if value is None or isinstance(value, bool):
         return ("literal", str(value))
     if isinstance(value, int | float):
-        return ("number", Decimal(value))
+        return ("number", Decimal(str(value)))
     if isinstance(value, str):
         return ("text", value)
     if isinstance(value, list):

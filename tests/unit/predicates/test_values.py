@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.predicates.values import text_of
+from orchestrator.predicates.values import comparable, equal, text_of
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,27 @@ from orchestrator.predicates.values import text_of
 )
 def test_the_text_of_a_value_is_plain(value: Any, text: str | None) -> None:
     assert text_of(value) == text
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        (5, 5.0, True),
+        (0, -0.0, True),
+        (2**53 + 1, 2.0**53, False),
+        (2**53, 2.0**53, True),
+        (2**60, 2.0**60, False),
+        (1152921504606847000, 2.0**60, True),
+        ([{"a": 2**60}], [{"a": 2.0**60}], False),
+        ([{"a": 1152921504606847000}], [{"a": 2.0**60}], True),
+    ],
+)
+def test_numbers_are_equal_by_the_digits_that_are_stored(left: Any, right: Any, same: bool) -> None:
+    assert equal(left, right) is same
+    assert equal(right, left) is same
+
+
+def test_numbers_have_the_order_of_the_digits_that_are_stored() -> None:
+    written, kept = comparable(2**60, 2.0**60)
+
+    assert written < kept

@@ -10,6 +10,9 @@ from orchestrator.api.page_tokens import page_start, page_token
 from orchestrator.domain.audit import Entry
 from orchestrator.v1 import audit_pb2 as pb
 
+#: Entries that a page shows unless told otherwise.
+PAGE_SIZE = 200
+
 
 def entry_message(entry: Entry) -> pb.AuditEntry:
     return pb.AuditEntry(

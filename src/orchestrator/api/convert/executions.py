@@ -5,16 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from orchestrator.api.convert.categories import category_number
 from orchestrator.api.convert.times import to_timestamp
 from orchestrator.api.page_tokens import page_start, page_token
 from orchestrator.application.executions import Seen, Whole
-from orchestrator.domain.communication import MARKETING, TRANSACTIONAL
 from orchestrator.domain.execution import Outcome, Result
 from orchestrator.domain.execution_status import Status
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.storage.executions_read import Passed, Sent
 from orchestrator.v1 import execution_pb2 as pb
-from orchestrator.v1.communication_pb2 import Category
 from orchestrator.v1.execution_service_pb2 import ListExecutionsRequest
 
 _STATUSES = {
@@ -45,7 +44,6 @@ _STATES = {
     "failed": pb.Send.STATE_FAILED,
     "unknown": pb.Send.STATE_UNKNOWN,
 }
-_CATEGORIES = {MARKETING: Category.CATEGORY_MARKETING, TRANSACTIONAL: Category.CATEGORY_TRANSACTIONAL}
 
 
 def execution_message(seen: Seen) -> pb.Execution:
@@ -113,7 +111,7 @@ def _send(send: Sent) -> pb.Send:
         communication_id=send.communication_id,
         content_revision=send.content_revision,
         channel=send.channel,
-        category=_CATEGORIES[send.category],
+        category=category_number(send.category),
         state=_STATES[send.state],
         attempt=send.attempt,
         reason=send.reason or "",

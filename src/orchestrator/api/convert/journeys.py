@@ -6,23 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from orchestrator.api.convert.categories import category_number
 from orchestrator.api.convert.times import to_duration, to_timestamp
 from orchestrator.api.descriptors import descriptor_of
 from orchestrator.api.json_decode import decode_stored
 from orchestrator.api.json_encode import encode
 from orchestrator.application.journeys import Changes
 from orchestrator.application.stats import Funnel
-from orchestrator.domain.communication import MARKETING, TRANSACTIONAL
 from orchestrator.domain.etag import etag_of
 from orchestrator.domain.journey import Goal, Journey, JourneyStatus, OnArchive, Pinned
-from orchestrator.predicates.faults import Fault
 from orchestrator.storage.journey_versions import Published
 from orchestrator.storage.journeys import Refused
 from orchestrator.storage.stats import StepCounts
 from orchestrator.v1 import journey_pb2 as pb
 from orchestrator.v1 import journey_stats_pb2 as stats_pb
-from orchestrator.v1.communication_pb2 import Category
-from orchestrator.v1.violation_pb2 import Violation
 
 _STATUSES = {
     JourneyStatus.DRAFT: pb.Journey.STATUS_DRAFT,
@@ -38,7 +35,6 @@ _ON_ARCHIVE = {
     OnArchive.END: pb.OnArchive.ON_ARCHIVE_END,
 }
 
-_CATEGORIES = {MARKETING: Category.CATEGORY_MARKETING, TRANSACTIONAL: Category.CATEGORY_TRANSACTIONAL}
 
 #: The fields of a definition: as paths of updates name them, and as its document does.
 _MEMBERS = {field.name: field.json_name for field in descriptor_of(pb.JourneyDefinition).fields}
@@ -123,10 +119,6 @@ def changes_of(message: pb.Journey, paths: Iterable[str]) -> Changes:
     )
 
 
-def violations(faults: Iterable[Fault]) -> list[Violation]:
-    return [Violation(path=fault.path, reason=fault.reason, message=fault.message) for fault in faults]
-
-
 def step_messages(counts: Iterable[StepCounts]) -> list[stats_pb.StepStats]:
     return [
         stats_pb.StepStats(
@@ -171,5 +163,5 @@ def _pin(pinned: Pinned) -> pb.PinnedCommunication:
     return pb.PinnedCommunication(
         content_revision=pinned.content_revision,
         channel=pinned.channel,
-        category=_CATEGORIES[pinned.category],
+        category=category_number(pinned.category),
     )

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from orchestrator.api.call import Call, tells_all
+from orchestrator.api.convert.audiences import audience_content, audience_message
 from orchestrator.api.convert.places import place_of, token_after
 from orchestrator.api.convert.times import to_timestamp
 from orchestrator.api.expected import expected
 from orchestrator.api.json_decode import decode_stored
-from orchestrator.api.json_predicates import predicate_from_document, predicate_to_document
 from orchestrator.api.page_tokens import page_limit
 from orchestrator.application import audiences, estimates
-from orchestrator.domain.audience import END_USER, Audience
-from orchestrator.domain.etag import etag_of
-from orchestrator.domain.resource import Resource
-from orchestrator.domain.scope import Scope
-from orchestrator.v1 import audience_pb2 as pb
 from orchestrator.v1 import audience_service_pb2 as rpc
 from orchestrator.v1.explanation_pb2 import Explanation
 
@@ -23,27 +18,29 @@ class AudienceHandlers:
     async def ListAudiences(self, request: rpc.ListAudiencesRequest, call: Call) -> rpc.ListAudiencesResponse:
         page = await audiences.page(call.conn, call.scope, place_of(request), page_limit(request))
         return rpc.ListAudiencesResponse(
-            audiences=[_message(resource, call.scope) for resource in page.resources],
+            audiences=[audience_message(resource, call.scope) for resource in page.resources],
             next_page_token=token_after(request, page.end),
         )
 
     @tells_all
     async def CreateAudience(self, request: rpc.CreateAudienceRequest, call: Call) -> rpc.CreateAudienceResponse:
-        resource = await audiences.create(call.conn, call.scope, request.audience.id, _content(request.audience))
-        return rpc.CreateAudienceResponse(audience=_message(resource, call.scope))
+        resource = await audiences.create(
+            call.conn, call.scope, request.audience.id, audience_content(request.audience)
+        )
+        return rpc.CreateAudienceResponse(audience=audience_message(resource, call.scope))
 
     async def GetAudience(self, request: rpc.GetAudienceRequest, call: Call) -> rpc.GetAudienceResponse:
         resource = await audiences.get(call.conn, call.scope, request.audience_id)
-        return rpc.GetAudienceResponse(audience=_message(resource, call.scope))
+        return rpc.GetAudienceResponse(audience=audience_message(resource, call.scope))
 
     @tells_all
     async def UpdateAudience(self, request: rpc.UpdateAudienceRequest, call: Call) -> rpc.UpdateAudienceResponse:
-        content = _content(request.audience)
+        content = audience_content(request.audience)
         changes = {path: getattr(content, path) for path in request.update_mask.paths}
         resource = await audiences.update(
             call.conn, call.scope, request.audience.id, changes, expected(request.audience)
         )
-        return rpc.UpdateAudienceResponse(audience=_message(resource, call.scope))
+        return rpc.UpdateAudienceResponse(audience=audience_message(resource, call.scope))
 
     async def DeleteAudience(self, request: rpc.DeleteAudienceRequest, call: Call) -> rpc.DeleteAudienceResponse:
         await audiences.delete(call.conn, call.scope, request.audience_id, expected(request))
@@ -68,27 +65,3 @@ class AudienceHandlers:
             sample_subject_ids=found.sample,
             estimate_time=to_timestamp(found.at),
         )
-
-
-def _content(message: pb.Audience) -> Audience:
-    return Audience(
-        name=message.name,
-        description=message.description,
-        subject_type=message.subject_type or END_USER,
-        predicate=predicate_to_document(message.predicate) if message.HasField("predicate") else None,
-    )
-
-
-def _message(resource: Resource[Audience], scope: Scope) -> pb.Audience:
-    content = resource.content
-    return pb.Audience(
-        id=resource.id,
-        project_id=scope.project_id,
-        name=content.name,
-        description=content.description,
-        subject_type=content.subject_type,
-        predicate=predicate_from_document(content.predicate),
-        create_time=to_timestamp(resource.created_at),
-        update_time=to_timestamp(resource.updated_at),
-        etag=etag_of(resource.revision, resource.updated_at),
-    )

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from orchestrator.api.call import Call
-from orchestrator.api.convert.audit import entry_message, number_before, token_below
+from orchestrator.api.convert.audit import PAGE_SIZE, entry_message, number_before, token_below
 from orchestrator.api.page_tokens import page_limit
 from orchestrator.application import audit
 from orchestrator.v1 import audit_service_pb2 as rpc
-
-#: Entries that a page shows unless told otherwise.
-_PAGE = 200
 
 
 class AuditHandlers:
@@ -20,7 +17,7 @@ class AuditHandlers:
             request.resource_kind,
             request.resource_id,
             number_before(request),
-            page_limit(request, default=_PAGE),
+            page_limit(request, default=PAGE_SIZE),
         )
         return rpc.ListAuditEntriesResponse(
             audit_entries=[entry_message(entry) for entry in entries], next_page_token=token_below(request, end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from orchestrator.api.call import Call
-from orchestrator.api.convert.audit import entry_message, number_before, token_below
+from orchestrator.api.convert.audit import PAGE_SIZE, entry_message, number_before, token_below
 from orchestrator.api.convert.journeys import (
     changes_of,
     funnel_message,
@@ -16,18 +16,15 @@ from orchestrator.api.convert.journeys import (
     statuses_of,
     step_messages,
     version_message,
-    violations,
 )
 from orchestrator.api.convert.places import place_of, token_after
+from orchestrator.api.convert.violations import violations
 from orchestrator.api.expected import expected
 from orchestrator.api.page_tokens import page_limit
 from orchestrator.application import audit, enrollment, journeys, lifecycle, publishing, stats
 from orchestrator.application.versions import Versions
 from orchestrator.storage.outbox import Entry
 from orchestrator.v1 import journey_service_pb2 as rpc
-
-#: Entries of the audit log that a page shows unless told otherwise.
-_AUDIT_PAGE = 200
 
 
 class JourneyHandlers:
@@ -149,7 +146,7 @@ class JourneyHandlers:
             call.scope,
             request.journey_id,
             number_before(request),
-            page_limit(request, default=_AUDIT_PAGE),
+            page_limit(request, default=PAGE_SIZE),
         )
         return rpc.ListJourneyAuditEntriesResponse(
             audit_entries=[entry_message(entry) for entry in entries], next_page_token=token_below(request, end)

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from orchestrator.api.call import Call, tells_all
 from orchestrator.api.convert.places import place_of, token_after
-from orchestrator.api.convert.times import to_timestamp
+from orchestrator.api.convert.segments import member_message, segment_content, segment_message
 from orchestrator.api.expected import expected
-from orchestrator.api.json_predicates import predicate_from_document, predicate_to_document
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
 from orchestrator.application import segments
 from orchestrator.application.inbox_bell import InboxBell
-from orchestrator.application.segments import State
-from orchestrator.domain.etag import etag_of
 from orchestrator.domain.resource import Resource
-from orchestrator.domain.segment import DYNAMIC, STATIC, SYSTEM, Member, Segment
+from orchestrator.domain.segment import Segment
 from orchestrator.v1 import segment_pb2 as pb
 from orchestrator.v1 import segment_service_pb2 as rpc
-
-_KINDS = {
-    STATIC: pb.Segment.Kind.KIND_STATIC,
-    DYNAMIC: pb.Segment.Kind.KIND_DYNAMIC,
-    SYSTEM: pb.Segment.Kind.KIND_SYSTEM,
-}
-_WORDS = {number: word for word, number in _KINDS.items()}
 
 
 class SegmentHandlers:
@@ -35,13 +25,13 @@ class SegmentHandlers:
         page = await segments.page(call.conn, call.scope, place_of(request), page_limit(request))
         states = await segments.states(call.conn, call.scope.project_no, [one.id for one in page.resources])
         return rpc.ListSegmentsResponse(
-            segments=[_message(resource, states[resource.id]) for resource in page.resources],
+            segments=[segment_message(resource, states[resource.id]) for resource in page.resources],
             next_page_token=token_after(request, page.end),
         )
 
     @tells_all
     async def CreateSegment(self, request: rpc.CreateSegmentRequest, call: Call) -> rpc.CreateSegmentResponse:
-        resource = await segments.create(call.conn, call.scope, request.segment.id, _content(request.segment))
+        resource = await segments.create(call.conn, call.scope, request.segment.id, segment_content(request.segment))
         return rpc.CreateSegmentResponse(segment=await _shown(call, resource))
 
     async def GetSegment(self, request: rpc.GetSegmentRequest, call: Call) -> rpc.GetSegmentResponse:
@@ -50,7 +40,7 @@ class SegmentHandlers:
 
     @tells_all
     async def UpdateSegment(self, request: rpc.UpdateSegmentRequest, call: Call) -> rpc.UpdateSegmentResponse:
-        content = _content(request.segment)
+        content = segment_content(request.segment)
         fields = ("predicate" if path == "rules" else path for path in request.update_mask.paths)
         changes = {field: getattr(content, field) for field in fields}
         resource = await segments.update(call.conn, call.scope, request.segment.id, changes, expected(request.segment))
@@ -72,7 +62,7 @@ class SegmentHandlers:
             call.conn, call.scope, request.segment_id, after=start or segments.FIRST, limit=page_limit(request)
         )
         return rpc.ListSegmentMembersResponse(
-            members=[_member(member) for member in page.members],
+            members=[member_message(member) for member in page.members],
             next_page_token=page_token(request, *page.end) if page.end is not None else "",
         )
 
@@ -93,41 +83,6 @@ class SegmentHandlers:
         return rpc.RemoveSegmentMembersResponse(removed_count=done.changed, unchanged_count=done.unchanged)
 
 
-def _content(message: pb.Segment) -> Segment:
-    has_rules = message.HasField("rules")
-    return Segment(
-        kind=_WORDS.get(message.kind, DYNAMIC if has_rules else STATIC),
-        name=message.name,
-        description=message.description,
-        predicate=predicate_to_document(message.rules) if has_rules else None,
-    )
-
-
-def _member(member: Member) -> pb.SegmentMember:
-    since = to_timestamp(member.since) if member.since is not None else None
-    return pb.SegmentMember(subject_id=member.subject_id, add_time=since)
-
-
 async def _shown(call: Call, resource: Resource[Segment]) -> pb.Segment:
     states = await segments.states(call.conn, call.scope.project_no, [resource.id])
-    return _message(resource, states[resource.id])
-
-
-def _message(resource: Resource[Segment], state: State) -> pb.Segment:
-    content, fresh = resource.content, state.freshness
-    return pb.Segment(
-        id=resource.id,
-        name=content.name,
-        description=content.description,
-        kind=_KINDS[content.kind],
-        rules=predicate_from_document(content.predicate) if content.predicate is not None else None,
-        size=state.size,
-        building=fresh.building,
-        missing_cohort_id=state.broken or "",
-        last_evaluate_time=to_timestamp(fresh.evaluated_at) if fresh.evaluated_at is not None else None,
-        last_entered_count=fresh.entered,
-        last_left_count=fresh.departed,
-        create_time=to_timestamp(resource.created_at),
-        update_time=to_timestamp(resource.updated_at),
-        etag=etag_of(resource.revision, resource.updated_at),
-    )
+    return segment_message(resource, states[resource.id])

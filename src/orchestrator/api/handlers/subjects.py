@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from orchestrator.api.call import Call
+from orchestrator.api.convert.subjects import (
+    preference_change,
+    preferences_message,
+    subject_message,
+    subject_patch,
+    suppression_message,
+)
 from orchestrator.api.expected import expected
-from orchestrator.api.json_values import struct_of, struct_to_json
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
 from orchestrator.application import preferences, subjects
 from orchestrator.application.inbox_bell import InboxBell
-from orchestrator.domain.etag import etag_of
 from orchestrator.domain.gates import ANY
-from orchestrator.domain.preferences import OptOut, PreferenceChange, Suppression, channel_fault, reason_fault
+from orchestrator.domain.preferences import channel_fault, reason_fault
 from orchestrator.domain.refusals import InvalidArgument
-from orchestrator.domain.subject import Subject, SubjectPatch
 from orchestrator.predicates.faults import Fault
-from orchestrator.v1 import communication_pb2, preferences_pb2, subject_pb2, suppression_pb2
 from orchestrator.v1 import subject_service_pb2 as pb
-
-_CATEGORIES = {
-    communication_pb2.CATEGORY_UNSPECIFIED: ANY,
-    communication_pb2.CATEGORY_MARKETING: "marketing",
-    communication_pb2.CATEGORY_TRANSACTIONAL: "transactional",
-}
-_CATEGORY_NUMBERS = {category: number for number, category in _CATEGORIES.items()}
 
 
 class SubjectHandlers:
@@ -37,17 +33,17 @@ class SubjectHandlers:
         start = page_start(request, int)
         page = await subjects.page(call.conn, call.scope.project_no, before=start[0] if start else None, limit=limit)
         token = page_token(request, page.last) if page.last is not None else ""
-        return pb.ListSubjectsResponse(subjects=map(_to_pb, page.subjects), next_page_token=token)
+        return pb.ListSubjectsResponse(subjects=map(subject_message, page.subjects), next_page_token=token)
 
     async def UpsertSubject(self, request: pb.UpsertSubjectRequest, call: Call) -> pb.UpsertSubjectResponse:
-        done = await subjects.upsert(call.conn, call.scope.project_no, [_patch(request.subject, "")])
+        done = await subjects.upsert(call.conn, call.scope.project_no, [subject_patch(request.subject, "")])
         self._tell(call, done.changed)
-        return pb.UpsertSubjectResponse(subject=_to_pb(done.subjects[0]))
+        return pb.UpsertSubjectResponse(subject=subject_message(done.subjects[0]))
 
     async def BatchUpsertSubjects(
         self, request: pb.BatchUpsertSubjectsRequest, call: Call
     ) -> pb.BatchUpsertSubjectsResponse:
-        patches = [_patch(subject, f"subjects[{place}]") for place, subject in enumerate(request.subjects)]
+        patches = [subject_patch(subject, f"subjects[{place}]") for place, subject in enumerate(request.subjects)]
         done = await subjects.upsert(call.conn, call.scope.project_no, patches)
         self._tell(call, done.changed)
         return pb.BatchUpsertSubjectsResponse(
@@ -56,7 +52,7 @@ class SubjectHandlers:
 
     async def GetSubject(self, request: pb.GetSubjectRequest, call: Call) -> pb.GetSubjectResponse:
         subject = await subjects.get(call.conn, call.scope.project_no, request.subject_id)
-        return pb.GetSubjectResponse(subject=_to_pb(subject))
+        return pb.GetSubjectResponse(subject=subject_message(subject))
 
     async def DeleteSubject(self, request: pb.DeleteSubjectRequest, call: Call) -> pb.DeleteSubjectResponse:
         await subjects.delete(call.conn, call.scope, self._secret, request.subject_id, expected(request))
@@ -64,14 +60,14 @@ class SubjectHandlers:
 
     async def GetPreferences(self, request: pb.GetPreferencesRequest, call: Call) -> pb.GetPreferencesResponse:
         opt_outs = await preferences.opt_outs(call.conn, call.scope.project_no, request.subject_id)
-        return pb.GetPreferencesResponse(preferences=_preferences_to_pb(request.subject_id, opt_outs))
+        return pb.GetPreferencesResponse(preferences=preferences_message(request.subject_id, opt_outs))
 
     async def UpdatePreferences(self, request: pb.UpdatePreferencesRequest, call: Call) -> pb.UpdatePreferencesResponse:
-        changes = [_change(change) for change in request.changes]
+        changes = [preference_change(change) for change in request.changes]
         _refuse(*(channel_fault(change.channel, f"changes[{place}].channel") for place, change in enumerate(changes)))
         opt_outs = await preferences.update(call.conn, call.scope.project_no, request.subject_id, changes)
         self._tell(call, len(changes))
-        return pb.UpdatePreferencesResponse(preferences=_preferences_to_pb(request.subject_id, opt_outs))
+        return pb.UpdatePreferencesResponse(preferences=preferences_message(request.subject_id, opt_outs))
 
     async def ListSuppressions(self, request: pb.ListSuppressionsRequest, call: Call) -> pb.ListSuppressionsResponse:
         limit = page_limit(request)
@@ -85,7 +81,7 @@ class SubjectHandlers:
         )
         shown = found[:limit]
         return pb.ListSuppressionsResponse(
-            suppressions=(_suppression_to_pb(request.subject_id, suppression) for suppression in shown),
+            suppressions=(suppression_message(request.subject_id, suppression) for suppression in shown),
             next_page_token=page_token(request, shown[-1].channel) if len(found) > limit else "",
         )
 
@@ -97,7 +93,7 @@ class SubjectHandlers:
             call.conn, call.scope, self._secret, wanted.subject_id, channel=channel, reason=wanted.reason
         )
         self._tell(call, 1)
-        return pb.CreateSuppressionResponse(suppression=_suppression_to_pb(wanted.subject_id, suppression))
+        return pb.CreateSuppressionResponse(suppression=suppression_message(wanted.subject_id, suppression))
 
     async def DeleteSuppression(self, request: pb.DeleteSuppressionRequest, call: Call) -> pb.DeleteSuppressionResponse:
         await preferences.unsuppress(call.conn, call.scope, self._secret, request.subject_id, channel=request.channel)
@@ -113,45 +109,3 @@ def _refuse(*faults: Fault | None) -> None:
     found = [fault for fault in faults if fault is not None]
     if found:
         raise InvalidArgument(found)
-
-
-def _patch(subject: subject_pb2.Subject, path: str) -> SubjectPatch:
-    return SubjectPatch(
-        subject_id=subject.id,
-        attributes=struct_to_json(subject.attributes),
-        time_zone=subject.time_zone if subject.HasField("time_zone") else None,
-        expected=expected(subject),
-        path=path,
-    )
-
-
-def _to_pb(subject: Subject) -> subject_pb2.Subject:
-    message = subject_pb2.Subject(
-        id=subject.subject_id,
-        attributes=struct_of(subject.attributes),
-        time_zone=subject.time_zone,
-        etag=etag_of(subject.revision, subject.updated_at),
-    )
-    message.create_time.FromDatetime(subject.created_at)
-    message.update_time.FromDatetime(subject.updated_at)
-    return message
-
-
-def _change(change: preferences_pb2.PreferenceChange) -> PreferenceChange:
-    return PreferenceChange(
-        channel=change.channel or ANY, category=_CATEGORIES[change.category], opted_out=change.opted_out
-    )
-
-
-def _preferences_to_pb(subject_id: str, opt_outs: list[OptOut]) -> preferences_pb2.Preferences:
-    message = preferences_pb2.Preferences(subject_id=subject_id)
-    for opt_out in opt_outs:
-        added = message.opt_outs.add(channel=opt_out.channel, category=_CATEGORY_NUMBERS[opt_out.category])
-        added.opt_out_time.FromDatetime(opt_out.opted_out_at)
-    return message
-
-
-def _suppression_to_pb(subject_id: str, suppression: Suppression) -> suppression_pb2.Suppression:
-    message = suppression_pb2.Suppression(subject_id=subject_id, channel=suppression.channel, reason=suppression.reason)
-    message.create_time.FromDatetime(suppression.suppressed_at)
-    return message

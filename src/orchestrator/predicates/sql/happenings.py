@@ -165,7 +165,9 @@ class Happenings:
             day = nth.bounds.cut.astimezone(UTC).date()
             days[nth.name_no] = min(day, days.get(nth.name_no, day))
         in_reach = _pick("t.name_no", {no: f"date '{day.isoformat()}'" for no, day in days.items()})
-        condition = f"{_is_one_of('t.name_no', days)} AND t.day >= {in_reach}"
+        # The earliest day of all is told apart in the index, what depends on the name only in the rows.
+        reach = f"t.day >= date '{min(days.values()).isoformat()}' AND t.day >= {in_reach}"
+        condition = f"{_is_one_of('t.name_no', days)} AND {reach}"
         columns = self.columns()
         windows = ",\n".join(f"({self._window(nth)})" for nth in self._nths)
         within = ", ".join(f"CASE WHEN nth_at > cut THEN {bits} END AS {bits}" for bits in columns)

@@ -39,9 +39,12 @@ _Positive = EventFired | Attribute | InCohort
 #: A SELECT has at most 1,664 columns, and a leaf takes up to two. Questions with more are asked side by side.
 MAX_GROUP_LEAVES = 800
 
-#: SET LOCAL before the statement: its constants are in its arguments, so it is planned for them; it has hundreds of
-#: expressions, which take longer to compile than to run; and subjects are grouped in memory.
-SETTINGS: Mapping[str, str] = {"plan_cache_mode": "force_custom_plan", "jit": "off", "work_mem": "64MB"}
+#: The statement is planned for its arguments, which hold its constants; it has hundreds of expressions, which take
+#: longer to compile than to run; and subjects are sorted and grouped in memory.
+_SETTINGS = {"plan_cache_mode": "force_custom_plan", "jit": "off", "work_mem": "64MB"}
+#: The rows of some buckets lie all over their tables: better read page by page than in the order of an index, whatever
+#: the disk.
+_SETTINGS_OF = {Among.BUCKETS: _SETTINGS | {"random_page_cost": "4"}, Among.SUBJECTS: _SETTINGS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +54,9 @@ class Query:
     `segment_nos` are the numbers of the questions that hold, ascending and never NULL. `due` is an instant after
     `as_of` and no later than the first at which time alone could change an answer; NULL: never.
 
-    Parameters 1 to 3 are the caller's (`Among`), then come `arguments`; parameters of a statement around it start at
-    `next_parameter`. The text has no semicolon and reads no clock, so it may stand in parentheses anywhere:
+    `settings` are for SET LOCAL before it. Parameters 1 to 3 are the caller's (`Among`), then come `arguments`;
+    parameters of a statement around it start at `next_parameter`. The text has no semicolon and reads no clock, so it
+    may stand in parentheses anywhere:
 
         WITH evaluated AS MATERIALIZED (<text>) INSERT INTO … SELECT … FROM evaluated WHERE … $<next_parameter> …
         SELECT count(*) FROM (<text>) AS evaluated WHERE segment_nos <> '{}'
@@ -62,6 +66,7 @@ class Query:
 
     text: str
     arguments: tuple[object, ...]
+    settings: Mapping[str, str]
 
     @property
     def next_parameter(self) -> int:
@@ -90,7 +95,7 @@ def compile(
         _Group(group, name_nos, cohort_nos, constants, as_of).select(among)
         for group in _groups(dict(sorted(questions.items())))
     ]
-    return Query(text=_side_by_side(groups), arguments=constants.arguments)
+    return Query(text=_side_by_side(groups), arguments=constants.arguments, settings=_SETTINGS_OF[among])
 
 
 def missing_cohorts(question: Predicate, cohort_nos: Mapping[str, int]) -> set[str]:

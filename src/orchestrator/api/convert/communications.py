@@ -1,0 +1,52 @@
+"""Communications and their revisions as messages."""
+
+from __future__ import annotations
+
+from orchestrator.api.convert.categories import category_number, category_word
+from orchestrator.api.convert.times import to_timestamp
+from orchestrator.api.json_values import struct_of, struct_to_json
+from orchestrator.domain.communication import Communication, Revision
+from orchestrator.domain.etag import etag_of
+from orchestrator.domain.resource import Resource
+from orchestrator.v1 import communication_pb2 as pb
+
+
+def communication_content(message: pb.Communication) -> Communication:
+    return Communication(
+        name=message.name,
+        channel=message.channel,
+        category=category_word(message.category, unspecified=""),
+        subject=message.subject,
+        body=message.body,
+        settings=struct_to_json(message.settings),
+    )
+
+
+def communication_message(resource: Resource[Communication]) -> pb.Communication:
+    content = resource.content
+    return pb.Communication(
+        id=resource.id,
+        name=content.name,
+        channel=content.channel,
+        category=category_number(content.category),
+        subject=content.subject,
+        body=content.body,
+        settings=struct_of(content.settings),
+        content_revision=content.content_revision,
+        create_time=to_timestamp(resource.created_at),
+        update_time=to_timestamp(resource.updated_at),
+        etag=etag_of(resource.revision, resource.updated_at),
+    )
+
+
+def revision_message(revision: Revision) -> pb.CommunicationRevision:
+    return pb.CommunicationRevision(
+        communication_id=revision.communication_id,
+        content_revision=revision.content_revision,
+        channel=revision.content["channel"],
+        category=category_number(revision.content["category"]),
+        subject=revision.content["subject"],
+        body=revision.content["body"],
+        settings=struct_of(revision.content["settings"]),
+        create_time=to_timestamp(revision.created_at),
+    )

@@ -1,0 +1,53 @@
+"""Segments as messages."""
+
+from __future__ import annotations
+
+from orchestrator.api.convert.times import to_timestamp
+from orchestrator.api.json_predicates import predicate_from_document, predicate_to_document
+from orchestrator.application.segments import State
+from orchestrator.domain.etag import etag_of
+from orchestrator.domain.resource import Resource
+from orchestrator.domain.segment import DYNAMIC, STATIC, SYSTEM, Member, Segment
+from orchestrator.v1 import segment_pb2 as pb
+
+_KINDS = {
+    STATIC: pb.Segment.Kind.KIND_STATIC,
+    DYNAMIC: pb.Segment.Kind.KIND_DYNAMIC,
+    SYSTEM: pb.Segment.Kind.KIND_SYSTEM,
+}
+_WORDS = {number: word for word, number in _KINDS.items()}
+
+
+def segment_content(message: pb.Segment) -> Segment:
+    has_rules = message.HasField("rules")
+    return Segment(
+        kind=_WORDS.get(message.kind, DYNAMIC if has_rules else STATIC),
+        name=message.name,
+        description=message.description,
+        predicate=predicate_to_document(message.rules) if has_rules else None,
+    )
+
+
+def member_message(member: Member) -> pb.SegmentMember:
+    since = to_timestamp(member.since) if member.since is not None else None
+    return pb.SegmentMember(subject_id=member.subject_id, add_time=since)
+
+
+def segment_message(resource: Resource[Segment], state: State) -> pb.Segment:
+    content, fresh = resource.content, state.freshness
+    return pb.Segment(
+        id=resource.id,
+        name=content.name,
+        description=content.description,
+        kind=_KINDS[content.kind],
+        rules=predicate_from_document(content.predicate) if content.predicate is not None else None,
+        size=state.size,
+        building=fresh.building,
+        missing_cohort_id=state.broken or "",
+        last_evaluate_time=to_timestamp(fresh.evaluated_at) if fresh.evaluated_at is not None else None,
+        last_entered_count=fresh.entered,
+        last_left_count=fresh.departed,
+        create_time=to_timestamp(resource.created_at),
+        update_time=to_timestamp(resource.updated_at),
+        etag=etag_of(resource.revision, resource.updated_at),
+    )

@@ -1,0 +1,27 @@
+"""Telling an outage from a fault: whether what failed will go well by itself, once the database is there again."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from orchestrator.domain.refusals import Unavailable
+
+#: SQLSTATE classes: connections, who may connect, rolled back for others' sake, out of resources, operator
+#: intervention, the machine.
+_CLASSES = frozenset({"08", "28", "40", "53", "57", "58"})
+
+#: No such database (yet); a standby that has not taken over yet; a transaction that idled for too long; a state that
+#: will pass; a lock that was not to be had in time.
+_STATES = frozenset({"3D000", "25006", "25P03", "55000", "55P03"})
+
+
+def is_outage(error: BaseException) -> bool:
+    """True: the database, or the way to it, is to blame; what was tried is sound and may be tried again unchanged."""
+    if isinstance(error, asyncpg.PostgresError):
+        state: str = getattr(error, "sqlstate", None) or ""
+        return state[:2] in _CLASSES or state in _STATES
+    if isinstance(error, asyncpg.InterfaceError):
+        # One kind of them is about values: an argument that does not fit its column's type.
+        return not isinstance(error, ValueError)
+    # InternalClientError: of a connection that was killed and does not know it yet.
+    return isinstance(error, OSError | TimeoutError | Unavailable | asyncpg.InternalClientError)
