@@ -76,13 +76,13 @@ def test_the_database_is_called_healthy_by_those_who_can_reach_it(compose: dict[
 
 def test_the_readme_sets_all_that_the_compose_file_requires(compose: dict[str, Any], tmp_path: Path) -> None:
     required = set(re.findall(r"\$\{(\w+):\?", (ROOT / "docker-compose.yml").read_text()))
-    (line,) = re.findall(r"^printf .*>\.env$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    ((script, _),) = re.findall(r"^(secret(.*\n)+?)docker compose", (ROOT / "README.md").read_text(), re.MULTILINE)
 
-    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True)
 
     made = dict(entry.split("=") for entry in (tmp_path / ".env").read_text().splitlines())
     assert made.keys() == required
-    assert all(re.fullmatch(r"[0-9a-f]{48}", secret) for secret in made.values())
+    assert all(re.fullmatch(r"[0-9a-z]{32}", secret) for secret in made.values())
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
