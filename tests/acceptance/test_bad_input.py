@@ -18,7 +18,10 @@ from orchestrator.devstack.postgres import EmbeddedPostgres
 from orchestrator.v1.error_reason_pb2 import ErrorReason
 from tests.acceptance.good_calls import OPERATORS_OWN, Json, documents
 from tests.acceptance.ground import NOUNS, Ground, Project, served_ground
-from tests.acceptance.hostile_calls import CASES, GRPC, HTTP, TRUNCATED, Known, Probe, good_http, if_match, probes
+from tests.acceptance.hostile_calls import probes
+from tests.acceptance.hostile_meaning import if_match
+from tests.acceptance.http_requests import good_http
+from tests.acceptance.probes import CASES, GRPC, HTTP, TRUNCATED, Known, Probe
 from tests.acceptance.raw_calls import OK, HttpRequest, Outcome, call_grpc
 from tests.acceptance.request_fields import Place, declared_fields, message_of, places
 from tests.integration.api.callers import RPCS
@@ -88,12 +91,8 @@ BY_DESIGN: tuple[ByDesign, ...] = (
         ),
     ),
     ByDesign(
-        why="what is made has no earlier state that could be stale; nor is there one etag of many things",
-        covers=lambda p: p.case == "stale etag" and p.rpc.name.startswith("Create"),
-    ),
-    ByDesign(
-        why="a batch has no etag of its own for If-Match to hold against",
-        covers=lambda p: p.rpc.name == "BatchUpsertSubjects" and p.label.startswith("If-Match"),
+        why="what is made has no earlier state that could be stale",
+        covers=lambda p: p.case == "stale etag" and p.place is not None and p.rpc.name.startswith("Create"),
     ),
     ByDesign(
         why="a page token holds a place in a list and grants nothing: it fits the same list of another project",

@@ -17,7 +17,7 @@ from orchestrator.devstack.postgres import EmbeddedPostgres
 from orchestrator.domain.scope import Role
 from tests.acceptance.good_calls import OPERATORS_OWN, documents
 from tests.acceptance.ground import NOUNS, Ground, Project, served_ground
-from tests.acceptance.hostile_calls import good_http
+from tests.acceptance.http_requests import good_http
 from tests.acceptance.raw_calls import OK, Outcome, call_grpc
 from tests.acceptance.request_fields import message_of
 from tests.integration.api.callers import RPCS

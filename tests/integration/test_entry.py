@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 
 from orchestrator.application import audiences, journeys, lifecycle, preferences, publishing, trigger_contracts
@@ -22,6 +23,7 @@ from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.domain.trigger_contract import Contract
 from orchestrator.storage.inbox import MAX_ATTEMPTS
 from tests.integration.journey_world import ANY_STATE, World
+from tests.integration.lost_commits import fail_first_commit
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -53,10 +55,15 @@ class Door:
     async def purchase(
         self, subject_id: str, *, at: datetime | None = None, event_id: str = "", **properties: Any
     ) -> None:
+        await self.happen("purchase", subject_id, at=at, event_id=event_id, **properties)
+
+    async def happen(
+        self, name: str, subject_id: str, *, at: datetime | None = None, event_id: str = "", **properties: Any
+    ) -> None:
         self._sent += 1
         event = Event(
             event_id=event_id or f"e{self._sent}",
-            name="purchase",
+            name=name,
             subject_id=subject_id,
             occurred_at=at,
             properties=json.dumps(properties).encode(),
@@ -218,6 +225,19 @@ async def test_a_paused_journey_takes_nobody_in(door: Door) -> None:
     resumed = await door.work()
 
     assert (paused, resumed) == (0, 1)
+
+
+async def test_who_listens_is_found_out_anew_when_the_look_at_it_was_rolled_back(door: Door) -> None:
+    await door.open()
+    await door.happen("browse", "ann")
+    await fail_first_commit(door.owner, "event_names")  # `purchase` gets its number when listeners are looked for
+
+    with pytest.raises(asyncpg.RaiseError):
+        await door.work()
+    await door.work()
+    await door.purchase("ann")
+
+    assert await door.work() == 1
 
 
 async def test_new_executions_take_the_newest_version(door: Door) -> None:

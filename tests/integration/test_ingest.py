@@ -23,6 +23,7 @@ from orchestrator.devstack.postgres import SUPERUSER
 from orchestrator.domain.event import Event, Outcome
 from orchestrator.domain.subject import bucket_of
 from orchestrator.storage import inbox_entries
+from tests.integration.lost_commits import fail_first_commit
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -281,6 +282,17 @@ async def test_names_are_numbered_once_whoever_meets_them(
     await asyncio.gather(*(run(seed) for seed in range(6)))
 
     assert await owner.fetchval("SELECT count(*) FROM event_names") == 20
+    await assert_consistent(owner)
+
+
+async def test_a_name_whose_number_was_rolled_back_is_numbered_again(ingest: Ingest, owner: Connection[Record]) -> None:
+    await fail_first_commit(owner, "event_names")
+
+    with pytest.raises(asyncpg.RaiseError):
+        await take(ingest, event(name="purchase"))
+    await take(ingest, event(name="purchase"))
+
+    assert [name for _, name, _ in await stored(owner)] == ["purchase"]
     await assert_consistent(owner)
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from orchestrator.cli.app import COMMANDS
+from orchestrator.devstack.temporal import DYNAMIC_CONFIG
 from orchestrator.settings import Settings
 from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
 
@@ -36,6 +37,55 @@ def test_the_compose_file_fits_the_specification() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def setup_script(compose: dict[str, Any]) -> str:
+    """What is run against a new Temporal, as the shell sees it."""
+    (script,) = compose["services"]["temporal-setup"]["command"]
+    assert isinstance(script, str)
+    return script.replace("$$", "$")
+
+
+def test_temporal_is_configured_as_the_one_that_up_brings_along(compose: dict[str, Any]) -> None:
+    temporal = compose["services"]["temporal"]
+    (mounted,) = temporal["volumes"]
+    file, target, mode = mounted.split(":")
+    configured = yaml.safe_load((ROOT / file).read_text())
+
+    assert (temporal["environment"]["DYNAMIC_CONFIG_FILE_PATH"], mode) == (target, "ro")
+    assert configured == {name: [{"value": value}] for name, value in DYNAMIC_CONFIG.items()}
+
+
+def test_ended_executions_are_kept_for_a_week_whether_the_namespace_is_new_or_not(compose: dict[str, Any]) -> None:
+    assert compose["services"]["temporal"]["environment"]["DEFAULT_NAMESPACE_RETENTION"] == "168h"
+    assert "--retention 168h" in setup_script(compose)
+
+
+def test_what_runs_once_is_tried_again_and_is_waited_for(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+
+    for name in ("migrate", "temporal-setup"):
+        assert services[name]["restart"] == "on-failure"
+        for service in ("server", "worker"):
+            assert services[service]["depends_on"][name] == {"condition": "service_completed_successfully"}
+
+
+def test_the_database_is_called_healthy_by_those_who_can_reach_it(compose: dict[str, Any]) -> None:
+    (_, check) = compose["services"]["postgres"]["healthcheck"]["test"]
+
+    assert "-h 127.0.0.1" in check
+
+
+def test_the_readme_sets_all_that_the_compose_file_requires(compose: dict[str, Any], tmp_path: Path) -> None:
+    required = set(re.findall(r"\$\{(\w+):\?", (ROOT / "docker-compose.yml").read_text()))
+    ((script, _),) = re.findall(r"^(secret(.*\n)+?)docker compose", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True)
+
+    made = dict(entry.split("=") for entry in (tmp_path / ".env").read_text().splitlines())
+    assert made.keys() == required
+    assert all(re.fullmatch(r"[0-9a-z]{32}", secret) for secret in made.values())
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_every_command_of_the_compose_file_exists(compose: dict[str, Any]) -> None:
     ours = [service for service in compose["services"].values() if service["image"] == "orchestrator:local"]
 
@@ -44,7 +94,7 @@ def test_every_command_of_the_compose_file_exists(compose: dict[str, Any]) -> No
 
 
 def test_the_compose_file_makes_every_search_attribute(compose: dict[str, Any]) -> None:
-    (script,) = compose["services"]["search-attributes"]["command"]
+    script = setup_script(compose)
 
     assert dict(re.findall(r"--name (\w+) --type (\w+)", script)) == SEARCH_ATTRIBUTES
 

@@ -142,8 +142,9 @@ class Inbox:
             current = await catalog.current(conn, sorted({key.project_no for key in claimed}))
             told: list[Told] = []
             refused: Counter[refusal_counts.Slot] = Counter()
+            catalogs: dict[int, Catalog] = {}
             for project_no, project in current.items():
-                known = await self._catalog(conn, project)
+                known = catalogs[project_no] = await self._catalog(conn, project)
                 mine = [entry for entry in entries if entry.key.project_no == project_no]
                 await refresh(
                     conn,
@@ -155,6 +156,8 @@ class Inbox:
                 )
                 told += await self._trigger(conn, project, known, mine, refused)
             await refusal_counts.add(conn, refused)
+        # After the commit: making a catalog may give numbers to names, and a number that was rolled back is nobody's.
+        self._catalogs |= catalogs
         return Worked(taken=True, told=told)
 
     async def failed(self, key: SubjectKey, error: str) -> int:
@@ -185,13 +188,11 @@ class Inbox:
                     audience=audience_of(row.audience_id, row.audience),
                 )
             )
-        fresh = Catalog(
+        return Catalog(
             project_id=project.project_id,
             definitions_version=project.definitions_version,
             listeners={number: tuple(found) for number, found in listeners.items()},
         )
-        self._catalogs[project.project_no] = fresh
-        return fresh
 
     async def _trigger(
         self,

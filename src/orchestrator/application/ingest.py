@@ -152,7 +152,9 @@ class Ingest:
         if unknown := names - known.keys():
             # In a transaction of its own: others wait for a new name only as long as it takes to write it down.
             async with self._transactions.write(project_no) as conn:
-                known |= await event_names.ensure(conn, project_no, unknown)
+                numbers = await event_names.ensure(conn, project_no, unknown)
+            # After the commit: a number that was rolled back stands for nothing.
+            known |= numbers
 
     async def _prepare(self, months: set[tuple[int, int]]) -> None:
         """Make room for the events of these (year, month)."""

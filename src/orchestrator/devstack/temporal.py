@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from temporalio.client import Client
@@ -19,11 +21,12 @@ _CONNECT_TIMEOUT = 10.0
 
 #: Without the first two the file database does 18 workflows a second, with them 109.
 _PRAGMAS = ("journal_mode=wal", "synchronous=1")
-_DYNAMIC_CONFIG = (
-    "system.enableActivityEagerExecution=true",
-    "matching.useNewMatcher=true",
-    'history.workflowTaskRetryMaxInterval="10s"',
-)
+#: As in deploy/temporal.yaml.
+DYNAMIC_CONFIG: Mapping[str, bool | str] = {
+    "system.enableActivityEagerExecution": True,
+    "matching.useNewMatcher": True,
+    "history.workflowTaskRetryMaxInterval": "10s",
+}
 
 
 class EmbeddedTemporal:
@@ -62,7 +65,7 @@ class EmbeddedTemporal:
             self._program, "server", "start-dev", "--ip", "127.0.0.1", "--port", str(self._port), *ui,
             "--db-filename", self._database, "--log-level", "warn",
             *(f"--sqlite-pragma={pragma}" for pragma in _PRAGMAS),
-            *(f"--dynamic-config-value={value}" for value in _DYNAMIC_CONFIG),
+            *(f"--dynamic-config-value={name}={json.dumps(value)}" for name, value in DYNAMIC_CONFIG.items()),
             *(f"--search-attribute={name}={kind}" for name, kind in SEARCH_ATTRIBUTES.items()),
         ]  # fmt: skip
 
