@@ -80,8 +80,13 @@ def reasons(faults: list[Fault]) -> dict[str, str]:
     return {fault.path: fault.reason for fault in faults}
 
 
+def is_exact(document: dict[str, Any]) -> bool:
+    """Whether messages, in which all numbers are doubles, can hold the numbers in it."""
+    return not value_faults(parse_json(json.dumps(document).encode()), "", max_depth=100)
+
+
 class TestDocuments:
-    @given(documents.documents.filter(lambda document: not value_faults(document, "", max_depth=100)))
+    @given(documents.documents.filter(is_exact))
     def test_a_predicate_comes_back_as_it_was_sent(self, document: dict[str, Any]) -> None:
         predicate = predicate_from_document(document)
 
