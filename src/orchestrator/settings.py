@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     """The bearer token of the role `internal`. `up` makes one without it."""
 
     grpc_host: str = "127.0.0.1"
-    """Where the server listens for gRPC. `0.0.0.0` or `::` for every address."""
+    """Where the server listens for gRPC. `0.0.0.0` or `::` for every address; its keys then need 16 characters."""
     grpc_port: _Port = 50051
     """Its port; 0 for any that is free."""
     http_host: str = "127.0.0.1"
@@ -68,7 +68,8 @@ class Settings(BaseSettings):
     worker_metrics_port: _Port | None = None
     """Its port. Without it a worker shows none; `up` gives each of its workers one."""
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Origins of pages that may call the server with the `session` cookie, besides its own: `https://app.example`."""
+    """Origins of pages that browsers may show answers to (CORS), and that may use the `session` cookie, besides the
+    server's own: `https://app.example`."""
     reflection: bool = False
     """gRPC reflection, for tools that ask a server what it serves."""
 
