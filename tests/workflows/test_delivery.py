@@ -11,6 +11,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from orchestrator.application import lifecycle, publishing
+from orchestrator.application.advance import Advance
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.transactions import Transactions
@@ -18,6 +19,7 @@ from orchestrator.application.versions import Versions
 from orchestrator.domain.journey import OnArchive
 from orchestrator.storage.outbox import Entry
 from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.contract import Question
 from orchestrator.temporal.executions import Executions
 from tests.integration.journey_world import ANY_STATE, World
 from tests.workflows.world import Running
@@ -155,3 +157,37 @@ async def test_a_namespace_that_is_not_there_takes_nothing(postman: Postman, tem
     assert lost == [("poke", "NOT_FOUND")]
     assert await postman.waiting() == []
     assert "WORKFLOW_EXECUTION_SIGNALED" in await postman.history(start.workflow_id)
+
+
+async def test_an_entry_that_cannot_be_told_holds_up_no_other(postman: Postman) -> None:
+    told = await postman.enroll("ann", "bob", "cleo")
+    await postman.world.owner.execute(
+        "UPDATE executions SET effect = effect - 'seq' WHERE execution_id = $1", told[1].execution_id
+    )
+    await postman.leases_run_out()
+
+    await postman.delivery.sweep()
+
+    assert await postman.waiting() == [("start", "TypeError")]
+    assert [(await postman.history(told[n].workflow_id))[0] for n in (0, 2)] == ["WORKFLOW_EXECUTION_STARTED"] * 2
+
+
+async def test_what_a_newer_release_adds_to_an_effect_is_left_out(postman: Postman) -> None:
+    (start,) = await postman.enroll("ann")
+    await postman.world.owner.execute("""UPDATE executions SET effect = effect || '{"newer": "thing"}'""")
+    await postman.leases_run_out()
+
+    await postman.delivery.sweep()
+    answer = await Advance(postman.transactions, Versions())(
+        Question(
+            project_no=start.key.project_no,
+            bucket=start.key.bucket,
+            subject_no=start.key.subject_no,
+            execution_id=str(start.execution_id),
+            seq=-1,
+            now=0.0,
+        )
+    )
+
+    assert await postman.waiting() == []
+    assert (answer.kind, answer.step_id) == ("sleep", "pause")

@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 from orchestrator.application.transactions import Transactions
 from orchestrator.storage import clock, outbox
 from orchestrator.storage.outbox import Entry
-from orchestrator.temporal.contract import Effect, ExecutionInput
+from orchestrator.temporal.contract import ExecutionInput, effect_from
 from orchestrator.temporal.executions import PERMANENT, Executions, Start, Told
 
 logger = logging.getLogger(__name__)
@@ -166,6 +166,10 @@ class Delivery:
                 return _Postponed(entry, error.status.name)
             except (OSError, RuntimeError, TimeoutError) as error:
                 return _Postponed(entry, type(error).__name__)
+            except Exception as error:
+                # Something about this one: the others go on, and `doctor` shows what stays.
+                logger.exception("an entry cannot be told", extra={"execution_id": str(entry.execution_id)})
+                return _Postponed(entry, type(error).__name__)
         match told:
             case Told.DONE:
                 return _Taken(entry)
@@ -189,7 +193,7 @@ class Delivery:
                     bucket=entry.key.bucket,
                     subject_no=entry.key.subject_no,
                     execution_id=str(entry.execution_id),
-                    effect=Effect(**entry.effect),
+                    effect=effect_from(entry.effect),
                 ),
             )
         )
