@@ -26,58 +26,85 @@ class InvalidSettings(Exception):
 class Settings(BaseSettings):
     """Every setting of server and workers. `ORCHESTRATOR_<NAME>`, but for DATABASE_URL and TEMPORAL_*."""
 
-    model_config = SettingsConfigDict(env_prefix="ORCHESTRATOR_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ORCHESTRATOR_", frozen=True, extra="ignore", env_ignore_empty=True, use_attribute_docstrings=True
+    )
 
-    # Where the parts are. None: nobody said, and `up` starts its own.
+    # What stands below each setting is its line in docs/settings.md.
+
     database_url: Annotated[str | None, Field(validation_alias=AliasChoices("DATABASE_URL", "database_url"))] = None
+    """PostgreSQL 15 or newer, `postgresql://user:password@host:5432/database`. Server and workers need it; `up` brings
+    one along without it. What the address leaves out comes from `PGPASSWORD` and its kind."""
     temporal_address: Annotated[
         str | None, Field(validation_alias=AliasChoices("TEMPORAL_ADDRESS", "temporal_address"))
     ] = None
+    """Temporal, `host:port`. Without it, `up` brings one along, and others ask the SDK's own configuration, then
+    `localhost:7233`."""
     temporal_namespace: Annotated[
         str, Field(validation_alias=AliasChoices("TEMPORAL_NAMESPACE", "temporal_namespace"))
     ] = ""
+    """Where in Temporal executions run. Without it, as the SDK's own configuration says, else `default`."""
     data_dir: Path = Path(".orchestrator")
+    """Where `up` keeps everything, and where commands look for it."""
 
-    # Keys that come with the instance; all others are made through the API.
     api_key: SecretStr | None = None
+    """Becomes an owner's key of the project `default` when the server starts; `up` makes one without it. Of commands:
+    the key they come with. See [keys.md](keys.md)."""
     operator_key: SecretStr | None = None
+    """The operator's key: who has it makes projects. `up` makes one without it."""
     internal_token: SecretStr | None = None
+    """The bearer token of the role `internal`. `up` makes one without it."""
 
-    # Port 0: any that is free.
     grpc_host: str = "127.0.0.1"
+    """Where the server listens for gRPC. `0.0.0.0` or `::` for every address; its keys then need 16 characters."""
     grpc_port: _Port = 50051
+    """Its port; 0 for any that is free."""
     http_host: str = "127.0.0.1"
+    """Where the server listens for HTTP."""
     http_port: _Port = 8080
-    #: Of each worker process; None: no metrics over HTTP there. The server shows its own at /metrics.
-    worker_metrics_port: _Port | None = None
+    """Its port; 0 for any that is free."""
     worker_metrics_host: str = "127.0.0.1"
-    #: Where pages live that may use the `session` cookie, besides the server's own address.
+    """Where a worker shows its metrics, if it has a port for them."""
+    worker_metrics_port: _Port | None = None
+    """Its port. Without it a worker shows none; `up` gives each of its workers one."""
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins of pages that browsers may show answers to (CORS), and that may use the `session` cookie, besides the
+    server's own: `https://app.example`."""
     reflection: bool = False
+    """gRPC reflection, for tools that ask a server what it serves."""
 
-    # TLS for both ports. With a client CA, only clients with its certificates are let in.
     tls_certificate: Path | None = None
+    """PEM file for both ports of `serve`, with all certificates up to the authority's; read again when it changes. `up`
+    encrypts nothing."""
     tls_key: Path | None = None
+    """PEM file of its key."""
     tls_client_ca: Path | None = None
+    """PEM file: only clients with a certificate of this authority are let in."""
 
-    #: What webhooks are signed with, `whsec_…`, newest first, separated by commas: receivers accept either meanwhile.
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    #: Networks that webhooks may reach although they are not public, in CIDR form, separated by commas.
+    """What workers sign webhooks with, `whsec_…`, newest first: a message is signed with each. Without one, webhooks
+    wait."""
     webhook_networks: Annotated[tuple[str, ...], NoDecode] = ()
-    #: Let webhooks do without TLS; for development.
+    """Networks that webhooks may reach although they are not public, on any port, such as `10.1.0.0/16`."""
     webhook_plain_http: bool = False
+    """Lets webhooks go to `http` URLs too. For server and workers alike; for development."""
 
     pool_size: Annotated[int, Field(ge=2, le=500)] = 16
-    #: Calls under way at once; more are told to come back.
+    """Connections to PostgreSQL that a server or a worker works with. Each has up to five more, for health,
+    notifications and starts."""
     max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    #: Seconds between "not ready" and refusing calls, for load balancers to notice.
+    """Calls under way at once in a server. More are told to come back (`RATE_LIMITED`)."""
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0
-    #: Seconds that running calls get to end.
+    """How long a stopping server is "not ready" and still takes calls, for load balancers to notice."""
     grace_seconds: Annotated[float, Field(ge=0, le=300)] = 20.0
+    """How long calls under way then get to end."""
 
-    workers: Annotated[int, Field(ge=0, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(default_factory=lambda: os.cpu_count() or 1)
+    """How many workers `up` runs."""
     log_level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
     log_format: Literal["json", "text"] = "json"
+    """One JSON object a line, or text for people."""
 
     @classmethod
     def load(cls) -> Settings:

@@ -2,16 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
+
+from orchestrator.application import lifecycle, publishing
+from orchestrator.application.advance import Advance
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import enroll
+from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
+from orchestrator.domain.journey import OnArchive
+from orchestrator.storage.outbox import Entry
+from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.contract import Question
 from orchestrator.temporal.executions import Executions
+from tests.integration.journey_world import ANY_STATE, World
 from tests.workflows.world import Running
+
+if TYPE_CHECKING:
+    from asyncpg import Pool, Record
 
 BYE = {"id": "bye", "exit": {"reason": "done"}}
 PAUSE = {"id": "pause", "wait": {"duration": "1s"}, "next": "bye"}
+LONG = {"id": "pause", "wait": {"duration": "30d"}, "next": "bye"}
+
+
+class Postman:
+    """Somebody who delivers when told to, in a world in which no worker runs."""
+
+    def __init__(self, world: World, client: Client, pool: Pool[Record]) -> None:
+        self.world = world
+        self.client = client
+        self.transactions = Transactions(pool)
+        self.delivery = self.of(client)
+
+    def of(self, client: Client) -> Delivery:
+        return Delivery(self.transactions, Executions(client, eager=False, searchable=False))
+
+    async def enroll(self, *subject_ids: str) -> Sequence[Entry]:
+        """Into a journey that waits; nothing is delivered."""
+        await self.world.draft("welcome", {"steps": [LONG, BYE]})
+        await self.world.do(publishing.publish, "welcome", ANY_STATE)
+        async with self.transactions.write(None) as conn:
+            return (await enroll(conn, self.world.scope, Versions(), "welcome", subject_ids)).told
+
+    async def end(self) -> None:
+        """End the journey: whoever is in it is to be poked."""
+        await self.world.do(lifecycle.archive, "welcome", OnArchive.END, ANY_STATE)
+
+    async def leases_run_out(self) -> None:
+        await self.world.owner.execute("UPDATE outbox SET leased_until = now()")
+
+    async def waiting(self) -> list[tuple[str, str | None]]:
+        """What has still to be told, and what came of the last try."""
+        rows = await self.world.owner.fetch("SELECT kind, last_error FROM outbox ORDER BY outbox_no")
+        return [(row["kind"], row["last_error"]) for row in rows]
+
+    async def history(self, workflow_id: str) -> list[str]:
+        found = await self.client.get_workflow_handle(workflow_id).fetch_history()
+        return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in found.events]
+
+
+@pytest.fixture
+def postman(furnished: World, temporal: Client, worker_pool: Pool[Record]) -> Postman:
+    return Postman(furnished, temporal, worker_pool)
 
 
 async def test_what_cannot_be_told_within_its_lease_is_left_to_a_sweeper(at_work: Running) -> None:
@@ -28,3 +87,107 @@ async def test_what_cannot_be_told_within_its_lease_is_left_to_a_sweeper(at_work
     await at_work.owner.execute("UPDATE outbox SET leased_until = now()")  # the lease runs out
     await at_work.until("(SELECT count(*) FROM executions WHERE outcome = 'completed') = 2")
     await at_work.until("NOT EXISTS (SELECT FROM outbox)")
+
+
+async def test_a_poke_that_overtakes_its_start_waits_for_it(postman: Postman) -> None:
+    (start,) = await postman.enroll("ann")
+    await postman.end()
+
+    await postman.delivery.sweep()  # the start is leased to who decided it
+    overtaken = await postman.waiting()
+    await postman.delivery.deliver([start])
+    await postman.leases_run_out()
+    await postman.delivery.sweep()
+
+    assert overtaken == [("start", None), ("poke", "NOT_STARTED")]
+    assert await postman.waiting() == []
+    assert (await postman.history(start.workflow_id))[0] == "WORKFLOW_EXECUTION_STARTED"
+    assert "WORKFLOW_EXECUTION_SIGNALED" in await postman.history(start.workflow_id)
+
+
+async def test_who_is_started_and_poked_at_once_is_started_first_and_poked_once(postman: Postman) -> None:
+    told = await postman.enroll(*(f"s{n}" for n in range(20)))
+    await postman.end()
+    await postman.world.owner.execute(
+        "INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)"
+        " SELECT project_no, bucket, subject_no, execution_id, 'poke', workflow_id, now(), now() FROM executions"
+    )
+    await postman.leases_run_out()
+
+    await postman.delivery.sweep()
+
+    assert await postman.waiting() == []
+    for entry in told:
+        history = await postman.history(entry.workflow_id)
+        assert history.count("WORKFLOW_EXECUTION_SIGNALED") == 1
+
+
+async def test_an_execution_that_was_ended_before_anybody_started_it_ends(at_work: Running) -> None:
+    await at_work.publish(LONG, BYE)
+    async with at_work.transactions.write(None) as conn:
+        await enroll(conn, at_work.world.scope, Versions(), "welcome", ["ann"])
+
+    await at_work.world.do(lifecycle.archive, "welcome", OnArchive.END, ANY_STATE)
+    await at_work.until("(SELECT outcome = 'canceled' FROM executions)")
+    await at_work.until("NOT EXISTS (SELECT FROM outbox)")
+
+
+async def test_a_poke_of_one_who_has_ended_is_done_with(postman: Postman) -> None:
+    await postman.enroll("ann")
+    await postman.end()
+    await postman.world.owner.execute(
+        "UPDATE executions SET outcome = 'canceled', reason = 'journey_archived', ended_at = now()"
+    )
+
+    await postman.delivery.sweep()
+
+    assert await postman.waiting() == [("start", None)]
+
+
+async def test_a_namespace_that_is_not_there_takes_nothing(postman: Postman, temporal_address: str) -> None:
+    (start,) = await postman.enroll("ann")
+    await postman.delivery.deliver([start])
+    await postman.end()
+
+    await postman.of(await connect(Target(address=temporal_address, namespace="nowhere"))).sweep()
+    lost = await postman.waiting()
+    await postman.leases_run_out()
+    await postman.delivery.sweep()
+
+    assert lost == [("poke", "NOT_FOUND")]
+    assert await postman.waiting() == []
+    assert "WORKFLOW_EXECUTION_SIGNALED" in await postman.history(start.workflow_id)
+
+
+async def test_an_entry_that_cannot_be_told_holds_up_no_other(postman: Postman) -> None:
+    told = await postman.enroll("ann", "bob", "cleo")
+    await postman.world.owner.execute(
+        "UPDATE executions SET effect = effect - 'seq' WHERE execution_id = $1", told[1].execution_id
+    )
+    await postman.leases_run_out()
+
+    await postman.delivery.sweep()
+
+    assert await postman.waiting() == [("start", "TypeError")]
+    assert [(await postman.history(told[n].workflow_id))[0] for n in (0, 2)] == ["WORKFLOW_EXECUTION_STARTED"] * 2
+
+
+async def test_what_a_newer_release_adds_to_an_effect_is_left_out(postman: Postman) -> None:
+    (start,) = await postman.enroll("ann")
+    await postman.world.owner.execute("""UPDATE executions SET effect = effect || '{"newer": "thing"}'""")
+    await postman.leases_run_out()
+
+    await postman.delivery.sweep()
+    answer = await Advance(postman.transactions, Versions())(
+        Question(
+            project_no=start.key.project_no,
+            bucket=start.key.bucket,
+            subject_no=start.key.subject_no,
+            execution_id=str(start.execution_id),
+            seq=-1,
+            now=0.0,
+        )
+    )
+
+    assert await postman.waiting() == []
+    assert (answer.kind, answer.step_id) == ("sleep", "pause")

@@ -21,7 +21,7 @@ from orchestrator.predicates.facts import Facts
 from orchestrator.storage import executions, subjects
 from orchestrator.storage.executions import Standing
 from orchestrator.storage.subjects import Held
-from orchestrator.temporal.contract import Effect, Question
+from orchestrator.temporal.contract import Effect, Question, effect_from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
     if held is None or standing is None:  # forgotten: nothing is left to travel
         return Effect(seq=question.seq + 1, kind="end", outcome=Outcome.FORGOTTEN.value)
     if standing.ended or standing.seq > question.seq:
-        return Effect(**standing.effect)
+        return effect_from(standing.effect)
     now = max(instant(question.now), standing.now)
     prepared = await versions.get(conn, key.project_no, standing.journey_id, standing.version)
     subject = Facts(attributes=held.attributes, entry=standing.entry)

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from temporalio.service import RPCError
 
 from orchestrator.application.transactions import Transactions
 from orchestrator.storage import clock, outbox
 from orchestrator.storage.outbox import Entry
-from orchestrator.temporal.contract import Effect, ExecutionInput
+from orchestrator.temporal.contract import ExecutionInput, effect_from
 from orchestrator.temporal.executions import PERMANENT, Executions, Start, Told
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,27 @@ SLOWEST = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
+class _Taken:
+    """Temporal has it."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """No such workflow runs."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """Its turn did not come in time."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
 class _Postponed:
     entry: Entry
     error: str
@@ -43,6 +66,9 @@ class _Postponed:
 class _Refused:
     entry: Entry
     error: str
+
+
+_Answer = _Taken | _Gone | _Left | _Postponed | _Refused
 
 
 class Delivery:
@@ -63,8 +89,8 @@ class Delivery:
         if not entries:
             return
         until = asyncio.get_running_loop().time() + OURS * lease.total_seconds()
-        answers = await asyncio.gather(*(self._tell(entry, until) for entry in entries))
-        done = [answer for answer in answers if isinstance(answer, int)]
+        answers = await self._tell_all(entries, until)
+        done = [answer.entry.outbox_no for answer in answers if isinstance(answer, _Taken)]
         async with self._transactions.write(None) as conn:
             await outbox.delete(conn, done)
             if len(done) == len(entries):
@@ -86,11 +112,51 @@ class Delivery:
         await self.deliver(entries, lease=LEASE)
         return len(entries) + len(orphans)
 
-    async def _tell(self, entry: Entry, until: float) -> int | _Postponed | _Refused | None:
-        """The number of an entry that Temporal has taken; None when its turn did not come by `until`."""
+    async def _tell_all(self, entries: Iterable[Entry], until: float) -> list[_Answer]:
+        groups: defaultdict[UUID, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            groups[entry.execution_id].append(entry)
+        told = await asyncio.gather(*(self._tell_in_order(group, until) for group in groups.values()))
+        answers = [answer for group in told for answer in group]
+        gone = [answer.entry for answer in answers if isinstance(answer, _Gone)]
+        if not gone:
+            return answers
+        settled = [answer for answer in answers if not isinstance(answer, _Gone)]
+        return settled + await self._tell_the_gone(gone, until)
+
+    async def _tell_the_gone(self, entries: Sequence[Entry], until: float) -> list[_Answer]:
+        """What becomes of pokes that met no workflow: it has ended, or they have overtaken its start."""
+        async with self._transactions.read(None) as conn:
+            unfinished = await outbox.unfinished(conn, entries)
+
+        async def tell(entry: Entry) -> _Answer:
+            match unfinished.get(entry.execution_id):
+                case None:  # who has ended needs no waking
+                    return _Taken(entry)
+                case True:
+                    return _Postponed(entry, "NOT_STARTED")
+            # Started between our poke and our look, by somebody else: this poke comes after.
+            answer = await self._tell(entry, until)
+            return _Taken(entry) if isinstance(answer, _Gone) else answer
+
+        return await asyncio.gather(*map(tell, entries))
+
+    async def _tell_in_order(self, entries: Sequence[Entry], until: float) -> list[_Answer]:
+        """What there is to tell of one execution: it is not poked before it is started, and not twice."""
+        starts = [entry for entry in entries if entry.kind == "start"]
+        pokes = [entry for entry in entries if entry.kind != "start"]
+        answers: list[_Answer] = [await self._tell(entry, until) for entry in starts]
+        if not pokes:
+            return answers
+        if not all(isinstance(answer, _Taken) for answer in answers):
+            return [*answers, *(_Postponed(entry, "NOT_STARTED") for entry in pokes)]
+        poked = await self._tell(pokes[0], until)
+        return [*answers, *(replace(poked, entry=entry) for entry in pokes)]
+
+    async def _tell(self, entry: Entry, until: float) -> _Answer:
         async with self._turn:
             if asyncio.get_running_loop().time() > until:
-                return None
+                return _Left(entry)
             try:
                 told = await self._told(entry)
             except RPCError as error:
@@ -100,7 +166,17 @@ class Delivery:
                 return _Postponed(entry, error.status.name)
             except (OSError, RuntimeError, TimeoutError) as error:
                 return _Postponed(entry, type(error).__name__)
-        return _Refused(entry, "ID_TAKEN") if told is Told.FOREIGN else entry.outbox_no
+            except Exception as error:
+                # Something about this one: the others go on, and `doctor` shows what stays.
+                logger.exception("an entry cannot be told", extra={"execution_id": str(entry.execution_id)})
+                return _Postponed(entry, type(error).__name__)
+        match told:
+            case Told.DONE:
+                return _Taken(entry)
+            case Told.GONE:
+                return _Gone(entry)
+            case Told.FOREIGN:
+                return _Refused(entry, "ID_TAKEN")
 
     async def _told(self, entry: Entry) -> Told:
         if entry.kind == "poke":
@@ -117,7 +193,7 @@ class Delivery:
                     bucket=entry.key.bucket,
                     subject_no=entry.key.subject_no,
                     execution_id=str(entry.execution_id),
-                    effect=Effect(**entry.effect),
+                    effect=effect_from(entry.effect),
                 ),
             )
         )

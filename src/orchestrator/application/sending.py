@@ -26,7 +26,7 @@ from orchestrator.domain.journey import Send as SendStep
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import clock, sends, subjects
 from orchestrator.storage.sends import Reservation, Send
-from orchestrator.temporal.contract import Effect, Question
+from orchestrator.temporal.contract import Effect, Question, effect_from
 
 SENT = "sent"
 FAILED = "failed"
@@ -188,7 +188,7 @@ class Sending:
                 settled = found.standing.send
                 assert settled is not None, "rows of the ledger go only with their subject, whose lock is held"
                 if settled.state == "dispatching":  # a later try has taken over: it will say what comes next
-                    return Effect(**found.standing.effect)
+                    return effect_from(found.standing.effect)
                 return await record(conn, found, decide(found, done(settled)))
         except Exception:
             # Deciding failed, or the connection. What the provider has accepted must be known all the same.

@@ -114,6 +114,25 @@ async def claim(
     return entries, [row["outbox_no"] for row in rows if row["outbox_no"] not in kept]
 
 
+_UNFINISHED = """
+SELECT e.execution_id, EXISTS (SELECT FROM outbox AS o WHERE o.execution_id = e.execution_id AND o.kind = 'start')
+  FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[])
+       AS w (project_no, bucket, subject_no, execution_id)
+  JOIN executions AS e USING (project_no, bucket, subject_no, execution_id)
+ WHERE e.outcome IS NULL
+"""
+
+
+async def unfinished(conn: Connection[Record], entries: Sequence[Entry]) -> dict[UUID, bool]:
+    """Those of these entries' executions that have not ended, and whether Temporal has still to be told to start it."""
+    keys = [entry.key for entry in entries]
+    rows = await conn.fetch(
+        _UNFINISHED, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys],
+        [entry.execution_id for entry in entries],
+    )  # fmt: skip
+    return {row[0]: row[1] for row in rows}
+
+
 async def delete(conn: Connection[Record], outbox_nos: Sequence[int]) -> None:
     if outbox_nos:
         await conn.execute("DELETE FROM outbox WHERE outbox_no = ANY ($1::bigint[])", list(outbox_nos))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 from urllib.parse import quote
 
 from temporalio.common import SearchAttributeKey
@@ -64,6 +66,12 @@ class Effect:
     # sleep: wait | park
     why: str = ""
     outcome: str = ""
+
+
+def effect_from(stored: Mapping[str, Any]) -> Effect:
+    """An effect as a row keeps it. Fields that only newer writers know are left out, as Temporal leaves them out."""
+    known = {field.name for field in fields(Effect)}
+    return Effect(**{name: value for name, value in stored.items() if name in known})
 
 
 @dataclass

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import (
     SearchAttributePair,
@@ -37,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 
 class Told(Enum):
-    """What Temporal answered. DONE: it holds; GONE: there is nothing to poke; FOREIGN:
-    the id belongs to another enrollment.
+    """What Temporal answered. DONE: it holds; GONE: no such workflow runs; FOREIGN: the id belongs to another
+    enrollment.
     """
 
     DONE = "done"
@@ -109,7 +110,7 @@ class Executions:
         try:
             described = await self._client.get_workflow_handle(start.workflow_id).describe()
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:  # closed and deleted between the two calls
+            if no_workflow(error):  # closed and deleted between the two calls
                 return Told.DONE
             raise
         if await described.memo_value(ENROLLMENT_MEMO, default=None) == start.input.execution_id:
@@ -118,11 +119,11 @@ class Executions:
         return Told.FOREIGN
 
     async def poke(self, workflow_id: str) -> Told:
-        """Make an execution look again. One that has ended needs no waking."""
+        """Make an execution look again. GONE: it has ended, or was not started yet."""
         try:
             await self._client.get_workflow_handle(workflow_id).signal(POKE_SIGNAL)
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
+            if no_workflow(error):
                 return Told.GONE
             raise
         return Told.DONE
@@ -138,6 +139,13 @@ class Executions:
             subject = await found.memo_value(SUBJECT_MEMO, default=None)
             if execution_id is not None and subject is not None and found.status is not None:
                 yield Ended(execution_id=execution_id, subject=tuple(subject), status=found.status)
+
+
+def no_workflow(error: RPCError) -> bool:
+    """Whether Temporal says that no such workflow runs; that there is no such namespace is another matter."""
+    if error.status is not RPCStatusCode.NOT_FOUND:
+        return False
+    return not any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in error.grpc_status.details)
 
 
 def _search_attributes(start: Start) -> TypedSearchAttributes:

@@ -9,9 +9,10 @@ from datetime import datetime
 from uuid import UUID
 
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from orchestrator.temporal.contract import ENROLLMENT_MEMO, EXECUTION_WORKFLOW, SUBJECT_MEMO
+from orchestrator.temporal.executions import no_workflow
 
 _AT_ONCE = 16
 
@@ -55,7 +56,7 @@ async def describe(client: Client, workflow_ids: Iterable[str]) -> dict[str, Tol
             try:
                 described = await client.get_workflow_handle(workflow_id).describe()
             except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
+                if no_workflow(error):
                     return
                 raise
         known[workflow_id] = Told(status=described.status, closed_at=described.close_time)
