@@ -20,6 +20,7 @@ from types import TracebackType
 
 from temporalio.client import Client
 
+from orchestrator.application.setup import earlier_owner_keys, told_of
 from orchestrator.devstack.addresses import Addresses, AddressFile
 from orchestrator.devstack.data_directory import DataDirectory
 from orchestrator.devstack.failure import StackFailure
@@ -33,7 +34,8 @@ from orchestrator.devstack.temporal_cli import ensure_temporal
 from orchestrator.devstack.toolbox import Talk
 from orchestrator.domain.api_key import is_possible, make_key
 from orchestrator.storage.migrations import SchemaRefused, migrate
-from orchestrator.storage.reachability import DatabaseUnreachable
+from orchestrator.storage.pool import API_ROLE
+from orchestrator.storage.reachability import DatabaseUnreachable, open_connection
 from orchestrator.temporal.client import Target, missing_search_attributes
 
 #: What server and workers may take to finish what they have begun, in seconds.
@@ -228,8 +230,18 @@ class Stack:
             self._dsn = postgres.dsn()
         try:
             await migrate(self._dsn, applied=lambda migration: self._talk(f"Applied {migration.file_name}."))
+            await self._tell_of_earlier_keys()
         except (SchemaRefused, DatabaseUnreachable) as error:
             raise StackFailure(str(error)) from error
+
+    async def _tell_of_earlier_keys(self) -> None:
+        conn = await open_connection(self._dsn, {"role": API_ROLE, "app.project_no": "0"})
+        try:
+            earlier = await earlier_owner_keys(conn, self.keys.owner)
+        finally:
+            await conn.close()
+        if earlier:
+            self._talk(told_of(earlier))
 
     async def _find_temporal(self) -> None:
         if not self._temporal:

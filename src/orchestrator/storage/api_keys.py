@@ -117,6 +117,22 @@ async def set_used(
     await conn.execute(_USED, project_no, api_key_id, used_at, at_most_every)
 
 
+_OTHERS = """
+SELECT k.api_key_id FROM api_keys AS k
+JOIN projects AS p ON p.project_no = k.project_no
+WHERE p.project_id = $1 AND k.name = $2 AND k.digest <> $3
+  AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $4)
+ORDER BY k.created_at, k.api_key_id
+"""
+
+
+async def others_of_name(
+    conn: Connection[Record], project_id: str, name: str, digest: bytes, now: datetime
+) -> list[str]:
+    """The ids of a project's valid keys of that name, but for the one with this digest. From project 0."""
+    return [row["api_key_id"] for row in await conn.fetch(_OTHERS, project_id, name, digest, now)]
+
+
 _HAS_OWNER = """
 SELECT EXISTS (SELECT FROM api_keys WHERE project_no = $1 AND role = 'owner' AND revoked_at IS NULL
                AND (expires_at IS NULL OR expires_at > $2))

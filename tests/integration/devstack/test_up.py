@@ -199,6 +199,39 @@ async def test_keys_are_kept_for_their_owner_alone_and_given_ones_are_used_as_gi
     assert stat.S_IMODE((place.data_dir / "operator.key").stat().st_mode) == 0o600
 
 
+async def test_keys_that_were_given_before_are_named_until_they_are_revoked(place: Place) -> None:
+    async with up(place, {"ORCHESTRATOR_API_KEY": "my-first-key"}) as stack:
+        await stack.ready()
+        stack.send(signal.SIGTERM)
+        _, said_at_first = await stack.end()
+    run = CommandLine(
+        environment={"ORCHESTRATOR_DATA_DIR": str(place.data_dir), "ORCHESTRATOR_API_KEY": "my-second-key"}
+    )
+    async with up(place, {"ORCHESTRATOR_API_KEY": "my-second-key"}) as stack:
+        await stack.ready()
+        still_valid = await serves(place, {"x-api-key": "my-first-key"})
+        stack.send(signal.SIGHUP)
+        _, said = await stack.end()
+    (told,) = re.findall(r"still valid: (key-\w+)\. `orchestrator keys revoke` ends one\.", said)
+    async with up(place, {"ORCHESTRATOR_API_KEY": "my-second-key"}) as stack:
+        await stack.ready()
+        revoked = await run("keys", "revoke", told)
+        first_of_both = await serves(place, {"x-api-key": "my-first-key"})
+        stack.send(signal.SIGTERM)
+        await stack.end()
+    async with up(place, {"ORCHESTRATOR_API_KEY": "my-second-key"}) as stack:
+        await stack.ready()
+        stack.send(signal.SIGTERM)
+        _, said_at_last = await stack.end()
+    logged = (place.data_dir / "logs" / "server.log").read_text()
+
+    assert still_valid
+    assert revoked.code == 0, revoked.err
+    assert not first_of_both
+    assert "still valid" not in said_at_first + said_at_last
+    assert logged.count(f"still valid: {told}.") == 2
+
+
 async def test_a_second_one_on_the_same_data_is_refused_and_the_first_is_not_disturbed(place: Place) -> None:
     async with up(place) as first:
         await first.ready()
