@@ -10,13 +10,16 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
-from orchestrator.application import lifecycle, publishing
+from orchestrator.application import lifecycle, publishing, subjects, trigger_contracts
 from orchestrator.application.advance import Advance
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import enroll
+from orchestrator.application.ingest import Ingest
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
+from orchestrator.domain.event import Event
 from orchestrator.domain.journey import OnArchive
+from orchestrator.domain.trigger_contract import Contract
 from orchestrator.storage.outbox import Entry
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.contract import Question
@@ -191,3 +194,50 @@ async def test_what_a_newer_release_adds_to_an_effect_is_left_out(postman: Postm
 
     assert await postman.waiting() == []
     assert (answer.kind, answer.step_id) == ("sleep", "pause")
+
+
+async def test_a_subject_that_was_deleted_and_returns_comes_in_by_the_same_entry_again(at_work: Running) -> None:
+    world = at_work.world
+    contract = Contract(name="Plan", event_name="upgraded", predicate=None, entry_key_path="plan")
+    await world.do(trigger_contracts.create, "upgraded", contract)
+    await at_work.publish(BYE, triggerContractId="upgraded")
+    ingest = Ingest(world.transactions)
+
+    async def upgrade(event_id: str) -> None:
+        event = Event(
+            event_id=event_id, name="upgraded", subject_id="ann", occurred_at=None, properties=b'{"plan":"gold"}'
+        )
+        await ingest.take(world.scope.project_no, [event], backfill=False)
+
+    await upgrade("e-1")
+    await at_work.until("(SELECT count(*) FROM executions WHERE outcome = 'completed') = 1")
+    await at_work.until("NOT EXISTS (SELECT FROM outbox)")
+    workflow = at_work.client.get_workflow_handle("disp:welcome__v1__ann__gold")
+    await workflow.result()
+    first = await workflow.describe()
+    await world.do(subjects.delete, b"s" * 32, "ann", ANY_STATE)
+    await upgrade("e-2")
+    await at_work.until("(SELECT count(*) FROM executions WHERE outcome = 'completed') = 2")
+    await at_work.until("NOT EXISTS (SELECT FROM outbox)")
+    await workflow.result()
+
+    second = await workflow.describe()
+    assert second.run_id != first.run_id
+    assert await second.memo_value("enrollment_id") != await first.memo_value("enrollment_id")
+    assert await at_work.owner.fetchval("SELECT count(*) FROM outbox_dead") == 0
+
+
+async def test_a_workflow_id_that_another_database_uses_is_set_aside(postman: Postman) -> None:
+    (start,) = await postman.enroll("ann")
+    stranger = "disp:welcome of another database"
+    await postman.client.start_workflow("Stranger", id=start.workflow_id, task_queue=stranger)
+
+    await postman.delivery.deliver([start])
+    running = await postman.world.owner.fetchval("SELECT last_error FROM outbox_dead")
+    await postman.client.get_workflow_handle(start.workflow_id).terminate()
+    await postman.world.owner.execute("DELETE FROM outbox_dead")
+    await postman.delivery.deliver([start])
+
+    assert running == "ID_TAKEN"
+    assert (await postman.history(start.workflow_id))[-1] == "WORKFLOW_EXECUTION_TERMINATED"
+    assert await postman.world.owner.fetchval("SELECT last_error FROM outbox_dead") == "ID_TAKEN"

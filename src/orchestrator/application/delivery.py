@@ -15,10 +15,11 @@ from uuid import UUID
 from temporalio.service import RPCError
 
 from orchestrator.application.transactions import Transactions
-from orchestrator.storage import clock, outbox
+from orchestrator.domain.scope import SubjectKey
+from orchestrator.storage import clock, executions, outbox
 from orchestrator.storage.outbox import Entry
 from orchestrator.temporal.contract import ExecutionInput, effect_from
-from orchestrator.temporal.executions import PERMANENT, Executions, Start, Told
+from orchestrator.temporal.executions import PERMANENT, Executions, Holder, Start, Told
 
 logger = logging.getLogger(__name__)
 
@@ -175,28 +176,45 @@ class Delivery:
                 return _Taken(entry)
             case Told.GONE:
                 return _Gone(entry)
-            case Told.FOREIGN:
+            case Holder(execution_id=holder):
+                logger.error(
+                    "a workflow id belongs to another enrollment",
+                    extra={"execution_id": str(entry.execution_id), "holder": holder},
+                )
                 return _Refused(entry, "ID_TAKEN")
 
-    async def _told(self, entry: Entry) -> Told:
+    async def _told(self, entry: Entry) -> Told | Holder:
         if entry.kind == "poke":
             return await self._executions.poke(entry.workflow_id)
-        return await self._executions.start(
-            Start(
-                workflow_id=entry.workflow_id,
-                project_id=entry.project_id,
-                journey_id=entry.journey_id,
-                version=entry.version,
-                subject_id=entry.subject_id,
-                input=ExecutionInput(
-                    project_no=entry.key.project_no,
-                    bucket=entry.key.bucket,
-                    subject_no=entry.key.subject_no,
-                    execution_id=str(entry.execution_id),
-                    effect=effect_from(entry.effect),
-                ),
-            )
+        start = Start(
+            workflow_id=entry.workflow_id,
+            project_id=entry.project_id,
+            journey_id=entry.journey_id,
+            version=entry.version,
+            subject_id=entry.subject_id,
+            input=ExecutionInput(
+                project_no=entry.key.project_no,
+                bucket=entry.key.bucket,
+                subject_no=entry.key.subject_no,
+                execution_id=str(entry.execution_id),
+                effect=effect_from(entry.effect),
+            ),
         )
+        told = await self._executions.start(start)
+        if isinstance(told, Holder) and await self._is_of_one_deleted(told, entry):
+            return await self._executions.start(start, anew=True)
+        return told
+
+    async def _is_of_one_deleted(self, holder: Holder, entry: Entry) -> bool:
+        """Whether a workflow id was used for a subject that was deleted and has come back under the same id."""
+        if not holder.closed or holder.execution_id is None or holder.subject is None:
+            return False
+        project_no, bucket, subject_no = holder.subject
+        if project_no != entry.key.project_no:
+            return False
+        key = SubjectKey(project_no=project_no, bucket=bucket, subject_no=subject_no)
+        async with self._transactions.read(None) as conn:
+            return await executions.outlived_its_subject(conn, key, UUID(holder.execution_id))
 
 
 def _next_try(entry: Entry, now: datetime) -> datetime:

@@ -249,3 +249,16 @@ async def close(
         _CLOSE, *_key(key), execution_id, effect, ending.outcome, ending.reason, ending.at
     )
     return bool(closed)
+
+
+_OUTLIVED = """
+SELECT EXISTS (SELECT FROM executions
+                WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND outcome IS NOT NULL)
+   AND NOT EXISTS (SELECT FROM subjects WHERE project_no = $1 AND bucket = $2 AND subject_no = $3)
+"""
+
+
+async def outlived_its_subject(conn: Connection[Record], key: SubjectKey, execution_id: UUID) -> bool:
+    """Whether this is an execution that has ended, of a subject that was deleted afterwards."""
+    outlived: bool = await conn.fetchval(_OUTLIVED, *_key(key), execution_id)
+    return outlived

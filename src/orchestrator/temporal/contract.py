@@ -116,6 +116,9 @@ def _part(text: str) -> str:
 
 
 def workflow_id(*, project_id: str, journey_id: str, version: int, subject_id: str, entry_key: str) -> str:
-    """`disp:{journey}__v{n}__{subject}__{entry}`; projects other than `default` stand before it, `{project}/`."""
+    """`disp:{journey}__v{n}__{subject}__{entry}`; projects other than `default` stand before it, `{project}/`.
+
+    One enrollment has it, for ever; but that of a subject who was deleted passes it on to one who has come back.
+    """
     plain = f"disp:{_part(journey_id)}__v{version}__{_part(subject_id)}__{_part(entry_key)}"
     return plain if project_id == "default" else f"{_part(project_id)}/{plain}"

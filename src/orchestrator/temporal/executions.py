@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -34,17 +33,23 @@ from orchestrator.temporal.contract import (
     ExecutionInput,
 )
 
-logger = logging.getLogger(__name__)
-
 
 class Told(Enum):
-    """What Temporal answered. DONE: it holds; GONE: no such workflow runs; FOREIGN: the id belongs to another
-    enrollment.
-    """
+    """What Temporal answered. DONE: it holds; GONE: no such workflow runs."""
 
     DONE = "done"
     GONE = "gone"
-    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Whose workflow has the id that was to be used. `subject` is (project_no, bucket, subject_no); None: it does not
+    say. `closed`: it runs no more.
+    """
+
+    execution_id: str | None
+    subject: tuple[int, int, int] | None
+    closed: bool
 
 
 #: Temporal will never take such a request, however often it is asked.
@@ -84,15 +89,21 @@ class Executions:
         self._eager = eager
         self._searchable = searchable
 
-    async def start(self, start: Start) -> Told:
-        """Start the workflow once: a repeat finds it, running or closed, and is content."""
+    async def start(self, start: Start, *, anew: bool = False) -> Told | Holder:
+        """Start the workflow once: a repeat finds it, running or closed, and is content.
+
+        Where the id belongs to another enrollment, says whose it is. `anew`: start it all the same, if that one is
+        closed; two who do so at once may start it twice, one after the other, and the second run finds all decided.
+        """
         try:
             await self._client.start_workflow(
                 EXECUTION_WORKFLOW,
                 replace(start.input, searchable=self._searchable),
                 id=start.workflow_id,
                 task_queue=JOURNEYS_QUEUE,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_reuse_policy=(
+                    WorkflowIDReusePolicy.ALLOW_DUPLICATE if anew else WorkflowIDReusePolicy.REJECT_DUPLICATE
+                ),
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 memo={
                     ENROLLMENT_MEMO: start.input.execution_id,
@@ -103,20 +114,18 @@ class Executions:
                 request_eager_start=self._eager,
             )
         except WorkflowAlreadyStartedError:
-            return await self._whose(start)
+            holder = await self._holder(start.workflow_id)
+            return Told.DONE if holder.execution_id == start.input.execution_id else holder
         return Told.DONE
 
-    async def _whose(self, start: Start) -> Told:
-        try:
-            described = await self._client.get_workflow_handle(start.workflow_id).describe()
-        except RPCError as error:
-            if no_workflow(error):  # closed and deleted between the two calls
-                return Told.DONE
-            raise
-        if await described.memo_value(ENROLLMENT_MEMO, default=None) == start.input.execution_id:
-            return Told.DONE
-        logger.error("a workflow id belongs to another enrollment", extra={"execution_id": start.input.execution_id})
-        return Told.FOREIGN
+    async def _holder(self, workflow_id: str) -> Holder:
+        described = await self._client.get_workflow_handle(workflow_id).describe()
+        subject = await described.memo_value(SUBJECT_MEMO, default=None)
+        return Holder(
+            execution_id=await described.memo_value(ENROLLMENT_MEMO, default=None),
+            subject=tuple(subject) if subject is not None else None,
+            closed=described.close_time is not None,
+        )
 
     async def poke(self, workflow_id: str) -> Told:
         """Make an execution look again. GONE: it has ended, or was not started yet."""
