@@ -227,17 +227,15 @@ async def test_a_subject_that_was_deleted_and_returns_comes_in_by_the_same_entry
     assert await at_work.owner.fetchval("SELECT count(*) FROM outbox_dead") == 0
 
 
-async def test_a_workflow_id_that_another_database_uses_is_set_aside(postman: Postman) -> None:
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_a_workflow_id_that_another_database_uses_is_set_aside(postman: Postman, is_over: bool) -> None:
     (start,) = await postman.enroll("ann")
-    stranger = "disp:welcome of another database"
-    await postman.client.start_workflow("Stranger", id=start.workflow_id, task_queue=stranger)
+    workflow = await postman.client.start_workflow("Stranger", id=start.workflow_id, task_queue="elsewhere")
+    if is_over:
+        await workflow.terminate()
 
     await postman.delivery.deliver([start])
-    running = await postman.world.owner.fetchval("SELECT last_error FROM outbox_dead")
-    await postman.client.get_workflow_handle(start.workflow_id).terminate()
-    await postman.world.owner.execute("DELETE FROM outbox_dead")
-    await postman.delivery.deliver([start])
 
-    assert running == "ID_TAKEN"
-    assert (await postman.history(start.workflow_id))[-1] == "WORKFLOW_EXECUTION_TERMINATED"
+    assert await postman.waiting() == []
     assert await postman.world.owner.fetchval("SELECT last_error FROM outbox_dead") == "ID_TAKEN"
+    assert (await workflow.describe()).workflow_type == "Stranger"
