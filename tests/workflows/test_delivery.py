@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 
 from orchestrator.application import lifecycle, publishing, subjects, trigger_contracts
@@ -44,8 +48,8 @@ class Postman:
         self.transactions = Transactions(pool)
         self.delivery = self.of(client)
 
-    def of(self, client: Client) -> Delivery:
-        return Delivery(self.transactions, Executions(client, eager=False, searchable=False))
+    def of(self, client: Client, *, searchable: bool = False) -> Delivery:
+        return Delivery(self.transactions, Executions(client, eager=False, searchable=searchable))
 
     async def enroll(self, *subject_ids: str) -> Sequence[Entry]:
         """Into a journey that waits; nothing is delivered."""
@@ -239,3 +243,41 @@ async def test_a_workflow_id_that_another_database_uses_is_set_aside(postman: Po
     assert await postman.waiting() == []
     assert await postman.world.owner.fetchval("SELECT last_error FROM outbox_dead") == "ID_TAKEN"
     assert (await workflow.describe()).workflow_type == "Stranger"
+
+
+@pytest.fixture
+async def bare_namespace(temporal_address: str) -> Client:
+    """A client in a namespace that lacks our search attributes."""
+    name = f"bare-{uuid.uuid4().hex}"
+    client = await connect(Target(address=temporal_address))
+    await client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86400))
+    )
+    return await connect(Target(address=temporal_address, namespace=name))
+
+
+async def test_a_namespace_that_turns_out_to_lack_search_attributes_runs_without_them(
+    furnished: World, bare_namespace: Client, worker_pool: Pool[Record]
+) -> None:
+    postman = Postman(furnished, bare_namespace, worker_pool)
+    told = await postman.enroll("ann", "bob")
+    delivery = postman.of(bare_namespace, searchable=True)
+
+    for entry in told:
+        await delivery.deliver([entry])
+
+    assert await postman.waiting() == []
+    for entry in told:
+        history = await bare_namespace.get_workflow_handle(entry.workflow_id).fetch_history()
+        started = history.events[0].workflow_execution_started_event_attributes
+        assert b'"searchable":false' in started.input.payloads[0].data
+        assert not started.search_attributes.indexed_fields
+
+
+async def test_what_temporal_refuses_for_another_reason_is_set_aside(postman: Postman) -> None:
+    (start,) = await postman.enroll("ann")
+
+    await postman.of(postman.client, searchable=True).deliver([replace(start, workflow_id="x" * 2000)])
+
+    assert await postman.waiting() == []
+    assert await postman.world.owner.fetchval("SELECT last_error FROM outbox_dead") == "INVALID_ARGUMENT"

@@ -89,7 +89,10 @@ def _is_local(target: str) -> bool:
 
 
 async def missing_search_attributes(client: Client) -> list[str]:
-    """Our search attributes that the namespace lacks, or has with another type. Empty when the server does not say."""
+    """Our search attributes that the namespace lacks, or has with another type.
+
+    Empty when the server does not say: then the first start finds out (`executions.Executions`).
+    """
     try:
         answer = await client.operator_service.list_search_attributes(
             ListSearchAttributesRequest(namespace=client.namespace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -32,6 +33,8 @@ from orchestrator.temporal.contract import (
     VERSION_ATTRIBUTE,
     ExecutionInput,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class Told(Enum):
@@ -83,7 +86,7 @@ class Executions:
     def __init__(self, client: Client, *, eager: bool, searchable: bool) -> None:
         """`eager`: this process also runs a worker of the journeys queue on the same client.
 
-        `searchable`: the namespace has our search attributes (`client.missing_search_attributes`).
+        `searchable`: the namespace has our search attributes, or may have them (`client.missing_search_attributes`).
         """
         self._client = client
         self._eager = eager
@@ -95,10 +98,25 @@ class Executions:
         Where the id belongs to another enrollment, says whose it is. `anew`: start it all the same, if that one is
         closed; two who do so at once may start it twice, one after the other, and the second run finds all decided.
         """
+        if not self._searchable:
+            return await self._start(start, anew=anew, searchable=False)
+        try:
+            return await self._start(start, anew=anew, searchable=True)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                raise
+        # Not every server tells beforehand which search attributes its namespaces have. If it is something else that
+        # it refuses, it refuses that again.
+        told = await self._start(start, anew=anew, searchable=False)
+        logger.warning("the namespace lacks our search attributes, executions cannot be found by them")
+        self._searchable = False
+        return told
+
+    async def _start(self, start: Start, *, anew: bool, searchable: bool) -> Told | Holder:
         try:
             await self._client.start_workflow(
                 EXECUTION_WORKFLOW,
-                replace(start.input, searchable=self._searchable),
+                replace(start.input, searchable=searchable),
                 id=start.workflow_id,
                 task_queue=JOURNEYS_QUEUE,
                 id_reuse_policy=(
@@ -109,7 +127,7 @@ class Executions:
                     ENROLLMENT_MEMO: start.input.execution_id,
                     SUBJECT_MEMO: [start.input.project_no, start.input.bucket, start.input.subject_no],
                 },
-                search_attributes=_search_attributes(start) if self._searchable else None,
+                search_attributes=_search_attributes(start) if searchable else None,
                 static_summary=f"{start.journey_id} v{start.version}",
                 request_eager_start=self._eager,
             )
