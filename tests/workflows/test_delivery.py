@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from orchestrator.domain.event import Event
 from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.trigger_contract import Contract
 from orchestrator.storage.outbox import Entry
-from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.client import CALL_TIMEOUT, Target, connect
 from orchestrator.temporal.contract import Question
 from orchestrator.temporal.executions import Executions
 from tests.integration.journey_world import ANY_STATE, World
@@ -48,8 +49,9 @@ class Postman:
         self.transactions = Transactions(pool)
         self.delivery = self.of(client)
 
-    def of(self, client: Client, *, searchable: bool = False) -> Delivery:
-        return Delivery(self.transactions, Executions(client, eager=False, searchable=searchable))
+    def of(self, client: Client, *, searchable: bool = False, patience: timedelta = CALL_TIMEOUT) -> Delivery:
+        executions = Executions(client, eager=False, searchable=searchable, patience=patience)
+        return Delivery(self.transactions, executions)
 
     async def enroll(self, *subject_ids: str) -> Sequence[Entry]:
         """Into a journey that waits; nothing is delivered."""
@@ -281,3 +283,55 @@ async def test_what_temporal_refuses_for_another_reason_is_set_aside(postman: Po
 
     assert await postman.waiting() == []
     assert await postman.world.owner.fetchval("SELECT last_error FROM outbox_dead") == "INVALID_ARGUMENT"
+
+
+class Wire:
+    """A way to Temporal that can be made to stall: what is sent arrives nowhere, and nothing is closed."""
+
+    def __init__(self, address: str) -> None:
+        self._host, _, self._port = address.rpartition(":")
+        self._passes = asyncio.Event()
+        self._passes.set()
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Wire:
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+        self._server.close()
+        await self._server.wait_closed()
+
+    def stall(self) -> None:
+        self._passes.clear()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, calls = await asyncio.open_connection(self._host, int(self._port))
+        for source, sink in ((reader, calls), (answers, writer)):
+            self._pumps.add(asyncio.create_task(self._pump(source, sink)))
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                await self._passes.wait()
+                sink.write(data)
+                await sink.drain()
+        finally:
+            sink.close()
+
+
+async def test_a_temporal_that_does_not_answer_is_not_waited_for_for_ever(
+    postman: Postman, temporal_address: str
+) -> None:
+    told = await postman.enroll("ann", "bob")
+    async with Wire(temporal_address) as wire:
+        client = await connect(Target(address=wire.address, namespace=postman.client.namespace))
+        wire.stall()
+
+        await asyncio.wait_for(postman.of(client, patience=timedelta(seconds=1)).deliver(told), 5)
+
+    assert [kind for kind, error in await postman.waiting() if error is not None] == ["start", "start"]

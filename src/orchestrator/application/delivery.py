@@ -29,7 +29,8 @@ AT_ONCE = 32
 #: How long a sweeper keeps what it took; longer than any call to Temporal takes.
 LEASE = timedelta(seconds=30)
 
-#: The part of a lease in which something new is begun; what was begun then ends in the rest of it.
+#: The part of a lease in which something new is begun; what was begun then ends in the rest of it
+#: (temporal/client.py: CALL_TIMEOUT).
 OURS = 0.7
 
 #: Waits between tries grow to this.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from ipaddress import ip_address
 
@@ -23,6 +24,10 @@ from temporalio.runtime import (
 from temporalio.service import RPCError
 
 from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
+
+#: How long a call about one workflow may take, and one for a page of a list.
+CALL_TIMEOUT = timedelta(seconds=8)
+LIST_TIMEOUT = timedelta(seconds=20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +100,7 @@ async def missing_search_attributes(client: Client) -> list[str]:
     """
     try:
         answer = await client.operator_service.list_search_attributes(
-            ListSearchAttributesRequest(namespace=client.namespace)
+            ListSearchAttributesRequest(namespace=client.namespace), timeout=CALL_TIMEOUT
         )
     except RPCError:
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
@@ -19,6 +19,7 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from orchestrator.temporal.client import CALL_TIMEOUT, LIST_TIMEOUT
 from orchestrator.temporal.contract import (
     ENROLLMENT_MEMO,
     EXECUTION_WORKFLOW,
@@ -83,14 +84,16 @@ class Ended:
 class Executions:
     """The executions' workflows. Raises `temporalio.service.RPCError` when Temporal cannot be reached or refuses."""
 
-    def __init__(self, client: Client, *, eager: bool, searchable: bool) -> None:
+    def __init__(self, client: Client, *, eager: bool, searchable: bool, patience: timedelta = CALL_TIMEOUT) -> None:
         """`eager`: this process also runs a worker of the journeys queue on the same client.
 
         `searchable`: the namespace has our search attributes, or may have them (`client.missing_search_attributes`).
+        `patience`: a call that takes longer has failed; what came of it, the next one finds out.
         """
         self._client = client
         self._eager = eager
         self._searchable = searchable
+        self._patience = patience
 
     async def start(self, start: Start, *, anew: bool = False) -> Told | Holder:
         """Start the workflow once: a repeat finds it, running or closed, and is content.
@@ -130,6 +133,7 @@ class Executions:
                 search_attributes=_search_attributes(start) if searchable else None,
                 static_summary=f"{start.journey_id} v{start.version}",
                 request_eager_start=self._eager,
+                rpc_timeout=self._patience,
             )
         except WorkflowAlreadyStartedError:
             holder = await self._holder(start.workflow_id)
@@ -137,7 +141,7 @@ class Executions:
         return Told.DONE
 
     async def _holder(self, workflow_id: str) -> Holder:
-        described = await self._client.get_workflow_handle(workflow_id).describe()
+        described = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=self._patience)
         subject = await described.memo_value(SUBJECT_MEMO, default=None)
         return Holder(
             execution_id=await described.memo_value(ENROLLMENT_MEMO, default=None),
@@ -148,7 +152,7 @@ class Executions:
     async def poke(self, workflow_id: str) -> Told:
         """Make an execution look again. GONE: it has ended, or was not started yet."""
         try:
-            await self._client.get_workflow_handle(workflow_id).signal(POKE_SIGNAL)
+            await self._client.get_workflow_handle(workflow_id).signal(POKE_SIGNAL, rpc_timeout=self._patience)
         except RPCError as error:
             if no_workflow(error):
                 return Told.GONE
@@ -161,7 +165,7 @@ class Executions:
             f"WorkflowType = '{EXECUTION_WORKFLOW}' AND CloseTime > '{since.isoformat()}' "
             "AND ExecutionStatus IN ('Terminated', 'Canceled', 'Failed', 'TimedOut')"
         )
-        async for found in self._client.list_workflows(query):
+        async for found in self._client.list_workflows(query, rpc_timeout=LIST_TIMEOUT):
             execution_id = await found.memo_value(ENROLLMENT_MEMO, default=None)
             subject = await found.memo_value(SUBJECT_MEMO, default=None)
             if execution_id is not None and subject is not None and found.status is not None:

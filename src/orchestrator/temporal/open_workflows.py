@@ -11,6 +11,7 @@ from uuid import UUID
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
+from orchestrator.temporal.client import CALL_TIMEOUT, LIST_TIMEOUT
 from orchestrator.temporal.contract import ENROLLMENT_MEMO, EXECUTION_WORKFLOW, SUBJECT_MEMO
 from orchestrator.temporal.executions import no_workflow
 
@@ -31,7 +32,7 @@ async def open_workflows(client: Client, started_before: datetime) -> AsyncItera
         f"WorkflowType = '{EXECUTION_WORKFLOW}' AND ExecutionStatus = 'Running' "
         f"AND StartTime < '{started_before.isoformat()}'"
     )
-    async for found in client.list_workflows(query, page_size=1000):
+    async for found in client.list_workflows(query, page_size=1000, rpc_timeout=LIST_TIMEOUT):
         execution_id = await found.memo_value(ENROLLMENT_MEMO, default=None)
         subject = await found.memo_value(SUBJECT_MEMO, default=None)
         execution = (*subject, UUID(execution_id)) if execution_id is not None and subject is not None else None
@@ -54,7 +55,7 @@ async def describe(client: Client, workflow_ids: Iterable[str]) -> dict[str, Tol
     async def ask(workflow_id: str) -> None:
         async with turn:
             try:
-                described = await client.get_workflow_handle(workflow_id).describe()
+                described = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=CALL_TIMEOUT)
             except RPCError as error:
                 if no_workflow(error):
                     return
