@@ -17,7 +17,8 @@ from orchestrator.cli.kinds import JOURNEY, TRIGGER_CONTRACT, Kind
 class Example:
     """Definitions to apply, people, and what happens to them, in order.
 
-    A person has `id` and `attributes`, and may have `optOut` and `suppressed`. An event is as the API has it.
+    A person has `id` and `attributes`, and may have `optOut` and `suppressed`: before anything happens, or `after` they
+    have passed a step. An event is as the API has it.
     """
 
     documents: Sequence[Document]

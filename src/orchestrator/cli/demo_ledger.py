@@ -43,6 +43,21 @@ async def is_under_way(client: OrchestratorClient, example: Example) -> bool:
     return any(not execution.outcome for execution in await _executions(client, example))
 
 
+async def passed_steps(client: OrchestratorClient, example: Example, subject_id: str) -> set[str]:
+    """The steps that a subject has left behind."""
+    request = messages.ListExecutionsRequest(journey_id=example.journey_id, subject_id=subject_id)
+    return {
+        visit[0]
+        async for execution in each(client.executions.ListExecutions, request)
+        for visit in (await _travel_of(client, execution)).visits
+    }
+
+
+async def _travel_of(client: OrchestratorClient, execution: messages.Execution) -> Travel:
+    asked = messages.GetExecutionRequest(execution_id=execution.id)
+    return _travel((await client.executions.GetExecution(asked)).execution)
+
+
 async def read_ledger(client: OrchestratorClient, example: Example, refused_before: Mapping[str, int]) -> Ledger:
     """What is written down about the example's people, and about all refusals since `refused_before`."""
     found = await _executions(client, example)
@@ -50,8 +65,7 @@ async def read_ledger(client: OrchestratorClient, example: Example, refused_befo
 
     async def travel(execution: messages.Execution) -> tuple[str, Travel]:
         async with turn:
-            asked = messages.GetExecutionRequest(execution_id=execution.id)
-            return execution.subject_id, _travel((await client.executions.GetExecution(asked)).execution)
+            return execution.subject_id, await _travel_of(client, execution)
 
     travels: dict[str, tuple[Travel, ...]] = {}
     for subject_id, one in await asyncio.gather(*map(travel, found)):

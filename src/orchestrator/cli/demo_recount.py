@@ -71,21 +71,31 @@ def _why_not(person: Mapping[str, Any], event: Mapping[str, Any], was_in: bool) 
         return "re_entry"
     if "suppressed" in person:
         return "suppressed"
-    if "optOut" in person:
+    if "optOut" in person and not _only_after_greeting(person):
         return "opted_out"
     return ""
+
+
+def _only_after_greeting(person: Mapping[str, Any]) -> bool:
+    return bool(person.get("optOut", {}).get("after") == "greet")
 
 
 def _travel(person: Mapping[str, Any], keeps_a_purchase: bool) -> Travel:
     visits: list[Visit] = [("greet", "executed", ""), ("look-around", "executed", "")]
     sends: list[Send] = [("greet", "welcome", "sent")]
+    step, communication = "", ""
     if keeps_a_purchase:
-        visits += [("bought-something", "executed", "bought"), ("thank", "executed", "")]
-        sends += [("thank", "thanks", "sent")]
+        visits += [("bought-something", "executed", "bought")]
+        step, communication = "thank", "thanks"
     elif person["attributes"].get("plan") == "enterprise":
         visits += [("bought-something", "executed", "enterprise")]
     else:
-        visits += [("bought-something", "executed", "otherwise"), ("nudge", "executed", "")]
-        sends += [("nudge", "nudge", "sent")]
+        visits += [("bought-something", "executed", "otherwise")]
+        step, communication = "nudge", "nudge"
+    if step and _only_after_greeting(person):
+        visits += [(step, "skipped", "opted_out")]
+    elif step:
+        visits += [(step, "executed", "")]
+        sends += [(step, communication, "sent")]
     visits += [("done", "executed", "")]
     return Travel(visits=tuple(visits), sends=tuple(sends), outcome="completed", reason="welcomed")

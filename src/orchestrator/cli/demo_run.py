@@ -15,7 +15,7 @@ from rich.progress import Progress
 from orchestrator.api.json_decode import decode
 from orchestrator.cli.apply import Change, apply_documents
 from orchestrator.cli.demo_example import Example
-from orchestrator.cli.demo_ledger import Ledger, is_under_way, read_ledger
+from orchestrator.cli.demo_ledger import Ledger, is_under_way, passed_steps, read_ledger
 from orchestrator.cli.documents import sentence_of
 from orchestrator.cli.failure import CommandFailure
 from orchestrator.client import OrchestratorClient, OrchestratorError, messages
@@ -61,7 +61,7 @@ async def run(client: OrchestratorClient, example: Example, progress: Progress) 
     await _write_people(client, example, progress)
     before = await _funnel(client, example.journey_id)
     began = time.monotonic()
-    triggers = await _send_events(client, example, progress)
+    triggers, _ = await asyncio.gather(_send_events(client, example, progress), _opt_out_on_the_way(client, example))
     await _wait(client, example, before, triggers, progress)
     return Run(example=example, refused_before=Counter(before.refused), seconds=time.monotonic() - began)
 
@@ -82,11 +82,8 @@ async def _write_people(client: OrchestratorClient, example: Example, progress: 
 
     async def refuse(person: dict[str, Any]) -> None:
         async with turn:
-            if "optOut" in person:
-                change = _message(messages.PreferenceChange, {**person["optOut"], "optedOut": True})
-                await client.subjects.UpdatePreferences(
-                    messages.UpdatePreferencesRequest(subject_id=person["id"], changes=[change])
-                )
+            if "optOut" in person and not _step_before(person):
+                await _opt_out(client, person)
             if "suppressed" in person:
                 suppression = messages.Suppression(subject_id=person["id"], channel="*", reason=person["suppressed"])
                 await client.subjects.CreateSuppression(messages.CreateSuppressionRequest(suppression=suppression))
@@ -98,6 +95,30 @@ async def _write_people(client: OrchestratorClient, example: Example, progress: 
     ]
     await client.subjects.BatchUpsertSubjects(messages.BatchUpsertSubjectsRequest(subjects=subjects))
     await asyncio.gather(*map(refuse, example.people))
+
+
+async def _opt_out(client: OrchestratorClient, person: dict[str, Any]) -> None:
+    stated = {name: value for name, value in person["optOut"].items() if name != "after"}
+    change = _message(messages.PreferenceChange, {**stated, "optedOut": True})
+    await client.subjects.UpdatePreferences(
+        messages.UpdatePreferencesRequest(subject_id=person["id"], changes=[change])
+    )
+
+
+def _step_before(person: dict[str, Any]) -> str:
+    """The step after which somebody opts out; empty: before they set out, or not at all."""
+    return str(person.get("optOut", {}).get("after", ""))
+
+
+async def _opt_out_on_the_way(client: OrchestratorClient, example: Example) -> None:
+    """Each as soon as they have passed their step; the journey leaves them some seconds for it."""
+    on_the_way = {person["id"]: person for person in example.people if _step_before(person)}
+    deadline = time.monotonic() + _PATIENCE
+    while on_the_way and time.monotonic() < deadline:
+        for subject_id, person in list(on_the_way.items()):
+            if _step_before(person) in await passed_steps(client, example, subject_id):
+                await _opt_out(client, on_the_way.pop(subject_id))
+        await asyncio.sleep(_LOOK_EVERY)
 
 
 async def _send_events(client: OrchestratorClient, example: Example, progress: Progress) -> int:

@@ -69,6 +69,22 @@ def test_each_refused_sign_up_has_the_first_reason_that_holds() -> None:
     }
 
 
+def test_who_opts_out_once_greeted_travels_on_and_is_sent_nothing_more() -> None:
+    late = {"channel": "*", "category": "marketing", "after": "greet"}
+    people = [person("a", optOut=late), person("b", optOut=late), person("c", "enterprise", optOut=late)]
+    events = [event("signed_up", who) for who in "abc"] + [event("purchase", "a"), event("signed_up", "a", "again")]
+
+    expected = recount(people, events)
+
+    assert [expected.travels[who].visits[3] for who in "ab"] == [
+        ("thank", "skipped", "opted_out"),
+        ("nudge", "skipped", "opted_out"),
+    ]
+    assert {travel.sends for travel in expected.travels.values()} == {(("greet", "welcome", "sent"),)}
+    assert {travel.visits[-1] for travel in expected.travels.values()} == {("done", "executed", "")}
+    assert expected.refused == {"re_entry": 1}
+
+
 def test_the_recount_shares_nothing_with_what_it_counts() -> None:
     tree = ast.parse(Path(demo_recount.__file__).read_text())
 
@@ -85,6 +101,10 @@ def test_the_example_comes_by_every_step_and_every_reason() -> None:
     assert len(example.people) == 200
     assert {visit[0] for travel in expected.travels.values() for visit in travel.visits} == set(example.steps)
     assert min(Counter(arms(expected).values()).values()) >= 5
+    skipped = Counter(
+        visit[0] for travel in expected.travels.values() for visit in travel.visits if visit[1] == "skipped"
+    )
+    assert skipped == {"thank": 3, "nudge": 4}
     assert set(expected.refused) == {"trigger_predicate", "audience", "re_entry", "suppressed", "opted_out"}
 
 
