@@ -5,8 +5,9 @@ Their rows are closed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from temporalio.client import WorkflowExecutionStatus
@@ -19,8 +20,11 @@ from orchestrator.storage.executions import Ending
 from orchestrator.temporal.contract import Effect
 from orchestrator.temporal.executions import Ended, Executions
 
-#: How far back a look goes: Temporal's list lags behind a little, and looks are missed while Temporal is away.
-LOOK_BACK = timedelta(hours=1)
+#: How far back a look goes behind the one before it: Temporal's list lags behind a little.
+LAG = timedelta(hours=1)
+
+#: Executions looked up at a time.
+AT_ONCE = 500
 
 _FAILED = frozenset({WorkflowExecutionStatus.FAILED, WorkflowExecutionStatus.TIMED_OUT})
 
@@ -28,26 +32,46 @@ _FAILED = frozenset({WorkflowExecutionStatus.FAILED, WorkflowExecutionStatus.TIM
 class Reconciliation:
     """Closes the rows of executions that Temporal has ended."""
 
-    def __init__(self, transactions: Transactions, temporal: Executions) -> None:
+    def __init__(self, transactions: Transactions, temporal: Executions, *, lag: timedelta = LAG) -> None:
         self._transactions = transactions
         self._temporal = temporal
-        self._seen: set[str] = set()
+        self._lag = lag
+        # When the last look that came to its end began. None: nobody knows what happened before we started.
+        self._looked_at: datetime | None = None
 
     async def run(self) -> int:
-        """Look once; returns how many rows were closed. Raises RPCError when Temporal is away."""
+        """Look once; returns how many rows were closed. Raises RPCError when Temporal is away.
+
+        The first look goes as far back as Temporal remembers; those after it, to the one before.
+        """
         async with self._transactions.read(None) as conn:
-            since = await clock.now(conn) - LOOK_BACK
-        closed, still_listed = 0, set()
+            began = await clock.now(conn)
+        since = self._looked_at - self._lag if self._looked_at is not None else None
+        closed = 0
+        some: list[Ended] = []
         async for ended in self._temporal.ended_elsewhere(since):
-            still_listed.add(ended.execution_id)
-            if ended.execution_id not in self._seen:
+            some.append(ended)
+            if len(some) == AT_ONCE:
+                closed += await self._reconcile(some)
+                some = []
+        closed += await self._reconcile(some)
+        self._looked_at = began
+        return closed
+
+    async def _reconcile(self, some: Sequence[Ended]) -> int:
+        """Of these, close those that are open here and do not run on."""
+        if not some:
+            return 0
+        async with self._transactions.read(None) as conn:
+            still_open = await executions.still_open(conn, [(_key(ended), UUID(ended.execution_id)) for ended in some])
+        closed = 0
+        for ended in some:
+            if UUID(ended.execution_id) in still_open and not await self._temporal.runs_on(ended):
                 closed += await self._close(ended)
-        self._seen = still_listed
         return closed
 
     async def _close(self, ended: Ended) -> bool:
-        project_no, bucket, subject_no = ended.subject
-        key = SubjectKey(project_no=project_no, bucket=bucket, subject_no=subject_no)
+        key = _key(ended)
         outcome = Outcome.FAILED if ended.status in _FAILED else Outcome.CANCELED
         async with self._transactions.write(None) as conn:
             await subjects.lock(conn, [key])
@@ -60,3 +84,8 @@ class Reconciliation:
                     outcome=outcome.value, reason=f"temporal_{ended.status.name.lower()}", at=await clock.now(conn)
                 ),
             )
+
+
+def _key(ended: Ended) -> SubjectKey:
+    project_no, bucket, subject_no = ended.subject
+    return SubjectKey(project_no=project_no, bucket=bucket, subject_no=subject_no)

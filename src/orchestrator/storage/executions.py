@@ -251,6 +251,31 @@ async def close(
     return bool(closed)
 
 
+# One probe for each, as in storage/subjects.py.
+_STILL_OPEN = """
+SELECT e.execution_id
+  FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[])
+       AS asked (project_no, bucket, subject_no, execution_id)
+ CROSS JOIN LATERAL (
+       SELECT execution_id FROM executions
+        WHERE project_no = asked.project_no AND bucket = asked.bucket AND subject_no = asked.subject_no
+          AND execution_id = asked.execution_id AND outcome IS NULL
+       OFFSET 0) AS e
+"""
+
+
+async def still_open(conn: Connection[Record], asked: Sequence[tuple[SubjectKey, UUID]]) -> set[UUID]:
+    """Those of these executions that have not ended."""
+    rows = await conn.fetch(
+        _STILL_OPEN,
+        [key.project_no for key, _ in asked],
+        [key.bucket for key, _ in asked],
+        [key.subject_no for key, _ in asked],
+        [execution_id for _, execution_id in asked],
+    )
+    return {row["execution_id"] for row in rows}
+
+
 _OUTLIVED = """
 SELECT EXISTS (SELECT FROM executions
                 WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND outcome IS NOT NULL)

@@ -114,12 +114,16 @@ async def claim(
     return entries, [row["outbox_no"] for row in rows if row["outbox_no"] not in kept]
 
 
+# One probe for each, as in storage/subjects.py.
 _UNFINISHED = """
 SELECT e.execution_id, EXISTS (SELECT FROM outbox AS o WHERE o.execution_id = e.execution_id AND o.kind = 'start')
   FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[])
        AS w (project_no, bucket, subject_no, execution_id)
-  JOIN executions AS e USING (project_no, bucket, subject_no, execution_id)
- WHERE e.outcome IS NULL
+ CROSS JOIN LATERAL (
+       SELECT execution_id FROM executions
+        WHERE project_no = w.project_no AND bucket = w.bucket AND subject_no = w.subject_no
+          AND execution_id = w.execution_id AND outcome IS NULL
+       OFFSET 0) AS e
 """
 
 

@@ -74,8 +74,9 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """An execution whose workflow was ended from outside. `subject` is (project_no, bucket, subject_no)."""
+    """An execution of which a run was ended from outside. `subject` is (project_no, bucket, subject_no)."""
 
+    workflow_id: str
     execution_id: str
     subject: tuple[int, int, int]
     status: WorkflowExecutionStatus
@@ -159,17 +160,34 @@ class Executions:
             raise
         return Told.DONE
 
-    async def ended_elsewhere(self, since: datetime) -> AsyncIterator[Ended]:
-        """Workflows that did not end by themselves but were ended, after `since` as far as Temporal's list has them."""
+    async def ended_elsewhere(self, since: datetime | None) -> AsyncIterator[Ended]:
+        """Runs that did not end by themselves but were ended, after `since` (None: as far back as Temporal remembers).
+
+        As Temporal's list has them, which lags behind a little.
+        """
         query = (
-            f"WorkflowType = '{EXECUTION_WORKFLOW}' AND CloseTime > '{since.isoformat()}' "
+            f"WorkflowType = '{EXECUTION_WORKFLOW}' "
             "AND ExecutionStatus IN ('Terminated', 'Canceled', 'Failed', 'TimedOut')"
         )
-        async for found in self._client.list_workflows(query, rpc_timeout=LIST_TIMEOUT):
+        if since is not None:
+            query += f" AND CloseTime > '{since.isoformat()}'"
+        async for found in self._client.list_workflows(query, page_size=1000, rpc_timeout=LIST_TIMEOUT):
             execution_id = await found.memo_value(ENROLLMENT_MEMO, default=None)
             subject = await found.memo_value(SUBJECT_MEMO, default=None)
             if execution_id is not None and subject is not None and found.status is not None:
-                yield Ended(execution_id=execution_id, subject=tuple(subject), status=found.status)
+                yield Ended(
+                    workflow_id=found.id, execution_id=execution_id, subject=tuple(subject), status=found.status
+                )
+
+    async def runs_on(self, ended: Ended) -> bool:
+        """Whether a later run of the same execution is under way: somebody has reset its workflow."""
+        try:
+            holder = await self._holder(ended.workflow_id)
+        except RPCError as error:
+            if no_workflow(error):
+                return False
+            raise
+        return not holder.closed and holder.execution_id == ended.execution_id
 
 
 def no_workflow(error: RPCError) -> bool:
