@@ -6,27 +6,20 @@ import asyncio
 import json
 import os
 import re
-import shlex
 import shutil
-import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from orchestrator.devstack.stack import Stack
+from orchestrator.cli.demo_example import read_example
+from orchestrator.cli.demo_recount import recount
 from tests.acceptance.command_line import CommandLine
+from tests.conftest import StartStack
 from tests.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-WELCOME = str(ROOT / "examples" / "welcome")
-
-
-def block(having: str) -> str:
-    """The block of code with these words in it."""
-    blocks: list[str] = re.findall(r"^```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    (found,) = (code for code in blocks if having in code)
-    return found
 
 
 def test_every_link_leads_somewhere() -> None:
@@ -36,54 +29,79 @@ def test_every_link_leads_somewhere() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-async def test_the_commands_work(run: CommandLine, database: str, temporal_address: str) -> None:
-    run = run.but(DATABASE_URL=database, TEMPORAL_ADDRESS=temporal_address)
-    await run("apply", "-f", WELCOME)
-    lines = [shlex.split(line) for line in block("orchestrator journeys list").splitlines()]
-    commands = [words[1:] for words in lines if words[0] == "orchestrator"]
+def test_what_the_demo_is_said_to_print_is_what_the_recount_says() -> None:
+    example = read_example()
+    expected = recount(example.people, example.events)
+    visits = Counter((visit[0], visit[1]) for travel in expected.travels.values() for visit in travel.visits)
 
-    for command in commands:
-        ran = await run(*command)
-        assert ran.code == 0, ran.err
+    printed = {words[0]: [int(word) for word in words[1:]] for words in _numbers(README)}
 
-    assert len(commands) == len(lines) - 1 == 7
-    assert (await run("executions", "list", "--subject", "anna", "-o", "json")).json[0]["journeyId"] == "welcome"
-
-
-async def test_the_ten_lines_of_python_work(run: CommandLine, shared_stack: Stack, project_key: str) -> None:
-    await run("apply", "-f", WELCOME)
-    program = block("OrchestratorClient").replace("127.0.0.1:50051", shared_stack.addresses.grpc)
-
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program,
-        stdout=asyncio.subprocess.PIPE, env=os.environ | {"ORCHESTRATOR_API_KEY": project_key},
-    )  # fmt: skip
-    out, _ = await process.communicate()
-
-    assert process.returncode == 0
-    assert re.fullmatch(r"p-\w+/disp:welcome__v1__anna__\S+ is at (greet|look-around)\n", out.decode())
+    results = ("executed", "skipped", "failed")
+    assert {step: printed[step] for step in example.steps} == {
+        step: [visits[step, result] for result in results] for step in example.steps
+    }
+    assert printed["completed"] == [len(expected.travels)]
+    assert printed["sent"] == [sum(len(travel.sends) for travel in expected.travels.values())]
+    assert {reason: printed[reason] for reason in expected.refused} == {
+        reason: [count] for reason, count in expected.refused.items()
+    }
+    assert f"and {sum(expected.refused.values())} refused entries." in README
 
 
+def _numbers(text: str) -> list[list[str]]:
+    """Lines that are a word and numbers."""
+    return [line.split() for line in text.splitlines() if re.fullmatch(r"[a-z_-]+( +\d+)+", line)]
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-async def test_the_calls_with_curl_work(
-    run: CommandLine, shared_stack: Stack, project_key: str, tmp_path: Path
+async def test_everything_under_try_it_works_in_order_beside_a_running_stack(
+    start_stack: StartStack, session_directory: Path
 ) -> None:
-    await run("apply", "-f", WELCOME)
-    (tmp_path / ".orchestrator").mkdir()
-    (tmp_path / ".orchestrator" / "owner.key").write_text(project_key)
-    script = block("curl -X PUT").replace("localhost:8080", shared_stack.addresses.http).replace("curl ", "curl -sf ")
-
-    process = await asyncio.create_subprocess_exec(
-        "bash", "-eu", "-c", script, stdout=asyncio.subprocess.PIPE, cwd=tmp_path
+    place = session_directory / "readme"
+    place.mkdir()
+    for name in (".venv", "examples"):
+        (place / name).symlink_to(ROOT / name)
+    stack = await start_stack(
+        data_dir=place / ".orchestrator", database_url="", temporal_address="", temporal_namespace=""
     )
-    out, _ = await process.communicate()
+    addresses = stack.addresses
+    run = CommandLine(environment={"ORCHESTRATOR_DATA_DIR": str(place / ".orchestrator")})
+    assert (await run("apply", "-f", str(ROOT / "examples" / "welcome"))).code == 0  # as `make run` has
 
-    assert process.returncode == 0, out
-    assert '"acceptedCount":1' in out.decode()
-    assert json.loads(out[out.rindex(b'{"id":"welcome"') :])["status"] == "paused"
+    script = []
+    for language, code in _blocks_of("Try it"):
+        here = code.replace("127.0.0.1:50051", addresses.grpc).replace("localhost:8080", addresses.http)
+        if language == "python":
+            (place / here.partition("\n")[0].removeprefix("# ")).write_text(here)
+        else:
+            script.append(here.replace("curl ", "curl -sf "))
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-euc", "\n".join(script),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=place, env=_bare_environment(),
+    )  # fmt: skip
+    out, err = await process.communicate()
+
+    assert process.returncode == 0, err.decode()
+    said = out.decode()
+    assert re.search(r"^disp:welcome__v1__anna__\S+ is at [\w-]+$", said, re.MULTILINE)
+    assert '"acceptedCount":1' in said
+    assert json.loads(said[said.rindex('{"id":"welcome"') :])["status"] == "paused"
 
     async def bert_travels() -> bool:
-        found = await run("executions", "list", "--subject", "bert", "-o", "json")
-        return bool(found.json)
+        return bool((await run("executions", "list", "--subject", "bert", "-o", "json")).json)
 
     await eventually(bert_travels, within=30)
+
+
+def _blocks_of(heading: str) -> list[tuple[str, str]]:
+    """The blocks of code under a heading of the second rank, with their languages."""
+    (section,) = re.findall(rf"^## {heading}\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
+    blocks: list[tuple[str, str]] = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return blocks
+
+
+def _bare_environment() -> dict[str, str]:
+    """That of somebody who has just come."""
+    foreign = ("ORCHESTRATOR_", "DATABASE_", "TEMPORAL_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
