@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,38 @@ class Field:
     async def owner(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection to the database; the caller closes it."""
         return await asyncpg.connect(self.stack.addresses.database_url)
+
+    async def asleep(self, subject_ids: Iterable[str], *, least: int) -> set[str]:
+        """Wait until so many of these subjects' executions are in the middle of their wait; which ones."""
+        among = list(subject_ids)
+        async with asyncio.timeout(RECOVERY):
+            while True:
+                found = await self._executions_of(among, "e.outcome IS NULL AND e.effect ->> 'kind' = 'sleep'")
+                if len(found) >= least:
+                    return found
+                await asyncio.sleep(0.02)
+
+    async def ended_after(self, subject_ids: Iterable[str], moment: datetime) -> set[str]:
+        """Which of these subjects' executions have ended after that moment."""
+        return await self._executions_of(list(subject_ids), f"e.ended_at > '{moment.isoformat()}'")
+
+    async def _executions_of(self, subject_ids: list[str], condition: str) -> set[str]:
+        """Nobody's, while the database is away."""
+        try:
+            conn = await self.owner()
+        except (OSError, asyncpg.PostgresError):
+            return set()
+        try:
+            rows = await conn.fetch(
+                "SELECT e.execution_id FROM executions AS e JOIN subjects AS s USING (project_no, bucket, subject_no) "
+                f"WHERE s.subject_id = ANY ($1) AND {condition}",
+                subject_ids,
+            )
+            return {str(row["execution_id"]) for row in rows}
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return set()
+        finally:
+            conn.terminate()
 
     async def ended(self, count: int, *, within: float = RECOVERY) -> None:
         """Wait until so many executions have ended and none is open."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -97,30 +98,28 @@ async def test_the_server_killed_in_mid_ingest(start_stack: StartStack, tmp_path
 async def test_postgres_killed(start_stack: StartStack, tmp_path: Path) -> None:
     stack = await start_stack(environment=ENVIRONMENT, database_url="")
     async with field_on(stack, tmp_path) as field:
-        await field.furnish()
-        everybody = people(60)
-
-        signing_up = asyncio.create_task(field.sign_up(everybody))
-        for _ in range(3):
-            await asyncio.sleep(2)
-            await kill(stack.part(POSTGRES))
-        await signing_up
-        await field.ended(len(everybody))
-
-        await field.check(everybody)
+        await _kill_in_mid_wait(field, POSTGRES)
 
 
 async def test_temporal_killed(start_stack: StartStack, tmp_path: Path) -> None:
     stack = await start_stack(environment=ENVIRONMENT, temporal_address="", temporal_namespace="")
     async with field_on(stack, tmp_path) as field:
-        await field.furnish()
-        everybody = people(60)
+        await _kill_in_mid_wait(field, TEMPORAL)
 
-        signing_up = asyncio.create_task(field.sign_up(everybody))
-        for _ in range(3):
-            await asyncio.sleep(2)
-            await kill(stack.part(TEMPORAL))
+
+async def _kill_in_mid_wait(field: Field, part: str) -> None:
+    """Three times, each with people of its own who are on their way."""
+    await field.furnish()
+    everybody = people(90)
+    for start in range(0, len(everybody), 30):
+        some = everybody[start : start + 30]
+        signing_up = asyncio.create_task(field.sign_up(some))
+        waiting = await field.asleep(some, least=10)
+        killed_at = datetime.now(UTC)
+        await kill(field.stack.part(part))
         await signing_up
-        await field.ended(len(everybody))
+        await field.ended(start + len(some))
+        caught = waiting & await field.ended_after(some, killed_at)
+        assert len(caught) >= 10, "they had arrived before it died: nothing was tried"
 
-        await field.check(everybody)
+    await field.check(everybody)
