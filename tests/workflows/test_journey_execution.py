@@ -97,6 +97,17 @@ async def test_a_refusal_is_an_outcome_and_the_execution_goes_on(at_work: Runnin
     assert await at_work.owner.fetchval("SELECT (state, reason)::text FROM sends") == "(failed,no_such_address)"
 
 
+async def test_a_refusal_of_the_repeat_does_not_say_that_the_first_try_failed(at_work: Running) -> None:
+    at_work.channel.answers = [ChannelUnavailable("timeout", in_doubt=True), Refused(reason="rejected")]
+    await at_work.publish(HELLO, pause("1s"), CHECK, AGAIN, BYE)
+
+    await at_work.enroll("ann")
+    await at_work.until(ALL_ENDED)
+
+    assert (await at_work.visits())[0] == ("hello", "executed", "unknown")
+    assert await at_work.owner.fetchval("SELECT (state, reason)::text FROM sends") == "(unknown,rejected)"
+
+
 async def test_without_a_key_a_send_in_doubt_ends_unknown_where_the_channel_says_at_most_once(
     furnished: World, temporal: Client, database: str, worker_pool: Pool[Record]
 ) -> None:

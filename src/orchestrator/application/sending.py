@@ -116,7 +116,10 @@ class Sending:
     async def _withdraw(
         self, conn: Connection[Record], found: Ready, seq: int, earlier: Send, decision: Decision
     ) -> Effect:
-        """A gate has closed between two tries. What may have gone out is `unknown`; what has not, is not sent."""
+        """A gate has closed between two tries. What may have gone out is `unknown`; what has not, is not sent.
+
+        Either way the step was passed, and the execution goes on, or ends, behind it.
+        """
         state = UNKNOWN if earlier.in_doubt else FAILED
         await sends.settle(
             conn, found.key, found.standing.execution_id, seq,
@@ -124,6 +127,8 @@ class Sending:
         )  # fmt: skip
         if earlier.in_doubt:
             decision = decide(found, Done(result=Result.EXECUTED, reason=UNKNOWN))
+        elif not decision.visits:  # it is to end where it stands
+            decision = decide(found, Done(result=Result.SKIPPED, reason=WITHDRAWN))
         return await record(conn, found, decision)
 
     async def _reserved(self, conn: Connection[Record], found: Ready, seq: int, earlier: Send | None) -> Reserved:
@@ -181,7 +186,7 @@ class Sending:
             async with self._transactions.write(None) as conn:
                 found = await ready(conn, self._versions, question)
                 if isinstance(found, Effect):
-                    await self._settle(conn, reserved, receipt, reserved.now)
+                    await self._settle(conn, reserved, receipt, await clock.now(conn))
                     return found
                 if await self._settle(conn, reserved, receipt, found.now):
                     return await record(conn, found, decide(found, done(receipt)))

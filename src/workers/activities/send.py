@@ -57,10 +57,16 @@ class SendActivities:
             raise as_failure(error, question.execution_id) from None
 
     async def _dispatch(self, reserved: Reserved) -> Receipt:
-        """What came of this try. Raises ChannelUnavailable when nothing did, and the send is to be tried again."""
+        """What came of this try. Raises ChannelUnavailable when nothing did, and the send is to be tried again.
+
+        Who cannot send now cannot know what became of an earlier try that is in doubt. That holds for a refusal, too:
+        a provider may refuse the repeat of a key because it has taken the message, or since the message has changed
+        (attributes are read anew by each try).
+        """
+        not_sent = UNKNOWN if reserved.in_doubt else FAILED
         channel = self.channels.get(reserved.channel)
         if channel is None:
-            return Receipt(state=FAILED, reason="channel_not_configured")
+            return Receipt(state=not_sent, reason="channel_not_configured")
         ambiguous = reserved.in_doubt and not _honours_key(channel, reserved)
         if ambiguous and channel.on_ambiguity is OnAmbiguity.AT_MOST_ONCE:
             return Receipt(state=UNKNOWN, reason="in_doubt")
@@ -68,8 +74,7 @@ class SendActivities:
         try:
             answer = await channel.send(await self._message(reserved, channel))
         except TemplateFailed as failed:
-            # Attributes may have changed since an earlier try, which may have arrived.
-            return Receipt(state=UNKNOWN if reserved.in_doubt else FAILED, reason=failed.reason)
+            return Receipt(state=not_sent, reason=failed.reason)
         except ChannelUnavailable as unavailable:
             self.metrics.tried(reserved.channel, "unavailable", time.monotonic() - started)
             if not unavailable.in_doubt and not reserved.in_doubt:
@@ -79,7 +84,7 @@ class SendActivities:
             case Accepted(provider_id=provider_id):
                 receipt = Receipt(state=SENT, provider_id=provider_id)
             case Refused(reason=reason):
-                receipt = Receipt(state=FAILED, reason=reason)
+                receipt = Receipt(state=not_sent, reason=reason)
         self.metrics.tried(reserved.channel, receipt.state, time.monotonic() - started)
         return receipt
 

@@ -19,7 +19,8 @@ from orchestrator.domain.scope import SubjectKey
 class Message:
     """What is to be sent, rendered.
 
-    `idempotency_key`: 64 hexadecimal digits, the same on every try of one pass over one send step.
+    `idempotency_key`: 64 hexadecimal digits, the same on every try of one pass over one send step. `subject` and `body`
+    are rendered by each try, from the same revision and what is known of the subject then.
     `settings` are the communication's, checked when it was saved (orchestrator/domain/channels.py).
     """
 
@@ -100,7 +101,7 @@ class Channel(Protocol):
     async def send(self, message: Message) -> Accepted | Refused:
         """Hand the message to the provider. A refusal is an outcome; only infrastructure raises (ChannelUnavailable).
 
-        May be repeated with the same message, and cancelled.
+        May be repeated with the same key, and cancelled.
         """
 
     async def close(self) -> None:

@@ -113,7 +113,7 @@ class WebhookChannel:
 
 
 def body_of(message: Message) -> bytes:
-    """The same bytes on every try."""
+    """The same message has the same bytes. A repeat under its key may be another: templates read attributes anew."""
     return orjson.dumps(
         {
             "type": "journey.message",

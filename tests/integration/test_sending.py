@@ -1,0 +1,124 @@
+"""A send in two transactions, and what may happen between them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator.application import lifecycle, publishing
+from orchestrator.application.enrollment import enroll
+from orchestrator.application.sending import SENT, Receipt, Reserved, Sending
+from orchestrator.application.transactions import Transactions
+from orchestrator.application.versions import Versions
+from orchestrator.domain.journey import OnArchive
+from orchestrator.storage import doctor
+from orchestrator.storage.doctor_checks import CHECKS
+from orchestrator.temporal.contract import Effect, Question
+from tests.integration.journey_world import ANY_STATE, World
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool, Record
+
+HELLO = {"id": "hello", "send": {"communicationId": "welcome"}, "next": "again"}
+AGAIN = {"id": "again", "send": {"communicationId": "welcome"}, "next": "bye"}
+BYE = {"id": "bye", "exit": {"reason": "finished"}}
+
+
+class Sender:
+    """An execution that stands on a send, and whoever makes it."""
+
+    def __init__(self, world: World, pool: Pool[Record]) -> None:
+        self.world = world
+        self.transactions = Transactions(pool)
+        self.sending = Sending(self.transactions, Versions())
+        self.question = Question(project_no=0, bucket=0, subject_no=0, execution_id="", seq=0, now=0.0)
+
+    async def stand(self, *steps: dict[str, Any], **definition: Any) -> None:
+        await self.world.draft("welcome", {"steps": list(steps), **definition})
+        await self.world.do(publishing.publish, "welcome", ANY_STATE)
+        async with self.transactions.write(None) as conn:
+            (entry,) = (await enroll(conn, self.world.scope, Versions(), "welcome", ["ann"])).told
+        self.question = Question(
+            project_no=entry.key.project_no,
+            bucket=entry.key.bucket,
+            subject_no=entry.key.subject_no,
+            execution_id=str(entry.execution_id),
+            seq=0,
+            now=0.0,
+        )
+
+    async def reserve(self) -> Reserved:
+        reserved = await self.sending.reserve(self.question)
+        assert isinstance(reserved, Reserved)
+        return reserved
+
+    async def end(self) -> None:
+        await self.world.do(lifecycle.archive, "welcome", OnArchive.END, ANY_STATE)
+
+    async def ledgers(self) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        visits = await self.world.owner.fetch("SELECT step_id, result, reason FROM visits ORDER BY seq, place")
+        sends = await self.world.owner.fetch("SELECT step_id, state, reason FROM sends ORDER BY seq")
+        return [tuple(row) for row in visits], [tuple(row) for row in sends]
+
+    async def complaints(self) -> dict[str, int]:
+        """What doctor would say in ten minutes."""
+        async with self.transactions.read(None) as conn:
+            later = await conn.fetchval("SELECT now()") + timedelta(minutes=10)
+            found = {check.name: (await doctor.check(conn, check, later)).total for check in CHECKS}
+        return {name: total for name, total in found.items() if total and not name.endswith("_late")}
+
+
+@pytest.fixture
+async def sender(owner: Connection[Record], api_pool: Pool[Record], worker_pool: Pool[Record]) -> Sender:
+    world = await World.make(owner, api_pool)
+    await world.furnish()
+    return Sender(world, worker_pool)
+
+
+async def test_a_send_that_is_withdrawn_because_its_journey_ends_was_skipped(sender: Sender) -> None:
+    await sender.stand(HELLO, AGAIN, BYE)
+    await sender.sending.release(await sender.reserve())  # the provider was away, certainly
+    await sender.end()
+
+    effect = await sender.sending.reserve(sender.question)
+
+    assert isinstance(effect, Effect)
+    assert (effect.kind, effect.outcome) == ("end", "canceled")
+    assert await sender.ledgers() == (
+        [("hello", "skipped", "withdrawn")],
+        [("hello", "failed", "withdrawn")],
+    )
+    assert await sender.complaints() == {}
+
+
+async def test_a_send_in_doubt_that_is_withdrawn_may_have_arrived(sender: Sender) -> None:
+    await sender.stand(HELLO, AGAIN, BYE)
+    await sender.reserve()
+    await sender.end()
+
+    effect = await sender.sending.reserve(sender.question)
+
+    assert isinstance(effect, Effect)
+    assert (effect.kind, effect.outcome) == ("end", "canceled")
+    assert await sender.ledgers() == (
+        [("hello", "executed", "unknown")],
+        [("hello", "unknown", "withdrawn")],
+    )
+    assert await sender.complaints() == {}
+
+
+async def test_a_send_is_settled_when_it_is_settled_though_its_execution_has_ended(sender: Sender) -> None:
+    await sender.stand(HELLO, AGAIN, BYE)
+    reserved = await sender.reserve()
+    await sender.world.owner.execute(
+        "UPDATE executions SET seq = 1, outcome = 'canceled', reason = 'temporal_terminated', ended_at = now(), "
+        """effect = effect || '{"seq": 1, "kind": "end", "outcome": "canceled"}'"""
+    )
+    accepted_at = await sender.world.owner.fetchval("SELECT clock_timestamp()")
+
+    effect = await sender.sending.settle(sender.question, reserved, Receipt(state=SENT, provider_id="p-1"))
+
+    assert effect.outcome == "canceled"
+    assert await sender.world.owner.fetchval("SELECT settled_at > $1 FROM sends WHERE state = 'sent'", accepted_at)
