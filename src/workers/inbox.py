@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from orchestrator.application.delivery import Delivery
-from orchestrator.application.inbox import SUBJECTS, Inbox
+from orchestrator.application.inbox import Inbox
 from orchestrator.domain.refusals import Unavailable
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import inbox_entries, listening
@@ -89,7 +89,7 @@ class InboxConsumer:
 
     async def _work_once(self) -> bool:
         """One transaction's work; False when there was nothing to do."""
-        keys = (await self._inbox.waiting())[:SUBJECTS]
+        keys = await self._inbox.waiting()
         if not keys:
             return False
         try:
@@ -100,8 +100,8 @@ class InboxConsumer:
             logger.info("some entries failed together", extra={"error": type(error).__name__})
             await self._work_singly(keys)
             return True
-        if worked.taken:
-            self._metrics.inbox_subjects.add(len(keys))
+        if worked.subjects:
+            self._metrics.inbox_subjects.add(worked.subjects)
             await self._deliver(worked.told)
         else:
             await asyncio.sleep(TAKEN_PAUSE)
