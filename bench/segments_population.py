@@ -18,8 +18,6 @@ from orchestrator.domain.subject import BUCKETS
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-PROJECT_NO = 1
-
 #: The first of them are by far the most frequent.
 NAMES = (
     "page_viewed", "product_viewed", "searched", "added_to_cart", "app_opened", "purchase",
@@ -101,15 +99,16 @@ SELECT setval('events_no', (SELECT max(event_no) FROM events));
 _MONTHS = "SELECT ensure_events_month(m::date) FROM generate_series($1::timestamp, $2::timestamp, '1 month') AS m"
 
 
-async def populate(dsn: str, anchor: datetime, subjects: int) -> None:
+async def populate(dsn: str, project_no: int, anchor: datetime, subjects: int) -> None:
     """Make `subjects` subjects and about eleven events of each, with the aggregates that ingest keeps."""
     conn = await asyncpg.connect(dsn)
-    rows = await conn.fetch(_NAMES, PROJECT_NO, NAMES)
+    rows = await conn.fetch(_NAMES, project_no, NAMES)
     numbers = {row["name"]: row["name_no"] for row in rows}
     await conn.execute(_MONTHS, *((at.replace(tzinfo=None)) for at in (anchor - timedelta(days=400), anchor)))
     await conn.execute(_NUMBERS)
+    first = 1 + await conn.fetchval("SELECT coalesce(max(subject_no), 0) FROM subjects")
     await conn.copy_records_to_table(
-        "numbers", records=((zlib.crc32(b"s%d" % no) & 255, no) for no in range(1, subjects + 1))
+        "numbers", records=((zlib.crc32(b"s%d" % no) & 255, no) for no in range(first, first + subjects))
     )
     await conn.execute("CREATE INDEX ON numbers (bucket, subject_no)")
     await conn.execute("ANALYZE numbers")
@@ -118,7 +117,7 @@ async def populate(dsn: str, anchor: datetime, subjects: int) -> None:
     async def write() -> None:
         writer = await asyncpg.connect(dsn, server_settings={"work_mem": "128MB", "jit": "off"})
         for first in chunks:
-            await _write(writer, anchor, [numbers[name] for name in NAMES], first, first + CHUNK - 1)
+            await _write(writer, project_no, anchor, [numbers[name] for name in NAMES], first, first + CHUNK - 1)
         await writer.close()
 
     await asyncio.gather(*(write() for _ in range(AT_ONCE)))
@@ -129,12 +128,14 @@ async def populate(dsn: str, anchor: datetime, subjects: int) -> None:
     )
 
 
-async def _write(conn: Connection[Record], anchor: datetime, name_nos: list[int], first: int, last: int) -> None:
+async def _write(
+    conn: Connection[Record], project_no: int, anchor: datetime, name_nos: list[int], first: int, last: int
+) -> None:
     async with conn.transaction():
-        await conn.execute(_SUBJECTS, PROJECT_NO, anchor, first, last)
-        await conn.execute(_HAPPENED.format(names=len(NAMES)), PROJECT_NO, name_nos, anchor, first, last)
+        await conn.execute(_SUBJECTS, project_no, anchor, first, last)
+        await conn.execute(_HAPPENED.format(names=len(NAMES)), project_no, name_nos, anchor, first, last)
         for statement in (_EVENTS, _DAYS, _STATES):
-            await conn.execute(statement, PROJECT_NO)
+            await conn.execute(statement, project_no)
 
 
 async def _vacuum(dsn: str, tables: str) -> None:

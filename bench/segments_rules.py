@@ -1,8 +1,8 @@
 """Segments to measure, each twice: as rules of the product, and as the condition an expert would write for it alone.
 
-An expert knows the tables. He asks whole sets of subjects, so that the planner may hash them; he reads an event's row of
-`subject_event_state` where one event suffices, and adds up days where more are needed, looking at raw events only in the
-day through which the window's edge goes.
+An expert knows the tables. He asks whole sets of subjects, so that the planner may hash them; he reads an event's row
+of `subject_event_state` where one event suffices, and adds up days where more are needed, looking at raw events only in
+the day through which the window's edge goes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def segments(count: int, numbers: Numbers, anchor: datetime) -> dict[str, Asked]
     stock = _Stock(numbers, anchor)
     made: dict[str, Asked] = {}
     for number in range(count):
-        draw = random.Random(f"segment {number}")  # noqa: S311
+        draw = random.Random(f"segment {number}")
         earlier = [name for name in made if name.startswith("plain")]
         asked = stock.segment(draw, number, {name: made[name] for name in earlier})
         made[f"{'cohort' if number % 7 == 6 else 'plain'}-{number}"] = asked
@@ -96,7 +96,7 @@ class _Stock:
     def _joined(self, draw: random.Random) -> Asked:
         days = draw.choice((30, 90, 180))
         signed_up = "to_timestamp((s.attribute_times ->> 'signupAt')::bigint / 1000000)"
-        condition = f"{signed_up} > $2 - {days} * {_DAY} AND {signed_up} <= $2"
+        condition = f"{signed_up} > $2::timestamptz - {days} * {_DAY} AND {signed_up} <= $2::timestamptz"
         return _field("signupAt", "within", {"days": days}, condition)
 
     def _lately(self, draw: random.Random) -> Asked:
@@ -119,7 +119,7 @@ class _Stock:
     def _often(self, draw: random.Random) -> Asked:
         name, days = draw.choice(("page_viewed", "purchase", "searched", "added_to_cart")), draw.choice((30, 90))
         at_least = draw.choice((2, 3))
-        cut, name_no = f"$2 - {days} * {_DAY}", self._numbers.events[name]
+        cut, name_no = f"($2::timestamptz - {days} * {_DAY})", self._numbers.events[name]
         raw = (
             f"(SELECT count(*) FROM events AS e WHERE e.project_no = $1 AND e.bucket = t.bucket"
             f" AND e.subject_no = t.subject_no AND e.name_no = {name_no} AND e.occurred_at > {cut}"
@@ -143,7 +143,7 @@ class _Stock:
     def _state(self, name_no: int, days: int) -> str:
         return _those(
             f"SELECT t.subject_no FROM subject_event_state AS t WHERE {_scope('t')} AND t.name_no = {name_no}"
-            f" AND t.last_at > $2 - {days} * {_DAY}"
+            f" AND t.last_at > $2::timestamptz - {days} * {_DAY}"
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from orchestrator.application.delivery import Delivery
-from orchestrator.application.inbox import Inbox
+from orchestrator.application.inbox import SUBJECTS, Inbox
 from orchestrator.domain.refusals import Unavailable
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import inbox_entries, listening
@@ -98,7 +98,7 @@ class InboxConsumer:
             raise
         except Exception as error:
             logger.info("some entries failed together", extra={"error": type(error).__name__})
-            await self._work_singly(keys)
+            await self._work_apart(keys)
             return True
         if worked.subjects:
             self._metrics.inbox_subjects.add(worked.subjects)
@@ -106,6 +106,19 @@ class InboxConsumer:
         else:
             await asyncio.sleep(TAKEN_PAUSE)
         return True
+
+    async def _work_apart(self, keys: Sequence[SubjectKey]) -> None:
+        """In small groups; only those of a group that fails one by one."""
+        for start in range(0, len(keys), SUBJECTS):
+            group = keys[start : start + SUBJECTS]
+            try:
+                worked = await self._inbox.work(group)
+            except AWAY:
+                raise
+            except Exception:
+                await self._work_singly(group)
+            else:
+                await self._deliver(worked.told)
 
     async def _work_singly(self, keys: Sequence[SubjectKey]) -> None:
         """Something about one of them makes the others fail too: find it, and let the others go on."""

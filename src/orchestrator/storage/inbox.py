@@ -62,7 +62,7 @@ async def waiting(conn: Connection[Record], *, look: int, max_attempts: int) -> 
 
 
 async def claim(conn: Connection[Record], keys: Sequence[SubjectKey], limit: int) -> list[Claimed]:
-    """Take the rows of the first `limit` of those subjects that nobody else is working on, in a statement of its own."""
+    """Take the rows of the first `limit` that nobody else is working on, in a statement of its own."""
     rows = await conn.fetch(
         _LOCK, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys], limit
     )
