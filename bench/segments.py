@@ -264,7 +264,7 @@ async def _freshness(plan: Plan, stack: Stack, conn: Connection[Record]) -> list
     """From the call that brings the event to the transition that others can see."""
     await furnish(
         stack,
-        ("/v1/segments", {"id": "fresh", "name": "Fresh", "predicate": {"kind": "event_fired", "eventName": "fresh"}}),
+        ("/v1/segments", {"id": "fresh", "name": "Fresh", "rules": {"kind": "event_fired", "eventName": "fresh"}}),
     )
     fresh = await conn.fetchval("SELECT segment_no FROM segments WHERE segment_id = 'fresh' AND project_no = $1", LARGE)
     await _until(lambda: _is_built(conn, fresh), within=300)
