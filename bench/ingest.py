@@ -56,12 +56,12 @@ async def measure(plan: Plan) -> list[Row]:
         conn = await asyncpg.connect(stack.addresses.database_url)
         await conn.execute(_BARE_EVENTS)
         async with remote("bench.ingest_process", stack.addresses.database_url) as process:
-            await _over_grpc(stack, "warm-up", 10_000)
+            await over_grpc(stack, "warm-up", 10_000)
             await process.ask("take", ["warm-up-too", 5_000])
             await _require_counted(conn, 15_000)
             for number in range(plan.rounds):
                 used = CoreTime(stack, server=stack.part(SERVER).pid, client=os.getpid())
-                seconds = await _over_grpc(stack, f"grpc-{number}", plan.events)
+                seconds = await over_grpc(stack, f"grpc-{number}", plan.events)
                 grpc_rates.append(plan.events / seconds)
                 grpc_cost = used.told(plan.events)
                 await conn.execute("TRUNCATE inbox")
@@ -90,7 +90,7 @@ async def measure(plan: Plan) -> list[Row]:
     ]
 
 
-async def _over_grpc(stack: Stack, series: str, count: int) -> float:
+async def over_grpc(stack: Stack, series: str, count: int) -> float:
     """Seconds to have a series accepted, made up and serialized before."""
     requests = [
         _request(series, range(start, min(start + purchases.BATCH, count))).SerializeToString()

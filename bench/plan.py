@@ -17,6 +17,10 @@ class Plan:
     start_seconds: float = 40.0
     waiting: int = 5_000
     wakes: int = 1_000
+    subjects: int = 1_000_000
+    passes: int = 3
+    checks: int = 3_000
+    fresh_seconds: float = 40.0
 
 
 WHOLE = Plan()
@@ -29,6 +33,10 @@ QUICK = Plan(
     start_seconds=5.0,
     waiting=2_000,
     wakes=200,
+    subjects=50_000,
+    passes=1,
+    checks=500,
+    fresh_seconds=5.0,
 )
 #: The workers' memory with 20,000 waiting executions instead of 5,000.
 SOAK = Plan(waiting=20_000)

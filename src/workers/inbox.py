@@ -79,7 +79,7 @@ class InboxConsumer:
 
     async def _work_once(self) -> bool:
         """One transaction's work; False when there was nothing to do."""
-        keys = (await self._inbox.waiting())[:SUBJECTS]
+        keys = await self._inbox.waiting()
         if not keys:
             return False
         try:
@@ -88,14 +88,27 @@ class InboxConsumer:
             if is_outage(error):
                 raise
             logger.info("some entries failed together", extra={"error": type(error).__name__})
-            await self._work_singly(keys)
+            await self._work_apart(keys)
             return True
-        if worked.taken:
-            self._metrics.inbox_subjects.add(len(keys))
+        if worked.subjects:
+            self._metrics.inbox_subjects.add(worked.subjects)
             await self._deliver(worked.told)
         else:
             await asyncio.sleep(TAKEN_PAUSE)
         return True
+
+    async def _work_apart(self, keys: Sequence[SubjectKey]) -> None:
+        """In small groups; only those of a group that fails one by one."""
+        for start in range(0, len(keys), SUBJECTS):
+            group = keys[start : start + SUBJECTS]
+            try:
+                worked = await self._inbox.work(group)
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                await self._work_singly(group)
+            else:
+                await self._deliver(worked.told)
 
     async def _work_singly(self, keys: Sequence[SubjectKey]) -> None:
         """Something about one of them makes the others fail too: find it, and let the others go on."""

@@ -8,17 +8,32 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from temporalio import workflow
-from temporalio.client import WorkflowHistory
+from temporalio.client import WorkflowHandle, WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
+from orchestrator.application import segments
 from orchestrator.temporal.contract import EXECUTION_WORKFLOW, ExecutionInput
+from orchestrator.temporal.segments import (
+    EVALUATION_WORKFLOW,
+    SEGMENTS_QUEUE,
+    SWEEP_WORKFLOW,
+    EvaluationInput,
+    SegmentWorkflows,
+    SweepInput,
+    evaluation_id,
+)
+from tests.integration.crowd import Crowd
 from tests.workflows.world import Running
 from workers.channels.channel import ChannelUnavailable
 from workers.workflows.journey_execution import JourneyExecution
+from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
+
+if TYPE_CHECKING:
+    from asyncpg import Pool, Record
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -39,10 +54,14 @@ KINDS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+#: Passes over segments: a run that was asked for, a look that found nothing to do, and a sweep.
+SEGMENT_KINDS = {"segments-evaluated", "segments-none-new", "segments-swept"}
+
+
 async def _replay(history: WorkflowHistory) -> Exception | None:
     """Replays in the strict sandbox, in which everything that is not deterministic is refused."""
-    result = await Replayer(workflows=[JourneyExecution]).replay_workflow(history, raise_on_replay_failure=False)
-    return result.replay_failure
+    replayer = Replayer(workflows=[JourneyExecution, SegmentEvaluation, SegmentSweep])
+    return (await replayer.replay_workflow(history, raise_on_replay_failure=False)).replay_failure
 
 
 def stored() -> list[WorkflowHistory]:
@@ -55,7 +74,7 @@ async def test_a_stored_history_replays(history: WorkflowHistory) -> None:
 
 
 def test_there_is_a_history_of_every_kind() -> None:
-    assert {history.workflow_id.split(".")[0] for history in stored()} >= KINDS.keys()
+    assert {history.workflow_id.split(".")[0] for history in stored()} >= KINDS.keys() | SEGMENT_KINDS
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,6 +107,34 @@ async def test_a_history_of_today_replays(at_work: Running, kind: str, request: 
         (HISTORIES / f"{kind}.1.json").write_text(history.to_json())
 
 
+@pytest.mark.parametrize("kind", sorted(SEGMENT_KINDS))
+async def test_a_history_of_a_pass_of_today_replays(
+    at_work: Running, kind: str, worker_pool: Pool[Record], request: pytest.FixtureRequest
+) -> None:
+    crowd = Crowd(at_work.world, worker_pool)
+    project_no, client = crowd.project_no, at_work.client
+    await crowd.known(ann={"tier": "pro"})
+    started: WorkflowHandle[Any, Any]
+    match kind:
+        case "segments-evaluated":
+            number = await crowd.number("everyone")
+            await crowd.world.do(segments.evaluate, "everyone")
+            await SegmentWorkflows(client).see_to(project_no, number)
+            started = client.get_workflow_handle(evaluation_id(project_no, number))
+        case "segments-none-new":
+            await SegmentWorkflows(client).see_to(project_no, 0)
+            started = client.get_workflow_handle(evaluation_id(project_no, 0))
+        case _:
+            started = await client.start_workflow(SWEEP_WORKFLOW, SweepInput(), id="swept", task_queue=SEGMENTS_QUEUE)
+    await started.result()
+
+    history = await started.fetch_history()
+
+    assert await _replay(history) is None
+    if request.config.getoption("--record-histories"):
+        (HISTORIES / f"{kind}.1.json").write_text(history.to_json())
+
+
 @workflow.defn(name=EXECUTION_WORKFLOW)
 class Reordered:
     """What a careless change would make of it: sleep first, then act."""
@@ -102,12 +149,35 @@ class Reordered:
         pass
 
 
-async def test_the_gate_notices_a_workflow_that_gives_other_commands() -> None:
-    # Outside the sandbox, which would import this module again.
-    gate = Replayer(workflows=[Reordered], workflow_runner=UnsandboxedWorkflowRunner())
-    sends = [history for history in stored() if history.workflow_id.startswith("send-")]
+@workflow.defn(name=EVALUATION_WORKFLOW)
+class Idle:
+    """Asks for nothing before it waits."""
 
-    results = [await gate.replay_workflow(history, raise_on_replay_failure=False) for history in sends]
+    @workflow.run
+    async def run(self, start: EvaluationInput) -> None:
+        await workflow.sleep(timedelta(seconds=1))
+
+    @workflow.signal
+    def look_again(self) -> None:
+        pass
+
+
+@workflow.defn(name=SWEEP_WORKFLOW)
+class Forgetful:
+    """Sweeps nothing."""
+
+    @workflow.run
+    async def run(self, start: SweepInput) -> None:
+        return
+
+
+@pytest.mark.parametrize("prefix", ["send-", "segments-evaluated", "segments-none-new", "segments-swept"])
+async def test_the_gate_notices_a_workflow_that_gives_other_commands(prefix: str) -> None:
+    # Outside the sandbox, which would import this module again.
+    gate = Replayer(workflows=[Reordered, Idle, Forgetful], workflow_runner=UnsandboxedWorkflowRunner())
+    histories = [history for history in stored() if history.workflow_id.startswith(prefix)]
+
+    results = [await gate.replay_workflow(history, raise_on_replay_failure=False) for history in histories]
 
     assert results
     assert all(result.replay_failure is not None for result in results)

@@ -10,7 +10,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from orchestrator.application.transactions import Transactions
-from orchestrator.storage import clock, doctor
+from orchestrator.storage import clock, doctor, segment_checks
 from orchestrator.storage.doctor import NONE, Count, Open
 from orchestrator.storage.doctor_checks import CHECKS
 from orchestrator.temporal.open_workflows import OpenWorkflow, describe, open_workflows
@@ -55,7 +55,7 @@ class Doctor:
 
     async def examine(self) -> AsyncIterator[Finding]:
         """Every check, one after the other."""
-        for check in CHECKS:
+        for check in (*CHECKS, *segment_checks.CHECKS):
             async with self._transactions.read(None) as conn:
                 count = await doctor.check(conn, check, await clock.now(conn))
             yield Finding(name=check.name, remedy=check.remedy, count=count)

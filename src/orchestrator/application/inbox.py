@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,8 +52,15 @@ from orchestrator.storage.outbox import Entry as Told
 #: Subjects worked on in one transaction. Few, so that nobody waits long for a subject's lock.
 SUBJECTS = 64
 
-#: Entries looked at to find them.
-LOOK = 256
+#: The same where more wait than that: each costs less then. As many as are done within LONGEST, in seconds.
+MANY = 1000
+LONGEST, SHORTEST = 1.0, 0.4
+
+#: Entries looked at to find them: enough for two consumers.
+LOOK = 2 * MANY
+
+#: Membership that could not be worked out is left for so long, unless something happens to the subject.
+AFTER_FAILURE = timedelta(minutes=1)
 
 _AUDITED: Mapping[EntryRefusal, Action] = {
     EntryRefusal.AUDIENCE_NOT_FOUND: ENTRY_REFUSED_AUDIENCE_NOT_FOUND,
@@ -106,9 +114,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worked:
-    """What came of a look into the inbox. `taken` False: there was nothing, or somebody else was at it."""
+    """What came of a look into the inbox. No `subjects`: there was nothing, or somebody else was at it."""
 
-    taken: bool
+    subjects: int
     told: list[Told]
 
 
@@ -119,6 +127,7 @@ class Inbox:
         self._transactions = transactions
         self._versions = versions
         self._catalogs: dict[int, Catalog] = {}
+        self._many = MANY // 4
 
     async def waiting(self, *, max_attempts: int = 0) -> list[SubjectKey]:
         """Subjects with entries, oldest first to be looked for, and those whose membership time may have changed;
@@ -130,13 +139,25 @@ class Inbox:
         return list(dict.fromkeys([*told, *due]))
 
     async def work(self, keys: Sequence[SubjectKey]) -> Worked:
-        """Act on all entries of these subjects, of those that nobody else is working on."""
+        """Act on all entries of some of these subjects: the first of those that nobody else is working on."""
+        if len(keys) <= SUBJECTS:
+            return await self._work(keys, SUBJECTS)
+        began = time.monotonic()
+        worked = await self._work(keys, self._many)
+        took = time.monotonic() - began
+        if took > LONGEST:
+            self._many = max(SUBJECTS, self._many // 2)
+        elif took < SHORTEST and worked.subjects == self._many:
+            self._many = min(MANY, 2 * self._many)
+        return worked
+
+    async def _work(self, keys: Sequence[SubjectKey], limit: int) -> Worked:
         async with self._transactions.write(None) as conn:
-            keys = await memberships.share_buckets(conn, keys[:SUBJECTS])
-            claimed = [subject.key for subject in await inbox.claim(conn, keys)]
+            keys = await memberships.share_buckets(conn, keys)
+            claimed = [subject.key for subject in await inbox.claim(conn, keys, limit)]
             if not claimed:
                 await inbox.drop_orphans(conn, keys)
-                return Worked(taken=False, told=[])
+                return Worked(subjects=0, told=[])
             entries = await inbox.take(conn, claimed)
             # Definitions and clock are read under the locks: whoever has them next knows no less.
             current = await catalog.current(conn, sorted({key.project_no for key in claimed}))
@@ -146,24 +167,29 @@ class Inbox:
             for project_no, project in current.items():
                 known = catalogs[project_no] = await self._catalog(conn, project)
                 mine = [entry for entry in entries if entry.key.project_no == project_no]
+                told_of = {entry.key for entry in mine}
+                # No rules ask about preferences.
+                happened = {entry.key for entry in mine if entry.kind != "preferences"}
                 await refresh(
                     conn,
                     project_no,
                     await self._versions.rule_book.of(conn, project),
-                    [key for key in claimed if key.project_no == project_no],
-                    [entry.key for entry in mine],
+                    [key for key in claimed if key.project_no == project_no and key not in told_of - happened],
+                    happened,
                     project.now,
                 )
                 told += await self._trigger(conn, project, known, mine, refused)
             await refusal_counts.add(conn, refused)
         # After the commit: making a catalog may give numbers to names, and a number that was rolled back is nobody's.
         self._catalogs |= catalogs
-        return Worked(taken=True, told=told)
+        return Worked(subjects=len(claimed), told=told)
 
     async def failed(self, key: SubjectKey, error: str) -> int:
         """Count a failure of this subject's entries; returns how many were set aside for good."""
         async with self._transactions.write(None) as conn:
-            return await inbox.failed(conn, key, error=error, now=await clock.now(conn))
+            now = await clock.now(conn)
+            await memberships.postpone(conn, key, now + AFTER_FAILURE)
+            return await inbox.failed(conn, key, error=error, now=now)
 
     async def _catalog(self, conn: Connection[Record], project: catalog.Current) -> Catalog:
         kept = self._catalogs.get(project.project_no)

@@ -1,8 +1,12 @@
-"""Keeping the stored membership of few subjects true, within the transaction that learned of a change."""
+"""Keeping the stored membership of subjects true, within the transaction that learned of a change.
+
+Few are asked in Python, from which an answer comes soonest; many in one statement, which takes least for each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from asyncpg import Connection, Record
@@ -10,10 +14,18 @@ from asyncpg import Connection, Record
 from orchestrator.application.segment_rules import SegmentRules
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.evaluate import evaluate
-from orchestrator.predicates.facts import Facts
+from orchestrator.predicates.facts import Facts, needs
 from orchestrator.predicates.flip import next_flip
-from orchestrator.storage import facts, memberships
+from orchestrator.predicates.sql import query
+from orchestrator.predicates.sql.inputs import Among
+from orchestrator.predicates.sql.query import Query
+from orchestrator.predicates.tree import Predicate
+from orchestrator.storage import facts, memberships, segment_passes
+from orchestrator.storage.event_names import numbers_of
 from orchestrator.storage.memberships import Cause, Membership, Transition
+
+#: More subjects than these are asked by a statement. Planning it takes as long as asking about so many in Python.
+FEW = 50
 
 
 async def refresh(
@@ -30,14 +42,14 @@ async def refresh(
     """
     if not rules.asked or not keys:
         return []
-    known = await facts.load(conn, project_no, keys, rules.needs)
-    stored = await memberships.read(conn, project_no, list(known))
+    stored = await memberships.read(conn, project_no, keys)
+    within = await (_ask if len(keys) <= FEW else _ask_many)(conn, project_no, rules, keys, now)
     happened = set(told)
     changed: dict[SubjectKey, Membership] = {}
     transitions: list[Transition] = []
-    for key, subject in known.items():
+    for key, found in within.items():
         before = stored.get(key)
-        after = _membership(rules, subject.facts, before, now)
+        after = _with_unasked(rules, before, found)
         if before is None or _differs(before, after, now):
             changed[key] = after
         transitions += _transitions(key, rules, before, after, "data" if key in happened else "time")
@@ -45,15 +57,46 @@ async def refresh(
     return transitions
 
 
-def _membership(rules: SegmentRules, subject: Facts, before: Membership | None, now: datetime) -> Membership:
-    within = {number for number, asked in rules.asked.items() if evaluate(asked, subject, now)}
-    if before is not None:
-        within |= rules.unasked.intersection(before.segment_nos)
+async def compiled(
+    conn: Connection[Record],
+    project_no: int,
+    rules: SegmentRules,
+    asked: Mapping[int, Predicate],
+    now: datetime,
+    among: Among,
+) -> Query:
+    """These questions, which are some or all of the rules', as a statement, as of `now`."""
+    sources = needs(asked.values()).events
+    numbers = await numbers_of(conn, project_no, sources)
+    name_nos = {source: numbers.get(source) for source in sources}
+    return query.compile(asked, name_nos=name_nos, cohort_nos=rules.lists, as_of=now, among=among)
+
+
+async def _ask(
+    conn: Connection[Record], project_no: int, rules: SegmentRules, keys: Sequence[SubjectKey], now: datetime
+) -> dict[SubjectKey, Membership]:
+    known = await facts.load(conn, project_no, keys, rules.needs)
+    return {key: _membership(rules, subject.facts, now) for key, subject in known.items()}
+
+
+async def _ask_many(
+    conn: Connection[Record], project_no: int, rules: SegmentRules, keys: Sequence[SubjectKey], now: datetime
+) -> dict[SubjectKey, Membership]:
+    statement = await compiled(conn, project_no, rules, rules.asked, now, Among.SUBJECTS)
+    return await segment_passes.of_subjects(conn, project_no, keys, statement)
+
+
+def _membership(rules: SegmentRules, subject: Facts, now: datetime) -> Membership:
     flips = (next_flip(asked, subject, now) for asked in rules.asked.values())
     return Membership(
-        segment_nos=tuple(sorted(within)),
+        segment_nos=tuple(sorted(number for number, asked in rules.asked.items() if evaluate(asked, subject, now))),
         next_due=min((flip for flip in flips if flip is not None), default=None),
     )
+
+
+def _with_unasked(rules: SegmentRules, before: Membership | None, found: Membership) -> Membership:
+    kept = rules.unasked.intersection(before.segment_nos) if before is not None else frozenset()
+    return replace(found, segment_nos=tuple(sorted({*found.segment_nos, *kept}))) if kept else found
 
 
 def _differs(before: Membership, after: Membership, now: datetime) -> bool:

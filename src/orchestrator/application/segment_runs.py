@@ -9,16 +9,14 @@ from datetime import datetime
 
 from asyncpg import Connection, Record
 
+from orchestrator.application.memberships import compiled
 from orchestrator.application.segment_rules import RuleBook, SegmentRules
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.audit import SEGMENT_DRIFT_FOUND
 from orchestrator.domain.subject import BUCKETS
-from orchestrator.predicates.facts import needs
-from orchestrator.predicates.sql import query
 from orchestrator.predicates.sql.inputs import Among
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import audit, catalog, clock, memberships, segment_passes, segment_runs
-from orchestrator.storage.event_names import numbers_of
 from orchestrator.storage.segment_passes import Pass
 from orchestrator.storage.segment_runs import Chunk, Finished, Kind, Untold
 
@@ -138,19 +136,11 @@ class SegmentRuns:
 
 
 async def prepare(
-    conn: Connection[Record],
-    project_no: int,
-    rules: SegmentRules,
-    asked: Mapping[int, Predicate],
-    now: datetime,
-    among: Among = Among.BUCKETS,
+    conn: Connection[Record], project_no: int, rules: SegmentRules, asked: Mapping[int, Predicate], now: datetime
 ) -> Pass:
     """Make a statement of these questions, which are some or all of the rules', as of `now`."""
-    sources = needs(asked.values()).events
-    numbers = await numbers_of(conn, project_no, sources)
-    name_nos = {source: numbers.get(source) for source in sources}
     return Pass(
-        query=query.compile(asked, name_nos=name_nos, cohort_nos=rules.lists, as_of=now, among=among),
+        query=await compiled(conn, project_no, rules, asked, now, Among.BUCKETS),
         asked=asked.keys(),
         unasked=rules.ids.keys() - asked.keys(),
         building=rules.building & asked.keys(),

@@ -51,6 +51,7 @@ SELECT s.project_no, s.bucket, s.subject_no, s.subject_id
        SELECT project_no, bucket, subject_no, subject_id FROM subjects
         WHERE project_no = w.project_no AND bucket = w.bucket AND subject_no = w.subject_no
           FOR NO KEY UPDATE SKIP LOCKED) AS s
+ LIMIT $4
 """
 
 
@@ -60,9 +61,11 @@ async def waiting(conn: Connection[Record], *, look: int, max_attempts: int) -> 
     return sorted(SubjectKey(**row) for row in rows)
 
 
-async def claim(conn: Connection[Record], keys: Sequence[SubjectKey]) -> list[Claimed]:
-    """Take the rows of those subjects that nobody else is working on, in a statement of its own."""
-    rows = await conn.fetch(_LOCK, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys])
+async def claim(conn: Connection[Record], keys: Sequence[SubjectKey], limit: int) -> list[Claimed]:
+    """Take the rows of the first `limit` that nobody else is working on, in a statement of its own."""
+    rows = await conn.fetch(
+        _LOCK, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys], limit
+    )
     return [
         Claimed(
             key=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),

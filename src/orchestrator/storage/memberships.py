@@ -68,6 +68,16 @@ async def due(conn: Connection[Record], now: datetime, limit: int) -> list[Subje
     return [SubjectKey(**row) for row in await conn.fetch(_DUE, now, limit)]
 
 
+_POSTPONE = """
+UPDATE subject_segments SET next_due = $4 WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND next_due < $4
+"""
+
+
+async def postpone(conn: Connection[Record], key: SubjectKey, until: datetime) -> None:
+    """Leave a subject alone until then whose membership cannot be worked out: looking at once helps nobody."""
+    await conn.execute(_POSTPONE, key.project_no, key.bucket, key.subject_no, until)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
     """One subject's. `segment_nos` ascend; `next_due` None: time alone changes nothing."""

@@ -1,19 +1,17 @@
-"""Many subjects held against many segments in one statement, and what changed written with it."""
+"""Many subjects held against many segments in one statement; of whole buckets, what changed is written with it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from asyncpg import Connection, Record
 
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.sql.query import Query
+from orchestrator.storage.memberships import Membership
 from orchestrator.storage.segment_runs import Chunk
-
-#: A window that ran out this long ago should have been noticed.
-OVERDUE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +68,9 @@ WITH evaluated AS MATERIALIZED (
     INSERT INTO segment_transitions (project_no, bucket, subject_no, segment_no, entered, cause, as_of)
     SELECT $1, bucket, subject_no, segment_no, entered, cause, {as_of} FROM changed
 ), drifted AS (
+    -- Whoever is due or told about in the inbox waits to be worked on.
     SELECT DISTINCT c.bucket, c.subject_no FROM changed AS c
-     WHERE c.cause <> 'definition' AND (c.earlier_due IS NULL OR c.earlier_due > {overdue})
+     WHERE c.cause <> 'definition' AND (c.earlier_due IS NULL OR c.earlier_due > {as_of})
        AND NOT EXISTS (SELECT FROM inbox AS i
                         WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no)
 )
@@ -88,20 +87,7 @@ async def of_buckets(conn: Connection[Record], project_no: int, first: int, last
 
     The query of `work` is one among buckets.
     """
-    return await _run(conn, project_no, first, last, work)
-
-
-async def of_subjects(conn: Connection[Record], project_no: int, keys: Sequence[SubjectKey], work: Pass) -> Chunk:
-    """The same with these subjects, which the caller holds, and whose buckets it shares.
-
-    The query of `work` is one among subjects.
-    """
-    return await _run(conn, project_no, [key.bucket for key in keys], [key.subject_no for key in keys], work)
-
-
-async def _run(conn: Connection[Record], project_no: int, first: object, last: object, work: Pass) -> Chunk:
-    for name, value in work.query.settings.items():
-        await conn.execute(f"SET LOCAL {name} = '{value}'")
+    await _plan_for(conn, work.query)
     arguments: list[object] = [project_no, first, last, *work.query.arguments]
 
     def parameter(value: object, type_name: str) -> str:
@@ -115,7 +101,6 @@ async def _run(conn: Connection[Record], project_no: int, first: object, last: o
         building=parameter(list(work.building), "int[]"),
         whole=parameter(work.whole, "bool"),
         as_of=parameter(work.as_of, "timestamptz"),
-        overdue=parameter(work.as_of - OVERDUE, "timestamptz"),
     )
     rows = await conn.fetch(statement, *arguments)
     head, *moved = rows
@@ -124,3 +109,24 @@ async def _run(conn: Connection[Record], project_no: int, first: object, last: o
         drift=head["drift"],
         changes={row["segment_no"]: (row["entered"], row["departed"]) for row in moved},
     )
+
+
+async def of_subjects(
+    conn: Connection[Record], project_no: int, keys: Sequence[SubjectKey], query: Query
+) -> dict[SubjectKey, Membership]:
+    """What the query, one among subjects, says of these. Those that do not exist are missing from the answer."""
+    await _plan_for(conn, query)
+    rows = await conn.fetch(
+        query.text, project_no, [key.bucket for key in keys], [key.subject_no for key in keys], *query.arguments
+    )
+    return {
+        SubjectKey(project_no=project_no, bucket=bucket, subject_no=subject_no): Membership(
+            segment_nos=tuple(segment_nos), next_due=due
+        )
+        for bucket, subject_no, segment_nos, due in rows
+    }
+
+
+async def _plan_for(conn: Connection[Record], query: Query) -> None:
+    """Have the transaction plan as this query wants it."""
+    await conn.execute("; ".join(f"SET LOCAL {name} = '{value}'" for name, value in query.settings.items()))

@@ -31,7 +31,8 @@ PATIENT = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=ti
 BRIEF = timedelta(seconds=30)
 #: A part of a large project takes minutes, and says after each transaction that it is alive.
 PART = timedelta(hours=1)
-PART_HEARTBEAT = timedelta(seconds=60)
+#: After a worker was killed, another goes on with its part within this.
+PART_HEARTBEAT = timedelta(seconds=20)
 
 
 async def one_run(question: RunQuestion) -> bool:

@@ -1,0 +1,332 @@
+"""Segments over a million subjects: whole passes beside an expert's statements, few subjects, and the whole product."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import grpc
+from temporalio.client import Client
+
+from bench import ingest, segments_rules
+from bench.ground import WORKER, furnish, ground
+from bench.pace import at_pace
+from bench.plan import Plan
+from bench.remote import Remote, remote
+from bench.rows import Row, at_least, at_most, beside, percentile, spread
+from bench.segments_experts import Experts
+from bench.segments_population import NAMES, populate
+from bench.segments_rules import Asked, Numbers
+from orchestrator.devstack.stack import Stack
+from orchestrator.temporal.segments import SCHEDULE_ID
+from orchestrator.v1 import audience_service_pb2, event_service_pb2, subject_service_pb2
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+PASS_SECONDS, AGAINST_EXPERTS = 45, 0.35
+INCREMENTAL_SECONDS, INCREMENTAL_AGAINST_PASS = 2, 10
+MEMORY, TENFOLD = 1.1, 11
+FRESH_SECONDS, CHECK_MS, CHECK_AGAINST_READ = 2, 5, 2
+
+SEGMENTS, CURVE = 50, (1, 10, 50, 200)
+PACE = 100.0
+
+#: The project of `orchestrator up`, and one with a tenth of its subjects.
+LARGE, SMALL = 1, 2
+
+_SMALL = "INSERT INTO projects (project_id, name, created_at, updated_at) VALUES ('small', 'Small', now(), now())"
+
+_LISTED = """
+INSERT INTO static_members (project_no, bucket, subject_no, segment_no, added_at)
+SELECT project_no, bucket, subject_no, $2, now() FROM subjects WHERE project_no = $1 AND subject_no % 50 = 0
+"""
+_MADE = """
+INSERT INTO segments (project_no, segment_id, kind, name, description, predicate, created_at, updated_at)
+VALUES ($1, $2, $3, $2, '', $4, now(), now()) RETURNING segment_no
+"""
+_ALL_NEW = "UPDATE segments SET built_revision = NULL WHERE project_no = $1 AND predicate IS NOT NULL"
+_ASK_TO_BUILD = """
+INSERT INTO segment_runs (project_no, kind, status, requested_at) VALUES ($1, 'build', 'queued', now())
+ON CONFLICT DO NOTHING
+"""
+_NEWER = "UPDATE projects SET definitions_version = definitions_version + 1 WHERE project_no = $1"
+
+_SOME = """
+SELECT subject_id FROM subjects WHERE project_no = $1 AND abs(hashint8(subject_no)) % 100 = $2 ORDER BY subject_id
+"""
+_ENTERED = """
+SELECT s.subject_id FROM segment_transitions AS t JOIN subjects AS s USING (project_no, bucket, subject_no)
+ WHERE t.transition_no > $1 AND t.segment_no = $2 AND t.entered
+"""
+_SWEEPING = "SELECT count(*) FROM segment_runs WHERE project_no = $1 AND kind = 'sweep' AND status = 'running'"
+
+
+async def measure(plan: Plan) -> list[Row]:
+    rows: list[Row] = []
+    async with ground() as stack:
+        await stack.part(WORKER).stop()
+        dsn = stack.addresses.database_url
+        conn = await asyncpg.connect(dsn)
+        anchor = datetime.now(UTC).replace(microsecond=0)
+        await conn.execute(_SMALL)
+        began = time.perf_counter()
+        for project_no, count in ((LARGE, plan.subjects), (SMALL, plan.subjects // 10)):
+            await populate(dsn, project_no, anchor, count)
+        seconds = time.perf_counter() - began
+        events = await conn.fetchval("SELECT sum(total)::bigint FROM subject_event_state WHERE name_no = 0")
+        rows.append(
+            beside("segments: generation", seconds, "s", f"{plan.subjects} subjects, {events} events with both")
+        )
+        async with remote("bench.segments_process", dsn) as process:
+            small = await _define(conn, SMALL, SEGMENTS, anchor)
+            large = await _define(conn, LARGE, SEGMENTS, anchor)
+            rows += await _passes(plan, dsn, conn, process, large)
+            rows += await _incremental(plan, conn, process)
+            rows += await _curve(plan, conn, process, anchor, small)
+        rows += await _ingest(plan, stack, conn)
+        rows += await _checks(plan, stack)
+        await stack.part(WORKER).start()
+        rows += await _freshness(plan, stack, conn)
+        await conn.close()
+    return rows
+
+
+async def _define(conn: Connection[Record], project_no: int, count: int, anchor: datetime) -> Mapping[int, Asked]:
+    """Make the first `count` segments, those that are not there; returns them by number."""
+    await conn.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+    rows = await conn.fetch("SELECT segment_id, segment_no FROM segments WHERE project_no = $1", project_no)
+    known = {row["segment_id"]: row["segment_no"] for row in rows}
+    if "listed" not in known:
+        known["listed"] = await conn.fetchval(_MADE, project_no, "listed", "static", None)
+        await conn.execute(_LISTED, project_no, known["listed"])
+        await conn.execute("ANALYZE static_members")
+        await conn.execute(_ALL_NEW, project_no)
+    rows = await conn.fetch("SELECT name, name_no FROM event_names WHERE project_no = $1", project_no)
+    name_nos = {row["name"]: row["name_no"] for row in rows}
+    numbers = Numbers(events={name: name_nos[name] for name in NAMES}, list_id="listed", list_no=known["listed"])
+    made = segments_rules.segments(count, numbers, anchor)
+    for name, asked in made.items():
+        if name not in known:
+            known[name] = await conn.fetchval(_MADE, project_no, name, "dynamic", asked.rules)
+    await conn.execute(_ASK_TO_BUILD, project_no)
+    await conn.execute(_NEWER, project_no)
+    return {known[name]: asked for name, asked in made.items()}
+
+
+async def _passes(
+    plan: Plan, dsn: str, conn: Connection[Record], process: Remote, asked: Mapping[int, Asked]
+) -> list[Row]:
+    """The small project first: the most memory ever taken only grows."""
+    await process.ask("pass", [SMALL, "build"])
+    await conn.execute("VACUUM (ANALYZE) subject_segments")
+    await process.ask("pass", [SMALL, "sweep"])
+    few = [await process.ask("pass", [SMALL, "sweep"]) for _ in range(plan.passes)]
+    first = await process.ask("pass", [LARGE, "build"])
+    await conn.execute("VACUUM (ANALYZE) subject_segments")
+    experts = Experts(dsn, LARGE, asked)
+    await experts.prepare()
+    filled = await experts.run(datetime.now(UTC))
+    await experts.vacuum()
+    many, theirs = [], []
+    for _ in range(plan.passes):
+        many.append(await process.ask("pass", [LARGE, "sweep"]))
+        theirs.append(await experts.run(datetime.now(UTC)))
+    members = await experts.compare()
+    if drift := sum(one["drift"] for one in (*few, *many)):
+        raise AssertionError(f"{drift} memberships were wrong")
+    ours = [one["seconds"] for one in many]
+    tenth = [one["seconds"] for one in few]
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    note = f"rounds {spread(ours)}; with the 4 system segments; {members} members as the experts have them"
+    memory = [max(one["peak"] for one in runs) for runs in (few, many)]
+    return [
+        at_most(PASS_SECONDS, f"{SEGMENTS} segments, whole pass", median(ours), "s", note),
+        beside(f"{SEGMENTS} segments, first pass", first["seconds"], "s", f"{first['moved']:.0f} transitions"),
+        at_most(AGAINST_EXPERTS, "whole pass, against as many statements by hand", median(ratios), "×"),
+        beside("as many statements by hand", median(theirs), "s", f"rounds {spread(theirs)}; the first {filled:.0f} s"),
+        at_most(TENFOLD, "whole pass, of ten times as many subjects", median(ours) / median(tenth), "×"),
+        at_most(
+            MEMORY, "memory of passes, of ten times as many subjects", memory[1] / memory[0], "×",
+            f"{memory[0] / 1e6:.0f} → {memory[1] / 1e6:.0f} MB at most",
+        ),
+    ]  # fmt: skip
+
+
+async def _incremental(plan: Plan, conn: Connection[Record], process: Remote) -> list[Row]:
+    ours, whole = [], []
+    for number in range(plan.passes):
+        await process.ask("settle")
+        some = [row[0] for row in await conn.fetch(_SOME, LARGE, number)]
+        await process.ask("happen", [LARGE, f"some-{number}", some])
+        ours.append(await process.ask("settle"))
+        whole.append((await process.ask("pass", [LARGE, "sweep"]))["seconds"])
+    ratios = [other / mine for mine, other in zip(ours, whole, strict=True)]
+    note = f"rounds {spread(ours)}; {len(some)} subjects, by two consumers of the inbox"
+    return [
+        at_most(INCREMENTAL_SECONDS, "1 % of the subjects, through the inbox", median(ours), "s", note),
+        at_least(INCREMENTAL_AGAINST_PASS, "whole pass, against 1 % of the subjects", median(ratios), "×"),
+    ]
+
+
+async def _curve(
+    plan: Plan, conn: Connection[Record], process: Remote, anchor: datetime, small: Mapping[int, Asked]
+) -> list[Row]:
+    """On the small project, one connection."""
+    await _define(conn, SMALL, CURVE[-1], anchor)
+    await process.ask("pass", [SMALL, "build"])
+    await conn.execute("VACUUM (ANALYZE) subject_segments")
+    rounds = [[await process.ask("some", [SMALL, count]) for count in CURVE] for _ in range(2 * plan.passes + 1)]
+    seconds = [min(one[place] for one in rounds) for place in range(len(CURVE))]
+    each = [
+        1000 * (later - earlier) / (more - fewer)
+        for earlier, later, fewer, more in zip(seconds, seconds[1:], CURVE, CURVE[1:], strict=False)
+    ]
+    told = ", ".join(f"{count}: {1000 * took:.0f} ms" for count, took in zip(CURVE, seconds, strict=True))
+    return [
+        at_most(
+            1, "a segment more, from 50 to 200 against from 1 to 10", each[-1] / each[0], "×",
+            f"{told}; each more {' → '.join(f'{one:.1f}' for one in each)} ms; {plan.subjects // 10} subjects",
+        ),
+    ]  # fmt: skip
+
+
+async def _ingest(plan: Plan, stack: Stack, conn: Connection[Record]) -> list[Row]:
+    """As in the bench of ingest: no worker is at work."""
+    over_grpc, application = [], []
+    async with remote("bench.ingest_process", stack.addresses.database_url) as process:
+        await ingest.over_grpc(stack, "live-warm-up", 10_000)
+        await process.ask("take", ["live-warm-up-too", 5_000])
+        for number in range(plan.rounds):
+            over_grpc.append(plan.events / await ingest.over_grpc(stack, f"live-{number}", plan.events))
+            await conn.execute("TRUNCATE inbox")
+            application.append(plan.events / await process.ask("take", [f"live-app-{number}", plan.events]))
+            await conn.execute("TRUNCATE inbox")
+    live = f"with {SEGMENTS} segments"
+    return [
+        at_least(
+            ingest.OVER_GRPC, f"ingest over gRPC, {live}", median(over_grpc), "events/s", f"rounds {spread(over_grpc)}"
+        ),
+        at_least(
+            ingest.AT_APPLICATION, f"ingest at the application layer, {live}", median(application), "events/s",
+            f"rounds {spread(application)}",
+        ),
+    ]  # fmt: skip
+
+
+async def _checks(plan: Plan, stack: Stack) -> list[Row]:
+    """One caller, who asks in turns."""
+    bought = {"kind": "event_fired", "eventName": "purchase", "window": {"type": "last_n_days", "days": 30}}
+    pro = {"kind": "attribute", "fieldPath": "plan", "operator": "equals", "value": "pro"}
+    rules: dict[str, Any] = {"kind": "and", "clauses": [{**bought, "atLeast": 2}, pro]}
+    with_cohort = {"kind": "and", "clauses": [rules, {"kind": "in_cohort", "cohortId": "plain-1"}]}
+    documents = [
+        {"id": "bought", "name": "B", "predicate": rules},
+        {"id": "both", "name": "C", "predicate": with_cohort},
+    ]
+    await furnish(stack, *(("/v1/audiences", document) for document in documents))
+    metadata = (("authorization", f"Bearer {stack.keys.owner}"),)
+    took: dict[str, list[float]] = {"bought": [], "both": [], "read": []}
+    async with grpc.aio.insecure_channel(stack.addresses.grpc) as channel:
+        check = _method(channel, "AudienceService/CheckAudience")
+        read = _method(channel, "SubjectService/GetSubject")
+
+        async def one(name: str, subject_id: str) -> None:
+            if name == "read":
+                request = subject_service_pb2.GetSubjectRequest(subject_id=subject_id).SerializeToString()
+            else:
+                request = audience_service_pb2.CheckAudienceRequest(
+                    audience_id=name, subject_id=subject_id
+                ).SerializeToString()
+            began = time.perf_counter()
+            await (read if name == "read" else check)(request, metadata=metadata, timeout=10)
+            took[name].append(1000 * (time.perf_counter() - began))
+
+        for number in range(plan.checks + 200):
+            for name in took:
+                await one(name, f"s{1 + number * 7919 % plan.subjects}")
+    late = {name: percentile(times[200:], 99) for name, times in took.items()}
+    usual = {name: median(times[200:]) for name, times in took.items()}
+    return [
+        at_most(CHECK_MS, "CheckAudience, p99", late["bought"], "ms", f"p50 {usual['bought']:.2f} ms"),
+        at_most(CHECK_MS, "CheckAudience with a cohort, p99", late["both"], "ms", f"p50 {usual['both']:.2f} ms"),
+        at_most(CHECK_AGAINST_READ, "CheckAudience, p99, against GetSubject", late["bought"] / late["read"], "×"),
+        at_most(CHECK_AGAINST_READ, "CheckAudience, p50, against GetSubject", usual["bought"] / usual["read"], "×"),
+        beside("GetSubject, p99", late["read"], "ms", f"p50 {usual['read']:.2f} ms"),
+    ]
+
+
+async def _freshness(plan: Plan, stack: Stack, conn: Connection[Record]) -> list[Row]:
+    """From the call that brings the event to the transition that others can see."""
+    await furnish(
+        stack,
+        ("/v1/segments", {"id": "fresh", "name": "Fresh", "rules": {"kind": "event_fired", "eventName": "fresh"}}),
+    )
+    fresh = await conn.fetchval("SELECT segment_no FROM segments WHERE segment_id = 'fresh' AND project_no = $1", LARGE)
+    await _until(lambda: _is_built(conn, fresh), within=300)
+    temporal = await Client.connect(stack.addresses.temporal)
+    await _until(lambda: _is_scheduled(temporal), within=60)
+    before = await conn.fetchval("SELECT coalesce(max(transition_no), 0) FROM segment_transitions")
+    count = int(plan.fresh_seconds * PACE)
+    called: dict[str, float] = {}
+    seen: dict[str, float] = {}
+    looks: list[bool] = []
+
+    async def watch() -> None:
+        while len(seen) < count:
+            if not await conn.fetchval(_SWEEPING, LARGE):
+                await temporal.get_schedule_handle(SCHEDULE_ID).trigger()
+            looks.append(bool(await conn.fetchval(_SWEEPING, LARGE)))
+            for row in await conn.fetch(_ENTERED, before, fresh):
+                seen.setdefault(row[0], time.time())
+            await asyncio.sleep(0.05)
+
+    metadata = (("authorization", f"Bearer {stack.keys.owner}"),)
+    async with grpc.aio.insecure_channel(stack.addresses.grpc) as channel:
+        call = _method(channel, "EventService/IngestEvents")
+        await channel.channel_ready()
+
+        async def one(number: int) -> None:
+            subject_id = f"s{1 + number * 7919 % plan.subjects}"
+            request = event_service_pb2.IngestEventsRequest()
+            request.events.add(event_id=f"fresh-{number}", name="fresh", subject_id=subject_id)
+            called[subject_id] = time.time()
+            await call(request.SerializeToString(), metadata=metadata, timeout=10)
+
+        async with asyncio.timeout(plan.fresh_seconds + 120):
+            await asyncio.gather(watch(), at_pace(one, count, PACE))
+    delays: Sequence[float] = [seen[subject_id] - at for subject_id, at in called.items()]
+    swept = 100 * sum(looks) / len(looks)
+    note = f"p50 {percentile(delays, 50):.2f} s, max {max(delays):.2f} s; a sweep ran {swept:.0f} % of the time"
+    return [
+        at_most(
+            FRESH_SECONDS, f"event → membership at {PACE:.0f} events/s while a sweep runs, p99",
+            percentile(delays, 99), "s", note,
+        )
+    ]  # fmt: skip
+
+
+def _method(channel: grpc.aio.Channel, name: str) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
+    return channel.unary_unary(f"/orchestrator.v1.{name}", request_serializer=None, response_deserializer=None)
+
+
+async def _until(holds: Callable[[], Awaitable[bool]], *, within: float) -> None:
+    async with asyncio.timeout(within):
+        while not await holds():
+            await asyncio.sleep(0.1)
+
+
+async def _is_built(conn: Connection[Record], segment_no: int) -> bool:
+    return bool(
+        await conn.fetchval("SELECT built_revision IS NOT NULL FROM segments WHERE segment_no = $1", segment_no)
+    )
+
+
+async def _is_scheduled(temporal: Client) -> bool:
+    return SCHEDULE_ID in [schedule.id async for schedule in await temporal.list_schedules()]

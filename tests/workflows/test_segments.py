@@ -1,0 +1,200 @@
+"""Passes over segments as workflows: on the development server, by a real worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from temporalio.client import Client, ScheduleOverlapPolicy
+
+from orchestrator.application import segments
+from orchestrator.domain.audit import SEGMENT_DRIFT_FOUND
+from orchestrator.domain.etag import Expected
+from orchestrator.storage import segment_runs
+from orchestrator.temporal.segments import (
+    CATCH_UP,
+    SCHEDULE_ID,
+    SEGMENTS_QUEUE,
+    SWEEP_EVERY,
+    SWEEP_WORKFLOW,
+    SegmentWorkflows,
+    SweepInput,
+    evaluation_id,
+)
+from tests.eventually import eventually
+from tests.integration.crowd import Crowd
+from tests.workflows.world import Switchboard, worker
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool, Record
+
+PRO: dict[str, Any] = {"kind": "attribute", "fieldPath": "tier", "operator": "equals", "value": "pro"}
+LATELY: dict[str, Any] = {
+    "kind": "event_fired",
+    "eventName": "purchase",
+    "window": {"type": "last_n_days", "days": 7},
+    "atLeast": 2,
+}
+
+
+@pytest.fixture
+async def crowd(owner: Connection[Record], api_pool: Pool[Record], worker_pool: Pool[Record]) -> Crowd:
+    return await Crowd.make(owner, api_pool, worker_pool)
+
+
+@pytest.fixture
+async def kept(crowd: Crowd, temporal: Client, database: str, worker_pool: Pool[Record]) -> AsyncIterator[Crowd]:
+    """A crowd whose membership a worker keeps."""
+    async with worker(temporal, database, worker_pool, Switchboard()):
+        yield crowd
+
+
+async def test_a_new_segment_is_built_without_anybody_asking(kept: Crowd) -> None:
+    await kept.known(ann={"tier": "pro"}, bob={"tier": "free"})
+
+    await kept.segment("pros", PRO)
+
+    await eventually(lambda: _built(kept, "pros"), within=20)
+    assert await kept.members("pros") == {"ann"}
+    await eventually(lambda: _is_empty(kept, "inbox"))
+    assert await kept.wrong() == []
+
+
+async def test_one_that_is_evaluated_on_request_says_what_came_of_it(kept: Crowd) -> None:
+    await kept.segment("pros", PRO)
+    await eventually(lambda: _built(kept, "pros"), within=20)
+    await kept.known(ann={"tier": "pro"})
+    await eventually(lambda: _is_empty(kept, "inbox"))
+    await kept.owner.execute("UPDATE subject_segments SET segment_nos = '{}'")
+
+    run_no = await kept.world.do(segments.evaluate, "pros")
+
+    async def done() -> bool:
+        status = await kept.owner.fetchval("SELECT status FROM segment_runs WHERE run_no = $1", run_no)
+        return bool(status == "done")
+
+    await eventually(done, within=20)
+    assert await kept.members("pros") == {"ann"}
+
+
+async def test_a_sweep_puts_right_what_was_wrong_and_says_so(kept: Crowd, temporal: Client) -> None:
+    await kept.segment("pros", PRO)
+    await kept.segment("lately", LATELY)
+    await eventually(lambda: _built(kept, "lately"), within=20)
+    await kept.known(ann={"tier": "pro"})
+    await kept.happened(("ann", "purchase", None), ("ann", "purchase", None), ("bob", "purchase", None))
+    await eventually(lambda: _is_empty(kept, "inbox"))
+    number = await kept.number("pros")
+    await kept.owner.execute("UPDATE subject_segments SET segment_nos = array_remove(segment_nos, $1)", number)
+    await kept.owner.execute("DELETE FROM segment_transitions WHERE segment_no = $1", number)
+    await kept.owner.execute("DELETE FROM segment_sizes WHERE segment_no = $1", number)
+
+    await temporal.execute_workflow(
+        SWEEP_WORKFLOW, SweepInput(), id="sweep-by-hand", task_queue=SEGMENTS_QUEUE, task_timeout=timedelta(seconds=10)
+    )
+
+    assert await kept.owner.fetchval("SELECT drift FROM segment_runs WHERE kind = 'sweep'") == 1
+    assert await kept.owner.fetchval("SELECT count(*) FROM audit_log WHERE action = $1", SEGMENT_DRIFT_FOUND.name) == 1
+    assert await kept.members("pros") == {"ann"}
+    assert await kept.wrong() == []
+
+
+async def test_a_run_that_was_left_half_done_goes_on_where_it_stopped(
+    crowd: Crowd, temporal: Client, database: str, worker_pool: Pool[Record]
+) -> None:
+    await crowd.known(**{f"s{n}": {"tier": "pro"} for n in range(300)})
+    await crowd.settle()
+    await crowd.segment("pros", PRO)
+    begun = await crowd.runs.begin(crowd.project_no, "build", None)
+    assert begun is not None
+
+    class Killed(Exception):
+        pass
+
+    def die_after_twenty(bucket: int) -> None:
+        if bucket >= 20:
+            raise Killed
+
+    with pytest.raises(Killed):
+        await crowd.runs.work(crowd.project_no, begun.run_no, "build", None, begun.parts[0], die_after_twenty)
+    done = await crowd.owner.fetch("SELECT first_bucket, last_bucket FROM segment_run_chunks ORDER BY 1")
+    assert done
+    told_before = await crowd.owner.fetchval("SELECT count(*) FROM segment_transitions WHERE cause = 'definition'")
+
+    async with worker(temporal, database, worker_pool, Switchboard()):
+        await eventually(lambda: _built(crowd, "pros"), within=20)
+
+    number = await crowd.number("pros")
+    told = await crowd.owner.fetchval("SELECT count(*) FROM segment_transitions WHERE segment_no = $1", number)
+    assert 0 < told_before < told == 300
+    assert await crowd.owner.fetchval("SELECT subjects FROM segment_runs WHERE run_no = $1", begun.run_no) == 300
+    assert await crowd.wrong() == []
+
+
+async def test_sweeps_are_scheduled_one_at_a_time_and_made_up_for(kept: Crowd, temporal: Client) -> None:
+    async def scheduled() -> bool:
+        return SCHEDULE_ID in [schedule.id async for schedule in await temporal.list_schedules()]
+
+    await eventually(scheduled, within=20)
+
+    schedule = (await temporal.get_schedule_handle(SCHEDULE_ID).describe()).schedule
+
+    assert [interval.every for interval in schedule.spec.intervals] == [SWEEP_EVERY] == [timedelta(minutes=15)]
+    assert schedule.policy.overlap is ScheduleOverlapPolicy.SKIP
+    assert schedule.policy.catchup_window == CATCH_UP > timedelta()
+
+
+async def test_an_older_schedule_is_brought_up_to_date_and_stays_paused(temporal: Client) -> None:
+    await SegmentWorkflows(temporal).ensure_schedule(timedelta(hours=3))
+    handle = temporal.get_schedule_handle(SCHEDULE_ID)
+    await handle.pause()
+
+    await SegmentWorkflows(temporal).ensure_schedule()
+
+    described = (await handle.describe()).schedule
+    assert [interval.every for interval in described.spec.intervals] == [SWEEP_EVERY]
+    assert described.state.paused
+
+
+async def test_a_run_whose_workflow_was_lost_is_told_again(kept: Crowd, temporal: Client) -> None:
+    long_ago = datetime.now(UTC) - 2 * segment_runs.TELL_AGAIN
+    await kept.owner.execute(
+        """
+        INSERT INTO segment_runs (project_no, kind, status, requested_at, told_at)
+        VALUES ($1, 'build', 'queued', $2, $2)
+        """,
+        kept.project_no,
+        long_ago,
+    )
+
+    await eventually(lambda: _is_empty(kept, "segment_runs WHERE status <> 'done'"), within=20)
+
+    described = await temporal.get_workflow_handle(evaluation_id(kept.project_no, 0)).describe()
+    assert described.id == evaluation_id(kept.project_no, 0)
+
+
+async def test_deleting_a_segment_while_it_is_built_harms_nobody(kept: Crowd) -> None:
+    await kept.known(**{f"s{n}": {"tier": "pro"} for n in range(100)})
+    await kept.segment("pros", PRO)
+    await kept.world.do(segments.delete, "pros", Expected(), force=True)
+    await kept.segment("others", {"kind": "not", "clause": PRO})
+
+    await eventually(lambda: _built(kept, "others"), within=20)
+    await eventually(lambda: _is_empty(kept, "inbox"))
+    assert await kept.wrong() == []
+
+
+async def _built(crowd: Crowd, segment_id: str) -> bool:
+    return bool(
+        await crowd.owner.fetchval(
+            "SELECT built_revision = rules_revision FROM segments WHERE project_no = $1 AND segment_id = $2",
+            crowd.project_no,
+            segment_id,
+        )
+    )
+
+
+async def _is_empty(crowd: Crowd, table: str) -> bool:
+    return not await crowd.owner.fetchval(f"SELECT EXISTS (SELECT FROM {table})")
