@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from asyncpg import Connection, Record
@@ -13,7 +13,7 @@ from orchestrator.predicates.evaluate import evaluate
 from orchestrator.predicates.facts import Facts
 from orchestrator.predicates.flip import next_flip
 from orchestrator.storage import facts, memberships
-from orchestrator.storage.memberships import Cause, Membership, Transition
+from orchestrator.storage.memberships import Cause, Membership, Recorded, Transition
 
 
 async def refresh(
@@ -21,18 +21,17 @@ async def refresh(
     project_no: int,
     rules: SegmentRules,
     keys: Sequence[SubjectKey],
-    told: Iterable[SubjectKey],
+    told: Mapping[SubjectKey, Cause],
     now: datetime,
-) -> list[Transition]:
+) -> list[Recorded]:
     """Hold these subjects, whose rows the caller holds and whose buckets it shares, against the rules at `now`.
 
-    `told` are those that something has happened to; of the others a window has run out. Returns who came and went.
+    `told` says what has happened to whom; of the others a window has run out. Returns who came and went.
     """
     if not rules.asked or not keys:
         return []
     known = await facts.load(conn, project_no, keys, rules.needs)
     stored = await memberships.read(conn, project_no, list(known))
-    happened = set(told)
     changed: dict[SubjectKey, Membership] = {}
     transitions: list[Transition] = []
     for key, subject in known.items():
@@ -40,9 +39,8 @@ async def refresh(
         after = _membership(rules, subject.facts, before, now)
         if before is None or _differs(before, after, now):
             changed[key] = after
-        transitions += _transitions(key, rules, before, after, "data" if key in happened else "time")
-    await memberships.write(conn, project_no, changed, transitions, now)
-    return transitions
+        transitions += _transitions(key, rules, before, after, told.get(key, "time"))
+    return await memberships.write(conn, project_no, changed, transitions, now)
 
 
 def _membership(rules: SegmentRules, subject: Facts, before: Membership | None, now: datetime) -> Membership:
