@@ -24,12 +24,13 @@ CREATE TABLE segment_transitions (
     subject_no     bigint      NOT NULL,
     segment_no     int         NOT NULL,
     entered        boolean     NOT NULL,
-    -- data: something happened to the subject; time: a window ran out; definition: the rules are new
-    cause          text        NOT NULL CHECK (cause IN ('data', 'time', 'definition')),
+    -- data: something happened to the subject; time: a window ran out; definition: the rules are new; backfill: the
+    -- past has changed
+    cause          text        NOT NULL CHECK (cause IN ('data', 'time', 'definition', 'backfill')),
     as_of          timestamptz NOT NULL
 );
 CREATE INDEX segment_transitions_subject ON segment_transitions (project_no, bucket, subject_no, transition_no);
-SELECT guard_project('segment_transitions', 'SELECT, DELETE', 'SELECT, INSERT, DELETE');
+SELECT guard_project('segment_transitions', 'SELECT, INSERT, DELETE', 'SELECT, INSERT, DELETE');
 
 -- The size of a segment is the sum of these: one row for each transaction that changed it, so that nobody waits for a
 -- counter; upkeep folds them into one.
@@ -140,3 +141,17 @@ SELECT provision_segments(project_no, EXISTS (SELECT FROM subjects AS s WHERE s.
 INSERT INTO segment_runs (project_no, kind, status, requested_at)
 SELECT DISTINCT project_no, 'build', 'queued', clock_timestamp() FROM segments
  WHERE predicate IS NOT NULL AND built_revision IS NULL;
+
+-- Entering and leaving a segment starts journeys: a trigger contract names an event or a segment.
+-- inbox.kind 'transitions': a pass over many moved the subject; transition_nos are those that a journey listens to, as
+-- they are beside the kind 'membership', which tells of lists.
+ALTER TABLE trigger_contracts
+    ALTER COLUMN event_name DROP NOT NULL,
+    -- By id: a segment that is made again under its id is the same to a contract.
+    ADD COLUMN segment_id text COLLATE "C",
+    ADD COLUMN transition text CHECK (transition IN ('entered', 'left')),
+    ADD COLUMN include_definition_changes boolean NOT NULL DEFAULT false,
+    -- Holds for every row there is.
+    ADD CONSTRAINT trigger_contracts_one_kind CHECK (
+        (event_name IS NULL) <> (segment_id IS NULL) AND (segment_id IS NULL) = (transition IS NULL)
+        AND (segment_id IS NOT NULL OR NOT include_definition_changes));

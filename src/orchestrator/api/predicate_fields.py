@@ -16,11 +16,11 @@ _DEPTH = 100
 
 _ABOUT = {
     "orchestrator.v1.BranchArm.when": About.EXECUTION,
-    "orchestrator.v1.TriggerContract.predicate": About.EVENT,
 }
 
 
 def about_of(field: FieldDescriptor) -> About:
+    """What may be asked at most: what a trigger contract's predicate is about, its other fields say."""
     return _ABOUT.get(field.full_name, About.SUBJECT)
 
 

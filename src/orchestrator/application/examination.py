@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from asyncpg import Connection, Record
 
+from orchestrator.application.segment_rules import stored_rules
 from orchestrator.domain import journey_graph
 from orchestrator.domain.journey import Definition
 from orchestrator.domain.journey_graph import Existing, Findings
+from orchestrator.domain.trigger_contract import Contract
 from orchestrator.predicates.facts import needs
-from orchestrator.predicates.parse import parse
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import communications, segments
 from orchestrator.storage.audiences import audiences
@@ -21,12 +22,14 @@ async def existing(conn: Connection[Record], project_no: int, definition: Defini
     contract_id = definition.trigger_contract_id
     contract = await trigger_contracts.find(conn, project_no, contract_id) if contract_id is not None else None
     asked = [*audience.values(), *journey_graph.predicates_in(definition)]
+    heard = _cohorts_in(contract.content) if contract is not None else set()
     sent = journey_graph.communications_in(definition)
     return Existing(
         communications=await communications.pins(conn, project_no, sent) if sent else {},
         audiences=audience,
         trigger_contracts={contract.id} if contract is not None else set(),
-        cohorts=await segments.known(conn, project_no, needs(asked).cohorts),
+        cohorts=await segments.known(conn, project_no, needs(asked).cohorts | heard),
+        heard_cohorts=heard,
     )
 
 
@@ -35,10 +38,16 @@ async def examine(conn: Connection[Record], project_no: int, definition: Definit
     return journey_graph.examine(definition, await existing(conn, project_no, definition))
 
 
+def _cohorts_in(contract: Contract) -> set[str]:
+    """The segments that a trigger contract names."""
+    if contract.segment_id is None:
+        return set()
+    predicate = stored_rules(contract.predicate) if contract.predicate is not None else None
+    return {contract.segment_id} | (set(needs([predicate]).cohorts) if predicate is not None else set())
+
+
 async def _audience(conn: Connection[Record], project_no: int, audience_id: str | None) -> dict[str, Predicate]:
     found = await audiences.find(conn, project_no, audience_id) if audience_id is not None else None
     if found is None:
         return {}
-    predicate, faults = parse(found.content.predicate)
-    assert predicate is not None, f"a stored predicate no longer reads: {[(f.path, f.reason) for f in faults]}"
-    return {found.id: predicate}
+    return {found.id: stored_rules(found.content.predicate)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,12 +21,15 @@ from orchestrator.domain.entry import (
     Earlier,
     EntryRefusal,
     Gone,
+    SegmentContract,
     Trigger,
     TriggerContract,
     entry_key,
     reentry_of,
     refuse_subject,
+    refuse_transition,
     refuse_trigger,
+    transition_key,
 )
 from orchestrator.domain.journey import Reentry, ReentryKind
 from orchestrator.domain.scope import SubjectKey
@@ -47,6 +50,7 @@ from orchestrator.storage import (
 )
 from orchestrator.storage.enrollments import Question
 from orchestrator.storage.inbox import Arrival
+from orchestrator.storage.memberships import Cause, Recorded
 from orchestrator.storage.outbox import Entry as Told
 
 #: Subjects worked on in one transaction. Few, so that nobody waits long for a subject's lock.
@@ -88,23 +92,34 @@ class Listener:
 
     prepared: Prepared
     goal_revision: int
-    contract: TriggerContract
+    contract: TriggerContract | SegmentContract
     audience_id: str | None
     audience: Predicate | Gone | None
+
+    @property
+    def asked(self) -> list[Predicate]:
+        """What is asked about a subject that would enter, and then on its first steps."""
+        asked = [arm.when for arm in self.prepared.arms]
+        if self.audience is not None and not isinstance(self.audience, Gone):
+            asked.append(self.audience)
+        if isinstance(self.contract, SegmentContract) and self.contract.predicate is not None:
+            asked.append(self.contract.predicate)
+        return asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """The listeners of a project, by the number of their event's name."""
+    """The listeners of a project: by the number of their event's name, or by segment and whether it is entered."""
 
     project_id: str
     definitions_version: int
-    listeners: Mapping[int, tuple[Listener, ...]]
+    of_events: Mapping[int, tuple[Listener, ...]]
+    of_segments: Mapping[tuple[int, bool], tuple[Listener, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """An event that a journey listens to, for a subject."""
+    """Something that a journey listens to, for a subject."""
 
     key: SubjectKey
     listener: Listener
@@ -167,18 +182,19 @@ class Inbox:
             for project_no, project in current.items():
                 known = catalogs[project_no] = await self._catalog(conn, project)
                 mine = [entry for entry in entries if entry.key.project_no == project_no]
-                told_of = {entry.key for entry in mine}
-                # No rules ask about preferences.
-                happened = {entry.key for entry in mine if entry.kind != "preferences"}
-                await refresh(
+                rules = await self._versions.rule_book.of(conn, project)
+                causes = _causes(mine)
+                # Who was told of nothing that rules ask about stays as he is.
+                unmoved = {entry.key for entry in mine} - causes.keys()
+                moved = await refresh(
                     conn,
                     project_no,
-                    await self._versions.rule_book.of(conn, project),
-                    [key for key in claimed if key.project_no == project_no and key not in told_of - happened],
-                    happened,
+                    rules,
+                    [key for key in claimed if key.project_no == project_no and key not in unmoved],
+                    causes,
                     project.now,
                 )
-                told += await self._trigger(conn, project, known, mine, refused)
+                told += await self._trigger(conn, project, known, mine, moved, refused)
             await refusal_counts.add(conn, refused)
         # After the commit: making a catalog may give numbers to names, and a number that was rolled back is nobody's.
         self._catalogs |= catalogs
@@ -196,28 +212,27 @@ class Inbox:
         if kept is not None and kept.definitions_version == project.definitions_version:
             return kept
         listening = await catalog.listening(conn, project.project_no)
-        numbers = await event_names.ensure(conn, project.project_no, {row.event_name for row in listening})
-        listeners: defaultdict[int, list[Listener]] = defaultdict(list)
+        named = {row.event_name for row in listening if row.event_name is not None}
+        numbers = await event_names.ensure(conn, project.project_no, named)
+        of_events: defaultdict[int, list[Listener]] = defaultdict(list)
+        of_segments: defaultdict[tuple[int, bool], list[Listener]] = defaultdict(list)
         for row in listening:
-            listeners[numbers[row.event_name]].append(
-                Listener(
-                    prepared=await self._versions.get(conn, project.project_no, row.journey_id, row.latest_version),
-                    goal_revision=row.goal_revision,
-                    contract=TriggerContract(
-                        trigger_contract_id=row.trigger_contract_id,
-                        event_name=row.event_name,
-                        predicate=stored_predicate(row.predicate, About.EVENT) if row.predicate is not None else None,
-                        entry_key_path=split_path(row.entry_key_path) if row.entry_key_path else (),
-                        max_event_age=row.max_event_age,
-                    ),
-                    audience_id=row.audience_id,
-                    audience=audience_of(row.audience_id, row.audience),
-                )
+            listener = Listener(
+                prepared=await self._versions.get(conn, project.project_no, row.journey_id, row.latest_version),
+                goal_revision=row.goal_revision,
+                contract=_contract_of(row),
+                audience_id=row.audience_id,
+                audience=audience_of(row.audience_id, row.audience),
             )
+            if row.event_name is not None:
+                of_events[numbers[row.event_name]].append(listener)
+            elif row.segment_no is not None:
+                of_segments[row.segment_no, row.entered].append(listener)
         return Catalog(
             project_id=project.project_id,
             definitions_version=project.definitions_version,
-            listeners={number: tuple(found) for number, found in listeners.items()},
+            of_events={number: tuple(found) for number, found in of_events.items()},
+            of_segments={way: tuple(found) for way, found in of_segments.items()},
         )
 
     async def _trigger(
@@ -225,10 +240,14 @@ class Inbox:
         conn: Connection[Record],
         project: catalog.Current,
         known: Catalog,
-        entries: Iterable[inbox.Entry],
+        entries: Sequence[inbox.Entry],
+        moved: Sequence[Recorded],
         refused: Counter[refusal_counts.Slot],
     ) -> list[Told]:
-        """Start what these events start. `now`, the instant of every decision, was read after the locks."""
+        """Start what these entries start, and then what those start who have `moved` since.
+
+        `now`, the instant of every decision, was read after the locks.
+        """
         now = project.now
 
         def refuse(listener: Listener, key: SubjectKey, reason: EntryRefusal) -> None:
@@ -236,13 +255,14 @@ class Inbox:
             refused[refusal_counts.slot(key.project_no, journey_id, reason.value, now, key.bucket)] += 1
 
         candidates: list[Candidate] = []
-        for key, listener, trigger in await self._heard(conn, project.project_no, known, entries):
-            reason = refuse_trigger(listener.contract, trigger, now)
-            entry = entry_key(listener.contract, trigger)
+        for key, listener, contract, trigger in await self._heard(conn, project.project_no, known, entries):
+            reason = refuse_trigger(contract, trigger, now)
+            entry = entry_key(contract, trigger)
             if reason is not None or entry is None:
                 refuse(listener, key, reason or EntryRefusal.ENTRY_KEY_MISSING)
             else:
                 candidates.append(Candidate(key=key, listener=listener, trigger=trigger, entry_key=entry))
+        candidates += await self._moved(conn, project.project_no, known, entries, moved)
         heard = {c.listener.prepared.version.journey_id for c in candidates}
         still_open = await journeys.keep_open(conn, project.project_no, heard) if heard else set()
         # A journey that was paused since the catalog was read takes nobody in.
@@ -250,14 +270,12 @@ class Inbox:
         if not candidates:
             return []
         listeners = {id(c.listener): c.listener for c in candidates}.values()
-        asked = [a for a in (found.audience for found in listeners) if a is not None and not isinstance(a, Gone)]
-        arms = [arm.when for found in listeners for arm in found.prepared.arms]
         subjects = await subject_facts.load(
             conn,
             self._versions.rule_book,
             project.project_no,
             sorted({c.key for c in candidates}),
-            needs(asked + arms),
+            needs([asked for listener in listeners for asked in listener.asked]),
             now,
         )
         earlier = await _earlier(conn, project.project_no, candidates)
@@ -266,7 +284,10 @@ class Inbox:
             version = c.listener.prepared.version
             before = earlier[c.key, version.journey_id]
             found = subjects[c.key]
-            reason = refuse_subject(
+            kind, reason = "event", None
+            if isinstance(c.listener.contract, SegmentContract):
+                kind, reason = "segment", refuse_transition(c.listener.contract, found.facts, now)
+            reason = reason or refuse_subject(
                 version, c.listener.audience, c.trigger, c.entry_key, found.facts, found.consent, before, now
             )
             if reason is not None:
@@ -279,7 +300,7 @@ class Inbox:
                 project_id=known.project_id,
                 prepared=c.listener.prepared,
                 goal_revision=c.listener.goal_revision,
-                entry_kind="event",
+                entry_kind=kind,
                 entry_key=c.entry_key,
                 trigger=c.trigger,
                 known=found,
@@ -288,21 +309,91 @@ class Inbox:
 
     async def _heard(
         self, conn: Connection[Record], project_no: int, known: Catalog, entries: Iterable[inbox.Entry]
-    ) -> Iterator[tuple[SubjectKey, Listener, Trigger]]:
+    ) -> list[tuple[SubjectKey, Listener, TriggerContract, Trigger]]:
         """Who listens to which of these events, in the order of their arrival."""
         arrivals = [
             Arrival(key=entry.key, name_no=name_no, event_no=event_no, occurred_at=occurred_at)
             for entry in entries
             for name_no, event_no, occurred_at in zip(entry.name_nos, entry.event_nos, entry.occurred_ats, strict=True)
-            if name_no in known.listeners
+            if name_no in known.of_events
         ]
         events = await inbox.events(conn, project_no, arrivals) if arrivals else {}
-        return (
-            (a.key, listener, Trigger(at=a.occurred_at, event_id=event[0], properties=event[1]))
+        return [
+            (a.key, listener, listener.contract, Trigger(at=a.occurred_at, event_id=event[0], properties=event[1]))
             for a in arrivals
             if (event := events.get(a.event_no)) is not None  # else dropped by retention meanwhile
-            for listener in known.listeners[a.name_no]
+            for listener in known.of_events[a.name_no]
+            if isinstance(listener.contract, TriggerContract)
+        ]
+
+    async def _moved(
+        self,
+        conn: Connection[Record],
+        project_no: int,
+        known: Catalog,
+        entries: Iterable[inbox.Entry],
+        moved: Sequence[Recorded],
+    ) -> list[Candidate]:
+        """Who listens to which of these transitions, those that entries tell of and those just made, in their order."""
+        if not known.of_segments:
+            return []
+        earlier = [number for entry in entries for number in entry.transition_nos]
+        told = await memberships.recorded(conn, project_no, earlier) if earlier else []
+        return [
+            Candidate(
+                key=one.transition.key,
+                listener=listener,
+                trigger=Trigger(at=one.at),
+                entry_key=transition_key(listener.contract.segment_id, one.transition_no),
+            )
+            for one in [*told, *moved]
+            for listener in known.of_segments.get((one.transition.segment_no, one.transition.entered), ())
+            if isinstance(listener.contract, SegmentContract) and _counts(listener.contract, one.transition.cause)
+        ]
+
+
+def _counts(contract: SegmentContract, cause: Cause) -> bool:
+    """Whether who moved for this reason is let in. The past never starts anything."""
+    match cause:
+        case "data" | "time":
+            return True
+        case "definition":
+            return contract.include_definition_changes
+        case "backfill":
+            return False
+
+
+def _contract_of(row: catalog.Listening) -> TriggerContract | SegmentContract:
+    about = About.EVENT if row.segment_id is None else About.SUBJECT
+    predicate = stored_predicate(row.predicate, about) if row.predicate is not None else None
+    if row.segment_id is not None:
+        return SegmentContract(
+            trigger_contract_id=row.trigger_contract_id,
+            segment_id=row.segment_id,
+            predicate=predicate,
+            include_definition_changes=row.include_definition_changes,
         )
+    assert row.event_name is not None, "a contract names an event or a segment"
+    return TriggerContract(
+        trigger_contract_id=row.trigger_contract_id,
+        event_name=row.event_name,
+        predicate=predicate,
+        entry_key_path=split_path(row.entry_key_path) if row.entry_key_path else (),
+        max_event_age=row.max_event_age,
+    )
+
+
+def _causes(entries: Iterable[inbox.Entry]) -> dict[SubjectKey, Cause]:
+    """Why subjects with these entries may have moved. The past counts where nothing else has happened; of transitions
+    that entries tell of, membership knows, and no rules ask about preferences.
+    """
+    causes: dict[SubjectKey, Cause] = {}
+    for entry in entries:
+        if entry.kind == "backfill":
+            causes.setdefault(entry.key, "backfill")
+        elif entry.kind not in ("transitions", "preferences"):
+            causes[entry.key] = "data"
+    return causes
 
 
 def question(

@@ -22,7 +22,7 @@ from orchestrator.predicates.sql.query import Query
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import facts, memberships, segment_passes
 from orchestrator.storage.event_names import numbers_of
-from orchestrator.storage.memberships import Cause, Membership, Transition
+from orchestrator.storage.memberships import Cause, Membership, Recorded, Transition
 
 #: More subjects than these are asked by a statement. Planning it takes as long as asking about so many in Python.
 FEW = 50
@@ -33,18 +33,17 @@ async def refresh(
     project_no: int,
     rules: SegmentRules,
     keys: Sequence[SubjectKey],
-    told: Iterable[SubjectKey],
+    told: Mapping[SubjectKey, Cause],
     now: datetime,
-) -> list[Transition]:
+) -> list[Recorded]:
     """Hold these subjects, whose rows the caller holds and whose buckets it shares, against the rules at `now`.
 
-    `told` are those that something has happened to; of the others a window has run out. Returns who came and went.
+    `told` says what has happened to whom; of the others a window has run out. Returns who came and went.
     """
     if not rules.asked or not keys:
         return []
     stored = await memberships.read(conn, project_no, keys)
     within = await (_ask if len(keys) <= FEW else _ask_many)(conn, project_no, rules, keys, now)
-    happened = set(told)
     changed: dict[SubjectKey, Membership] = {}
     transitions: list[Transition] = []
     for key, found in within.items():
@@ -52,9 +51,8 @@ async def refresh(
         after = _with_unasked(rules, before, found)
         if before is None or _differs(before, after, now):
             changed[key] = after
-        transitions += _transitions(key, rules, before, after, "data" if key in happened else "time")
-    await memberships.write(conn, project_no, changed, transitions, now)
-    return transitions
+        transitions += _transitions(key, rules, before, after, told.get(key, "time"))
+    return await memberships.write(conn, project_no, changed, transitions, now)
 
 
 async def compiled(

@@ -145,6 +145,7 @@ async def prepare(
         unasked=rules.ids.keys() - asked.keys(),
         building=rules.building & asked.keys(),
         whole=len(asked) == len(rules.asked),
+        heard=catalog.heard(await catalog.listening(conn, project_no)),
         as_of=now,
     )
 

@@ -23,7 +23,16 @@ from orchestrator.domain.segment import MAX_MEMBERS_PER_CALL, STATIC, SYSTEM, Me
 from orchestrator.domain.subject import id_fault
 from orchestrator.predicates.cohorts import MAX_INLINED_LEAVES, CohortCycle, Cohorts, TooManyLeaves
 from orchestrator.predicates.faults import Fault, under
-from orchestrator.storage import audit, clock, inbox_entries, memberships, segment_runs, static_members, subjects
+from orchestrator.storage import (
+    audit,
+    clock,
+    inbox_entries,
+    journey_pokes,
+    memberships,
+    segment_runs,
+    static_members,
+    subjects,
+)
 from orchestrator.storage import segments as stored
 from orchestrator.storage.segments import Freshness, Held
 
@@ -35,6 +44,9 @@ SEGMENT = authoring.Noun(
     updated=actions.SEGMENT_UPDATED,
     deleted=actions.SEGMENT_DELETED,
 )
+
+#: What executions are parked for that ask about a segment that is gone (predicates/evaluate.py).
+PARKED = "segment_not_found"
 
 #: Users of a segment that a refusal names.
 USERS_NAMED = 20
@@ -82,7 +94,8 @@ async def delete(conn: Connection[Record], scope: Scope, segment_id: str, expect
     """Remove a segment and its members.
 
     Raises NotFound, PermissionDenied SYSTEM_SEGMENT, Conflict, and, unless `force`, FailedPrecondition SEGMENT_IN_USE
-    while audiences, drafts or versions in use name it; with `force` these meet a segment that does not exist.
+    while audiences, other segments, trigger contracts, drafts or versions in use name it; with `force` these meet a
+    segment that does not exist.
     """
 
     async def clear(segment: Resource[Segment]) -> None:
@@ -174,7 +187,7 @@ async def remove_members(
     keys = await subjects.find_keys(conn, scope.project_no, subject_ids)
     locked = await subjects.lock(conn, keys.values())
     now = await clock.now(conn)
-    removed = await static_members.remove(conn, scope.project_no, held.segment_no, locked)
+    removed = await static_members.remove(conn, scope.project_no, held.segment_no, locked, now)
     await _tell(conn, scope, segment_id, removed, now, actions.SEGMENT_MEMBERS_REMOVED, "removed")
     return Changed(changed=len(removed), unchanged=len(subject_ids) - len(removed))
 
@@ -238,8 +251,11 @@ async def _rules_changed(conn: Connection[Record], project_no: int, segment_id: 
     """Have everybody held against the rules that are new: those of a segment, and of all that ask about it."""
     ruled = await stored.ruled(conn, project_no)
     cohorts = Cohorts({one.segment_id: stored_rules(one.predicate) for one in ruled})
-    changed = cohorts.dependents(segment_id) | ({segment_id} if itself else set())
+    dependents = cohorts.dependents(segment_id)
+    changed = dependents | ({segment_id} if itself else set())
     await stored.rebuild(conn, project_no, changed)
+    # Branches that asked about one that was gone may ask again.
+    await journey_pokes.poke_parked(conn, project_no, dependents | {segment_id}, PARKED, await clock.now(conn))
     if changed or any(one.segment_id == segment_id for one in ruled):
         await segment_runs.request(conn, project_no, "build", None, await clock.now(conn))
 
@@ -295,14 +311,14 @@ async def _tell(
     conn: Connection[Record],
     scope: Scope,
     segment_id: str,
-    keys: Sequence[SubjectKey],
+    moved: Mapping[SubjectKey, int],
     now: datetime,
     action: Action,
     count: str,
 ) -> None:
-    if not keys:
+    if not moved:
         return
-    await inbox_entries.add(conn, keys, "membership", now)
+    await inbox_entries.add_moved(conn, moved, now)
     await audit.append(
         conn,
         project_no=scope.project_no,
@@ -310,5 +326,5 @@ async def _tell(
         actor=scope.actor,
         action=action,
         resource_id=segment_id,
-        metadata={count: len(keys)},
+        metadata={count: len(moved)},
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from asyncpg import Connection, Record
@@ -15,10 +14,9 @@ from orchestrator.domain.etag import Expected
 from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.domain.resource import Page, Place, Resource
 from orchestrator.domain.scope import Scope
-from orchestrator.domain.trigger_contract import Contract, faults_in
+from orchestrator.domain.trigger_contract import Contract, completed, edited, faults_in
 from orchestrator.predicates.faults import Fault
-from orchestrator.predicates.parse import About
-from orchestrator.storage import journeys
+from orchestrator.storage import journeys, segments
 from orchestrator.storage.trigger_contracts import trigger_contracts
 
 #: A refusal to delete names at most so many journeys.
@@ -36,7 +34,7 @@ TRIGGER_CONTRACT = authoring.Noun(
 
 async def create(conn: Connection[Record], scope: Scope, contract_id: str, contract: Contract) -> Resource[Contract]:
     """Make a trigger contract. Raises InvalidArgument with all faults, and AlreadyExists."""
-    return await authoring.create(conn, scope, TRIGGER_CONTRACT, contract_id, contract, _check)
+    return await authoring.create(conn, scope, TRIGGER_CONTRACT, contract_id, completed(contract), _check)
 
 
 async def get(conn: Connection[Record], scope: Scope, contract_id: str) -> Resource[Contract]:
@@ -54,7 +52,7 @@ async def update(
 ) -> Resource[Contract]:
     """Set the named fields. Raises NotFound, Conflict, InvalidArgument."""
     return await authoring.update(
-        conn, scope, TRIGGER_CONTRACT, contract_id, lambda before: replace(before, **changes), expected, _check
+        conn, scope, TRIGGER_CONTRACT, contract_id, lambda before: edited(before, changes), expected, _check
     )
 
 
@@ -82,6 +80,16 @@ async def _check(
     conn: Connection[Record], project_no: int, contract: Contract, changed: Collection[str]
 ) -> list[Fault]:
     faults = faults_in(contract, "")
-    if "predicate" in changed and contract.predicate is not None:
-        faults += await predicate_faults(conn, project_no, contract.predicate, "predicate", about=About.EVENT)
+    segment_id = contract.segment_id
+    if "segment_id" in changed and segment_id is not None and await missing_segments(conn, project_no, [contract]):
+        faults.append(Fault(path="segmentId", reason="SEGMENT_NOT_FOUND", message=f"there is no segment {segment_id}"))
+    # An event's does not do for a segment, nor the other way round.
+    if contract.predicate is not None and not {"predicate", "segment_id"}.isdisjoint(changed):
+        faults += await predicate_faults(conn, project_no, contract.predicate, "predicate", about=contract.about)
     return faults
+
+
+async def missing_segments(conn: Connection[Record], project_no: int, contracts: Iterable[Contract]) -> set[str]:
+    """Of the segments that these contracts name, those that do not exist."""
+    named = {contract.segment_id for contract in contracts if contract.segment_id is not None}
+    return named - await segments.known(conn, project_no, named)

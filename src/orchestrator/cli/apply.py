@@ -151,7 +151,7 @@ async def _check(client: OrchestratorClient, changes: Iterable[Change]) -> None:
 
 def _is_coming(violation: Violation, body: dict[str, Any], coming: set[str]) -> bool:
     """Whether what is missing is a segment that another document is about to create."""
-    if violation.reason != "COHORT_NOT_FOUND":
+    if violation.reason not in ("COHORT_NOT_FOUND", "SEGMENT_NOT_FOUND"):
         return False
     value: Any = body
     for part in violation.path.replace("[", ".").replace("]", "").split("."):

@@ -93,7 +93,7 @@ TRIGGER_CONTRACT = Kind(
     word="triggerContract",
     noun="TriggerContract",
     plural="trigger contracts",
-    columns=("id", "name", "eventName", "maxEventAge", "updatedAt"),
+    columns=("id", "name", "eventName", "segmentId", "transition", "updatedAt"),
 )
 JOURNEY = Kind(
     word="journey",

@@ -55,8 +55,20 @@ class TriggerContract:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentContract:
+    """Which way in or out of a segment starts executions. `predicate` is over the subject; None takes everybody."""
+
+    trigger_contract_id: str
+    segment_id: str
+    predicate: Predicate | None
+    include_definition_changes: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trigger:
-    """A triggering event, or a call to enroll (then without event id and properties, and `at` is the call's time)."""
+    """What starts an execution, and when: an event, a subject that was found to have come to a segment or left it, or a
+    call to enroll. Only the first has an id and properties.
+    """
 
     at: datetime
     event_id: str | None = None
@@ -83,7 +95,7 @@ class Earlier:
 
 
 def reentry_of(version: JourneyVersion, trigger: Trigger) -> Reentry:
-    """The journey's policy, or the default of the way in: `entry_key` for events, `once` for enroll by id."""
+    """The journey's policy, or the default of the way in: `entry_key` for events, `once` for everything else."""
     if version.definition.reentry is not None:
         return version.definition.reentry
     return Reentry(kind=ReentryKind.ENTRY_KEY if trigger.event_id is not None else ReentryKind.ONCE)
@@ -122,6 +134,21 @@ def refuse_trigger(contract: TriggerContract, trigger: Trigger, now: datetime) -
     if now - trigger.at > contract.max_event_age:
         return EntryRefusal.TOO_OLD
     return EntryRefusal.ENTRY_KEY_MISSING if entry_key(contract, trigger) is None else None
+
+
+def transition_key(segment_id: str, transition_no: int) -> str:
+    """What tells the entry of one transition from all others."""
+    return f"segment:{segment_id}:{transition_no}"
+
+
+def refuse_transition(contract: SegmentContract, facts: Facts, now: datetime) -> EntryRefusal | None:
+    """What the contract itself has against a subject that came or went."""
+    try:
+        if contract.predicate is not None and not evaluate(contract.predicate, facts, now):
+            return EntryRefusal.TRIGGER_PREDICATE
+    except Missing:
+        return EntryRefusal.COHORT_NOT_FOUND
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,12 +22,16 @@ from orchestrator.predicates.tree import Predicate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Existing:
-    """Of the things a definition names, those that exist; of audiences, whom they take."""
+    """Of the things a definition names, those that exist; of audiences, whom they take.
+
+    `heard_cohorts` are those that the trigger contract names, whether they exist or not.
+    """
 
     communications: Mapping[str, Pinned]
     audiences: Mapping[str, Predicate]
     trigger_contracts: AbstractSet[str]
     cohorts: AbstractSet[str]
+    heard_cohorts: AbstractSet[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +121,9 @@ def _missing_references(definition: Definition, existing: Existing, path: str) -
     if contract_id is not None and contract_id not in existing.trigger_contracts:
         at = under(path, "triggerContractId")
         yield Fault(path=at, reason="TRIGGER_CONTRACT_NOT_FOUND", message=f"there is no trigger contract {contract_id}")
+    for cohort_id in sorted(existing.heard_cohorts - existing.cohorts):
+        message = f"in the trigger contract {contract_id}: there is no segment {cohort_id}"
+        yield Fault(path=under(path, "triggerContractId"), reason="COHORT_NOT_FOUND", message=message)
 
 
 def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path: str) -> Iterator[Fault]:

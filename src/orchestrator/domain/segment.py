@@ -33,7 +33,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """Something that names a segment. `kind` is audience, journey or journey_version; a version's id is `journey/3`."""
+    """Something that names a segment. `kind` is audience, segment, trigger_contract, journey or journey_version.
+
+    A version's id is `journey/3`.
+    """
 
     kind: str
     id: str

@@ -1,8 +1,8 @@
-"""Which journeys of a project start on which event, as the definitions stand now."""
+"""Which journeys of a project start on what, as the definitions stand now."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,10 @@ from asyncpg import Connection, Record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listening:
-    """An active journey and the contract it listens through. `audience` None with an `audience_id`: it was deleted."""
+    """An active journey and the contract it listens through. `audience` None with an `audience_id`: it was deleted.
+
+    The contract names an event or a segment; `segment_no` None with a `segment_id`: the segment was deleted.
+    """
 
     journey_id: str
     latest_version: int
@@ -20,7 +23,11 @@ class Listening:
     audience_id: str | None
     audience: Any | None
     trigger_contract_id: str
-    event_name: str
+    event_name: str | None
+    segment_id: str | None
+    segment_no: int | None
+    entered: bool
+    include_definition_changes: bool
     predicate: Any | None
     entry_key_path: str | None
     max_event_age: timedelta
@@ -58,12 +65,16 @@ async def current(conn: Connection[Record], project_nos: Sequence[int]) -> dict[
 
 _LISTENING = """
 SELECT j.journey_id, j.latest_version, j.goal_revision, v.definition ->> 'audienceId' AS audience_id,
-       a.predicate AS audience, t.trigger_contract_id, t.event_name, t.predicate, t.entry_key_path, t.max_event_age
+       a.predicate AS audience, t.trigger_contract_id, t.event_name, t.segment_id, s.segment_no,
+       t.transition IS NOT DISTINCT FROM 'entered' AS entered, t.include_definition_changes, t.predicate,
+       t.entry_key_path, t.max_event_age
   FROM journeys AS j
   JOIN journey_versions AS v
     ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
   JOIN trigger_contracts AS t
     ON t.project_no = j.project_no AND t.trigger_contract_id = v.definition ->> 'triggerContractId'
+  LEFT JOIN segments AS s
+    ON s.project_no = j.project_no AND s.segment_id = t.segment_id
   LEFT JOIN audiences AS a
     ON a.project_no = j.project_no AND a.audience_id = v.definition ->> 'audienceId'
  WHERE j.project_no = $1 AND j.status = 'active'
@@ -72,8 +83,20 @@ SELECT j.journey_id, j.latest_version, j.goal_revision, v.definition ->> 'audien
 
 
 async def listening(conn: Connection[Record], project_no: int) -> list[Listening]:
-    """The active journeys that start on events, oldest first: in this order a subject enters them."""
+    """The active journeys that start on something, oldest first: in this order a subject enters them."""
     return [Listening(**row) for row in await conn.fetch(_LISTENING, project_no)]
+
+
+def heard(rows: Iterable[Listening]) -> dict[tuple[int, bool], bool]:
+    """The ways in and out of segments, (segment, entered), that any of these listens to; and whether any of them also
+    takes those who move because the rules are new.
+    """
+    ways: dict[tuple[int, bool], bool] = {}
+    for row in rows:
+        if row.segment_no is not None:
+            way = row.segment_no, row.entered
+            ways[way] = ways.get(way, False) or row.include_definition_changes
+    return ways
 
 
 _ENTERED_BY_HAND = """

@@ -20,7 +20,7 @@ class Enrollment:
     journey_id: str
     version: int
     goal_revision: int
-    # event | enroll
+    # event | segment | enroll
     entry_kind: str
     entry_key: str
     triggered_at: datetime

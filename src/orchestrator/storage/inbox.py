@@ -17,7 +17,10 @@ MAX_ATTEMPTS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One inbox row. The arrays are parallel, in order of arrival, and empty unless `kind` is events."""
+    """One inbox row. The first three arrays are parallel, in order of arrival, and empty unless `kind` is events.
+
+    `transition_nos` were written with the row, by somebody else than its consumer.
+    """
 
     inbox_no: int
     key: SubjectKey
@@ -25,6 +28,7 @@ class Entry:
     name_nos: tuple[int, ...]
     event_nos: tuple[int, ...]
     occurred_ats: tuple[datetime, ...]
+    transition_nos: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,8 @@ WITH taken AS (
     DELETE FROM inbox AS i
      USING unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
      WHERE i.project_no = w.project_no AND i.bucket = w.bucket AND i.subject_no = w.subject_no
-    RETURNING i.inbox_no, i.project_no, i.bucket, i.subject_no, i.kind, i.name_nos, i.event_nos, i.occurred_ats
+    RETURNING i.inbox_no, i.project_no, i.bucket, i.subject_no, i.kind, i.name_nos, i.event_nos, i.occurred_ats,
+              i.transition_nos
 )
 SELECT * FROM taken ORDER BY inbox_no
 """
@@ -97,6 +102,7 @@ async def take(conn: Connection[Record], keys: Sequence[SubjectKey]) -> list[Ent
             name_nos=tuple(row["name_nos"] or ()),
             event_nos=tuple(row["event_nos"] or ()),
             occurred_ats=tuple(row["occurred_ats"] or ()),
+            transition_nos=tuple(row["transition_nos"] or ()),
         )
         for row in rows
     ]
@@ -127,9 +133,10 @@ _BURY = """
 WITH gone AS (
     DELETE FROM inbox WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND attempts > $4 RETURNING *
 )
-INSERT INTO inbox_dead (inbox_no, project_no, bucket, subject_no, kind, name_nos, event_nos, occurred_ats, attempts,
-                        received_at, error, died_at)
-SELECT inbox_no, project_no, bucket, subject_no, kind, name_nos, event_nos, occurred_ats, attempts, received_at, $5, $6
+INSERT INTO inbox_dead (inbox_no, project_no, bucket, subject_no, kind, name_nos, event_nos, occurred_ats,
+                        transition_nos, attempts, received_at, error, died_at)
+SELECT inbox_no, project_no, bucket, subject_no, kind, name_nos, event_nos, occurred_ats, transition_nos, attempts,
+       received_at, $5, $6
   FROM gone
 RETURNING inbox_no
 """

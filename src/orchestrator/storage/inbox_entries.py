@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -13,7 +13,7 @@ from orchestrator.domain.scope import SubjectKey
 #: What consumers listen to. A notification says no more than: look.
 CHANNEL = "orchestrator_inbox"
 
-Kind = Literal["attributes", "preferences", "membership", "backfill"]
+Kind = Literal["attributes", "preferences", "backfill"]
 
 _ADD = """
 INSERT INTO inbox (project_no, bucket, subject_no, kind, received_at)
@@ -28,6 +28,22 @@ async def add(conn: Connection[Record], keys: Sequence[SubjectKey], kind: Kind, 
         await conn.execute(
             _ADD, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys], kind, now
         )
+
+
+_ADD_MOVED = """
+INSERT INTO inbox (project_no, bucket, subject_no, kind, transition_nos, received_at)
+SELECT project_no, bucket, subject_no, 'membership', ARRAY[transition_no], $5
+FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::bigint[]) AS of (project_no, bucket, subject_no, transition_no)
+"""
+
+
+async def add_moved(conn: Connection[Record], moved: Mapping[SubjectKey, int], now: datetime) -> None:
+    """Note that these subjects came to a list or left it, by the numbers of their transitions."""
+    if moved:
+        await conn.execute(
+            _ADD_MOVED, [k.project_no for k in moved], [k.bucket for k in moved], [k.subject_no for k in moved],
+            list(moved.values()), now,
+        )  # fmt: skip
 
 
 async def ring(conn: Connection[Record]) -> None:

@@ -16,8 +16,8 @@ from asyncpg import Connection, Record
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.domain.segment import Member
 
-#: Why a subject came or went: something happened to it, a window ran out, or the rules are new.
-Cause = Literal["data", "time", "definition"]
+#: Why a subject came or went: something happened to it, a window ran out, the rules are new, or the past has changed.
+Cause = Literal["data", "time", "definition", "backfill"]
 
 # Class of the advisory locks on buckets; the other half of the key is 256 · project_no + bucket.
 _BUCKETS = 0x5E6
@@ -118,6 +118,15 @@ class Transition:
     cause: Cause
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A transition as it is kept. Of one subject, numbers ascend; `at`: as of when it was found to have moved."""
+
+    transition_no: int
+    transition: Transition
+    at: datetime
+
+
 _WRITE = """
 INSERT INTO subject_segments (project_no, bucket, subject_no, segment_nos, next_due, as_of)
 SELECT $1, w.bucket, w.subject_no, string_to_array(w.segment_nos, ',')::int[], w.next_due, $6
@@ -139,6 +148,7 @@ WITH changed AS MATERIALIZED (
 )
 INSERT INTO segment_transitions (project_no, bucket, subject_no, segment_no, entered, cause, as_of)
 SELECT $1, bucket, subject_no, segment_no, entered, cause, $7 FROM changed
+RETURNING bucket, subject_no, segment_no, transition_no
 """
 
 
@@ -148,18 +158,51 @@ async def write(
     changed: Mapping[SubjectKey, Membership],
     transitions: Sequence[Transition],
     now: datetime,
-) -> None:
-    """Store memberships and what changed in them. The caller holds the subjects and shares their buckets."""
+) -> list[Recorded]:
+    """Store memberships and what changed in them, in each segment once at most for each subject.
+
+    The caller holds the subjects and shares their buckets. Returns the transitions in the order given.
+    """
     if changed:
         await conn.execute(
             _WRITE, project_no, [k.bucket for k in changed], [k.subject_no for k in changed],
             [",".join(map(str, m.segment_nos)) for m in changed.values()], [m.next_due for m in changed.values()], now,
         )  # fmt: skip
-    if transitions:
-        await conn.execute(
-            _TRANSITIONS, project_no, [t.key.bucket for t in transitions], [t.key.subject_no for t in transitions],
-            [t.segment_no for t in transitions], [t.entered for t in transitions], [t.cause for t in transitions], now,
-        )  # fmt: skip
+    if not transitions:
+        return []
+    rows = await conn.fetch(
+        _TRANSITIONS, project_no, [t.key.bucket for t in transitions], [t.key.subject_no for t in transitions],
+        [t.segment_no for t in transitions], [t.entered for t in transitions], [t.cause for t in transitions], now,
+    )  # fmt: skip
+    numbers = {(bucket, subject_no, segment_no): number for bucket, subject_no, segment_no, number in rows}
+    return [
+        Recorded(transition_no=numbers[t.key.bucket, t.key.subject_no, t.segment_no], transition=t, at=now)
+        for t in transitions
+    ]
+
+
+_RECORDED = """
+SELECT transition_no, project_no, bucket, subject_no, segment_no, entered, cause, as_of FROM segment_transitions
+ WHERE transition_no = ANY ($2::bigint[]) AND project_no = $1
+ ORDER BY transition_no
+"""
+
+
+async def recorded(conn: Connection[Record], project_no: int, transition_nos: Sequence[int]) -> list[Recorded]:
+    """These transitions, in order."""
+    return [
+        Recorded(
+            transition_no=row["transition_no"],
+            transition=Transition(
+                key=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),
+                segment_no=row["segment_no"],
+                entered=row["entered"],
+                cause=row["cause"],
+            ),
+            at=row["as_of"],
+        )
+        for row in await conn.fetch(_RECORDED, project_no, list(transition_nos))
+    ]
 
 
 _DELETE = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,7 +19,8 @@ class Pass:
     """`query` answers for the segments `asked`. Of the others that exist, `unasked`, membership stays as it is.
 
     Of `asked`, `building` change because their rules are new. `whole`: nothing is left out but what cannot be asked, so
-    that the due times found replace those that stood.
+    that the due times found replace those that stood. `heard`: the ways (segment, entered) that consumers of the inbox
+    are to be told of, and whether also of those who move because the rules are new.
     """
 
     query: Query
@@ -27,6 +28,7 @@ class Pass:
     unasked: Collection[int]
     building: Collection[int]
     whole: bool
+    heard: Mapping[tuple[int, bool], bool]
     as_of: datetime
 
 
@@ -45,8 +47,11 @@ WITH evaluated AS MATERIALIZED (
         ON m.project_no = $1 AND m.bucket = e.bucket AND m.subject_no = e.subject_no
 ), changed AS MATERIALIZED (
     SELECT c.bucket, c.subject_no, no AS segment_no, entered,
-           CASE WHEN no = ANY ({building}) THEN 'definition' WHEN earlier_due <= {as_of} THEN 'time' ELSE 'data'
-            END AS cause, c.earlier, c.earlier_due
+           CASE WHEN no = ANY ({building}) THEN 'definition' WHEN earlier_due <= {as_of} THEN 'time'
+                WHEN (SELECT bool_and(kind = 'backfill') FROM inbox AS i
+                       WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no
+                         AND kind <> 'transitions') THEN 'backfill'
+                ELSE 'data' END AS cause, c.earlier, c.earlier_due
       FROM compared AS c
      CROSS JOIN LATERAL (
            SELECT no, true AS entered FROM unnest(c.later) AS no WHERE no = ANY (c.earlier) IS NOT TRUE
@@ -67,12 +72,22 @@ WITH evaluated AS MATERIALIZED (
 ), transitions AS (
     INSERT INTO segment_transitions (project_no, bucket, subject_no, segment_no, entered, cause, as_of)
     SELECT $1, bucket, subject_no, segment_no, entered, cause, {as_of} FROM changed
+    RETURNING transition_no, bucket, subject_no, segment_no, entered, cause
+), told AS (
+    INSERT INTO inbox (project_no, bucket, subject_no, kind, transition_nos, received_at)
+    SELECT $1, t.bucket, t.subject_no, 'transitions', array_agg(t.transition_no ORDER BY t.transition_no), {as_of}
+      FROM transitions AS t
+      JOIN unnest({heard_nos}, {heard_ways}, {heard_definitions}) AS heard (segment_no, entered, definitions)
+        ON heard.segment_no = t.segment_no AND heard.entered = t.entered
+     WHERE t.cause IN ('data', 'time') OR t.cause = 'definition' AND heard.definitions
+     GROUP BY t.bucket, t.subject_no
 ), drifted AS (
     -- Whoever is due or told about in the inbox waits to be worked on.
     SELECT DISTINCT c.bucket, c.subject_no FROM changed AS c
      WHERE c.cause <> 'definition' AND (c.earlier_due IS NULL OR c.earlier_due > {as_of})
        AND NOT EXISTS (SELECT FROM inbox AS i
-                        WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no)
+                        WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no
+                          AND i.kind <> 'transitions')
 )
 SELECT NULL::int AS segment_no, (SELECT count(*) FROM evaluated) AS subjects, (SELECT count(*) FROM drifted) AS drift,
        0::bigint AS entered, 0::bigint AS departed
@@ -100,6 +115,9 @@ async def of_buckets(conn: Connection[Record], project_no: int, first: int, last
         unasked=parameter(list(work.unasked), "int[]"),
         building=parameter(list(work.building), "int[]"),
         whole=parameter(work.whole, "bool"),
+        heard_nos=parameter([number for number, _ in work.heard], "int[]"),
+        heard_ways=parameter([entered for _, entered in work.heard], "bool[]"),
+        heard_definitions=parameter(list(work.heard.values()), "bool[]"),
         as_of=parameter(work.as_of, "timestamptz"),
     )
     rows = await conn.fetch(statement, *arguments)

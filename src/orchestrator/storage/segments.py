@@ -87,6 +87,12 @@ SELECT kind, id FROM named CROSS JOIN LATERAL (
     SELECT 'audience' AS kind, a.audience_id AS id FROM audiences AS a
      WHERE a.project_no = $1 AND jsonb_path_exists(a.predicate, leaf, named_id)
     UNION ALL
+    SELECT 'segment', s.segment_id FROM segments AS s
+     WHERE s.project_no = $1 AND jsonb_path_exists(s.predicate, leaf, named_id)
+    UNION ALL
+    SELECT 'trigger_contract', t.trigger_contract_id FROM trigger_contracts AS t
+     WHERE t.project_no = $1 AND (t.segment_id = $2 OR jsonb_path_exists(t.predicate, leaf, named_id))
+    UNION ALL
     SELECT 'journey', j.journey_id FROM journeys AS j
      WHERE j.project_no = $1 AND j.status <> 'archived' AND jsonb_path_exists(j.draft, leaf, named_id)
     UNION ALL
@@ -105,7 +111,10 @@ LIMIT $3
 
 
 async def users(conn: Connection[Record], project_no: int, segment_id: str, *, limit: int) -> list[User]:
-    """What names this segment: audiences, drafts, and versions that are in use; at most `limit` of them."""
+    """What names this segment: audiences, other segments, trigger contracts, drafts, and versions that are in use.
+
+    At most `limit` of them.
+    """
     rows = await conn.fetch(_USERS, project_no, segment_id, limit)
     return [User(**row) for row in rows]
 

@@ -1,4 +1,7 @@
-"""Who is in a static segment. Those who change that hold the subjects' rows, and the segment (segments.hold)."""
+"""Who is in a static segment. Those who change that hold the subjects' rows, and the segment (segments.hold).
+
+Whoever comes or goes leaves a transition, as where there are rules.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,18 @@ WITH added AS (
     INSERT INTO segment_sizes (project_no, segment_no, delta)
     SELECT $1, $4, count(*) FROM added HAVING count(*) > 0
 )
-SELECT bucket, subject_no FROM added
+INSERT INTO segment_transitions (project_no, bucket, subject_no, segment_no, entered, cause, as_of)
+SELECT $1, bucket, subject_no, $4, true, 'data', $5 FROM added ORDER BY bucket, subject_no
+RETURNING bucket, subject_no, transition_no
 """
 
 
 async def add(
     conn: Connection[Record], project_no: int, segment_no: int, keys: Sequence[SubjectKey], now: datetime
-) -> list[SubjectKey]:
-    """Put these subjects into the segment; returns those who were not in it, in lock order."""
+) -> dict[SubjectKey, int]:
+    """Put these subjects into the segment; returns those who were not in it, with the numbers of their transitions."""
     rows = await conn.fetch(_ADD, project_no, [k.bucket for k in keys], [k.subject_no for k in keys], segment_no, now)
-    return sorted(SubjectKey(project_no=project_no, bucket=row[0], subject_no=row[1]) for row in rows)
+    return {SubjectKey(project_no=project_no, bucket=row[0], subject_no=row[1]): row[2] for row in rows}
 
 
 _REMOVE = """
@@ -41,16 +46,20 @@ WITH removed AS (
     INSERT INTO segment_sizes (project_no, segment_no, delta)
     SELECT $1, $4, -count(*) FROM removed HAVING count(*) > 0
 )
-SELECT bucket, subject_no FROM removed
+INSERT INTO segment_transitions (project_no, bucket, subject_no, segment_no, entered, cause, as_of)
+SELECT $1, bucket, subject_no, $4, false, 'data', $5 FROM removed ORDER BY bucket, subject_no
+RETURNING bucket, subject_no, transition_no
 """
 
 
 async def remove(
-    conn: Connection[Record], project_no: int, segment_no: int, keys: Sequence[SubjectKey]
-) -> list[SubjectKey]:
-    """Take these subjects out of the segment; returns those who were in it, in lock order."""
-    rows = await conn.fetch(_REMOVE, project_no, [k.bucket for k in keys], [k.subject_no for k in keys], segment_no)
-    return sorted(SubjectKey(project_no=project_no, bucket=row[0], subject_no=row[1]) for row in rows)
+    conn: Connection[Record], project_no: int, segment_no: int, keys: Sequence[SubjectKey], now: datetime
+) -> dict[SubjectKey, int]:
+    """Take these subjects out of the segment; returns those who were in it, with the numbers of their transitions."""
+    rows = await conn.fetch(
+        _REMOVE, project_no, [k.bucket for k in keys], [k.subject_no for k in keys], segment_no, now
+    )
+    return {SubjectKey(project_no=project_no, bucket=row[0], subject_no=row[1]): row[2] for row in rows}
 
 
 async def remove_all(conn: Connection[Record], project_no: int, segment_no: int) -> None:

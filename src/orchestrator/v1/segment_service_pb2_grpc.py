@@ -120,7 +120,8 @@ class SegmentServiceServicer:
         """Deletes a segment and its memberships.
 
         Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment, and with FAILED_PRECONDITION (SEGMENT_IN_USE),
-        naming up to 20 of them, while audiences, drafts, or versions that are in use name it.
+        naming up to 20 of them, while audiences, other segments, trigger contracts, drafts, or versions that are in use
+        name it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,8 @@ class SegmentServiceStub:
     """Deletes a segment and its memberships.
 
     Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment, and with FAILED_PRECONDITION (SEGMENT_IN_USE),
-    naming up to 20 of them, while audiences, drafts, or versions that are in use name it.
+    naming up to 20 of them, while audiences, other segments, trigger contracts, drafts, or versions that are in use
+    name it.
     """
     EvaluateSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.EvaluateSegmentRequest, _segment_service_pb2.EvaluateSegmentResponse]
     """Has all subjects held against the rules of a segment now.
@@ -88,7 +89,8 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     """Deletes a segment and its memberships.
 
     Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment, and with FAILED_PRECONDITION (SEGMENT_IN_USE),
-    naming up to 20 of them, while audiences, drafts, or versions that are in use name it.
+    naming up to 20 of them, while audiences, other segments, trigger contracts, drafts, or versions that are in use
+    name it.
     """
     EvaluateSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.EvaluateSegmentRequest, _segment_service_pb2.EvaluateSegmentResponse]  # type: ignore[assignment]
     """Has all subjects held against the rules of a segment now.
@@ -155,7 +157,8 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes a segment and its memberships.
 
         Fails with PERMISSION_DENIED (SYSTEM_SEGMENT) for a system segment, and with FAILED_PRECONDITION (SEGMENT_IN_USE),
-        naming up to 20 of them, while audiences, drafts, or versions that are in use name it.
+        naming up to 20 of them, while audiences, other segments, trigger contracts, drafts, or versions that are in use
+        name it.
         """
 
     @_abc_1.abstractmethod

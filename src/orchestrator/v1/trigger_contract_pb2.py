@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from orchestrator.v1 import predicate_pb2 as orchestrator_dot_v1_dot_predicate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&orchestrator/v1/trigger_contract.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1forchestrator/v1/predicate.proto\"\xd6\x02\n\x0fTriggerContract\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nevent_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\tpredicate\x18\x04 \x01(\x0b\x32\x1a.orchestrator.v1.Predicate\x12\x16\n\x0e\x65ntry_key_path\x18\x05 \x01(\t\x12\x30\n\rmax_event_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&orchestrator/v1/trigger_contract.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1forchestrator/v1/predicate.proto\"\xc2\x04\n\x0fTriggerContract\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nevent_name\x18\x03 \x01(\t\x12-\n\tpredicate\x18\x04 \x01(\x0b\x32\x1a.orchestrator.v1.Predicate\x12\x16\n\x0e\x65ntry_key_path\x18\x05 \x01(\t\x12\x30\n\rmax_event_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nsegment_id\x18\x07 \x01(\t\x12?\n\ntransition\x18\x08 \x01(\x0e\x32+.orchestrator.v1.TriggerContract.Transition\x12\"\n\x1ainclude_definition_changes\x18\t \x01(\x08\x12 \n\x12missing_segment_id\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"U\n\nTransition\x12\x1a\n\x16TRANSITION_UNSPECIFIED\x10\x00\x12\x16\n\x12TRANSITION_ENTERED\x10\x01\x12\x13\n\x0fTRANSITION_LEFT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,10 +39,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRIGGERCONTRACT'].fields_by_name['id']._serialized_options = b'\342A\001\005'
   _globals['_TRIGGERCONTRACT'].fields_by_name['name']._loaded_options = None
   _globals['_TRIGGERCONTRACT'].fields_by_name['name']._serialized_options = b'\342A\001\002'
-  _globals['_TRIGGERCONTRACT'].fields_by_name['event_name']._loaded_options = None
-  _globals['_TRIGGERCONTRACT'].fields_by_name['event_name']._serialized_options = b'\342A\001\002'
+  _globals['_TRIGGERCONTRACT'].fields_by_name['missing_segment_id']._loaded_options = None
+  _globals['_TRIGGERCONTRACT'].fields_by_name['missing_segment_id']._serialized_options = b'\342A\001\003'
   _globals['_TRIGGERCONTRACT'].fields_by_name['create_time']._loaded_options = None
   _globals['_TRIGGERCONTRACT'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_TRIGGERCONTRACT']._serialized_start=191
-  _globals['_TRIGGERCONTRACT']._serialized_end=533
+  _globals['_TRIGGERCONTRACT']._serialized_end=769
+  _globals['_TRIGGERCONTRACT_TRANSITION']._serialized_start=684
+  _globals['_TRIGGERCONTRACT_TRANSITION']._serialized_end=769
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from orchestrator.v1 import predicate_pb2 as _predicate_pb2
 import builtins as _builtins
 import sys
@@ -21,9 +22,37 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class TriggerContract(_message.Message):
-    """Which event, read how, starts executions."""
+    """What starts executions: an event of some name, or a subject that enters or leaves a segment. Exactly one of
+    `event_name` and `segment_id` is set.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    class _Transition:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _TransitionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TriggerContract._Transition.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        TRANSITION_UNSPECIFIED: TriggerContract._Transition.ValueType  # 0
+        """With a segment: ENTERED. Returned for events."""
+        TRANSITION_ENTERED: TriggerContract._Transition.ValueType  # 1
+        """It was not in the segment, and now it is."""
+        TRANSITION_LEFT: TriggerContract._Transition.ValueType  # 2
+        """It was in the segment, and now it is not."""
+
+    class Transition(_Transition, metaclass=_TransitionEnumTypeWrapper):
+        """Which way a subject goes.
+
+        Values may be added.
+        """
+
+    TRANSITION_UNSPECIFIED: TriggerContract.Transition.ValueType  # 0
+    """With a segment: ENTERED. Returned for events."""
+    TRANSITION_ENTERED: TriggerContract.Transition.ValueType  # 1
+    """It was not in the segment, and now it is."""
+    TRANSITION_LEFT: TriggerContract.Transition.ValueType  # 2
+    """It was in the segment, and now it is not."""
 
     ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
@@ -31,6 +60,10 @@ class TriggerContract(_message.Message):
     PREDICATE_FIELD_NUMBER: _builtins.int
     ENTRY_KEY_PATH_FIELD_NUMBER: _builtins.int
     MAX_EVENT_AGE_FIELD_NUMBER: _builtins.int
+    SEGMENT_ID_FIELD_NUMBER: _builtins.int
+    TRANSITION_FIELD_NUMBER: _builtins.int
+    INCLUDE_DEFINITION_CHANGES_FIELD_NUMBER: _builtins.int
+    MISSING_SEGMENT_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -41,16 +74,28 @@ class TriggerContract(_message.Message):
     event_name: _builtins.str
     """The event's name, exactly."""
     entry_key_path: _builtins.str
-    """The way to the property that tells entries apart, split at unescaped dots. Empty: the event's id does."""
+    """The way to the property that tells entries apart, split at unescaped dots. Empty: the event's id does. Not with a
+    segment, of which every transition is an entry of its own.
+    """
+    segment_id: _builtins.str
+    """The segment that is entered or left; it has to exist."""
+    transition: Global___TriggerContract.Transition.ValueType
+    """Which way. Only with a segment."""
+    include_definition_changes: _builtins.bool
+    """Also start executions of those who come or go because the rules of the segment are new. Only with a segment."""
+    missing_segment_id: _builtins.str
+    """Same as `segment_id` when that segment does not exist any more. While it is set, the contract starts nothing."""
     etag: _builtins.str
     """Differs after every change. Sent back in an update, it refuses the update if something changed in between."""
     @_builtins.property
     def predicate(self) -> _predicate_pb2.Predicate:
-        """Over the event's properties; unset: every such event. Only attribute leaves and composites of them."""
+        """With an event: over its properties, only attribute leaves and composites of them. With a segment: over the subject,
+        as it is when the execution would start. Unset: no condition.
+        """
 
     @_builtins.property
     def max_event_age(self) -> _duration_pb2.Duration:
-        """Events older than this on arrival start nothing. Unset: 24 hours."""
+        """Events older than this on arrival start nothing. Unset: 24 hours. Not used with a segment."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -71,13 +116,17 @@ class TriggerContract(_message.Message):
         predicate: _predicate_pb2.Predicate | None = ...,
         entry_key_path: _builtins.str = ...,
         max_event_age: _duration_pb2.Duration | None = ...,
+        segment_id: _builtins.str = ...,
+        transition: Global___TriggerContract.Transition.ValueType = ...,
+        include_definition_changes: _builtins.bool = ...,
+        missing_segment_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "max_event_age", b"max_event_age", "predicate", b"predicate", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "entry_key_path", b"entry_key_path", "etag", b"etag", "event_name", b"event_name", "id", b"id", "max_event_age", b"max_event_age", "name", b"name", "predicate", b"predicate", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "entry_key_path", b"entry_key_path", "etag", b"etag", "event_name", b"event_name", "id", b"id", "include_definition_changes", b"include_definition_changes", "max_event_age", b"max_event_age", "missing_segment_id", b"missing_segment_id", "name", b"name", "predicate", b"predicate", "segment_id", b"segment_id", "transition", b"transition", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TriggerContractServiceStub:
-    """Trigger contracts: which events start executions.
+    """Trigger contracts: which events and segments start executions.
     """
 
     def __init__(self, channel):
@@ -63,7 +63,7 @@ class TriggerContractServiceStub:
 
 
 class TriggerContractServiceServicer:
-    """Trigger contracts: which events start executions.
+    """Trigger contracts: which events and segments start executions.
     """
 
     def ListTriggerContracts(self, request, context):
@@ -141,7 +141,7 @@ def add_TriggerContractServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TriggerContractService:
-    """Trigger contracts: which events start executions.
+    """Trigger contracts: which events and segments start executions.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TriggerContractServiceStub:
-    """Trigger contracts: which events start executions."""
+    """Trigger contracts: which events and segments start executions."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -50,7 +50,7 @@ class TriggerContractServiceStub:
 
 @_typing.type_check_only
 class TriggerContractServiceAsyncStub(TriggerContractServiceStub):
-    """Trigger contracts: which events start executions."""
+    """Trigger contracts: which events and segments start executions."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTriggerContracts: _aio.UnaryUnaryMultiCallable[_trigger_contract_service_pb2.ListTriggerContractsRequest, _trigger_contract_service_pb2.ListTriggerContractsResponse]  # type: ignore[assignment]
@@ -69,7 +69,7 @@ class TriggerContractServiceAsyncStub(TriggerContractServiceStub):
     """
 
 class TriggerContractServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Trigger contracts: which events start executions."""
+    """Trigger contracts: which events and segments start executions."""
 
     @_abc_1.abstractmethod
     def ListTriggerContracts(
