@@ -74,6 +74,9 @@ TRIGGER_CONTRACT: Json = {
     "predicate": EVENT_PREDICATE,
     "entryKeyPath": "order.id",
     "maxEventAge": "600d",
+    "segmentId": "vip",
+    "transition": "left",
+    "includeDefinitionChanges": True,
     **STAMPS,
 }
 SUBJECT: Json = {
