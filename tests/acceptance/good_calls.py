@@ -83,7 +83,14 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "settings": {},
     }
     contract: Json = {**name, "eventName": "buy", "entryKeyPath": "order.id", "maxEventAge": "600d"}
-    contracts: list[Json] = [{**contract, "predicate": _OF_AN_EVENT}, {**contract, "predicate": rules}]
+    of_segment: Json = {
+        **name,
+        "segmentId": segment_id,
+        "transition": "left",
+        "includeDefinitionChanges": True,
+        "predicate": rules,
+    }
+    contracts: list[Json] = [{**contract, "predicate": _OF_AN_EVENT}, {**contract, "predicate": rules}, of_segment]
     segments: list[Json] = [{**name, **description, "kind": "static"}, {**name, "kind": "dynamic", "rules": rules}]
     subject: Json = {"attributes": {"plan": "pro"}, "timeZone": "Europe/Berlin"}
     settings: Json = {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5000}

@@ -51,7 +51,7 @@ NOUNS = {
     "ProjectService": ("project",),
     "SegmentService": ("segment", "subject"),
     "SubjectService": ("subject", "suppression"),
-    "TriggerContractService": ("trigger_contract",),
+    "TriggerContractService": ("trigger_contract", "segment"),
 }
 
 

@@ -76,6 +76,9 @@ TRIGGER_CONTRACT: Json = {
     "predicate": EVENT_PREDICATE,
     "entryKeyPath": "order.id",
     "maxEventAge": "600d",
+    "segmentId": "vip",
+    "transition": "left",
+    "includeDefinitionChanges": True,
     **STAMPS,
 }
 SUBJECT: Json = {
