@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -106,9 +107,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worked:
-    """What came of a look into the inbox. `taken` False: there was nothing, or somebody else was at it."""
+    """What came of a look into the inbox: how many subjects were looked after, and what Temporal is to be told.
 
-    taken: bool
+    No subjects: there was nothing, or somebody else was at it.
+    """
+
+    subjects: int
     told: list[Told]
 
 
@@ -120,23 +124,36 @@ class Inbox:
         self._versions = versions
         self._catalogs: dict[int, Catalog] = {}
 
-    async def waiting(self, *, max_attempts: int = 0) -> list[SubjectKey]:
-        """Subjects with entries, oldest first to be looked for, and those whose membership time may have changed;
-        entries that failed more than `max_attempts` times are left out.
+    async def waiting(self) -> list[SubjectKey]:
+        """Subjects with entries that nobody has tried yet, those who have waited longest first, then those whose
+        membership time may have changed.
         """
         async with self._transactions.read(None) as conn:
-            told = await inbox.waiting(conn, look=LOOK, max_attempts=max_attempts)
+            told = await inbox.waiting(conn, look=LOOK, attempts=range(1))
             due = await memberships.due(conn, await clock.now(conn), LOOK)
         return list(dict.fromkeys([*told, *due]))
 
-    async def work(self, keys: Sequence[SubjectKey]) -> Worked:
-        """Act on all entries of these subjects, of those that nobody else is working on."""
+    async def failing(self) -> list[SubjectKey]:
+        """Subjects with entries that failed before, those who have waited longest first."""
+        async with self._transactions.read(None) as conn:
+            return await inbox.waiting(conn, look=LOOK, attempts=range(1, inbox.MAX_ATTEMPTS + 1))
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[bool]:
+        """Whether it is this process's turn to try failed entries again; it is nobody else's as long as the block
+        lasts.
+        """
         async with self._transactions.write(None) as conn:
-            keys = await memberships.share_buckets(conn, keys[:SUBJECTS])
+            yield await inbox.take_turn(conn)
+
+    async def work(self, keys: Sequence[SubjectKey]) -> Worked:
+        """Act on all entries of the first SUBJECTS of these, of those that nobody else is working on."""
+        async with self._transactions.write(None) as conn:
+            keys = await memberships.share_buckets(conn, sorted(keys[:SUBJECTS]))
             claimed = [subject.key for subject in await inbox.claim(conn, keys)]
             if not claimed:
                 await inbox.drop_orphans(conn, keys)
-                return Worked(taken=False, told=[])
+                return Worked(subjects=0, told=[])
             entries = await inbox.take(conn, claimed)
             # Definitions and clock are read under the locks: whoever has them next knows no less.
             current = await catalog.current(conn, sorted({key.project_no for key in claimed}))
@@ -158,7 +175,7 @@ class Inbox:
             await refusal_counts.add(conn, refused)
         # After the commit: making a catalog may give numbers to names, and a number that was rolled back is nobody's.
         self._catalogs |= catalogs
-        return Worked(taken=True, told=told)
+        return Worked(subjects=len(claimed), told=told)
 
     async def failed(self, key: SubjectKey, error: str) -> int:
         """Count a failure of this subject's entries; returns how many were set aside for good."""
