@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -221,11 +223,16 @@ async def _require_database(dsn: str) -> None:
 
 async def _listen(server: GrpcServer | HttpServer, name: str, host: str, port: int, tls: TlsFiles | None) -> int:
     try:
+        # Tried before, for gRPC's own words about it say less, and go to stderr.
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
         return await server.start(host, port, tls)
     except OSError as error:
+        # Resolvers have numbers below zero, and words of their own.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
         prefix = f"ORCHESTRATOR_{name.upper()}"
         raise CannotServe(
-            f"{name} cannot listen on {host}:{port} ({error}): free it, or set {prefix}_PORT, "
+            f"{name} cannot listen on {host}:{port} ({why.lower()}): free it, or set {prefix}_PORT, "
             f"or {prefix}_HOST to an address of this machine."
         ) from error
 

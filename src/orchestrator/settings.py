@@ -16,6 +16,7 @@ STRONG_KEY = 16
 
 #: As browsers write them. `*` is none: it would hand every page what is meant for a few.
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
+_PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -127,6 +128,13 @@ class Settings(BaseSettings):
         if url is not None and not url.startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://")
         return url
+
+    @field_validator("temporal_address")
+    @classmethod
+    def _is_place(cls, address: str | None) -> str | None:
+        if address is not None and _PLACE.fullmatch(address) is None:
+            raise ValueError("must be host:port")
+        return address
 
     @field_validator("allowed_origins", mode="before")
     @classmethod

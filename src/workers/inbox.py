@@ -11,7 +11,6 @@ from orchestrator.application.delivery import Delivery
 from orchestrator.application.inbox import SUBJECTS, Inbox
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import inbox_entries, listening
-from orchestrator.storage.inbox import MAX_ATTEMPTS
 from orchestrator.storage.outages import is_outage
 from orchestrator.storage.outbox import Entry
 from workers.metrics import Metrics
@@ -78,7 +77,7 @@ class InboxConsumer:
             await asyncio.wait_for(self._rung.wait(), seconds)
 
     async def _work_once(self) -> bool:
-        """One transaction's work; False when there was nothing to do."""
+        """One transaction's work; False when there was nothing to do, or nothing that could be done."""
         keys = await self._inbox.waiting()
         if not keys:
             return False
@@ -88,8 +87,7 @@ class InboxConsumer:
             if is_outage(error):
                 raise
             logger.info("some entries failed together", extra={"error": type(error).__name__})
-            await self._work_apart(keys)
-            return True
+            return await self._work_apart(keys)
         if worked.subjects:
             self._metrics.inbox_subjects.add(worked.subjects)
             await self._deliver(worked.told)
@@ -97,8 +95,9 @@ class InboxConsumer:
             await asyncio.sleep(TAKEN_PAUSE)
         return True
 
-    async def _work_apart(self, keys: Sequence[SubjectKey]) -> None:
-        """In small groups; only those of a group that fails one by one."""
+    async def _work_apart(self, keys: Sequence[SubjectKey]) -> bool:
+        """In small groups; only those of a group that fails one by one. Did any go on?"""
+        goes_on = False
         for start in range(0, len(keys), SUBJECTS):
             group = keys[start : start + SUBJECTS]
             try:
@@ -106,12 +105,15 @@ class InboxConsumer:
             except Exception as error:
                 if is_outage(error):
                     raise
-                await self._work_singly(group)
+                goes_on |= await self._work_singly(group)
             else:
+                goes_on |= worked.subjects > 0
                 await self._deliver(worked.told)
+        return goes_on
 
-    async def _work_singly(self, keys: Sequence[SubjectKey]) -> None:
-        """Something about one of them makes the others fail too: find it, and let the others go on."""
+    async def _work_singly(self, keys: Sequence[SubjectKey]) -> bool:
+        """Something about one of them makes the others fail too: find it, and let the others go on; were there any?"""
+        goes_on = False
         for key in keys:
             try:
                 worked = await self._inbox.work([key])
@@ -122,16 +124,22 @@ class InboxConsumer:
                 dead = await self._inbox.failed(key, type(error).__name__)
                 logger.exception("entries of a subject cannot be worked through", extra={"set_aside": dead})
             else:
+                goes_on = True
+                self._metrics.inbox_subjects.add(worked.subjects)
                 await self._deliver(worked.told)
+        return goes_on
 
     async def _retry_failed(self) -> None:
-        """Entries that failed are left out of the ordinary look, and come again here."""
+        """Entries that failed are left out of the ordinary look, and come again here; of all processes, in one."""
         while True:
             await asyncio.sleep(RETRY_EVERY)
             try:
-                everybody = await self._inbox.waiting(max_attempts=MAX_ATTEMPTS)
-                fresh = set(await self._inbox.waiting())
-                await self._work_singly([key for key in everybody if key not in fresh])
+                if await self._inbox.failing():
+                    async with self._inbox.turn() as ours:
+                        if ours:
+                            await self._work_singly(await self._inbox.failing())
+                            # It stays our turn: however many processes there are, they come again this often.
+                            await asyncio.sleep(RETRY_EVERY)
             except Exception as error:
                 _log("failed entries wait longer", error)
 

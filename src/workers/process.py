@@ -17,6 +17,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from orchestrator.application.advance import Advance
 from orchestrator.application.delivery import Delivery
+from orchestrator.application.derived_events import Backfill
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
@@ -106,6 +107,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         delivery,
         Reconciliation(transactions, executions),
         Upkeep(transactions),
+        Backfill(transactions),
         SegmentErrands(runs, SegmentWorkflows(parts.client)),
         metrics,
     )

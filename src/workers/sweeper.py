@@ -1,4 +1,5 @@
-"""What nobody waits for: outbox entries left behind, executions ended in Temporal, rows that have had their time."""
+"""What nobody waits for: outbox entries left behind, executions ended in Temporal, events of before somebody asked,
+rows that have had their time."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from temporalio.service import RPCError
 
 from orchestrator.application.delivery import Delivery
+from orchestrator.application.derived_events import Backfill
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.upkeep import Upkeep
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks, each.
 OUTBOX_EVERY = 1.0
 RECONCILE_EVERY = 15.0
+COUNT_EVERY = 1.0
 RUNS_EVERY = 1.0
 SCHEDULE_EVERY = 30.0
 UPKEEP_EVERY = 3600.0
@@ -35,12 +38,14 @@ class Sweeper:
         delivery: Delivery,
         reconciliation: Reconciliation,
         upkeep: Upkeep,
+        backfill: Backfill,
         segments: SegmentErrands,
         metrics: Metrics,
     ) -> None:
         self._delivery = delivery
         self._reconciliation = reconciliation
         self._upkeep = upkeep
+        self._backfill = backfill
         self._segments = segments
         self._metrics = metrics
         self._stopping = asyncio.Event()
@@ -52,7 +57,8 @@ class Sweeper:
         await asyncio.gather(
             self._every(OUTBOX_EVERY, self._sweep),
             self._every(RECONCILE_EVERY, self._reconcile),
-            self._every(UPKEEP_EVERY, self._upkeep.run),
+            self._every(UPKEEP_EVERY, self._tidy),
+            self._every(COUNT_EVERY, self._count),
             self._every(RUNS_EVERY, self._segments.run),
             self._every(SCHEDULE_EVERY, self._segments.ensure_schedule, at_once=True),
         )
@@ -78,6 +84,14 @@ class Sweeper:
     async def _sweep(self) -> None:
         while (taken := await self._delivery.sweep()) and not self._stopping.is_set():
             self._metrics.swept.add(taken)
+
+    async def _count(self) -> None:
+        """Events of before somebody asked about their kind."""
+        while not self._stopping.is_set() and await self._backfill.step() is not None:
+            pass
+
+    async def _tidy(self) -> None:
+        await self._upkeep.run(lambda: not self._stopping.is_set())
 
     async def _reconcile(self) -> None:
         if closed := await self._reconciliation.run():

@@ -93,7 +93,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     contracts: list[Json] = [{**contract, "predicate": _OF_AN_EVENT}, {**contract, "predicate": rules}, of_segment]
     segments: list[Json] = [{**name, **description, "kind": "static"}, {**name, "kind": "dynamic", "rules": rules}]
     subject: Json = {"attributes": {"plan": "pro"}, "timeZone": "Europe/Berlin"}
-    settings: Json = {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5000}
+    settings: Json = {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5000, "eventRetention": "500d"}
     subject_id = {"subjectId": f"subject-{number}"}
     draft, active = {"journeyId": f"draft-{number}"}, {"journeyId": f"journey-{number}"}
     new = {"id": f"new-{number}"}

@@ -276,7 +276,7 @@ async def test_entries_that_cannot_be_worked_through_are_set_aside_and_hold_nobo
         await door.inbox.failed(ann, "ValueError")
 
     assert len(others.told) == 1
-    assert await door.inbox.waiting(max_attempts=MAX_ATTEMPTS) == []
+    assert (await door.inbox.waiting(), await door.inbox.failing()) == ([], [])
     assert await door.owner.fetchval("SELECT error FROM inbox_dead") == "ValueError"
 
 

@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 from temporalio.runtime import Runtime
 
 from orchestrator.application.delivery import Delivery
-from orchestrator.application.inbox import Inbox
+from orchestrator.application.inbox import SUBJECTS, Inbox
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
+from orchestrator.domain.scope import SubjectKey
+from orchestrator.domain.subject import bucket_of
 from orchestrator.storage import inbox_entries
 from orchestrator.storage.inbox import MAX_ATTEMPTS
 from orchestrator.temporal.client import Target, connect
@@ -149,3 +152,57 @@ async def test_a_server_that_takes_no_more_connections_stops_the_consumer_for_as
         await eventually(counter.is_empty)
 
     assert waits
+
+
+class Desk:
+    """The inbox of a process, with entries laid into it."""
+
+    def __init__(self, world: World, pool: Pool[Record]) -> None:
+        self.world = world
+        self.inbox = Inbox(Transactions(pool), Versions())
+
+    async def put(self, *subject_ids: str) -> list[SubjectKey]:
+        keys = [await self.world.subject(subject_id) for subject_id in subject_ids]
+        async with self.world.transactions.write(self.world.scope.project_no) as conn:
+            for key in keys:
+                await inbox_entries.add(conn, [key], "attributes", await conn.fetchval("SELECT now()"))
+        return keys
+
+
+async def test_who_has_waited_longest_is_worked_on_first(world: World, worker_pool: Pool[Record]) -> None:
+    desk = Desk(world, worker_pool)
+    by_bucket = sorted((f"s{n}" for n in range(SUBJECTS + 1)), key=bucket_of)
+    keys = await desk.put(*reversed(by_bucket))
+
+    waiting = await desk.inbox.waiting()
+    await desk.inbox.work(waiting)
+
+    assert waiting == keys
+    assert await desk.inbox.waiting() == [keys[-1]]
+
+
+async def test_what_was_worked_on_is_counted_not_what_was_looked_at(
+    world: World, worker_pool: Pool[Record], database: str
+) -> None:
+    desk = Desk(world, worker_pool)
+    keys = await desk.put("ann", "bob", "cleo")
+    other = await asyncpg.connect(database)
+    try:
+        await other.execute("BEGIN")
+        await other.execute("SELECT FROM subjects WHERE subject_id = 'cleo' FOR NO KEY UPDATE")
+        worked = await desk.inbox.work(keys)
+    finally:
+        await other.close()
+
+    assert worked.subjects == 2
+
+
+async def test_failed_entries_are_tried_again_by_one_process_at_a_time(world: World, worker_pool: Pool[Record]) -> None:
+    one, other = Desk(world, worker_pool).inbox, Desk(world, worker_pool).inbox
+
+    async with one.turn() as ours, other.turn() as theirs:
+        together = ours, theirs
+    async with other.turn() as later:
+        pass
+
+    assert (together, later) == ((True, False), True)

@@ -39,6 +39,13 @@ def test_variables_are_read_by_their_names(monkeypatch: pytest.MonkeyPatch) -> N
     assert settings.allowed_origins == ("https://a.example", "https://b.example")
 
 
+@pytest.mark.parametrize("address", ["temporal:7233", "127.0.0.1:7233", "[::1]:7233", "eu-1.tmprl.cloud:7233"])
+def test_temporal_is_a_host_and_a_port(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", address)
+
+    assert Settings.load().temporal_address == address
+
+
 def test_keys_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_API_KEY", "a-key-of-mine")
 
@@ -56,6 +63,8 @@ def test_keys_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPa
         ("ORCHESTRATOR_LOG_FORMAT", "xml", "json"),
         ("ORCHESTRATOR_POOL_SIZE", "0", "2"),
         ("DATABASE_URL", "mysql://h/d", "postgresql://"),
+        ("TEMPORAL_ADDRESS", "not an address", "host:port"),
+        ("TEMPORAL_ADDRESS", "temporal", "host:port"),
         ("ORCHESTRATOR_TLS_KEY", "/k.pem", "ORCHESTRATOR_TLS_CERTIFICATE"),
         ("ORCHESTRATOR_ALLOWED_ORIGINS", "*", "https://app.example.com"),
         ("ORCHESTRATOR_ALLOWED_ORIGINS", "https://a.example, app.example.com", "https://app.example.com"),

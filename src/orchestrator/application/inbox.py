@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -129,7 +130,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worked:
-    """What came of a look into the inbox. No `subjects`: there was nothing, or somebody else was at it."""
+    """What came of a look into the inbox: how many subjects were looked after, and what Temporal is to be told.
+
+    No subjects: there was nothing, or somebody else was at it.
+    """
 
     subjects: int
     told: list[Told]
@@ -144,14 +148,27 @@ class Inbox:
         self._catalogs: dict[int, Catalog] = {}
         self._many = MANY // 4
 
-    async def waiting(self, *, max_attempts: int = 0) -> list[SubjectKey]:
-        """Subjects with entries, oldest first to be looked for, and those whose membership time may have changed;
-        entries that failed more than `max_attempts` times are left out.
+    async def waiting(self) -> list[SubjectKey]:
+        """Subjects with entries that nobody has tried yet, those who have waited longest first, then those whose
+        membership time may have changed.
         """
         async with self._transactions.read(None) as conn:
-            told = await inbox.waiting(conn, look=LOOK, max_attempts=max_attempts)
+            told = await inbox.waiting(conn, look=LOOK, attempts=range(1))
             due = await memberships.due(conn, await clock.now(conn), LOOK)
         return list(dict.fromkeys([*told, *due]))
+
+    async def failing(self) -> list[SubjectKey]:
+        """Subjects with entries that failed before, those who have waited longest first."""
+        async with self._transactions.read(None) as conn:
+            return await inbox.waiting(conn, look=LOOK, attempts=range(1, inbox.MAX_ATTEMPTS + 1))
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[bool]:
+        """Whether it is this process's turn to try failed entries again; it is nobody else's as long as the block
+        lasts.
+        """
+        async with self._transactions.write(None) as conn:
+            yield await inbox.take_turn(conn)
 
     async def work(self, keys: Sequence[SubjectKey]) -> Worked:
         """Act on all entries of some of these subjects: the first of those that nobody else is working on."""

@@ -9,7 +9,9 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
+from orchestrator.application.event_retention import window_faults
 from orchestrator.application.examination import examine
+from orchestrator.application.predicates import count_events
 from orchestrator.domain.audit import JOURNEY_CREATED, JOURNEY_UPDATED, Action, Value
 from orchestrator.domain.entry import BROKEN
 from orchestrator.domain.etag import Expected
@@ -17,6 +19,7 @@ from orchestrator.domain.event import name_fault
 from orchestrator.domain.ids import description_faults, id_fault, name_faults, new_id
 from orchestrator.domain.journey import Goal, Journey, JourneyStatus
 from orchestrator.domain.journey_form import ONE_EXIT, digest, parse, stored
+from orchestrator.domain.journey_graph import placed_predicates, predicates_in
 from orchestrator.domain.project import MAX_GOAL_WINDOW
 from orchestrator.domain.refusals import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from orchestrator.domain.resource import Place, later, to_tick
@@ -72,10 +75,11 @@ async def create(
     document = {**ONE_EXIT, **_without_nulls(definition or {})}
     faults = [fault] if journey_id and (fault := id_fault(journey_id, "id")) else []
     faults += name_faults(name, "name") + description_faults(description, "description")
-    faults += _goal_faults(goal_event, goal_window) + parse(document)[1]
+    await projects.touch_definitions(conn, scope.project_no)
+    faults += _goal_faults(goal_event, goal_window) + await definition_faults(conn, scope.project_no, document)
     if faults:
         raise InvalidArgument(faults)
-    await projects.touch_definitions(conn, scope.project_no)
+    await count_events(conn, scope.project_no, predicates_in(stored(document)))
     journey_id = journey_id or new_id("jrn")
     window = goal_window or await _project_goal_window(conn, scope)
     revision = await journeys.highest_goal_revision(conn, scope.project_no, journey_id) + 1
@@ -122,9 +126,13 @@ async def update(
     document = _without_nulls({**journey.definition, **changes.definition})
     faults = [] if changes.name is None else name_faults(changes.name, "name")
     faults += [] if changes.description is None else description_faults(changes.description, "description")
-    faults += _goal_faults(changes.goal_event, changes.goal_window) + parse(document)[1]
+    faults += _goal_faults(changes.goal_event, changes.goal_window)
+    edited = digest(document) != digest(journey.definition)
+    faults += await definition_faults(conn, scope.project_no, document) if edited else []
     if faults:
         raise InvalidArgument(faults)
+    if edited:
+        await count_events(conn, scope.project_no, predicates_in(stored(document)))
     window = changes.goal_window or journey.goal.window
     if changes.project_goal_window:
         window = await _project_goal_window(conn, scope)
@@ -132,7 +140,6 @@ async def update(
     goal = replace(journey.goal, event_name=event, window=window)
     if goal != journey.goal:
         goal = replace(goal, revision=goal.revision + 1)
-    edited = digest(document) != digest(journey.definition)
     after = replace(
         journey,
         name=journey.name if changes.name is None else changes.name,
@@ -148,6 +155,15 @@ async def update(
     await journeys.update(conn, scope.project_no, journey)
     await record(conn, scope, now, JOURNEY_UPDATED, journey_id, {"fields": ",".join(changes.names())})
     return journey
+
+
+async def definition_faults(conn: Connection[Record], project_no: int, document: Any) -> list[Fault]:
+    """What stands against saving a draft: its form, and counts of events that are not kept."""
+    definition, faults = parse(document)
+    if definition is not None:
+        for predicate, path in placed_predicates(definition):
+            faults += await window_faults(conn, project_no, predicate, path)
+    return faults
 
 
 async def hold(conn: Connection[Record], scope: Scope, journey_id: str, expected: Expected) -> Journey:

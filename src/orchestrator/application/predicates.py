@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from asyncpg import Connection, Record
 
+from orchestrator.application import event_retention
+from orchestrator.predicates.facts import needs
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.parse import MAX_DEPTH, MAX_LEAVES, About, parse
-from orchestrator.storage import segments
+from orchestrator.predicates.tree import Predicate
+from orchestrator.storage import derived_events, segments
 
 
 async def predicate_faults(
     conn: Connection[Record], project_no: int, document: Any, path: str, *, about: About = About.SUBJECT
 ) -> list[Fault]:
-    """Everything that is wrong with a predicate's document, segments that do not exist included."""
-    _, faults = parse(document, path, about=about)
-    if about is About.EVENT:  # knows no segments
+    """Everything that is wrong with a predicate's document, segments that do not exist and events that are not kept
+    included.
+
+    What has no faults is about to be saved: `count_events`. The caller holds the project's definitions.
+    """
+    predicate, faults = parse(document, path, about=about)
+    if about is About.EVENT:  # knows no segments, and counts nothing
         return faults
     # Looked for in the document, not in the tree, so that a fault elsewhere does not hide those of cohorts.
     named = list(islice(_named_cohorts(document, path, 1), MAX_LEAVES))
@@ -28,7 +35,18 @@ async def predicate_faults(
         for cohort_id, at in named
         if cohort_id not in known
     ]
-    return faults + missing
+    faults += missing
+    if predicate is not None:
+        faults += await event_retention.window_faults(conn, project_no, predicate, path)
+        if not faults:
+            await count_events(conn, project_no, [predicate])
+    return faults
+
+
+async def count_events(conn: Connection[Record], project_no: int, predicates: Iterable[Predicate]) -> None:
+    """Events that these predicates ask about are counted from now on; what was before follows. For who saves them."""
+    if sources := needs(predicates).events:
+        await derived_events.ensure(conn, project_no, sources)
 
 
 def _named_cohorts(document: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
+from orchestrator.application import event_retention
 from orchestrator.application.api_keys import ApiKeys, NewKey
 from orchestrator.domain.audit import PROJECT_CREATED, PROJECT_UPDATED
 from orchestrator.domain.etag import Expected
@@ -76,7 +77,10 @@ async def page(conn: Connection[Record], after: Place | None, limit: int) -> tup
 async def update(
     conn: Connection[Record], scope: Scope, project_id: str, changes: Mapping[str, Any], expected: Expected
 ) -> Project:
-    """Set the name, or fields of the settings, of the scope's project. Raises NotFound, Conflict, InvalidArgument."""
+    """Set the name, or fields of the settings, of the scope's project.
+
+    Raises NotFound, Conflict, InvalidArgument, and FailedPrecondition EVENT_RETENTION_TOO_SHORT.
+    """
     if project_id != scope.project_id:
         raise _not_found(project_id)
     await projects.touch_definitions(conn, scope.project_no)
@@ -88,6 +92,9 @@ async def update(
         return before
     if faults := _faults(name, settings):
         raise InvalidArgument(faults)
+    kept, kept_before = settings.event_retention, before.settings.event_retention
+    if kept is not None and (kept_before is None or kept < kept_before):
+        await event_retention.require_room(conn, scope.project_no, kept, "settings.eventRetention")
     now = await clock.now(conn)
     await projects.update(conn, before, name=name, settings=settings, now=now)
     await audit.append(

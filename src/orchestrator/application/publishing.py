@@ -9,6 +9,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.application.examination import examine, existing
 from orchestrator.application.journeys import changed, get, hold, record
+from orchestrator.application.predicates import count_events
 from orchestrator.domain import journey_graph
 from orchestrator.domain.audit import JOURNEY_PUBLISHED
 from orchestrator.domain.etag import Expected
@@ -62,6 +63,7 @@ async def publish(conn: Connection[Record], scope: Scope, journey_id: str, expec
         )
     if journey.status is JourneyStatus.DRAFT:
         await _require_room(conn, scope, journey_id)
+    await count_events(conn, scope.project_no, journey_graph.predicates_in(definition))
     now = await clock.now(conn)
     version = Published(
         journey_id=journey_id,

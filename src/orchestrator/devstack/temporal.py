@@ -91,7 +91,7 @@ async def connect_elsewhere(target: Target) -> Client:
     """A client of a Temporal that is not ours to start. Raises StackFailure if it does not answer."""
     try:
         return await asyncio.wait_for(connect(target), _CONNECT_TIMEOUT)
-    except (OSError, TimeoutError, RuntimeError, RPCError) as error:
+    except (OSError, TimeoutError, RuntimeError, ValueError, RPCError) as error:
         why = str(error).splitlines()[0] if str(error) else f"no answer within {_CONNECT_TIMEOUT:.0f} s"
         raise StackFailure(
             f"Temporal at {target.address} (TEMPORAL_ADDRESS) cannot be reached: {why}. "

@@ -50,7 +50,17 @@ def communications_in(definition: Definition) -> set[str]:
 
 def predicates_in(definition: Definition) -> list[Predicate]:
     """The predicates of a definition's branches."""
-    return [arm.when for step in definition.steps.values() if isinstance(step, Branch) for arm in step.arms]
+    return [predicate for predicate, _ in placed_predicates(definition)]
+
+
+def placed_predicates(definition: Definition, path: str = "") -> list[tuple[Predicate, str]]:
+    """The same, each with the path to it."""
+    return [
+        (arm.when, under(under(under(path, "steps"), place), f"branch.arms[{number}].when"))
+        for place, step in enumerate(definition.steps.values())
+        if isinstance(step, Branch)
+        for number, arm in enumerate(step.arms)
+    ]
 
 
 def examine(definition: Definition, existing: Existing, path: str = "") -> Findings:

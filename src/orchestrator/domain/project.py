@@ -11,12 +11,15 @@ from typing import Any
 from orchestrator.domain.durations import format_duration, parse_duration
 from orchestrator.domain.subject import is_time_zone
 from orchestrator.predicates.faults import Fault, under
+from orchestrator.predicates.windows import MAX_DAYS
 
 MAX_PROJECT_ID_LENGTH = 63
 TIME_ZONE = "UTC"
 GOAL_WINDOW = timedelta(days=7)
 MAX_GOAL_WINDOW = timedelta(days=365)
 MAX_MAX_JOURNEYS = 1_000_000
+MIN_EVENT_RETENTION = timedelta(days=1)
+MAX_EVENT_RETENTION = timedelta(days=MAX_DAYS)
 
 #: Made with the instance; its workflow ids carry no project.
 DEFAULT_PROJECT_ID = "default"
@@ -38,6 +41,8 @@ class ProjectSettings:
     goal_window: timedelta = GOAL_WINDOW
     # published journeys that are not archived; None: no limit
     max_journeys: int | None = None
+    # for how long after they occurred events are kept; None: for ever
+    event_retention: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +84,11 @@ def settings_faults(settings: ProjectSettings, path: str) -> list[Fault]:
     if settings.max_journeys is not None and not 0 <= settings.max_journeys <= MAX_MAX_JOURNEYS:
         at = under(path, "maxJourneys")
         faults.append(Fault(path=at, reason="OUT_OF_RANGE", message=f"must be 0 to {MAX_MAX_JOURNEYS}"))
+    kept = settings.event_retention
+    if kept is not None and not MIN_EVENT_RETENTION <= kept <= MAX_EVENT_RETENTION:
+        at = under(path, "eventRetention")
+        message = f"must be {MIN_EVENT_RETENTION.days}d to {MAX_EVENT_RETENTION.days}d"
+        faults.append(Fault(path=at, reason="OUT_OF_RANGE", message=message))
     return faults
 
 
@@ -88,17 +98,19 @@ def settings_document(settings: ProjectSettings) -> dict[str, Any]:
         "timeZone": settings.time_zone,
         "goalWindow": format_duration(settings.goal_window),
         "maxJourneys": settings.max_journeys,
+        "eventRetention": format_duration(settings.event_retention) if settings.event_retention is not None else None,
     }
 
 
 def stored_settings(document: Mapping[str, Any]) -> ProjectSettings:
     """Read settings that were checked when they were written."""
-    unknown = sorted(document.keys() - {"timeZone", "goalWindow", "maxJourneys"})
+    unknown = sorted(document.keys() - {"timeZone", "goalWindow", "maxJourneys", "eventRetention"})
     assert not unknown, f"settings of a newer release: {unknown}"
     default = ProjectSettings()
-    window = document.get("goalWindow")
+    window, kept = document.get("goalWindow"), document.get("eventRetention")
     return ProjectSettings(
         time_zone=document.get("timeZone", default.time_zone),
         goal_window=parse_duration(window) if window is not None else default.goal_window,
         max_journeys=document.get("maxJourneys", default.max_journeys),
+        event_retention=parse_duration(kept, longest=MAX_EVENT_RETENTION) if kept is not None else None,
     )

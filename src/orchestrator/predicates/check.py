@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 
 from orchestrator.predicates.faults import Fault, under
-from orchestrator.predicates.tree import AllOf, AnyOf, InCohort, Leaf, Not, Predicate
+from orchestrator.predicates.tree import AllOf, AnyOf, EventFired, Ever, InCohort, Leaf, Not, Predicate
 
 
 def unknown_cohorts(predicate: Predicate, known: Container[str], path: str = "") -> list[Fault]:
@@ -14,6 +14,18 @@ def unknown_cohorts(predicate: Predicate, known: Container[str], path: str = "")
         Fault(path=under(at, "cohortId"), reason="COHORT_NOT_FOUND", message=f"there is no segment {leaf.cohort_id}")
         for leaf, at in _placed(predicate, path)
         if isinstance(leaf, InCohort) and leaf.rules is None and leaf.cohort_id not in known
+    ]
+
+
+def windowed_counts(predicate: Predicate, path: str = "") -> list[tuple[EventFired, str]]:
+    """The leaves that count two or more events in a window, each with its place.
+
+    Only they need the events themselves: for all else it is enough to know how many there were, and first and last.
+    """
+    return [
+        (leaf, at)
+        for leaf, at in _placed(predicate, path)
+        if isinstance(leaf, EventFired) and leaf.at_least > 1 and not isinstance(leaf.window, Ever)
     ]
 
 

@@ -43,8 +43,9 @@ class Claimed:
 _WAITING = """
 SELECT project_no, bucket, subject_no
   FROM (SELECT project_no, bucket, subject_no, inbox_no FROM inbox
-         WHERE attempts <= $2 ORDER BY inbox_no LIMIT $1) AS oldest
+         WHERE attempts BETWEEN $2 AND $3 ORDER BY inbox_no LIMIT $1) AS oldest
  GROUP BY project_no, bucket, subject_no
+ ORDER BY min(inbox_no)
 """
 
 # One probe for each subject, in the order given: a join may be planned as a scan of the whole project.
@@ -59,10 +60,20 @@ SELECT s.project_no, s.bucket, s.subject_no, s.subject_id
 """
 
 
-async def waiting(conn: Connection[Record], *, look: int, max_attempts: int) -> list[SubjectKey]:
-    """The subjects of the `look` oldest entries that failed at most `max_attempts` times."""
-    rows = await conn.fetch(_WAITING, look, max_attempts)
-    return sorted(SubjectKey(**row) for row in rows)
+async def waiting(conn: Connection[Record], *, look: int, attempts: range) -> list[SubjectKey]:
+    """The subjects of the `look` oldest entries that failed so often, those who have waited longest first."""
+    rows = await conn.fetch(_WAITING, look, attempts.start, attempts.stop - 1)
+    return [SubjectKey(**row) for row in rows]
+
+
+# Any number, the same in all processes.
+_TRY_TURN = "SELECT pg_try_advisory_xact_lock(1_802_775_311)"
+
+
+async def take_turn(conn: Connection[Record]) -> bool:
+    """Whether this transaction may try failed entries again: until it ends, nobody else may."""
+    free: bool = await conn.fetchval(_TRY_TURN)
+    return free
 
 
 async def claim(conn: Connection[Record], keys: Sequence[SubjectKey], limit: int) -> list[Claimed]:

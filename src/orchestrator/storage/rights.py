@@ -26,6 +26,11 @@ async def require_rights(conn: Connection) -> None:
     for statement in ("SELECT FROM schema_migrations", f"SET ROLE {API_ROLE}", f"SET ROLE {WORKER_ROLE}"):
         try:
             await conn.execute(statement)
+        except asyncpg.InvalidParameterValueError as error:
+            raise RightsMissing(
+                f"The database was restored where its roles are not ({error}): let an administrator run "
+                f"`CREATE ROLE {API_ROLE} NOLOGIN; CREATE ROLE {WORKER_ROLE} NOLOGIN`, and restore it anew."
+            ) from error
         except asyncpg.InsufficientPrivilegeError as error:
             user = await conn.fetchval("SELECT quote_ident(session_user)")
             raise RightsMissing(

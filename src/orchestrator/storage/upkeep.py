@@ -1,8 +1,10 @@
-"""Removing what has had its time: keys by which repeats are known."""
+"""Removing what has had its time: keys by which repeats are known, and events that are not kept for ever."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 
 from asyncpg import Connection, Record
 
@@ -15,7 +17,7 @@ EVENTS_KNOWN = timedelta(days=30)
 _REQUESTS = """
 DELETE FROM idempotency WHERE (project_no, principal, method, request_id) IN (
     SELECT project_no, principal, method, request_id FROM idempotency
-     WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+     WHERE created_at < $1 ORDER BY created_at LIMIT $2)
 """
 
 _EVENT_IDS = """
@@ -32,6 +34,99 @@ async def forget_requests(conn: Connection[Record], now: datetime, limit: int) -
 async def forget_event_ids(conn: Connection[Record], now: datetime, limit: int) -> int:
     """Delete up to `limit` event ids that are too old; returns how many."""
     return _count(await conn.execute(_EVENT_IDS, now - EVENTS_KNOWN, limit))
+
+
+_RETAINING = "SELECT project_no FROM projects WHERE settings ->> 'eventRetention' IS NOT NULL ORDER BY project_no"
+
+
+async def retaining(conn: Connection[Record]) -> list[int]:
+    """The projects whose events are not kept for ever."""
+    return [row["project_no"] for row in await conn.fetch(_RETAINING)]
+
+
+_MONTHS = """
+SELECT to_date(right(c.relname, 7), 'YYYY_MM') AS first_day
+  FROM pg_inherits JOIN pg_class AS c ON c.oid = inhrelid
+ WHERE inhparent = 'events'::regclass AND c.relname ~ '^events_\\d{4}_\\d{2}$'
+ ORDER BY first_day
+"""
+
+_ANY_EVENTS = "SELECT EXISTS (SELECT FROM events WHERE project_no = $1 AND occurred_at >= $2 AND occurred_at < $3)"
+
+# All that occurred before the first month that has a place of its own (migrations/0003_events.sql) stands together.
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
+
+
+async def parts_of_events(conn: Connection[Record], project_no: int, end: datetime) -> list[tuple[datetime, datetime]]:
+    """[begin, end) of each month before `end` in which the project may have events."""
+    months = [datetime.combine(row["first_day"], time(), UTC) for row in await conn.fetch(_MONTHS)]
+    begins = [_BEGINNING, *(month for month in months if month < end)]
+    whole = list(pairwise(begins))
+    found = [part for part in whole if await conn.fetchval(_ANY_EVENTS, project_no, *part)]
+    return [*found, (begins[-1], end)]
+
+
+# Class of the advisory locks under which a project is cleared.
+_CLEARING = 0xC1EA7
+
+
+async def clear_alone(conn: Connection[Record], project_no: int) -> bool:
+    """Keep other processes from clearing this project until the transaction ends; False: one of them is at it."""
+    return bool(await conn.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", _CLEARING, project_no))
+
+
+_SINCE = "SELECT FROM unnest($6::int[], $7::timestamptz[]) AS kept (name_no, since) WHERE kept.name_no = e.name_no"
+
+_DROP_EVENTS = f"""
+DELETE FROM events AS e
+ WHERE project_no = $1 AND bucket >= $2 AND bucket < $3 AND occurred_at >= $4 AND occurred_at < $5
+   AND NOT EXISTS ({_SINCE} AND e.occurred_at >= kept.since)
+"""
+
+_DROP_DAYS = f"""
+DELETE FROM subject_event_days AS e
+ WHERE project_no = $1 AND bucket >= $2 AND bucket < $3 AND day >= $4 AND day < $5
+   AND NOT EXISTS ({_SINCE} AND e.day >= (kept.since AT TIME ZONE 'UTC')::date)
+"""
+
+
+async def drop_events(
+    conn: Connection[Record],
+    project_no: int,
+    buckets: range,
+    since: Mapping[int, datetime],
+    *,
+    begin: datetime,
+    end: datetime,
+) -> int:
+    """Delete the events of these buckets that occurred then, but those whose number is counted since before; how many.
+
+    `since` says of numbers from when on they are counted.
+    """
+    return _count(
+        await conn.execute(
+            _DROP_EVENTS, project_no, buckets.start, buckets.stop, begin, end, list(since), list(since.values())
+        )
+    )
+
+
+async def drop_days(
+    conn: Connection[Record], project_no: int, buckets: range, since: Mapping[int, datetime], *, end: date
+) -> int:
+    """The same for the counts by day, of the days before `end`."""
+    return _count(
+        await conn.execute(
+            _DROP_DAYS, project_no, buckets.start, buckets.stop, date.min, end, list(since), list(since.values())
+        )
+    )
+
+
+async def drop_empty_months(conn: Connection[Record], before: date) -> int:
+    """Drop the months of events, all over by then, that hold nothing; how many. In a transaction of its own.
+
+    Raises LockNotAvailableError where somebody is in the way.
+    """
+    return int(await conn.fetchval("SELECT drop_empty_events_months($1)", before))
 
 
 def _count(tag: str) -> int:

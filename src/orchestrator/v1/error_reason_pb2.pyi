@@ -140,6 +140,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Something names the segment: see the violations."""
     ERROR_REASON_TRIGGER_CONTRACT_IN_USE: _ErrorReason.ValueType  # 323
     """Journeys that take subjects in, or drafts, name the trigger contract: see the violations."""
+    ERROR_REASON_EVENT_RETENTION_TOO_SHORT: _ErrorReason.ValueType  # 325
+    """Predicates count events over longer than they would be kept: see the violations."""
     ERROR_REASON_SYSTEM_SEGMENT: _ErrorReason.ValueType  # 317
     """System segments are read-only."""
     ERROR_REASON_API_KEY_REVOKED: _ErrorReason.ValueType  # 318
@@ -291,6 +293,8 @@ ERROR_REASON_SEGMENT_IN_USE: ErrorReason.ValueType  # 322
 """Something names the segment: see the violations."""
 ERROR_REASON_TRIGGER_CONTRACT_IN_USE: ErrorReason.ValueType  # 323
 """Journeys that take subjects in, or drafts, name the trigger contract: see the violations."""
+ERROR_REASON_EVENT_RETENTION_TOO_SHORT: ErrorReason.ValueType  # 325
+"""Predicates count events over longer than they would be kept: see the violations."""
 ERROR_REASON_SYSTEM_SEGMENT: ErrorReason.ValueType  # 317
 """System segments are read-only."""
 ERROR_REASON_API_KEY_REVOKED: ErrorReason.ValueType  # 318

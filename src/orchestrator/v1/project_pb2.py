@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dorchestrator/v1/project.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x01\n\x07Project\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x32\n\x08settings\x18\x03 \x01(\x0b\x32 .orchestrator.v1.ProjectSettings\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"\x80\x01\n\x0fProjectSettings\x12\x11\n\ttime_zone\x18\x01 \x01(\t\x12.\n\x0bgoal_window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0cmax_journeys\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x0f\n\r_max_journeysb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dorchestrator/v1/project.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x01\n\x07Project\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x32\n\x08settings\x18\x03 \x01(\x0b\x32 .orchestrator.v1.ProjectSettings\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"\xb4\x01\n\x0fProjectSettings\x12\x11\n\ttime_zone\x18\x01 \x01(\t\x12.\n\x0bgoal_window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0cmax_journeys\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x32\n\x0f\x65vent_retention\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\n\r_max_journeysb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,5 +43,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROJECT']._serialized_start=149
   _globals['_PROJECT']._serialized_end=388
   _globals['_PROJECTSETTINGS']._serialized_start=391
-  _globals['_PROJECTSETTINGS']._serialized_end=519
+  _globals['_PROJECTSETTINGS']._serialized_end=571
 # @@protoc_insertion_point(module_scope)

@@ -79,6 +79,7 @@ class ProjectSettings(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     GOAL_WINDOW_FIELD_NUMBER: _builtins.int
     MAX_JOURNEYS_FIELD_NUMBER: _builtins.int
+    EVENT_RETENTION_FIELD_NUMBER: _builtins.int
     time_zone: _builtins.str
     """A zone of the IANA time zone database, for subjects who have none. Empty: UTC."""
     max_journeys: _builtins.int
@@ -87,16 +88,24 @@ class ProjectSettings(_message.Message):
     def goal_window(self) -> _duration_pb2.Duration:
         """How long after the trigger a goal counts, for journeys that do not say. Unset: 7 days."""
 
+    @_builtins.property
+    def event_retention(self) -> _duration_pb2.Duration:
+        """For how long after they occurred events are kept, 1 day to 36500 days; those of whole days that are older are
+        removed, at most two days later. How many there were, and the first and the last, is known for ever; so only a count
+        of two or more in a window asks for the events themselves, and refuses to be cut off. Unset: for ever.
+        """
+
     def __init__(
         self,
         *,
         time_zone: _builtins.str = ...,
         goal_window: _duration_pb2.Duration | None = ...,
         max_journeys: _builtins.int | None = ...,
+        event_retention: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "goal_window", b"goal_window", "max_journeys", b"max_journeys"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "event_retention", b"event_retention", "goal_window", b"goal_window", "max_journeys", b"max_journeys"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "goal_window", b"goal_window", "max_journeys", b"max_journeys", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "event_retention", b"event_retention", "goal_window", b"goal_window", "max_journeys", b"max_journeys", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_journeys: _TypeAlias = _typing.Literal["max_journeys"]  # noqa: Y015
     _WhichOneofArgType__max_journeys: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys"]  # noqa: Y015

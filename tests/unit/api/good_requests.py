@@ -90,7 +90,7 @@ SUBJECT: Json = {
 PROJECT: Json = {
     "id": "acme",
     "name": "Acme",
-    "settings": {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5},
+    "settings": {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5, "eventRetention": "90d"},
     **STAMPS,
 }
 EVENT: Json = {

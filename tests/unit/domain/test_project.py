@@ -23,6 +23,7 @@ SETTINGS = st.builds(
     time_zone=st.sampled_from(["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires"]),
     goal_window=st.timedeltas(timedelta(seconds=1), timedelta(days=365)),
     max_journeys=st.none() | st.integers(0, 1_000_000),
+    event_retention=st.none() | st.timedeltas(timedelta(days=1), timedelta(days=36_500)),
 )
 
 
@@ -70,12 +71,15 @@ def test_settings_that_were_never_set_are_the_defaults() -> None:
 
 
 def test_all_faults_of_settings_come_together() -> None:
-    settings = ProjectSettings(time_zone="Berlin", goal_window=timedelta(0), max_journeys=-1)
+    settings = ProjectSettings(
+        time_zone="Berlin", goal_window=timedelta(0), max_journeys=-1, event_retention=timedelta(hours=23)
+    )
 
     assert [(fault.path, fault.reason) for fault in settings_faults(settings, "project.settings")] == [
         ("project.settings.timeZone", "INVALID_VALUE"),
         ("project.settings.goalWindow", "OUT_OF_RANGE"),
         ("project.settings.maxJourneys", "OUT_OF_RANGE"),
+        ("project.settings.eventRetention", "OUT_OF_RANGE"),
     ]
 
 

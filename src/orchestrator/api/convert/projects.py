@@ -17,6 +17,7 @@ def project_settings(message: pb.ProjectSettings) -> ProjectSettings:
         time_zone=message.time_zone or TIME_ZONE,
         goal_window=message.goal_window.ToTimedelta() if message.HasField("goal_window") else GOAL_WINDOW,
         max_journeys=message.max_journeys if message.HasField("max_journeys") else None,
+        event_retention=message.event_retention.ToTimedelta() if message.HasField("event_retention") else None,
     )
 
 
@@ -28,6 +29,7 @@ def project_message(project: Project) -> pb.Project:
             time_zone=project.settings.time_zone,
             goal_window=to_duration(project.settings.goal_window),
             max_journeys=project.settings.max_journeys,
+            event_retention=to_duration(kept) if (kept := project.settings.event_retention) is not None else None,
         ),
         create_time=to_timestamp(project.created_at),
         update_time=to_timestamp(project.updated_at),

@@ -1,0 +1,86 @@
+"""docs/operations.md speaks of things that are there."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from orchestrator.api.metrics import CallMetrics
+from orchestrator.application import doctor
+from orchestrator.cli.app import COMMANDS
+from orchestrator.cli.settings import variable_of
+from orchestrator.devstack.processes import _LOG_LIMIT_BYTES
+from orchestrator.settings import Settings
+from orchestrator.storage.doctor_checks import CHECKS
+from orchestrator.storage.inbox import MAX_ATTEMPTS
+from orchestrator.storage.migrations import OLDEST_POSTGRES
+from orchestrator.storage.pool import API_ROLE, WORKER_ROLE
+from orchestrator.storage.upkeep import EVENTS_KNOWN, REQUESTS_KEPT
+from workers.process import Limits
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "operations.md").read_text()
+WORDS = set(re.findall(r"`([^`\n]+)`", PAGE))
+
+
+def test_every_link_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", PAGE)
+
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+def test_every_metric_is_counted() -> None:
+    ours = (ROOT / "src" / "workers" / "metrics.py").read_text()
+    registry = CollectorRegistry()
+    CallMetrics(registry, ())
+    of_calls = {family.name for family in registry.collect()}
+
+    named = {word.partition("{")[0] for word in WORDS if re.match(r"(orchestrator|grpc_server)_\w+[\w{]", word)}
+    named -= {API_ROLE, WORKER_ROLE}
+    of_workers = {name for name in named if name.startswith("orchestrator_")}
+
+    assert len(of_workers) == 4
+    assert [name for name in of_workers if f'"{name.removesuffix("_total")}"' not in ours] == []
+    assert {name.removesuffix("_total") for name in named - of_workers} <= of_calls
+
+
+def test_every_check_of_the_doctor_exists() -> None:
+    checks = {check.name for check in CHECKS} | set(doctor._REMEDIES)
+    section = re.search(r"## Doctor\n(.*?)\n## ", PAGE, re.DOTALL)
+    assert section is not None
+    named = set(re.findall(r"`([a-z]+_[a-z_]+)`", section[1])) | {"workflows_without_execution"}
+
+    assert len(named) > 6
+    assert named <= checks
+
+
+def test_every_command_and_setting_exists() -> None:
+    commands = {word.split()[1] for word in WORDS if re.match(r"orchestrator [a-z]", word)}
+    variables = {variable_of(name, field) for name, field in Settings.model_fields.items()}
+
+    assert {"serve", "worker", "up", "doctor", "migrate"} == commands
+    assert commands <= set(COMMANDS)
+    assert {word for word in WORDS if re.fullmatch(r"ORCHESTRATOR_[A-Z_]+", word)} <= variables
+
+
+@pytest.mark.parametrize(
+    ("words", "is_so"),
+    [
+        ("PostgreSQL ≥ 15", OLDEST_POSTGRES == 15),
+        ("has 25 seconds to finish", Limits().grace == timedelta(seconds=25)),
+        ("after ten tries", MAX_ATTEMPTS == 10),
+        ("| answers stored for `request_id` | 7 days |", REQUESTS_KEPT.days == 7),
+        ("| ids of events, by which repeats are known | 30 days |", EVENTS_KNOWN.days == 30),
+        ("a file over 20 MiB", _LOG_LIMIT_BYTES == 20 * 2**20),
+        ("7 days in `docker-compose.yml`", "--retention 168h" in (ROOT / "docker-compose.yml").read_text()),
+        ("Allow 30 seconds", "stop_grace_period: 30s" in (ROOT / "docker-compose.yml").read_text()),
+    ],
+)
+def test_its_numbers_are_those_of_the_code(words: str, is_so: bool) -> None:
+    assert words in " ".join(PAGE.split())
+    assert is_so
