@@ -158,6 +158,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "BatchUpsertSubjects": {"subjects": [{**new, **subject}]},
         "GetSubject": subject_id,
         "DeleteSubject": subject_id,
+        "MergeSubjects": {**subject_id, "intoSubjectId": "anna"},
         "GetPreferences": subject_id,
         "UpdatePreferences": {**subject_id, "changes": [{**channel, "category": "marketing", "optedOut": True}]},
         "ListSuppressions": {**subject_id, **page},

@@ -26,7 +26,7 @@ _NOT_ZONES = frozenset({"Factory", "localtime", "posixrules"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A stored subject. `revision` is raised by every change, and by nothing else."""
+    """A stored subject. `revision` is raised by every change, and by nothing else. `alias_ids` were merged into it."""
 
     subject_id: str
     attributes: Mapping[str, Any]
@@ -34,6 +34,7 @@ class Subject:
     revision: int
     created_at: datetime
     updated_at: datetime
+    alias_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

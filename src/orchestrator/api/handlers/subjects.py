@@ -6,7 +6,7 @@ from orchestrator.api.call import Call
 from orchestrator.api.expected import expected
 from orchestrator.api.json_values import struct_of, struct_to_json
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
-from orchestrator.application import preferences, subjects
+from orchestrator.application import merging, preferences, subjects
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.domain.etag import etag_of
 from orchestrator.domain.gates import ANY
@@ -61,6 +61,13 @@ class SubjectHandlers:
     async def DeleteSubject(self, request: pb.DeleteSubjectRequest, call: Call) -> pb.DeleteSubjectResponse:
         await subjects.delete(call.conn, call.scope, self._secret, request.subject_id, expected(request))
         return pb.DeleteSubjectResponse()
+
+    async def MergeSubjects(self, request: pb.MergeSubjectsRequest, call: Call) -> pb.MergeSubjectsResponse:
+        kept = await merging.merge(
+            call.conn, call.scope, self._secret, request.subject_id, into=request.into_subject_id
+        )
+        self._tell(call, 1)
+        return pb.MergeSubjectsResponse(subject=_to_pb(kept))
 
     async def GetPreferences(self, request: pb.GetPreferencesRequest, call: Call) -> pb.GetPreferencesResponse:
         opt_outs = await preferences.opt_outs(call.conn, call.scope.project_no, request.subject_id)
@@ -130,6 +137,7 @@ def _to_pb(subject: Subject) -> subject_pb2.Subject:
         id=subject.subject_id,
         attributes=struct_of(subject.attributes),
         time_zone=subject.time_zone,
+        alias_ids=subject.alias_ids,
         etag=etag_of(subject.revision, subject.updated_at),
     )
     message.create_time.FromDatetime(subject.created_at)
