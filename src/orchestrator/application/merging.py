@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from datetime import datetime
 
 from asyncpg import Connection, Record
@@ -11,12 +10,11 @@ from asyncpg import Connection, Record
 from orchestrator.application.derived_events import count_missing
 from orchestrator.application.segment_rules import read_rules
 from orchestrator.application.subjects import unknown
-from orchestrator.domain.attributes import merge_patch, size_fault
+from orchestrator.domain.attributes import size_fault
 from orchestrator.domain.audit import SUBJECT_MERGED
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
-from orchestrator.domain.resource import later
 from orchestrator.domain.scope import Scope, SubjectKey
-from orchestrator.domain.subject import Subject, id_fault, subject_hash
+from orchestrator.domain.subject import Subject, id_fault, subject_hash, together
 from orchestrator.predicates.evaluate import evaluate
 from orchestrator.storage import (
     audit,
@@ -74,18 +72,7 @@ async def merge(conn: Connection[Record], scope: Scope, secret: bytes, subject_i
         resource_id=subject_hash(secret, scope.project_id, before[given].subject_id),
         metadata={"into": subject_hash(secret, scope.project_id, before[kept].subject_id)},
     )
-    return (await subjects.read(conn, project_no, [kept]))[kept]
-
-
-def together(given: Subject, kept: Subject, now: datetime) -> Subject:
-    """What is known of both: what is known of `kept`, and where that says nothing, of `given`."""
-    return replace(
-        kept,
-        attributes=merge_patch(given.attributes, kept.attributes),
-        time_zone=kept.time_zone or given.time_zone,
-        revision=kept.revision + 1,
-        updated_at=later(kept.updated_at, now),
-    )
+    return merged
 
 
 async def _hold(conn: Connection[Record], project_no: int, subject_id: str, into: str) -> tuple[SubjectKey, SubjectKey]:
