@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.application import preferences, segments, subjects
-from orchestrator.application.derived_events import Backfill
+from orchestrator.application.derived_events import Backfill, count_missing
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.merging import merge
 from orchestrator.application.publishing import publish
@@ -24,7 +24,9 @@ from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.domain.subject import Subject, subject_hash
-from orchestrator.storage import executions_read, log_messages, outbox
+from orchestrator.predicates.parse import parse
+from orchestrator.predicates.tree import EventFired
+from orchestrator.storage import derived_events, executions_read, log_messages, outbox
 from orchestrator.storage import subjects as stored
 from orchestrator.storage.merging import FOLDED, MOVED
 from tests.integration.crowd import Crowd
@@ -72,6 +74,14 @@ async def refuse(crowd: Crowd, subject_id: str, channel: str) -> None:
     async with crowd.world.transactions.write(crowd.project_no) as conn:
         change = PreferenceChange(channel=channel, category="*", opted_out=True)
         await preferences.update(conn, crowd.project_no, subject_id, [change])
+
+
+async def count_reds(crowd: Crowd) -> None:
+    """Have purchases of something red counted as a kind of their own, from now on."""
+    predicate, _ = parse(BOUGHT_RED)
+    assert isinstance(predicate, EventFired)
+    async with crowd.world.transactions.write(crowd.project_no) as conn:
+        await derived_events.ensure(conn, crowd.project_no, [predicate.source])
 
 
 async def tables_about_subjects(owner: Connection[Record]) -> set[str]:
@@ -410,18 +420,23 @@ async def test_kinds_of_events_are_counted_for_both_while_the_past_is_being_coun
     for subject_id in ("ann", "bob"):
         await crowd.happened((subject_id, "purchase", None), color="red")
         await crowd.happened((subject_id, "purchase", None), color="blue")
+    await count_reds(crowd)
     await crowd.segment("reds", BOUGHT_RED)
     low, high = sorted([await key_of(crowd, "ann"), await key_of(crowd, "bob")])
     ids = {await key_of(crowd, subject_id): subject_id for subject_id in ("ann", "bob")}
     # The backfill has passed the one and is to meet the other.
-    await crowd.owner.execute("UPDATE derived_events SET bucket = $1, subject_no = $2", low.bucket, low.subject_no)
+    async with crowd.transactions.write(None) as conn:
+        (kind,) = await derived_events.building(conn, crowd.project_no)
+        assert await count_missing(conn, kind, await stored.lock(conn, [low])) == [low]
+        await derived_events.advance(conn, kind, low.bucket, low.subject_no)
 
     await merged(crowd, ids[high], ids[low])
-    await Backfill(crowd.transactions).run()
+    assert await Backfill(crowd.transactions).run() == 1
     await crowd.run("build")
     await crowd.settle()
 
     assert await crowd.members("reds") == {ids[low]}
+    assert await crowd.owner.fetchval("SELECT total FROM subject_event_state WHERE name_no = $1", kind.name_no) == 2
     aggregates, recount = await counts(crowd.owner)
     assert aggregates == recount
 

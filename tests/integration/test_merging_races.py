@@ -13,12 +13,23 @@ import asyncpg
 import pytest
 
 from orchestrator.application import segments, subjects
+from orchestrator.application.derived_events import Backfill
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.domain.subject import SubjectPatch, bucket_of
 from orchestrator.storage import subjects as stored
 from tests.integration.crowd import Crowd
-from tests.integration.test_merging import BOUGHT_RED, BOUGHT_TWICE, NOBODY_BOUGHT, PRO, counts, get, merged, refuse
+from tests.integration.test_merging import (
+    BOUGHT_RED,
+    BOUGHT_TWICE,
+    NOBODY_BOUGHT,
+    PRO,
+    count_reds,
+    counts,
+    get,
+    merged,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -52,6 +63,8 @@ async def test_nothing_is_lost_while_two_become_one(crowd: Crowd) -> None:
     ):
         await crowd.segment(segment_id, rules)
     await crowd.segment("friends", None)
+    await count_reds(crowd)
+    await Backfill(crowd.transactions).run()
     await crowd.run("build")
     told: Counter[str] = Counter()
     for number in range(ROUNDS):
