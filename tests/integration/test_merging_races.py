@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -16,6 +17,7 @@ from orchestrator.application import segments, subjects
 from orchestrator.application.derived_events import Backfill
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.refusals import FailedPrecondition
+from orchestrator.domain.scope import SubjectKey
 from orchestrator.domain.subject import SubjectPatch, bucket_of
 from orchestrator.storage import subjects as stored
 from tests.integration.crowd import Crowd
@@ -79,7 +81,7 @@ async def test_nothing_is_lost_while_two_become_one(crowd: Crowd) -> None:
 
         async def upserts(ann: str = ann, bob: str = bob) -> None:
             for place in range(5):
-                await _again(lambda place=place: crowd.known(**{ann: {f"a{place}": 1}, bob: {f"b{place}": 1}}))
+                await _again(partial(crowd.known, **{ann: {f"a{place}": 1}, bob: {f"b{place}": 1}}))
 
         async def refuses(ann: str = ann) -> None:
             for channel in ("email", "sms", "push"):
@@ -87,7 +89,7 @@ async def test_nothing_is_lost_while_two_become_one(crowd: Crowd) -> None:
 
         async def lists(ann: str = ann, bob: str = bob) -> None:
             for subject_id in (ann, bob):
-                await _again(lambda: crowd.world.do(segments.add_members, "friends", [subject_id]))  # noqa: B023
+                await _again(partial(crowd.world.do, segments.add_members, "friends", [subject_id]))
 
         async def works() -> None:
             for _ in range(6):
@@ -105,7 +107,7 @@ async def test_nothing_is_lost_while_two_become_one(crowd: Crowd) -> None:
         async with asyncio.timeout(30):
             await asyncio.gather(
                 *(ingests(), ingests(), upserts(), refuses(), lists(), works(), works()),
-                *(_again(lambda: merges(ann, bob)), _again(lambda: merges(bob, ann)), crowd.run("sweep")),  # noqa: B023
+                *(_again(partial(merges, ann, bob)), _again(partial(merges, bob, ann)), crowd.run("sweep")),
             )
 
         whole = await get(crowd, ann)
@@ -203,9 +205,9 @@ async def _upsert(crowd: Crowd, *subject_ids: str) -> None:
         await subjects.upsert(conn, crowd.project_no, patches)
 
 
-async def _keys(crowd: Crowd, *subject_ids: str) -> dict[str, object]:
+async def _keys(crowd: Crowd, *subject_ids: str) -> dict[str, SubjectKey]:
     async with crowd.world.transactions.read(crowd.project_no) as conn:
-        return dict(await stored.find_keys(conn, crowd.project_no, subject_ids))
+        return await stored.find_keys(conn, crowd.project_no, subject_ids)
 
 
 async def _somebody_waits(crowd: Crowd) -> None:

@@ -138,7 +138,7 @@ async def test_a_failing_decision_still_records_what_was_sent_of_one_who_was_mer
     await at_work.until("EXISTS (SELECT FROM sends WHERE NOT in_doubt)")
     question = Question(
         project_no=entry.key.project_no, bucket=entry.key.bucket, subject_no=entry.key.subject_no,
-        execution_id=str(entry.execution_id), seq=1, now=0.0,
+        execution_id=str(entry.execution_id), seq=0, now=0.0,
     )  # fmt: skip
     reserved = await sending.reserve(question)
     assert isinstance(reserved, Reserved)
@@ -159,7 +159,7 @@ async def test_a_failing_decision_still_records_what_was_sent_of_one_who_was_mer
     assert isinstance(effect, Effect)
     assert await sending.settle(question, reserved, Receipt(state=SENT)) == effect
     assert await Advance(at_work.transactions, Versions())(question) == effect
-    assert (effect.kind, effect.seq) == ("sleep", 2)
+    assert (effect.kind, effect.seq) == ("sleep", 1)
 
 
 async def test_an_execution_ended_in_temporal_is_closed_under_the_survivor(at_work: Running, temporal: Client) -> None:
@@ -174,6 +174,7 @@ async def test_an_execution_ended_in_temporal_is_closed_under_the_survivor(at_wo
 
     async def closed() -> bool:
         await reconciliation.run()
-        return await at_work.owner.fetchval("SELECT outcome FROM executions") == "canceled"
+        outcome: str | None = await at_work.owner.fetchval("SELECT outcome FROM executions")
+        return outcome == "canceled"
 
     await eventually(closed, within=20)
