@@ -142,8 +142,8 @@ async def test_subjects_travel_and_are_looked_at(run: CommandLine) -> None:
 
 
 async def test_two_subjects_are_merged_and_both_ids_name_the_one(run: CommandLine) -> None:
-    people = '{"id": "visitor", "attributes": {"plan": "pro", "page": 7}}\n{"id": "customer", "attributes": {"plan": "free"}}\n'
-    await run("subjects", "upsert", "-f", "-", stdin=people)
+    await run("subjects", "upsert", "visitor", "--attributes", '{"plan": "pro", "page": 7}')
+    await run("subjects", "upsert", "customer", "--attributes", '{"plan": "free"}')
 
     merged = await run("subjects", "merge", "visitor", "--into", "customer", "-o", "json")
     got = await run("subjects", "get", "visitor", "-o", "json")
