@@ -169,6 +169,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "BatchUpsertSubjects": {"subjects": [{**new, **subject}]},
         "GetSubject": subject_id,
         "DeleteSubject": subject_id,
+        "MergeSubjects": {**subject_id, "intoSubjectId": f"survivor-{number}"},
         "GetPreferences": subject_id,
         "UpdatePreferences": {**subject_id, "changes": [{**channel, "category": "marketing", "optedOut": True}]},
         "ListSuppressions": {**subject_id, **page},

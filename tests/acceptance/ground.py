@@ -50,7 +50,7 @@ NOUNS = {
     ),
     "ProjectService": ("project",),
     "SegmentService": ("segment", "subject"),
-    "SubjectService": ("subject", "suppression"),
+    "SubjectService": ("subject", "survivor", "suppression"),
     "TriggerContractService": ("trigger_contract", "segment"),
 }
 
@@ -116,7 +116,7 @@ class Ground:
             case "trigger_contract":
                 document = {"id": thing, "name": thing, "eventName": "buy"}
                 await self._resource(project, "triggerContracts", document)
-            case "subject":
+            case "subject" | "survivor":
                 await self._resource(project, "subjects", {"id": thing, "attributes": {"plan": "pro"}})
             case "suppression":
                 for channel in ("log", "webhook"):

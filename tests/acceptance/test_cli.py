@@ -141,6 +141,20 @@ async def test_subjects_travel_and_are_looked_at(run: CommandLine) -> None:
     assert [entry["action"] for entry in audit.json] == ["journey_enrolled", "journey_published", "journey_created"]
 
 
+async def test_two_subjects_are_merged_and_both_ids_name_the_one(run: CommandLine) -> None:
+    await run("subjects", "upsert", "visitor", "--attributes", '{"plan": "pro", "page": 7}')
+    await run("subjects", "upsert", "customer", "--attributes", '{"plan": "free"}')
+
+    merged = await run("subjects", "merge", "visitor", "--into", "customer", "-o", "json")
+    got = await run("subjects", "get", "visitor", "-o", "json")
+    again = await run("subjects", "merge", "visitor", "--into", "customer")
+
+    assert (merged.json["id"], merged.json["aliasIds"]) == ("customer", ["visitor"])
+    assert got.json["attributes"] == merged.json["attributes"] == {"plan": "free", "page": 7}
+    assert again.code != 0
+    assert "one subject" in again.err
+
+
 async def test_events_are_sent_line_by_line_and_bad_lines_are_told(run: CommandLine, tmp_path: Path) -> None:
     events = [{"eventId": f"e-{n}", "name": "seen", "subjectId": "anna"} for n in range(1500)]
     lines = [json.dumps(event) for event in events]

@@ -43,7 +43,7 @@ EDITORS = {
 #: Delete, and the API keys of the project.
 ADMINS = {
     *("DeleteAudience", "DeleteSegment", "DeleteCommunication", "DeleteTriggerContract", "DeleteJourney"),
-    *("DeleteSubject", "DeleteSuppression"),
+    *("DeleteSubject", "MergeSubjects", "DeleteSuppression"),
     *("ListApiKeys", "CreateApiKey", "RevokeApiKey", "RotateApiKey"),
 }
 #: Project settings.

@@ -96,6 +96,7 @@ POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.SubjectService/BatchUpsertSubjects": _CHANGE,
     "orchestrator.v1.SubjectService/GetSubject": _READ,
     "orchestrator.v1.SubjectService/DeleteSubject": _DELETE,
+    "orchestrator.v1.SubjectService/MergeSubjects": _DELETE,
     "orchestrator.v1.SubjectService/GetPreferences": _READ,
     "orchestrator.v1.SubjectService/UpdatePreferences": _CHANGE,
     "orchestrator.v1.SubjectService/ListSuppressions": _READ,

@@ -41,12 +41,13 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
 
     `now` is the later of the workflow's clock and the database's: no answer is "not yet" to a timer that has fired.
     """
-    key = subject_of(question)
     execution_id = UUID(question.execution_id)
-    held = await subjects.hold(conn, key)
-    standing = await executions.find(conn, key, execution_id) if held else None
-    if held is None or standing is None:  # forgotten: nothing is left to travel
+    # A subject that was merged into another travels on as that one; Temporal goes on asking by the old key.
+    found = await subjects.hold_survivor(conn, subject_of(question))
+    standing = await executions.find(conn, found[0], execution_id) if found else None
+    if found is None or standing is None:  # forgotten: nothing is left to travel
         return Effect(seq=question.seq + 1, kind="end", outcome=Outcome.FORGOTTEN.value)
+    key, held = found
     if standing.ended or standing.seq > question.seq:
         return effect_from(standing.effect)
     now = max(instant(question.now), standing.now)

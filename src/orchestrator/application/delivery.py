@@ -110,7 +110,7 @@ class Delivery:
         async with self._transactions.write(None) as conn:
             now = await clock.now(conn)
             entries, orphans = await outbox.claim(conn, now=now, lease=LEASE, limit=limit)
-            await outbox.delete(conn, orphans)
+            await outbox.delete_orphans(conn, orphans)
         await self.deliver(entries, lease=LEASE)
         return len(entries) + len(orphans)
 

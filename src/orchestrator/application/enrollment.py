@@ -57,9 +57,9 @@ async def enroll(
     if len(subject_ids) > AT_MOST:
         raise InvalidArgument.of("subjectIds", "TOO_LARGE", f"at most {AT_MOST} subjects in one call")
     project_no = scope.project_no
-    ids = list(dict.fromkeys(subject_ids))
-    keys = await subjects.ensure(conn, project_no, ids, await clock.now(conn))
-    await subjects.lock(conn, keys.values())
+    keys, _ = await subjects.ensure_locked(conn, project_no, set(subject_ids), await clock.now(conn))
+    # Ids that were merged into one subject are that subject, named more than once.
+    named = list(dict.fromkeys(keys[subject_id] for subject_id in subject_ids))
     # Read under the locks: a pause that was acknowledged before is seen.
     journey = await catalog.entered_by_hand(conn, project_no, journey_id)
     if journey is None:
@@ -79,7 +79,7 @@ async def enroll(
         conn,
         versions.rule_book,
         project_no,
-        sorted(keys.values()),
+        sorted(named),
         needs([*asked, *(arm.when for arm in prepared.arms)]),
         now,
     )
@@ -88,12 +88,11 @@ async def enroll(
     # Nobody gave these entries a key, so each call makes its own.
     entry_key = f"enroll:{new_uuid().hex}"
     earlier = await enrollments.earlier(
-        conn, project_no, [question(keys[i], journey_id, policy, (), [now]) for i in ids]
+        conn, project_no, [question(key, journey_id, policy, (), [now]) for key in named]
     )
     admissions, refused = Admissions(now), Counter[EntryRefusal]()
     ledger: Counter[refusal_counts.Slot] = Counter()
-    for subject_id, entries in zip(ids, earlier, strict=True):
-        key = keys[subject_id]
+    for key, entries in zip(named, earlier, strict=True):
         found = known[key]
         reason = refuse_subject(
             prepared.version, audience, trigger, entry_key, found.facts, found.consent, Earlier.of(entries), now
@@ -113,7 +112,7 @@ async def enroll(
             known=found,
         )
     told = await admissions.write(conn)
-    twice = len(subject_ids) - len(ids)
+    twice = len(subject_ids) - len(named)
     skipped = twice + refused.total()
     await audit.append(
         conn,

@@ -370,13 +370,13 @@ class Inbox:
 
 
 def _counts(contract: SegmentContract, cause: Cause) -> bool:
-    """Whether who moved for this reason is let in. The past never starts anything."""
+    """Whether who moved for this reason is let in. The past never starts anything, nor does becoming another."""
     match cause:
         case "data" | "time":
             return True
         case "definition":
             return contract.include_definition_changes
-        case "backfill":
+        case "backfill" | "merge":
             return False
 
 

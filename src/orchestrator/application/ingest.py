@@ -127,7 +127,11 @@ class Ingest:
                     stubs[batch[index].subject_id].subject_no if subject_no is None else subject_no
                     for index, subject_no in claimed
                 ],
-                buckets=[buckets[index] for index in new],
+                # An id that was merged into another subject is a stranger, too, and may lead to another bucket.
+                buckets=[
+                    stubs[batch[index].subject_id].bucket if subject_no is None else buckets[index]
+                    for index, subject_no in claimed
+                ],
                 event_ids=[batch[index].event_id for index in new],
                 properties=properties,
                 kinds=await _kinds_of(kinds, name_nos, properties) if kinds is not None else (),

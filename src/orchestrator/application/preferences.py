@@ -11,7 +11,7 @@ from datetime import datetime
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.subjects import find
+from orchestrator.application.subjects import find, unknown
 from orchestrator.domain import preferences as rules
 from orchestrator.domain.audit import SUBJECT_SUPPRESSED, SUBJECT_UNSUPPRESSED, Action
 from orchestrator.domain.preferences import OptOut, PreferenceChange, Suppression
@@ -69,8 +69,9 @@ async def suppress(
 
 async def unsuppress(conn: Connection[Record], scope: Scope, secret: bytes, subject_id: str, *, channel: str) -> None:
     """Take a suppression away. Raises NotFound SUBJECT_NOT_FOUND, SUPPRESSION_NOT_FOUND."""
-    key, _ = await find(conn, scope.project_no, subject_id)
-    await subjects.lock(conn, [key])
+    key = (await subjects.find_locked(conn, scope.project_no, [subject_id])).get(subject_id)
+    if key is None:
+        raise unknown(subject_id)
     now = await clock.now(conn)
     if not await preferences.unsuppress(conn, key, channel):
         raise NotFound("SUPPRESSION_NOT_FOUND", f"{channel} is not suppressed", subjectId=subject_id, channel=channel)

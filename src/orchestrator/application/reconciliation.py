@@ -74,10 +74,10 @@ class Reconciliation:
         key = _key(ended)
         outcome = Outcome.FAILED if ended.status in _FAILED else Outcome.CANCELED
         async with self._transactions.write(None) as conn:
-            await subjects.lock(conn, [key])
+            survivor = await subjects.lock_survivor(conn, key)
             return await executions.close(
                 conn,
-                key,
+                survivor or key,
                 UUID(ended.execution_id),
                 effect=asdict(Effect(seq=0, kind="end", outcome=outcome.value)),
                 ending=Ending(

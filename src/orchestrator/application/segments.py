@@ -168,10 +168,9 @@ async def add_members(conn: Connection[Record], scope: Scope, segment_id: str, s
     Raises InvalidArgument with all faults, NotFound, FailedPrecondition SEGMENT_NOT_STATIC.
     """
     held = await _static(conn, scope, segment_id, subject_ids)
-    keys = await subjects.ensure(conn, scope.project_no, subject_ids, await clock.now(conn))
-    locked = await subjects.lock(conn, keys.values())
+    keys, _ = await subjects.ensure_locked(conn, scope.project_no, subject_ids, await clock.now(conn))
     now = await clock.now(conn)
-    added = await static_members.add(conn, scope.project_no, held.segment_no, locked, now)
+    added = await static_members.add(conn, scope.project_no, held.segment_no, sorted(set(keys.values())), now)
     await _tell(conn, scope, segment_id, added, now, actions.SEGMENT_MEMBERS_ADDED, "added")
     return Changed(changed=len(added), unchanged=len(subject_ids) - len(added))
 
@@ -184,9 +183,9 @@ async def remove_members(
     Raises InvalidArgument with all faults, NotFound, FailedPrecondition SEGMENT_NOT_STATIC.
     """
     held = await _static(conn, scope, segment_id, subject_ids)
-    keys = await subjects.find_keys(conn, scope.project_no, subject_ids)
-    locked = await subjects.lock(conn, keys.values())
+    keys = await subjects.find_locked(conn, scope.project_no, subject_ids)
     now = await clock.now(conn)
+    locked = sorted(set(keys.values()))
     removed = await static_members.remove(conn, scope.project_no, held.segment_no, locked, now)
     await _tell(conn, scope, segment_id, removed, now, actions.SEGMENT_MEMBERS_REMOVED, "removed")
     return Changed(changed=len(removed), unchanged=len(subject_ids) - len(removed))

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.advance import Ready, decide, ready, record, subject_of
+from orchestrator.application.advance import Ready, decide, ready, record
 from orchestrator.application.contents import Contents
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
@@ -177,8 +177,9 @@ class Sending:
     async def release(self, reserved: Reserved) -> None:
         """The provider certainly did not take it, and is to be asked again later."""
         async with self._transactions.write(None) as conn:
-            await subjects.lock(conn, [reserved.key])
-            await sends.release(conn, reserved.key, reserved.execution_id, reserved.seq, attempt=reserved.attempt)
+            key = await subjects.lock_survivor(conn, reserved.key)
+            if key is not None:
+                await sends.release(conn, key, reserved.execution_id, reserved.seq, attempt=reserved.attempt)
 
     async def settle(self, question: Question, reserved: Reserved, receipt: Receipt) -> Effect:
         """Record what came of the try, and what comes next."""
@@ -186,9 +187,9 @@ class Sending:
             async with self._transactions.write(None) as conn:
                 found = await ready(conn, self._versions, question)
                 if isinstance(found, Effect):
-                    await self._settle(conn, reserved, receipt, await clock.now(conn))
+                    await self._settle_survivor(conn, reserved, receipt, await clock.now(conn))
                     return found
-                if await self._settle(conn, reserved, receipt, found.now):
+                if await self._settle(conn, found.key, reserved, receipt, found.now):
                     return await record(conn, found, decide(found, done(receipt)))
                 settled = found.standing.send
                 assert settled is not None, "rows of the ledger go only with their subject, whose lock is held"
@@ -198,13 +199,22 @@ class Sending:
         except Exception:
             # Deciding failed, or the connection. What the provider has accepted must be known all the same.
             async with self._transactions.write(None) as conn:
-                await subjects.lock(conn, [subject_of(question)])
-                await self._settle(conn, reserved, receipt, await clock.now(conn))
+                await self._settle_survivor(conn, reserved, receipt, None)
             raise
 
-    async def _settle(self, conn: Connection[Record], reserved: Reserved, receipt: Receipt, now: datetime) -> bool:
+    async def _settle_survivor(
+        self, conn: Connection[Record], reserved: Reserved, receipt: Receipt, now: datetime | None
+    ) -> None:
+        """Settle, whoever the subject has been merged into since it was reserved; `now` None: read behind the lock."""
+        key = await subjects.lock_survivor(conn, reserved.key)
+        # The ledger outlives a subject that was deleted.
+        await self._settle(conn, key or reserved.key, reserved, receipt, now or await clock.now(conn))
+
+    async def _settle(
+        self, conn: Connection[Record], key: SubjectKey, reserved: Reserved, receipt: Receipt, now: datetime
+    ) -> bool:
         return await sends.settle(
-            conn, reserved.key, reserved.execution_id, reserved.seq,
+            conn, key, reserved.execution_id, reserved.seq,
             attempt=reserved.attempt, state=receipt.state, reason=receipt.reason,
             provider_id=receipt.provider_id, now=now,
         )  # fmt: skip

@@ -42,19 +42,21 @@ async def upsert(conn: Connection[Record], project_no: int, patches: Sequence[Su
     kept = await subjects.read(conn, project_no, keys.values())
     merged: list[Subject] = []
     written: dict[SubjectKey, Subject] = {}
+    new = {keys[subject_id] for subject_id in created}
     faults: list[Fault] = []
     for patch in patches:
         key = keys[patch.subject_id]
-        is_new = patch.subject_id in created
-        subject = _merge(kept[key], patch, now, is_new=is_new)
+        # Two ids can be those of one subject, which is patched twice.
+        before = written.get(key, kept[key])
+        subject = _merge(before, patch, now, is_new=key in new)
         merged.append(subject)
-        if subject is not kept[key]:
+        if subject is not before:
             written[key] = subject
             if fault := size_fault(subject.attributes, under(patch.path, "attributes")):
                 faults.append(fault)
     _refuse(faults)
     await subjects.write(conn, project_no, written)
-    told = written.keys() | {keys[subject_id] for subject_id in created}
+    told = written.keys() | new
     await inbox_entries.add(conn, sorted(told), "attributes", now)
     return Upserted(subjects=tuple(merged), created=len(created), changed=len(told))
 
@@ -87,19 +89,21 @@ async def find(conn: Connection[Record], project_no: int, subject_id: str) -> tu
     """Raises NotFound SUBJECT_NOT_FOUND."""
     found = await subjects.find(conn, project_no, subject_id)
     if found is None:
-        raise _not_found(subject_id)
+        raise unknown(subject_id)
     return found
 
 
 async def delete(conn: Connection[Record], scope: Scope, secret: bytes, subject_id: str, expected: Expected) -> None:
     """Remove a subject with its events, preferences and memberships; what journeys recorded stays, without a person.
 
+    With any of its ids: those of subjects that were merged into it are nobody's from then on.
+
     Raises NotFound SUBJECT_NOT_FOUND, Conflict ETAG_MISMATCH, FailedPrecondition SUBJECT_HAS_RUNNING_EXECUTIONS.
     """
     key, _ = await find(conn, scope.project_no, subject_id)
     await memberships.hold_off_passes(conn, key)
     if not await subjects.lock(conn, [key]):
-        raise _not_found(subject_id)
+        raise unknown(subject_id)
     now = await clock.now(conn)
     subject = (await subjects.read(conn, scope.project_no, [key]))[key]
     expected.require(revision=subject.revision, updated_at=subject.updated_at, subjectId=subject_id)
@@ -118,7 +122,7 @@ async def delete(conn: Connection[Record], scope: Scope, secret: bytes, subject_
         at=now,
         actor=scope.actor,
         action=SUBJECT_DELETED,
-        resource_id=subject_hash(secret, scope.project_id, subject_id),
+        resource_id=subject_hash(secret, scope.project_id, subject.subject_id),
     )
 
 
@@ -136,6 +140,7 @@ def _merge(subject: Subject, patch: SubjectPatch, now: datetime, *, is_new: bool
         revision=subject.revision if is_new else subject.revision + 1,
         created_at=subject.created_at,
         updated_at=subject.updated_at if is_new else later(subject.updated_at, now),
+        alias_ids=subject.alias_ids,
     )
 
 
@@ -164,5 +169,5 @@ def _refuse(faults: Sequence[Fault]) -> None:
         raise InvalidArgument(faults)
 
 
-def _not_found(subject_id: str) -> NotFound:
+def unknown(subject_id: str) -> NotFound:
     return NotFound("SUBJECT_NOT_FOUND", f"there is no subject {subject_id}", subjectId=subject_id)

@@ -71,6 +71,17 @@ def delete(subject_id: SubjectId) -> None:
 
 
 @app.command()
+def merge(
+    subject_id: SubjectId,
+    into: Annotated[str, typer.Option(help="The subject that it is, too.", metavar="SUBJECT_ID")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make one subject of two, for ever: it gets all that SUBJECT_ID has, and both ids name it."""
+    request = messages.MergeSubjectsRequest(subject_id=subject_id, into_subject_id=into)
+    print_one(encode(call(lambda client: client.subjects.MergeSubjects(request)).subject), output)
+
+
+@app.command()
 def opt_out(
     subject_id: SubjectId,
     channel: Channel = "*",

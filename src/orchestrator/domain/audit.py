@@ -103,6 +103,9 @@ API_KEY_REVOKED = Action("api_key_revoked", "api_key", (), "A key was revoked.")
 SUBJECT_DELETED = Action(
     "subject_deleted", "subject", (), "A subject was deleted. The id is its subject ref, as below."
 )
+SUBJECT_MERGED = Action(
+    "subject_merged", "subject", ("into",), "A subject was merged into another, whose subject ref is `into`."
+)
 SUBJECT_SUPPRESSED = Action(
     "subject_suppressed", "subject", ("channel",), "Nothing may be sent to a subject by this channel, or by any (*)."
 )

@@ -6,13 +6,15 @@ import hmac
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
+from orchestrator.domain.attributes import merge_patch
 from orchestrator.domain.etag import Expected
+from orchestrator.domain.resource import later
 from orchestrator.predicates.faults import Fault
 
 BUCKETS = 256
@@ -26,7 +28,7 @@ _NOT_ZONES = frozenset({"Factory", "localtime", "posixrules"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A stored subject. `revision` is raised by every change, and by nothing else."""
+    """A stored subject. `revision` is raised by every change, and by nothing else. `alias_ids` were merged into it."""
 
     subject_id: str
     attributes: Mapping[str, Any]
@@ -34,6 +36,7 @@ class Subject:
     revision: int
     created_at: datetime
     updated_at: datetime
+    alias_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,21 @@ class SubjectPatch:
     time_zone: str | None = None
     expected: Expected = field(default_factory=Expected)
     path: str = ""
+
+
+def together(given: Subject, kept: Subject, now: datetime) -> Subject:
+    """`kept` as the one subject of both: of what both have its own stays, within objects too, and it is as old as the
+    older one.
+    """
+    return replace(
+        kept,
+        attributes=merge_patch(given.attributes, kept.attributes),
+        time_zone=kept.time_zone or given.time_zone,
+        revision=kept.revision + 1,
+        created_at=min(given.created_at, kept.created_at),
+        updated_at=later(kept.updated_at, now),
+        alias_ids=tuple(sorted({*given.alias_ids, *kept.alias_ids, given.subject_id})),
+    )
 
 
 def bucket_of(subject_id: str) -> int:

@@ -10,7 +10,7 @@ from uuid import UUID
 from asyncpg import Connection, Record
 
 from orchestrator.domain.execution import Outcome, Result
-from orchestrator.domain.subject import bucket_of
+from orchestrator.storage import subjects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ _OF_JOURNEY = f"""
 
 _OF_SUBJECT = f"""
 {_SELECT}
- WHERE e.project_no = $1 {_AFTER} AND s.bucket = $5 AND s.subject_id = $6 AND ($7::text IS NULL OR e.journey_id = $7)
+ WHERE e.project_no = $1 {_AFTER} AND s.bucket = $5 AND s.subject_no = $6 AND ($7::text IS NULL OR e.journey_id = $7)
  ORDER BY e.started_at DESC, e.execution_id
  LIMIT $4
 """
@@ -101,9 +101,11 @@ async def page(
     """Executions of a journey, of a subject, or of one in the other, newest first: those after (started_at, id)."""
     started_at, execution_id = after or (None, None)
     if subject_id is not None:
-        bucket = bucket_of(subject_id)
+        key = (await subjects.find_keys(conn, project_no, [subject_id])).get(subject_id)
+        if key is None:
+            return []
         rows = await conn.fetch(
-            _OF_SUBJECT, project_no, started_at, execution_id, limit, bucket, subject_id, journey_id
+            _OF_SUBJECT, project_no, started_at, execution_id, limit, key.bucket, key.subject_no, journey_id
         )
     else:
         assert journey_id is not None, "a list is of a journey, of a subject, or of both"

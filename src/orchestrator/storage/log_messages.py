@@ -5,18 +5,39 @@ from __future__ import annotations
 from asyncpg import Connection, Record
 
 from orchestrator.domain.scope import SubjectKey
+from orchestrator.storage import subject_aliases
 
+# Not while the subject is being merged into another, who gets all that is there.
 _INSERT_ONCE = """
-INSERT INTO log_messages (project_no, bucket, subject_no, idempotency_key, subject_line, body, logged_at)
-VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
-ON CONFLICT (project_no, bucket, subject_no, idempotency_key) DO NOTHING
-RETURNING true
+WITH held AS MATERIALIZED (
+    SELECT FROM subjects WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 FOR SHARE
+), stored AS (
+    INSERT INTO log_messages (project_no, bucket, subject_no, idempotency_key, subject_line, body, logged_at)
+    SELECT $1, $2, $3, $4, $5, $6, clock_timestamp() WHERE $7 OR EXISTS (SELECT FROM held)
+    ON CONFLICT (project_no, bucket, subject_no, idempotency_key) DO NOTHING
+    RETURNING true
+)
+SELECT EXISTS (SELECT FROM held), EXISTS (SELECT FROM stored)
 """
 
 
 async def insert_once(conn: Connection[Record], key: SubjectKey, idempotency_key: str, subject: str, body: str) -> bool:
     """Store the message; False when one with this key is there already, which then stays as it is."""
-    inserted: bool | None = await conn.fetchval(
-        _INSERT_ONCE, key.project_no, key.bucket, key.subject_no, idempotency_key, subject, body
+    held, stored = await _insert(conn, key, idempotency_key, subject, body)
+    owner: SubjectKey | None = key
+    while not held and owner is not None:
+        # Merged since the send was reserved; else deleted, and the ledger keeps the number.
+        owner = await subject_aliases.survivor(conn, owner)
+        held, stored = await _insert(conn, owner or key, idempotency_key, subject, body, deleted=owner is None)
+    return stored
+
+
+async def _insert(
+    conn: Connection[Record], key: SubjectKey, idempotency_key: str, subject: str, body: str, *, deleted: bool = False
+) -> tuple[bool, bool]:
+    """Whether there is such a subject, and whether the message was stored."""
+    row = await conn.fetchrow(
+        _INSERT_ONCE, key.project_no, key.bucket, key.subject_no, idempotency_key, subject, body, deleted
     )
-    return bool(inserted)
+    assert row is not None
+    return row[0], row[1]

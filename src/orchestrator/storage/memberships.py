@@ -16,8 +16,9 @@ from asyncpg import Connection, Record
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.domain.segment import Member
 
-#: Why a subject came or went: something happened to it, a window ran out, the rules are new, or the past has changed.
-Cause = Literal["data", "time", "definition", "backfill"]
+#: Why a subject came or went: something happened to it, a window ran out, the rules are new, the past has changed, or
+#: it was merged with one who was in the segment.
+Cause = Literal["data", "time", "definition", "backfill", "merge"]
 
 # Class of the advisory locks on buckets; the other half of the key is 256 · project_no + bucket.
 _BUCKETS = 0x5E6

@@ -13,9 +13,11 @@ from orchestrator.domain.attributes import times_of
 from orchestrator.domain.resource import to_tick
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.domain.subject import Subject, bucket_of
+from orchestrator.storage import subject_aliases
 
 # Here and below, subjects are looked up one by one (LATERAL with OFFSET 0 or a lock): a plain join would be planned as
 # a scan of the whole project while the table has no statistics, and stay so for connections that prepared it then.
+# An id is a subject's or an alias, and in one statement nobody can miss both while it becomes an alias.
 _KEYS = """
 SELECT s.subject_id, s.bucket, s.subject_no
 FROM unnest($2::smallint[], $3::text[]) AS wanted (bucket, subject_id)
@@ -23,6 +25,10 @@ CROSS JOIN LATERAL (
     SELECT subject_id, bucket, subject_no
     FROM subjects
     WHERE project_no = $1 AND bucket = wanted.bucket AND subject_id = wanted.subject_id
+    UNION ALL
+    SELECT alias_id, bucket, subject_no
+    FROM subject_aliases
+    WHERE project_no = $1 AND alias_bucket = wanted.bucket AND alias_id = wanted.subject_id
     OFFSET 0
 ) AS s
 """
@@ -35,6 +41,12 @@ FROM unnest($2::smallint[], $3::text[]) AS wanted (bucket, subject_id)
 ORDER BY wanted.bucket, wanted.subject_id COLLATE "C"
 ON CONFLICT ON CONSTRAINT subjects_id_key DO NOTHING
 RETURNING subject_id, bucket, subject_no
+"""
+
+_REMOVE_STUBS = """
+DELETE FROM subjects
+USING unnest($2::smallint[], $3::bigint[]) AS stub (bucket, subject_no)
+WHERE project_no = $1 AND subjects.bucket = stub.bucket AND subjects.subject_no = stub.subject_no
 """
 
 # In the order of the arrays.
@@ -62,7 +74,7 @@ _DELETION = 0x5AB1EC7
 
 
 async def find_keys(conn: Connection[Record], project_no: int, subject_ids: Iterable[str]) -> dict[str, SubjectKey]:
-    """The keys of those subjects that exist, by id."""
+    """The keys of those subjects that exist, by id; of an id that was merged into another subject, that one's."""
     ids = sorted(set(subject_ids))
     if not ids:
         return {}
@@ -97,6 +109,18 @@ async def ensure_locked(
     return keys, created
 
 
+async def find_locked(conn: Connection[Record], project_no: int, subject_ids: Iterable[str]) -> dict[str, SubjectKey]:
+    """`find_keys`, then `lock`: the keys of those of these subjects that exist, by id."""
+    keys = await find_keys(conn, project_no, subject_ids)
+    locked = set(await lock(conn, keys.values()))
+    while gone := {i for i, key in keys.items() if key not in locked}:
+        # Deleted, or merged into another, between the two statements.
+        others = await find_keys(conn, project_no, gone)
+        locked.update(await lock(conn, others.values()))
+        keys = {i: key for i, key in keys.items() if i not in gone} | others
+    return keys
+
+
 async def lock(conn: Connection[Record], keys: Iterable[SubjectKey]) -> list[SubjectKey]:
     """Take the row locks under which everything about a subject is decided, in order; waits for whoever has them.
 
@@ -127,6 +151,24 @@ async def hold(conn: Connection[Record], key: SubjectKey) -> Held | None:
     return Held(subject_id=row["subject_id"], attributes=row["attributes"]) if row else None
 
 
+async def lock_survivor(conn: Connection[Record], key: SubjectKey) -> SubjectKey | None:
+    """`lock` for one subject, or for the one that it was merged into; whose row is held then. None: they are gone."""
+    found: SubjectKey | None = key
+    while found is not None and not await lock(conn, [found]):
+        found = await subject_aliases.survivor(conn, found)
+    return found
+
+
+async def hold_survivor(conn: Connection[Record], key: SubjectKey) -> tuple[SubjectKey, Held] | None:
+    """`hold` for one subject, or for the one that it was merged into; None when they are gone."""
+    found: SubjectKey | None = key
+    while found is not None:
+        if (held := await hold(conn, found)) is not None:
+            return found, held
+        found = await subject_aliases.survivor(conn, found)
+    return None
+
+
 async def hold_off_deletion(conn: Connection[Record], project_no: int) -> None:
     """Let no subject of this project be deleted before this transaction ends.
 
@@ -136,12 +178,25 @@ async def hold_off_deletion(conn: Connection[Record], project_no: int) -> None:
     await conn.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", _DELETION, project_no)
 
 
-_COLUMNS = "bucket, subject_no, subject_id, attributes, time_zone, revision, created_at, updated_at"
+_COLUMNS = """bucket, subject_no, subject_id, attributes, time_zone, revision, created_at, updated_at,
+    ARRAY(
+        SELECT a.alias_id
+        FROM subject_aliases AS a
+        WHERE a.project_no = subjects.project_no AND a.bucket = subjects.bucket AND a.subject_no = subjects.subject_no
+        ORDER BY a.alias_id
+    ) AS alias_ids"""
 
 _FIND = f"SELECT {_COLUMNS} FROM subjects WHERE project_no = $1 AND bucket = $2 AND subject_id = $3"
 
-_READ = f"""
+_FIND_MERGED = f"""
 SELECT {_COLUMNS}
+FROM subjects
+WHERE project_no = $1 AND (bucket, subject_no) = (
+    SELECT bucket, subject_no FROM subject_aliases WHERE project_no = $1 AND alias_bucket = $2 AND alias_id = $3)
+"""
+
+_READ = f"""
+SELECT s.*
 FROM unnest($2::smallint[], $3::bigint[]) AS wanted (wanted_bucket, wanted_no)
 CROSS JOIN LATERAL (
     SELECT {_COLUMNS}
@@ -170,7 +225,9 @@ WHERE s.project_no = $1 AND s.bucket = w.bucket AND s.subject_no = w.subject_no
 
 
 async def find(conn: Connection[Record], project_no: int, subject_id: str) -> tuple[SubjectKey, Subject] | None:
-    row = await conn.fetchrow(_FIND, project_no, bucket_of(subject_id), subject_id)
+    """The subject with this id, or the one that it was merged into."""
+    wanted = (project_no, bucket_of(subject_id), subject_id)
+    row = await conn.fetchrow(_FIND, *wanted) or await conn.fetchrow(_FIND_MERGED, *wanted)
     return _subject(project_no, row) if row else None
 
 
@@ -215,7 +272,7 @@ _DELETE = "DELETE FROM {table} WHERE project_no = $1 AND bucket = $2 AND subject
 # Ledgers keep the number, which leads nowhere from now on.
 _OWNED = (
     "inbox", "opt_outs", "suppressions", "static_members", "subject_event_days", "subject_event_state", "events",
-    "subjects",
+    "subject_aliases", "subjects",
 )  # fmt: skip
 
 
@@ -246,7 +303,12 @@ async def _ensure(
             project_no,
             await conn.fetch(_ADD_STUBS, project_no, [b for b, _ in missing], [i for _, i in missing], to_tick(now)),
         )
-        created |= added.keys()
+        if merged := await subject_aliases.find(conn, project_no, added):
+            # Created and merged by others between the two statements: the id is an alias, and these stubs are nobody.
+            await conn.execute(_REMOVE_STUBS, project_no, [added[i].bucket for i in merged],
+                               [added[i].subject_no for i in merged])  # fmt: skip
+            added |= merged
+        created |= added.keys() - merged.keys()
         keys |= added
         # A statement of its own: it sees the rows of writers who came first, for whom the insert has waited.
         keys |= await find_keys(conn, project_no, (i for _, i in missing if i not in added))
@@ -259,6 +321,7 @@ def _keys(project_no: int, rows: Iterable[Record]) -> dict[str, SubjectKey]:
 
 def _subject(project_no: int, row: Record) -> tuple[SubjectKey, Subject]:
     bucket, subject_no, *columns = row
-    names = ("subject_id", "attributes", "time_zone", "revision", "created_at", "updated_at")
+    names = ("subject_id", "attributes", "time_zone", "revision", "created_at", "updated_at", "alias_ids")
     key = SubjectKey(project_no=project_no, bucket=bucket, subject_no=subject_no)
-    return key, Subject(**dict(zip(names, columns, strict=True)))
+    *columns, alias_ids = columns
+    return key, Subject(**dict(zip(names, [*columns, tuple(alias_ids)], strict=True)))

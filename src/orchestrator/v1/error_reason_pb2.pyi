@@ -152,6 +152,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Two calls got in each other's way, and this one gave way: try again."""
     ERROR_REASON_SUBJECT_HAS_RUNNING_EXECUTIONS: _ErrorReason.ValueType  # 321
     """Executions of the subject run."""
+    ERROR_REASON_SUBJECT_ALREADY_MERGED: _ErrorReason.ValueType  # 326
+    """Both ids name one subject already."""
+    ERROR_REASON_SUBJECT_TOO_LARGE: _ErrorReason.ValueType  # 327
+    """The attributes of both subjects together are beyond what one may have; the violation says which limit."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -305,6 +309,10 @@ ERROR_REASON_CONCURRENT_CHANGE: ErrorReason.ValueType  # 320
 """Two calls got in each other's way, and this one gave way: try again."""
 ERROR_REASON_SUBJECT_HAS_RUNNING_EXECUTIONS: ErrorReason.ValueType  # 321
 """Executions of the subject run."""
+ERROR_REASON_SUBJECT_ALREADY_MERGED: ErrorReason.ValueType  # 326
+"""Both ids name one subject already."""
+ERROR_REASON_SUBJECT_TOO_LARGE: ErrorReason.ValueType  # 327
+"""The attributes of both subjects together are beyond what one may have; the violation says which limit."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dorchestrator/v1/subject.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x01\n\x07Subject\x12\x11\n\x02id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12+\n\nattributes\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x16\n\ttime_zone\x18\x03 \x01(\tH\x00\x88\x01\x01\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\tB\x0c\n\n_time_zoneb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dorchestrator/v1/subject.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x02\n\x07Subject\x12\x11\n\x02id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12+\n\nattributes\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x16\n\ttime_zone\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x17\n\talias_ids\x18\x04 \x03(\tB\x04\xe2\x41\x01\x03\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\tB\x0c\n\n_time_zoneb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SUBJECT'].fields_by_name['id']._loaded_options = None
   _globals['_SUBJECT'].fields_by_name['id']._serialized_options = b'\342A\002\002\005'
+  _globals['_SUBJECT'].fields_by_name['alias_ids']._loaded_options = None
+  _globals['_SUBJECT'].fields_by_name['alias_ids']._serialized_options = b'\342A\001\003'
   _globals['_SUBJECT'].fields_by_name['create_time']._loaded_options = None
   _globals['_SUBJECT'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_SUBJECT']._serialized_start=147
-  _globals['_SUBJECT']._serialized_end=398
+  _globals['_SUBJECT']._serialized_end=423
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -27,6 +29,7 @@ class Subject(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
+    ALIAS_IDS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -41,6 +44,10 @@ class Subject(_message.Message):
         """What is known about them: at most 64 KiB, 500 members and 24 levels. In an upsert, members are merged into what is
         there, through objects; null takes a member away.
         """
+
+    @_builtins.property
+    def alias_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of subjects that were merged into this one. They name it wherever an id is asked for."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -58,13 +65,14 @@ class Subject(_message.Message):
         id: _builtins.str = ...,
         attributes: _struct_pb2.Struct | None = ...,
         time_zone: _builtins.str | None = ...,
+        alias_ids: _abc.Iterable[_builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_time_zone", b"_time_zone", "attributes", b"attributes", "create_time", b"create_time", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_zone", b"_time_zone", "attributes", b"attributes", "create_time", b"create_time", "etag", b"etag", "id", b"id", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_zone", b"_time_zone", "alias_ids", b"alias_ids", "attributes", b"attributes", "create_time", b"create_time", "etag", b"etag", "id", b"id", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__time_zone: _TypeAlias = _typing.Literal["time_zone"]  # noqa: Y015
     _WhichOneofArgType__time_zone: _TypeAlias = _typing.Literal["_time_zone", b"_time_zone"]  # noqa: Y015

@@ -283,6 +283,64 @@ class DeleteSubjectResponse(_message.Message):
 Global___DeleteSubjectResponse: _TypeAlias = DeleteSubjectResponse  # noqa: Y015
 
 @_typing.final
+class MergeSubjectsRequest(_message.Message):
+    """Asks for a subject to be merged into another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    INTO_SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    subject_id: _builtins.str
+    """Who is merged and is no subject of its own any more."""
+    into_subject_id: _builtins.str
+    """Into whom."""
+    request_id: _builtins.str
+    """Makes repeats safe: the first answer is kept for 7 days and returned again. At most 128 characters."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing."""
+    def __init__(
+        self,
+        *,
+        subject_id: _builtins.str = ...,
+        into_subject_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["into_subject_id", b"into_subject_id", "request_id", b"request_id", "subject_id", b"subject_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeSubjectsRequest: _TypeAlias = MergeSubjectsRequest  # noqa: Y015
+
+@_typing.final
+class MergeSubjectsResponse(_message.Message):
+    """The subject that both are now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def subject(self) -> _subject_pb2.Subject:
+        """With the ids of all that were merged into it."""
+
+    def __init__(
+        self,
+        *,
+        subject: _subject_pb2.Subject | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeSubjectsResponse: _TypeAlias = MergeSubjectsResponse  # noqa: Y015
+
+@_typing.final
 class GetPreferencesRequest(_message.Message):
     """Asks for a subject's preferences."""
 

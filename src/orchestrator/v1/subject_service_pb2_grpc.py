@@ -60,6 +60,11 @@ class SubjectServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_subject__service__pb2.DeleteSubjectRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_subject__service__pb2.DeleteSubjectResponse.FromString,
                 _registered_method=True)
+        self.MergeSubjects = channel.unary_unary(
+                '/orchestrator.v1.SubjectService/MergeSubjects',
+                request_serializer=orchestrator_dot_v1_dot_subject__service__pb2.MergeSubjectsRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_subject__service__pb2.MergeSubjectsResponse.FromString,
+                _registered_method=True)
         self.GetPreferences = channel.unary_unary(
                 '/orchestrator.v1.SubjectService/GetPreferences',
                 request_serializer=orchestrator_dot_v1_dot_subject__service__pb2.GetPreferencesRequest.SerializeToString,
@@ -123,6 +128,19 @@ class SubjectServiceServicer:
         """Deletes a subject with their events, preferences and memberships.
 
         Fails with FAILED_PRECONDITION (SUBJECT_HAS_RUNNING_EXECUTIONS) while executions of theirs run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MergeSubjects(self, request, context):
+        """Merges a subject into another, which gets its events, attributes, preferences, memberships and executions.
+
+        Both have to be there. Where both have an attribute, that of the one merged into stays. From then on the id of the
+        merged subject names the other one, wherever an id is asked for. This cannot be undone.
+
+        Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
+        attributes would become too large (SUBJECT_TOO_LARGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,6 +212,11 @@ def add_SubjectServiceServicer_to_server(servicer, server):
                     servicer.DeleteSubject,
                     request_deserializer=orchestrator_dot_v1_dot_subject__service__pb2.DeleteSubjectRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_subject__service__pb2.DeleteSubjectResponse.SerializeToString,
+            ),
+            'MergeSubjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeSubjects,
+                    request_deserializer=orchestrator_dot_v1_dot_subject__service__pb2.MergeSubjectsRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_subject__service__pb2.MergeSubjectsResponse.SerializeToString,
             ),
             'GetPreferences': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPreferences,
@@ -357,6 +380,33 @@ class SubjectService:
             '/orchestrator.v1.SubjectService/DeleteSubject',
             orchestrator_dot_v1_dot_subject__service__pb2.DeleteSubjectRequest.SerializeToString,
             orchestrator_dot_v1_dot_subject__service__pb2.DeleteSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeSubjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.SubjectService/MergeSubjects',
+            orchestrator_dot_v1_dot_subject__service__pb2.MergeSubjectsRequest.SerializeToString,
+            orchestrator_dot_v1_dot_subject__service__pb2.MergeSubjectsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,15 @@ class SubjectServiceStub:
 
     Fails with FAILED_PRECONDITION (SUBJECT_HAS_RUNNING_EXECUTIONS) while executions of theirs run.
     """
+    MergeSubjects: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.MergeSubjectsRequest, _subject_service_pb2.MergeSubjectsResponse]
+    """Merges a subject into another, which gets its events, attributes, preferences, memberships and executions.
+
+    Both have to be there. Where both have an attribute, that of the one merged into stays. From then on the id of the
+    merged subject names the other one, wherever an id is asked for. This cannot be undone.
+
+    Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
+    attributes would become too large (SUBJECT_TOO_LARGE).
+    """
     GetPreferences: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.GetPreferencesRequest, _subject_service_pb2.GetPreferencesResponse]
     """Returns what a subject does not want."""
     UpdatePreferences: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.UpdatePreferencesRequest, _subject_service_pb2.UpdatePreferencesResponse]
@@ -80,6 +89,15 @@ class SubjectServiceAsyncStub(SubjectServiceStub):
     """Deletes a subject with their events, preferences and memberships.
 
     Fails with FAILED_PRECONDITION (SUBJECT_HAS_RUNNING_EXECUTIONS) while executions of theirs run.
+    """
+    MergeSubjects: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.MergeSubjectsRequest, _subject_service_pb2.MergeSubjectsResponse]  # type: ignore[assignment]
+    """Merges a subject into another, which gets its events, attributes, preferences, memberships and executions.
+
+    Both have to be there. Where both have an attribute, that of the one merged into stays. From then on the id of the
+    merged subject names the other one, wherever an id is asked for. This cannot be undone.
+
+    Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
+    attributes would become too large (SUBJECT_TOO_LARGE).
     """
     GetPreferences: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.GetPreferencesRequest, _subject_service_pb2.GetPreferencesResponse]  # type: ignore[assignment]
     """Returns what a subject does not want."""
@@ -142,6 +160,21 @@ class SubjectServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes a subject with their events, preferences and memberships.
 
         Fails with FAILED_PRECONDITION (SUBJECT_HAS_RUNNING_EXECUTIONS) while executions of theirs run.
+        """
+
+    @_abc_1.abstractmethod
+    def MergeSubjects(
+        self,
+        request: _subject_service_pb2.MergeSubjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subject_service_pb2.MergeSubjectsResponse, _abc.Awaitable[_subject_service_pb2.MergeSubjectsResponse]]:
+        """Merges a subject into another, which gets its events, attributes, preferences, memberships and executions.
+
+        Both have to be there. Where both have an attribute, that of the one merged into stays. From then on the id of the
+        merged subject names the other one, wherever an id is asked for. This cannot be undone.
+
+        Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
+        attributes would become too large (SUBJECT_TOO_LARGE).
         """
 
     @_abc_1.abstractmethod

@@ -53,6 +53,8 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("UpsertSubject", {"subject": {"id": "bob"}}),
     ("CreateSuppression", {"suppression": {"subjectId": "bob", "channel": "log", "reason": "bounce"}}),
     ("DeleteSuppression", {"subjectId": "bob", "channel": "log"}),
+    ("UpsertSubject", {"subject": {"id": "visitor"}}),
+    ("MergeSubjects", {"subjectId": "visitor", "intoSubjectId": "bob"}),
     ("DeleteSubject", {"subjectId": "bob"}),
     ("UpdateProject", {"project": {"id": "default", "name": "Ours"}}),
     ("CreateApiKey", {"apiKey": {"name": "ci", "role": "editor"}}),

@@ -156,6 +156,7 @@ REQUESTS: dict[str, Json] = {
     "BatchUpsertSubjects": {"subjects": [SUBJECT], **CHANGE},
     "GetSubject": dict(_OF_SUBJECT),
     "DeleteSubject": {**_OF_SUBJECT, "etag": "abc", **ONCE},
+    "MergeSubjects": {**_OF_SUBJECT, "intoSubjectId": "anna", **CHANGE},
     "GetPreferences": dict(_OF_SUBJECT),
     "UpdatePreferences": {
         **_OF_SUBJECT,

@@ -27,6 +27,7 @@ def subject_message(subject: Subject) -> subject_pb2.Subject:
         id=subject.subject_id,
         attributes=struct_of(subject.attributes),
         time_zone=subject.time_zone,
+        alias_ids=subject.alias_ids,
         etag=etag_of(subject.revision, subject.updated_at),
     )
     message.create_time.FromDatetime(subject.created_at)

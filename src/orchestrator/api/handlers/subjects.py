@@ -12,7 +12,7 @@ from orchestrator.api.convert.subjects import (
 )
 from orchestrator.api.expected import expected
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
-from orchestrator.application import preferences, subjects
+from orchestrator.application import merging, preferences, subjects
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.domain.gates import ANY
 from orchestrator.domain.preferences import channel_fault, reason_fault
@@ -57,6 +57,13 @@ class SubjectHandlers:
     async def DeleteSubject(self, request: pb.DeleteSubjectRequest, call: Call) -> pb.DeleteSubjectResponse:
         await subjects.delete(call.conn, call.scope, self._secret, request.subject_id, expected(request))
         return pb.DeleteSubjectResponse()
+
+    async def MergeSubjects(self, request: pb.MergeSubjectsRequest, call: Call) -> pb.MergeSubjectsResponse:
+        kept = await merging.merge(
+            call.conn, call.scope, self._secret, request.subject_id, into=request.into_subject_id
+        )
+        self._tell(call, 1)
+        return pb.MergeSubjectsResponse(subject=subject_message(kept))
 
     async def GetPreferences(self, request: pb.GetPreferencesRequest, call: Call) -> pb.GetPreferencesResponse:
         opt_outs = await preferences.opt_outs(call.conn, call.scope.project_no, request.subject_id)

@@ -1,0 +1,132 @@
+"""Making one subject of two (docs/adr/0004-merging.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from asyncpg import Connection, Record
+
+from orchestrator.application.derived_events import count_missing
+from orchestrator.application.segment_rules import read_rules
+from orchestrator.application.subjects import unknown
+from orchestrator.domain.attributes import size_fault
+from orchestrator.domain.audit import SUBJECT_MERGED
+from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
+from orchestrator.domain.scope import Scope, SubjectKey
+from orchestrator.domain.subject import Subject, id_fault, subject_hash, together
+from orchestrator.predicates.evaluate import evaluate
+from orchestrator.storage import (
+    audit,
+    clock,
+    derived_events,
+    facts,
+    inbox_entries,
+    memberships,
+    merging,
+    subject_aliases,
+    subjects,
+)
+from orchestrator.storage.memberships import Membership, Transition
+
+
+async def merge(conn: Connection[Record], scope: Scope, secret: bytes, subject_id: str, *, into: str) -> Subject:
+    """Give `into` all that the subject has, and its id; returns what `into` is then.
+
+    Raises InvalidArgument, NotFound SUBJECT_NOT_FOUND, FailedPrecondition SUBJECT_ALREADY_MERGED when both ids name one
+    subject, and FailedPrecondition SUBJECT_TOO_LARGE.
+    """
+    _refuse_ids(subject_id, into)
+    project_no = scope.project_no
+    given, kept = await _hold(conn, project_no, subject_id, into)
+    # Who writes about many subjects holds none of them; whoever knows the old key has committed behind this.
+    await subjects.hold_off_ingest(conn, project_no)
+    now = await clock.now(conn)
+    before = await subjects.read(conn, project_no, [given, kept])
+    merged = together(before[given], before[kept], now)
+    if fault := size_fault(merged.attributes, "attributes"):
+        raise FailedPrecondition(
+            "SUBJECT_TOO_LARGE",
+            f"together the attributes are too large: {fault.message}",
+            [fault],
+            subjectId=subject_id,
+            intoSubjectId=into,
+        )
+    within = await memberships.read(conn, project_no, [given, kept])
+    await merging.give(conn, given, kept)
+    await subjects.write(conn, project_no, {kept: merged})
+    await subject_aliases.add(conn, given, before[given].subject_id, kept, now)
+    for kind in await derived_events.building(conn, project_no):
+        await count_missing(conn, kind, [kept])
+    if given in within:
+        await _carry(conn, within[given], kept, within.get(kept), now)
+    # Anything may have become another: all who listen look again.
+    await inbox_entries.add(conn, [kept], "attributes", now)
+    await inbox_entries.add(conn, [kept], "preferences", now)
+    await audit.append(
+        conn,
+        project_no=project_no,
+        at=now,
+        actor=scope.actor,
+        action=SUBJECT_MERGED,
+        resource_id=subject_hash(secret, scope.project_id, before[given].subject_id),
+        metadata={"into": subject_hash(secret, scope.project_id, before[kept].subject_id)},
+    )
+    return merged
+
+
+async def _hold(conn: Connection[Record], project_no: int, subject_id: str, into: str) -> tuple[SubjectKey, SubjectKey]:
+    """Both subjects, whose rows are held from here on, and at which no pass looks."""
+    while True:
+        keys = await subjects.find_keys(conn, project_no, [subject_id, into])
+        for wanted in (subject_id, into):
+            if wanted not in keys:
+                raise unknown(wanted)
+        given, kept = keys[subject_id], keys[into]
+        if given == kept:
+            raise FailedPrecondition(
+                "SUBJECT_ALREADY_MERGED",
+                f"{subject_id} and {into} are one subject",
+                subjectId=subject_id,
+                intoSubjectId=into,
+            )
+        # What was locked in vain is let go, so that all is locked in order.
+        attempt = conn.transaction()
+        await attempt.start()
+        for key in sorted((given, kept)):
+            await memberships.hold_off_passes(conn, key)
+        if len(await subjects.lock(conn, [given, kept])) == 2:
+            await attempt.commit()
+            return given, kept
+        await attempt.rollback()
+
+
+async def _carry(
+    conn: Connection[Record], given: Membership, kept: SubjectKey, own: Membership | None, now: datetime
+) -> None:
+    """Let `kept` be where the other one was, as far as that holds for both together.
+
+    Nobody came who had not been there, so this is no news: it starts nothing. What else has changed is found, and told,
+    by the consumer of the inbox.
+    """
+    earlier: Collection[int] = own.segment_nos if own is not None else ()
+    if not (other := set(given.segment_nos).difference(earlier)):
+        return
+    rules = await read_rules(conn, kept.project_no)
+    known = (await facts.load(conn, kept.project_no, [kept], rules.needs))[kept].facts
+    carried = sorted(
+        number
+        for number in other
+        if number in rules.unasked or (number in rules.asked and evaluate(rules.asked[number], known, now))
+    )
+    membership = Membership(segment_nos=tuple(sorted({*earlier, *carried})), next_due=now)
+    transitions = [Transition(key=kept, segment_no=number, entered=True, cause="merge") for number in carried]
+    await memberships.write(conn, kept.project_no, {kept: membership}, transitions, now)
+
+
+def _refuse_ids(subject_id: str, into: str) -> None:
+    faults = [id_fault(subject_id, "subjectId"), id_fault(into, "intoSubjectId")]
+    if found := [fault for fault in faults if fault is not None]:
+        raise InvalidArgument(found)
+    if subject_id == into:
+        raise InvalidArgument.of("intoSubjectId", "INVALID_VALUE", "a subject is not merged into itself")

@@ -1,0 +1,121 @@
+"""Giving all that one subject has to another. The caller holds both rows, and has held off ingest and passes."""
+
+from __future__ import annotations
+
+from asyncpg import Connection, Record
+
+from orchestrator.domain.scope import SubjectKey
+from orchestrator.storage import memberships
+
+#: Parameters of each statement: $1 the project, ($2, $3) the subject that gives, ($4, $5) the one that is given.
+_FROM = "project_no = $1 AND bucket = $2 AND subject_no = $3"
+
+_MOVE = "UPDATE {table} SET bucket = $4, subject_no = $5 WHERE " + _FROM
+
+#: Rows that nothing of the other subject can stand in the way of.
+MOVED = (
+    "events", "inbox", "inbox_dead", "executions", "visits", "sends", "log_messages", "outbox", "outbox_dead",
+    # Those merged into it earlier lead to the other one from now on.
+    "subject_aliases",
+)  # fmt: skip
+
+# An entry key that both have had stays with the entry of the one that stays. Looked up, it refuses as before; the other
+# entry counts, too, under a key of its own that no event and no call gives.
+_ENROLLMENTS = """
+UPDATE enrollments AS e
+   SET bucket = $4, subject_no = $5,
+       entry_key = CASE WHEN EXISTS (
+                            SELECT FROM enrollments AS o
+                             WHERE o.project_no = $1 AND o.bucket = $4 AND o.subject_no = $5
+                               AND o.journey_id = e.journey_id AND o.entry_key = e.entry_key)
+                        THEN 'merged:' || e.enrollment_id ELSE e.entry_key END
+ WHERE e.project_no = $1 AND e.bucket = $2 AND e.subject_no = $3
+"""
+
+# In the order in which ingest writes them.
+_DAYS = f"""
+WITH given AS (DELETE FROM subject_event_days WHERE {_FROM} RETURNING *)
+INSERT INTO subject_event_days AS kept (project_no, bucket, subject_no, name_no, day, total, first_at, last_at)
+SELECT $1, $4, $5, name_no, day, total, first_at, last_at FROM given ORDER BY name_no, day
+ON CONFLICT (project_no, bucket, subject_no, name_no, day) DO UPDATE SET
+    total = kept.total + excluded.total,
+    first_at = LEAST(kept.first_at, excluded.first_at),
+    last_at = GREATEST(kept.last_at, excluded.last_at)
+"""
+
+_STATE = f"""
+WITH given AS (DELETE FROM subject_event_state WHERE {_FROM} RETURNING *)
+INSERT INTO subject_event_state AS kept (project_no, bucket, subject_no, name_no, total, first_at, last_at)
+SELECT $1, $4, $5, name_no, total, first_at, last_at FROM given ORDER BY name_no
+ON CONFLICT (project_no, bucket, subject_no, name_no) DO UPDATE SET
+    total = kept.total + excluded.total,
+    first_at = LEAST(kept.first_at, excluded.first_at),
+    last_at = GREATEST(kept.last_at, excluded.last_at)
+"""
+
+# A refusal of either is one of the survivor, since the first of them.
+_OPT_OUTS = f"""
+WITH given AS (DELETE FROM opt_outs WHERE {_FROM} RETURNING *)
+INSERT INTO opt_outs AS kept (project_no, bucket, subject_no, channel, category, opted_out_at)
+SELECT $1, $4, $5, channel, category, opted_out_at FROM given
+ON CONFLICT (project_no, bucket, subject_no, channel, category) DO UPDATE SET
+    opted_out_at = LEAST(kept.opted_out_at, excluded.opted_out_at)
+"""
+
+_SUPPRESSIONS = f"""
+WITH given AS (DELETE FROM suppressions WHERE {_FROM} RETURNING *)
+INSERT INTO suppressions AS kept (project_no, bucket, subject_no, channel, reason, suppressed_at)
+SELECT $1, $4, $5, channel, reason, suppressed_at FROM given
+ON CONFLICT (project_no, bucket, subject_no, channel) DO UPDATE SET
+    suppressed_at = LEAST(kept.suppressed_at, excluded.suppressed_at)
+"""
+
+_HOLD_LISTS = """
+SELECT FROM segments
+ WHERE project_no = $1
+   AND segment_no IN (SELECT segment_no FROM static_members WHERE project_no = $1 AND bucket = $2 AND subject_no = $3)
+ ORDER BY segment_no
+   FOR KEY SHARE
+"""
+
+# Lists that were deleted meanwhile are left behind, and go with the subject.
+_LISTS = """
+WITH added AS (
+    INSERT INTO static_members (project_no, bucket, subject_no, segment_no, added_at)
+    SELECT $1, $4, $5, m.segment_no, m.added_at
+      FROM static_members AS m
+      JOIN segments AS s ON s.project_no = $1 AND s.segment_no = m.segment_no
+     WHERE m.project_no = $1 AND m.bucket = $2 AND m.subject_no = $3
+    ON CONFLICT ON CONSTRAINT static_members_pkey DO NOTHING
+    RETURNING segment_no
+)
+INSERT INTO segment_sizes (project_no, segment_no, delta) SELECT $1, segment_no, 1 FROM added
+"""
+
+_KNOWN_SINCE = """
+UPDATE subjects AS kept SET created_at = LEAST(kept.created_at, given.created_at)
+  FROM subjects AS given
+ WHERE kept.project_no = $1 AND kept.bucket = $4 AND kept.subject_no = $5
+   AND given.project_no = $1 AND given.bucket = $2 AND given.subject_no = $3
+"""
+
+_REMOVE = f"DELETE FROM subjects WHERE {_FROM}"
+
+#: Tables whose rows are made one with those of the other subject, or go.
+FOLDED = (
+    "subjects", "enrollments", "subject_event_days", "subject_event_state", "opt_outs", "suppressions",
+    "static_members", "subject_segments", "segment_transitions",
+)  # fmt: skip
+
+
+async def give(conn: Connection[Record], given: SubjectKey, kept: SubjectKey) -> None:
+    """Leave nothing of `given`, and `kept` with all of it but attributes, time zone and segments with rules."""
+    keys = (given.project_no, given.bucket, given.subject_no, kept.bucket, kept.subject_no)
+    # Whoever is deleting one of these lists has committed then, and nobody begins to.
+    await conn.execute(_HOLD_LISTS, *keys[:3])
+    for statement in (_DAYS, _STATE, _ENROLLMENTS, _OPT_OUTS, _SUPPRESSIONS, _LISTS, _KNOWN_SINCE):
+        await conn.execute(statement, *keys)
+    for table in MOVED:
+        await conn.execute(_MOVE.format(table=table), *keys)
+    await memberships.delete(conn, given)
+    await conn.execute(_REMOVE, *keys[:3])
