@@ -101,6 +101,19 @@ async def test_apply_changes_nothing_if_anything_is_wrong(run: CommandLine, tmp_
     assert done_with(accepted.json) == {"segment vip": "created", "audience vips": "created"}
 
 
+async def test_apply_makes_a_segment_and_what_starts_on_it_at_once(run: CommandLine) -> None:
+    segment = "kind: segment\nid: vip\nname: VIP\n"
+    contract = "kind: triggerContract\nid: lost-vip\nname: Lost a VIP\nsegmentId: vip\ntransition: left\n"
+
+    first = await run("apply", "-f", "-", "-o", "json", stdin=f"{contract}---\n{segment}")
+    second = await run("apply", "-f", "-", "-o", "json", stdin=f"{contract}---\n{segment}")
+    listed = await run("trigger-contracts", "list")
+
+    assert done_with(first.json) == {"segment vip": "created", "triggerContract lost-vip": "created"}
+    assert done_with(second.json) == {"segment vip": "unchanged", "triggerContract lost-vip": "unchanged"}
+    assert "left" in listed.out
+
+
 async def test_subjects_travel_and_are_looked_at(run: CommandLine) -> None:
     await run("apply", "-f", "-", stdin=GREETING)
     people = '{"id": "anna", "attributes": {"plan": "pro"}}\n\n{"id": "bert", "timeZone": "Europe/Berlin"}\n'

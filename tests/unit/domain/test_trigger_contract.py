@@ -7,9 +7,15 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.domain.trigger_contract import Contract, faults_in
+from orchestrator.domain.trigger_contract import Contract, completed, edited, faults_in
+from orchestrator.predicates.parse import About
 
 CONTRACT = Contract(name="Purchase", event_name="purchase", predicate=None, entry_key_path=None)
+
+
+OF_SEGMENT = Contract(
+    name="Regular", event_name=None, predicate=None, entry_key_path=None, segment_id="regulars", transition="left"
+)
 
 
 def faults(contract: Contract) -> list[tuple[str, str]]:
@@ -67,3 +73,34 @@ def test_other_entry_keys_are_refused(path: str) -> None:
 )
 def test_events_are_a_second_to_two_years_old(age: timedelta, fine: bool) -> None:
     assert (faults(replace(CONTRACT, max_event_age=age)) == []) is fine
+
+
+def test_a_contract_names_an_event_or_a_segment() -> None:
+    both = replace(OF_SEGMENT, event_name="purchase", entry_key_path="order.id")
+    neither = replace(OF_SEGMENT, segment_id=None)
+
+    assert (faults(OF_SEGMENT), OF_SEGMENT.about, CONTRACT.about) == ([], About.SUBJECT, About.EVENT)
+    assert faults(both) == [
+        ("triggerContract.segmentId", "INVALID_VALUE"),
+        ("triggerContract.entryKeyPath", "INVALID_VALUE"),
+    ]
+    assert faults(neither) == [
+        ("triggerContract.eventName", "EVENT_NAME_REQUIRED"),
+        ("triggerContract.transition", "INVALID_VALUE"),
+    ]
+
+
+def test_who_names_a_segment_without_a_way_means_entering_it() -> None:
+    assert completed(replace(OF_SEGMENT, transition=None)).transition == "entered"
+    assert completed(CONTRACT).transition is None
+
+
+def test_what_only_one_kind_has_goes_with_it() -> None:
+    keyed = replace(CONTRACT, entry_key_path="order.id")
+
+    of_segment = edited(keyed, {"event_name": None, "segment_id": "regulars", "transition": "left"})
+    of_event = edited(replace(of_segment, include_definition_changes=True), {"event_name": "e", "segment_id": None})
+
+    assert of_segment == replace(OF_SEGMENT, name="Purchase")
+    assert of_event == replace(CONTRACT, event_name="e")
+    assert edited(keyed, {"name": "Other"}) == replace(keyed, name="Other")
