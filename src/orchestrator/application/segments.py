@@ -155,10 +155,9 @@ async def add_members(conn: Connection[Record], scope: Scope, segment_id: str, s
     Raises InvalidArgument with all faults, NotFound, FailedPrecondition SEGMENT_NOT_STATIC.
     """
     held = await _static(conn, scope, segment_id, subject_ids)
-    keys = await subjects.ensure(conn, scope.project_no, subject_ids, await clock.now(conn))
-    locked = await subjects.lock(conn, keys.values())
+    keys, _ = await subjects.ensure_locked(conn, scope.project_no, subject_ids, await clock.now(conn))
     now = await clock.now(conn)
-    added = await static_members.add(conn, scope.project_no, held.segment_no, locked, now)
+    added = await static_members.add(conn, scope.project_no, held.segment_no, sorted(keys.values()), now)
     await _tell(conn, scope, segment_id, added, now, actions.SEGMENT_MEMBERS_ADDED, "added")
     return Changed(changed=len(added), unchanged=len(subject_ids) - len(added))
 
