@@ -10,7 +10,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import subject_facts
 from orchestrator.application.admission import Admissions
-from orchestrator.application.inbox import audience_of, question
+from orchestrator.application.inbox import audience_of, audit_refusal, question
 from orchestrator.application.versions import Versions
 from orchestrator.domain.audit import JOURNEY_ENROLLED
 from orchestrator.domain.entry import Earlier, EntryRefusal, Gone, Trigger, reentry_of, refuse_subject
@@ -19,7 +19,7 @@ from orchestrator.domain.journey import JourneyStatus
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound
 from orchestrator.domain.scope import Scope
 from orchestrator.predicates.facts import needs
-from orchestrator.storage import audit, catalog, clock, enrollments, refusal_counts, subjects
+from orchestrator.storage import audit, catalog, clock, enrollments, inbox_entries, refusal_counts, subjects
 from orchestrator.storage.outbox import Entry
 
 #: Ids in one call.
@@ -57,7 +57,7 @@ async def enroll(
     if len(subject_ids) > AT_MOST:
         raise InvalidArgument.of("subjectIds", "TOO_LARGE", f"at most {AT_MOST} subjects in one call")
     project_no = scope.project_no
-    keys, _ = await subjects.ensure_locked(conn, project_no, set(subject_ids), await clock.now(conn))
+    keys, created = await subjects.ensure_locked(conn, project_no, set(subject_ids), await clock.now(conn))
     # Ids that were merged into one subject are that subject, named more than once.
     named = list(dict.fromkeys(keys[subject_id] for subject_id in subject_ids))
     # Read under the locks: a pause that was acknowledged before is seen.
@@ -72,6 +72,8 @@ async def enroll(
             status=journey.status,
         )
     now = await clock.now(conn)
+    # Whoever keeps something about every subject hears of the new ones.
+    await inbox_entries.add(conn, sorted(keys[subject_id] for subject_id in created), "attributes", now)
     prepared = await versions.get(conn, project_no, journey_id, journey.latest_version)
     audience = audience_of(journey.audience_id, journey.audience)
     asked = [] if audience is None or isinstance(audience, Gone) else [audience]
@@ -111,6 +113,8 @@ async def enroll(
             trigger=trigger,
             known=found,
         )
+    for reason in refused:
+        await audit_refusal(conn, project_no, prepared.version, journey.audience_id, reason, now)
     told = await admissions.write(conn)
     twice = len(subject_ids) - len(named)
     skipped = twice + refused.total()

@@ -32,7 +32,7 @@ from orchestrator.domain.entry import (
     refuse_trigger,
     transition_key,
 )
-from orchestrator.domain.journey import Reentry, ReentryKind
+from orchestrator.domain.journey import JourneyVersion, Reentry, ReentryKind
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.parse import About, parse
@@ -297,6 +297,7 @@ class Inbox:
         )
         earlier = await _earlier(conn, project.project_no, candidates)
         admissions = Admissions(now)
+        met: dict[tuple[str, EntryRefusal], Listener] = {}
         for c in candidates:
             version = c.listener.prepared.version
             before = earlier[c.key, version.journey_id]
@@ -309,7 +310,7 @@ class Inbox:
             )
             if reason is not None:
                 refuse(c.listener, c.key, reason)
-                await _audit(conn, project.project_no, c.listener, reason, now)
+                met[version.journey_id, reason] = c.listener
                 continue
             before.add(c.entry_key, c.trigger.at)
             admissions.admit(
@@ -322,6 +323,8 @@ class Inbox:
                 trigger=c.trigger,
                 known=found,
             )
+        for (_, reason), listener in met.items():
+            await audit_refusal(conn, project.project_no, listener.prepared.version, listener.audience_id, reason, now)
         return await admissions.write(conn)
 
     async def _heard(
@@ -455,14 +458,19 @@ async def _earlier(
     return {at: Earlier.of(entries) for at, entries in zip(groups, found, strict=True)}
 
 
-async def _audit(
-    conn: Connection[Record], project_no: int, listener: Listener, reason: EntryRefusal, now: datetime
+async def audit_refusal(
+    conn: Connection[Record],
+    project_no: int,
+    version: JourneyVersion,
+    audience_id: str | None,
+    reason: EntryRefusal,
+    now: datetime,
 ) -> None:
+    """Note that a journey refuses entries because its definition is broken: once an hour for each reason."""
     if reason in _AUDITED:
-        version = listener.prepared.version
         said: dict[str, str | int | bool] = {"version": version.version}
         if reason is EntryRefusal.AUDIENCE_NOT_FOUND:
-            said["audienceId"] = listener.audience_id or ""
+            said["audienceId"] = audience_id or ""
         await audit.append_hourly(
             conn, project_no=project_no, at=now, action=_AUDITED[reason], resource_id=version.journey_id, metadata=said
         )
