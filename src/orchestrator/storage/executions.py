@@ -251,14 +251,17 @@ async def close(
     return bool(closed)
 
 
-# One probe for each, as in storage/subjects.py.
+# One probe for each, as in storage/subjects.py. Temporal knows a subject that was merged by the key it had.
 _STILL_OPEN = """
 SELECT e.execution_id
   FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[])
        AS asked (project_no, bucket, subject_no, execution_id)
+  LEFT JOIN subject_aliases AS a
+    ON a.project_no = asked.project_no AND a.alias_bucket = asked.bucket AND a.alias_no = asked.subject_no
  CROSS JOIN LATERAL (
        SELECT execution_id FROM executions
-        WHERE project_no = asked.project_no AND bucket = asked.bucket AND subject_no = asked.subject_no
+        WHERE project_no = asked.project_no AND bucket = coalesce(a.bucket, asked.bucket)
+          AND subject_no = coalesce(a.subject_no, asked.subject_no)
           AND execution_id = asked.execution_id AND outcome IS NULL
        OFFSET 0) AS e
 """
