@@ -94,6 +94,9 @@ async def find(conn: Connection[Record], project_no: int, subject_id: str) -> tu
 async def delete(conn: Connection[Record], scope: Scope, secret: bytes, subject_id: str, expected: Expected) -> None:
     """Remove a subject with its events, preferences and memberships; what journeys recorded stays, without a person.
 
+    Two copies outlast it for as long as they are kept of anybody: closed runs in Temporal, whose ids hold the subject's
+    (the namespace's retention), and stored answers to repeated requests (7 days).
+
     Raises NotFound SUBJECT_NOT_FOUND, Conflict ETAG_MISMATCH, FailedPrecondition SUBJECT_HAS_RUNNING_EXECUTIONS.
     """
     key, _ = await find(conn, scope.project_no, subject_id)
