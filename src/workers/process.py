@@ -16,6 +16,7 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from orchestrator.application.advance import Advance
+from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.inbox import Inbox
@@ -105,6 +106,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     runs = SegmentRuns(transactions, versions.rule_book)
     sweeper = Sweeper(
         delivery,
+        Closings(transactions),
         Reconciliation(transactions, executions),
         Upkeep(transactions),
         Backfill(transactions),

@@ -1,5 +1,5 @@
-"""What nobody waits for: outbox entries left behind, executions ended in Temporal, events of before somebody asked,
-rows that have had their time."""
+"""What nobody waits for: outbox entries left behind, executions ended by their journey or in Temporal, events of before
+somebody asked, rows that have had their time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from temporalio.service import RPCError
 
+from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.reconciliation import Reconciliation
@@ -36,6 +37,7 @@ class Sweeper:
     def __init__(
         self,
         delivery: Delivery,
+        closings: Closings,
         reconciliation: Reconciliation,
         upkeep: Upkeep,
         backfill: Backfill,
@@ -43,6 +45,7 @@ class Sweeper:
         metrics: Metrics,
     ) -> None:
         self._delivery = delivery
+        self._closings = closings
         self._reconciliation = reconciliation
         self._upkeep = upkeep
         self._backfill = backfill
@@ -56,6 +59,7 @@ class Sweeper:
     async def run(self) -> None:
         await asyncio.gather(
             self._every(OUTBOX_EVERY, self._sweep),
+            self._every(OUTBOX_EVERY, self._close),
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._tidy),
             self._every(COUNT_EVERY, self._count),
@@ -84,6 +88,10 @@ class Sweeper:
     async def _sweep(self) -> None:
         while (taken := await self._delivery.sweep()) and not self._stopping.is_set():
             self._metrics.swept.add(taken)
+
+    async def _close(self) -> None:
+        while not self._stopping.is_set() and await self._closings.step():
+            pass
 
     async def _count(self) -> None:
         """Events of before somebody asked about their kind."""

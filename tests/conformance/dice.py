@@ -56,6 +56,28 @@ TEXTS = [
 ]
 ARRAYS: list[Any] = [[], [1], [True], ["a"], ["ab", 5.0], [[1]], [None], [{"a": 1}], [{"a": 1, "b": 2}], ["é", "5"]]
 OBJECTS: list[Any] = [{}, {"a": 1}, {"a": None}, {"a": 1.0, "b": []}, {"x": 5}, {"0": "a"}, {"x": {"x": "ab"}}]
+#: Values that one might take for each other.
+ALIKE: list[Any] = [
+    "a",
+    "A",
+    "5",
+    5,
+    2**53 + 1,
+    2**60,
+    2.0**60,
+    True,
+    1,
+    0.5,
+    "%",
+    "a_b",
+    [1],
+    ["a"],
+    {"a": 1},
+    {},
+    "true",
+]
+#: What may be in texts and in arrays.
+CONTAINED: list[Any] = ["a", "A", "é", "5", "", "%", 5, 1, True, [1], {"a": 1}]
 #: Kept apart from its row by the database, and found all the same.
 LONG = {"padding": "".join(chr(0x4E00 + place * 7919 % 20_000) for place in range(4_000))}
 
@@ -73,7 +95,7 @@ TIMED = ["within", "not_within"]
 
 #: Every kind of leaf, as arguments of what makes it.
 LEAVES: list[tuple[str, ...]] = [
-    *(("attribute", operator) for operator in (*PLAIN, *ORDERS, *TIMED)),
+    *(("attribute", operator) for operator in (*PLAIN, *PLAIN, *ORDERS, *ORDERS, *TIMED)),
     *(("instant", operator) for operator in ORDERS),
     *product(["subject"], ["created_at", "last_event_at"], ["exists", "not_exists", *ORDERS, *TIMED]),
     *product(["subject"], ["time_zone"], PLAIN),
@@ -131,7 +153,7 @@ class _Dice:
         attributes = {name: self.value() for name in ("x", "y", "a.b", "0") if self.chance(0.9)}
         for name in ("t", "a.t"):
             if self.chance(0.9):
-                attributes[name] = write(self.instant(), self.random) if self.chance(0.8) else self.value()
+                attributes[name] = self.time() if self.chance(0.8) else self.value()
         if self.chance(0.9):
             inner = {"x": self.value(), "t": write(self.instant(), self.random), "o": {"x": self.value()}}
             attributes["o"] = inner if self.chance(0.8) else self.value()
@@ -146,11 +168,15 @@ class _Dice:
 
     def events(self) -> list[Happened]:
         """Some crowd at an edge, where the n-th decides; few are later."""
-        edge = self.random.choice([self.as_of - SPANS[self.common(self.spans)], self.common(self.times)])
+        edges = [self.as_of - SPANS[self.common(self.spans)], self.common(self.times)]
+        edge = self.random.choice(edges) if self.chance(0.9) else self.as_of
         later = [
             self.as_of - self.random.random() * (self.as_of - edge) for _ in range(self.random.choice([0, 0, 1, 2]))
         ]
         crowd = [edge + self.random.choice([-1, 0, 1]) * TICK for _ in range(self.random.choice([0, 1, 1, 2, 3]))]
+        if self.chance(0.2):  # so busy a day that only its events tell whether the n-th is behind the edge
+            midnight = edge.replace(hour=0, minute=0, second=0, microsecond=0)
+            crowd += [midnight + self.random.random() * DAY for _ in range(5)]
         others = [self.instant() for _ in range(self.random.choice([0, 0, 0, 1]))]
         earlier = [edge - self.random.random() * 5 * DAY for _ in range(self.random.choice([0, 0, 1, 2]))]
         return [Happened(at, {"amount": self.random.choice(AMOUNTS)}) for at in (*later, *crowd, *others, *earlier)]
@@ -179,10 +205,19 @@ class _Dice:
         """Of each type as often."""
         kinds: list[list[Any]] = [[None], [True, False], NUMBERS, TEXTS, ARRAYS, OBJECTS]
         kind = self.random.randrange(len(kinds) + 1)
-        return write(self.instant(), self.random) if kind == len(kinds) else self.random.choice(kinds[kind])
+        if kind == len(kinds):
+            return write(self.instant(), self.random)
+        alike = [value for value in ALIKE if type(value) is type(kinds[kind][0])]
+        return self.random.choice(alike if alike and self.chance(0.4) else kinds[kind])
+
+    def time(self) -> str:
+        """Mostly an instant."""
+        if self.chance(0.1):
+            return self.instant().date().isoformat()
+        return write(self.instant(), self.random)
 
     def operand(self) -> Any:
-        value = self.value()
+        value = self.random.choice(ALIKE) if self.chance(0.6) else self.value()
         return value if value is not None else self.operand()
 
     def leaf(self, place: int) -> Document:
@@ -216,6 +251,8 @@ class _Dice:
                 return leaf | {"value": ",".join([*texts, "0"])}
             case "in":
                 return leaf | {"value": [self.operand() for _ in range(self.random.choice([1, 2, 3, 12]))]}
+            case "contains" | "not_contains" if self.chance(0.7):
+                return leaf | {"value": self.random.choice(CONTAINED)}
             case _ if operator in ORDERS:
                 return leaf | {"value": self.random.choice(NUMBERS)}
         return leaf | {"value": self.operand()}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count, groupby
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -41,10 +42,16 @@ class Tables:
     cohort_nos: Mapping[str, int]
 
     async def ask(
-        self, questions: Mapping[int, Predicate], as_of: datetime, *, buckets: tuple[int, int] = (0, LAST_BUCKET)
+        self,
+        questions: Mapping[int, Predicate],
+        as_of: datetime,
+        *,
+        buckets: tuple[int, int] = (0, LAST_BUCKET),
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[int, Answer]:
-        """The answers about the subjects of these buckets."""
-        return await self.fetch(self.compile(questions, as_of), *buckets)
+        """The answers about the subjects of these buckets. `settings` come on top of those of the query."""
+        query = self.compile(questions, as_of)
+        return await self.fetch(replace(query, settings={**query.settings, **settings}), *buckets)
 
     async def ask_about(
         self, subjects: Sequence[int], questions: Mapping[int, Predicate], as_of: datetime
@@ -104,7 +111,7 @@ async def write_worlds(conn: Connection[Record], worlds: Sequence[World], predic
 
 def bucket_of(subject: int) -> int:
     """Neighbours are apart, and the first and the last bucket are used."""
-    return subject * 5 % (LAST_BUCKET + 1) if subject else LAST_BUCKET
+    return (subject - 1) * 5 % (LAST_BUCKET + 1) if subject else LAST_BUCKET
 
 
 def _subject(subject: int, world: World) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from orchestrator.domain.scope import Role, Scope, SubjectKey
 from orchestrator.domain.segment import STATIC, Segment
 from orchestrator.domain.subject import bucket_of
 from orchestrator.domain.trigger_contract import Contract
+from orchestrator.storage import journey_pokes
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -129,7 +130,10 @@ class World:
         return [row["action"] for row in rows]
 
     async def pokes(self) -> set[UUID]:
-        """The executions that Temporal is to be told to poke."""
+        """The executions that Temporal is to be told to poke, once workers have seen which journeys end theirs."""
+        async with self.owner.transaction():
+            while await journey_pokes.poke_some(self.owner, START, limit=2) is not None:
+                pass
         return {row["execution_id"] for row in await self.owner.fetch("SELECT execution_id FROM outbox")}
 
     async def lay_execution(

@@ -39,6 +39,9 @@ FAULTS = {
     "outbox_late": f"""
         INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
         SELECT s.*, gen_random_uuid(), 'poke', 'w', now(), now() - interval '2 minutes' FROM {ONE_SUBJECT}""",
+    "closings_late": """
+        INSERT INTO journey_closings (project_no, journey_id, requested_at)
+        VALUES (1, 'welcome', now() - interval '2 minutes')""",
     "outbox_dead": f"""
         INSERT INTO outbox_dead (outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts,
                                  leased_until, last_error, created_at, died_at)

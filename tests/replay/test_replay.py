@@ -16,6 +16,7 @@ from temporalio.client import WorkflowHandle, WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from orchestrator.application import segments
+from orchestrator.domain.segment import STATIC, Segment
 from orchestrator.temporal.contract import EXECUTION_WORKFLOW, ExecutionInput
 from orchestrator.temporal.segments import (
     EVALUATION_WORKFLOW,
@@ -26,7 +27,9 @@ from orchestrator.temporal.segments import (
     SweepInput,
     evaluation_id,
 )
+from tests.eventually import eventually
 from tests.integration.crowd import Crowd
+from tests.integration.journey_world import ANY_STATE
 from tests.workflows.world import Running
 from workers.channels.channel import ChannelUnavailable
 from workers.workflows.journey_execution import JourneyExecution
@@ -40,6 +43,8 @@ HISTORIES = Path(__file__).parent / "histories"
 SEND = {"id": "hello", "send": {"communicationId": "welcome"}, "next": "pause"}
 WAIT = {"id": "pause", "wait": {"duration": "1s"}, "next": "bye"}
 LONG = {"id": "pause", "wait": {"duration": "30d"}, "next": "bye"}
+VIP = {"kind": "in_cohort", "cohortId": "vip"}
+ASK = {"id": "ask", "branch": {"arms": [{"id": "vip", "when": VIP, "next": "bye"}], "otherwise": "bye"}}
 BYE = {"id": "bye", "exit": {"reason": "finished"}}
 
 #: What is stored: a name, and the steps of the journey whose execution it is.
@@ -51,6 +56,7 @@ KINDS: dict[str, list[dict[str, Any]]] = {
     "poked-awake": [SEND, {**WAIT, "wait": {"duration": "10s"}}, BYE],
     "asleep-for-a-month": [LONG, BYE],
     "poked-in-back-off": [SEND, WAIT, BYE],
+    "parked-and-mended": [ASK, BYE],
 }
 
 
@@ -66,6 +72,11 @@ async def _replay(history: WorkflowHistory) -> Exception | None:
 
 def stored() -> list[WorkflowHistory]:
     return [WorkflowHistory.from_json(file.stem, file.read_text()) for file in sorted(HISTORIES.glob("*.json"))]
+
+
+async def has_slept(handle: WorkflowHandle[Any, Any]) -> bool:
+    history = await handle.fetch_history()
+    return any(event.HasField("timer_started_event_attributes") for event in history.events)
 
 
 @pytest.mark.parametrize("history", stored(), ids=lambda history: history.workflow_id)
@@ -85,9 +96,18 @@ async def test_a_history_of_today_replays(at_work: Running, kind: str, request: 
         later = timedelta(minutes=5)
         at_work.channel.answers = [ChannelUnavailable("503", in_doubt=False, retry_after=later)]
     await at_work.publish(*KINDS[kind])
+    if kind == "parked-and-mended":
+        at_work.searchable = True
+        await at_work.world.do(segments.delete, "vip", ANY_STATE, force=True)
     (entry,) = await at_work.enroll("ann")
     handle = at_work.client.get_workflow_handle(entry.workflow_id)
     match kind:
+        case "parked-and-mended":
+            await at_work.until("EXISTS (SELECT FROM executions WHERE parked IS NOT NULL)")
+            await eventually(lambda: has_slept(handle))
+            vip = Segment(kind=STATIC, name="VIP", description="", predicate=None)
+            await at_work.world.do(segments.create, "vip", vip)
+            await handle.signal("poke")
         case "poked-awake":
             for _ in range(3):
                 await handle.signal("poke")
@@ -104,7 +124,8 @@ async def test_a_history_of_today_replays(at_work: Running, kind: str, request: 
     assert await _replay(history) is None
     if request.config.getoption("--record-histories"):
         HISTORIES.mkdir(exist_ok=True)
-        (HISTORIES / f"{kind}.1.json").write_text(history.to_json())
+        number = len(list(HISTORIES.glob(f"{kind}.*.json"))) + 1
+        (HISTORIES / f"{kind}.{number}.json").write_text(history.to_json())
 
 
 @pytest.mark.parametrize("kind", sorted(SEGMENT_KINDS))

@@ -14,6 +14,7 @@ from orchestrator.application import doctor
 from orchestrator.cli.app import COMMANDS
 from orchestrator.cli.settings import variable_of
 from orchestrator.devstack.processes import _LOG_LIMIT_BYTES
+from orchestrator.domain.project import MAX_EVENT_RETENTION, MIN_EVENT_RETENTION
 from orchestrator.settings import Settings
 from orchestrator.storage.doctor_checks import CHECKS
 from orchestrator.storage.inbox import MAX_ATTEMPTS
@@ -24,6 +25,7 @@ from workers.process import Limits
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
+LIMITS_OF_RETENTION = (MIN_EVENT_RETENTION.days, MAX_EVENT_RETENTION.days)
 WORDS = set(re.findall(r"`([^`\n]+)`", PAGE))
 
 
@@ -76,6 +78,7 @@ def test_every_command_and_setting_exists() -> None:
         ("after ten tries", MAX_ATTEMPTS == 10),
         ("| answers stored for `request_id` | 7 days |", REQUESTS_KEPT.days == 7),
         ("| ids of events, by which repeats are known | 30 days |", EVENTS_KNOWN.days == 30),
+        ("`eventRetention` says (1 day to 36,500 days)", LIMITS_OF_RETENTION == (1, 36_500)),
         ("a file over 20 MiB", _LOG_LIMIT_BYTES == 20 * 2**20),
         ("7 days in `docker-compose.yml`", "--retention 168h" in (ROOT / "docker-compose.yml").read_text()),
         ("Allow 30 seconds", "stop_grace_period: 30s" in (ROOT / "docker-compose.yml").read_text()),

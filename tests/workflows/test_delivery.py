@@ -17,6 +17,7 @@ from temporalio.client import Client
 
 from orchestrator.application import lifecycle, publishing, subjects, trigger_contracts
 from orchestrator.application.advance import Advance
+from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.ingest import Ingest
@@ -63,6 +64,7 @@ class Postman:
     async def end(self) -> None:
         """End the journey: whoever is in it is to be poked."""
         await self.world.do(lifecycle.archive, "welcome", OnArchive.END, ANY_STATE)
+        await Closings(self.transactions).step()
 
     async def leases_run_out(self) -> None:
         await self.world.owner.execute("UPDATE outbox SET leased_until = now()")

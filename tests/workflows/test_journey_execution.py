@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.testing import WorkflowEnvironment
 
-from orchestrator.application import lifecycle, preferences
+from orchestrator.application import lifecycle, preferences, segments
+from orchestrator.application.enrollment import enroll
+from orchestrator.application.versions import Versions
 from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.preferences import PreferenceChange
+from orchestrator.domain.segment import STATIC, Segment
 from orchestrator.domain.subject import bucket_of
+from orchestrator.temporal.contract import (
+    EXECUTION_WORKFLOW,
+    JOURNEYS_QUEUE,
+    PHASE_ATTRIBUTE,
+    ExecutionInput,
+    effect_from,
+)
 from orchestrator.temporal.executions import Executions, Told
-from tests.integration.journey_world import ANY_STATE, World
+from tests.eventually import eventually
+from tests.integration.journey_world import ANY_STATE, IN_VIP, World
 from tests.workflows.world import Running, Switchboard, worker
 from workers.channels.channel import ChannelUnavailable, OnAmbiguity, Refused
 
@@ -35,6 +48,7 @@ CHECK = {
         "otherwise": "bye",
     },
 }
+ASK = {**CHECK, "branch": {"arms": [{"id": "vip", "when": IN_VIP, "next": "bye"}], "otherwise": "bye"}}
 AGAIN = {"id": "again", "send": {"communicationId": "welcome"}, "next": "bye"}
 BYE = {"id": "bye", "exit": {"reason": "finished"}}
 
@@ -214,3 +228,79 @@ async def test_pokes_too_many_do_no_harm(at_work: Running, count: int) -> None:
     assert [step for step, _, _ in await at_work.visits()] == ["hello", "pause", "check", "bye"]
     assert list(at_work.channel.asked.values()) == [1]
     assert Told.DONE in told
+
+
+async def test_an_execution_that_is_parked_is_found_by_its_phase(
+    furnished: World, temporal: Client, database: str, worker_pool: Pool[Record]
+) -> None:
+    channel = Switchboard()
+    async with worker(temporal, database, worker_pool, channel, searchable=True):
+        running = Running(furnished, temporal, worker_pool, channel, searchable=True)
+        await running.publish(ASK, BYE)
+        await furnished.do(segments.delete, "vip", ANY_STATE, force=True)
+        (entry,) = await running.enroll("ann")
+        workflow = temporal.get_workflow_handle(entry.workflow_id)
+
+        async def is_parked() -> bool:
+            return await phase_of(workflow) == "park"
+
+        await eventually(is_parked)
+        vip = Segment(kind=STATIC, name="VIP", description="", predicate=None)
+        await furnished.do(segments.create, "vip", vip)
+        await workflow.signal("poke")
+        await running.until(ALL_ENDED)
+
+
+async def test_a_run_that_goes_on_for_another_knows_its_phase(
+    furnished: World, temporal: Client, database: str, worker_pool: Pool[Record]
+) -> None:
+    running = Running(furnished, temporal, worker_pool, Switchboard())
+    await running.publish(pause("2s") | {"next": "bye"}, BYE)
+    async with running.transactions.write(None) as conn:
+        (entry,) = (await enroll(conn, furnished.scope, Versions(), "welcome", ["ann"])).told
+    # As a run that parked leaves it to the next one.
+    workflow = await temporal.start_workflow(
+        EXECUTION_WORKFLOW,
+        ExecutionInput(
+            project_no=entry.key.project_no,
+            bucket=entry.key.bucket,
+            subject_no=entry.key.subject_no,
+            execution_id=str(entry.execution_id),
+            effect=effect_from(entry.effect),
+            phase="park",
+        ),
+        id=entry.workflow_id,
+        task_queue=JOURNEYS_QUEUE,
+        search_attributes=TypedSearchAttributes([SearchAttributePair(PHASE_ATTRIBUTE, "park")]),
+    )
+    async with worker(temporal, database, worker_pool, Switchboard(), searchable=True):
+        assert await workflow.result() == "completed"
+
+    assert await phase_of(workflow) == "running"
+
+
+async def test_the_table_of_steps_has_a_row_for_each_however_often_it_is_poked(at_work: Running) -> None:
+    await at_work.publish(HELLO, pause("30d"), CHECK, AGAIN, BYE)
+    (entry,) = await at_work.enroll("ann")
+    await at_work.until("EXISTS (SELECT FROM executions WHERE step_id = 'pause')")
+    workflow = at_work.client.get_workflow_handle(entry.workflow_id)
+
+    async def looks() -> int:
+        """How often it has asked what comes next."""
+        history = await workflow.fetch_history()
+        return sum(event.HasField("marker_recorded_event_attributes") for event in history.events)
+
+    for count in range(1, 4):
+        await workflow.signal("poke")
+
+        async def has_looked(count: int = count) -> bool:
+            return await looks() >= count
+
+        await eventually(has_looked)
+    metadata = await workflow.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+
+    assert metadata.current_details.splitlines()[2:] == ["| 0 | hello | send |", "| 1 | pause | wait |"]
+
+
+async def phase_of(workflow: WorkflowHandle[Any, Any]) -> str | None:
+    return (await workflow.describe()).typed_search_attributes.get(PHASE_ATTRIBUTE)

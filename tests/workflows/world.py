@@ -63,8 +63,12 @@ class Switchboard:
 class Running:
     """A world in which executions run."""
 
-    def __init__(self, world: World, client: Client, pool: Pool[Record], channel: Switchboard) -> None:
+    def __init__(
+        self, world: World, client: Client, pool: Pool[Record], channel: Switchboard, *, searchable: bool = False
+    ) -> None:
+        """`searchable`: what is enrolled here shows its search attributes."""
         self.world = world
+        self.searchable = searchable
         self.client = client
         self.channel = channel
         self.transactions = Transactions(pool)
@@ -78,7 +82,8 @@ class Running:
         """Enroll and start."""
         async with self.transactions.write(None) as conn:
             enrolled: Enrolled = await enroll(conn, self.world.scope, Versions(), journey_id, subject_ids)
-        await Delivery(self.transactions, Executions(self.client, eager=True, searchable=False)).deliver(enrolled.told)
+        executions = Executions(self.client, eager=True, searchable=self.searchable)
+        await Delivery(self.transactions, executions).deliver(enrolled.told)
         return enrolled.told
 
     async def until(self, condition: str, *args: object, within: float = 20) -> None:

@@ -18,8 +18,7 @@ from orchestrator.domain.etag import Expected
 from orchestrator.domain.journey import Journey, JourneyStatus, OnArchive
 from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.domain.scope import Scope
-from orchestrator.storage import clock, journeys, projects, stats
-from orchestrator.storage.journey_pokes import poke_running
+from orchestrator.storage import clock, journey_pokes, journeys, projects, stats
 
 
 async def pause(conn: Connection[Record], scope: Scope, journey_id: str, expected: Expected) -> Journey:
@@ -49,7 +48,8 @@ class Archived:
 async def archive(
     conn: Connection[Record], scope: Scope, journey_id: str, on_archive: OnArchive, expected: Expected
 ) -> Archived:
-    """Take nobody in, for ever. With END running executions are told to end, canceled; with FINISH they go on.
+    """Take nobody in, for ever. With END running executions are told to end, canceled, by a worker after the commit;
+    with FINISH they go on.
 
     Archiving again is a no-op, but that those left to finish may still be ended. Raises NotFound, Conflict, and
     FailedPrecondition JOURNEY_ARCHIVED for an archived journey whose executions are to finish after all.
@@ -69,7 +69,7 @@ async def archive(
     journey = changed(replace(journey, status=JourneyStatus.ARCHIVED, on_archive=on_archive), now)
     await journeys.update(conn, scope.project_no, journey)
     if on_archive is OnArchive.END:
-        await poke_running(conn, scope.project_no, journey_id, now)
+        await journey_pokes.request(conn, scope.project_no, journey_id, now)
     await record(
         conn, scope, now, JOURNEY_ARCHIVED, journey_id, {"onArchive": on_archive.value, "runningExecutions": running}
     )
@@ -79,7 +79,8 @@ async def archive(
 async def delete(
     conn: Connection[Record], scope: Scope, journey_id: str, expected: Expected, *, force: bool = False
 ) -> None:
-    """Remove the journey and its draft; versions and ledgers stay. Running executions end, canceled, if forced.
+    """Remove the journey and its draft; versions and ledgers stay. If forced, running executions end, canceled: they
+    are told after the commit, by a worker.
 
     Raises NotFound, Conflict, and FailedPrecondition JOURNEY_HAS_RUNNING_EXECUTIONS unless forced.
     """
@@ -96,7 +97,8 @@ async def delete(
             runningExecutions=str(running),
         )
     now = await clock.now(conn)
-    await poke_running(conn, scope.project_no, journey_id, now)
+    if running:
+        await journey_pokes.request(conn, scope.project_no, journey_id, now)
     await journeys.delete(conn, scope.project_no, journey_id)
     await record(conn, scope, now, JOURNEY_DELETED, journey_id, {"forced": force, "runningExecutions": running})
 

@@ -98,6 +98,9 @@ async def delete(conn: Connection[Record], scope: Scope, secret: bytes, subject_
 
     With any of its ids: those of subjects that were merged into it are nobody's from then on.
 
+    Two copies outlast it for as long as they are kept of anybody: closed runs in Temporal, whose ids hold the subject's
+    (the namespace's retention), and stored answers to repeated requests (7 days).
+
     Raises NotFound SUBJECT_NOT_FOUND, Conflict ETAG_MISMATCH, FailedPrecondition SUBJECT_HAS_RUNNING_EXECUTIONS.
     """
     key, _ = await find(conn, scope.project_no, subject_id)

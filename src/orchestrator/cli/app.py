@@ -61,8 +61,8 @@ def _orchestrator() -> None:
     """A self-hosted journey orchestrator.
 
     Commands that talk to a server read ORCHESTRATOR_ADDRESS (host:port of gRPC, https:// before it for TLS) and
-    ORCHESTRATOR_API_KEY; beside `orchestrator up` they need neither. ORCHESTRATOR_CLIENT_CA, _CERTIFICATE and _KEY name
-    files for TLS.
+    ORCHESTRATOR_API_KEY; beside `orchestrator up` they need neither, but ORCHESTRATOR_DATA_DIR where that is not
+    .orchestrator. `orchestrator settings` lists all there is.
     """
 
 

@@ -35,6 +35,11 @@ SELECT format('outbox %s: %s %s', outbox_no, kind, coalesce(last_error, 'not tri
   FROM outbox WHERE created_at < $1::timestamptz - interval '60 seconds'
 """
 
+_CLOSINGS_LATE = """
+SELECT format('project %s, journey %s', project_no, journey_id) AS example
+  FROM journey_closings WHERE requested_at < $1::timestamptz - interval '60 seconds'
+"""
+
 _OUTBOX_DEAD = """
 SELECT format('outbox_dead %s: %s %s', outbox_no, kind, last_error) AS example FROM outbox_dead
 """
@@ -243,6 +248,11 @@ CHECKS: tuple[Check, ...] = (
         name="outbox_late",
         remedy="Temporal was not told for a minute: see that it answers, and that workers run.",
         sql=_OUTBOX_LATE,
+    ),
+    Check(
+        name="closings_late",
+        remedy="Not all executions of these journeys have been told to end, after a minute: see that workers run.",
+        sql=_CLOSINGS_LATE,
     ),
     Check(
         name="outbox_dead",

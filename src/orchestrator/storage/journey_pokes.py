@@ -1,25 +1,76 @@
-"""Waking running executions, so that they see what became of their journey, or of what they wait for."""
+"""Waking running executions, so that they see what became of their journey, which is asked for at once and done in
+pages, or of what they wait for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from asyncpg import Connection, Record
 
-# Leased until now: no process has promised to deliver them, so the next sweep does.
-_POKE = """
-INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
-SELECT project_no, bucket, subject_no, execution_id, 'poke', workflow_id, $3, $3
-  FROM executions
- WHERE project_no = $1 AND journey_id = $2 AND outcome IS NULL
+# One that is under way goes on: whoever was told already has been told to end.
+_REQUEST = """
+INSERT INTO journey_closings (project_no, journey_id, requested_at) VALUES ($1, $2, $3)
+ON CONFLICT (project_no, journey_id) DO NOTHING
 """
 
 
-async def poke_running(conn: Connection[Record], project_no: int, journey_id: str, now: datetime) -> int:
-    """Have every running execution look again; returns how many there are."""
-    done: str = await conn.execute(_POKE, project_no, journey_id, now)
-    return int(done.rsplit(" ", 1)[-1])
+async def request(conn: Connection[Record], project_no: int, journey_id: str, now: datetime) -> None:
+    """Have every execution that runs now look again, soon after the commit. The journey takes nobody in any more."""
+    await conn.execute(_REQUEST, project_no, journey_id, now)
+
+
+_NEXT = """
+SELECT project_no, journey_id, bucket, subject_no, execution_id
+  FROM journey_closings ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+
+# Leased until now: no process has promised to deliver them, so the next sweep does.
+_POKE = """
+INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
+SELECT project_no, bucket, subject_no, execution_id, 'poke', workflow_id, $6, $6
+  FROM executions
+ WHERE project_no = $1 AND journey_id = $2 AND outcome IS NULL
+   AND (bucket, subject_no, execution_id) > ($3::smallint, $4::bigint, $5::uuid)
+ ORDER BY bucket, subject_no, execution_id
+ LIMIT $7
+RETURNING bucket, subject_no, execution_id
+"""
+
+_GO_ON = """
+UPDATE journey_closings SET bucket = $3, subject_no = $4, execution_id = $5 WHERE project_no = $1 AND journey_id = $2
+"""
+
+_DONE = "DELETE FROM journey_closings WHERE project_no = $1 AND journey_id = $2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poked:
+    """How many executions of a journey are to be poked by one page, and whether that was the last."""
+
+    count: int
+    last: bool
+
+
+async def poke_some(conn: Connection[Record], now: datetime, limit: int) -> Poked | None:
+    """The next `limit` executions of the journey that has waited longest; None when there is none, or somebody else is
+    at it. What is done is remembered with it: a page that is cut off is begun again, and no other.
+    """
+    closing = await conn.fetchrow(_NEXT)
+    if closing is None:
+        return None
+    project_no, journey_id = closing["project_no"], closing["journey_id"]
+    rows = await conn.fetch(
+        _POKE, project_no, journey_id, closing["bucket"], closing["subject_no"], closing["execution_id"], now, limit
+    )
+    last = len(rows) < limit
+    if last:
+        await conn.execute(_DONE, project_no, journey_id)
+    else:
+        place = max((row["bucket"], row["subject_no"], row["execution_id"]) for row in rows)
+        await conn.execute(_GO_ON, project_no, journey_id, *place)
+    return Poked(count=len(rows), last=last)
 
 
 _POKE_PARKED = """

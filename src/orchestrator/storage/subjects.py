@@ -267,13 +267,23 @@ SELECT count(*) FROM executions WHERE project_no = $1 AND bucket = $2 AND subjec
 
 _STOP_INGEST = "SELECT pg_advisory_xact_lock($1, $2)"
 
-_DELETE = "DELETE FROM {table} WHERE project_no = $1 AND bucket = $2 AND subject_no = $3"
+_OF_SUBJECT = "WHERE project_no = $1 AND bucket = $2 AND subject_no = $3"
 
-# Ledgers keep the number, which leads nowhere from now on.
+_DELETE = f"DELETE FROM {{table}} {_OF_SUBJECT}"
+
 _OWNED = (
-    "inbox", "opt_outs", "suppressions", "static_members", "subject_event_days", "subject_event_state", "events",
-    "subject_aliases", "subjects",
+    "inbox", "inbox_dead", "outbox", "outbox_dead", "opt_outs", "suppressions", "static_members", "log_messages",
+    "subject_event_days", "subject_event_state", "events", "subject_aliases", "subjects",
 )  # fmt: skip
+
+# Ledgers keep the subject's number, which leads nowhere from now on. What else they know of whose rows these are goes:
+# the entry and its key (an event's properties), the id at the provider, and the workflow's id, which holds the
+# subject's. Each stays what it was: unique, and not null.
+_ANONYMIZE = (
+    "UPDATE enrollments SET entry = '{}', entry_key = 'deleted:' || enrollment_id",
+    "UPDATE executions SET workflow_id = 'deleted:' || execution_id",
+    "UPDATE sends SET provider_id = NULL",
+)
 
 
 async def running_executions(conn: Connection[Record], key: SubjectKey) -> int:
@@ -287,10 +297,15 @@ async def hold_off_ingest(conn: Connection[Record], project_no: int) -> None:
 
 
 async def delete(conn: Connection[Record], key: SubjectKey) -> None:
-    """Remove a subject whose row the caller holds, with all that is known about it."""
+    """Remove a subject whose row the caller holds, with all that is known about it; no execution of it runs.
+
+    Ids of its events are remembered as hashes for as long as those of all events: a repeat does not bring it back.
+    """
     await hold_off_ingest(conn, key.project_no)
     for table in _OWNED:
         await conn.execute(_DELETE.format(table=table), key.project_no, key.bucket, key.subject_no)
+    for update in _ANONYMIZE:
+        await conn.execute(f"{update} {_OF_SUBJECT}", key.project_no, key.bucket, key.subject_no)
 
 
 async def _ensure(

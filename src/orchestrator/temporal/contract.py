@@ -24,7 +24,7 @@ PROJECT_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorProject")
 JOURNEY_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorJourney")
 VERSION_ATTRIBUTE = SearchAttributeKey.for_int("OrchestratorVersion")
 SUBJECT_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorSubject")
-#: `running`; `wait` or `park` while it sleeps for an hour or more
+#: `running`; `park` while something has to be mended first; `wait` while it sleeps for an hour or more
 PHASE_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorPhase")
 RUNNING_PHASE = "running"
 
@@ -85,6 +85,8 @@ class ExecutionInput:
     effect: Effect
     # Whether the namespace has our search attributes: setting one that it lacks would be an error.
     searchable: bool = True
+    # What the search attribute says at the start of this run.
+    phase: str = RUNNING_PHASE
 
 
 @dataclass

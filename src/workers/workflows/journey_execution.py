@@ -41,6 +41,10 @@ REGULAR_TIMEOUT = timedelta(seconds=10)
 PHASE_FROM = timedelta(hours=1)
 
 
+# Executions that began before this leave no trace of parking in their histories.
+SHOWS_PARKS = "shows-parks"
+
+
 class UnknownEffect(Exception):
     """This worker is older than the effect.
 
@@ -52,9 +56,9 @@ class UnknownEffect(Exception):
 class JourneyExecution:
     def __init__(self) -> None:
         self._pokes = 0
-        self._steps: list[str] = []
+        self._steps: dict[tuple[int, str], str] = {}
         self._searchable = True
-        self._phase = RUNNING_PHASE  # the search attribute it was started with
+        self._phase = RUNNING_PHASE  # what the search attribute says
 
     @workflow.signal(name=POKE_SIGNAL, description="Something changed: look again. Carries nothing.")
     def poke(self) -> None:
@@ -63,7 +67,7 @@ class JourneyExecution:
     @workflow.run
     async def run(self, start: ExecutionInput) -> str:
         effect = start.effect
-        self._searchable = start.searchable
+        self._searchable, self._phase = start.searchable, start.phase
         seen = 0  # pokes counted before `effect` was asked for: what came later, it may not know
         while effect.kind != "end":
             asked = self._pokes
@@ -87,7 +91,7 @@ class JourneyExecution:
             seen, effect = asked, answer
             # The count of pokes starts again at 0, so none may be unanswered.
             if workflow.info().is_continue_as_new_suggested() and self._pokes == seen:
-                workflow.continue_as_new(replace(start, effect=effect))
+                workflow.continue_as_new(replace(start, effect=effect, phase=self._phase))
         return effect.outcome
 
     async def _run(self, effect: Effect, question: Question) -> Effect:
@@ -160,12 +164,24 @@ class JourneyExecution:
 
     def _show(self, effect: Effect) -> None:
         """Tell whoever opens the execution in the Temporal UI where it stands."""
-        self._steps.append(f"| {effect.seq} | {effect.step_id} | {effect.activity or effect.why} |")
+        # Who is woken and told to wait on stands on the same step as before.
+        self._steps[effect.seq, effect.step_id] = (
+            f"| {effect.seq} | {effect.step_id} | {effect.activity or effect.why} |"
+        )
         workflow.set_current_details(
-            "| # | step | doing |\n|---|---|---|\n" + "\n".join(self._steps)
+            "| # | step | doing |\n|---|---|---|\n" + "\n".join(self._steps.values())
         )  # writes no history
-        long = effect.kind == "sleep" and effect.until - workflow.time() >= PHASE_FROM.total_seconds()
-        phase = effect.why if long else RUNNING_PHASE
-        if phase != self._phase and self._searchable:
+        if not self._searchable:
+            return
+        phase = effect.why if self._is_worth_a_phase(effect) else RUNNING_PHASE
+        if phase != self._phase:
             workflow.upsert_search_attributes([PHASE_ATTRIBUTE.value_set(phase)])
             self._phase = phase
+
+    def _is_worth_a_phase(self, effect: Effect) -> bool:
+        if effect.kind != "sleep":
+            return False
+        if effect.until - workflow.time() >= PHASE_FROM.total_seconds():
+            return True
+        # However short the sleep: somebody has to mend something.
+        return effect.why == "park" and workflow.patched(SHOWS_PARKS)

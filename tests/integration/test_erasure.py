@@ -1,0 +1,140 @@
+"""Deleting a subject: nothing in any table says any more who it was."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.application import preferences, publishing, segments, subjects, trigger_contracts
+from orchestrator.application.inbox import Inbox
+from orchestrator.application.ingest import Ingest
+from orchestrator.application.transactions import Transactions
+from orchestrator.application.versions import Versions
+from orchestrator.domain.event import Event
+from orchestrator.domain.preferences import PreferenceChange
+from orchestrator.domain.subject import SubjectPatch
+from orchestrator.domain.trigger_contract import Contract
+from tests.integration.journey_world import ANY_STATE, World
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool, Record
+
+#: Stands in everything that is known of the subject, its id included.
+CANARY = "canary"
+WHO = f"ann.{CANARY}"
+
+HELLO = {"id": "hello", "send": {"communicationId": "welcome"}, "next": "bye"}
+BYE = {"id": "bye", "exit": {"reason": "finished"}}
+
+
+@pytest.fixture
+async def world(owner: Connection[Record], api_pool: Pool[Record]) -> World:
+    made = await World.make(owner, api_pool)
+    await made.furnish()
+    return made
+
+
+async def live(world: World, pool: Pool[Record]) -> None:
+    """All that can be known of a subject, by the ways on which it becomes known; two journeys are over."""
+    owner, project_no = world.owner, world.scope.project_no
+    contract = Contract(name="Ordered", event_name="order", predicate=None, entry_key_path="email")
+    await world.do(trigger_contracts.create, "ordered", contract)
+    for journey_id, steps in (("short", [BYE]), ("long", [HELLO, BYE])):
+        await world.draft(journey_id, {"triggerContractId": "ordered", "steps": steps})
+        await world.do(publishing.publish, journey_id, ANY_STATE)
+    async with world.transactions.write(project_no) as conn:
+        await subjects.upsert(conn, project_no, [SubjectPatch(subject_id=WHO, attributes={"name": f"A {CANARY}"})])
+        await preferences.update(
+            conn, project_no, WHO, [PreferenceChange(channel="webhook", category="marketing", opted_out=True)]
+        )
+    await world.do(segments.add_members, "vip", [WHO])
+    properties = json.dumps({"email": f"{CANARY}@example.com"}).encode()
+    event = Event(event_id=f"e-{CANARY}", name="order", subject_id=WHO, occurred_at=None, properties=properties)
+    await Ingest(world.transactions).take(project_no, [event], backfill=False)
+    inbox = Inbox(Transactions(pool), Versions())
+    while keys := await inbox.waiting():
+        await inbox.work(keys)
+    # What workers leave behind: a send with its receipt, its end, and what neither could be told nor worked on.
+    await owner.execute(
+        f"""
+        INSERT INTO sends (project_no, bucket, subject_no, execution_id, seq, step_id, journey_id, version,
+                           communication_id, content_revision, channel, category, state, attempt, provider_id,
+                           reserved_at, settled_at)
+        SELECT project_no, bucket, subject_no, execution_id, 0, 'hello', journey_id, version, 'welcome', 1, 'log',
+               'marketing', 'sent', 1, 'to-{CANARY}', now(), now()
+          FROM executions WHERE journey_id = 'long';
+        INSERT INTO log_messages SELECT project_no, bucket, subject_no, 'k', 'Hello {CANARY}', 'x', now() FROM subjects;
+        UPDATE executions SET outcome = 'completed', reason = 'done', ended_at = now() WHERE outcome IS NULL;
+        INSERT INTO outbox_dead
+        SELECT 1000000 + outbox_no, project_no, bucket, subject_no, execution_id, 'poke', workflow_id, 1, now(), 'X',
+               now(), now()
+          FROM outbox;
+        INSERT INTO inbox_dead (inbox_no, project_no, bucket, subject_no, kind, attempts, received_at, error, died_at)
+        SELECT 1000000, project_no, bucket, subject_no, 'attributes', 11, now(), 'X', now() FROM subjects;
+        """
+    )
+
+
+async def tables(owner: Connection[Record], condition: str, *, column: str | None = None) -> set[str]:
+    """The tables with rows of which this holds."""
+    names = await owner.fetch(
+        """
+        SELECT c.relname FROM pg_class AS c
+         WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace
+           AND ($1::text IS NULL OR EXISTS (SELECT FROM pg_attribute AS a
+                                             WHERE a.attrelid = c.oid AND a.attname = $1 AND NOT a.attisdropped))
+        """,
+        column,
+    )
+    found = set()
+    for (name,) in names:
+        if await owner.fetchval(f"SELECT EXISTS (SELECT FROM {name} AS a_row WHERE {condition})"):
+            found.add(name)
+    return found
+
+
+async def test_what_is_left_of_a_subject_that_was_deleted_is_nobodys(world: World, worker_pool: Pool[Record]) -> None:
+    owner = world.owner
+    await live(world, worker_pool)
+    key = await world.subject(WHO)
+    says_who = f"a_row::text LIKE '%{CANARY}%'"
+    is_theirs = f"subject_no = {key.subject_no}"
+    before = await tables(owner, says_who), await tables(owner, is_theirs, column="subject_no")
+
+    await world.do(subjects.delete, b"s" * 32, WHO, ANY_STATE)
+
+    assert before[0] >= {
+        "subjects",
+        "events",
+        "enrollments",
+        "executions",
+        "outbox",
+        "outbox_dead",
+        "log_messages",
+        "sends",
+    }
+    assert before[1] >= before[0] | {"opt_outs", "static_members", "inbox_dead", "subject_event_state", "visits"}
+    assert await tables(owner, says_who) == set()
+    # So that numbers stay what they were.
+    left = {"enrollments", "executions", "visits", "sends"}
+    assert await tables(owner, is_theirs, column="subject_no") == left
+    assert await owner.fetchval("SELECT count(DISTINCT entry_key) FROM enrollments WHERE entry = '{}'") == 2
+    assert await owner.fetchval("SELECT count(DISTINCT workflow_id) FROM executions") == 2
+
+
+async def test_a_subject_is_deleted_while_an_entry_of_it_is_being_delivered(
+    world: World, worker_pool: Pool[Record], database: str
+) -> None:
+    await live(world, worker_pool)
+    async with Transactions(worker_pool).write(None) as sweeper:
+        await sweeper.fetch("SELECT FROM outbox FOR UPDATE")
+        deleting = asyncio.create_task(world.do(subjects.delete, b"s" * 32, WHO, ANY_STATE))
+        while not await world.owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            assert not deleting.done()
+        await sweeper.execute("DELETE FROM outbox")
+    await deleting
+
+    assert await world.owner.fetchval("SELECT count(*) FROM subjects") == 0

@@ -1,0 +1,52 @@
+"""What the server's own role may do with what happened: add to it, and change what deleting a subject has to change."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from orchestrator.storage.pool import API_ROLE
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+MAY = {
+    "audit_log": {"SELECT", "INSERT"},
+    "journey_versions": {"SELECT", "INSERT"},
+    "journey_goals": {"SELECT", "INSERT"},
+    "communication_revisions": {"SELECT", "INSERT"},
+    "enrollments": {"SELECT", "INSERT", "UPDATE(entry)", "UPDATE(entry_key)"},
+    "executions": {"SELECT", "INSERT", "UPDATE(workflow_id)"},
+    "visits": {"SELECT", "INSERT"},
+    "sends": {"SELECT", "UPDATE(provider_id)"},
+    "log_messages": {"SELECT", "DELETE"},
+    "refusal_counts": {"SELECT", "INSERT", "UPDATE"},
+    "journey_closings": {"SELECT", "INSERT"},
+    "outbox": {"SELECT", "INSERT", "DELETE"},
+    "outbox_dead": {"SELECT", "DELETE"},
+    "inbox_dead": {"SELECT", "DELETE"},
+}
+
+
+async def test_the_server_may_add_to_ledgers_and_not_rewrite_them(owner: Connection[Record]) -> None:
+    whole = await owner.fetch(
+        "SELECT table_name, privilege_type FROM information_schema.role_table_grants WHERE grantee = $1", API_ROLE
+    )
+    columns = await owner.fetch(
+        """
+        SELECT c.table_name, c.privilege_type, c.column_name
+          FROM information_schema.role_column_grants AS c
+         WHERE c.grantee = $1
+           AND NOT EXISTS (SELECT FROM information_schema.role_table_grants AS t
+                            WHERE t.grantee = $1 AND t.table_name = c.table_name
+                              AND t.privilege_type = c.privilege_type)
+        """,
+        API_ROLE,
+    )
+
+    may: defaultdict[str, set[str]] = defaultdict(set)
+    for row in whole:
+        may[row["table_name"]].add(row["privilege_type"])
+    for row in columns:
+        may[row["table_name"]].add(f"{row['privilege_type']}({row['column_name']})")
+    assert {table: may[table] for table in MAY} == MAY
