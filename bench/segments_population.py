@@ -96,7 +96,10 @@ SELECT setval(pg_get_serial_sequence('subjects', 'subject_no'), (SELECT max(subj
 SELECT setval('events_no', (SELECT max(event_no) FROM events));
 """
 
-_MONTHS = "SELECT ensure_events_month(m::date) FROM generate_series(date_trunc('month', $1::timestamp), $2::timestamp, '1 month') AS m"
+_MONTHS = """
+SELECT ensure_events_month(m::date)
+  FROM generate_series(date_trunc('month', $1::timestamp), $2::timestamp, '1 month') AS m
+"""
 
 
 async def populate(dsn: str, project_no: int, anchor: datetime, subjects: int) -> None:

@@ -51,7 +51,10 @@ _NAME = """
 INSERT INTO event_names (project_no, name) VALUES ($1, 'purchase')
 ON CONFLICT ON CONSTRAINT event_names_name_key DO UPDATE SET name = excluded.name RETURNING name_no
 """
-_MONTHS = "SELECT ensure_events_month(m::date) FROM generate_series(date_trunc('month', now() - interval '60 days'), now(), '1 month') AS m"
+_MONTHS = """
+SELECT ensure_events_month(m::date)
+  FROM generate_series(date_trunc('month', now() - interval '60 days'), now(), '1 month') AS m
+"""
 
 # $3: when the k-th purchase of a subject was, for k = 1 and 2.
 _EVENTS = """
