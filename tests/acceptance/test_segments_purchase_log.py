@@ -191,9 +191,10 @@ async def asked(crowd: Crowd, as_of: datetime) -> dict[str, set[str]]:
 
 
 async def members(crowd: Crowd) -> dict[str, set[str]]:
-    ids = dict(
-        await crowd.owner.fetch("SELECT segment_no, segment_id FROM segments WHERE project_no = $1", crowd.project_no)
+    named = await crowd.owner.fetch(
+        "SELECT segment_no, segment_id FROM segments WHERE project_no = $1", crowd.project_no
     )
+    ids: dict[int, str] = {row[0]: row[1] for row in named}
     found = await crowd.owner.fetch(
         "SELECT s.subject_id, m.segment_nos FROM subject_segments AS m JOIN subjects AS s USING "
         "(project_no, bucket, subject_no) WHERE project_no = $1",
