@@ -101,13 +101,15 @@ async def measure(plan: Plan) -> list[Row]:
 async def _define(conn: Connection[Record], project_no: int, count: int, anchor: datetime) -> Mapping[int, Asked]:
     """Make the first `count` segments, those that are not there; returns them by number."""
     await conn.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
-    known = dict(await conn.fetch("SELECT segment_id, segment_no FROM segments WHERE project_no = $1", project_no))
+    rows = await conn.fetch("SELECT segment_id, segment_no FROM segments WHERE project_no = $1", project_no)
+    known: dict[str, int] = {row[0]: row[1] for row in rows}
     if "listed" not in known:
         known["listed"] = await conn.fetchval(_MADE, project_no, "listed", "static", None)
         await conn.execute(_LISTED, project_no, known["listed"])
         await conn.execute("ANALYZE static_members")
         await conn.execute(_ALL_NEW, project_no)
-    name_nos = dict(await conn.fetch("SELECT name, name_no FROM event_names WHERE project_no = $1", project_no))
+    rows = await conn.fetch("SELECT name, name_no FROM event_names WHERE project_no = $1", project_no)
+    name_nos: dict[str, int] = {row[0]: row[1] for row in rows}
     numbers = Numbers(events={name: name_nos[name] for name in NAMES}, list_id="listed", list_no=known["listed"])
     made = segments_rules.segments(count, numbers, anchor)
     for name, asked in made.items():
