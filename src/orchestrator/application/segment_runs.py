@@ -60,13 +60,15 @@ class SegmentRuns:
         """The run to do next. None: there is none, or the events it asks about are still being counted."""
         async with self._transactions.write(None) as conn:
             rules, _ = await self._rules(conn, project_no)
-            if kind == "sweep":
-                await segment_runs.request(conn, project_no, kind, None, await clock.now(conn))
             asked = _asked(rules, kind, segment_no)
             if not asked and rules.counting:
                 return None
             revisions = {number: rules.revisions[number] for number in asked}
             run = await segment_runs.begin(conn, project_no, kind, segment_no, revisions, await clock.now(conn))
+            if run is None and kind == "sweep":
+                # Nobody asks for a sweep but the one who does it; one that was left behind comes first.
+                await segment_runs.request(conn, project_no, kind, None, await clock.now(conn))
+                run = await segment_runs.begin(conn, project_no, kind, None, revisions, await clock.now(conn))
         if run is None:
             return None
         step = BUCKETS // PARTS
@@ -83,19 +85,18 @@ class SegmentRuns:
     ) -> None:
         """Do a part of a run, from where it was left. `beat` is called with the next bucket after each transaction."""
         first, last = part
-        async with self._transactions.read(None) as conn:
+        async with self._transactions.write(None) as conn:
             bucket = await segment_runs.next_bucket(conn, project_no, run_no, first, last)
         step = FIRST_STEP
         while bucket <= last:
             end = min(bucket + step - 1, last)
             began = time.monotonic()
-            await self._chunk(project_no, run_no, kind, segment_no, bucket, end)
+            bucket = await self._chunk(project_no, run_no, kind, segment_no, part, bucket, end)
             took = time.monotonic() - began
             if took > LONGEST:
                 step = max(1, step // 2)
             elif took < SHORTEST:
                 step *= 2
-            bucket = end + 1
             beat(bucket)
 
     async def finish(self, project_no: int, run_no: int) -> Finished | None:
@@ -116,10 +117,20 @@ class SegmentRuns:
         return finished
 
     async def _chunk(
-        self, project_no: int, run_no: int, kind: Kind, segment_no: int | None, first: int, last: int
-    ) -> None:
+        self,
+        project_no: int,
+        run_no: int,
+        kind: Kind,
+        segment_no: int | None,
+        part: tuple[int, int],
+        first: int,
+        last: int,
+    ) -> int:
+        """Do these buckets, unless somebody else has, who is at the same part. Returns the bucket to go on with."""
         async with self._transactions.write(None) as conn:
             await memberships.take_buckets(conn, project_no, first, last)
+            if (bucket := await segment_runs.next_bucket(conn, project_no, run_no, *part)) > first:
+                return bucket
             # Read under the locks: nobody who knows older rules, or an earlier time, comes after us.
             rules, now = await self._rules(conn, project_no)
             asked = _asked(rules, kind, segment_no)
@@ -129,6 +140,7 @@ class SegmentRuns:
                     conn, project_no, first, last, await prepare(conn, project_no, rules, asked, now)
                 )
             await segment_runs.record(conn, project_no, run_no, first, last, chunk)
+        return last + 1
 
     async def _rules(self, conn: Connection[Record], project_no: int) -> tuple[SegmentRules, datetime]:
         project = (await catalog.current(conn, [project_no]))[project_no]

@@ -110,13 +110,20 @@ async def begin(
     return Run(run_no=row["run_no"], kind=kind, segment_no=segment_no, snapshot_at=now)
 
 
+_HOLD_OPEN = "SELECT status = 'running' FROM segment_runs WHERE project_no = $1 AND run_no = $2 FOR SHARE"
+
 _NEXT = """
 SELECT max(last_bucket) FROM segment_run_chunks WHERE project_no = $1 AND run_no = $2 AND first_bucket BETWEEN $3 AND $4
 """
 
 
 async def next_bucket(conn: Connection[Record], project_no: int, run_no: int, first: int, last: int) -> int:
-    """Where a part of a run goes on; behind `last` when it is done."""
+    """Where a part of a run goes on; behind `last` when it is done.
+
+    The run is not finished before the transaction ends.
+    """
+    if not await conn.fetchval(_HOLD_OPEN, project_no, run_no):
+        return last + 1
     done: int | None = await conn.fetchval(_NEXT, project_no, run_no, first, last)
     return first if done is None else done + 1
 

@@ -1,0 +1,62 @@
+"""Two who do the same run, because one of them was given up too early: each part is done and counted once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.crowd import Crowd
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool, Record
+
+PRO: dict[str, Any] = {"kind": "attribute", "fieldPath": "tier", "operator": "equals", "value": "pro"}
+PEOPLE = 500
+
+
+@pytest.fixture
+async def crowd(owner: Connection[Record], api_pool: Pool[Record], worker_pool: Pool[Record]) -> Crowd:
+    crowd = await Crowd.make(owner, api_pool, worker_pool)
+    await crowd.known(**{f"s{n}": {"tier": "pro"} for n in range(PEOPLE)})
+    await crowd.settle()
+    return crowd
+
+
+async def test_a_run_done_by_two_is_counted_once(crowd: Crowd) -> None:
+    await crowd.segment("pros", PRO)
+    begun = await crowd.runs.begin(crowd.project_no, "build", None)
+    assert begun is not None
+
+    async def do() -> None:
+        for part in begun.parts:
+            await crowd.runs.work(crowd.project_no, begun.run_no, "build", None, part, lambda bucket: None)
+
+    await asyncio.gather(do(), do(), do())
+    finished = await crowd.runs.finish(crowd.project_no, begun.run_no)
+
+    assert finished is not None
+    assert (finished.subjects, finished.entered) == (PEOPLE, PEOPLE)
+    assert await crowd.wrong() == []
+
+
+async def test_who_comes_back_after_a_run_was_finished_leaves_nothing_behind(crowd: Crowd) -> None:
+    await crowd.segment("pros", PRO)
+    begun = await crowd.runs.begin(crowd.project_no, "build", None)
+    assert begun is not None
+    for part in begun.parts:
+        await crowd.runs.work(crowd.project_no, begun.run_no, "build", None, part, lambda bucket: None)
+    await crowd.runs.finish(crowd.project_no, begun.run_no)
+
+    await crowd.runs.work(crowd.project_no, begun.run_no, "build", None, begun.parts[0], lambda bucket: None)
+
+    assert await crowd.owner.fetchval("SELECT count(*) FROM segment_run_chunks") == 0
+
+
+async def test_two_sweeps_at_once_share_one_run(crowd: Crowd) -> None:
+    first = await crowd.runs.begin(crowd.project_no, "sweep", None)
+    second = await crowd.runs.begin(crowd.project_no, "sweep", None)
+
+    assert first == second
+    assert await crowd.owner.fetchval("SELECT count(*) FROM segment_runs WHERE kind = 'sweep'") == 1
