@@ -17,7 +17,7 @@ from orchestrator.application.journeys import Changes
 from orchestrator.domain.channels import Rules
 from orchestrator.domain.etag import Expected, etag_of
 from orchestrator.domain.journey import Journey, JourneyStatus, OnArchive, Pinned
-from orchestrator.domain.refusals import Conflict, FailedPrecondition, NotFound, ResourceExhausted
+from orchestrator.domain.refusals import AlreadyExists, Conflict, FailedPrecondition, NotFound, ResourceExhausted
 from orchestrator.storage import journey_versions
 from tests.integration.journey_world import ANY_STATE, WELCOME, World
 
@@ -389,26 +389,34 @@ async def test_a_journey_with_running_executions_is_deleted_by_force_only(world:
     assert (await world.actions())[-1] == "journey_deleted"
 
 
-async def test_an_id_is_free_again_once_the_deleted_journeys_executions_have_ended(world: World) -> None:
+async def test_the_id_of_a_deleted_journey_is_free_again_if_nobody_ever_came_to_it(world: World) -> None:
     await published(world)
     await world.do(journeys.update, "welcome", Changes(goal_event="purchase"), ANY_STATE)
-    await world.lay_execution("user-1")
-    await world.do(lifecycle.delete, "welcome", ANY_STATE, force=True)
+    await world.do(lifecycle.delete, "welcome", ANY_STATE)
 
-    with pytest.raises(FailedPrecondition) as refused:
-        await world.draft()
-    assert refused.value.reason == "JOURNEY_HAS_RUNNING_EXECUTIONS"
-
-    await world.owner.execute("UPDATE executions SET outcome = 'canceled', ended_at = now()")
     made = await world.draft()
     publication = await world.do(publishing.publish, "welcome", ANY_STATE)
 
     assert made.goal.revision == 3
-    assert publication.version == 2, "ids of executions contain the version: numbers are not given twice"
+    assert publication.version == 2, "versions are never changed, not even by a namesake: numbers are not given twice"
     versions, _ = await world.look(journeys.versions, "welcome", None, 10)
     assert [version.version for version in versions] == [2]
     with pytest.raises(NotFound):
         await world.look(journeys.version, "welcome", 1)
+
+
+async def test_a_journey_that_somebody_came_to_keeps_its_id_for_ever(world: World) -> None:
+    for journey_id in ("running", "over", "refusing"):
+        await world.draft(journey_id, WELCOME)
+    await world.lay_execution("user-1", journey_id="running")
+    await world.lay_execution("user-1", journey_id="over", outcome="completed")
+    await world.owner.execute("INSERT INTO refusal_counts VALUES (1, 'refusing', 'audience', now(), 0, 1)")
+
+    for journey_id in ("running", "over", "refusing"):
+        await world.do(lifecycle.delete, journey_id, ANY_STATE, force=True)
+        with pytest.raises(AlreadyExists) as refused:
+            await world.draft(journey_id, WELCOME)
+        assert refused.value.metadata == {"journeyId": journey_id}
 
 
 HOUR = timedelta(hours=1)

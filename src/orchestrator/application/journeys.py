@@ -69,8 +69,8 @@ async def create(
 ) -> Journey:
     """Create a draft. Without an id it gets one, without `steps` a single exit, without a window the project's.
 
-    Raises InvalidArgument with every fault, AlreadyExists, and FailedPrecondition JOURNEY_HAS_RUNNING_EXECUTIONS where
-    a deleted journey of that id still has some.
+    Raises InvalidArgument with every fault, and AlreadyExists, also where ledgers keep the id of a deleted journey: what
+    that one did would be counted as this one's, and nobody whom it took in could come in.
     """
     document = {**ONE_EXIT, **_without_nulls(definition or {})}
     faults = [fault] if journey_id and (fault := id_fault(journey_id, "id")) else []
@@ -100,13 +100,11 @@ async def create(
     )
     if not await journeys.insert(conn, scope.project_no, journey):
         raise AlreadyExists("ALREADY_EXISTS", f"there is a journey {journey_id}", journeyId=journey_id)
-    running = await stats.running(conn, scope.project_no, journey_id)
-    if running:  # they would take this journey for theirs, and go on
-        raise FailedPrecondition(
-            "JOURNEY_HAS_RUNNING_EXECUTIONS",
-            f"{running} executions of the deleted journey {journey_id} have not ended yet",
+    if await stats.any_entries(conn, scope.project_no, journey_id):
+        raise AlreadyExists(
+            "ALREADY_EXISTS",
+            f"there was a journey {journey_id}, whose records keep its id: choose another",
             journeyId=journey_id,
-            runningExecutions=str(running),
         )
     await record(conn, scope, now, JOURNEY_CREATED, journey_id)
     return journey

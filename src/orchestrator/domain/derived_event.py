@@ -48,5 +48,5 @@ class DerivedEvents:
         kinds = self._of.get(base_no)
         if not kinds:
             return []
-        read = orjson.loads(properties)
-        return [kind.name_no for kind in kinds if matches(kind.where, read)]
+        facts = Facts(attributes=orjson.loads(properties))
+        return [kind.name_no for kind in kinds if evaluate(kind.where, facts, _WHENEVER)]

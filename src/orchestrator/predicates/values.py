@@ -5,6 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+#: Up to here every integer is a float.
+_EXACT = 2**53
+
 
 def is_number(value: object) -> bool:
     """True for JSON numbers. Python counts booleans as integers; JSON does not."""
@@ -39,6 +42,10 @@ def comparable(left: float, right: float) -> tuple[float | Decimal, float | Deci
     would be the integer 1152921504606846976; it is written, kept and read again as 1152921504606847000.
     """
     if isinstance(left, int) == isinstance(right, int):
+        return left, right
+    whole = left if isinstance(left, int) else right
+    if -_EXACT <= whole <= _EXACT:
+        # It is a float, too: on the same side of what another one is as of what its digits say.
         return left, right
     return _digits(left), _digits(right)
 

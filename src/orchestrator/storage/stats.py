@@ -101,3 +101,15 @@ async def running(conn: Connection[Record], project_no: int, journey_id: str) ->
     """How many executions of a journey have not ended."""
     count: int = await conn.fetchval(_RUNNING, project_no, journey_id)
     return count
+
+
+_ANY_ENTRIES = """
+SELECT EXISTS (SELECT FROM enrollments WHERE project_no = $1 AND journey_id = $2)
+    OR EXISTS (SELECT FROM refusal_counts WHERE project_no = $1 AND journey_id = $2)
+"""
+
+
+async def any_entries(conn: Connection[Record], project_no: int, journey_id: str) -> bool:
+    """Whether anybody has ever come into a journey of this id, or was refused."""
+    found: bool = await conn.fetchval(_ANY_ENTRIES, project_no, journey_id)
+    return found

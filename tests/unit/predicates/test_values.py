@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.predicates.values import comparable, equal, text_of
 
@@ -59,3 +63,20 @@ def test_numbers_have_the_order_of_the_digits_that_are_stored() -> None:
     written, kept = comparable(2**60, 2.0**60)
 
     assert written < kept
+
+
+WHOLE = st.integers(-(2**53) - 3, 2**53 + 3) | st.integers(2**53 - 3, 2**53 + 3) | st.integers(-3, 3)
+
+
+@given(WHOLE, st.data())
+def test_a_float_is_on_the_side_of_an_integer_that_its_digits_are(whole: int, data: st.DataObject) -> None:
+    near = float(whole)
+    number = data.draw(
+        st.floats(allow_nan=False, allow_infinity=False)
+        | st.sampled_from([near, math.nextafter(near, math.inf), math.nextafter(near, -math.inf), near + 0.1])
+    )
+
+    left, right = comparable(whole, number)
+
+    digits = Decimal(repr(number))
+    assert ((left < right), (left == right), (left > right)) == (whole < digits, whole == digits, whole > digits)
