@@ -69,8 +69,8 @@ async def create(
 ) -> Journey:
     """Create a draft. Without an id it gets one, without `steps` a single exit, without a window the project's.
 
-    Raises InvalidArgument with every fault, and AlreadyExists, also where ledgers keep the id of a deleted journey: what
-    that one did would be counted as this one's, and nobody whom it took in could come in.
+    Raises InvalidArgument with every fault, and AlreadyExists, also where ledgers keep the id of a deleted journey:
+    what it did would be counted as this one's, and nobody whom it took in could come in.
     """
     document = {**ONE_EXIT, **_without_nulls(definition or {})}
     faults = [fault] if journey_id and (fault := id_fault(journey_id, "id")) else []

@@ -43,6 +43,8 @@ class ProjectSettings:
     max_journeys: int | None = None
     # for how long after they occurred events are kept; None: for ever
     event_retention: timedelta | None = None
+    # stored by a newer release while this one is still running: kept as it is
+    of_newer_releases: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,7 @@ def settings_faults(settings: ProjectSettings, path: str) -> list[Fault]:
 def settings_document(settings: ProjectSettings) -> dict[str, Any]:
     """The settings as they are stored."""
     return {
+        **settings.of_newer_releases,
         "timeZone": settings.time_zone,
         "goalWindow": format_duration(settings.goal_window),
         "maxJourneys": settings.max_journeys,
@@ -104,8 +107,7 @@ def settings_document(settings: ProjectSettings) -> dict[str, Any]:
 
 def stored_settings(document: Mapping[str, Any]) -> ProjectSettings:
     """Read settings that were checked when they were written."""
-    unknown = sorted(document.keys() - {"timeZone", "goalWindow", "maxJourneys", "eventRetention"})
-    assert not unknown, f"settings of a newer release: {unknown}"
+    known = {"timeZone", "goalWindow", "maxJourneys", "eventRetention"}
     default = ProjectSettings()
     window, kept = document.get("goalWindow"), document.get("eventRetention")
     return ProjectSettings(
@@ -113,4 +115,5 @@ def stored_settings(document: Mapping[str, Any]) -> ProjectSettings:
         goal_window=parse_duration(window) if window is not None else default.goal_window,
         max_journeys=document.get("maxJourneys", default.max_journeys),
         event_retention=parse_duration(kept, longest=MAX_EVENT_RETENTION) if kept is not None else None,
+        of_newer_releases={name: value for name, value in document.items() if name not in known},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -83,6 +84,10 @@ def test_all_faults_of_settings_come_together() -> None:
     ]
 
 
-def test_settings_of_a_newer_release_are_not_misread() -> None:
-    with pytest.raises(AssertionError, match="newer"):
-        stored_settings({"quietHours": {}})
+def test_settings_of_a_newer_release_are_kept_by_an_older_one_that_changes_others() -> None:
+    stored = {"timeZone": "Europe/Berlin", "quietHours": {"from": "22:00"}}
+
+    changed = settings_document(replace(stored_settings(stored), max_journeys=3))
+
+    assert changed["quietHours"] == {"from": "22:00"}
+    assert (changed["timeZone"], changed["maxJourneys"]) == ("Europe/Berlin", 3)
