@@ -13,9 +13,11 @@ import asyncpg
 import orjson
 import pytest
 
+from orchestrator.application import audiences
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.transactions import Transactions
+from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.derived_event import matches
 from orchestrator.domain.event import Event, Outcome
 from orchestrator.predicates.parse import About, parse
@@ -23,6 +25,9 @@ from orchestrator.predicates.tree import ANY_EVENT, EventFired, Source
 from orchestrator.storage import derived_events, subjects
 from orchestrator.storage.event_names import numbers_of
 from orchestrator.storage.migrations import known_migrations, migrate
+from tests.conftest import StartStack
+from tests.eventually import eventually
+from tests.integration.projects import make_project
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -70,6 +75,11 @@ def purchase(
         occurred_at=at,
         properties=orjson.dumps({"amount": amount}),
     )
+
+
+def json_of(source: Source) -> Any:
+    assert source.where is not None
+    return orjson.loads(source.where.text)
 
 
 async def take(ingest: Ingest, *events: Event, backfill: bool = False) -> list[Outcome]:
@@ -404,6 +414,25 @@ async def test_a_process_that_has_died_is_waited_for_and_one_that_lives_is_left_
 
     assert (begun, meanwhile, taken_over) == (False, None, False)
     assert await second.run() == 1
+    await assert_counted(owner)
+
+
+async def test_workers_count_what_was_there_before_an_audience_asked(
+    start_stack: StartStack, api_pool: Pool[Record], owner: Connection[Record]
+) -> None:
+    scope = await make_project(api_pool, "counted")
+    transactions = Transactions(api_pool)
+    events = [purchase(f"user-{number}", number) for number in range(200)]
+    await Ingest(transactions).take(scope.project_no, events, backfill=True)
+    often = {"kind": "event_fired", "eventName": "purchase", "where": json_of(kind()), "atLeast": 2}
+    audience = Audience(name="A", description="", subject_type=END_USER, predicate=often)
+    async with transactions.write(scope.project_no) as conn:
+        await audiences.create(conn, scope, "often", audience)
+
+    await start_stack(workers=2)
+
+    await eventually(lambda: owner.fetchval("SELECT bool_and(ready_at IS NOT NULL) FROM derived_events"), within=30)
+    assert await owner.fetchval("SELECT count(*) FROM derived_events") == 1
     await assert_counted(owner)
 
 

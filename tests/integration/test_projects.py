@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
 from orchestrator.api.handlers.api_keys import ApiKeyHandlers
@@ -66,6 +67,8 @@ async def test_the_first_key_is_shown_once(served: Served, owner: Connection[Rec
         ({"settings": {"timeZone": "localtime"}}, [("settings.timeZone", "INVALID_VALUE")]),
         ({"settings": {"goalWindow": "0s"}}, [("settings.goalWindow", "OUT_OF_RANGE")]),
         ({"settings": {"maxJourneys": -1}}, [("settings.maxJourneys", "OUT_OF_RANGE")]),
+        ({"settings": {"eventRetention": "23h"}}, [("settings.eventRetention", "OUT_OF_RANGE")]),
+        ({"settings": {"eventRetention": "36501d"}}, [("settings.eventRetention", "OUT_OF_RANGE")]),
         ({"settings": {"quietHours": {}}}, [("settings.quietHours", "UNKNOWN_FIELD")]),
         (
             {"settings": {"timeZone": "Berlin", "goalWindow": "366d"}},
@@ -106,6 +109,33 @@ async def test_an_owner_changes_settings_and_leaves_the_others_as_they_are(serve
     assert (named["name"], named["settings"]) == ("Acme Ltd", zoned["settings"])
     assert reset["settings"] == {"timeZone": "Europe/Berlin", "goalWindow": "1w"}
     assert await served.call(key, "GetProject", projectId="acme") == {"project": reset}
+
+
+async def test_events_are_kept_for_ever_unless_an_owner_says_otherwise(
+    served: Served, owner: Connection[Record]
+) -> None:
+    key = (await create(served, id="acme", settings={"eventRetention": "90d"}))["secret"]
+    counting = {
+        "kind": "event_fired", "eventName": "buy", "atLeast": 2, "window": {"type": "last_n_days", "days": 60},
+    }  # fmt: skip
+    await owner.execute(
+        "INSERT INTO audiences (project_no, audience_id, name, predicate, created_at, updated_at)"
+        " SELECT project_no, 'often', 'A', $1::text::jsonb, now(), now() FROM projects",
+        orjson.dumps(counting).decode(),
+    )
+
+    async def update(retention: str | None) -> dict[str, Any]:
+        changed = await served.call(
+            key, "UpdateProject", project={"id": "acme", "settings": {"eventRetention": retention}}
+        )
+        settings: dict[str, Any] = changed["project"]["settings"]
+        return settings
+
+    with pytest.raises(Refused, match="FAILED_PRECONDITION EVENT_RETENTION_TOO_SHORT") as refused:
+        await update("59d")
+    assert refused.value.faults == [("settings.eventRetention", "EVENT_RETENTION_TOO_SHORT")]
+    assert (await update("60d"))["eventRetention"] == "60d"
+    assert "eventRetention" not in await update(None)
 
 
 async def test_a_mask_names_the_settings_to_change_too(served: Served) -> None:
