@@ -43,6 +43,10 @@ async def refresh(
     if not rules.asked or not keys:
         return []
     stored = await memberships.read(conn, project_no, keys)
+    # Somebody else may have been faster.
+    keys = [key for key in keys if key in told or _is_due(stored.get(key), now)]
+    if not keys:
+        return []
     within = await (_ask if len(keys) <= FEW else _ask_many)(conn, project_no, rules, keys, now)
     changed: dict[SubjectKey, Membership] = {}
     transitions: list[Transition] = []
@@ -95,6 +99,10 @@ def _membership(rules: SegmentRules, subject: Facts, now: datetime) -> Membershi
 def _with_unasked(rules: SegmentRules, before: Membership | None, found: Membership) -> Membership:
     kept = rules.unasked.intersection(before.segment_nos) if before is not None else frozenset()
     return replace(found, segment_nos=tuple(sorted({*found.segment_nos, *kept}))) if kept else found
+
+
+def _is_due(stored: Membership | None, now: datetime) -> bool:
+    return stored is None or (stored.next_due is not None and stored.next_due <= now)
 
 
 def _differs(before: Membership, after: Membership, now: datetime) -> bool:
