@@ -20,6 +20,8 @@ SELECT guard_project('subject_aliases', 'SELECT, INSERT, UPDATE, DELETE', 'SELEC
 -- A merge gives what one subject has to another: keys change, and nothing else.
 GRANT UPDATE (bucket, subject_no) ON events, inbox, inbox_dead, enrollments, executions, visits, sends, log_messages, outbox,
     outbox_dead TO orchestrator_api;
+-- Who refused something goes on refusing it, under another key.
+GRANT UPDATE ON opt_outs, suppressions TO orchestrator_api;
 -- An entry key that both subjects have had is made unique.
 GRANT UPDATE (entry_key) ON enrollments TO orchestrator_api;
 GRANT INSERT, UPDATE ON subject_segments TO orchestrator_api;
