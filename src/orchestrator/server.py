@@ -48,6 +48,7 @@ from orchestrator.application.setup import Setup
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.channels import Rules
+from orchestrator.domain.scope import INSTANCE
 from orchestrator.settings import STRONG_KEY, InvalidSettings, Settings
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.migrations import SchemaRefused, missing_migrations
@@ -144,7 +145,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         )
         stack.push_async_callback(pool.close)
         transactions = Transactions(pool)
-        async with transactions.read(0) as conn:
+        async with transactions.read(INSTANCE) as conn:
             instance_secret = await read_secret(conn)
         await Setup(transactions, ApiKeys(instance_secret)).prepare(owner_key=_text(settings.api_key))
 

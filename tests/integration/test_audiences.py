@@ -10,7 +10,9 @@ import pytest
 from orchestrator.api.handlers.audiences import AudienceHandlers
 from orchestrator.application import audiences, segments
 from orchestrator.application import subjects as subject_use_cases
+from orchestrator.application.derived_events import Backfill
 from orchestrator.application.ingest import Ingest
+from orchestrator.application.transactions import Transactions
 from orchestrator.domain.audience import Audience
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.event import Event
@@ -274,6 +276,55 @@ async def test_only_an_admin_deletes(served: Served, editor: str, scope: Scope) 
 
     with pytest.raises(Refused, match="AUDIENCE_NOT_FOUND"):
         await served.call(editor, "GetAudience", audienceId="mine")
+
+
+async def test_a_check_asks_about_kinds_of_events_and_what_is_known_of_everybody(
+    served: Served, editor: str, scope: Scope, worker_pool: Pool[Record]
+) -> None:
+    dear = {"kind": "attribute", "fieldPath": "amount", "operator": "gt", "value": 100}
+    twice = {
+        "kind": "event_fired",
+        "eventName": "purchase",
+        "where": dear,
+        "atLeast": 2,
+        "window": {"type": "last_n_days", "days": 30},
+    }
+    lately = {"kind": "attribute", "fieldPath": "$subject.last_event_at", "operator": "within", "value": {"days": 1}}
+    somehow = {"kind": "any_event", "window": {"type": "last", "duration": "1h"}}
+    predicate = {"kind": "and", "clauses": [twice, lately, somehow]}
+    ingest = Ingest(served.transactions)
+
+    async def buy(subject_id: str, *amounts: int) -> None:
+        events = [
+            Event(
+                event_id=f"{subject_id}-{amount}",
+                name="purchase",
+                subject_id=subject_id,
+                occurred_at=None,
+                properties=b'{"amount": %d}' % amount,
+            )
+            for amount in amounts
+        ]
+        await ingest.take(scope.project_no, events, backfill=False)
+
+    async def matching() -> list[str]:
+        found = []
+        for subject_id in ("early", "late", "cheap"):
+            verdict = await served.call(editor, "CheckAudience", audienceId="dear", subjectId=subject_id)
+            found += [subject_id] * verdict.get("matches", False)
+        return found
+
+    await buy("early", 200, 300)
+    await buy("late", 200)
+    await buy("cheap", 200, 5, 6)
+    await served.call(editor, "CreateAudience", audience={"id": "dear", "name": "A", "predicate": predicate})
+    at_once = await matching()
+    await buy("late", 400)
+    meanwhile = await matching()
+    await Backfill(Transactions(worker_pool)).run()
+
+    assert (await served.call(editor, "GetAudience", audienceId="dear"))["audience"]["predicate"] == predicate
+    assert (at_once, meanwhile, await matching()) == (["early"], ["early", "late"], ["early", "late"])
 
 
 async def test_a_check_says_why(served: Served, editor: str, scope: Scope) -> None:

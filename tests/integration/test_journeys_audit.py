@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,62 @@ async def test_who_rolls_back_takes_the_line_along_and_the_next_one_notes_it(
     await meet(transactions, world, START)
 
     assert await world.actions() == ["entry_refused_audience_not_found"]
+
+
+async def rows_read(conn: Connection[Record], work: Callable[[Connection[Record]], Awaitable[object]]) -> int:
+    """How many rows of the audit log the work reads, by an index or without."""
+
+    async def so_far() -> int:
+        # Counters of a connection are seen by others, and by itself, once they are flushed.
+        await conn.execute("SELECT pg_stat_force_next_flush()")
+        count: int = await conn.fetchval(
+            """
+            SELECT t.seq_tup_read + sum(i.idx_tup_read)::bigint
+              FROM pg_stat_all_tables AS t JOIN pg_stat_all_indexes AS i USING (relid)
+             WHERE t.relname = 'audit_log'
+             GROUP BY t.seq_tup_read
+            """
+        )
+        return count
+
+    before = await so_far()
+    async with conn.transaction():
+        await work(conn)
+    return await so_far() - before
+
+
+@pytest.fixture
+async def long_history(world: World, owner: Connection[Record]) -> None:
+    """Much was done with a journey, two hours ago."""
+    await owner.execute(
+        """
+        INSERT INTO audit_log (project_no, at, actor, action, resource_kind, resource_id)
+        SELECT 1, $1, 'key:a', 'journey_paused', 'journey', 'welcome'
+          FROM generate_series(1, 5000) AS n
+        """,
+        START - timedelta(hours=2),
+    )
+    await owner.execute("ANALYZE audit_log")
+
+
+@pytest.mark.usefixtures("long_history")
+async def test_what_is_met_for_the_first_time_does_not_read_all_that_was_ever_done(
+    world: World, worker_pool: Pool[Record]
+) -> None:
+    async def meet(conn: Connection[Record]) -> None:
+        await audit.append_hourly(
+            conn,
+            project_no=world.scope.project_no,
+            at=START,
+            action=ENTRY_REFUSED_AUDIENCE_NOT_FOUND,
+            resource_id="welcome",
+        )
+
+    async with Transactions(worker_pool).read(None) as conn:
+        read = await rows_read(conn, meet)
+
+    assert (await world.actions())[-1] == "entry_refused_audience_not_found"
+    assert read < 50
 
 
 async def test_an_action_says_only_what_its_catalogue_entry_names(world: World) -> None:

@@ -17,7 +17,7 @@ from orchestrator.api.limits import SharedPlaces
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.api_key import MARK, digest, is_possible
 from orchestrator.domain.refusals import Unauthenticated
-from orchestrator.domain.scope import Role, Scope
+from orchestrator.domain.scope import INSTANCE, Role, Scope
 from orchestrator.storage import api_keys
 from orchestrator.storage.api_keys import Bearer
 
@@ -68,7 +68,7 @@ class Authentication:
         self._given: dict[bytes, Scope] = {}
         for key, role in ((operator_key, Role.OPERATOR), (internal_token, Role.INTERNAL)):
             if key is not None:
-                scope = Scope(project_no=0, project_id="", actor=role.name.lower(), role=role)
+                scope = Scope(project_no=INSTANCE, project_id="", actor=role.name.lower(), role=role)
                 self._given[self._mark(key)] = scope
         self._good = _Memory()
         self._bad = _Memory()
@@ -136,7 +136,7 @@ class Authentication:
                 return await self._look_up(mark, key)
 
     async def _look_up(self, mark: bytes, key: str) -> Scope | None:
-        async with self._transactions.read(0) as conn:
+        async with self._transactions.read(INSTANCE) as conn:
             asked_at = time.monotonic()
             bearer = await api_keys.find_bearer(conn, digest(self._instance_secret, key))
         left = _validity(bearer)

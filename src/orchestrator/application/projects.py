@@ -16,11 +16,9 @@ from orchestrator.domain.ids import name_faults, new_id
 from orchestrator.domain.project import Project, ProjectSettings, project_id_fault, settings_faults
 from orchestrator.domain.refusals import AlreadyExists, InvalidArgument, NotFound
 from orchestrator.domain.resource import Place
-from orchestrator.domain.scope import Role, Scope
+from orchestrator.domain.scope import INSTANCE, Role, Scope
 from orchestrator.predicates.faults import Fault
 from orchestrator.storage import audit, clock, projects
-
-INSTANCE = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,12 @@ from orchestrator.application.api_keys import ApiKeys
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.api_key import digest
 from orchestrator.domain.project import DEFAULT_PROJECT_ID, ProjectSettings
-from orchestrator.domain.scope import Role
+from orchestrator.domain.scope import INSTANCE, Role
 from orchestrator.storage import api_keys, clock, projects
 from orchestrator.storage.instance import read_secret
 
 logger = logging.getLogger(__name__)
 
-INSTANCE = 0
 _NAME = "From ORCHESTRATOR_API_KEY"
 
 

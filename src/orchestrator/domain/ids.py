@@ -13,8 +13,11 @@ MAX_ID_LENGTH = 128
 MAX_NAME_LENGTH = 255
 MAX_DESCRIPTION_LENGTH = 2_000
 
-# Not `.` and `..`: whatever stands between a caller and the server makes another path of those.
-_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.:-]{1,128}")
+#: The characters of every id that callers choose, and how many there may be.
+ID = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_ID_LENGTH}}}")
+
+# Whatever stands between a caller and the server makes another path of these.
+_PATHS = frozenset({".", ".."})
 
 
 def new_uuid() -> UUID:
@@ -33,7 +36,7 @@ def id_fault(chosen: str, path: str) -> Fault | None:
         return Fault(path=path, reason="REQUIRED", message="an id is required")
     if len(chosen) > MAX_ID_LENGTH:
         return Fault(path=path, reason="TOO_LONG", message=f"an id has at most {MAX_ID_LENGTH} characters")
-    if _ID.fullmatch(chosen) is None:
+    if ID.fullmatch(chosen) is None or chosen in _PATHS:
         return Fault(path=path, reason="INVALID_ID", message="an id consists of A-Z a-z 0-9 _ . : - and is not . or ..")
     return None
 

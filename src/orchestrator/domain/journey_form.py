@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from orchestrator.domain.ids import ID
 from orchestrator.domain.journey import (
     Arm,
     Branch,
@@ -46,8 +46,6 @@ OTHERWISE = "otherwise"
 ONE_EXIT: dict[str, Any] = {"steps": [{"id": "exit", "exit": {"reason": "finished"}}]}
 
 _Choice = TypeVar("_Choice")
-
-_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 _DEFINITION_FIELDS = ("audienceId", "triggerContractId", "reentry", "maxDurationDays", "steps")
 
@@ -260,7 +258,7 @@ class _Form:
             return ""
         if not isinstance(value, str):
             self._fault(path, "INVALID_TYPE", "must be text")
-        elif _ID.fullmatch(value):
+        elif ID.fullmatch(value):
             return value
         else:
             self._fault(path, "INVALID_ID", "an id is 1 to 128 of A-Z a-z 0-9 _ . : -")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+#: The project number of the instance itself, which is no project.
+INSTANCE = 0
+
 
 class Role(IntEnum):
     """Each role may do what the ones before it may. `operator` and `internal` stand outside that order:
@@ -23,7 +26,7 @@ class Role(IntEnum):
 class Scope:
     """The project a call acts in and who calls.
 
-    `project_no` is 0 for the instance itself (operator calls). `actor` goes into the audit log: `key:<api_key_id>`,
+    `project_no` is INSTANCE in operator calls. `actor` goes into the audit log: `key:<api_key_id>`,
     `operator`, `internal` or `runtime`.
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,13 +13,11 @@ from zoneinfo import available_timezones
 
 from orchestrator.domain.attributes import merge_patch
 from orchestrator.domain.etag import Expected
+from orchestrator.domain.ids import ID, MAX_ID_LENGTH
 from orchestrator.domain.resource import later
 from orchestrator.predicates.faults import Fault
 
 BUCKETS = 256
-MAX_ID_LENGTH = 128
-
-_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 # Files of the time zone database that are no zones: the host's own choice, and what stands for none.
 _NOT_ZONES = frozenset({"Factory", "localtime", "posixrules"})
@@ -75,7 +72,7 @@ def bucket_of(subject_id: str) -> int:
 
 
 def is_subject_id(subject_id: str) -> bool:
-    return _ID.fullmatch(subject_id) is not None
+    return ID.fullmatch(subject_id) is not None
 
 
 def id_fault(subject_id: str, path: str) -> Fault | None:

@@ -32,11 +32,21 @@ async def append(
     await conn.execute(_APPEND, project_no, at, actor, action.name, action.resource_kind, resource_id, said)
 
 
-_LAST_SAID = """
-SELECT at FROM audit_log
- WHERE project_no = $1 AND resource_kind = $2 AND resource_id = $3 AND action = $4
- ORDER BY audit_no DESC
- LIMIT 1
+# Backwards, entry by entry, until this hour is over: a search for the action would read all there ever was of a journey
+# that never met it.
+_SAID = """
+WITH RECURSIVE newest AS (
+    (SELECT audit_no, at, action FROM audit_log
+      WHERE project_no = $1 AND resource_kind = $2 AND resource_id = $3
+      ORDER BY audit_no DESC LIMIT 1)
+    UNION ALL
+    SELECT older.* FROM newest CROSS JOIN LATERAL (
+        SELECT audit_no, at, action FROM audit_log
+         WHERE project_no = $1 AND resource_kind = $2 AND resource_id = $3 AND audit_no < newest.audit_no
+         ORDER BY audit_no DESC LIMIT 1) AS older
+     WHERE newest.at >= $5 AND newest.action <> $4
+)
+SELECT EXISTS (SELECT FROM newest WHERE at >= $5 AND action = $4)
 """
 
 # Serialises writers of the same line. They do not queue: whoever finds it taken leaves the line to the one who has it.
@@ -59,10 +69,8 @@ async def append_hourly(
     hour = at.replace(minute=0, second=0, microsecond=0)
 
     async def said() -> bool:
-        last: datetime | None = await conn.fetchval(
-            _LAST_SAID, project_no, action.resource_kind, resource_id, action.name
-        )
-        return last is not None and last >= hour
+        found: bool = await conn.fetchval(_SAID, project_no, action.resource_kind, resource_id, action.name, hour)
+        return found
 
     if await said():
         return
