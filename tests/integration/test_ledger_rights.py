@@ -1,4 +1,4 @@
-"""What the server's own role may do with what happened: add to it, and change what deleting a subject has to change."""
+"""What the server's role may do with what happened: add to it, and change what deleting or merging subjects changes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from orchestrator.storage.pool import API_ROLE
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+#: A merge gives rows of one subject to another.
+GIVEN = {"UPDATE(bucket)", "UPDATE(subject_no)"}
+
 MAY = {
     "audit_log": {"SELECT", "INSERT"},
     "journey_versions": {"SELECT", "INSERT"},
     "journey_goals": {"SELECT", "INSERT"},
     "communication_revisions": {"SELECT", "INSERT"},
-    "enrollments": {"SELECT", "INSERT", "UPDATE(entry)", "UPDATE(entry_key)"},
-    "executions": {"SELECT", "INSERT", "UPDATE(workflow_id)"},
-    "visits": {"SELECT", "INSERT"},
-    "sends": {"SELECT", "UPDATE(provider_id)"},
-    "log_messages": {"SELECT", "DELETE"},
+    "enrollments": {"SELECT", "INSERT", "UPDATE(entry)", "UPDATE(entry_key)"} | GIVEN,
+    "executions": {"SELECT", "INSERT", "UPDATE(workflow_id)"} | GIVEN,
+    "visits": {"SELECT", "INSERT"} | GIVEN,
+    "sends": {"SELECT", "UPDATE(provider_id)"} | GIVEN,
+    "log_messages": {"SELECT", "DELETE"} | GIVEN,
     "refusal_counts": {"SELECT", "INSERT", "UPDATE"},
     "journey_closings": {"SELECT", "INSERT"},
-    "outbox": {"SELECT", "INSERT", "DELETE"},
-    "outbox_dead": {"SELECT", "DELETE"},
-    "inbox_dead": {"SELECT", "DELETE"},
+    "outbox": {"SELECT", "INSERT", "DELETE"} | GIVEN,
+    "outbox_dead": {"SELECT", "DELETE"} | GIVEN,
+    "inbox_dead": {"SELECT", "DELETE"} | GIVEN,
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.application import lifecycle, publishing
+from orchestrator.application import lifecycle, publishing, subjects
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.sending import SENT, Receipt, Reserved, Sending
 from orchestrator.application.transactions import Transactions
@@ -122,3 +122,17 @@ async def test_a_send_is_settled_when_it_is_settled_though_its_execution_has_end
 
     assert effect.outcome == "canceled"
     assert await sender.world.owner.fetchval("SELECT settled_at > $1 FROM sends WHERE state = 'sent'", accepted_at)
+
+
+async def test_a_send_that_is_settled_after_its_subject_was_deleted_is_nobodys(sender: Sender) -> None:
+    await sender.stand(HELLO, AGAIN, BYE)
+    reserved = await sender.reserve()
+    await sender.world.owner.execute(
+        "UPDATE executions SET outcome = 'canceled', reason = 'temporal_terminated', ended_at = now()"
+    )
+    await sender.world.do(subjects.delete, b"s" * 32, "ann", ANY_STATE)
+
+    effect = await sender.sending.settle(sender.question, reserved, Receipt(state=SENT, provider_id="to-ann"))
+
+    assert effect.outcome == "forgotten"
+    assert tuple(await sender.world.owner.fetchrow("SELECT state, provider_id FROM sends") or ()) == ("sent", None)

@@ -15,7 +15,6 @@ from uuid import UUID
 from temporalio.service import RPCError
 
 from orchestrator.application.transactions import Transactions
-from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import clock, executions, outbox
 from orchestrator.storage.outbox import Entry
 from orchestrator.temporal.contract import ExecutionInput, effect_from
@@ -208,14 +207,10 @@ class Delivery:
 
     async def _is_of_one_deleted(self, holder: Holder, entry: Entry) -> bool:
         """Whether a workflow id was used for a subject that was deleted and has come back under the same id."""
-        if not holder.closed or holder.execution_id is None or holder.subject is None:
+        if not holder.closed or holder.execution_id is None:
             return False
-        project_no, bucket, subject_no = holder.subject
-        if project_no != entry.key.project_no:
-            return False
-        key = SubjectKey(project_no=project_no, bucket=bucket, subject_no=subject_no)
         async with self._transactions.read(None) as conn:
-            return await executions.outlived_its_subject(conn, key, UUID(holder.execution_id))
+            return await executions.outlived_its_subject(conn, entry.key.project_no, UUID(holder.execution_id))
 
 
 def _next_try(entry: Entry, now: datetime) -> datetime:

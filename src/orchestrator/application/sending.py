@@ -10,7 +10,7 @@ same transaction, and falls back to recording alone, so that a failure of the de
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -207,7 +207,8 @@ class Sending:
     ) -> None:
         """Settle, whoever the subject has been merged into since it was reserved; `now` None: read behind the lock."""
         key = await subjects.lock_survivor(conn, reserved.key)
-        # The ledger outlives a subject that was deleted.
+        if key is None:  # the ledger outlives a subject that was deleted, and does not say who it was
+            receipt = replace(receipt, provider_id=None)
         await self._settle(conn, key or reserved.key, reserved, receipt, now or await clock.now(conn))
 
     async def _settle(

@@ -280,13 +280,15 @@ async def still_open(conn: Connection[Record], asked: Sequence[tuple[SubjectKey,
 
 
 _OUTLIVED = """
-SELECT EXISTS (SELECT FROM executions
-                WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND outcome IS NOT NULL)
-   AND NOT EXISTS (SELECT FROM subjects WHERE project_no = $1 AND bucket = $2 AND subject_no = $3)
+SELECT EXISTS (
+    SELECT FROM executions AS e
+     WHERE e.project_no = $1 AND e.execution_id = $2 AND e.outcome IS NOT NULL
+       AND NOT EXISTS (SELECT FROM subjects AS s
+                        WHERE s.project_no = e.project_no AND s.bucket = e.bucket AND s.subject_no = e.subject_no))
 """
 
 
-async def outlived_its_subject(conn: Connection[Record], key: SubjectKey, execution_id: UUID) -> bool:
+async def outlived_its_subject(conn: Connection[Record], project_no: int, execution_id: UUID) -> bool:
     """Whether this is an execution that has ended, of a subject that was deleted afterwards."""
-    outlived: bool = await conn.fetchval(_OUTLIVED, *_key(key), execution_id)
+    outlived: bool = await conn.fetchval(_OUTLIVED, project_no, execution_id)
     return outlived

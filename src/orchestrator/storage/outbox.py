@@ -114,26 +114,22 @@ async def claim(
     return entries, [row["outbox_no"] for row in rows if row["outbox_no"] not in kept]
 
 
-# One probe for each, as in storage/subjects.py.
+# One probe for each, as in storage/subjects.py; by the execution alone, whose subject may have been merged meanwhile.
 _UNFINISHED = """
 SELECT e.execution_id, EXISTS (SELECT FROM outbox AS o WHERE o.execution_id = e.execution_id AND o.kind = 'start')
-  FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[])
-       AS w (project_no, bucket, subject_no, execution_id)
+  FROM unnest($1::int[], $2::uuid[]) AS w (project_no, execution_id)
  CROSS JOIN LATERAL (
        SELECT execution_id FROM executions
-        WHERE project_no = w.project_no AND bucket = w.bucket AND subject_no = w.subject_no
-          AND execution_id = w.execution_id AND outcome IS NULL
+        WHERE project_no = w.project_no AND execution_id = w.execution_id AND outcome IS NULL
        OFFSET 0) AS e
 """
 
 
 async def unfinished(conn: Connection[Record], entries: Sequence[Entry]) -> dict[UUID, bool]:
     """Those of these entries' executions that have not ended, and whether Temporal has still to be told to start it."""
-    keys = [entry.key for entry in entries]
     rows = await conn.fetch(
-        _UNFINISHED, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys],
-        [entry.execution_id for entry in entries],
-    )  # fmt: skip
+        _UNFINISHED, [entry.key.project_no for entry in entries], [entry.execution_id for entry in entries]
+    )
     return {row[0]: row[1] for row in rows}
 
 

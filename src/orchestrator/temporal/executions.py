@@ -47,12 +47,9 @@ class Told(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Whose workflow has the id that was to be used. `subject` is (project_no, bucket, subject_no); None: it does not
-    say. `closed`: it runs no more.
-    """
+    """Whose workflow has the id that was to be used; None: it does not say. `closed`: it runs no more."""
 
     execution_id: str | None
-    subject: tuple[int, int, int] | None
     closed: bool
 
 
@@ -143,10 +140,8 @@ class Executions:
 
     async def _holder(self, workflow_id: str) -> Holder:
         described = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=self._patience)
-        subject = await described.memo_value(SUBJECT_MEMO, default=None)
         return Holder(
             execution_id=await described.memo_value(ENROLLMENT_MEMO, default=None),
-            subject=tuple(subject) if subject is not None else None,
             closed=described.close_time is not None,
         )
 
