@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.application import segments
+from orchestrator.application import segments, upkeep
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.refusals import InvalidArgument, PermissionDenied
 from tests.eventually import eventually
@@ -323,6 +323,24 @@ async def test_a_subject_that_is_deleted_leaves_no_trace_in_any_segment(crowd: C
 
     assert await crowd.members("everyone") == {"bob"}
     assert (await crowd.world.look(_states, ["list"]))["list"].size == 1
+    assert await crowd.wrong() == []
+
+
+async def test_sizes_that_were_folded_and_runs_that_were_forgotten_change_nothing(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        await crowd.known(**{f"s{number}": {}})
+        await crowd.settle()
+    await crowd.run("sweep")
+    await crowd.owner.execute("UPDATE segment_runs SET finished_at = finished_at - interval '8 days'")
+    monkeypatch.setattr(upkeep, "SIZES_APART", 1)
+
+    await upkeep.Upkeep(crowd.transactions).run()
+
+    rows = await crowd.owner.fetch("SELECT segment_no, count(*) FROM segment_sizes GROUP BY 1")
+    assert {count for _, count in rows} == {1}
+    assert await crowd.owner.fetchval("SELECT count(*) FROM segment_runs") == 0
     assert await crowd.wrong() == []
 
 

@@ -12,13 +12,25 @@ from asyncpg import LockNotAvailableError
 
 from orchestrator.application.event_retention import counted_since
 from orchestrator.application.transactions import Transactions
-from orchestrator.storage import asked_events, clock, derived_events, event_horizons, projects, upkeep
+from orchestrator.storage import (
+    asked_events,
+    clock,
+    derived_events,
+    event_horizons,
+    memberships,
+    projects,
+    segment_runs,
+    upkeep,
+)
 from orchestrator.storage.event_names import numbers_of
 
 logger = logging.getLogger(__name__)
 
 #: Rows deleted in one transaction.
 CHUNK = 5000
+
+#: Rows that the size of a segment may be summed up from.
+SIZES_APART = 1000
 
 #: How much longer than the retention events are kept: what is asked while they are being removed still finds its own.
 MARGIN = timedelta(days=1)
@@ -41,7 +53,9 @@ class _Clearing:
 
 
 class Upkeep:
-    """Removes stored answers after 7 days, event ids after 30, events when their project keeps them no longer."""
+    """Removes stored answers and finished runs after 7 days, event ids after 30, and events when their project keeps
+    them no longer; sums up the sizes of segments.
+    """
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
@@ -52,7 +66,9 @@ class Upkeep:
         Stopped or killed anywhere, the next run goes on.
         """
         removed = 0
-        for forget in (upkeep.forget_requests, upkeep.forget_event_ids):
+        async with self._transactions.write(None) as conn:
+            await memberships.fold_sizes(conn, SIZES_APART)
+        for forget in (upkeep.forget_requests, upkeep.forget_event_ids, segment_runs.forget):
             gone = CHUNK
             while gone == CHUNK and go_on():
                 async with self._transactions.write(None) as conn:
