@@ -101,6 +101,17 @@ async def owner(database: str) -> AsyncIterator[Connection[Record]]:
     await conn.close()
 
 
+@pytest.fixture(scope="module")
+async def tables_owner(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[Connection[Record]]:
+    """As `owner`, of one database for the tests of a module, each with rows of its own and events of any month."""
+    name = await _create_database(postgres, template)
+    conn = await asyncpg.connect(postgres.dsn(name))
+    await conn.execute("CREATE TABLE events_of_other_months PARTITION OF events DEFAULT")
+    yield conn
+    await conn.close()
+    await _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture(scope="session")
 async def temporal_address(session_directory: Path) -> AsyncIterator[str]:
     """A development server of this session. Tests share it, so each uses a namespace of its own."""

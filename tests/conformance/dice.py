@@ -81,7 +81,7 @@ CONTAINED: list[Any] = ["a", "A", "é", "5", "", "%", 5, 1, True, [1], {"a": 1}]
 #: Kept apart from its row by the database, and found all the same.
 LONG = {"padding": "".join(chr(0x4E00 + place * 7919 % 20_000) for place in range(4_000))}
 
-PATHS = ["x", "x", "y", "o.x", "o.o.x", "a\\.b", "x.0", "x.a", "0", "o", "none"]
+PATHS = ["x", "x", "x", "y", "o.x", "o.o.x", "a\\.b", "x.0", "x.a", "0", "o", "none"]
 TIMED_PATHS = ["t", "t", "a\\.t", "o.t", "x"]
 NAMES = ["buy"] * 5 + ["view"] * 4 + ["never"]
 LISTS = ["vip", "trial"]
@@ -95,13 +95,13 @@ TIMED = ["within", "not_within"]
 
 #: Every kind of leaf, as arguments of what makes it.
 LEAVES: list[tuple[str, ...]] = [
-    *(("attribute", operator) for operator in (*PLAIN, *PLAIN, *ORDERS, *ORDERS, *TIMED)),
+    *(("attribute", operator) for operator in (*PLAIN * 4, *ORDERS * 2, *TIMED)),
     *(("instant", operator) for operator in ORDERS),
     *product(["subject"], ["created_at", "last_event_at"], ["exists", "not_exists", *ORDERS, *TIMED]),
     *product(["subject"], ["time_zone"], PLAIN),
     ("in_cohort",),
     *product(["any_event"], ["ever", "last", "since"]),
-    *product(["event_fired", "event_not_fired"], ["", "where"], ["ever", "last", "since"], ["1", "n"]),
+    *product(["event_fired", "event_not_fired"], ["", "where"], ["ever", "last", "since"], ["1", "n", "n"]),
 ]
 
 
@@ -208,7 +208,7 @@ class _Dice:
         if kind == len(kinds):
             return write(self.instant(), self.random)
         alike = [value for value in ALIKE if type(value) is type(kinds[kind][0])]
-        return self.random.choice(alike if alike and self.chance(0.4) else kinds[kind])
+        return self.random.choice(alike if alike and self.chance(0.6) else kinds[kind])
 
     def time(self) -> str:
         """Mostly an instant."""
@@ -217,7 +217,7 @@ class _Dice:
         return write(self.instant(), self.random)
 
     def operand(self) -> Any:
-        value = self.random.choice(ALIKE) if self.chance(0.6) else self.value()
+        value = self.random.choice(ALIKE) if self.chance(0.75) else self.value()
         return value if value is not None else self.operand()
 
     def leaf(self, place: int) -> Document:

@@ -29,7 +29,7 @@ class Compared:
 async def compared(tables_owner: Connection[Record]) -> Compared:
     """On the day on which New York, where the session is, puts its clocks back."""
     await tables_owner.execute("SET timezone TO 'America/New_York'")
-    thrown = throw(100, subjects=200, leaves=480, trees=60)
+    thrown = throw(100, subjects=200, leaves=570, trees=60)
     tables = await write_worlds(tables_owner, thrown.worlds, thrown.questions.values())
     said = list(reference(thrown))
     told = await tables.ask(thrown.questions, thrown.as_of)

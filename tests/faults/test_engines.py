@@ -1,0 +1,39 @@
+"""The engines side by side for minutes: every operator, type and edge a thousand times."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+from asyncpg import Connection, Record
+
+from tests.conformance.dice import throw
+from tests.conformance.engines import Tally, differences, reference
+from tests.conformance.tables import write_worlds
+
+pytestmark = pytest.mark.faults
+
+PAIRS = 1_000_000
+OF_EACH = 1_000
+ZONES = ["UTC", "America/New_York", "Europe/Berlin"]
+
+
+@pytest.mark.timeout(900)
+async def test_both_engines_say_the_same_a_million_times(
+    tables_owner: Connection[Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tally = Tally()
+    for seed in count(1_000):
+        thrown = throw(seed, subjects=400, leaves=640, trees=60)
+        await tables_owner.execute(f"SET timezone TO '{ZONES[seed % len(ZONES)]}'")
+        tables = await write_worlds(tables_owner, thrown.worlds, thrown.questions.values())
+
+        told = await tables.ask(thrown.questions, thrown.as_of)
+
+        assert next(differences(thrown, reference(thrown), told), None) is None, f"seed {seed}"
+        tally.add(thrown)
+        fewest, _ = tally.fewest()
+        if tally.pairs >= PAIRS and fewest >= OF_EACH:
+            break
+    with capsys.disabled():
+        print(f"\n{tally}")  # noqa: T201
