@@ -27,9 +27,9 @@ from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
 VIEWERS = {"GetStepStats", "GetJourneyFunnel"}
 #: List, read, create, change, publish, pause, resume, archive, enroll.
 EDITORS = {
-    *("ListAudiences", "CreateAudience", "GetAudience", "UpdateAudience", "CheckAudience"),
+    *("ListAudiences", "CreateAudience", "GetAudience", "UpdateAudience", "CheckAudience", "EstimateAudience"),
     *("ListSegments", "CreateSegment", "GetSegment", "UpdateSegment"),
-    *("ListSegmentMembers", "AddSegmentMembers", "RemoveSegmentMembers"),
+    *("EvaluateSegment", "ListSegmentMembers", "AddSegmentMembers", "RemoveSegmentMembers"),
     *("ListCommunications", "CreateCommunication", "GetCommunication", "UpdateCommunication"),
     *("ListCommunicationRevisions",),
     *("ListTriggerContracts", "CreateTriggerContract", "GetTriggerContract", "UpdateTriggerContract"),
