@@ -56,6 +56,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "triggerContractId": f"trigger_contract-{number}",
         "reentry": {"policy": "interval", "interval": "1w"},
         "maxDurationDays": 30,
+        "followLiveCommunications": True,
         "steps": [
             {
                 "id": "welcome",

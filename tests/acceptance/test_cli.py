@@ -81,6 +81,24 @@ async def test_apply_changes_what_differs_and_publishes_unless_it_is_told_not_to
     assert newest.json["steps"][1]["exit"] == {"reason": "met"}
 
 
+async def test_apply_publishes_a_journey_of_which_only_a_text_has_changed(run: CommandLine) -> None:
+    await run("apply", "-f", "-", stdin=GREETING)
+    reworded = GREETING.replace("There you are.", "Good to see you.")
+
+    changed = await run("apply", "-f", "-", "-o", "json", stdin=reworded)
+    again = await run("apply", "-f", "-", "-o", "json", stdin=reworded)
+    archived = await run("journeys", "archive", "greeting", "--yes")
+    after_the_end = await run("apply", "-f", "-", "-o", "json", stdin=GREETING)
+
+    assert changed.json == [
+        {"kind": "communication", "id": "hello", "action": "updated", "fields": "body"},
+        {"kind": "journey", "id": "greeting", "action": "published", "version": 2},
+    ]
+    assert set(done_with(again.json).values()) == {"unchanged"}
+    assert archived.code == 0
+    assert done_with(after_the_end.json)["journey greeting"] == "unchanged"
+
+
 async def test_apply_changes_nothing_if_anything_is_wrong(run: CommandLine, tmp_path: Path) -> None:
     sound = "kind: segment\nid: vip\nname: VIP\n"
     in_vip = "kind: audience\nid: vips\nname: VIPs\npredicate: {kind: in_cohort, cohortId: vip}\n"

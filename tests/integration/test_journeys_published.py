@@ -159,6 +159,44 @@ async def test_without_a_draft_there_is_nothing_to_publish(world: World) -> None
     assert refused.value.reason == "NO_DRAFT"
 
 
+async def reword(world: World, communication_id: str = "welcome", **changes: Any) -> None:
+    """Give a communication another content."""
+    await world.do(Communications(Rules()).update, communication_id, changes, ANY_STATE)
+
+
+async def test_a_communication_that_has_changed_is_published_without_a_draft(world: World) -> None:
+    first = await published(world)
+    await reword(world, "receipt", body="Nobody sends it")
+    with pytest.raises(FailedPrecondition, match="nothing to publish"):
+        await world.do(publishing.publish, "welcome", ANY_STATE)
+
+    await reword(world, body="Hello again")
+    await reword(world, body="And again")
+    publication = await world.do(publishing.publish, "welcome", ANY_STATE)
+    with pytest.raises(FailedPrecondition, match="nothing to publish"):
+        await world.do(publishing.publish, "welcome", ANY_STATE)
+
+    before, after = [await world.look(journeys.version, "welcome", number) for number in (1, 2)]
+    assert (publication.version, publication.journey.has_draft) == (2, False)
+    assert after.definition == before.definition == first.definition
+    assert [version.pinned["welcome"].content_revision for version in (before, after)] == [1, 3]
+    assert after.sha256 != before.sha256
+
+
+async def test_who_follows_communications_live_publishes_anew_only_for_another_channel(world: World) -> None:
+    await world.draft(definition=definition_with(followLiveCommunications=True))
+    await world.do(publishing.publish, "welcome", ANY_STATE)
+    await reword(world, body="Hello again")
+    with pytest.raises(FailedPrecondition, match="nothing to publish"):
+        await world.do(publishing.publish, "welcome", ANY_STATE)
+
+    await reword(world, channel="webhook", settings={"url": "https://example.com/hook"})
+    publication = await world.do(publishing.publish, "welcome", ANY_STATE)
+
+    newest = await world.look(journeys.version, "welcome", publication.version)
+    assert newest.pinned["welcome"] == Pinned(content_revision=3, channel="webhook", category="marketing")
+
+
 async def test_without_a_draft_the_newest_version_is_validated_as_things_stand_today(world: World) -> None:
     await published(world)
     await world.do(audiences.delete, "buyers", ANY_STATE)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.application import lifecycle, publishing, subjects
+from orchestrator.application import communications, lifecycle, publishing, subjects
+from orchestrator.application.communications import Communications
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.sending import SENT, Receipt, Reserved, Sending
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
+from orchestrator.domain.channels import Rules
 from orchestrator.domain.journey import OnArchive
 from orchestrator.storage import doctor
 from orchestrator.storage.doctor_checks import CHECKS
@@ -122,6 +124,44 @@ async def test_a_send_is_settled_when_it_is_settled_though_its_execution_has_end
 
     assert effect.outcome == "canceled"
     assert await sender.world.owner.fetchval("SELECT settled_at > $1 FROM sends WHERE state = 'sent'", accepted_at)
+
+
+async def reword(sender: Sender, **changes: Any) -> None:
+    await sender.world.do(Communications(Rules()).update, "welcome", changes, ANY_STATE)
+
+
+@pytest.mark.parametrize(("live", "revision", "body"), [(True, 2, "Newer"), (False, 1, "There")])
+async def test_a_send_takes_the_newest_text_only_where_the_version_follows_it(
+    sender: Sender, live: bool, revision: int, body: str
+) -> None:
+    await sender.stand(HELLO, AGAIN, BYE, followLiveCommunications=live)
+    await reword(sender, body="Newer")
+
+    reserved = await sender.reserve()
+
+    assert (reserved.content_revision, reserved.content["body"]) == (revision, body)
+    assert await sender.world.owner.fetchval("SELECT content_revision FROM sends") == revision
+
+
+async def test_a_repeat_says_what_the_first_try_said_though_there_is_a_newer_text(sender: Sender) -> None:
+    await sender.stand(HELLO, AGAIN, BYE, followLiveCommunications=True)
+    await sender.sending.release(await sender.reserve())
+    await reword(sender, body="Newer")
+
+    again = await sender.reserve()
+
+    assert (again.attempt, again.content_revision, again.content["body"]) == (2, 1, "There")
+
+
+async def test_the_newest_text_is_that_of_the_channel_the_version_was_published_with(sender: Sender) -> None:
+    await sender.stand(HELLO, AGAIN, BYE, followLiveCommunications=True)
+    await reword(sender, body="Newer")
+    await reword(sender, channel="webhook", settings={"url": "https://example.com/hook"}, body="Elsewhere")
+    await sender.world.do(communications.delete, "welcome", ANY_STATE)
+
+    reserved = await sender.reserve()
+
+    assert (reserved.channel, reserved.content["body"]) == ("log", "Newer")
 
 
 async def test_a_send_that_is_settled_after_its_subject_was_deleted_is_nobodys(sender: Sender) -> None:

@@ -13,7 +13,7 @@ from orchestrator.application.predicates import count_events
 from orchestrator.domain import journey_graph
 from orchestrator.domain.audit import JOURNEY_PUBLISHED
 from orchestrator.domain.etag import Expected
-from orchestrator.domain.journey import Journey, JourneyStatus, Pinned
+from orchestrator.domain.journey import Definition, Journey, JourneyStatus, Pinned
 from orchestrator.domain.journey_form import digest, stored
 from orchestrator.domain.journey_graph import Findings
 from orchestrator.domain.refusals import FailedPrecondition, ResourceExhausted
@@ -44,15 +44,17 @@ async def validate(conn: Connection[Record], scope: Scope, journey_id: str) -> F
 async def publish(conn: Connection[Record], scope: Scope, journey_id: str, expected: Expected) -> Publication:
     """Make the draft a version that never changes, with the communications it sends as they are now.
 
-    New executions take it; running ones stay on theirs. A draft journey becomes active, a paused one stays paused.
+    Without a draft, the newest version is made anew if any of its communications has changed since. New executions take
+    it; running ones stay on theirs. A draft journey becomes active, a paused one stays paused.
+
     Raises NotFound, Conflict, ResourceExhausted PLAN_LIMIT_REACHED, and FailedPrecondition: JOURNEY_ARCHIVED, NO_DRAFT,
     or INVALID_DEFINITION with every fault.
     """
     journey = await hold(conn, scope, journey_id, expected)
-    if not journey.has_draft:
-        raise FailedPrecondition("NO_DRAFT", f"journey {journey_id} has nothing to publish", journeyId=journey_id)
     definition = stored(journey.definition)
     there = await existing(conn, scope.project_no, definition)
+    if not journey.has_draft and not await _has_changed(conn, scope, journey, definition, there.communications):
+        raise FailedPrecondition("NO_DRAFT", f"journey {journey_id} has nothing to publish", journeyId=journey_id)
     findings = journey_graph.examine(definition, there)
     if findings.faults:
         raise FailedPrecondition(
@@ -82,6 +84,26 @@ async def publish(conn: Connection[Record], scope: Scope, journey_id: str, expec
         conn, scope, now, JOURNEY_PUBLISHED, journey_id, {"version": version.version, "sha256": version.sha256.hex()}
     )
     return Publication(journey=journey, version=version.version, warnings=findings.warnings)
+
+
+async def _has_changed(
+    conn: Connection[Record],
+    scope: Scope,
+    journey: Journey,
+    definition: Definition,
+    communications: Mapping[str, Pinned],
+) -> bool:
+    """Whether the newest version would send anything else if it were published now."""
+    assert journey.latest_version is not None, "what was never published has a draft"
+    newest = await journey_versions.find(conn, scope.project_no, journey.journey_id, journey.latest_version)
+    assert newest is not None, "versions are never deleted"
+    for communication_id, now in communications.items():
+        before = newest.pinned[communication_id]
+        if definition.follow_live_communications:  # then a new text needs no new version
+            before = replace(before, content_revision=now.content_revision)
+        if now != before:
+            return True
+    return False
 
 
 def sha256_of(definition: Mapping[str, object], pinned: Mapping[str, Pinned]) -> bytes:

@@ -24,7 +24,7 @@ from orchestrator.application.versions import Versions
 from orchestrator.domain.execution import Decision, Done, Result, Run
 from orchestrator.domain.journey import Send as SendStep
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import clock, sends, subjects
+from orchestrator.storage import clock, communications, sends, subjects
 from orchestrator.storage.sends import Reservation, Send
 from orchestrator.temporal.contract import Effect, Question, effect_from
 
@@ -136,6 +136,12 @@ class Sending:
         step = version.definition.steps[standing.position.step_id]
         assert isinstance(step, SendStep), "the core says Run only on a send step"
         pinned = version.pinned[step.communication_id]
+        if earlier is not None:  # a repeat says what the first try said
+            revision = earlier.content_revision
+        elif version.definition.follow_live_communications:
+            revision = await communications.newest_like(conn, found.key.project_no, step.communication_id, pinned)
+        else:
+            revision = pinned.content_revision
         attempt = await sends.reserve(
             conn,
             Reservation(
@@ -146,7 +152,7 @@ class Sending:
                 journey_id=standing.journey_id,
                 version=standing.version,
                 communication_id=step.communication_id,
-                content_revision=pinned.content_revision,
+                content_revision=revision,
                 channel=pinned.channel,
                 category=pinned.category,
                 reserved_at=found.now,
@@ -163,11 +169,9 @@ class Sending:
             attempt=attempt,
             in_doubt=earlier is not None and earlier.in_doubt,
             communication_id=step.communication_id,
-            content_revision=pinned.content_revision,
+            content_revision=revision,
             channel=pinned.channel,
-            content=await self._contents.get(
-                conn, found.key.project_no, step.communication_id, pinned.content_revision
-            ),
+            content=await self._contents.get(conn, found.key.project_no, step.communication_id, revision),
             attributes=found.held.attributes,
             entry=standing.entry,
             reserved_at=earlier.reserved_at if earlier else found.now,

@@ -160,18 +160,23 @@ def _is_coming(violation: Violation, body: dict[str, Any], coming: set[str]) -> 
 
 
 async def _publish(client: OrchestratorClient, document: Document) -> int | None:
-    """The version that was made; None when the newest one is what the draft says."""
+    """The version that was made; None when the newest one is what the draft says, or says without one."""
     journey = await JOURNEY.find(client, document.id)
-    if not journey.has_draft:
+    if not journey.has_draft and journey.status == messages.Journey.STATUS_ARCHIVED:
         return None
-    if journey.HasField("latest_version"):
+    if journey.has_draft and journey.HasField("latest_version"):
         request = messages.GetJourneyVersionRequest(journey_id=journey.id, version=journey.latest_version)
         newest = (await client.journeys.GetJourneyVersion(request)).version
         if newest.definition == journey.definition:
             return None
-    published = await client.journeys.PublishJourney(
-        messages.PublishJourneyRequest(journey_id=journey.id, etag=journey.etag)
-    )
+    try:
+        published = await client.journeys.PublishJourney(
+            messages.PublishJourneyRequest(journey_id=journey.id, etag=journey.etag)
+        )
+    except OrchestratorError as error:
+        if error.reason == "NO_DRAFT":  # and none of its communications says anything new
+            return None
+        raise
     for warning in published.warnings:
         typer.echo(f"{document}: {sentence_of(Violation(warning.path, warning.reason, warning.message))}", err=True)
     return published.version

@@ -93,6 +93,8 @@ class Definition:
     reentry: Reentry | None
     max_duration: timedelta | None
     steps: Mapping[str, Step]
+    # Sends take the newest revision of a communication in the channel and category that were pinned.
+    follow_live_communications: bool = False
 
     @property
     def first_step_id(self) -> str:

@@ -47,7 +47,9 @@ ONE_EXIT: dict[str, Any] = {"steps": [{"id": "exit", "exit": {"reason": "finishe
 
 _Choice = TypeVar("_Choice")
 
-_DEFINITION_FIELDS = ("audienceId", "triggerContractId", "reentry", "maxDurationDays", "steps")
+_DEFINITION_FIELDS = (
+    "audienceId", "triggerContractId", "reentry", "maxDurationDays", "steps", "followLiveCommunications",
+)  # fmt: skip
 
 
 def parse(document: object, path: str = "") -> tuple[Definition | None, list[Fault]]:
@@ -99,7 +101,15 @@ class _Form:
             reentry=self._reentry(fields.get("reentry"), under(path, "reentry")),
             max_duration=self._max_duration(fields.get("maxDurationDays"), under(path, "maxDurationDays")),
             steps=self._steps(fields.get("steps"), under(path, "steps")),
+            follow_live_communications=self._flag(
+                fields.get("followLiveCommunications"), under(path, "followLiveCommunications")
+            ),
         )
+
+    def _flag(self, value: object, path: str) -> bool:
+        if value is not None and not isinstance(value, bool):
+            self._fault(path, "INVALID_TYPE", "must be true or false")
+        return value is True
 
     def _reentry(self, value: object, path: str) -> Reentry | None:
         if value is None:

@@ -105,6 +105,23 @@ async def content(
     return found
 
 
+_NEWEST_LIKE = """
+SELECT content_revision FROM communication_revisions
+ WHERE project_no = $1 AND communication_id = $2 AND content ->> 'channel' = $3 AND content ->> 'category' = $4
+ ORDER BY content_revision DESC
+ LIMIT 1
+"""
+
+
+async def newest_like(conn: Connection[Record], project_no: int, communication_id: str, pinned: Pinned) -> int:
+    """The newest revision in the channel and category of the one that is pinned, also of a deleted communication."""
+    newest: int | None = await conn.fetchval(
+        _NEWEST_LIKE, project_no, communication_id, pinned.channel, pinned.category
+    )
+    assert newest is not None, "the pinned revision is one of them, and revisions are never deleted"
+    return newest
+
+
 _REVISIONS = """
 SELECT communication_id, content_revision, content, created_at FROM communication_revisions
  WHERE project_no = $1 AND communication_id = $2 AND ($3::int IS NULL OR content_revision < $3)

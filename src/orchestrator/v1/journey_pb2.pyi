@@ -249,12 +249,17 @@ class JourneyDefinition(_message.Message):
     REENTRY_FIELD_NUMBER: _builtins.int
     MAX_DURATION_DAYS_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    FOLLOW_LIVE_COMMUNICATIONS_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """Who may come in. Empty: everyone."""
     trigger_contract_id: _builtins.str
     """What starts executions. Empty: only enrollment by hand does."""
     max_duration_days: _builtins.int
     """An execution ends, expired, after so many days, 1 to 365. Unset: never."""
+    follow_live_communications: _builtins.bool
+    """Whether sends take the newest text of a communication, and not the one that was the newest when the version was
+    published. Channel and category stay those of the version. Unset: no.
+    """
     @_builtins.property
     def reentry(self) -> Global___Reentry:
         """Whether a subject may come in again. Unset: once for enrollment by hand, by entry key for events."""
@@ -271,13 +276,19 @@ class JourneyDefinition(_message.Message):
         reentry: Global___Reentry | None = ...,
         max_duration_days: _builtins.int | None = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
+        follow_live_communications: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_duration_days", b"_max_duration_days", "max_duration_days", b"max_duration_days", "reentry", b"reentry"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "follow_live_communications", b"follow_live_communications", "max_duration_days", b"max_duration_days", "reentry", b"reentry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_duration_days", b"_max_duration_days", "audience_id", b"audience_id", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "audience_id", b"audience_id", "follow_live_communications", b"follow_live_communications", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__follow_live_communications: _TypeAlias = _typing.Literal["follow_live_communications"]  # noqa: Y015
+    _WhichOneofArgType__follow_live_communications: _TypeAlias = _typing.Literal["_follow_live_communications", b"_follow_live_communications"]  # noqa: Y015
     _WhichOneofReturnType__max_duration_days: _TypeAlias = _typing.Literal["max_duration_days"]  # noqa: Y015
     _WhichOneofArgType__max_duration_days: _TypeAlias = _typing.Literal["_max_duration_days", b"_max_duration_days"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__follow_live_communications) -> _WhichOneofReturnType__follow_live_communications | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_duration_days) -> _WhichOneofReturnType__max_duration_days | None: ...
 
 Global___JourneyDefinition: _TypeAlias = JourneyDefinition  # noqa: Y015

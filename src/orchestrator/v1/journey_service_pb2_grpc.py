@@ -186,6 +186,9 @@ class JourneyServiceServicer:
     def PublishJourney(self, request, context):
         """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs.
 
+        Without a draft it makes the newest version anew, with the communications as they are now. Fails with
+        FAILED_PRECONDITION (NO_DRAFT) when that would change nothing.
+
         Fails with FAILED_PRECONDITION, naming every fault: see ValidateJourney.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -60,6 +60,9 @@ class JourneyServiceStub:
     PublishJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.PublishJourneyRequest, _journey_service_pb2.PublishJourneyResponse]
     """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs.
 
+    Without a draft it makes the newest version anew, with the communications as they are now. Fails with
+    FAILED_PRECONDITION (NO_DRAFT) when that would change nothing.
+
     Fails with FAILED_PRECONDITION, naming every fault: see ValidateJourney.
     """
     PauseJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.PauseJourneyRequest, _journey_service_pb2.PauseJourneyResponse]
@@ -111,6 +114,9 @@ class JourneyServiceAsyncStub(JourneyServiceStub):
     """Says what stands against publishing the draft; without a draft, what would stand against the newest version today."""
     PublishJourney: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.PublishJourneyRequest, _journey_service_pb2.PublishJourneyResponse]  # type: ignore[assignment]
     """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs.
+
+    Without a draft it makes the newest version anew, with the communications as they are now. Fails with
+    FAILED_PRECONDITION (NO_DRAFT) when that would change nothing.
 
     Fails with FAILED_PRECONDITION, naming every fault: see ValidateJourney.
     """
@@ -214,6 +220,9 @@ class JourneyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_journey_service_pb2.PublishJourneyResponse, _abc.Awaitable[_journey_service_pb2.PublishJourneyResponse]]:
         """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs.
+
+        Without a draft it makes the newest version anew, with the communications as they are now. Fails with
+        FAILED_PRECONDITION (NO_DRAFT) when that would change nothing.
 
         Fails with FAILED_PRECONDITION, naming every fault: see ValidateJourney.
         """

@@ -125,7 +125,8 @@ class SubjectServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSubject(self, request, context):
-        """Deletes a subject with their events, preferences and memberships.
+        """Deletes a subject with their events, preferences and memberships. What journeys recorded of them stays, without
+        anything that says who it was.
 
         Fails with FAILED_PRECONDITION (SUBJECT_HAS_RUNNING_EXECUTIONS) while executions of theirs run.
         """

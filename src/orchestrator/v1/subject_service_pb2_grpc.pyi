@@ -42,7 +42,8 @@ class SubjectServiceStub:
     GetSubject: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.GetSubjectRequest, _subject_service_pb2.GetSubjectResponse]
     """Returns one subject."""
     DeleteSubject: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.DeleteSubjectRequest, _subject_service_pb2.DeleteSubjectResponse]
-    """Deletes a subject with their events, preferences and memberships.
+    """Deletes a subject with their events, preferences and memberships. What journeys recorded of them stays, without
+    anything that says who it was.
 
     Fails with FAILED_PRECONDITION (SUBJECT_HAS_RUNNING_EXECUTIONS) while executions of theirs run.
     """
@@ -86,7 +87,8 @@ class SubjectServiceAsyncStub(SubjectServiceStub):
     GetSubject: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.GetSubjectRequest, _subject_service_pb2.GetSubjectResponse]  # type: ignore[assignment]
     """Returns one subject."""
     DeleteSubject: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.DeleteSubjectRequest, _subject_service_pb2.DeleteSubjectResponse]  # type: ignore[assignment]
-    """Deletes a subject with their events, preferences and memberships.
+    """Deletes a subject with their events, preferences and memberships. What journeys recorded of them stays, without
+    anything that says who it was.
 
     Fails with FAILED_PRECONDITION (SUBJECT_HAS_RUNNING_EXECUTIONS) while executions of theirs run.
     """
@@ -157,7 +159,8 @@ class SubjectServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _subject_service_pb2.DeleteSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_subject_service_pb2.DeleteSubjectResponse, _abc.Awaitable[_subject_service_pb2.DeleteSubjectResponse]]:
-        """Deletes a subject with their events, preferences and memberships.
+        """Deletes a subject with their events, preferences and memberships. What journeys recorded of them stays, without
+        anything that says who it was.
 
         Fails with FAILED_PRECONDITION (SUBJECT_HAS_RUNNING_EXECUTIONS) while executions of theirs run.
         """

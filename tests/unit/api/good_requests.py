@@ -25,6 +25,7 @@ DEFINITION: Json = {
     "triggerContractId": "bought",
     "reentry": {"policy": "interval", "interval": "1w"},
     "maxDurationDays": 30,
+    "followLiveCommunications": True,
     "steps": [
         {"id": "welcome", "next": "pause", "send": {"communicationId": "hello", "onBlocked": "exit"}},
         {"id": "pause", "next": "check", "wait": {"duration": "36h"}},

@@ -43,6 +43,7 @@ STEPS = [{"id": "end", "exit": {"reason": "done"}}]
                     "reentry": None,
                     "maxDurationDays": None,
                     "steps": STEPS,
+                    "followLiveCommunications": None,
                 }
             ),
         ),

@@ -100,6 +100,12 @@ def test_a_null_is_as_good_as_nothing() -> None:
     assert definition.steps == {"a": Exit(id="a", reason="finished")}
 
 
+def test_communications_are_followed_live_only_where_somebody_says_so() -> None:
+    read = [parse({**ONE_EXIT, "followLiveCommunications": value})[0] for value in (True, False, None)]
+
+    assert [definition and definition.follow_live_communications for definition in read] == [True, False, False]
+
+
 def test_what_a_new_journey_starts_from_can_be_read() -> None:
     assert faults_of(ONE_EXIT) == []
 
@@ -129,6 +135,8 @@ def test_a_draft_may_leave_references_open() -> None:
         ({"steps": {}}, [("steps", "INVALID_TYPE")]),
         ({"audienceId": 7}, [("audienceId", "INVALID_TYPE")]),
         ({"audienceId": "has space"}, [("audienceId", "INVALID_ID")]),
+        ({"followLiveCommunications": "yes"}, [("followLiveCommunications", "INVALID_TYPE")]),
+        ({"followLiveCommunications": 1}, [("followLiveCommunications", "INVALID_TYPE")]),
         ({"maxDurationDays": 0}, [("maxDurationDays", "OUT_OF_RANGE")]),
         ({"maxDurationDays": 366}, [("maxDurationDays", "OUT_OF_RANGE")]),
         ({"maxDurationDays": 1.5}, [("maxDurationDays", "INVALID_TYPE")]),
