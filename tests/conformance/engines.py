@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from asyncpg import Connection, Record
+
 from orchestrator.predicates.builtin import SUBJECT
 from orchestrator.predicates.evaluate import POSITIVE, evaluate, stored_value
 from orchestrator.predicates.facts import Facts
@@ -24,7 +26,7 @@ from orchestrator.predicates.tree import (
 )
 from orchestrator.predicates.values import type_name
 from tests.conformance.dice import TICK, Throw
-from tests.conformance.tables import Answer
+from tests.conformance.tables import Answer, write_worlds
 
 #: Further away than any window reaches.
 _FOR_EVER = timedelta(days=80_000)
@@ -63,6 +65,13 @@ def differences(throw: Throw, by_reference: Iterable[Answer], by_tables: Mapping
             before = due - TICK if due is not None else throw.as_of + _FOR_EVER
             if _holding(throw.questions, throw.facts[subject], before) != said.holds:
                 yield f"an answer changes before {due} for {throw.worlds[subject]}"
+
+
+async def first_difference(conn: Connection[Record], throw: Throw) -> str | None:
+    """Puts the subjects into the tables, whose owner `conn` is, and asks both engines about them."""
+    tables = await write_worlds(conn, throw.worlds, throw.questions.values())
+    told = await tables.ask(throw.questions, throw.as_of)
+    return next(differences(throw, reference(throw), told), None)
 
 
 #: What a leaf finds. Instants are told apart by how far they are from where its answer changes.
