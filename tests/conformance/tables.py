@@ -21,6 +21,8 @@ from tests.conformance.worlds import World, counted
 
 PROJECT_NO = 7
 LAST_BUCKET = 255
+#: Those that statements read.
+TABLES = "subjects, events, subject_event_state, subject_event_days, static_members"
 
 _LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -86,7 +88,7 @@ async def write_worlds(conn: Connection[Record], worlds: Sequence[World], predic
     for number, source in enumerate(sorted(sources, key=repr), 1):
         name_nos[source] = number if source.name in happened else None
     cohort_nos = {cohort: number for number, cohort in enumerate(sorted(worlds[0].known_cohorts), 1)}
-    await conn.execute("TRUNCATE subjects, events, subject_event_state, subject_event_days, static_members")
+    await conn.execute(f"TRUNCATE {TABLES}")
     await _copy(conn, "subjects", [_subject(subject, world) for subject, world in enumerate(worlds)])
     await _copy(conn, "static_members", [*_memberships(worlds, cohort_nos)])
     counts = [*_counts(worlds, name_nos)]

@@ -13,7 +13,7 @@ from orchestrator.predicates.cohorts import MAX_INLINED_LEAVES
 from orchestrator.predicates.sql import query as sql
 from orchestrator.predicates.tree import AllOf, AnyOf, Attribute, Everyone, InCohort, Not, Operator, Predicate
 from tests.conformance.dice import Throw, throw
-from tests.conformance.tables import LAST_BUCKET, Answer, Tables, write_worlds
+from tests.conformance.tables import LAST_BUCKET, TABLES, Answer, Tables, write_worlds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +127,21 @@ async def test_without_questions_everybody_is_in_no_segment(asked: Asked) -> Non
 @pytest.mark.parametrize("size", [10, 80])
 async def test_groups_of_questions_make_no_difference(size: int, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql, "MAX_GROUP_LEAVES", size)
+
+    assert await asked.again() == asked.told
+
+
+@pytest.mark.parametrize("size", [10, 800])
+@pytest.mark.parametrize("known", ["no rows", "all rows"])
+async def test_what_the_planner_knows_of_the_tables_makes_no_difference(
+    known: str, size: int, asked: Asked, tables_owner: Connection[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "MAX_GROUP_LEAVES", size)
+    if known == "no rows":
+        await tables_owner.execute(f"TRUNCATE {TABLES}")
+    await tables_owner.execute(f"ANALYZE {TABLES}")
+    if known == "no rows":
+        await write_worlds(tables_owner, asked.throw.worlds, asked.throw.questions.values())
 
     assert await asked.again() == asked.told
 

@@ -43,8 +43,11 @@ MAX_GROUP_LEAVES = 800
 #: longer to compile than to run; and subjects are sorted and grouped in memory.
 _SETTINGS = {"plan_cache_mode": "force_custom_plan", "jit": "off", "work_mem": "64MB"}
 #: The rows of some buckets lie all over their tables: better read page by page than in the order of an index, whatever
-#: the disk.
-_SETTINGS_OF = {Among.BUCKETS: _SETTINGS | {"random_page_cost": "4"}, Among.SUBJECTS: _SETTINGS}
+#: the disk. Nor does a loop over loops ever pay, which is planned where statistics do not know of these rows yet.
+_SETTINGS_OF = {
+    Among.BUCKETS: _SETTINGS | {"random_page_cost": "4", "enable_nestloop": "off"},
+    Among.SUBJECTS: _SETTINGS,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +108,7 @@ def missing_cohorts(question: Predicate, cohort_nos: Mapping[str, int]) -> set[s
 
 
 def _groups(questions: Mapping[int, Predicate]) -> Iterator[dict[int, Predicate]]:
-    """In order, so that the answers of one group come after those of another. At least one group."""
+    """At least one group."""
     group: dict[int, Predicate] = {}
     size: set[object] = set()
     for number, question in questions.items():
@@ -121,12 +124,13 @@ def _groups(questions: Mapping[int, Predicate]) -> Iterator[dict[int, Predicate]
 def _side_by_side(groups: list[str]) -> str:
     if len(groups) == 1:
         return groups[0]
-    names = [f"group_{number}" for number in range(len(groups))]
-    steps = ",\n".join(f"{name} AS MATERIALIZED ({group})" for name, group in zip(names, groups, strict=True))
-    joined = names[0] + "".join(f"\nJOIN {name} USING (bucket, subject_no)" for name in names[1:])
-    segment_nos = " || ".join(f"{name}.segment_nos" for name in names)
-    due = f"LEAST({', '.join(f'{name}.due' for name in names)})"
-    return f"WITH {steps}\nSELECT bucket, subject_no, {segment_nos} AS segment_nos, {due} AS due\nFROM {joined}"
+    # Not a join: of many on two columns the planner expects no rows, and loops over loops.
+    rows = "\nUNION ALL\n".join(f"({group})" for group in groups)
+    return (
+        "SELECT bucket, subject_no, COALESCE(array_agg(number ORDER BY number) FILTER (WHERE number IS NOT NULL), '{}')"
+        f" AS segment_nos, min(due) AS due\nFROM ({rows}) AS answered\n"
+        "LEFT JOIN LATERAL unnest(segment_nos) AS number ON true\nGROUP BY bucket, subject_no"
+    )
 
 
 class _Group:
