@@ -46,7 +46,8 @@ def _is_overwritten(probe: Probe) -> bool:
     if probe.place is None or not probe.place.is_output_only:
         return False
     if probe.transport == HTTP:
-        return probe.case == "too long" and probe.place.kind == "string"
+        in_list = probe.place.kind == "list" and bool(probe.reasons & {"TOO_LONG", "REQUIRED"})
+        return in_list or (probe.case == "too long" and probe.place.kind == "string")
     return probe.at is not None and "UNKNOWN_FIELD" not in probe.reasons
 
 

@@ -12,6 +12,7 @@ from orchestrator.application import inbox as consumer
 from orchestrator.application import segments
 from orchestrator.application.memberships import FEW
 from orchestrator.domain.etag import Expected
+from orchestrator.storage import inbox
 from tests.integration.crowd import Crowd
 
 if TYPE_CHECKING:
@@ -80,17 +81,19 @@ async def test_a_segment_that_cannot_be_asked_stays_as_it_is(crowd: Crowd) -> No
     assert await crowd.wrong() == []
 
 
-async def test_consumers_share_a_crowd_and_none_is_looked_at_twice(crowd: Crowd) -> None:
+async def test_consumers_share_a_crowd_and_whom_one_has_the_other_leaves_to_him(crowd: Crowd) -> None:
     await crowd.known(**{f"s{n}": {"tier": "pro"} for n in range(3 * MANY)})
 
     waiting = await crowd.inbox.waiting()
-    first, second = await asyncio.gather(crowd.inbox.work(waiting), crowd.inbox.work(waiting))
-    left = await crowd.owner.fetchval("SELECT count(*) FROM inbox")
+    async with crowd.owner.transaction():
+        his = {claimed.key for claimed in await inbox.claim(crowd.owner, waiting, MANY)}
+        worked = await crowd.inbox.work(waiting)
+        left = set(await crowd.inbox.waiting())
 
-    assert first.subjects > 0
-    assert second.subjects > 0
-    assert left == 3 * MANY - first.subjects - second.subjects
-    assert max(first.subjects, second.subjects) <= consumer.MANY
+    assert len(his) == MANY
+    assert 0 < worked.subjects <= consumer.MANY
+    assert his < left
+    assert len(left) == 3 * MANY - worked.subjects
     await crowd.settle()
     assert await crowd.wrong() == []
 

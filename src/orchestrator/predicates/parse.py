@@ -177,10 +177,11 @@ class _Reader:
         if document is None:
             return None
         about, self._about = self._about, About.COUNTED
+        faults = len(self.faults)
         predicate = self.node(document, path, depth + 1)
         self._about = about
-        if predicate is None:
-            return None
+        if predicate is None or len(self.faults) > faults:
+            return None  # what is faulty may hold what no text can be made of
         return Where(text=_canonical(document), predicate=predicate)
 
     def _any_event(self, document: dict[str, Any], path: str) -> EventFired | None:

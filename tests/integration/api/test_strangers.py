@@ -219,12 +219,13 @@ async def test_guessing_is_slowed_and_shuts_out_nobody_who_knows(caller: Caller,
     key_made_here = await caller.call(new_key())
 
     outcomes: list[Refused] = []
-    for number in range(PER_MINUTE + 20):
+    # Meanwhile some are regained: the more, the slower this machine is.
+    while not outcomes or outcomes[-1].code == "UNAUTHENTICATED":
         with pytest.raises(Refused) as refusal:
-            await caller.call(PROBE, key=f"perhaps-it-is-{number}")
+            await caller.call(PROBE, key=f"perhaps-it-is-{len(outcomes)}")
         outcomes.append(refusal.value)
 
-    assert outcomes[0].code == "UNAUTHENTICATED"
+    assert len(outcomes) > PER_MINUTE
     assert outcomes[-1].reason == "RATE_LIMITED"
     assert outcomes[-1].retry_after is not None
     # A good key that was here before, one of 256 bits that was not, and a wrong one that is known to be wrong.
