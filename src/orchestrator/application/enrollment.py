@@ -82,7 +82,7 @@ async def enroll(
         versions.rule_book,
         project_no,
         sorted(named),
-        needs([*asked, *(arm.when for arm in prepared.arms)]),
+        needs([*asked, *prepared.asked]),
         now,
     )
     trigger = Trigger(at=now)

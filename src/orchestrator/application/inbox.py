@@ -100,7 +100,7 @@ class Listener:
     @property
     def asked(self) -> list[Predicate]:
         """What is asked about a subject that would enter, and then on its first steps."""
-        asked = [arm.when for arm in self.prepared.arms]
+        asked = list(self.prepared.asked)
         if self.audience is not None and not isinstance(self.audience, Gone):
             asked.append(self.audience)
         if isinstance(self.contract, SegmentContract) and self.contract.predicate is not None:

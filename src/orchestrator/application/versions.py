@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from asyncpg import Connection, Record
 
 from orchestrator.application.segment_rules import RuleBook
-from orchestrator.domain.journey import Arm, Branch, JourneyVersion
+from orchestrator.domain.conditions import happenings
+from orchestrator.domain.journey import Happened, JourneyVersion
+from orchestrator.domain.journey_graph import predicates_in
 from orchestrator.predicates.builtin import SUBJECT
 from orchestrator.predicates.facts import Needs, needs
+from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import journey_versions
 
 #: More than a worker sees in a while; one version is some kilobytes.
@@ -25,15 +29,19 @@ class Prepared:
     version: JourneyVersion
 
     @cached_property
-    def arms(self) -> tuple[Arm, ...]:
-        """All arms of all branches."""
-        steps = self.version.definition.steps.values()
-        return tuple(arm for step in steps if isinstance(step, Branch) for arm in step.arms)
+    def asked(self) -> tuple[Predicate, ...]:
+        """Its predicates about the subject."""
+        return tuple(predicates_in(self.version.definition))
 
     @cached_property
     def needs(self) -> Needs:
         """What its predicates may ask."""
-        return needs(arm.when for arm in self.arms)
+        return needs(self.asked)
+
+    @cached_property
+    def happenings(self) -> Mapping[str, Happened]:
+        """The events it waits for or leaves for, by their names (domain/conditions.py)."""
+        return happenings(self.version.definition)
 
     @cached_property
     def asks_of_ledgers(self) -> bool:

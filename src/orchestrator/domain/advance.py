@@ -5,15 +5,35 @@ No clock, no I/O: the worker, the simulator and the tests all call this one func
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import assert_never
+from zoneinfo import ZoneInfo
 
+from orchestrator.domain.conditions import Entry, flip, holds, mark_of, rule_name, step_name
 from orchestrator.domain.execution import Decision, Done, Effect, End, Outcome, Position, Result, Run, Sleep, Visit, Why
 from orchestrator.domain.gates import Consent
-from orchestrator.domain.journey import Branch, Exit, JourneyVersion, OnBlocked, Send, Step, Wait
+from orchestrator.domain.journey import (
+    AttributeDate,
+    Branch,
+    Changed,
+    Exit,
+    JourneyVersion,
+    OnBlocked,
+    Send,
+    Split,
+    Step,
+    TimeOfDay,
+    Wait,
+    WaitFor,
+    WaitUntil,
+)
+from orchestrator.domain.local_time import attribute_date, next_time_of_day
+from orchestrator.domain.split import arm_of
 from orchestrator.predicates.evaluate import Missing, evaluate
 from orchestrator.predicates.facts import Facts
+from orchestrator.predicates.paths import find
 
 #: One try at a provider, all in: rendering, connecting, the answer, and both transactions around it.
 SEND_TIMEOUT = timedelta(seconds=30)
@@ -21,6 +41,15 @@ SEND_TIMEOUT = timedelta(seconds=30)
 #: How often a parked execution looks again by itself; what parked it also pokes it when it is mended.
 PARK_RECHECK = timedelta(minutes=15)
 
+#: How long an execution sleeps that waits for something without an end. Then it looks, and sleeps again.
+LONGEST_SLEEP = timedelta(days=365)
+
+#: What a `wait_for` step's visit records.
+CAME, TIMEOUT = "came", "timeout"
+#: Why a wait for a date was passed over.
+NO_DATE = "no_date"
+
+GOAL = "goal"
 JOURNEY_ARCHIVED = "journey_archived"
 JOURNEY_DELETED = "journey_deleted"
 
@@ -29,13 +58,26 @@ JOURNEY_DELETED = "journey_deleted"
 class Known:
     """What `advance` may ask about one execution, all read in one snapshot.
 
-    `closed` says why the journey wants its executions ended (None: it does not).
+    `closed` says why the journey wants its executions ended (None: it does not). `time_zone` is the project's, for
+    subjects without one. `happened` has, by the name that `conditions.happenings` gives to it, when the newest event
+    occurred that counts for a condition, later than the entry; what never happened is missing. `goal_reached`: an event
+    of the goal that the enrollment is measured by has come within its window.
     """
 
     subject: Facts
     consent: Consent
     started_at: datetime
+    subject_id: str = ""
+    entry: Entry | None = None
+    time_zone: str = "UTC"
+    happened: Mapping[str, datetime] = field(default_factory=dict)
+    goal_reached: bool = False
     closed: str | None = None
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Where the subject's clock is."""
+        return ZoneInfo(self.subject.time_zone or self.time_zone)
 
 
 def step_kind(step: Step) -> str:
@@ -43,10 +85,14 @@ def step_kind(step: Step) -> str:
     match step:
         case Send():
             return "send"
-        case Wait():
+        case Wait() | WaitUntil():
             return "wait"
+        case WaitFor():
+            return "wait_for"
         case Branch():
             return "branch"
+        case Split():
+            return "split"
         case Exit():
             return "exit"
         case _:
@@ -81,17 +127,38 @@ def advance(
             )
         )
 
-    def sleep(step: Step, until: datetime, why: Why, parked: str | None = None) -> Decision:
-        first = min(until, expires_at) if expires_at is not None else until
-        return decide(Sleep(until=first, step_id=step.id, why=why, parked=parked))
+    def sleep(step: Step, until: datetime | None, why: Why, parked: str | None = None) -> Decision:
+        """Until then, or until time alone could end the execution earlier; None: until something happens."""
+        instants = [until if until is not None else now + LONGEST_SLEEP]
+        if expires_at is not None:
+            instants.append(expires_at)
+        for rule in version.definition.exit_rules:
+            if (turn := flip(rule.condition, known.subject, now)) is not None:
+                instants.append(turn)
+        return decide(Sleep(until=min(instants), step_id=step.id, why=why, parked=parked))
+
+    def park(step: Step, missing: Missing) -> Decision:
+        return sleep(step, now + PARK_RECHECK, Why.PARK, missing.reason)
+
+    def come_to(step_id: str) -> Position:
+        return _at(version, step_id, known, now)
 
     while True:
         step = steps[position.step_id]
         if done is None:  # what was done is recorded before anything may end
             if known.closed is not None:
                 return decide(End(outcome=Outcome.CANCELED, reason=known.closed))
-            if expires_at is not None and now >= expires_at and not isinstance(step, Exit):
-                return decide(End(outcome=Outcome.EXPIRED, reason="max_duration"))
+            if not isinstance(step, Exit):
+                if known.goal_reached and version.definition.exit_on_goal:
+                    return decide(End(outcome=Outcome.GOAL_REACHED, reason=GOAL))
+                try:
+                    left = leaves_by(version, known, now)
+                except Missing as missing:
+                    return park(step, missing)
+                if left is not None:
+                    return decide(End(outcome=Outcome.EXITED, reason=left))
+                if expires_at is not None and now >= expires_at:
+                    return decide(End(outcome=Outcome.EXPIRED, reason="max_duration"))
         match step:
             case Send():
                 if done is None:
@@ -107,22 +174,76 @@ def advance(
                 else:
                     visit(step, done.result, done.reason)
                     done = None
-                position = Position(step_id=step.next, since=now)
+                position = come_to(step.next)
             case Wait():
                 due = position.since + step.duration
                 if now < due:
                     return sleep(step, due, Why.WAIT)
                 visit(step, Result.EXECUTED)
-                position = Position(step_id=step.next, since=now)
+                position = come_to(step.next)
+            case WaitUntil():
+                until = wait_over(step, known, position.since)
+                if until is not None and now < until:
+                    return sleep(step, until, Why.WAIT)
+                visit(step, Result.EXECUTED if until is not None else Result.SKIPPED, None if until else NO_DATE)
+                position = come_to(step.next)
+            case WaitFor():
+                over = position.since + step.timeout if step.timeout is not None else None
+                last = known.happened.get(step_name(step.id))
+                try:
+                    came = holds(step.condition, known.subject, last, position.since, position.mark, now)
+                except Missing as missing:
+                    return park(step, missing)
+                if not came and (over is None or now < over):
+                    turn = flip(step.condition, known.subject, now)
+                    return sleep(step, min(filter(None, (over, turn)), default=None), Why.WAIT_FOR)
+                visit(step, Result.EXECUTED, CAME if came else TIMEOUT)
+                position = come_to(step.next if came else step.otherwise)
             case Branch():
                 try:
                     taken = next((arm for arm in step.arms if evaluate(arm.when, known.subject, now)), None)
                 except Missing as missing:
-                    return sleep(step, now + PARK_RECHECK, Why.PARK, missing.reason)
+                    return park(step, missing)
                 visit(step, Result.EXECUTED, taken.id if taken else "otherwise")
-                position = Position(step_id=taken.next if taken else step.otherwise, since=now)
+                position = come_to(taken.next if taken else step.otherwise)
+            case Split():
+                arm = arm_of(step, version.journey_id, known.subject_id)
+                visit(step, Result.EXECUTED, arm.id)
+                position = come_to(arm.next)
             case Exit():
                 visit(step, Result.EXECUTED)
                 return decide(End(outcome=Outcome.COMPLETED, reason=step.reason))
             case _:
                 assert_never(step)
+
+
+def first_position(version: JourneyVersion, known: Known, now: datetime) -> Position:
+    """Where an execution begins."""
+    return _at(version, version.definition.first_step_id, known, now)
+
+
+def leaves_by(version: JourneyVersion, known: Known, now: datetime) -> str | None:
+    """The first exit rule that holds; None when none does. Raises Missing."""
+    for rule in version.definition.exit_rules:
+        if holds(rule.condition, known.subject, known.happened.get(rule_name(rule.id)), known.started_at, None, now):
+            return rule.id
+    return None
+
+
+def wait_over(step: WaitUntil, known: Known, since: datetime) -> datetime | None:
+    """Until when somebody waits who came to the step `since`; None when the attribute holds no date."""
+    match step.until:
+        case TimeOfDay(clock=clock, weekdays=weekdays):
+            return next_time_of_day(since, clock, weekdays, known.zone)
+        case AttributeDate(path=path):
+            return attribute_date(step.until, find(known.subject.attributes, path, None), known.zone)
+        case _:
+            assert_never(step.until)
+
+
+def _at(version: JourneyVersion, step_id: str, known: Known, now: datetime) -> Position:
+    step = version.definition.steps.get(step_id)
+    mark = None
+    if isinstance(step, WaitFor) and isinstance(step.condition, Changed):
+        mark = mark_of(step.condition, known.subject)
+    return Position(step_id=step_id, since=now, mark=mark)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from orchestrator.domain.conditions import key_in
 from orchestrator.domain.gates import OPTED_OUT, SUPPRESSED, Consent
 from orchestrator.domain.journey import JourneyVersion, Reentry, ReentryKind, Send
 from orchestrator.predicates.evaluate import Missing, evaluate
@@ -102,27 +103,11 @@ def reentry_of(version: JourneyVersion, trigger: Trigger) -> Reentry:
 
 
 def entry_key(contract: TriggerContract, trigger: Trigger) -> str | None:
-    """What tells this entry from another; None when the event lacks the field it is read from.
-
-    Strings stand for themselves, numbers and booleans in their JSON spelling; anything else is no key.
-    """
+    """What tells this entry from another; None when the event lacks the field it is read from."""
     assert trigger.event_id is not None, "only events have contracts"
     if not contract.entry_key_path:
         return trigger.event_id
-    value: Any = trigger.properties
-    for part in contract.entry_key_path:
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    match value:
-        case str() if 0 < len(value) <= 512:
-            return value
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return repr(int(value)) if float(value).is_integer() else repr(value)
-        case _:
-            return None
+    return key_in(trigger.properties, contract.entry_key_path)
 
 
 def refuse_trigger(contract: TriggerContract, trigger: Trigger, now: datetime) -> EntryRefusal | None:

@@ -31,15 +31,20 @@ class Why(Enum):
     """Why an execution sleeps."""
 
     WAIT = "wait"
+    WAIT_FOR = "wait_for"
     PARK = "park"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """The step an execution stands on, and since when."""
+    """The step an execution stands on, and since when.
+
+    `mark`: of the attribute whose change it waits for, a digest of the value that it had on arrival.
+    """
 
     step_id: str
     since: datetime
+    mark: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from enum import Enum
 from typing import Any
 
@@ -45,6 +45,74 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeOfDay:
+    """The next time the subject's clock shows `clock`, on one of these days of the week (0: Monday; none: any day)."""
+
+    clock: time
+    weekdays: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeDate:
+    """So long after (negative: before) the instant or the day that an attribute holds.
+
+    Of a day, and of an instant with a `clock`, it is that time of that day in the subject's time zone.
+    """
+
+    path: tuple[str, ...]
+    offset: timedelta
+    clock: time | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitUntil:
+    id: str
+    until: TimeOfDay | AttributeDate
+    next: str
+
+
+class After(Enum):
+    """From when on an event counts that is waited for."""
+
+    ENTRY = "entry"
+    STEP = "step"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happened:
+    """An event of that name, later than the trigger of this entry, or than the arrival at the step.
+
+    `where` is over its properties. With an `entry_key_path`, only events count whose property there is the entry's key.
+    """
+
+    event_name: str
+    where: Predicate | None = None
+    entry_key_path: tuple[str, ...] = ()
+    after: After = After.ENTRY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """An attribute is no longer what it was when the execution came to the step."""
+
+    path: tuple[str, ...]
+
+
+Condition = Predicate | Happened | Changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitFor:
+    """On to `next` as soon as the condition holds; to `otherwise` when it has not within `timeout` (None: for ever)."""
+
+    id: str
+    condition: Condition
+    timeout: timedelta | None
+    next: str
+    otherwise: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
     id: str
     when: Predicate
@@ -61,12 +129,39 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplitArm:
+    id: str
+    weight: int
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """One arm for each subject, always the same, in proportion to the weights (domain/split.py).
+
+    Splits of one `salt` divide subjects alike; without one, each divides them in its own way.
+    """
+
+    id: str
+    arms: tuple[SplitArm, ...]
+    salt: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
     id: str
     reason: str
 
 
-Step = Send | Wait | Branch | Exit
+Step = Send | Wait | WaitUntil | WaitFor | Branch | Split | Exit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitRule:
+    """An execution ends, wherever it stands, as soon as this holds."""
+
+    id: str
+    condition: Predicate | Happened
 
 
 class ReentryKind(Enum):
@@ -95,6 +190,9 @@ class Definition:
     steps: Mapping[str, Step]
     # Sends take the newest revision of a communication in the channel and category that were pinned.
     follow_live_communications: bool = False
+    exit_rules: tuple[ExitRule, ...] = ()
+    # An execution ends as soon as the goal that its enrollment is measured by is reached.
+    exit_on_goal: bool = False
 
     @property
     def first_step_id(self) -> str:

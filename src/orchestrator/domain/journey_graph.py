@@ -14,7 +14,20 @@ from datetime import timedelta
 from typing import assert_never
 
 from orchestrator.domain.communication import MARKETING
-from orchestrator.domain.journey import Branch, Definition, Exit, Pinned, Send, Step, Wait
+from orchestrator.domain.journey import (
+    Branch,
+    Changed,
+    Definition,
+    Exit,
+    Happened,
+    Pinned,
+    Send,
+    Split,
+    Step,
+    Wait,
+    WaitFor,
+    WaitUntil,
+)
 from orchestrator.predicates.check import unknown_cohorts
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.tree import Predicate
@@ -49,23 +62,33 @@ def communications_in(definition: Definition) -> set[str]:
 
 
 def predicates_in(definition: Definition) -> list[Predicate]:
-    """The predicates of a definition's branches."""
+    """The predicates about the subject: those of branches, waits and exit rules."""
     return [predicate for predicate, _ in placed_predicates(definition)]
 
 
 def placed_predicates(definition: Definition, path: str = "") -> list[tuple[Predicate, str]]:
     """The same, each with the path to it."""
-    return [
-        (arm.when, under(under(under(path, "steps"), place), f"branch.arms[{number}].when"))
-        for place, step in enumerate(definition.steps.values())
-        if isinstance(step, Branch)
-        for number, arm in enumerate(step.arms)
-    ]
+    found: list[tuple[Predicate, str]] = []
+    for number, rule in enumerate(definition.exit_rules):
+        if not isinstance(rule.condition, Happened):
+            found.append((rule.condition, under(under(under(path, "exitRules"), number), "when")))
+    for place, step in enumerate(definition.steps.values()):
+        at = under(under(path, "steps"), place)
+        match step:
+            case Branch(arms=arms):
+                found += [(arm.when, under(at, f"branch.arms[{number}].when")) for number, arm in enumerate(arms)]
+            case WaitFor(condition=condition) if not isinstance(condition, Happened | Changed):
+                found.append((condition, under(at, "waitFor.when")))
+            case _:
+                pass
+    return found
 
 
 def examine(definition: Definition, existing: Existing, path: str = "") -> Findings:
     """All faults and warnings of a definition. `path` is where it stands for the caller."""
     faults = [*_missing_references(definition, existing, path)]
+    for predicate, at in placed_predicates(definition, path):
+        faults += unknown_cohorts(predicate, existing.cohorts, at)
     steps_path = under(path, "steps")
     if not definition.steps:
         faults.append(Fault(path=steps_path, reason="EMPTY_DEFINITION", message="a journey has at least one step"))
@@ -106,12 +129,19 @@ class _Edge:
 def _ways_out(step: Step) -> Iterator[tuple[str, str]]:
     """(path of the name, name) of every step this one may go on to."""
     match step:
-        case Send() | Wait():
+        case Send() | Wait() | WaitUntil():
             yield "next", step.next
+        case WaitFor():
+            yield "next", step.next
+            if step.timeout is not None:
+                yield "waitFor.otherwise", step.otherwise
         case Branch():
             for number, arm in enumerate(step.arms):
                 yield f"branch.arms[{number}].next", arm.next
             yield "branch.otherwise", step.otherwise
+        case Split():
+            for number, way in enumerate(step.arms):
+                yield f"split.arms[{number}].next", way.next
         case Exit():
             pass
         case _:
@@ -148,10 +178,7 @@ def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path:
             elif pinned.category != MARKETING:
                 message = f"{step.communication_id} is {pinned.category}; a journey sends {MARKETING} ones"
                 yield Fault(path=at, reason="SEND_STEP_USES_TRANSACTIONAL_COMM", message=message)
-        case Branch():
-            for number, arm in enumerate(step.arms):
-                yield from unknown_cohorts(arm.when, existing.cohorts, under(path, f"branch.arms[{number}].when"))
-        case Wait() | Exit():
+        case Wait() | WaitUntil() | WaitFor() | Branch() | Split() | Exit():
             pass
         case _:
             assert_never(step)
@@ -245,11 +272,23 @@ def _waits_too_long(
         if number not in reachable:
             continue
         step = steps[number]
-        spent = before[number] + (step.duration if isinstance(step, Wait) else timedelta(0))
+        spent = before[number] + _longest(step)
         if before[number] < limit <= spent:
             late.add(number)
         for edge in edges[number]:
             before[edge.target] = max(before[edge.target], spent)
     for number in sorted(late):
         message = f"an execution that comes the slowest way has reached its {limit.days} days before this wait is over"
-        yield Fault(path=f"{path}[{number}].wait.duration", reason="WAIT_EXCEEDS_MAX_DURATION", message=message)
+        at = "waitFor.timeout" if isinstance(steps[number], WaitFor) else "wait.duration"
+        yield Fault(path=f"{path}[{number}].{at}", reason="WAIT_EXCEEDS_MAX_DURATION", message=message)
+
+
+def _longest(step: Step) -> timedelta:
+    """How long an execution stands on this step at most, as far as the definition says."""
+    match step:
+        case Wait(duration=duration):
+            return duration
+        case WaitFor(timeout=timeout):
+            return timeout or timedelta(0)
+        case _:
+            return timedelta(0)

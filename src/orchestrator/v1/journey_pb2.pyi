@@ -50,6 +50,53 @@ ON_ARCHIVE_END: OnArchive.ValueType  # 2
 """They end where they stand, canceled."""
 Global___OnArchive: _TypeAlias = OnArchive  # noqa: Y015
 
+class _Weekday:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WeekdayEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Weekday.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WEEKDAY_UNSPECIFIED: _Weekday.ValueType  # 0
+    """Refused; never returned."""
+    WEEKDAY_MONDAY: _Weekday.ValueType  # 1
+    """Monday."""
+    WEEKDAY_TUESDAY: _Weekday.ValueType  # 2
+    """Tuesday."""
+    WEEKDAY_WEDNESDAY: _Weekday.ValueType  # 3
+    """Wednesday."""
+    WEEKDAY_THURSDAY: _Weekday.ValueType  # 4
+    """Thursday."""
+    WEEKDAY_FRIDAY: _Weekday.ValueType  # 5
+    """Friday."""
+    WEEKDAY_SATURDAY: _Weekday.ValueType  # 6
+    """Saturday."""
+    WEEKDAY_SUNDAY: _Weekday.ValueType  # 7
+    """Sunday."""
+
+class Weekday(_Weekday, metaclass=_WeekdayEnumTypeWrapper):
+    """A day of the week.
+
+    Values may be added.
+    """
+
+WEEKDAY_UNSPECIFIED: Weekday.ValueType  # 0
+"""Refused; never returned."""
+WEEKDAY_MONDAY: Weekday.ValueType  # 1
+"""Monday."""
+WEEKDAY_TUESDAY: Weekday.ValueType  # 2
+"""Tuesday."""
+WEEKDAY_WEDNESDAY: Weekday.ValueType  # 3
+"""Wednesday."""
+WEEKDAY_THURSDAY: Weekday.ValueType  # 4
+"""Thursday."""
+WEEKDAY_FRIDAY: Weekday.ValueType  # 5
+"""Friday."""
+WEEKDAY_SATURDAY: Weekday.ValueType  # 6
+"""Saturday."""
+WEEKDAY_SUNDAY: Weekday.ValueType  # 7
+"""Sunday."""
+Global___Weekday: _TypeAlias = Weekday  # noqa: Y015
+
 @_typing.final
 class Journey(_message.Message):
     """Something editable that has at most one draft and any number of published versions.
@@ -250,6 +297,8 @@ class JourneyDefinition(_message.Message):
     MAX_DURATION_DAYS_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     FOLLOW_LIVE_COMMUNICATIONS_FIELD_NUMBER: _builtins.int
+    EXIT_RULES_FIELD_NUMBER: _builtins.int
+    EXIT_ON_GOAL_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """Who may come in. Empty: everyone."""
     trigger_contract_id: _builtins.str
@@ -260,6 +309,8 @@ class JourneyDefinition(_message.Message):
     """Whether sends take the newest text of a communication, and not the one that was the newest when the version was
     published. Channel and category stay those of the version. Unset: no.
     """
+    exit_on_goal: _builtins.bool
+    """Whether an execution ends, goal_reached, as soon as its goal is. Unset: no."""
     @_builtins.property
     def reentry(self) -> Global___Reentry:
         """Whether a subject may come in again. Unset: once for enrollment by hand, by entry key for events."""
@@ -267,6 +318,10 @@ class JourneyDefinition(_message.Message):
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """At most 500. The first is where executions start."""
+
+    @_builtins.property
+    def exit_rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExitRule]:
+        """An execution ends, exited, wherever it stands, as soon as one of these holds. At most 20."""
 
     def __init__(
         self,
@@ -277,15 +332,21 @@ class JourneyDefinition(_message.Message):
         max_duration_days: _builtins.int | None = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
         follow_live_communications: _builtins.bool | None = ...,
+        exit_rules: _abc.Iterable[Global___ExitRule] | None = ...,
+        exit_on_goal: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "follow_live_communications", b"follow_live_communications", "max_duration_days", b"max_duration_days", "reentry", b"reentry"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "exit_on_goal", b"exit_on_goal", "follow_live_communications", b"follow_live_communications", "max_duration_days", b"max_duration_days", "reentry", b"reentry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "audience_id", b"audience_id", "follow_live_communications", b"follow_live_communications", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "audience_id", b"audience_id", "exit_on_goal", b"exit_on_goal", "exit_rules", b"exit_rules", "follow_live_communications", b"follow_live_communications", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__exit_on_goal: _TypeAlias = _typing.Literal["exit_on_goal"]  # noqa: Y015
+    _WhichOneofArgType__exit_on_goal: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal"]  # noqa: Y015
     _WhichOneofReturnType__follow_live_communications: _TypeAlias = _typing.Literal["follow_live_communications"]  # noqa: Y015
     _WhichOneofArgType__follow_live_communications: _TypeAlias = _typing.Literal["_follow_live_communications", b"_follow_live_communications"]  # noqa: Y015
     _WhichOneofReturnType__max_duration_days: _TypeAlias = _typing.Literal["max_duration_days"]  # noqa: Y015
     _WhichOneofArgType__max_duration_days: _TypeAlias = _typing.Literal["_max_duration_days", b"_max_duration_days"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_on_goal) -> _WhichOneofReturnType__exit_on_goal | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__follow_live_communications) -> _WhichOneofReturnType__follow_live_communications | None: ...
     @_typing.overload
@@ -363,10 +424,12 @@ class Step(_message.Message):
     WAIT_FIELD_NUMBER: _builtins.int
     BRANCH_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
+    WAIT_FOR_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Tells it from the journey's other steps: 1 to 128 of `A-Z a-z 0-9 _ . : -`."""
     next: _builtins.str
-    """The step that comes after it. Branches and exits have none."""
+    """The step that comes after it. Branches, splits and exits have none."""
     @_builtins.property
     def send(self) -> Global___SendStep:
         """Sends a communication."""
@@ -383,6 +446,14 @@ class Step(_message.Message):
     def exit(self) -> Global___ExitStep:
         """Ends the execution."""
 
+    @_builtins.property
+    def wait_for(self) -> Global___WaitForStep:
+        """Waits for something to happen, or to hold."""
+
+    @_builtins.property
+    def split(self) -> Global___SplitStep:
+        """Divides subjects."""
+
     def __init__(
         self,
         *,
@@ -392,12 +463,14 @@ class Step(_message.Message):
         wait: Global___WaitStep | None = ...,
         branch: Global___BranchStep | None = ...,
         exit: Global___ExitStep | None = ...,
+        wait_for: Global___WaitForStep | None = ...,
+        split: Global___SplitStep | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "exit", b"exit", "kind", b"kind", "send", b"send", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "exit", b"exit", "kind", b"kind", "send", b"send", "split", b"split", "wait", b"wait", "wait_for", b"wait_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "exit", b"exit", "id", b"id", "kind", b"kind", "next", b"next", "send", b"send", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "exit", b"exit", "id", b"id", "kind", b"kind", "next", b"next", "send", b"send", "split", b"split", "wait", b"wait", "wait_for", b"wait_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "wait", "branch", "exit"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "wait", "branch", "exit", "wait_for", "split"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -462,24 +535,334 @@ class WaitStep(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DURATION_FIELD_NUMBER: _builtins.int
+    TIME_OF_DAY_FIELD_NUMBER: _builtins.int
+    DATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """For so long."""
+
+    @_builtins.property
+    def time_of_day(self) -> Global___TimeOfDay:
+        """Until the subject's clock shows this time. Goes on at once when it does already."""
+
+    @_builtins.property
+    def date(self) -> Global___DateOfAttribute:
+        """Until the date that an attribute holds. Goes on at once when that is past; skipped when there is none."""
 
     def __init__(
         self,
         *,
         duration: _duration_pb2.Duration | None = ...,
+        time_of_day: Global___TimeOfDay | None = ...,
+        date: Global___DateOfAttribute | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "until", b"until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["date", b"date", "duration", b"duration", "time_of_day", b"time_of_day", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["date", b"date", "duration", b"duration", "time_of_day", b"time_of_day", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_until: _TypeAlias = _typing.Literal["duration"]  # noqa: Y015
+    _WhichOneofReturnType_until: _TypeAlias = _typing.Literal["duration", "time_of_day", "date"]  # noqa: Y015
     _WhichOneofArgType_until: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_until) -> _WhichOneofReturnType_until | None: ...
 
 Global___WaitStep: _TypeAlias = WaitStep  # noqa: Y015
+
+@_typing.final
+class TimeOfDay(_message.Message):
+    """A time of day, as the clocks of the subject's time zone show it (of the project's, where the subject has none). A time
+    that clocks jump over is the instant of the jump; of one that they show twice, it is the first.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    WEEKDAYS_FIELD_NUMBER: _builtins.int
+    time: _builtins.str
+    """Such as 09:30 or 09:30:15."""
+    @_builtins.property
+    def weekdays(self) -> _containers.RepeatedScalarFieldContainer[Global___Weekday.ValueType]:
+        """On which days. None: on any."""
+
+    def __init__(
+        self,
+        *,
+        time: _builtins.str = ...,
+        weekdays: _abc.Iterable[Global___Weekday.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "weekdays", b"weekdays"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeOfDay: _TypeAlias = TimeOfDay  # noqa: Y015
+
+@_typing.final
+class DateOfAttribute(_message.Message):
+    """An instant that an attribute tells."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_PATH_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    field_path: _builtins.str
+    """The attribute: an instant (RFC 3339), or a day (2026-03-01), which is one of the subject's time zone."""
+    time: _builtins.str
+    """At which time of that day, such as 09:30. Empty: at the instant, or when the day begins."""
+    @_builtins.property
+    def before(self) -> _duration_pb2.Duration:
+        """So long before."""
+
+    @_builtins.property
+    def after(self) -> _duration_pb2.Duration:
+        """So long after."""
+
+    def __init__(
+        self,
+        *,
+        field_path: _builtins.str = ...,
+        before: _duration_pb2.Duration | None = ...,
+        after: _duration_pb2.Duration | None = ...,
+        time: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "offset", b"offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "field_path", b"field_path", "offset", b"offset", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_offset: _TypeAlias = _typing.Literal["before", "after"]  # noqa: Y015
+    _WhichOneofArgType_offset: _TypeAlias = _typing.Literal["offset", b"offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_offset) -> _WhichOneofReturnType_offset | None: ...
+
+Global___DateOfAttribute: _TypeAlias = DateOfAttribute  # noqa: Y015
+
+@_typing.final
+class WaitForStep(_message.Message):
+    """Waits for something to happen, or to hold. It is looked for on arrival, whenever something changes, and at the timeout."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHEN_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    OTHERWISE_FIELD_NUMBER: _builtins.int
+    otherwise: _builtins.str
+    """The step to go on with after the timeout."""
+    @_builtins.property
+    def when(self) -> _predicate_pb2.Predicate:
+        """Until this holds."""
+
+    @_builtins.property
+    def event(self) -> Global___EventCondition:
+        """Until this has happened."""
+
+    @_builtins.property
+    def changed(self) -> Global___ChangeCondition:
+        """Until this has changed."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long at most. Unset: for ever."""
+
+    def __init__(
+        self,
+        *,
+        when: _predicate_pb2.Predicate | None = ...,
+        event: Global___EventCondition | None = ...,
+        changed: Global___ChangeCondition | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        otherwise: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "condition", b"condition", "event", b"event", "timeout", b"timeout", "when", b"when"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "condition", b"condition", "event", b"event", "otherwise", b"otherwise", "timeout", b"timeout", "when", b"when"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["when", "event", "changed"]  # noqa: Y015
+    _WhichOneofArgType_condition: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_condition) -> _WhichOneofReturnType_condition | None: ...
+
+Global___WaitForStep: _TypeAlias = WaitForStep  # noqa: Y015
+
+@_typing.final
+class EventCondition(_message.Message):
+    """Something that happens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _After:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _AfterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[EventCondition._After.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        AFTER_UNSPECIFIED: EventCondition._After.ValueType  # 0
+        """Since the trigger."""
+        AFTER_ENTRY: EventCondition._After.ValueType  # 1
+        """What is later than the trigger of this entry."""
+        AFTER_STEP: EventCondition._After.ValueType  # 2
+        """What is later than the arrival at the step."""
+
+    class After(_After, metaclass=_AfterEnumTypeWrapper):
+        """From when on it counts.
+
+        Values may be added.
+        """
+
+    AFTER_UNSPECIFIED: EventCondition.After.ValueType  # 0
+    """Since the trigger."""
+    AFTER_ENTRY: EventCondition.After.ValueType  # 1
+    """What is later than the trigger of this entry."""
+    AFTER_STEP: EventCondition.After.ValueType  # 2
+    """What is later than the arrival at the step."""
+
+    EVENT_NAME_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    ENTRY_KEY_PATH_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    event_name: _builtins.str
+    """The event's name, exactly."""
+    entry_key_path: _builtins.str
+    """Only those count that have the key of this entry here: the property that tells entries apart. Empty: all."""
+    after: Global___EventCondition.After.ValueType
+    """From when on. In an exit rule: from the trigger."""
+    @_builtins.property
+    def where(self) -> _predicate_pb2.Predicate:
+        """Which of them count, by their properties. Unset: all."""
+
+    def __init__(
+        self,
+        *,
+        event_name: _builtins.str = ...,
+        where: _predicate_pb2.Predicate | None = ...,
+        entry_key_path: _builtins.str = ...,
+        after: Global___EventCondition.After.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["where", b"where"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "entry_key_path", b"entry_key_path", "event_name", b"event_name", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventCondition: _TypeAlias = EventCondition  # noqa: Y015
+
+@_typing.final
+class ChangeCondition(_message.Message):
+    """An attribute that is not what it was on arrival."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_PATH_FIELD_NUMBER: _builtins.int
+    field_path: _builtins.str
+    """Which."""
+    def __init__(
+        self,
+        *,
+        field_path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field_path", b"field_path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeCondition: _TypeAlias = ChangeCondition  # noqa: Y015
+
+@_typing.final
+class ExitRule(_message.Message):
+    """What ends an execution wherever it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    WHEN_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Tells it from the journey's other rules, and is the reason why an execution ended: 1 to 128 of
+    `A-Z a-z 0-9 _ . : -`.
+    """
+    @_builtins.property
+    def when(self) -> _predicate_pb2.Predicate:
+        """As soon as this holds."""
+
+    @_builtins.property
+    def event(self) -> Global___EventCondition:
+        """As soon as this happens."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        when: _predicate_pb2.Predicate | None = ...,
+        event: Global___EventCondition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "event", b"event", "when", b"when"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "event", b"event", "id", b"id", "when", b"when"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["when", "event"]  # noqa: Y015
+    _WhichOneofArgType_condition: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_condition) -> _WhichOneofReturnType_condition | None: ...
+
+Global___ExitRule: _TypeAlias = ExitRule  # noqa: Y015
+
+@_typing.final
+class SplitStep(_message.Message):
+    """Divides subjects: each goes one way, always the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARMS_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    salt: _builtins.str
+    """Splits of one salt divide subjects alike. Empty: each divides them in its own way. At most 128 characters."""
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___SplitArm]:
+        """At most 50. Each takes its weight's share."""
+
+    def __init__(
+        self,
+        *,
+        arms: _abc.Iterable[Global___SplitArm] | None = ...,
+        salt: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "salt", b"salt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SplitStep: _TypeAlias = SplitStep  # noqa: Y015
+
+@_typing.final
+class SplitArm(_message.Message):
+    """One way out of a split."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Tells it from the split's other arms: 1 to 128 of `A-Z a-z 0-9 _ . : -`."""
+    weight: _builtins.int
+    """Its share, against the sum of all: 1 to 1,000,000."""
+    next: _builtins.str
+    """The step to go on with."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        weight: _builtins.int = ...,
+        next: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "next", b"next", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SplitArm: _TypeAlias = SplitArm  # noqa: Y015
 
 @_typing.final
 class BranchStep(_message.Message):

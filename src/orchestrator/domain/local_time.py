@@ -1,0 +1,77 @@
+"""Times of day as a subject's clock shows them, also on the days on which clocks are changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from orchestrator.domain.journey import AttributeDate
+from orchestrator.predicates.instants import parse_instant
+
+_DAY = timedelta(days=1)
+_SECOND = timedelta(seconds=1)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+#: Every day of the week comes within a week, and its time of today may be over.
+_DAYS_LOOKED_AT = 8
+
+
+def at_local(day: date, clock: time, zone: ZoneInfo) -> datetime:
+    """The instant, in UTC, at which clocks there show this time of that day.
+
+    A time that clocks jump over is the instant of the jump; of one that they show twice, it is the first.
+    """
+    shown = datetime.combine(day, clock)
+    instant = shown.replace(tzinfo=zone).astimezone(UTC)
+    if _shown(instant, zone) == shown:
+        return instant
+    # Read by the offset before the jump it is too late by what is left of the gap, by the one after it too early.
+    early, late = shown.replace(tzinfo=zone, fold=1).astimezone(UTC), instant
+    while late - early > _SECOND:
+        middle = early + (late - early) // 2
+        early, late = (middle, late) if _shown(middle, zone) < shown else (early, middle)
+    return late.replace(microsecond=0)
+
+
+def _shown(instant: datetime, zone: ZoneInfo) -> datetime:
+    return instant.astimezone(zone).replace(tzinfo=None)
+
+
+def next_time_of_day(since: datetime, clock: time, weekdays: Collection[int], zone: ZoneInfo) -> datetime:
+    """The first instant, `since` (aware) or later, at which clocks there show this time on one of these days.
+
+    `weekdays`: 0 is Monday; none: any day.
+    """
+    today = since.astimezone(zone).date()
+    for number in range(_DAYS_LOOKED_AT + 1):
+        day = today + number * _DAY
+        if (not weekdays or day.weekday() in weekdays) and (instant := at_local(day, clock, zone)) >= since:
+            return instant
+    raise AssertionError("every day of the week comes within a week")
+
+
+def attribute_date(wanted: AttributeDate, value: object, zone: ZoneInfo) -> datetime | None:
+    """The instant that this value of the attribute stands for; None when it is neither an instant nor a day.
+
+    The days of the offset are days of the calendar: three days before a day at nine is at nine, whatever the clocks do
+    in between. From an instant without a `clock`, they are of 24 hours.
+    """
+    if not isinstance(value, str):
+        return None
+    try:
+        if _DATE.fullmatch(value):
+            day = date.fromisoformat(value)
+        else:
+            instant = parse_instant(value)
+            if instant is None:
+                return None
+            if wanted.clock is None:
+                return instant + wanted.offset
+            day = instant.astimezone(zone).date()
+        days, rest = divmod(abs(wanted.offset), _DAY)
+        sign = -1 if wanted.offset < timedelta(0) else 1
+        return at_local(day + sign * days * _DAY, wanted.clock or time(), zone) + sign * rest
+    except (ValueError, OverflowError):
+        return None

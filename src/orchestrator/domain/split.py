@@ -1,0 +1,21 @@
+"""Which arm of a split a subject belongs to: by hash, so that it is the same on every machine and on every try."""
+
+from __future__ import annotations
+
+import hashlib
+
+from orchestrator.domain.journey import Split, SplitArm
+
+
+def arm_of(split: Split, journey_id: str, subject_id: str) -> SplitArm:
+    """The arm in whose share of [0, 1) the subject falls: the first 64 bits of
+    SHA-256(salt, NUL, subject id) / 2^64. A weight that grows takes subjects over from the neighbouring arms only.
+    """
+    salt = split.salt if split.salt is not None else f"{journey_id}/{split.id}"
+    drawn = int.from_bytes(hashlib.sha256(f"{salt}\0{subject_id}".encode()).digest()[:8])
+    place = drawn * sum(arm.weight for arm in split.arms) >> 64
+    for arm in split.arms:
+        if place < arm.weight:
+            return arm
+        place -= arm.weight
+    raise AssertionError("a place is within the sum of the weights")
