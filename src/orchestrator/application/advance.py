@@ -12,10 +12,13 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import subject_facts
 from orchestrator.application.effects import effect_of, instant, state_of
+from orchestrator.application.looking_back import Entrant, look_back
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.advance import JOURNEY_ARCHIVED, JOURNEY_DELETED, Known, advance
+from orchestrator.domain.conditions import Entry
 from orchestrator.domain.execution import Decision, Done, Outcome, Sleep
+from orchestrator.domain.journey import Goal
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts
 from orchestrator.storage import executions, subjects
@@ -32,6 +35,8 @@ class Ready:
     held: Held
     standing: Standing
     prepared: Prepared
+    # what it is measured by, where the version ends by it
+    goal: Goal | None
     known: Known
     now: datetime
 
@@ -52,18 +57,27 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
         return effect_from(standing.effect)
     now = max(instant(question.now), standing.now)
     prepared = await versions.get(conn, key.project_no, standing.journey_id, standing.version)
-    subject = Facts(attributes=held.attributes, entry=standing.entry)
+    subject = Facts(attributes=held.attributes, entry=standing.entry, time_zone=held.time_zone)
     if prepared.asks_of_ledgers:
         known_now = await subject_facts.load(conn, versions.rule_book, key.project_no, [key], prepared.needs, now)
         loaded = known_now[key].facts
         subject = replace(loaded, entry=standing.entry)
+    goal = await versions.goal(conn, key.project_no, prepared, standing.goal_revision)
+    entry = Entry(key=standing.entry_key, at=standing.triggered_at)
+    entrant = Entrant(key=key, prepared=prepared, entry=entry, goal=goal)
+    (past,) = await look_back(conn, key.project_no, [entrant])
     known = Known(
         subject=subject,
         consent=standing.consent,
         started_at=standing.started_at,
+        subject_id=held.subject_id,
+        entry=entry,
+        time_zone=standing.time_zone,
+        happened=past.happened,
+        goal_reached=past.goal_reached,
         closed=closed(standing.journey_status, standing.on_archive),
     )
-    return Ready(key=key, held=held, standing=standing, prepared=prepared, known=known, now=now)
+    return Ready(key=key, held=held, standing=standing, prepared=prepared, goal=goal, known=known, now=now)
 
 
 def subject_of(question: Question) -> SubjectKey:
@@ -90,7 +104,8 @@ async def record(conn: Connection[Record], ready: Ready, decision: Decision) -> 
                 conn, ready.key, ready.standing.execution_id, decision.effect.until, decision.effect.parked
             )
         return effect_of(decision, seq)
-    await executions.decide(conn, ready.key, ready.standing, state_of(decision, seq + 1, ready.now), decision.visits)
+    state = state_of(decision, seq + 1, ready.now, ready.prepared.version, ready.goal)
+    await executions.decide(conn, ready.key, ready.standing, state, decision.visits)
     return effect_of(decision, seq + 1)
 
 

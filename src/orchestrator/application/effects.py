@@ -6,7 +6,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import assert_never
 
+from orchestrator.domain.conditions import topics
 from orchestrator.domain.execution import Decision, End, Run, Sleep
+from orchestrator.domain.journey import Goal, JourneyVersion
 from orchestrator.storage.executions import Ending, State
 from orchestrator.temporal.contract import Effect, channel_queue
 
@@ -31,9 +33,10 @@ def effect_of(decision: Decision, seq: int) -> Effect:
             assert_never(decision.effect)
 
 
-def state_of(decision: Decision, seq: int, now: datetime) -> State:
-    """What the row keeps of a decision."""
+def state_of(decision: Decision, seq: int, now: datetime, version: JourneyVersion, goal: Goal | None) -> State:
+    """What the row keeps of a decision. `goal` is what its enrollment is measured by, where the version ends by it."""
     effect = decision.effect
+    step = version.definition.steps[decision.position.step_id]
     return State(
         seq=seq,
         position=decision.position,
@@ -41,6 +44,9 @@ def state_of(decision: Decision, seq: int, now: datetime) -> State:
         wakes_at=effect.until if isinstance(effect, Sleep) else None,
         parked=effect.parked if isinstance(effect, Sleep) else None,
         ending=Ending(outcome=effect.outcome.value, reason=effect.reason, at=now) if isinstance(effect, End) else None,
+        awaits=()
+        if isinstance(effect, End)
+        else sorted(topics(version.definition, step, goal.event_name if goal else None)),
     )
 
 

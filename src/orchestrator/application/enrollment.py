@@ -92,7 +92,10 @@ async def enroll(
     earlier = await enrollments.earlier(
         conn, project_no, [question(key, journey_id, policy, (), [now]) for key in named]
     )
-    admissions, refused = Admissions(now), Counter[EntryRefusal]()
+    admissions = Admissions(
+        versions, project_no=project_no, project_id=scope.project_id, time_zone=journey.time_zone, now=now
+    )
+    refused = Counter[EntryRefusal]()
     ledger: Counter[refusal_counts.Slot] = Counter()
     for key, entries in zip(named, earlier, strict=True):
         found = known[key]
@@ -105,7 +108,6 @@ async def enroll(
             continue
         admissions.admit(
             key=key,
-            project_id=scope.project_id,
             prepared=prepared,
             goal_revision=journey.goal_revision,
             entry_kind="enroll",

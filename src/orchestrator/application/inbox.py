@@ -17,6 +17,7 @@ from orchestrator.application.admission import Admissions
 from orchestrator.application.memberships import refresh
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Prepared, Versions
+from orchestrator.application.waking import Waking
 from orchestrator.domain.audit import ENTRY_REFUSED_AUDIENCE_NOT_FOUND, ENTRY_REFUSED_COHORT_NOT_FOUND, Action
 from orchestrator.domain.entry import (
     Earlier,
@@ -48,6 +49,9 @@ from orchestrator.storage import (
     journeys,
     memberships,
     refusal_counts,
+)
+from orchestrator.storage import (
+    awaiting as awaits,
 )
 from orchestrator.storage.enrollments import Question
 from orchestrator.storage.inbox import Arrival
@@ -112,7 +116,6 @@ class Listener:
 class Catalog:
     """The listeners of a project: by the number of their event's name, or by segment and whether it is entered."""
 
-    project_id: str
     definitions_version: int
     of_events: Mapping[int, tuple[Listener, ...]]
     of_segments: Mapping[tuple[int, bool], tuple[Listener, ...]]
@@ -147,6 +150,7 @@ class Inbox:
         self._versions = versions
         self._catalogs: dict[int, Catalog] = {}
         self._many = MANY // 4
+        self._waking = Waking()
 
     async def waiting(self) -> list[SubjectKey]:
         """Subjects with entries that nobody has tried yet, those who have waited longest first, then those whose
@@ -186,11 +190,14 @@ class Inbox:
     async def _work(self, keys: Sequence[SubjectKey], limit: int) -> Worked:
         async with self._transactions.write(None) as conn:
             keys = await memberships.share_buckets(conn, keys)
-            claimed = [subject.key for subject in await inbox.claim(conn, keys, limit)]
-            if not claimed:
+            subject_ids = {subject.key: subject.subject_id for subject in await inbox.claim(conn, keys, limit)}
+            if not subject_ids:
                 await inbox.drop_orphans(conn, keys)
                 return Worked(subjects=0, told=[])
+            claimed = list(subject_ids)
             entries = await inbox.take(conn, claimed)
+            # Whoever is let in below has looked back, and is not among them.
+            awaiting = await awaits.of_subjects(conn, claimed)
             # Definitions and clock are read under the locks: whoever has them next knows no less.
             current = await catalog.current(conn, sorted({key.project_no for key in claimed}))
             told: list[Told] = []
@@ -211,6 +218,8 @@ class Inbox:
                     causes,
                     project.now,
                 )
+                awaiting_here = [one for one in awaiting if one.key.project_no == project_no]
+                told += await self._waking.wake(conn, project, rules, awaiting_here, subject_ids, mine, moved)
                 told += await self._trigger(conn, project, known, mine, moved, refused)
             await refusal_counts.add(conn, refused)
         # After the commit: making a catalog may give numbers to names, and a number that was rolled back is nobody's.
@@ -246,7 +255,6 @@ class Inbox:
             elif row.segment_no is not None:
                 of_segments[row.segment_no, row.entered].append(listener)
         return Catalog(
-            project_id=project.project_id,
             definitions_version=project.definitions_version,
             of_events={number: tuple(found) for number, found in of_events.items()},
             of_segments={way: tuple(found) for way, found in of_segments.items()},
@@ -296,7 +304,13 @@ class Inbox:
             now,
         )
         earlier = await _earlier(conn, project.project_no, candidates)
-        admissions = Admissions(now)
+        admissions = Admissions(
+            self._versions,
+            project_no=project.project_no,
+            project_id=project.project_id,
+            time_zone=project.time_zone,
+            now=now,
+        )
         met: dict[tuple[str, EntryRefusal], Listener] = {}
         for c in candidates:
             version = c.listener.prepared.version
@@ -315,7 +329,6 @@ class Inbox:
             before.add(c.entry_key, c.trigger.at)
             admissions.admit(
                 key=c.key,
-                project_id=known.project_id,
                 prepared=c.listener.prepared,
                 goal_revision=c.listener.goal_revision,
                 entry_kind=kind,

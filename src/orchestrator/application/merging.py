@@ -18,6 +18,7 @@ from orchestrator.domain.subject import Subject, id_fault, subject_hash, togethe
 from orchestrator.predicates.evaluate import evaluate
 from orchestrator.storage import (
     audit,
+    awaiting,
     clock,
     derived_events,
     facts,
@@ -61,6 +62,7 @@ async def merge(conn: Connection[Record], scope: Scope, secret: bytes, subject_i
     if given in within:
         await _carry(conn, within[given], kept, within.get(kept), now)
     # Anything may have become another: all who listen look again.
+    await awaiting.poke_subject(conn, kept, now)
     await inbox_entries.add(conn, [kept], "attributes", now)
     await inbox_entries.add(conn, [kept], "preferences", now)
     await audit.append(

@@ -13,10 +13,11 @@ from orchestrator.application.memberships import compiled
 from orchestrator.application.segment_rules import RuleBook, SegmentRules
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.audit import SEGMENT_DRIFT_FOUND
+from orchestrator.domain.conditions import segment_topic
 from orchestrator.domain.subject import BUCKETS
 from orchestrator.predicates.sql.inputs import Among
 from orchestrator.predicates.tree import Predicate
-from orchestrator.storage import audit, catalog, clock, memberships, segment_passes, segment_runs
+from orchestrator.storage import audit, awaiting, catalog, clock, memberships, segment_passes, segment_runs
 from orchestrator.storage.segment_passes import Pass
 from orchestrator.storage.segment_runs import Chunk, Finished, Kind, Untold
 
@@ -158,6 +159,8 @@ async def prepare(
         building=rules.building & asked.keys(),
         whole=len(asked) == len(rules.asked),
         heard=catalog.heard(await catalog.listening(conn, project_no)),
+        awaited=await awaiting.anybody(conn, project_no),
+        topics={number: segment_topic(rules.ids[number]) for number in asked},
         as_of=now,
     )
 

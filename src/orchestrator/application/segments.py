@@ -15,6 +15,7 @@ from orchestrator.application.predicates import predicate_faults
 from orchestrator.application.segment_rules import read_rules, stored_rules
 from orchestrator.domain import audit as actions
 from orchestrator.domain.audit import Action
+from orchestrator.domain.conditions import segment_topic
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, PermissionDenied
 from orchestrator.domain.resource import Page, Place, Resource, differ
@@ -25,6 +26,7 @@ from orchestrator.predicates.cohorts import MAX_INLINED_LEAVES, CohortCycle, Coh
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.storage import (
     audit,
+    awaiting,
     clock,
     inbox_entries,
     journey_pokes,
@@ -254,9 +256,13 @@ async def _rules_changed(conn: Connection[Record], project_no: int, segment_id: 
     changed = dependents | ({segment_id} if itself else set())
     await stored.rebuild(conn, project_no, changed)
     # Branches that asked about one that was gone may ask again.
-    await journey_pokes.poke_parked(conn, project_no, dependents | {segment_id}, PARKED, await clock.now(conn))
+    asked = dependents | {segment_id}
+    now = await clock.now(conn)
+    await journey_pokes.poke_parked(conn, project_no, asked, PARKED, now)
+    # And whoever awaits one of them finds it to be something else.
+    await awaiting.poke_about(conn, project_no, map(segment_topic, asked), now, unless_parked=PARKED)
     if changed or any(one.segment_id == segment_id for one in ruled):
-        await segment_runs.request(conn, project_no, "build", None, await clock.now(conn))
+        await segment_runs.request(conn, project_no, "build", None, now)
 
 
 def _edited(before: Segment, changes: Mapping[str, Any], segment_id: str) -> Segment:

@@ -12,6 +12,7 @@ from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.evaluate import Missing, evaluate
 from orchestrator.predicates.facts import Facts, Needs, needs
+from orchestrator.predicates.flip import next_flip
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import catalog, facts
 from orchestrator.storage.facts import Known
@@ -41,6 +42,7 @@ async def load(
 def _with_cohorts(subject: Facts, rules: dict[str, Predicate], now: datetime) -> Facts:
     """One whose own rules name a list that is gone is as good as gone."""
     within, existing = set(subject.cohorts), set(subject.known_cohorts)
+    flips: dict[str, datetime] = {}
     for cohort_id, predicate in rules.items():
         try:
             holds = evaluate(predicate, subject, now)
@@ -50,4 +52,6 @@ def _with_cohorts(subject: Facts, rules: dict[str, Predicate], now: datetime) ->
         existing.add(cohort_id)
         if holds:
             within.add(cohort_id)
-    return replace(subject, cohorts=frozenset(within), known_cohorts=frozenset(existing))
+        if (flip := next_flip(predicate, subject, now)) is not None:
+            flips[cohort_id] = flip
+    return replace(subject, cohorts=frozenset(within), known_cohorts=frozenset(existing), cohort_flips=flips)

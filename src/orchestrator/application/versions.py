@@ -11,12 +11,12 @@ from asyncpg import Connection, Record
 
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.conditions import happenings
-from orchestrator.domain.journey import Happened, JourneyVersion
+from orchestrator.domain.journey import Goal, Happened, JourneyVersion
 from orchestrator.domain.journey_graph import predicates_in
 from orchestrator.predicates.builtin import SUBJECT
 from orchestrator.predicates.facts import Needs, needs
 from orchestrator.predicates.tree import Predicate
-from orchestrator.storage import journey_versions
+from orchestrator.storage import journey_versions, journeys
 
 #: More than a worker sees in a while; one version is some kilobytes.
 KEPT = 1024
@@ -57,6 +57,7 @@ class Versions:
         #: The rules of segments that their predicates name.
         self.rule_book = RuleBook()
         self._kept: OrderedDict[tuple[int, str, int], Prepared] = OrderedDict()
+        self._goals: OrderedDict[tuple[int, str, int], Goal] = OrderedDict()
 
     async def get(self, conn: Connection[Record], project_no: int, journey_id: str, version: int) -> Prepared:
         """Raises NotFound JOURNEY_VERSION_NOT_FOUND when there is no such version (its journey was deleted)."""
@@ -67,3 +68,15 @@ class Versions:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(at)
         return self._kept[at]
+
+    async def goal(self, conn: Connection[Record], project_no: int, prepared: Prepared, revision: int) -> Goal | None:
+        """What enrollments under this revision of the goal are measured by, where the version ends by it."""
+        if not prepared.version.definition.exit_on_goal:
+            return None
+        at = (project_no, prepared.version.journey_id, revision)
+        if at not in self._goals:
+            self._goals[at] = await journeys.goal(conn, *at)
+            while len(self._goals) > KEPT:
+                self._goals.popitem(last=False)
+        self._goals.move_to_end(at)
+        return self._goals[at]

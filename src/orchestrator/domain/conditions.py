@@ -1,5 +1,5 @@
-"""What an execution waits for, and what it leaves for: whether it holds, when time alone could change that, and what has
-to happen before anybody need look again.
+"""What an execution waits for, and what it leaves for: whether it holds, when time alone could change that, and what
+has to happen before anybody need look again.
 """
 
 from __future__ import annotations
@@ -51,6 +51,10 @@ def event_topic(name: str) -> str:
 
 def segment_topic(segment_id: str) -> str:
     return _SEGMENT + segment_id
+
+
+def is_about_segments(topic: str) -> bool:
+    return topic.startswith(_SEGMENT)
 
 
 def holds(

@@ -38,8 +38,9 @@ class Facts:
     """One subject in one snapshot.
 
     `entry` is what `$entry.` reads: the triggering event's properties. A source that is not in `events` never
-    happened. `cohorts` are the lists the subject is on; `known_cohorts` those that exist. `created_at` (aware) and
-    `time_zone` are what `$subject.` reads.
+    happened. `cohorts` are the lists the subject is on; `known_cohorts` those that exist; `cohort_flips` says of those
+    whose answer stands for rules when time alone could change it. `created_at` (aware) and `time_zone` are what
+    `$subject.` reads.
     """
 
     attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Facts:
     events: Mapping[Source, EventFacts] = field(default_factory=dict)
     cohorts: frozenset[str] = frozenset()
     known_cohorts: frozenset[str] = frozenset()
+    cohort_flips: Mapping[str, datetime] = field(default_factory=dict)
     created_at: datetime | None = None
     time_zone: str | None = None
 

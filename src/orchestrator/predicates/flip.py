@@ -44,6 +44,10 @@ def _flips(leaf: Leaf, facts: Facts, as_of: datetime) -> Iterator[datetime]:
                 yield instant
             elif instant is not None and instant + duration > as_of:
                 yield instant + duration
+        case InCohort(cohort_id=cohort_id, rules=None):
+            flip = facts.cohort_flips.get(cohort_id)
+            if flip is not None and flip > as_of:
+                yield flip
         case Attribute() | InCohort() | Everyone():
             pass
         case _:

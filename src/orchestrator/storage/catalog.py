@@ -37,7 +37,8 @@ _PROJECTS = """
 SELECT project_no, project_id, definitions_version, clock_timestamp() AS now,
        (SELECT count(*) FROM derived_events AS d WHERE d.project_no = p.project_no AND d.ready_at IS NULL) AS uncounted,
        (SELECT count(*) FROM segments AS s WHERE s.project_no = p.project_no AND s.predicate IS NOT NULL
-                                             AND s.built_revision IS DISTINCT FROM s.rules_revision) AS unbuilt
+                                             AND s.built_revision IS DISTINCT FROM s.rules_revision) AS unbuilt,
+       coalesce(settings ->> 'timeZone', 'UTC') AS time_zone
   FROM projects AS p WHERE project_no = ANY ($1::int[])
 """
 
@@ -56,6 +57,7 @@ class Current:
     now: datetime
     uncounted: int
     unbuilt: int
+    time_zone: str
 
 
 async def current(conn: Connection[Record], project_nos: Sequence[int]) -> dict[int, Current]:
@@ -101,7 +103,8 @@ def heard(rows: Iterable[Listening]) -> dict[tuple[int, bool], bool]:
 
 _ENTERED_BY_HAND = """
 SELECT j.name, j.status, j.latest_version, j.goal_revision, v.definition ->> 'audienceId' AS audience_id,
-       a.predicate AS audience
+       a.predicate AS audience,
+       (SELECT coalesce(p.settings ->> 'timeZone', 'UTC') FROM projects AS p WHERE p.project_no = $1) AS time_zone
   FROM journeys AS j
   LEFT JOIN journey_versions AS v
     ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
@@ -120,6 +123,8 @@ class EnteredByHand:
     goal_revision: int
     audience_id: str | None
     audience: Any | None
+    # the project's
+    time_zone: str
 
 
 async def entered_by_hand(conn: Connection[Record], project_no: int, journey_id: str) -> EnteredByHand | None:

@@ -28,6 +28,15 @@ async def find(conn: Connection[Record], project_no: int, names: Iterable[str]) 
     return {row[0]: row[1] for row in rows}
 
 
+_NAMES = "SELECT name_no, name FROM event_names WHERE project_no = $1 AND name_no = ANY($2::int[])"
+
+
+async def names(conn: Connection[Record], project_no: int, numbers: Iterable[int]) -> dict[int, str]:
+    """What these numbers of names stand for."""
+    rows = await conn.fetch(_NAMES, project_no, list(numbers))
+    return {row[0]: row[1] for row in rows}
+
+
 async def ensure(conn: Connection[Record], project_no: int, names: Iterable[str]) -> dict[str, int]:
     """The numbers of all these names; new ones are given one."""
     wanted = set(names)

@@ -12,6 +12,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.domain.execution import Position, Visit
 from orchestrator.domain.gates import Consent
+from orchestrator.domain.project import TIME_ZONE
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage.sends import Send
 
@@ -20,8 +21,9 @@ from orchestrator.storage.sends import Send
 class Standing:
     """An execution as it stands, with what let it in and what its subject refused, all of one snapshot.
 
-    `entry` is what `$entry.` reads: the triggering event's properties, as they were. `send` is the ledger's row of this
-    `seq`. `now` is the database's clock, read after the lock.
+    `entry` is what `$entry.` reads: the triggering event's properties, as they were; `entry_key`, `triggered_at` and
+    `goal_revision` are those of the enrollment. `send` is the ledger's row of this `seq`. `time_zone` is the project's.
+    `now` is the database's clock, read after the lock.
     """
 
     execution_id: UUID
@@ -39,18 +41,24 @@ class Standing:
     on_archive: str | None
     consent: Consent
     entry: dict[str, Any]
+    entry_key: str
+    triggered_at: datetime
+    goal_revision: int
+    time_zone: str
     send: Send | None
     now: datetime
 
 
 _STANDING = """
-SELECT e.execution_id, e.journey_id, e.version, e.workflow_id, e.seq, e.step_id, e.since, e.effect, e.started_at,
-       e.outcome IS NOT NULL AS ended, j.status AS journey_status, j.on_archive,
+SELECT e.execution_id, e.journey_id, e.version, e.workflow_id, e.seq, e.step_id, e.since, e.mark, e.effect,
+       e.started_at, e.outcome IS NOT NULL AS ended, j.status AS journey_status, j.on_archive,
        ARRAY(SELECT ARRAY[o.channel, o.category] FROM opt_outs AS o
               WHERE (o.project_no, o.bucket, o.subject_no) = ($1, $2, $3)) AS opt_outs,
        ARRAY(SELECT s.channel FROM suppressions AS s
               WHERE (s.project_no, s.bucket, s.subject_no) = ($1, $2, $3)) AS suppressed,
-       n.entry, d.state, d.attempt, d.in_doubt, d.reason, d.content_revision, d.reserved_at, clock_timestamp() AS now
+       n.entry, n.entry_key, n.triggered_at, n.goal_revision,
+       (SELECT p.settings ->> 'timeZone' FROM projects AS p WHERE p.project_no = $1) AS time_zone,
+       d.state, d.attempt, d.in_doubt, d.reason, d.content_revision, d.reserved_at, clock_timestamp() AS now
   FROM executions AS e
   LEFT JOIN journeys AS j ON j.project_no = e.project_no AND j.journey_id = e.journey_id
   LEFT JOIN enrollments AS n
@@ -72,7 +80,7 @@ async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) ->
         version=row["version"],
         workflow_id=row["workflow_id"],
         seq=row["seq"],
-        position=Position(step_id=row["step_id"], since=row["since"]),
+        position=Position(step_id=row["step_id"], since=row["since"], mark=row["mark"]),
         effect=row["effect"],
         started_at=row["started_at"],
         ended=row["ended"],
@@ -83,6 +91,10 @@ async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) ->
             suppressed=frozenset(row["suppressed"]),
         ),
         entry=row["entry"] or {},
+        entry_key=row["entry_key"] or "",
+        triggered_at=row["triggered_at"] or row["started_at"],
+        goal_revision=row["goal_revision"] or 0,
+        time_zone=row["time_zone"] or TIME_ZONE,
         send=Send(
             state=row["state"],
             attempt=row["attempt"],
@@ -106,7 +118,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a decision leaves in the row."""
+    """What a decision leaves in the row. `awaits`: domain/conditions.py, topics."""
 
     seq: int
     position: Position
@@ -114,6 +126,7 @@ class State:
     wakes_at: datetime | None
     parked: str | None
     ending: Ending | None
+    awaits: Sequence[str] = ()
 
 
 _DECIDE = """
@@ -126,7 +139,7 @@ WITH passed AS (
 )
 UPDATE executions
    SET seq = $5, step_id = $6, since = $7, effect = $8, wakes_at = $9, parked = $10,
-       outcome = $11, reason = $12, ended_at = $22
+       outcome = $11, reason = $12, ended_at = $22, mark = $23, awaits = $24
  WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4
 """
 
@@ -153,6 +166,7 @@ async def decide(
         state.position.step_id, state.position.since, state.effect, state.wakes_at, state.parked,
         state.ending.outcome if state.ending else None, state.ending.reason if state.ending else None,
         standing.journey_id, standing.version, *_columns(visits), state.ending.at if state.ending else None,
+        state.position.mark, state.awaits or None,
     )  # fmt: skip
 
 
@@ -187,10 +201,15 @@ class NewExecution:
 
 _INSERT = """
 INSERT INTO executions (project_no, bucket, subject_no, execution_id, journey_id, version, workflow_id, seq, step_id,
-                        since, effect, wakes_at, parked, outcome, reason, started_at, ended_at)
-SELECT * FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $5::text[], $6::int[], $7::text[], $8::int[],
-                     $9::text[], $10::timestamptz[], $11::jsonb[], $12::timestamptz[], $13::text[], $14::text[],
-                     $15::text[], $16::timestamptz[], $17::timestamptz[])
+                        since, effect, wakes_at, parked, outcome, reason, started_at, ended_at, mark, awaits)
+SELECT project_no, bucket, subject_no, execution_id, journey_id, version, workflow_id, seq, step_id, since, effect,
+       wakes_at, parked, outcome, reason, started_at, ended_at, mark,
+       CASE WHEN awaits IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(awaits)) END
+  FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $5::text[], $6::int[], $7::text[], $8::int[],
+              $9::text[], $10::timestamptz[], $11::jsonb[], $12::timestamptz[], $13::text[], $14::text[], $15::text[],
+              $16::timestamptz[], $17::timestamptz[], $18::text[], $19::jsonb[])
+       AS new (project_no, bucket, subject_no, execution_id, journey_id, version, workflow_id, seq, step_id, since,
+               effect, wakes_at, parked, outcome, reason, started_at, ended_at, mark, awaits)
 """
 
 _INSERT_VISITS = """
@@ -211,7 +230,8 @@ async def insert(conn: Connection[Record], new: Sequence[NewExecution]) -> None:
             *_key(n.key), n.execution_id, n.journey_id, n.version, n.workflow_id, n.state.seq,
             n.state.position.step_id, n.state.position.since, n.state.effect, n.state.wakes_at, n.state.parked,
             n.state.ending.outcome if n.state.ending else None, n.state.ending.reason if n.state.ending else None,
-            n.started_at, n.state.ending.at if n.state.ending else None,
+            n.started_at, n.state.ending.at if n.state.ending else None, n.state.position.mark,
+            list(n.state.awaits) or None,
         )
         for n in new
     ]  # fmt: skip

@@ -205,6 +205,19 @@ async def _insert_goal(conn: Connection[Record], project_no: int, journey: Journ
     )
 
 
+_GOAL = """
+SELECT goal_revision AS revision, event_name, goal_window AS "window" FROM journey_goals
+ WHERE project_no = $1 AND journey_id = $2 AND goal_revision = $3
+"""
+
+
+async def goal(conn: Connection[Record], project_no: int, journey_id: str, revision: int) -> Goal:
+    """A goal there was, also of a journey that was deleted. It never changes, so it may be kept."""
+    row = await conn.fetchrow(_GOAL, project_no, journey_id, revision)
+    assert row is not None, "goals are never deleted"
+    return Goal(**row)
+
+
 _HIGHEST_GOAL = "SELECT coalesce(max(goal_revision), 0) FROM journey_goals WHERE project_no = $1 AND journey_id = $2"
 
 

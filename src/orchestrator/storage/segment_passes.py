@@ -20,7 +20,8 @@ class Pass:
 
     Of `asked`, `building` change because their rules are new. `whole`: nothing is left out but what cannot be asked, so
     that the due times found replace those that stood. `heard`: the ways (segment, entered) that consumers of the inbox
-    are to be told of, and whether also of those who move because the rules are new.
+    are to be told of, and whether also of those who move because the rules are new. `awaited`: executions of the
+    project await something; then those that await one of these topics (by segment) are poked as their subject moves.
     """
 
     query: Query
@@ -29,6 +30,8 @@ class Pass:
     building: Collection[int]
     whole: bool
     heard: Mapping[tuple[int, bool], bool]
+    awaited: bool
+    topics: Mapping[int, str]
     as_of: datetime
 
 
@@ -77,10 +80,27 @@ WITH evaluated AS MATERIALIZED (
     INSERT INTO inbox (project_no, bucket, subject_no, kind, transition_nos, received_at)
     SELECT $1, t.bucket, t.subject_no, 'transitions', array_agg(t.transition_no ORDER BY t.transition_no), {as_of}
       FROM transitions AS t
-      JOIN unnest({heard_nos}, {heard_ways}, {heard_definitions}) AS heard (segment_no, entered, definitions)
+      LEFT JOIN unnest({heard_nos}, {heard_ways}, {heard_definitions}) AS heard (segment_no, entered, definitions)
         ON heard.segment_no = t.segment_no AND heard.entered = t.entered
-     WHERE t.cause IN ('data', 'time') OR t.cause = 'definition' AND heard.definitions
+     WHERE heard.segment_no IS NOT NULL AND t.cause IN ('data', 'time')
+        OR heard.definitions AND t.cause = 'definition'
+        -- Who works on what happened to the subject finds it moved already, and pokes those who were about to wait.
+        OR {awaited} AND t.cause = 'data'
+           AND EXISTS (SELECT FROM inbox AS i
+                        WHERE i.project_no = $1 AND i.bucket = t.bucket AND i.subject_no = t.subject_no
+                          AND i.kind NOT IN ('transitions', 'backfill'))
      GROUP BY t.bucket, t.subject_no
+), poked AS (
+    INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
+    SELECT DISTINCT $1, t.bucket, t.subject_no, e.execution_id, 'poke', e.workflow_id, {as_of}, {as_of}
+      FROM transitions AS t
+      JOIN unnest({topic_nos}, {topics}) AS topic (segment_no, name) ON topic.segment_no = t.segment_no
+     CROSS JOIN LATERAL (
+           SELECT execution_id, workflow_id FROM executions
+            WHERE project_no = $1 AND bucket = t.bucket AND subject_no = t.subject_no
+              AND awaits IS NOT NULL AND outcome IS NULL AND awaits @> ARRAY[topic.name]
+           OFFSET 0) AS e
+     WHERE {awaited} AND t.cause IN ('data', 'time', 'definition')
 ), drifted AS (
     -- Whoever is due or told about in the inbox waits to be worked on.
     SELECT DISTINCT c.bucket, c.subject_no FROM changed AS c
@@ -118,6 +138,9 @@ async def of_buckets(conn: Connection[Record], project_no: int, first: int, last
         heard_nos=parameter([number for number, _ in work.heard], "int[]"),
         heard_ways=parameter([entered for _, entered in work.heard], "bool[]"),
         heard_definitions=parameter(list(work.heard.values()), "bool[]"),
+        awaited=parameter(work.awaited, "bool"),
+        topic_nos=parameter(list(work.topics), "int[]"),
+        topics=parameter(list(work.topics.values()), "text[]"),
         as_of=parameter(work.as_of, "timestamptz"),
     )
     rows = await conn.fetch(statement, *arguments)

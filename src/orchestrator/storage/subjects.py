@@ -62,7 +62,7 @@ CROSS JOIN LATERAL (
 """
 
 _HOLD = """
-SELECT subject_id, attributes
+SELECT subject_id, attributes, time_zone
 FROM subjects
 WHERE project_no = $1 AND bucket = $2 AND subject_no = $3
 FOR NO KEY UPDATE
@@ -140,6 +140,7 @@ class Held:
 
     subject_id: str
     attributes: dict[str, Any]
+    time_zone: str | None
 
 
 async def hold(conn: Connection[Record], key: SubjectKey) -> Held | None:
@@ -148,7 +149,7 @@ async def hold(conn: Connection[Record], key: SubjectKey) -> Held | None:
     Of this row alone it is the latest, however long the lock was waited for; all else is read in another statement.
     """
     row = await conn.fetchrow(_HOLD, key.project_no, key.bucket, key.subject_no)
-    return Held(subject_id=row["subject_id"], attributes=row["attributes"]) if row else None
+    return Held(**row) if row else None
 
 
 async def lock_survivor(conn: Connection[Record], key: SubjectKey) -> SubjectKey | None:

@@ -1,0 +1,89 @@
+"""Executions that await something of their subjects, and pokes for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from asyncpg import Connection, Record
+
+from orchestrator.domain.scope import SubjectKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awaiting:
+    """An open execution, and what can happen that makes it go on or leave (domain/conditions.py: topics)."""
+
+    key: SubjectKey
+    execution_id: UUID
+    workflow_id: str
+    journey_id: str
+    version: int
+    awaits: frozenset[str]
+
+
+# One probe for each, as in storage/subjects.py; where nobody awaits anything, of an index that is empty.
+_OF_SUBJECTS = """
+SELECT w.project_no, w.bucket, w.subject_no, e.execution_id, e.workflow_id, e.journey_id, e.version, e.awaits
+  FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
+ CROSS JOIN LATERAL (
+       SELECT execution_id, workflow_id, journey_id, version, awaits FROM executions
+        WHERE project_no = w.project_no AND bucket = w.bucket AND subject_no = w.subject_no
+          AND awaits IS NOT NULL AND outcome IS NULL
+       OFFSET 0) AS e
+"""
+
+
+async def of_subjects(conn: Connection[Record], keys: Sequence[SubjectKey]) -> list[Awaiting]:
+    """Those of these subjects. While the caller holds their rows, no other comes and none of these goes on."""
+    rows = await conn.fetch(
+        _OF_SUBJECTS, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys]
+    )
+    return [
+        Awaiting(
+            key=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),
+            execution_id=row["execution_id"],
+            workflow_id=row["workflow_id"],
+            journey_id=row["journey_id"],
+            version=row["version"],
+            awaits=frozenset(row["awaits"]),
+        )
+        for row in rows
+    ]
+
+
+# Leased until now: no process has promised to deliver them, so the next sweep does.
+_POKE = """
+INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
+SELECT project_no, bucket, subject_no, execution_id, 'poke', workflow_id, $2, $2
+  FROM executions
+ WHERE project_no = $1 AND awaits IS NOT NULL AND outcome IS NULL
+"""
+
+_POKE_SUBJECT = f"{_POKE} AND bucket = $3 AND subject_no = $4"
+
+# Those who are parked are poked as such.
+_POKE_ABOUT = f"{_POKE} AND awaits && $3::text[] AND parked IS DISTINCT FROM $4"
+
+
+async def poke_subject(conn: Connection[Record], key: SubjectKey, now: datetime) -> None:
+    """Have all executions of this subject look again that await anything."""
+    await conn.execute(_POKE_SUBJECT, key.project_no, now, key.bucket, key.subject_no)
+
+
+async def poke_about(
+    conn: Connection[Record], project_no: int, topics: Iterable[str], now: datetime, *, unless_parked: str
+) -> None:
+    """Have all executions of a project look again that await one of these."""
+    await conn.execute(_POKE_ABOUT, project_no, now, list(topics), unless_parked)
+
+
+_ANYBODY = "SELECT EXISTS (SELECT FROM executions WHERE project_no = $1 AND awaits IS NOT NULL AND outcome IS NULL)"
+
+
+async def anybody(conn: Connection[Record], project_no: int) -> bool:
+    """Whether any execution of the project awaits anything."""
+    found: bool = await conn.fetchval(_ANYBODY, project_no)
+    return found
