@@ -52,6 +52,10 @@ FAULTS = {
     "sends_not_begun": f"""
         UPDATE executions SET {REOPEN}, seq = 7, since = now() - interval '6 minutes',
                effect = '{{"kind": "run", "queue": "channel-log"}}'""",
+    "executions_deaf": f"""
+        UPDATE journey_versions
+           SET definition = definition || '{{"exitRules": [{{"id": "r", "event": {{"eventName": "x"}}}}]}}';
+        UPDATE executions SET {REOPEN}, step_id = 'pause'""",
     "sends_without_visit": "DELETE FROM visits WHERE step_kind = 'send'",
     "visits_without_send": "DELETE FROM sends",
     "sends_unlike_visits": "UPDATE sends SET state = 'failed'",

@@ -234,12 +234,12 @@ async def test_hold_says_what_was_written_while_it_waited(transactions: Transact
             return await subjects.hold(conn, key)
 
     async with transactions.write(1) as conn:
-        assert await subjects.hold(conn, key) == Held(subject_id="user-1", attributes={"plan": "free"})
+        assert await subjects.hold(conn, key) == Held(subject_id="user-1", attributes={"plan": "free"}, time_zone=None)
         waiting = asyncio.create_task(second())
         await asyncio.wait([waiting], timeout=0.1)
         await use_cases.upsert(conn, 1, [SubjectPatch(subject_id="user-1", attributes={"plan": "pro"})])
 
-    assert await waiting == Held(subject_id="user-1", attributes={"plan": "pro"})
+    assert await waiting == Held(subject_id="user-1", attributes={"plan": "pro"}, time_zone=None)
 
 
 async def test_hold_finds_nobody_where_the_subject_was_deleted_while_it_waited(transactions: Transactions) -> None:

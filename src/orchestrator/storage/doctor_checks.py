@@ -102,6 +102,32 @@ SELECT format('execution %s, step %s, queue %s', e.execution_id, e.step_id, e.ef
                       AND s.seq = e.seq)
 """
 
+# Of what executions await by their versions, that which is plain to see: events by name, segments, dates and changes.
+_DEAF = """
+WITH awaited AS MATERIALIZED (
+    SELECT v.journey_id, v.version, step ->> 'id' AS step_id, t.topic
+      FROM journey_versions AS v
+     CROSS JOIN LATERAL jsonb_path_query(v.definition, '$.steps[*] ? (!exists (@.exit))') AS step
+     CROSS JOIN LATERAL (
+           SELECT jsonb_build_array(v.definition -> 'exitRules', step -> 'waitFor') AS conditions OFFSET 0) AS c
+     CROSS JOIN LATERAL (
+           SELECT 'event:' || (name #>> '{}') AS topic
+             FROM jsonb_path_query(c.conditions, '$.**.event.eventName') AS name
+            UNION
+           SELECT 'segment:' || (id #>> '{}')
+             FROM jsonb_path_query(c.conditions, '$.**.when.** ? (@.kind == "in_cohort").cohortId') AS id
+            UNION
+           SELECT 'attributes' WHERE step #> '{waitFor,changed}' IS NOT NULL
+                                  OR step #> '{wait,timeOfDay}' IS NOT NULL OR step #> '{wait,date}' IS NOT NULL) AS t
+     WHERE v.project_no = $2
+)
+SELECT format('execution %s, step %s: %s', e.execution_id, e.step_id, a.topic) AS example
+  FROM awaited AS a
+  JOIN executions AS e
+    ON e.project_no = $2 AND e.journey_id = a.journey_id AND e.version = a.version AND e.step_id = a.step_id
+ WHERE e.bucket >= $3 AND e.bucket < $4 AND e.outcome IS NULL AND a.topic = ANY (e.awaits) IS NOT TRUE
+"""
+
 _COMPLETED_WITHOUT_EXIT = """
 SELECT format('execution %s', e.execution_id) AS example
   FROM executions AS e
@@ -293,6 +319,13 @@ CHECKS: tuple[Check, ...] = (
         name="sends_unlike_visits",
         remedy="The two ledgers tell different things of one send: report it, with the workers' logs.",
         sql=_SEND_UNLIKE_VISIT,
+        divided=True,
+    ),
+    Check(
+        name="executions_deaf",
+        remedy="They are not looked for when this happens, and go on at their next look only: report it, with the "
+        "workers' logs of that execution.",
+        sql=_DEAF,
         divided=True,
     ),
     Check(

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from asyncpg import Connection, Record
+from orjson import Fragment, dumps
 
 from orchestrator.domain.execution import Position, Visit
 from orchestrator.domain.gates import Consent
@@ -231,7 +232,7 @@ async def insert(conn: Connection[Record], new: Sequence[NewExecution]) -> None:
             n.state.position.step_id, n.state.position.since, n.state.effect, n.state.wakes_at, n.state.parked,
             n.state.ending.outcome if n.state.ending else None, n.state.ending.reason if n.state.ending else None,
             n.started_at, n.state.ending.at if n.state.ending else None, n.state.position.mark,
-            list(n.state.awaits) or None,
+            Fragment(dumps(n.state.awaits)) if n.state.awaits else None,  # a list would be taken for part of the array
         )
         for n in new
     ]  # fmt: skip

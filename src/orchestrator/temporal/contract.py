@@ -24,7 +24,7 @@ PROJECT_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorProject")
 JOURNEY_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorJourney")
 VERSION_ATTRIBUTE = SearchAttributeKey.for_int("OrchestratorVersion")
 SUBJECT_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorSubject")
-#: `running`; `park` while something has to be mended first; `wait` while it sleeps for an hour or more
+#: `running`; `park` while something has to be mended first; `wait` or `wait_for` while it sleeps for an hour or more
 PHASE_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorPhase")
 RUNNING_PHASE = "running"
 
@@ -63,7 +63,7 @@ class Effect:
     # run: seconds one try may take
     timeout: float = 0.0
     until: float = 0.0
-    # sleep: wait | park
+    # sleep: wait | wait_for | park
     why: str = ""
     outcome: str = ""
 
