@@ -16,6 +16,8 @@ from temporalio.client import WorkflowHandle, WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from orchestrator.application import segments
+from orchestrator.application.ingest import Ingest
+from orchestrator.domain.event import Event
 from orchestrator.domain.segment import STATIC, Segment
 from orchestrator.temporal.contract import EXECUTION_WORKFLOW, ExecutionInput
 from orchestrator.temporal.segments import (
@@ -46,6 +48,7 @@ LONG = {"id": "pause", "wait": {"duration": "30d"}, "next": "bye"}
 VIP = {"kind": "in_cohort", "cohortId": "vip"}
 ASK = {"id": "ask", "branch": {"arms": [{"id": "vip", "when": VIP, "next": "bye"}], "otherwise": "bye"}}
 BYE = {"id": "bye", "exit": {"reason": "finished"}}
+PAID = {"event": {"eventName": "paid"}}
 
 #: What is stored: a name, and the steps of the journey whose execution it is.
 KINDS: dict[str, list[dict[str, Any]]] = {
@@ -57,6 +60,11 @@ KINDS: dict[str, list[dict[str, Any]]] = {
     "asleep-for-a-month": [LONG, BYE],
     "poked-in-back-off": [SEND, WAIT, BYE],
     "parked-and-mended": [ASK, BYE],
+    "waited-for-and-came": [{"id": "await", "waitFor": PAID, "next": "bye"}, BYE],
+    "waited-for-in-vain": [
+        {"id": "await", "waitFor": PAID | {"timeout": "1s", "otherwise": "bye"}, "next": "bye"},
+        BYE,
+    ],
 }
 
 
@@ -96,8 +104,9 @@ async def test_a_history_of_today_replays(at_work: Running, kind: str, request: 
         later = timedelta(minutes=5)
         at_work.channel.answers = [ChannelUnavailable("503", in_doubt=False, retry_after=later)]
     await at_work.publish(*KINDS[kind])
-    if kind == "parked-and-mended":
+    if kind in ("parked-and-mended", "waited-for-and-came"):
         at_work.searchable = True
+    if kind == "parked-and-mended":
         await at_work.world.do(segments.delete, "vip", ANY_STATE, force=True)
     (entry,) = await at_work.enroll("ann")
     handle = at_work.client.get_workflow_handle(entry.workflow_id)
@@ -111,6 +120,10 @@ async def test_a_history_of_today_replays(at_work: Running, kind: str, request: 
         case "poked-awake":
             for _ in range(3):
                 await handle.signal("poke")
+        case "waited-for-and-came":
+            await eventually(lambda: has_slept(handle))
+            paid = Event(event_id="e-1", name="paid", subject_id="ann", occurred_at=None, properties=b"{}")
+            await Ingest(at_work.world.transactions).take(at_work.world.scope.project_no, [paid], backfill=False)
         case "poked-in-back-off":
             await at_work.until("EXISTS (SELECT FROM sends WHERE NOT in_doubt)")
             await handle.signal("poke")

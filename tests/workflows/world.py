@@ -76,6 +76,9 @@ class Running:
 
     async def publish(self, *steps: dict[str, Any], journey_id: str = "welcome", **definition: Any) -> None:
         await self.world.draft(journey_id, {"steps": list(steps), **definition})
+        await self.publish_draft(journey_id)
+
+    async def publish_draft(self, journey_id: str = "welcome") -> None:
         await self.world.do(publishing.publish, journey_id, ANY_STATE)
 
     async def enroll(self, *subject_ids: str, journey_id: str = "welcome") -> Sequence[Entry]:
