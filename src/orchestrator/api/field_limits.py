@@ -13,7 +13,16 @@ from functools import cache
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from orchestrator.api.descriptors import owner_of
-from orchestrator.domain import attributes, event, ids, journey_form, preferences, project
+from orchestrator.domain import (
+    attributes,
+    condition_forms,
+    event,
+    ids,
+    journey_form,
+    preferences,
+    project,
+    step_forms,
+)
 from orchestrator.domain.communication import MAX_SUBJECT_BYTES
 from orchestrator.domain.segment import MAX_MEMBERS_PER_CALL
 from orchestrator.domain.templates import MAX_SOURCE_BYTES
@@ -69,8 +78,11 @@ TEXTS: Mapping[str, TextLimit] = {
     "event_id": Characters(event.MAX_EVENT_ID_LENGTH),
     "event_name": Characters(event.MAX_NAME_LENGTH),
     "Event.name": Characters(event.MAX_NAME_LENGTH),
-    "ExitStep.reason": Characters(journey_form.MAX_EXIT_REASON),
+    "DateOfAttribute.time": Characters(condition_forms.MAX_CLOCK),
+    "ExitStep.reason": Characters(step_forms.MAX_EXIT_REASON),
+    "SplitStep.salt": Characters(step_forms.MAX_SALT),
     "Suppression.reason": Characters(preferences.MAX_REASON_LENGTH),
+    "TimeOfDay.time": Characters(condition_forms.MAX_CLOCK),
     "next": Id(),
     "otherwise": Id(),
     "page_token": Characters(2048),
@@ -86,18 +98,21 @@ TEXTS: Mapping[str, TextLimit] = {
 
 #: Elements of a list, by field name.
 LISTS: Mapping[str, int] = {
-    "arms": journey_form.MAX_ARMS,
+    "arms": step_forms.MAX_ARMS,
     "changes": preferences.MAX_CHANGES,
     "events": event.MAX_BATCH,
-    "steps": journey_form.MAX_STEPS,
+    "exit_rules": condition_forms.MAX_EXIT_RULES,
+    "steps": step_forms.MAX_STEPS,
     "subject_ids": MAX_MEMBERS_PER_CALL,
     "subjects": 1000,
+    "weekdays": len(condition_forms.WEEKDAYS),
 }
 _ANY_LIST = 1000
 
 INTEGERS: Mapping[str, Range] = {
     "GetJourneyVersionRequest.version": Range(1, 2**31 - 1),
     "JourneyDefinition.max_duration_days": Range(1, journey_form.MAX_DURATION_DAYS),
+    "SplitArm.weight": Range(1, step_forms.MAX_WEIGHT),
     "ProjectSettings.max_journeys": Range(0, project.MAX_MAX_JOURNEYS),
 }
 

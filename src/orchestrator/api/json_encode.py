@@ -1,7 +1,7 @@
 """Messages as JSON documents.
 
 Members are in lowerCamelCase or as the contract names them (`createdAt`). Unset messages, empty texts and unspecified
-enums are absent; numbers, booleans, lists and maps are always there, except the lists that only some calls fill.
+enums are absent; numbers, booleans, lists and maps are always there, except the lists that few fill.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _QUIET_LISTS = frozenset({
     "orchestrator.v1.Execution.visits",
     "orchestrator.v1.Explanation.clauses",
     "orchestrator.v1.Journey.entry_problems",
+    "orchestrator.v1.JourneyDefinition.exit_rules",
+    "orchestrator.v1.TimeOfDay.weekdays",
 })  # fmt: skip
 
 _SPECIAL: dict[str, _Writer] = {
@@ -40,7 +42,7 @@ _SPECIAL: dict[str, _Writer] = {
 
 
 def encode(message: Message) -> Any:
-    """The document of a message: an object, or a text for times and durations."""
+    """The document of a message: an object, or a text for times and durations. An enum's unknown number is null."""
     return _writer_of(descriptor_of(message))(message)
 
 
@@ -109,7 +111,7 @@ def _value_writer(field: FieldDescriptor) -> _Writer:
     if field.message_type is not None:
         return _writer_of(field.message_type)
     if field.enum_type is not None:
-        return words(field.enum_type).__getitem__
+        return words(field.enum_type).get
     return _itself
 
 

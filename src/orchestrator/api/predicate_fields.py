@@ -16,6 +16,9 @@ _DEPTH = 100
 
 _ABOUT = {
     "orchestrator.v1.BranchArm.when": About.EXECUTION,
+    "orchestrator.v1.EventCondition.where": About.EVENT,
+    "orchestrator.v1.ExitRule.when": About.EXECUTION,
+    "orchestrator.v1.WaitForStep.when": About.EXECUTION,
 }
 
 

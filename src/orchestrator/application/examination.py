@@ -6,18 +6,18 @@ from asyncpg import Connection, Record
 
 from orchestrator.application.segment_rules import stored_rules
 from orchestrator.domain import journey_graph
-from orchestrator.domain.journey import Definition
+from orchestrator.domain.journey import Definition, Goal
 from orchestrator.domain.journey_graph import Existing, Findings
 from orchestrator.domain.trigger_contract import Contract
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.tree import Predicate
-from orchestrator.storage import communications, segments
+from orchestrator.storage import communications, projects, segments
 from orchestrator.storage.audiences import audiences
 from orchestrator.storage.trigger_contracts import trigger_contracts
 
 
-async def existing(conn: Connection[Record], project_no: int, definition: Definition) -> Existing:
-    """Of what a definition names, that which exists now."""
+async def existing(conn: Connection[Record], project_no: int, definition: Definition, goal: Goal) -> Existing:
+    """Of what a definition names, that which exists now. `goal` is the journey's."""
     audience = await _audience(conn, project_no, definition.audience_id)
     contract_id = definition.trigger_contract_id
     contract = await trigger_contracts.find(conn, project_no, contract_id) if contract_id is not None else None
@@ -30,12 +30,14 @@ async def existing(conn: Connection[Record], project_no: int, definition: Defini
         trigger_contracts={contract.id} if contract is not None else set(),
         cohorts=await segments.known(conn, project_no, needs(asked).cohorts | heard),
         heard_cohorts=heard,
+        has_goal=goal.event_name is not None,
+        event_retention=(await projects.get(conn, project_no)).settings.event_retention,
     )
 
 
-async def examine(conn: Connection[Record], project_no: int, definition: Definition) -> Findings:
+async def examine(conn: Connection[Record], project_no: int, definition: Definition, goal: Goal) -> Findings:
     """Everything that is wrong or odd about a definition; paths start at it."""
-    return journey_graph.examine(definition, await existing(conn, project_no, definition))
+    return journey_graph.examine(definition, await existing(conn, project_no, definition, goal))
 
 
 def _cohorts_in(contract: Contract) -> set[str]:

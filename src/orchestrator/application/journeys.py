@@ -225,7 +225,7 @@ async def get_with_problems(conn: Connection[Record], scope: Scope, journey_id: 
         return journey, []
     version = await journey_versions.find(conn, scope.project_no, journey_id, journey.latest_version)
     assert version is not None, "versions are never deleted"
-    findings = await examine(conn, scope.project_no, stored(version.definition))
+    findings = await examine(conn, scope.project_no, stored(version.definition), journey.goal)
     # What was mended without touching the journey no longer stands in the way.
     broken = {fault.reason.lower() for fault in findings.faults}
     return journey, [problem for problem in refused if problem.reason in broken]

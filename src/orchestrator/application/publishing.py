@@ -38,7 +38,7 @@ async def validate(conn: Connection[Record], scope: Scope, journey_id: str) -> F
     Raises NotFound.
     """
     journey = await get(conn, scope, journey_id)
-    return await examine(conn, scope.project_no, stored(journey.definition))
+    return await examine(conn, scope.project_no, stored(journey.definition), journey.goal)
 
 
 async def publish(conn: Connection[Record], scope: Scope, journey_id: str, expected: Expected) -> Publication:
@@ -52,7 +52,7 @@ async def publish(conn: Connection[Record], scope: Scope, journey_id: str, expec
     """
     journey = await hold(conn, scope, journey_id, expected)
     definition = stored(journey.definition)
-    there = await existing(conn, scope.project_no, definition)
+    there = await existing(conn, scope.project_no, definition, journey.goal)
     if not journey.has_draft and not await _has_changed(conn, scope, journey, definition, there.communications):
         raise FailedPrecondition("NO_DRAFT", f"journey {journey_id} has nothing to publish", journeyId=journey_id)
     findings = journey_graph.examine(definition, there)

@@ -6,7 +6,6 @@ definition (`steps[2].branch.arms[0].next`).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from datetime import timedelta
 from typing import assert_never
 
 from orchestrator.domain.communication import MARKETING
+from orchestrator.domain.durations import format_duration
 from orchestrator.domain.journey import (
+    After,
     Branch,
     Changed,
     Definition,
@@ -24,10 +25,12 @@ from orchestrator.domain.journey import (
     Send,
     Split,
     Step,
+    TimeOfDay,
     Wait,
     WaitFor,
     WaitUntil,
 )
+from orchestrator.domain.ways import Edge, by_finish, cycles_in, reached_from
 from orchestrator.predicates.check import unknown_cohorts
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.tree import Predicate
@@ -37,7 +40,8 @@ from orchestrator.predicates.tree import Predicate
 class Existing:
     """Of the things a definition names, those that exist; of audiences, whom they take.
 
-    `heard_cohorts` are those that the trigger contract names, whether they exist or not.
+    `heard_cohorts` are those that the trigger contract names, whether they exist or not. `has_goal`: whether the
+    journey has one now. `event_retention`: how long events are kept; None: for ever.
     """
 
     communications: Mapping[str, Pinned]
@@ -45,6 +49,8 @@ class Existing:
     trigger_contracts: AbstractSet[str]
     cohorts: AbstractSet[str]
     heard_cohorts: AbstractSet[str] = frozenset()
+    has_goal: bool = True
+    event_retention: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,62 +74,70 @@ def predicates_in(definition: Definition) -> list[Predicate]:
 
 def placed_predicates(definition: Definition, path: str = "") -> list[tuple[Predicate, str]]:
     """The same, each with the path to it."""
-    found: list[tuple[Predicate, str]] = []
+    steps = enumerate(definition.steps.values())
+    return [
+        *_rule_predicates(definition, path),
+        *(placed for number, step in steps for placed in _step_predicates(step, under(under(path, "steps"), number))),
+    ]
+
+
+def _rule_predicates(definition: Definition, path: str) -> Iterator[tuple[Predicate, str]]:
     for number, rule in enumerate(definition.exit_rules):
         if not isinstance(rule.condition, Happened):
-            found.append((rule.condition, under(under(under(path, "exitRules"), number), "when")))
-    for place, step in enumerate(definition.steps.values()):
-        at = under(under(path, "steps"), place)
-        match step:
-            case Branch(arms=arms):
-                found += [(arm.when, under(at, f"branch.arms[{number}].when")) for number, arm in enumerate(arms)]
-            case WaitFor(condition=condition) if not isinstance(condition, Happened | Changed):
-                found.append((condition, under(at, "waitFor.when")))
-            case _:
-                pass
-    return found
+            yield rule.condition, under(under(under(path, "exitRules"), number), "when")
+
+
+def _step_predicates(step: Step, path: str) -> Iterator[tuple[Predicate, str]]:
+    match step:
+        case Branch(arms=arms):
+            for number, arm in enumerate(arms):
+                yield arm.when, under(path, f"branch.arms[{number}].when")
+        case WaitFor(condition=condition):
+            if not isinstance(condition, Happened | Changed):
+                yield condition, under(path, "waitFor.when")
+        case Send() | Wait() | WaitUntil() | Split() | Exit():
+            pass
+        case _:
+            assert_never(step)
 
 
 def examine(definition: Definition, existing: Existing, path: str = "") -> Findings:
     """All faults and warnings of a definition. `path` is where it stands for the caller."""
     faults = [*_missing_references(definition, existing, path)]
-    for predicate, at in placed_predicates(definition, path):
+    for predicate, at in _rule_predicates(definition, path):
         faults += unknown_cohorts(predicate, existing.cohorts, at)
+    warnings = [*_goal_warnings(definition, existing, path)]
     steps_path = under(path, "steps")
     if not definition.steps:
         faults.append(Fault(path=steps_path, reason="EMPTY_DEFINITION", message="a journey has at least one step"))
-        return Findings(faults=tuple(faults), warnings=())
+        return Findings(faults=tuple(faults), warnings=tuple(warnings))
     steps = list(definition.steps.values())
     index = {step.id: number for number, step in enumerate(steps)}
     edges = [
-        [_Edge(path=edge_path, target=index[target]) for edge_path, target in _ways_out(step) if target in index]
+        [Edge(path=edge_path, target=index[target]) for edge_path, target in _ways_out(step) if target in index]
         for step in steps
     ]
     for number, step in enumerate(steps):
         faults.extend(_step_faults(step, existing, index, under(steps_path, number)))
-    cycles = _cycles(edges)
+    cycles = cycles_in(edges)
     for cycle in cycles:
         last, edge = cycle[-1]
         way = " → ".join([*(steps[number].id for number, _ in cycle), steps[edge.target].id])
         at = under(under(steps_path, last), edge.path)
         faults.append(Fault(path=at, reason="CYCLE", message=f"a journey never goes back to a step: {way}"))
-    reachable = _from(edges, 0)
-    if definition.max_duration is not None and not cycles:
-        faults.extend(_waits_too_long(steps, edges, reachable, definition.max_duration, steps_path))
-    warnings = tuple(
+    reachable = reached_from(edges, 0)
+    if not cycles:
+        arrivals = _slowest_arrivals(steps, edges, reachable)
+        if definition.max_duration is not None:
+            faults.extend(_waits_too_long(steps, arrivals, definition.max_duration, steps_path))
+        if existing.event_retention is not None:
+            warnings.extend(_looks_too_far_back(definition, arrivals, existing.event_retention, steps_path))
+    warnings.extend(
         Fault(path=under(steps_path, number), reason="UNREACHABLE_STEP", message=f"no way leads to {step.id}")
         for number, step in enumerate(steps)
         if number not in reachable
     )
-    return Findings(faults=tuple(faults), warnings=warnings)
-
-
-@dataclass(frozen=True, slots=True)
-class _Edge:
-    """A way from one step to another. `path` leads to the name of its target, from the step."""
-
-    path: str
-    target: int
+    return Findings(faults=tuple(faults), warnings=tuple(warnings))
 
 
 def _ways_out(step: Step) -> Iterator[tuple[str, str]]:
@@ -166,6 +180,13 @@ def _missing_references(definition: Definition, existing: Existing, path: str) -
         yield Fault(path=under(path, "triggerContractId"), reason="COHORT_NOT_FOUND", message=message)
 
 
+def _goal_warnings(definition: Definition, existing: Existing, path: str) -> Iterator[Fault]:
+    # No fault: the goal is not part of a version, and may be set afterwards.
+    if definition.exit_on_goal and not existing.has_goal:
+        message = "the journey has no goal: nobody reaches it until it has one"
+        yield Fault(path=under(path, "exitOnGoal"), reason="NO_GOAL", message=message)
+
+
 def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path: str) -> Iterator[Fault]:
     match step:
         case Send():
@@ -182,113 +203,99 @@ def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path:
             pass
         case _:
             assert_never(step)
+    for predicate, at in _step_predicates(step, path):
+        yield from unknown_cohorts(predicate, existing.cohorts, at)
     for way, target in _ways_out(step):
         if target not in index:
             message = f"there is no step {target}" if target else "no step is named"
             yield Fault(path=under(path, way), reason="NEXT_NOT_FOUND", message=message)
 
 
-def _from(edges: Sequence[Sequence[_Edge]], start: int, within: AbstractSet[int] | None = None) -> set[int]:
-    """The steps some way leads to from `start`, and `start` itself; `within` bounds where ways may lead."""
-    seen = {start}
-    ends = [start]
-    while ends:
-        for edge in edges[ends.pop()]:
-            if edge.target not in seen and (within is None or edge.target in within):
-                seen.add(edge.target)
-                ends.append(edge.target)
-    return seen
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """How long the slowest way takes: at least, and at most (None: there is no telling)."""
+
+    least: timedelta
+    most: timedelta | None
+
+    def after(self, step: Step) -> _Spent:
+        match step:
+            case Wait(duration=duration):
+                return self._and(duration, duration)
+            case WaitFor(timeout=timeout) if timeout is not None:
+                return self._and(timeout, timeout)
+            case WaitUntil(until=TimeOfDay()):
+                return self._and(timedelta(0), timedelta(days=8))
+            case WaitFor() | WaitUntil():
+                return self._and(timedelta(0), None)
+            case _:
+                return self
+
+    def _and(self, least: timedelta, most: timedelta | None) -> _Spent:
+        known = None if self.most is None or most is None else self.most + most
+        return _Spent(self.least + least, known)
+
+    def or_else(self, other: _Spent) -> _Spent:
+        known = None if self.most is None or other.most is None else max(self.most, other.most)
+        return _Spent(max(self.least, other.least), known)
 
 
-def _by_finish(edges: Sequence[Sequence[_Edge]]) -> list[int]:
-    """All steps, each after every step it leads to (as far as there are no cycles)."""
-    finished: list[int] = []
-    seen: set[int] = set()
-    for start in range(len(edges)):
-        if start in seen:
+def _slowest_arrivals(
+    steps: Sequence[Step], edges: Sequence[Sequence[Edge]], reachable: AbstractSet[int]
+) -> dict[int, _Spent]:
+    """Of each reachable step, how long it takes to come there. Needs a graph without cycles."""
+    arrivals = {0: _Spent(timedelta(0), timedelta(0))}
+    for number in reversed(by_finish(edges)):
+        if number not in reachable:
             continue
-        seen.add(start)
-        way = [(start, iter(edges[start]))]
-        while way:
-            number, rest = way[-1]
-            edge = next((edge for edge in rest if edge.target not in seen), None)
-            if edge is None:
-                finished.append(number)
-                way.pop()
-            else:
-                seen.add(edge.target)
-                way.append((edge.target, iter(edges[edge.target])))
-    return finished
-
-
-def _knots(edges: Sequence[Sequence[_Edge]]) -> list[set[int]]:
-    """The sets of steps that lead to each other, in the order of their first steps; steps on no cycle are left out."""
-    # Kosaraju: against the ways, in the order of last finish, no walk leaves its knot.
-    backwards: list[list[_Edge]] = [[] for _ in edges]
-    for number, ways in enumerate(edges):
-        for edge in ways:
-            backwards[edge.target].append(_Edge(path=edge.path, target=number))
-    left = set(range(len(edges)))
-    knots = []
-    for number in reversed(_by_finish(edges)):
-        if number in left:
-            knot = _from(backwards, number, within=left)
-            left -= knot
-            if len(knot) > 1 or any(edge.target == number for edge in edges[number]):
-                knots.append(knot)
-    return sorted(knots, key=min)
-
-
-def _cycles(edges: Sequence[Sequence[_Edge]]) -> list[list[tuple[int, _Edge]]]:
-    """For each knot the shortest cycle through its first step, as (step, way taken)."""
-    cycles = []
-    for knot in _knots(edges):
-        start = min(knot)
-        came: dict[int, tuple[int, _Edge]] = {}
-        ends = deque([start])
-        while start not in came:
-            number = ends.popleft()
-            for edge in edges[number]:
-                if edge.target in knot and edge.target not in came:
-                    came[edge.target] = (number, edge)
-                    ends.append(edge.target)
-        way = [came[start]]
-        while way[-1][0] != start:
-            way.append(came[way[-1][0]])
-        cycles.append(way[::-1])
-    return cycles
+        left = arrivals[number].after(steps[number])
+        for edge in edges[number]:
+            arrivals[edge.target] = arrivals.get(edge.target, left).or_else(left)
+    return arrivals
 
 
 def _waits_too_long(
-    steps: Sequence[Step], edges: Sequence[Sequence[_Edge]], reachable: AbstractSet[int], limit: timedelta, path: str
+    steps: Sequence[Step], arrivals: Mapping[int, _Spent], limit: timedelta, path: str
 ) -> Iterator[Fault]:
     """The waits during which an execution that came the slowest way reaches its limit, so that it goes no further.
 
-    A wait after such a wait is not told again. Needs a graph without cycles.
+    A wait after such a wait is not told again. A wait until a time or a date may be over at once, and one without a
+    timeout has no length to speak of.
     """
-    before = [timedelta(0)] * len(steps)
-    late: set[int] = set()
-    for number in reversed(_by_finish(edges)):
-        if number not in reachable:
+    for number in sorted(arrivals):
+        arrival = arrivals[number]
+        if arrival.least < limit <= arrival.after(steps[number]).least:
+            at = "waitFor.timeout" if isinstance(steps[number], WaitFor) else "wait.duration"
+            message = (
+                f"an execution that comes the slowest way has reached its {limit.days} days before this wait is over"
+            )
+            yield Fault(path=f"{path}[{number}].{at}", reason="WAIT_EXCEEDS_MAX_DURATION", message=message)
+
+
+def _looks_too_far_back(
+    definition: Definition, arrivals: Mapping[int, _Spent], retention: timedelta, path: str
+) -> Iterator[Fault]:
+    """The waits for events since the entry to which executions may come when such events have been removed already.
+
+    Who stands on a step is woken by the event itself, so only what was before the arrival can be missed.
+    """
+    limit = definition.max_duration
+    if limit is not None and limit <= retention:
+        return
+    for number, step in enumerate(definition.steps.values()):
+        if number not in arrivals or not _looks_back(step):
             continue
-        step = steps[number]
-        spent = before[number] + _longest(step)
-        if before[number] < limit <= spent:
-            late.add(number)
-        for edge in edges[number]:
-            before[edge.target] = max(before[edge.target], spent)
-    for number in sorted(late):
-        message = f"an execution that comes the slowest way has reached its {limit.days} days before this wait is over"
-        at = "waitFor.timeout" if isinstance(steps[number], WaitFor) else "wait.duration"
-        yield Fault(path=f"{path}[{number}].{at}", reason="WAIT_EXCEEDS_MAX_DURATION", message=message)
+        most = arrivals[number].most
+        if most is None or most > retention:
+            kept = format_duration(retention)
+            message = f"events are kept for {kept}: who comes here later after the entry may miss one that was before"
+            at = f"{path}[{number}].waitFor.event"
+            yield Fault(path=at, reason="EVENT_RETENTION_TOO_SHORT", message=message)
 
 
-def _longest(step: Step) -> timedelta:
-    """How long an execution stands on this step at most, as far as the definition says."""
+def _looks_back(step: Step) -> bool:
     match step:
-        case Wait(duration=duration):
-            return duration
-        case WaitFor(timeout=timeout):
-            return timeout or timedelta(0)
+        case WaitFor(condition=Happened(after=After.ENTRY)):
+            return True
         case _:
-            return timedelta(0)
+            return False

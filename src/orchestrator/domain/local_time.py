@@ -12,7 +12,7 @@ from orchestrator.predicates.instants import parse_instant
 
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DAY_OF_CALENDAR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 #: Every day of the week comes within a week, and its time of today may be over.
 _DAYS_LOOKED_AT = 8
@@ -56,22 +56,17 @@ def attribute_date(wanted: AttributeDate, value: object, zone: ZoneInfo) -> date
     """The instant that this value of the attribute stands for; None when it is neither an instant nor a day.
 
     The days of the offset are days of the calendar: three days before a day at nine is at nine, whatever the clocks do
-    in between. From an instant without a `clock`, they are of 24 hours.
+    in between. From an instant without a `clock`, they are of 24 hours. Years are those of all instants: 1900 to 2200.
     """
     if not isinstance(value, str):
         return None
-    try:
-        if _DATE.fullmatch(value):
-            day = date.fromisoformat(value)
-        else:
-            instant = parse_instant(value)
-            if instant is None:
-                return None
-            if wanted.clock is None:
-                return instant + wanted.offset
-            day = instant.astimezone(zone).date()
-        days, rest = divmod(abs(wanted.offset), _DAY)
-        sign = -1 if wanted.offset < timedelta(0) else 1
-        return at_local(day + sign * days * _DAY, wanted.clock or time(), zone) + sign * rest
-    except (ValueError, OverflowError):
+    is_day = _DAY_OF_CALENDAR.fullmatch(value) is not None
+    instant = parse_instant(f"{value}T00:00:00Z" if is_day else value)
+    if instant is None:
         return None
+    if not is_day and wanted.clock is None:
+        return instant + wanted.offset
+    day = instant.date() if is_day else instant.astimezone(zone).date()
+    days, rest = divmod(abs(wanted.offset), _DAY)
+    sign = -1 if wanted.offset < timedelta(0) else 1
+    return at_local(day + sign * days * _DAY, wanted.clock or time(), zone) + sign * rest

@@ -8,8 +8,9 @@ from orchestrator.domain.journey import Split, SplitArm
 
 
 def arm_of(split: Split, journey_id: str, subject_id: str) -> SplitArm:
-    """The arm in whose share of [0, 1) the subject falls: the first 64 bits of
-    SHA-256(salt, NUL, subject id) / 2^64. A weight that grows takes subjects over from the neighbouring arms only.
+    """The arm in whose share of [0, 1) the subject falls: the first 64 bits of SHA-256(salt, NUL, subject id) / 2^64.
+
+    The shares stand in the order of the arms. So when a weight grows, nobody moves but towards its arm.
     """
     salt = split.salt if split.salt is not None else f"{journey_id}/{split.id}"
     drawn = int.from_bytes(hashlib.sha256(f"{salt}\0{subject_id}".encode()).digest()[:8])

@@ -100,6 +100,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A wait that does not fit into maxDurationDays."""
     ERROR_REASON_UNREACHABLE_STEP: _ErrorReason.ValueType  # 209
     """A warning: no way leads to this step."""
+    ERROR_REASON_NO_GOAL: _ErrorReason.ValueType  # 211
+    """A warning: executions end with the journey's goal, and it has none."""
     ERROR_REASON_INVALID_DEFINITION: _ErrorReason.ValueType  # 210
     """Publishing was refused; the violations name every fault."""
     ERROR_REASON_JOURNEY_NOT_FOUND: _ErrorReason.ValueType  # 301
@@ -141,7 +143,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TRIGGER_CONTRACT_IN_USE: _ErrorReason.ValueType  # 323
     """Journeys that take subjects in, or drafts, name the trigger contract: see the violations."""
     ERROR_REASON_EVENT_RETENTION_TOO_SHORT: _ErrorReason.ValueType  # 325
-    """Predicates count events over longer than they would be kept: see the violations."""
+    """Predicates count events over longer than they would be kept: see the violations. A warning: a wait may look for
+    events that are not kept any more.
+    """
     ERROR_REASON_SYSTEM_SEGMENT: _ErrorReason.ValueType  # 317
     """System segments are read-only."""
     ERROR_REASON_API_KEY_REVOKED: _ErrorReason.ValueType  # 318
@@ -257,6 +261,8 @@ ERROR_REASON_WAIT_EXCEEDS_MAX_DURATION: ErrorReason.ValueType  # 208
 """A wait that does not fit into maxDurationDays."""
 ERROR_REASON_UNREACHABLE_STEP: ErrorReason.ValueType  # 209
 """A warning: no way leads to this step."""
+ERROR_REASON_NO_GOAL: ErrorReason.ValueType  # 211
+"""A warning: executions end with the journey's goal, and it has none."""
 ERROR_REASON_INVALID_DEFINITION: ErrorReason.ValueType  # 210
 """Publishing was refused; the violations name every fault."""
 ERROR_REASON_JOURNEY_NOT_FOUND: ErrorReason.ValueType  # 301
@@ -298,7 +304,9 @@ ERROR_REASON_SEGMENT_IN_USE: ErrorReason.ValueType  # 322
 ERROR_REASON_TRIGGER_CONTRACT_IN_USE: ErrorReason.ValueType  # 323
 """Journeys that take subjects in, or drafts, name the trigger contract: see the violations."""
 ERROR_REASON_EVENT_RETENTION_TOO_SHORT: ErrorReason.ValueType  # 325
-"""Predicates count events over longer than they would be kept: see the violations."""
+"""Predicates count events over longer than they would be kept: see the violations. A warning: a wait may look for
+events that are not kept any more.
+"""
 ERROR_REASON_SYSTEM_SEGMENT: ErrorReason.ValueType  # 317
 """System segments are read-only."""
 ERROR_REASON_API_KEY_REVOKED: ErrorReason.ValueType  # 318

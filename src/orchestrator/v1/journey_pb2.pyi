@@ -310,7 +310,7 @@ class JourneyDefinition(_message.Message):
     published. Channel and category stay those of the version. Unset: no.
     """
     exit_on_goal: _builtins.bool
-    """Whether an execution ends, goal_reached, as soon as its goal is. Unset: no."""
+    """Whether an execution ends, goal_reached, as soon as the goal is that its enrollment is measured by. Unset: no."""
     @_builtins.property
     def reentry(self) -> Global___Reentry:
         """Whether a subject may come in again. Unset: once for enrollment by hand, by entry key for events."""
@@ -321,7 +321,9 @@ class JourneyDefinition(_message.Message):
 
     @_builtins.property
     def exit_rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExitRule]:
-        """An execution ends, exited, wherever it stands, as soon as one of these holds. At most 20."""
+        """An execution ends, exited, wherever it stands, as soon as one of these holds. At most 20; the first that holds is the
+        reason.
+        """
 
     def __init__(
         self,
@@ -543,11 +545,13 @@ class WaitStep(_message.Message):
 
     @_builtins.property
     def time_of_day(self) -> Global___TimeOfDay:
-        """Until the subject's clock shows this time. Goes on at once when it does already."""
+        """Until the next time that the subject's clock shows this."""
 
     @_builtins.property
     def date(self) -> Global___DateOfAttribute:
-        """Until the date that an attribute holds. Goes on at once when that is past; skipped when there is none."""
+        """Until the date that an attribute holds. Once that is past, the execution goes on at once; where the attribute holds
+        no date, the step is skipped.
+        """
 
     def __init__(
         self,
@@ -577,10 +581,10 @@ class TimeOfDay(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     WEEKDAYS_FIELD_NUMBER: _builtins.int
     time: _builtins.str
-    """Such as 09:30 or 09:30:15."""
+    """From 00:00 to 23:59, such as 09:30 or 09:30:15."""
     @_builtins.property
     def weekdays(self) -> _containers.RepeatedScalarFieldContainer[Global___Weekday.ValueType]:
-        """On which days. None: on any."""
+        """On which days, each at most once. None: on any."""
 
     def __init__(
         self,
@@ -609,7 +613,7 @@ class DateOfAttribute(_message.Message):
     field_path: _builtins.str
     """The attribute: an instant (RFC 3339), or a day (2026-03-01), which is one of the subject's time zone."""
     time: _builtins.str
-    """At which time of that day, such as 09:30. Empty: at the instant, or when the day begins."""
+    """At which time of that day, such as 09:30 or 09:30:15. Empty: at the instant, or when the day begins."""
     @_builtins.property
     def before(self) -> _duration_pb2.Duration:
         """So long before."""
@@ -638,7 +642,9 @@ Global___DateOfAttribute: _TypeAlias = DateOfAttribute  # noqa: Y015
 
 @_typing.final
 class WaitForStep(_message.Message):
-    """Waits for something to happen, or to hold. It is looked for on arrival, whenever something changes, and at the timeout."""
+    """Waits for something to happen, or to hold. It is looked for on arrival, whenever something changes, when time alone could
+    make it hold, and at the timeout.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -648,7 +654,7 @@ class WaitForStep(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     OTHERWISE_FIELD_NUMBER: _builtins.int
     otherwise: _builtins.str
-    """The step to go on with after the timeout."""
+    """The step to go on with when it has not happened by then. Set with a timeout and with nothing else."""
     @_builtins.property
     def when(self) -> _predicate_pb2.Predicate:
         """Until this holds."""
@@ -663,7 +669,7 @@ class WaitForStep(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long at most. Unset: for ever."""
+        """How long at most: more than 0 and at most 730 days. Unset: for ever."""
 
     def __init__(
         self,
@@ -686,7 +692,7 @@ Global___WaitForStep: _TypeAlias = WaitForStep  # noqa: Y015
 
 @_typing.final
 class EventCondition(_message.Message):
-    """Something that happens."""
+    """An event of the subject."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -697,24 +703,24 @@ class EventCondition(_message.Message):
     class _AfterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[EventCondition._After.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         AFTER_UNSPECIFIED: EventCondition._After.ValueType  # 0
-        """Since the trigger."""
+        """ENTRY."""
         AFTER_ENTRY: EventCondition._After.ValueType  # 1
-        """What is later than the trigger of this entry."""
+        """Those that are later than the trigger of this entry."""
         AFTER_STEP: EventCondition._After.ValueType  # 2
-        """What is later than the arrival at the step."""
+        """Those that are later than the arrival at the step."""
 
     class After(_After, metaclass=_AfterEnumTypeWrapper):
-        """From when on it counts.
+        """From when on events count, by when they occurred.
 
         Values may be added.
         """
 
     AFTER_UNSPECIFIED: EventCondition.After.ValueType  # 0
-    """Since the trigger."""
+    """ENTRY."""
     AFTER_ENTRY: EventCondition.After.ValueType  # 1
-    """What is later than the trigger of this entry."""
+    """Those that are later than the trigger of this entry."""
     AFTER_STEP: EventCondition.After.ValueType  # 2
-    """What is later than the arrival at the step."""
+    """Those that are later than the arrival at the step."""
 
     EVENT_NAME_FIELD_NUMBER: _builtins.int
     WHERE_FIELD_NUMBER: _builtins.int
@@ -723,12 +729,14 @@ class EventCondition(_message.Message):
     event_name: _builtins.str
     """The event's name, exactly."""
     entry_key_path: _builtins.str
-    """Only those count that have the key of this entry here: the property that tells entries apart. Empty: all."""
+    """The property in which those that count have the key of this entry: what tells it from the subject's other entries.
+    Empty: all count.
+    """
     after: Global___EventCondition.After.ValueType
-    """From when on. In an exit rule: from the trigger."""
+    """From when on. Exit rules have ENTRY only."""
     @_builtins.property
     def where(self) -> _predicate_pb2.Predicate:
-        """Which of them count, by their properties. Unset: all."""
+        """Which of them count, by their properties as of when they occurred. Unset: all."""
 
     def __init__(
         self,
@@ -748,13 +756,13 @@ Global___EventCondition: _TypeAlias = EventCondition  # noqa: Y015
 
 @_typing.final
 class ChangeCondition(_message.Message):
-    """An attribute that is not what it was on arrival."""
+    """An attribute that is not what it was on arrival. Absent is something to be, too."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FIELD_PATH_FIELD_NUMBER: _builtins.int
     field_path: _builtins.str
-    """Which."""
+    """The attribute."""
     def __init__(
         self,
         *,
@@ -808,7 +816,7 @@ Global___ExitRule: _TypeAlias = ExitRule  # noqa: Y015
 
 @_typing.final
 class SplitStep(_message.Message):
-    """Divides subjects: each goes one way, always the same."""
+    """Divides subjects by a hash of their ids: each goes one way, always the same."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -818,7 +826,9 @@ class SplitStep(_message.Message):
     """Splits of one salt divide subjects alike. Empty: each divides them in its own way. At most 128 characters."""
     @_builtins.property
     def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___SplitArm]:
-        """At most 50. Each takes its weight's share."""
+        """At most 50. Each takes its weight's share. When a weight grows, subjects change to arms on the way to its arm, and in
+        no other direction.
+        """
 
     def __init__(
         self,
@@ -853,14 +863,16 @@ class SplitArm(_message.Message):
         self,
         *,
         id: _builtins.str = ...,
-        weight: _builtins.int = ...,
+        weight: _builtins.int | None = ...,
         next: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "next", b"next", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "id", b"id", "next", b"next", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___SplitArm: _TypeAlias = SplitArm  # noqa: Y015
 

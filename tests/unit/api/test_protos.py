@@ -148,7 +148,7 @@ def reasons_in(tree: ast.AST) -> Iterator[str]:
         if not isinstance(node, ast.Call):
             continue
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        place = {"Wrong": 1, "of": 1, "NoNumber": 0, "_fault": 1}.get(called, 0 if called in refusals else None)
+        place = {"Wrong": 1, "of": 1, "NoNumber": 0, "fault": 1}.get(called, 0 if called in refusals else None)
         found = [keyword.value for keyword in node.keywords if keyword.arg == "reason"]
         if place is not None and len(node.args) > place:
             found.append(node.args[place])

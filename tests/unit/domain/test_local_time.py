@@ -1,0 +1,216 @@
+"""Times of day and dates in the time zones of subjects, also when clocks are changed there."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.domain.journey import AttributeDate
+from orchestrator.domain.local_time import at_local, attribute_date, next_time_of_day
+
+NEW_YORK = "America/New_York"
+BERLIN = "Europe/Berlin"
+LORD_HOWE = "Australia/Lord_Howe"
+APIA = "Pacific/Apia"
+SAO_PAULO = "America/Sao_Paulo"
+
+MONDAY, SUNDAY, FRIDAY, SATURDAY = 0, 6, 4, 5
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+class TestAtLocal:
+    @pytest.mark.parametrize(
+        ("zone", "day", "clock", "expected"),
+        [
+            ("UTC", "2026-03-08", "02:30", "2026-03-08T02:30"),
+            (NEW_YORK, "2026-03-07", "02:30", "2026-03-07T07:30"),
+            # 02:00 to 03:00 is jumped over, at 07:00 UTC.
+            (NEW_YORK, "2026-03-08", "01:59:59", "2026-03-08T06:59:59"),
+            (NEW_YORK, "2026-03-08", "02:00", "2026-03-08T07:00"),
+            (NEW_YORK, "2026-03-08", "02:30", "2026-03-08T07:00"),
+            (NEW_YORK, "2026-03-08", "02:59:59", "2026-03-08T07:00"),
+            (NEW_YORK, "2026-03-08", "03:00", "2026-03-08T07:00"),
+            (NEW_YORK, "2026-03-08", "03:30", "2026-03-08T07:30"),
+            (BERLIN, "2026-03-29", "02:30", "2026-03-29T01:00"),
+            # 01:00 to 02:00 is shown twice.
+            (NEW_YORK, "2026-11-01", "01:30", "2026-11-01T05:30"),
+            (NEW_YORK, "2026-11-01", "02:00", "2026-11-01T07:00"),
+            (BERLIN, "2026-10-25", "02:30", "2026-10-25T00:30"),
+            # Half an hour: 02:00 to 02:30 is jumped over, 01:30 to 02:00 shown twice.
+            (LORD_HOWE, "2026-10-04", "02:15", "2026-10-03T15:30"),
+            (LORD_HOWE, "2026-10-04", "02:30", "2026-10-03T15:30"),
+            (LORD_HOWE, "2026-04-05", "01:45", "2026-04-04T14:45"),
+            # There was no 30th of December, anywhere between 10:00 UTC and itself.
+            (APIA, "2011-12-29", "23:59:59", "2011-12-30T09:59:59"),
+            (APIA, "2011-12-30", "09:30", "2011-12-30T10:00"),
+            (APIA, "2011-12-31", "00:00", "2011-12-30T10:00"),
+            # A day that has no midnight begins at one.
+            (SAO_PAULO, "2018-11-04", "00:00", "2018-11-04T03:00"),
+        ],
+    )
+    def test_the_instant_at_which_clocks_show_a_time(self, zone: str, day: str, clock: str, expected: str) -> None:
+        found = at_local(date.fromisoformat(day), time.fromisoformat(clock), ZoneInfo(zone))
+
+        assert (found, found.tzinfo) == (utc(expected), UTC)
+
+
+class TestNextTimeOfDay:
+    @pytest.mark.parametrize(
+        ("zone", "since", "clock", "weekdays", "expected"),
+        [
+            # Exactly then; a moment later it is tomorrow.
+            ("UTC", "2026-03-02T09:30:00", "09:30", (), "2026-03-02T09:30"),
+            ("UTC", "2026-03-02T09:30:00.000001", "09:30", (), "2026-03-03T09:30"),
+            ("UTC", "2026-03-02T09:29:59.999999", "09:30", (), "2026-03-02T09:30"),
+            # The second of March is a Monday.
+            ("UTC", "2026-03-02T09:30:00", "09:30", (MONDAY,), "2026-03-02T09:30"),
+            ("UTC", "2026-03-02T09:30:01", "09:30", (MONDAY,), "2026-03-09T09:30"),
+            ("UTC", "2026-03-02T09:30:01", "09:30", (SATURDAY, SUNDAY), "2026-03-07T09:30"),
+            ("UTC", "2026-03-07T09:30:01", "09:30", (SATURDAY, SUNDAY), "2026-03-08T09:30"),
+            # It is Sunday in New York, although Monday in UTC.
+            (NEW_YORK, "2026-03-02T03:00:00", "22:30", (SUNDAY,), "2026-03-02T03:30"),
+            (NEW_YORK, "2026-03-08T05:00:00", "02:30", (SUNDAY,), "2026-03-08T07:00"),
+            (NEW_YORK, "2026-03-08T07:00:00", "02:30", (), "2026-03-08T07:00"),
+            (NEW_YORK, "2026-03-08T07:00:00.000001", "02:30", (), "2026-03-09T06:30"),
+            # When clocks show the time again, its first time is over.
+            (NEW_YORK, "2026-11-01T05:30:00", "01:30", (), "2026-11-01T05:30"),
+            (NEW_YORK, "2026-11-01T06:30:00", "01:30", (), "2026-11-02T06:30"),
+            (APIA, "2011-12-29T12:00:00", "09:30", (FRIDAY,), "2011-12-30T10:00"),
+            (APIA, "2011-12-30T10:00:01", "09:30", (), "2011-12-30T19:30"),
+        ],
+    )
+    def test_the_next_instant_at_which_clocks_show_a_time(
+        self, zone: str, since: str, clock: str, weekdays: tuple[int, ...], expected: str
+    ) -> None:
+        found = next_time_of_day(utc(since), time.fromisoformat(clock), weekdays, ZoneInfo(zone))
+
+        assert found == utc(expected)
+
+    @settings(max_examples=500)
+    @given(
+        st.datetimes(datetime(2000, 1, 1), datetime(2037, 1, 1), timezones=st.just(UTC)),
+        st.times().map(lambda clock: clock.replace(microsecond=0)),
+        st.frozensets(st.integers(0, 6)),
+        st.timezones(),
+    )
+    def test_it_is_within_a_week_shows_the_time_and_is_the_first_to(
+        self, since: datetime, clock: time, weekdays: frozenset[int], zone: ZoneInfo
+    ) -> None:
+        found = next_time_of_day(since, clock, weekdays, zone)
+
+        assert since <= found < since + timedelta(days=8)
+        local = found.astimezone(zone)
+        if jumped := _gap_that_ends_at(found, zone):
+            assert jumped <= timedelta(days=1)
+        else:
+            assert local.time() == clock
+            assert local.fold == 0
+            assert not weekdays or local.weekday() in weekdays
+        for earlier in (found - timedelta(days=days) for days in range(1, 8)):
+            # On no earlier day of these would it have been time; clocks that were changed in between excepted.
+            shown = earlier.astimezone(zone)
+            if earlier >= since and shown.time() == clock and shown.utcoffset() == local.utcoffset():
+                assert weekdays
+                assert shown.weekday() not in weekdays
+
+    @given(
+        st.datetimes(datetime(2000, 1, 1), datetime(2037, 1, 1), timezones=st.just(UTC)),
+        st.times().map(lambda clock: clock.replace(microsecond=0)),
+        st.timezones(),
+    )
+    def test_who_asks_at_that_instant_is_there(self, since: datetime, clock: time, zone: ZoneInfo) -> None:
+        found = next_time_of_day(since, clock, (), zone)
+
+        assert next_time_of_day(found, clock, (), zone) == found
+
+
+def _gap_that_ends_at(instant: datetime, zone: ZoneInfo) -> timedelta | None:
+    """By how much clocks jump at this instant; None: they go on."""
+    before = (instant - timedelta(seconds=1)).astimezone(zone).replace(tzinfo=None)
+    jumped = instant.astimezone(zone).replace(tzinfo=None) - before - timedelta(seconds=1)
+    return jumped if jumped > timedelta(0) else None
+
+
+def wanted(*, days: float = 0, hours: float = 0, clock: str | None = None) -> AttributeDate:
+    return AttributeDate(
+        path=("renewal",),
+        offset=timedelta(days=days, hours=hours),
+        clock=time.fromisoformat(clock) if clock is not None else None,
+    )
+
+
+class TestAttributeDate:
+    @pytest.mark.parametrize(
+        ("date_wanted", "value", "zone", "expected"),
+        [
+            # A day begins at midnight of the subject's time zone.
+            (wanted(), "2026-03-01", "UTC", "2026-03-01T00:00"),
+            (wanted(), "2026-03-01", BERLIN, "2026-02-28T23:00"),
+            (wanted(), "2018-11-04", SAO_PAULO, "2018-11-04T03:00"),
+            (wanted(clock="09:30"), "2026-03-01", NEW_YORK, "2026-03-01T14:30"),
+            (wanted(), "2024-02-29", "UTC", "2024-02-29T00:00"),
+            # An instant is what it says.
+            (wanted(), "2026-03-01T12:00:00Z", BERLIN, "2026-03-01T12:00"),
+            (wanted(), "2026-03-01T12:00:00.25+02:00", BERLIN, "2026-03-01T10:00:00.250000"),
+            # With a time, it is the day on which it falls there.
+            (wanted(clock="09:30"), "2026-03-01T23:30:00Z", BERLIN, "2026-03-02T08:30"),
+            # Whole days are those of the calendar: in the night to the 29th of March, clocks are put forward in Berlin.
+            (wanted(days=-3, clock="09:00"), "2026-03-30", BERLIN, "2026-03-27T08:00"),
+            (wanted(days=3, clock="09:00"), "2026-03-27", BERLIN, "2026-03-30T07:00"),
+            (wanted(days=1), "2026-03-29", BERLIN, "2026-03-29T22:00"),
+            (wanted(days=2, hours=3), "2026-03-28", BERLIN, "2026-03-30T01:00"),
+            (wanted(days=-2, hours=-3), "2026-03-30", BERLIN, "2026-03-27T20:00"),
+            (wanted(days=-3, clock="09:00"), "2026-03-30T12:00:00Z", BERLIN, "2026-03-27T08:00"),
+            (wanted(days=-1, clock="02:30"), "2026-03-30", BERLIN, "2026-03-29T01:00"),
+            # Less than a day is so long.
+            (wanted(hours=-5), "2026-03-29", BERLIN, "2026-03-28T18:00"),
+            (wanted(hours=5), "2026-03-29", BERLIN, "2026-03-29T04:00"),
+            # From an instant, days are of 24 hours.
+            (wanted(days=3), "2026-03-27T08:00:00Z", BERLIN, "2026-03-30T08:00"),
+            (wanted(days=-3), "2026-03-30T07:00:00Z", BERLIN, "2026-03-27T07:00"),
+            (wanted(days=-1), "1900-01-01", "UTC", "1899-12-31T00:00"),
+            (wanted(days=730, clock="23:59:59"), "2200-12-31", "UTC", "2202-12-31T23:59:59"),
+        ],
+    )
+    def test_the_instant_that_it_stands_for(
+        self, date_wanted: AttributeDate, value: str, zone: str, expected: str
+    ) -> None:
+        assert attribute_date(date_wanted, value, ZoneInfo(zone)) == utc(expected)
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            None, True, 7, 20260301, 1.5, [], {}, ["2026-03-01"], "", " ", "soon", "2026-3-1", "2026-02-30", "2025-02-29",
+            "2026-13-01", "2026-03-00", "2026-03-01 ", " 2026-03-01", "2026-03-01\n", "20260301", "2026-W09-7", "2026-060",
+            "٢٠٢٦-٠٣-٠١", "2026-03-01T09:30", "2026-03-01T24:00:00Z", "2026-03-01 09:30:00Z", "1899-12-31", "2201-01-01",
+            "0000-01-01", "0001-01-01", "9999-12-31", "1899-12-31T23:59:59Z", "2201-01-01T00:00:00Z",
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("date_wanted", [wanted(), wanted(days=-730, clock="09:30")])
+    @pytest.mark.parametrize("zone", ["UTC", APIA])
+    def test_what_is_no_date_is_none(self, date_wanted: AttributeDate, value: object, zone: str) -> None:
+        assert attribute_date(date_wanted, value, ZoneInfo(zone)) is None
+
+    @given(
+        st.dates(date(1900, 1, 1), date(2200, 12, 31)) | st.text(max_size=30),
+        st.timedeltas(timedelta(days=-730), timedelta(days=730)),
+        st.none() | st.times().map(lambda clock: clock.replace(microsecond=0)),
+        st.timezones(),
+    )
+    def test_every_day_has_its_instant_and_nothing_else_is_in_the_way(
+        self, value: date | str, offset: timedelta, clock: time | None, zone: ZoneInfo
+    ) -> None:
+        found = attribute_date(AttributeDate(path=("x",), offset=offset, clock=clock), str(value), zone)
+
+        assert found is not None or isinstance(value, str)
+        if isinstance(value, date):
+            about = datetime.combine(value, clock or time(), tzinfo=UTC) + offset
+            assert found is not None
+            assert abs(found - about) <= timedelta(days=2)
