@@ -26,12 +26,49 @@ DEFINITION: Json = {
     "reentry": {"policy": "interval", "interval": "1w"},
     "maxDurationDays": 30,
     "followLiveCommunications": True,
+    "exitRules": [
+        {"id": "left-us", "when": PREDICATE},
+        {
+            "id": "returned-it",
+            "event": {"eventName": "return", "where": EVENT_PREDICATE, "entryKeyPath": "order.id", "after": "entry"},
+        },
+    ],
+    "exitOnGoal": True,
     "steps": [
         {"id": "welcome", "next": "pause", "send": {"communicationId": "hello", "onBlocked": "exit"}},
         {"id": "pause", "next": "check", "wait": {"duration": "36h"}},
         {
             "id": "check",
             "branch": {"arms": [{"id": "bought", "when": PREDICATE, "next": "end"}], "otherwise": "end"},
+        },
+        {
+            "id": "morning",
+            "next": "renewal",
+            "wait": {"timeOfDay": {"time": "09:30", "weekdays": ["monday", "friday"]}},
+        },
+        {
+            "id": "renewal",
+            "next": "past",
+            "wait": {"date": {"fieldPath": "renewal", "before": "3d", "time": "10:00:30"}},
+        },
+        {"id": "past", "next": "reply", "wait": {"date": {"fieldPath": "renewal", "after": "90m"}}},
+        {
+            "id": "reply",
+            "next": "plan",
+            "waitFor": {
+                "event": {"eventName": "reply", "where": EVENT_PREDICATE, "entryKeyPath": "order.id", "after": "step"},
+                "timeout": "36h",
+                "otherwise": "half",
+            },
+        },
+        {"id": "plan", "next": "active", "waitFor": {"changed": {"fieldPath": "plan.name"}}},
+        {"id": "active", "next": "half", "waitFor": {"when": PREDICATE, "timeout": "3d", "otherwise": "end"}},
+        {
+            "id": "half",
+            "split": {
+                "arms": [{"id": "a", "weight": 1, "next": "end"}, {"id": "b", "weight": 1_000_000, "next": "end"}],
+                "salt": "spring",
+            },
         },
         {"id": "end", "exit": {"reason": "finished"}},
     ],

@@ -44,6 +44,8 @@ STEPS = [{"id": "end", "exit": {"reason": "done"}}]
                     "maxDurationDays": None,
                     "steps": STEPS,
                     "followLiveCommunications": None,
+                    "exitRules": None,
+                    "exitOnGoal": None,
                 }
             ),
         ),

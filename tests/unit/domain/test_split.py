@@ -45,7 +45,7 @@ def test_each_arm_takes_its_share() -> None:
 
     for place, weight in enumerate(weights):
         share = weight / sum(weights)
-        # Five standard deviations: what is fair is beyond them once in two million tries, and these ids are always the same.
+        # Five standard deviations: what is fair is beyond them once in two million tries.
         assert abs(counts[place] - MANY * share) < 5 * sqrt(MANY * share * (1 - share))
 
 
