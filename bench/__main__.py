@@ -14,7 +14,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bench import ingest, journeys, memory, reads, segments, starts, wakes
+from bench import ingest, journeys, memory, reads, segments, starts, wake_ups, wakes
 from bench.plan import QUICK, SOAK, WHOLE, Plan
 from bench.rows import Row
 
@@ -27,6 +27,7 @@ BENCHES: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "starts": starts.measure,
     "memory": memory.measure,
     "wakes": wakes.measure,
+    "wake-ups": wake_ups.measure,
     "segments": segments.measure,
 }
 
