@@ -39,6 +39,8 @@ _OF_AN_EVENT: Json = {
     ],
 }
 
+_HAPPENING: Json = {"eventName": "return", "where": _OF_AN_EVENT, "entryKeyPath": "order.id"}
+
 
 def documents(rpc: str, project: Project, number: int) -> list[Json]:
     """Requests of this RPC in JSON, as if all of them were the body. The first one succeeds, once for each number.
@@ -57,6 +59,11 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "reentry": {"policy": "interval", "interval": "1w"},
         "maxDurationDays": 30,
         "followLiveCommunications": True,
+        "exitRules": [
+            {"id": "left-us", "when": rules},
+            {"id": "returned-it", "event": {**_HAPPENING, "after": "entry"}},
+        ],
+        "exitOnGoal": True,
         "steps": [
             {
                 "id": "welcome",
@@ -67,6 +74,31 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
             {
                 "id": "check",
                 "branch": {"arms": [{"id": "bought", "when": rules, "next": "end"}], "otherwise": "end"},
+            },
+            {
+                "id": "morning",
+                "next": "renewal",
+                "wait": {"timeOfDay": {"time": "09:30", "weekdays": ["monday", "friday"]}},
+            },
+            {
+                "id": "renewal",
+                "next": "later",
+                "wait": {"date": {"fieldPath": "renewal", "before": "3d", "time": "10:00:30"}},
+            },
+            {"id": "later", "next": "reply", "wait": {"date": {"fieldPath": "renewal", "after": "90m"}}},
+            {
+                "id": "reply",
+                "next": "plan",
+                "waitFor": {"event": {**_HAPPENING, "after": "step"}, "timeout": "36h", "otherwise": "half"},
+            },
+            {"id": "plan", "next": "active", "waitFor": {"changed": {"fieldPath": "plan.name"}}},
+            {"id": "active", "next": "half", "waitFor": {"when": rules, "timeout": "3d", "otherwise": "end"}},
+            {
+                "id": "half",
+                "split": {
+                    "arms": [{"id": "a", "weight": 1, "next": "end"}, {"id": "b", "weight": 3, "next": "end"}],
+                    "salt": "spring",
+                },
             },
             {"id": "end", "exit": {"reason": "finished"}},
         ],

@@ -155,14 +155,18 @@ def _by_kind(place: Place, rule: HttpRule, kind: str) -> Iterator[Probe]:
             yield make("unknown word", "99", "INVALID_TYPE")
         case "list":
             yield make("huge", json.dumps([None] * (list_limit(place.field) + 1)), "TOO_LARGE", label="too many")
+            no_word = ("UNKNOWN_ENUM_VALUE",) if place.field.enum_type is not None else ()
             for case, text in (("wrong type", "[5]"), ("wrong type", "[[]]"), ("NUL", '["\\u0000"]')):
-                yield make(case, text, "INVALID_TYPE", "INVALID_VALUE", at="[0]")
-            yield make("lone surrogate", '["\\ud800"]', "INVALID_TYPE", "INVALID_VALUE", at="[0]")
+                yield make(case, text, "INVALID_TYPE", "INVALID_VALUE", *no_word, at="[0]")
+            yield make("lone surrogate", '["\\ud800"]', "INVALID_TYPE", "INVALID_VALUE", *no_word, at="[0]")
             yield make("not a number", "[NaN]", "INVALID_TYPE", at="[0]")
             yield make("beyond 2^53", f"[{2**53 + 1}]", "INVALID_TYPE", at="[0]")
             if place.field.message_type is None:
-                yield make("too long", json.dumps(["a" * 129]), "TOO_LONG", at="[0]")
-                yield make("empty", '[""]', "REQUIRED", at="[0]")
+                yield make("too long", json.dumps(["a" * 129]), "TOO_LONG", *no_word, at="[0]")
+                yield make("empty", '[""]', "REQUIRED", *no_word, at="[0]")
+            if no_word:
+                yield make("unknown word", '["no such word"]', *no_word, at="[0]")
+                yield make("unknown word", '["unspecified"]', *no_word, at="[0]")
             elif message_in(place.field).full_name != PREDICATE:
                 yield make("unknown field", '[{"noSuchField": 1}]', "UNKNOWN_FIELD", at="[0].noSuchField")
         case "message":

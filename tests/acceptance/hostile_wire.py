@@ -55,8 +55,10 @@ def wire_probes(place: Place, known: Known) -> Iterator[Probe]:
 
     contents = {0: b"\x05", 1: b"\0" * 8, 2: varint(2) + b"ab", 5: b"\0" * 4}
     unknown = joined(place.wire_path, f"#{number}")
+    # Words of a list are packed, or each stands for itself.
+    also_right = 0 if kind == "list" and place.field.enum_type is not None else right
     for wire_type, content in contents.items():
-        if wire_type != right:
+        if wire_type not in (right, also_right):
             label = f"wire type {wire_type}"
             yield make("wrong type", tag(number, wire_type) + content, unknown, "UNKNOWN_FIELD", label=label)
     for wire_type in (3, 6):
@@ -169,6 +171,11 @@ def _list_contents(place: Place) -> Iterator[_Content]:
         yield "huge", "too many", length_delimited(number, b"") * (most + 1), reasons, at
         unknown = joined(f"{place.wire_path_within}[0]", "#1023")
         yield "unknown field", "#1023", length_delimited(number, UNKNOWN), ("UNKNOWN_FIELD",), unknown
+        return
+    if place.field.enum_type is not None:
+        yield "huge", "too many", length_delimited(number, b"\x01" * (most + 1)), ("TOO_LARGE",), path
+        for value in (0, 99):
+            yield "unknown word", str(value), tag(number, 0) + varint(value), ("UNKNOWN_ENUM_VALUE",), f"{path}[0]"
         return
     yield "huge", "too many", length_delimited(number, b"a") * (most + 1), ("TOO_LARGE",), path
     yield "too long", "129", length_delimited(number, b"a" * 129), ("TOO_LONG",), f"{path}[0]"

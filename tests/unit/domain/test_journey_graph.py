@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import time, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -9,9 +9,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.domain.journey import Arm, Branch, Definition, Exit, OnBlocked, Pinned, Send, Step, Wait
+from orchestrator.domain.journey import (
+    After,
+    Arm,
+    AttributeDate,
+    Branch,
+    Changed,
+    Condition,
+    Definition,
+    Exit,
+    ExitRule,
+    Happened,
+    OnBlocked,
+    Pinned,
+    Send,
+    Split,
+    SplitArm,
+    Step,
+    TimeOfDay,
+    Wait,
+    WaitFor,
+    WaitUntil,
+)
 from orchestrator.domain.journey_form import parse
-from orchestrator.domain.journey_graph import Existing, Findings, communications_in, examine, predicates_in
+from orchestrator.domain.journey_graph import (
+    Existing,
+    Findings,
+    communications_in,
+    examine,
+    placed_predicates,
+    predicates_in,
+)
 from orchestrator.predicates.tree import AllOf, Everyone, InCohort, Not
 
 EXISTING = Existing(
@@ -54,6 +82,30 @@ def branch(step_id: str, *following: str) -> Branch:
         arms=tuple(Arm(id=f"arm{number}", when=Everyone(), next=target) for number, target in enumerate(arms)),
         otherwise=otherwise,
     )
+
+
+def wait_for(
+    step_id: str, following: str, otherwise: str = "", days: int | None = None, condition: Condition | None = None
+) -> WaitFor:
+    return WaitFor(
+        id=step_id,
+        condition=condition or Happened(event_name="reply"),
+        timeout=timedelta(days=days) if days is not None else None,
+        next=following,
+        otherwise=otherwise,
+    )
+
+
+def until(step_id: str, following: str, end: TimeOfDay | AttributeDate | None = None) -> WaitUntil:
+    return WaitUntil(id=step_id, until=end or TimeOfDay(clock=time(9, 30)), next=following)
+
+
+def split(step_id: str, *following: str) -> Split:
+    arms = [SplitArm(id=f"arm{number}", weight=1, next=target) for number, target in enumerate(following)]
+    return Split(id=step_id, arms=tuple(arms))
+
+
+RENEWAL = AttributeDate(path=("renewal",), offset=timedelta(0))
 
 
 def leave(step_id: str = "end") -> Exit:
@@ -108,6 +160,108 @@ def test_everything_that_is_missing_is_told_together() -> None:
     ]
 
 
+def test_what_new_kinds_of_steps_lack_is_told_in_the_order_of_steps() -> None:
+    lost = InCohort(cohort_id="lost")
+    broken = definition(
+        until("a", ""), wait_for("b", "", "", 1, lost), wait_for("c", "nowhere", condition=Not(clause=lost)),
+        split("d", "end", "", "nowhere"), wait_for("e", "end", "", 1), until("f", "gone", RENEWAL), leave(),
+    )  # fmt: skip
+    rules = (
+        ExitRule(id="vip", condition=InCohort(cohort_id="vip")),
+        ExitRule(id="left", condition=Happened(event_name="left")),
+        ExitRule(id="lost", condition=AllOf(clauses=(InCohort(cohort_id="vip"), lost))),
+    )
+
+    findings = examine(replace(broken, exit_rules=rules), EXISTING, "draft")
+
+    assert faults_of(findings) == [
+        ("draft.exitRules[2].when.clauses[1].cohortId", "COHORT_NOT_FOUND"),
+        ("draft.steps[0].next", "NEXT_NOT_FOUND"),
+        ("draft.steps[1].waitFor.when.cohortId", "COHORT_NOT_FOUND"),
+        ("draft.steps[1].next", "NEXT_NOT_FOUND"),
+        ("draft.steps[1].waitFor.otherwise", "NEXT_NOT_FOUND"),
+        ("draft.steps[2].waitFor.when.clause.cohortId", "COHORT_NOT_FOUND"),
+        ("draft.steps[2].next", "NEXT_NOT_FOUND"),
+        ("draft.steps[3].split.arms[1].next", "NEXT_NOT_FOUND"),
+        ("draft.steps[3].split.arms[2].next", "NEXT_NOT_FOUND"),
+        ("draft.steps[4].waitFor.otherwise", "NEXT_NOT_FOUND"),
+        ("draft.steps[5].next", "NEXT_NOT_FOUND"),
+    ]
+
+
+def test_every_predicate_about_the_subject_has_its_place() -> None:
+    one, two, three = (InCohort(cohort_id=name) for name in ("one", "two", "three"))
+    some = replace(
+        definition(
+            wait_for("a", "b", condition=one), wait_for("b", "c", condition=Changed(path=("plan",))),
+            wait_for("c", "d"), Branch(id="d", arms=(Arm(id="x", when=two, next="end"),), otherwise="end"), leave(),
+        ),
+        exit_rules=(
+            ExitRule(id="left", condition=Happened(event_name="left", where=Everyone())),
+            ExitRule(id="three", condition=three),
+        ),
+    )  # fmt: skip
+
+    assert placed_predicates(some, "draft") == [
+        (three, "draft.exitRules[1].when"),
+        (one, "draft.steps[0].waitFor.when"),
+        (two, "draft.steps[3].branch.arms[0].when"),
+    ]
+    assert predicates_in(some) == [three, one, two]
+
+
+def test_an_end_with_the_goal_is_odd_where_there_is_no_goal() -> None:
+    ends = replace(definition(leave()), exit_on_goal=True)
+    without = replace(EXISTING, has_goal=False)
+
+    assert examine(ends, EXISTING) == Findings(faults=(), warnings=())
+    assert warnings_of(examine(ends, without, "draft")) == [("draft.exitOnGoal", "NO_GOAL")]
+    assert warnings_of(examine(definition(leave()), without)) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "days", "expected"),
+    [
+        ((), None, False),
+        ((wait("a", "reply", 10),), None, False),
+        ((wait("a", "reply", 11),), None, True),
+        ((wait("a", "reply", 11),), 10, False),
+        ((wait("a", "reply", 11),), 12, True),
+        ((branch("a", "b", "reply"), wait("b", "reply", 11)), None, True),
+        ((wait_for("a", "reply", "reply", 10),), None, False),
+        ((wait_for("a", "reply", "reply", 11),), None, True),
+        # There is no telling how long these take.
+        ((wait_for("a", "reply"),), None, True),
+        ((until("a", "reply", RENEWAL),), None, True),
+        ((until("a", "reply", RENEWAL),), 10, False),
+        # A day of the week comes within a week.
+        ((until("a", "b"), wait("b", "reply", 2)), None, False),
+        ((until("a", "b"), until("b", "reply")), None, True),
+    ],
+)
+def test_a_wait_for_what_may_have_been_forgotten_is_odd(
+    before: tuple[Step, ...], days: int | None, expected: bool
+) -> None:
+    forgetful = replace(EXISTING, event_retention=timedelta(days=10))
+    some = definition(*before, wait_for("reply", "end"), leave(), max_days=days)
+    path = f"steps[{len(before)}].waitFor.event"
+
+    told = [warning for warning in warnings_of(examine(some, forgetful)) if warning[0] == path]
+
+    assert told == ([(path, "EVENT_RETENTION_TOO_SHORT")] if expected else [])
+    assert warnings_of(examine(some, EXISTING)) == []
+
+
+@pytest.mark.parametrize(
+    "condition", [Happened(event_name="reply", after=After.STEP), Changed(path=("plan",)), Everyone()], ids=repr
+)
+def test_only_events_since_the_entry_are_looked_back_for(condition: Condition) -> None:
+    forgetful = replace(EXISTING, event_retention=timedelta(days=10))
+    some = definition(wait("a", "b", 11), wait_for("b", "end", condition=condition), leave())
+
+    assert examine(some, forgetful) == Findings(faults=(), warnings=())
+
+
 def test_an_audience_that_asks_for_a_deleted_cohort_is_a_fault_of_the_journey() -> None:
     assert faults_of(examine(definition(leave(), audience="stale"), EXISTING)) == [("audienceId", "COHORT_NOT_FOUND")]
 
@@ -141,6 +295,23 @@ def test_the_slowest_way_decides_whether_a_wait_fits(days: int, expected: list[t
     assert faults_of(examine(slow, EXISTING)) == expected
 
 
+@pytest.mark.parametrize(
+    ("slow", "expected"),
+    [
+        ((wait("a", "b", 2), wait_for("b", "end", "end", 2)), []),
+        ((wait("a", "b", 2), wait_for("b", "end", "end", 3)), ["steps[1].waitFor.timeout"]),
+        ((wait_for("a", "b", "b", 2), wait("b", "end", 3)), ["steps[1].wait.duration"]),
+        # Who comes early may still have the time.
+        ((wait_for("a", "b"), wait("b", "end", 4)), []),
+        ((until("a", "b"), until("b", "c", RENEWAL), wait("c", "end", 4)), []),
+    ],
+)
+def test_a_wait_for_something_takes_as_long_as_its_timeout(slow: tuple[Step, ...], expected: list[str]) -> None:
+    some = definition(*slow, leave(), max_days=5)
+
+    assert faults_of(examine(some, EXISTING)) == [(path, "WAIT_EXCEEDS_MAX_DURATION") for path in expected]
+
+
 def test_a_wait_behind_one_that_does_not_fit_is_not_told_again() -> None:
     late = definition(wait("a", "b", 9), wait("b", "end", 1), leave(), max_days=5)
 
@@ -165,11 +336,19 @@ def graphs(draw: st.DrawFn) -> Definition:
     target = st.sampled_from([*ids, *ids, "nowhere", ""])
     steps: list[Step] = []
     for step_id in ids:
-        match draw(st.sampled_from(["send", "wait", "branch", "exit"])):
+        match draw(st.sampled_from(["send", "wait", "until", "wait_for", "for_ever", "branch", "split", "exit"])):
             case "send":
                 steps.append(send(step_id, draw(target)))
             case "wait":
                 steps.append(wait(step_id, draw(target), draw(st.integers(1, 4))))
+            case "until":
+                steps.append(until(step_id, draw(target), draw(st.sampled_from([RENEWAL, None]))))
+            case "wait_for":
+                steps.append(wait_for(step_id, draw(target), draw(target), draw(st.integers(1, 4))))
+            case "for_ever":
+                steps.append(wait_for(step_id, draw(target)))
+            case "split":
+                steps.append(split(step_id, *draw(st.lists(target, min_size=1, max_size=4))))
             case "branch":
                 steps.append(branch(step_id, *draw(st.lists(target, min_size=2, max_size=4))))
             case _:
@@ -185,11 +364,15 @@ class Oracle:
         self.first = next(iter(self.steps))
         self.cyclic = any(self._comes_back(step_id) for step_id in self.steps)
 
-    def targets(self, step_id: str) -> list[str]:
+    def named(self, step_id: str) -> list[str]:
         step: Any = self.steps[step_id]
-        named = [arm.next for arm in step.arms] + [step.otherwise] if hasattr(step, "arms") else []
+        named = [arm.next for arm in getattr(step, "arms", ())]
         named += [step.next] if hasattr(step, "next") else []
-        return [name for name in named if name in self.steps]
+        has_otherwise = hasattr(step, "otherwise") and getattr(step, "timeout", True) is not None
+        return [*named, step.otherwise] if has_otherwise else named
+
+    def targets(self, step_id: str) -> list[str]:
+        return [name for name in self.named(step_id) if name in self.steps]
 
     def ways(self, start: str) -> list[list[str]]:
         """Every way from `start` that visits no step twice, but perhaps the last one."""
@@ -209,7 +392,11 @@ class Oracle:
 
     def too_long(self, limit: timedelta) -> set[str]:
         def spent(way: list[str]) -> timedelta:
-            return sum((getattr(self.steps[step_id], "duration", timedelta(0)) for step_id in way), timedelta(0))
+            lengths = [
+                getattr(self.steps[step_id], "duration", None) or getattr(self.steps[step_id], "timeout", None)
+                for step_id in way
+            ]
+            return sum(filter(None, lengths), timedelta(0))
 
         ways = self.ways(self.first)
         late = set()
@@ -247,10 +434,7 @@ def test_the_checks_agree_with_walking_every_way(some: Definition) -> None:
     else:
         assert late == set()
     dangling = sum(fault.reason == "NEXT_NOT_FOUND" for fault in findings.faults)
-    named = sum(
-        len(step.arms) + 1 if isinstance(step, Branch) else 1 for step in steps.values() if not isinstance(step, Exit)
-    )
-    assert dangling == named - sum(len(oracle.targets(step_id)) for step_id in steps)
+    assert dangling == sum(len(oracle.named(step_id)) - len(oracle.targets(step_id)) for step_id in steps)
 
 
 @given(graphs())
