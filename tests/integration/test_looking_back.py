@@ -158,6 +158,18 @@ async def test_the_mark_of_an_attribute_is_kept_from_arrival_on(road: Road) -> N
     assert marked is not None
     assert marked == again
     assert (await road.ask()).outcome == "completed"
+    assert await road.owner.fetchval("SELECT mark FROM executions") is None
+
+
+async def test_what_has_ended_keeps_nothing_that_was_made_of_an_attribute(road: Road) -> None:
+    await road.crowd.known(ann={"plan": "free"})
+    rules = [{"id": "gone", **event("canceled")}]
+    await road.publish(wait_for({"changed": {"fieldPath": "plan"}}), LATE, BYE, exitRules=rules)
+    await road.enroll("ann")
+    await road.crowd.happened(("ann", "canceled", None))
+
+    assert (await road.ask()).outcome == "exited"
+    assert await road.owner.fetchval("SELECT (step_id, mark, awaits)::text FROM executions") == "(await,,)"
 
 
 @pytest.mark.parametrize(("own", "project", "hour"), [("Asia/Tokyo", "Europe/Berlin", 1), (None, "Asia/Tokyo", 1)])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.application import preferences, segments
+from orchestrator.application import preferences, projects, segments
 from orchestrator.application.advance import Advance
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.merging import merge
@@ -139,6 +139,21 @@ async def test_a_time_zone_wakes_those_who_wait_for_a_time_in_it(road: Road, wai
     await road.ask()
     earlier = before - await road.owner.fetchval("SELECT wakes_at FROM executions")
     assert earlier in (timedelta(hours=9), timedelta(hours=-15))
+
+
+async def test_the_projects_time_zone_wakes_those_who_may_wait_by_it(road: Road) -> None:
+    await road.publish({"id": "ten", "wait": {"timeOfDay": {"time": "10:00"}}, "next": "bye"}, BYE, journey_id="ten")
+    await road.publish(wait_for(PAID), LATE, BYE, journey_id="paying")
+    await road.enroll("ann", journey_id="ten")
+    await road.enroll("bob", journey_id="paying")
+    await road.news()
+
+    await road.crowd.world.do(projects.update, "default", {"name": "Renamed"}, ANY_STATE)
+    renamed = await road.poked()
+    await road.crowd.world.do(projects.update, "default", {"time_zone": "Asia/Tokyo"}, ANY_STATE)
+
+    assert (renamed, await road.poked()) == ([], ["ann"])
+    assert datetime.fromtimestamp((await road.ask()).until, UTC).hour == 1
 
 
 async def test_a_date_that_changes_is_waited_for_anew(road: Road) -> None:

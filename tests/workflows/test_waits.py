@@ -12,9 +12,11 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from orchestrator.application import segments, trigger_contracts
+from orchestrator.application.enrollment import enroll
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.journeys import Changes, update
 from orchestrator.application.subjects import upsert
+from orchestrator.application.versions import Versions
 from orchestrator.domain.event import Event
 from orchestrator.domain.segment import DYNAMIC, Segment
 from orchestrator.domain.subject import SubjectPatch
@@ -122,6 +124,21 @@ async def test_an_event_that_was_there_on_arrival_is_not_waited_for(at_work: Run
     assert await workflow.result() == "completed"
     assert [step for step, _, _ in await at_work.visits()] == ["first", "await", "bye"]
     assert await pokes(workflow) == 0  # a wait for time alone is not disturbed
+
+
+async def test_an_event_that_comes_before_temporal_was_told_of_the_execution_wakes_it_all_the_same(
+    at_work: Running,
+) -> None:
+    await at_work.publish(wait_for(PAID), LATE, BYE)
+    async with at_work.transactions.write(None) as conn:
+        await enroll(conn, at_work.world.scope, Versions(), "welcome", ["ann"])
+    await happen(at_work, "paid")
+    await at_work.until("EXISTS (SELECT FROM outbox WHERE kind = 'poke' AND last_error = 'NOT_STARTED')")
+
+    await at_work.owner.execute("UPDATE outbox SET leased_until = now() WHERE kind = 'start'")
+
+    assert await ends(at_work) == ("completed", "finished")
+    await is_quiet(at_work)
 
 
 async def test_an_event_of_another_entry_lets_nobody_go_on(at_work: Running) -> None:

@@ -11,6 +11,7 @@ from asyncpg import Connection, Record
 from orchestrator.application import event_retention
 from orchestrator.application.api_keys import ApiKeys, NewKey
 from orchestrator.domain.audit import PROJECT_CREATED, PROJECT_UPDATED
+from orchestrator.domain.conditions import ATTRIBUTES
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.ids import name_faults, new_id
 from orchestrator.domain.project import Project, ProjectSettings, project_id_fault, settings_faults
@@ -18,7 +19,7 @@ from orchestrator.domain.refusals import AlreadyExists, InvalidArgument, NotFoun
 from orchestrator.domain.resource import Place
 from orchestrator.domain.scope import INSTANCE, Role, Scope
 from orchestrator.predicates.faults import Fault
-from orchestrator.storage import audit, clock, projects
+from orchestrator.storage import audit, awaiting, clock, projects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,9 @@ async def update(
         await event_retention.require_room(conn, scope.project_no, kept, "settings.eventRetention")
     now = await clock.now(conn)
     await projects.update(conn, before, name=name, settings=settings, now=now)
+    if settings.time_zone != before.settings.time_zone:
+        # Whose own is not known waits by this one, and that is looked for where attributes are.
+        await awaiting.poke_about(conn, scope.project_no, [ATTRIBUTES], now)
     await audit.append(
         conn,
         project_no=scope.project_no,

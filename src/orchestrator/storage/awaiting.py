@@ -64,8 +64,7 @@ SELECT project_no, bucket, subject_no, execution_id, 'poke', workflow_id, $2, $2
 
 _POKE_SUBJECT = f"{_POKE} AND bucket = $3 AND subject_no = $4"
 
-# Those who are parked are poked as such.
-_POKE_ABOUT = f"{_POKE} AND awaits && $3::text[] AND parked IS DISTINCT FROM $4"
+_POKE_ABOUT = f"{_POKE} AND awaits && $3::text[] AND ($4::text IS NULL OR parked IS DISTINCT FROM $4)"
 
 
 async def poke_subject(conn: Connection[Record], key: SubjectKey, now: datetime) -> None:
@@ -74,9 +73,14 @@ async def poke_subject(conn: Connection[Record], key: SubjectKey, now: datetime)
 
 
 async def poke_about(
-    conn: Connection[Record], project_no: int, topics: Iterable[str], now: datetime, *, unless_parked: str
+    conn: Connection[Record],
+    project_no: int,
+    topics: Iterable[str],
+    now: datetime,
+    *,
+    unless_parked: str | None = None,
 ) -> None:
-    """Have all executions of a project look again that await one of these."""
+    """Have all executions of a project look again that await one of these, unless they are parked for this reason."""
     await conn.execute(_POKE_ABOUT, project_no, now, list(topics), unless_parked)
 
 

@@ -119,7 +119,10 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a decision leaves in the row. `awaits`: domain/conditions.py, topics."""
+    """What a decision leaves in the row: of what has ended, nothing that was made of an attribute.
+
+    `awaits`: domain/conditions.py, topics.
+    """
 
     seq: int
     position: Position
@@ -167,7 +170,7 @@ async def decide(
         state.position.step_id, state.position.since, state.effect, state.wakes_at, state.parked,
         state.ending.outcome if state.ending else None, state.ending.reason if state.ending else None,
         standing.journey_id, standing.version, *_columns(visits), state.ending.at if state.ending else None,
-        state.position.mark, state.awaits or None,
+        None if state.ending else state.position.mark, state.awaits or None,
     )  # fmt: skip
 
 
@@ -231,7 +234,8 @@ async def insert(conn: Connection[Record], new: Sequence[NewExecution]) -> None:
             *_key(n.key), n.execution_id, n.journey_id, n.version, n.workflow_id, n.state.seq,
             n.state.position.step_id, n.state.position.since, n.state.effect, n.state.wakes_at, n.state.parked,
             n.state.ending.outcome if n.state.ending else None, n.state.ending.reason if n.state.ending else None,
-            n.started_at, n.state.ending.at if n.state.ending else None, n.state.position.mark,
+            n.started_at, n.state.ending.at if n.state.ending else None,
+            None if n.state.ending else n.state.position.mark,
             Fragment(dumps(n.state.awaits)) if n.state.awaits else None,  # a list would be taken for part of the array
         )
         for n in new
@@ -253,7 +257,7 @@ def _key(key: SubjectKey) -> tuple[int, int, int]:
 _CLOSE = """
 UPDATE executions
    SET seq = seq + 1, effect = $5::jsonb || jsonb_build_object('seq', seq + 1, 'step_id', step_id), wakes_at = NULL,
-       parked = NULL, outcome = $6, reason = $7, ended_at = $8
+       parked = NULL, mark = NULL, awaits = NULL, outcome = $6, reason = $7, ended_at = $8
  WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND outcome IS NULL
 RETURNING true
 """

@@ -94,3 +94,17 @@ def test_a_since_window_opens_upon_events_that_were_dated_into_it() -> None:
     assert flip_with(NOW + DAY) == NOW + DAY
     assert flip_with(NOW + 2 * DAY) == NOW + DAY
     assert flip_with(NOW + DAY - TICK) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "flip"),
+    [({}, None), ({"quiet": NOW + DAY}, NOW + DAY), ({"quiet": NOW}, None), ({"other": NOW + DAY}, None)],
+)
+def test_a_cohort_whose_rules_were_asked_elsewhere_flips_when_they_do(
+    known: dict[str, datetime], flip: datetime | None
+) -> None:
+    predicate, _ = parse({"kind": "not", "clause": {"kind": "in_cohort", "cohortId": "quiet"}})
+    assert predicate is not None
+    facts = Facts(known_cohorts=frozenset({"quiet"}), cohort_flips=known)
+
+    assert next_flip(predicate, facts, NOW) == flip
