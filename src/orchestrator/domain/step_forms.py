@@ -217,3 +217,6 @@ _KINDS: Mapping[str, Callable[[FormReader, _Node], Step | None]] = {
     "split": _split,
     "exit": _exit,
 }
+
+#: What steps may be, as authors write it.
+STEP_KINDS = tuple(_KINDS)

@@ -277,11 +277,11 @@ class Visit(_message.Message):
     step_id: _builtins.str
     """The step."""
     step_kind: _builtins.str
-    """Its kind: send, wait, branch or exit."""
+    """Its kind: send, wait, wait_for, branch, split or exit."""
     result: Global___Visit.Result.ValueType
     """What came of it."""
     reason: _builtins.str
-    """Why it was skipped or failed; which arm was taken."""
+    """Why it was skipped or failed; which arm was taken; whether what was waited for came, or the timeout."""
     @_builtins.property
     def enter_time(self) -> _timestamp_pb2.Timestamp:
         """When the execution came to the step."""
