@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cli.yaml_text import parse_documents
 from orchestrator.devstack.ports import free_ports
 from tests.acceptance.command_line import CommandLine
 from tests.eventually import eventually
@@ -34,6 +36,22 @@ def done_with(changes: list[dict[str, Any]]) -> dict[str, str]:
     return {f"{change['kind']} {change['id']}": change["action"] for change in changes}
 
 
+#: With every kind of step, each kind of wait, and exit rules.
+RENEWAL = next(
+    block
+    for block in re.findall(
+        r"```yaml\n(.*?)```",
+        (Path(__file__).parents[2] / "docs" / "journeys.md").read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+    if "exitRules" in block
+)
+REMINDERS = "".join(
+    f"kind: communication\nid: {name}\nname: {name}\nchannel: log\ncategory: marketing\nsubject: S\nbody: B\n---\n"
+    for name in ("renewal", "discount")
+)
+
+
 async def test_apply_creates_everything_once_and_then_leaves_it_alone(run: CommandLine) -> None:
     checked = await run("apply", "-f", str(WELCOME), "--validate-only")
     first = await run("apply", "-f", str(WELCOME), "-o", "json")
@@ -56,6 +74,22 @@ async def test_apply_creates_everything_once_and_then_leaves_it_alone(run: Comma
     assert (after.json["status"], after.json["latestVersion"], after.json["hasDraft"]) == ("active", 1, False)
     assert table.out.count("unchanged") == 6
     assert "\x1b" not in table.out
+
+
+async def test_a_journey_with_all_that_there_is_comes_back_as_it_was_written(run: CommandLine) -> None:
+    first = await run("apply", "-f", "-", "-o", "json", stdin=REMINDERS + RENEWAL)
+    kept = await run("journeys", "get", "renewal", "-o", "json")
+    again = await run("apply", "-f", "-", "-o", "json", stdin=json.dumps({"kind": "journey", **kept.json}))
+    version = await run("journeys", "version", "renewal", "1", "-o", "json")
+    (written,) = parse_documents(RENEWAL)
+
+    assert done_with(first.json)["journey renewal"] == "created, published"
+    members = written.keys() - {"kind"}
+    assert {name: kept.json[name] for name in members} == {name: written[name] for name in members}
+    fixed = members & version.json.keys()
+    assert {"steps", "exitRules", "exitOnGoal"} <= fixed
+    assert {name: version.json[name] for name in fixed} == {name: written[name] for name in fixed}
+    assert done_with(again.json) == {"journey renewal": "unchanged"}
 
 
 async def test_apply_changes_what_differs_and_publishes_unless_it_is_told_not_to(run: CommandLine) -> None:
