@@ -195,7 +195,7 @@ async def test_faults_of_a_change_are_told_together_and_nothing_is_written(world
         ("name", "REQUIRED"),
         ("goal.window", "OUT_OF_RANGE"),
         ("note", "UNKNOWN_FIELD"),
-        ("steps[0].wait.duration", "REQUIRED"),
+        ("steps[0].wait", "REQUIRED"),
     ]
     assert await world.look(journeys.get, "welcome") == made
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.application import audiences, communications, journeys, lifecycle, publishing
+from orchestrator.application import audiences, communications, journeys, lifecycle, projects, publishing
 from orchestrator.application.communications import Communications
 from orchestrator.application.journeys import Changes
 from orchestrator.domain.channels import Rules
@@ -148,6 +148,54 @@ async def test_warnings_do_not_stand_in_the_way(world: World) -> None:
     publication = await world.do(publishing.publish, "welcome", ANY_STATE)
 
     assert [(warning.path, warning.reason) for warning in publication.warnings] == [("steps[1]", "UNREACHABLE_STEP")]
+
+
+async def test_an_end_with_the_goal_is_warned_of_until_there_is_one(world: World) -> None:
+    steps = [{"id": "end", "exit": {}}]
+    await world.draft(definition={"steps": steps, "exitOnGoal": True})
+
+    before = await world.do(publishing.validate, "welcome")
+    await world.do(journeys.update, "welcome", Changes(goal_event="purchase"), ANY_STATE)
+    after = await world.do(publishing.publish, "welcome", ANY_STATE)
+
+    assert [(warning.path, warning.reason) for warning in before.warnings] == [("exitOnGoal", "NO_GOAL")]
+    assert (before.faults, after.warnings) == ((), ())
+
+
+async def test_a_wait_for_events_that_are_removed_meanwhile_is_warned_of(world: World) -> None:
+    steps = [
+        {"id": "pause", "wait": {"duration": "30d"}, "next": "reply"},
+        {"id": "reply", "waitFor": {"event": {"eventName": "reply"}}, "next": "end"},
+        {"id": "end", "exit": {}},
+    ]
+    await world.draft(definition={"steps": steps})
+    ample = await world.do(publishing.validate, "welcome")
+    await world.do(projects.update, world.scope.project_id, {"event_retention": timedelta(days=20)}, Expected())
+
+    scarce = await world.do(publishing.publish, "welcome", ANY_STATE)
+
+    assert ample.warnings == ()
+    assert [(warning.path, warning.reason) for warning in scarce.warnings] == [
+        ("steps[1].waitFor.event", "EVENT_RETENTION_TOO_SHORT")
+    ]
+
+
+async def test_segments_that_waits_and_rules_ask_for_have_to_be_there(world: World) -> None:
+    in_gone = {"kind": "not", "clause": {"kind": "in_cohort", "cohortId": "gone"}}
+    steps = [
+        {"id": "wait", "waitFor": {"when": in_gone, "timeout": "1d"}, "next": "end"},
+        {"id": "end", "exit": {}},
+    ]
+    await world.draft(definition={"steps": steps, "exitRules": [{"id": "gone", "when": in_gone}]})
+
+    with pytest.raises(FailedPrecondition) as refused:
+        await world.do(publishing.publish, "welcome", ANY_STATE)
+
+    assert [(fault.path, fault.reason) for fault in refused.value.faults] == [
+        ("exitRules[0].when.clause.cohortId", "COHORT_NOT_FOUND"),
+        ("steps[0].waitFor.when.clause.cohortId", "COHORT_NOT_FOUND"),
+        ("steps[0].waitFor.otherwise", "NEXT_NOT_FOUND"),
+    ]
 
 
 async def test_without_a_draft_there_is_nothing_to_publish(world: World) -> None:
