@@ -151,13 +151,16 @@ def advance(
             if not isinstance(step, Exit):
                 if known.goal_reached and version.definition.exit_on_goal:
                     return decide(End(outcome=Outcome.GOAL_REACHED, reason=GOAL))
+                expired = expires_at is not None and now >= expires_at
                 try:
                     left = leaves_by(version, known, now)
                 except Missing as missing:
-                    return park(step, missing)
+                    if not expired:  # nobody is parked for longer than they may live
+                        return park(step, missing)
+                    left = None
                 if left is not None:
                     return decide(End(outcome=Outcome.EXITED, reason=left))
-                if expires_at is not None and now >= expires_at:
+                if expired:
                     return decide(End(outcome=Outcome.EXPIRED, reason="max_duration"))
         match step:
             case Send():

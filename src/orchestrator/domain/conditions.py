@@ -89,11 +89,24 @@ def flip(condition: Condition, subject: Facts, now: datetime) -> datetime | None
 
 
 def mark_of(condition: Changed, subject: Facts) -> str:
-    """A digest of the attribute's value; absent is a value of its own."""
+    """A digest of the attribute's value; absent is a value of its own, and numbers are what they are worth."""
     absent = object()
     value = find(subject.attributes, condition.path, absent)
-    text = "" if value is absent else json.dumps(value, sort_keys=True, separators=(",", ":"))
+    text = "" if value is absent else json.dumps(_by_value(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _by_value(value: Any) -> Any:
+    """The same JSON value, with whole numbers written in one way."""
+    match value:
+        case dict():
+            return {name: _by_value(member) for name, member in value.items()}
+        case list():
+            return [_by_value(element) for element in value]
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value
 
 
 def matches(condition: Happened, entry_key: str | None, properties: Mapping[str, Any], at: datetime) -> bool:
@@ -113,8 +126,10 @@ def key_in(properties: Mapping[str, Any], path: tuple[str, ...]) -> str | None:
             return value
         case bool():
             return "true" if value else "false"
-        case int() | float():
-            return repr(int(value)) if float(value).is_integer() else repr(value)
+        case int():
+            return repr(value)
+        case float():
+            return repr(int(value)) if value.is_integer() else repr(value)
         case _:
             return None
 
