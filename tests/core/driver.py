@@ -1,0 +1,341 @@
+"""The application and the workflow in miniature: they follow effects as the real ones do, in memory.
+
+`Application` is application/advance.py and sending.py over one row; `Workflow` is workers/workflows: it knows nothing
+but the last effect, asks again when its timer fires or a poke comes, and never looks by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+
+from orchestrator.domain import conditions
+from orchestrator.domain.advance import Known, advance, first_position
+from orchestrator.domain.conditions import Entry, happenings, matches
+from orchestrator.domain.execution import Decision, Done, Effect, End, Position, Result, Run, Sleep, Visit
+from orchestrator.domain.gates import Consent
+from orchestrator.domain.journey import JourneyVersion
+from orchestrator.domain.journey_graph import predicates_in
+from orchestrator.predicates.tree import AllOf
+from tests.conformance.worlds import Happened as Counted
+from tests.conformance.worlds import World as Asked
+from tests.conformance.worlds import facts_for
+from tests.core.world import GOAL_EVENT, GOAL_HOURS, Entered, World
+
+#: How long a try waits that was released, or died.
+BACK_OFF = timedelta(seconds=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    seq: int
+    effect: Effect
+
+
+@dataclass(slots=True)
+class Row:
+    """What the ledger knows of one send."""
+
+    step_id: str
+    begun_at: datetime
+    attempt: int = 1
+    state: str = "dispatching"
+    in_doubt: bool = True
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    seq: int
+    attempt: int
+
+
+def _done(row: Row) -> Done:
+    if row.state == "failed":
+        return Done(result=Result.FAILED, reason=row.reason)
+    return Done(result=Result.EXECUTED, reason="unknown" if row.state == "unknown" else None)
+
+
+class Application:
+    """One execution's row, and what is decided about it."""
+
+    def __init__(self, version: JourneyVersion, world: World, entered: Entered) -> None:
+        self.version = version
+        self.world = world
+        self.entered = entered
+        self.goal_event = GOAL_EVENT if version.definition.exit_on_goal else None
+        self._predicates = AllOf(clauses=tuple(predicates_in(version.definition)))
+        self._happenings = happenings(version.definition)
+        self._known: Known | None = None
+        self._known_at = -1
+        self.now = entered.started_at
+        self.visits: list[Visit] = []
+        self.sends: dict[int, Row] = {}
+        self.ended: tuple[str, str, datetime] | None = None
+        self.parked: str | None = None
+        self.asked = 0
+        known = self.known()
+        decision = advance(version, first_position(version, known, self.now), known, self.now)
+        self.seq = -1
+        self._write(decision)
+
+    def known(self) -> Known:
+        """As much as the real one loads, read again when something has changed."""
+        if self._known is None or self._known_at != self.world.changes:
+            self._known, self._known_at = self._read(), self.world.changes
+        return self._known
+
+    def _read(self) -> Known:
+        world, entered = self.world, self.entered
+        events: dict[str, list[Counted]] = {}
+        for event in world.events:
+            events.setdefault(event.name, []).append(Counted(event.occurred, event.properties))
+        asked = Asked(
+            attributes=world.attributes,
+            entry=entered.properties,
+            events=events,
+            cohorts=frozenset(name for name, on_it in world.lists.items() if on_it),
+            known_cohorts=frozenset(world.lists),
+            created_at=world.created_at,
+            time_zone=world.zone,
+        )
+        happened: dict[str, datetime] = {}
+        for name, condition in self._happenings.items():
+            instants = [
+                event.occurred
+                for event in world.events
+                if event.name == condition.event_name and event.occurred > entered.triggered_at
+                if matches(condition, entered.key, event.properties, event.occurred)
+            ]
+            if instants:
+                happened[name] = max(instants)
+        start, window = entered.triggered_at, timedelta(hours=GOAL_HOURS)
+        return Known(
+            subject=facts_for(self._predicates, asked),
+            consent=Consent(opt_outs=frozenset(world.opted_out), suppressed=frozenset(world.suppressed)),
+            started_at=entered.started_at,
+            subject_id=entered.subject_id,
+            entry=Entry(key=entered.key, at=entered.triggered_at),
+            time_zone=world.project_zone,
+            happened=happened,
+            goal_reached=self.goal_event is not None
+            and any(e.name == self.goal_event and start < e.occurred <= start + window for e in world.events),
+            closed=world.closed,
+        )
+
+    def advance(self, seq: int) -> Answer:
+        if self.ended is not None or self.seq > seq:
+            return self.stored
+        return self._record(self._decide())
+
+    def reserve(self, seq: int) -> Reserved | Answer:
+        if self.ended is not None or self.seq > seq:
+            return self.stored
+        earlier = self.sends.get(seq)
+        if earlier is not None and earlier.state != "dispatching":
+            return self._record(self._decide(_done(earlier)))
+        decision = self._decide()
+        if isinstance(decision.effect, Run) and decision.still_waiting:
+            if earlier is None:
+                self.sends[seq] = Row(decision.effect.step_id, self.now)
+                return Reserved(seq, 1)
+            earlier.attempt += 1
+            earlier.in_doubt = True
+            return Reserved(seq, earlier.attempt)
+        if earlier is None:
+            return self._record(decision)
+        earlier.state, earlier.reason = ("unknown" if earlier.in_doubt else "failed"), "withdrawn"
+        if earlier.in_doubt:
+            decision = self._decide(Done(result=Result.EXECUTED, reason="unknown"))
+        elif not decision.visits:
+            decision = self._decide(Done(result=Result.SKIPPED, reason="withdrawn"))
+        return self._record(decision)
+
+    def release(self, reserved: Reserved) -> None:
+        row = self.sends[reserved.seq]
+        if row.state == "dispatching" and row.attempt == reserved.attempt:
+            row.in_doubt = False
+
+    def settle(self, reserved: Reserved, state: str, reason: str | None) -> Answer:
+        row = self.sends[reserved.seq]
+        current = row.state == "dispatching" and row.attempt == reserved.attempt
+        if current:
+            row.state, row.reason, row.in_doubt = state, reason, False
+        if self.ended is not None or self.seq > reserved.seq:
+            return self.stored
+        if current or row.state != "dispatching":
+            return self._record(self._decide(_done(row)))
+        return self.stored
+
+    def _decide(self, done: Done | None = None) -> Decision:
+        self.asked += 1
+        decision = advance(self.version, self.position, self.known(), self.now, done)
+        if isinstance(decision.effect, Sleep):
+            assert decision.effect.until > self.now, "whoever sleeps into the past never sleeps"
+        return decision
+
+    def _record(self, decision: Decision) -> Answer:
+        if decision.still_waiting:
+            self.parked = decision.effect.parked if isinstance(decision.effect, Sleep) else self.parked
+            return Answer(self.seq, decision.effect)
+        return self._write(decision)
+
+    def _write(self, decision: Decision) -> Answer:
+        self.seq += 1
+        effect = decision.effect
+        self.position: Position = decision.position
+        self.visits += decision.visits
+        self.stored = Answer(self.seq, effect)
+        self.parked = effect.parked if isinstance(effect, Sleep) else None
+        step = self.version.definition.steps[decision.position.step_id]
+        self.awaits = frozenset[str]()
+        if isinstance(effect, End):
+            self.ended = (effect.outcome.value, effect.reason, self.now)
+        else:
+            self.awaits = conditions.topics(self.version.definition, step, self.goal_event)
+        return self.stored
+
+
+@dataclass(slots=True)
+class Flight:
+    """A try that is on its way: the `number`-th of the `send`-th send."""
+
+    send: int
+    number: int
+    reserved: Reserved
+
+
+@dataclass(slots=True)
+class Workflow:
+    """Follows effects. `tried` is called whenever a worker takes up a send. Some answers are lost, and asked again."""
+
+    app: Application
+    random: Random
+    lose: float
+    tried: Callable[[], None]
+    pokes: int = 0
+    seen: int = 0
+    pokes_at_run: int = 0
+    answer: Answer = field(init=False)
+    #: A question that has not been answered yet, and the pokes there were when it was asked.
+    asking: tuple[int, int] | None = None
+    flight: Flight | None = None
+    dead: list[Flight] = field(default_factory=list)
+    retry_at: datetime | None = None
+    hurried: bool = False
+    lost: int = 0
+
+    def __post_init__(self) -> None:
+        self.answer = self.app.stored
+
+    @property
+    def wakes_at(self) -> datetime | None:
+        """When it does something by itself."""
+        if isinstance(self.answer.effect, Sleep):
+            return self.answer.effect.until
+        return self.retry_at
+
+    def poke(self) -> None:
+        self.pokes += 1
+        if self.flight is not None:
+            self.hurried = True
+        elif self.retry_at is not None:  # cuts the back-off short
+            self.retry_at = self.app.now
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Do all that can be done now, but for what has been lost on the way: that comes with the next call."""
+        for _ in range(1000):
+            if self.asking is not None:
+                seq, pokes = self.asking
+                self._ask(seq, pokes)
+                if self.asking is not None:
+                    return
+            match self.answer.effect:
+                case End():
+                    return
+                case Sleep(until=until):
+                    if self.pokes == self.seen and self.app.now < until:
+                        return
+                    self.asking = (self.answer.seq, self.pokes)
+                case Run():
+                    if self.flight is not None or (self.retry_at is not None and self.app.now < self.retry_at):
+                        return
+                    self._try()
+        raise AssertionError("it asks and asks")
+
+    def flush(self) -> None:
+        """Before time passes, whatever was lost has been asked for again."""
+        while self.asking is not None:
+            self.go_on()
+
+    def pass_time(self, to: datetime, *, inclusive: bool = True) -> None:
+        self.flush()
+        while (wakes := self.wakes_at) is not None and not isinstance(self.answer.effect, End):
+            if wakes > to or (wakes == to and not inclusive):
+                break
+            self.app.now = max(self.app.now, wakes)
+            self.go_on()
+            self.flush()
+        self.app.now = max(self.app.now, to)
+
+    def land(self, result: str) -> None:
+        """What the provider said, or that nobody will ever know."""
+        flight = self.flight
+        assert flight is not None
+        self.flight = None
+        match result:
+            case "released" | "crashed":
+                if result == "released":
+                    self.app.release(flight.reserved)
+                else:
+                    self.dead.append(flight)
+                self.retry_at = self.app.now if self.hurried else self.app.now + BACK_OFF
+                self.hurried = False
+            case _:
+                answer = self._settled(flight, result)
+                self.hurried = False
+                if self.random.random() < self.lose:  # told nobody: the activity is run again
+                    self.lost += 1
+                    self.retry_at = self.app.now
+                else:
+                    self._take(answer, self.pokes_at_run)
+        self.go_on()
+
+    def late(self, flight: Flight, result: str) -> None:
+        """A worker that was given up on comes back with an answer."""
+        before = self.app.seq
+        self._settled(flight, result)
+        if self.app.seq != before and self.retry_at is not None:
+            self.retry_at = self.app.now
+            self.go_on()
+
+    def _settled(self, flight: Flight, result: str) -> Answer:
+        return self.app.settle(flight.reserved, result, "refused" if result == "failed" else None)
+
+    def _try(self) -> None:
+        self.retry_at, self.hurried = None, False
+        if self.app.ended is None and self.app.seq == self.answer.seq:
+            self.tried()
+        got = self.app.reserve(self.answer.seq)
+        if isinstance(got, Reserved):
+            self.flight = Flight(len(self.app.sends), got.attempt, got)
+        elif self.random.random() < self.lose:
+            self.lost += 1
+            self.retry_at = self.app.now
+        else:
+            self._take(got, self.pokes_at_run)
+
+    def _ask(self, seq: int, pokes: int) -> None:
+        answer = self.app.advance(seq)
+        if self.random.random() < self.lose:
+            self.lost += 1
+            return
+        self._take(answer, pokes)
+
+    def _take(self, answer: Answer, seen: int) -> None:
+        self.asking, self.retry_at = None, None
+        self.seen, self.pokes_at_run = seen, self.pokes
+        self.answer = answer

@@ -1,0 +1,218 @@
+"""Random journeys, as their authors would write them: JSON documents, with every kind of step and of condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any, TypeVar
+
+from tests.core.world import GOAL_EVENT, ROUTES
+
+Json = Any
+_Choice = TypeVar("_Choice")
+
+SPANS = ["15m", "1h", "90m", "6h", "1d", "2d"]
+WAITS = ["10s", "15m", "1h", "6h", "1d", "1d12h", "3d"]
+CLOCKS = ["00:00", "01:45", "02:15", "02:30", "02:30", "09:00", "18:15"]
+DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+TIERS = ["free", "pro"]
+EVENTS = ["buy", "view", GOAL_EVENT]
+LISTS = ["vip", "trial"]
+ZONES = ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "UTC"]
+#: What an event's property `order` may be, and an entry's key.
+ORDERS: list[Json] = ["o1", "o1", 7, 7.0, True, 2.5, "7", None, {"a": 1}, ""]
+KEYS = ["o1", "o1", "7", "true", "2.5"]
+#: Steps by how often they come.
+KINDS = ["send"] * 4 + ["duration", "timeOfDay", "date"] + ["when"] * 3 + ["event"] * 3 + ["changed"] * 2 + [
+    "branch", "branch", "split", "exit",
+]  # fmt: skip
+
+
+class Author:
+    """Writes one journey. `times` are instants that its predicates may name."""
+
+    def __init__(self, random: Random, times: Sequence[str]) -> None:
+        self.random = random
+        self.times = times
+
+    def journey(self) -> Json:
+        count = self.random.randint(3, 14)
+        steps = [self.step(number, count) for number in range(count)]
+        steps.append({"id": f"s{count}", "exit": {"reason": "last"}})
+        document: Json = {"steps": steps}
+        if self.chance(0.5):
+            document["exitRules"] = [self.rule(number) for number in range(self.random.choice([1, 1, 2, 3]))]
+        if self.chance(0.25):
+            document["exitOnGoal"] = True
+        if self.chance(0.4):
+            document["maxDurationDays"] = self.random.choice([1, 2, 7, 30])
+        return document
+
+    def step(self, number: int, count: int) -> Json:
+        """A step leads to later ones only, mostly to the next."""
+
+        def later() -> str:
+            ahead = self.random.choice([1, 1, 1, 2, 3, 4])
+            return f"s{min(number + ahead, count)}"
+
+        step: Json = {"id": f"s{number}"}
+        match self.random.choice(KINDS if number > 1 else KINDS[:-1]):
+            case "send":
+                step |= {"send": {"communicationId": self.choice(list(ROUTES))}, "next": later()}
+                if self.chance(0.3):
+                    step["send"]["onBlocked"] = self.choice(["skip", "exit"])
+            case "duration":
+                step |= {"wait": {"duration": self.choice(WAITS)}, "next": later()}
+            case "timeOfDay":
+                until: Json = {"time": self.choice(CLOCKS)}
+                if self.chance(0.5):
+                    until["weekdays"] = self.random.sample(DAYS, self.random.randint(1, 3))
+                step |= {"wait": {"timeOfDay": until}, "next": later()}
+            case "date":
+                date: Json = {"fieldPath": self.choice(["due", "due", "plan.renews", "seen"])}
+                if self.chance(0.6):
+                    date[self.choice(["before", "after"])] = self.choice([*SPANS, "1d12h", "3d"])
+                if self.chance(0.5):
+                    date["time"] = self.choice(CLOCKS)
+                step |= {"wait": {"date": date}, "next": later()}
+            case "when":
+                when = self.turning() if self.chance(0.5) else self.predicate(2)
+                step |= {"waitFor": {"when": when} | self.timeout(later()), "next": later()}
+            case "event":
+                step |= {"waitFor": {"event": self.happened(may_choose_after=True)} | self.timeout(later())}
+                step["next"] = later()
+            case "changed":
+                path = self.choice(["tier", "tier", "score", "plan", "plan.level", "zip"])
+                step |= {"waitFor": {"changed": {"fieldPath": path}} | self.timeout(later()), "next": later()}
+            case "branch":
+                arms = [
+                    {"id": f"a{arm}", "when": self.predicate(2), "next": later()}
+                    for arm in range(self.random.randint(1, 3))
+                ]
+                step["branch"] = {"arms": arms, "otherwise": later()}
+            case "split":
+                split: Json = {
+                    "arms": [
+                        {"id": f"a{arm}", "weight": self.choice([1, 1, 2, 7, 1000]), "next": later()}
+                        for arm in range(self.random.randint(1, 4))
+                    ]
+                }
+                if self.chance(0.4):
+                    split["salt"] = self.choice(["salt", "pepper"])
+                step["split"] = split
+            case _:
+                step["exit"] = {"reason": f"left at {number}"}
+        return step
+
+    def timeout(self, otherwise: str) -> Json:
+        if self.chance(0.2):
+            return {}
+        return {"timeout": self.choice(WAITS), "otherwise": otherwise}
+
+    def rule(self, number: int) -> Json:
+        if self.chance(0.4):
+            return {"id": f"r{number}", "event": self.happened(may_choose_after=False)}
+        # Seldom true at the entry, or there would not be much of a journey.
+        rare = [self.cohort(), self.attribute(), self.event("event_fired"), self.turning(), self.turning()]
+        when = self.choice(rare)
+        if self.chance(0.5):
+            when = {"kind": "and", "clauses": [when, self.choice(rare)]}
+        return {"id": f"r{number}", "when": when}
+
+    def happened(self, *, may_choose_after: bool) -> Json:
+        event: Json = {"eventName": self.choice(EVENTS)}
+        if self.chance(0.3):
+            event["where"] = self.of_event()
+        if self.chance(0.3):
+            event["entryKeyPath"] = self.choice(["order", "cart.order"])
+        if may_choose_after and self.chance(0.6):
+            event["after"] = self.choice(["entry", "step", "step"])
+        return event
+
+    def of_event(self) -> Json:
+        when: Json = {"kind": "attribute", "fieldPath": "amount", "operator": "gte", "value": self.choice([5, 100])}
+        return when if self.chance(0.8) else {"kind": "not", "clause": when}
+
+    def predicate(self, depth: int) -> Json:
+        if depth and self.chance(0.35):
+            clauses = [self.predicate(depth - 1) for _ in range(self.random.randint(1, 3))]
+            if self.chance(0.3):
+                return {"kind": "not", "clause": clauses[0]}
+            return {"kind": self.choice(["and", "or"]), "clauses": clauses}
+        match self.random.randrange(10):
+            case 0:
+                return {"kind": "everyone"} if self.chance(0.2) else self.cohort()
+            case 1:
+                return self.cohort()
+            case 2 | 3 | 4:
+                return self.attribute()
+            case 5 | 6:
+                return self.event(self.choice(["event_fired", "event_not_fired", "event_not_fired"]))
+            case 7:
+                return {"kind": "any_event", "window": self.window()}
+            case _:
+                return self.timed()
+
+    def turning(self) -> Json:
+        """Something that time alone will make true, if it is not."""
+        span = self.choice(SPANS)
+        match self.random.randrange(4):
+            case 0:
+                window = {"type": "last", "duration": span}
+                quiet: Json = {"kind": "event_not_fired", "eventName": self.choice(EVENTS), "window": window}
+                return quiet
+            case 1:
+                path = self.choice(["seen", "$subject.last_event_at", "$subject.created_at"])
+                ago: Json = {"kind": "attribute", "fieldPath": path, "operator": "exists"}
+                return {"kind": "and", "clauses": [ago, ago | {"operator": "not_within", "value": span}]}
+            case _:
+                path = self.choice(["seen", "due"])
+                return {"kind": "attribute", "fieldPath": path, "operator": "within", "value": span}
+
+    def cohort(self) -> Json:
+        return {"kind": "in_cohort", "cohortId": self.choice(LISTS)}
+
+    def attribute(self) -> Json:
+        match self.random.randrange(6):
+            case 0:
+                leaf: Json = {"fieldPath": "score", "operator": "gte", "value": self.choice([3, 5.0])}
+            case 1:
+                leaf = {"fieldPath": "plan.level", "operator": "exists"}
+            case 2:
+                leaf = {"fieldPath": "$subject.time_zone", "operator": "equals", "value": self.choice(ZONES)}
+            case 3:
+                leaf = {"fieldPath": "$entry.amount", "operator": "gte", "value": 50}
+            case _:
+                operator = self.choice(["equals", "equals", "not_equals"])
+                leaf = {"fieldPath": "tier", "operator": operator, "value": self.choice(TIERS)}
+        return {"kind": "attribute"} | leaf
+
+    def timed(self) -> Json:
+        path = self.choice(["seen", "seen", "due", "$subject.created_at", "$subject.last_event_at"])
+        operator = self.choice(["within", "not_within"])
+        return {"kind": "attribute", "fieldPath": path, "operator": operator, "value": self.choice(SPANS)}
+
+    def event(self, kind: str) -> Json:
+        leaf: Json = {"kind": kind, "eventName": self.choice(EVENTS), "window": self.window()}
+        if self.chance(0.3):
+            leaf["atLeast"] = self.choice([2, 2, 3])
+        if self.chance(0.2):
+            leaf["where"] = self.of_event()
+        return leaf
+
+    def window(self) -> Json:
+        match self.random.randrange(6):
+            case 0:
+                return {"type": "ever"}
+            case 1:
+                return {"type": "since", "time": self.choice(self.times)}
+            case 2:
+                return {"type": "last_n_days", "days": self.choice([1, 2])}
+            case _:
+                return {"type": "last", "duration": self.choice(SPANS)}
+
+    def choice(self, among: Sequence[_Choice]) -> _Choice:
+        return self.random.choice(among)
+
+    def chance(self, share: float) -> bool:
+        return self.random.random() < share

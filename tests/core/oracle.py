@@ -1,0 +1,457 @@
+"""Where an execution must stand, what it must have passed and sent, and how it must have ended.
+
+A second reading of a journey's JSON, and of what happens in a world, that shares no code with the first: it imports
+nothing of ours. It is naive on purpose. It knows nothing of effects, questions, pokes and topics, and where the core
+computes the next instant that matters, this one looks at every instant that could.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Callable
+from copy import deepcopy
+from datetime import datetime, timedelta
+
+from tests.core.oracle_clocks import date_of, next_shown
+from tests.core.oracle_json import (
+    DAY,
+    Json,
+    at_path,
+    instant_of,
+    same,
+    segments_in,
+    span_of,
+    spans_in,
+    spelled,
+    texts_in,
+    times_in,
+)
+from tests.core.world import GOAL_EVENT, GOAL_HOURS, ROUTES, Entered, World
+
+#: (step, kind, result, reason, entered, left)
+Visit = tuple[str, str, str, str | None, datetime, datetime]
+#: (outcome, reason, instant)
+Ending = tuple[str, str, datetime]
+
+ABSENT = "nothing is there"
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+class Gone(Exception):
+    """A predicate names a segment that was deleted."""
+
+
+class Oracle:
+    """One execution. It is told of every change in the world, of the time, and of what became of sends."""
+
+    def __init__(self, document: Json, world: World, entered: Entered) -> None:
+        self.world = world
+        self.document = document
+        self.steps: dict[str, Json] = {step["id"]: step for step in document["steps"]}
+        self.entered = entered
+        self.now = entered.started_at
+        self.visits: list[Visit] = []
+        self.begun: list[tuple[str, datetime]] = []
+        self.ended: Ending | None = None
+        self.flight = 0
+        self.notes: list[str] = []
+        self.spans = sorted(set(spans_in(document)))
+        self.times = sorted(set(times_in(document)))
+        self._edges: list[datetime] = []
+        self._edges_of = -1
+        self._go_to(document["steps"][0]["id"])
+        self._look("entry")
+
+    # What it is told.
+
+    def pass_time(self, to: datetime, *, inclusive: bool = True) -> None:
+        """Time passes, and nothing else happens. `inclusive`: until `to` is over."""
+        while self.ended is None:
+            following = self._next_edge()
+            if following is None or following > to or (following == to and not inclusive):
+                break
+            self.now = following
+            if not self.sending:
+                self._look("time")
+        self.now = to
+
+    def look_at_the_clock(self) -> None:
+        """What is due now is done now."""
+        if not self.sending and self.ended is None:
+            self._look("time")
+
+    def change(self, happen: Callable[[], None]) -> None:
+        """Something happens in the world, now."""
+        if self.ended is not None:
+            happen()
+        elif not self.sending:
+            happen()
+            self._look("change")
+        else:  # between two tries only what bears on the journey is looked at
+            before = self._end_or_park()
+            happen()
+            self.news |= self._end_or_park() != before
+            self._heed_news()
+
+    def tried(self) -> None:
+        """A worker takes up the send, if there is one to take up."""
+        if self.ended is None and self.sending and not self.flying:
+            self._try()
+
+    def answered(self, send: int, flight: int, result: str) -> None:
+        """What a try came to. Of any but the last try of the last send nobody wants to know."""
+        if (send, flight) != (len(self.begun), self.flight) or not self.sending or self.ended is not None:
+            return
+        self.flying = False
+        match result:
+            case "sent":
+                self._send_over("executed", None)
+            case "failed":
+                self._send_over("failed", "refused")
+            case "unknown":
+                self._send_over("executed", "unknown")
+            case "released":
+                self.in_doubt = False
+                self._heed_news()
+            case "crashed":
+                self._heed_news()
+            case _:
+                raise ValueError(result)
+
+    # What it says.
+
+    @property
+    def standing(self) -> tuple[str, datetime]:
+        return self.at, self.since
+
+    @property
+    def parked(self) -> bool:
+        """Whether it cannot go on before something is mended."""
+        if self.ended is not None or self.sending:
+            return False
+        if self._end_or_park() == ("park",):
+            return True
+        step = self.steps[self.at]
+        try:
+            if "branch" in step:
+                for arm in step["branch"]["arms"]:
+                    if self._holds(arm["when"]):
+                        break
+            if "waitFor" in step and "when" in step["waitFor"]:
+                self._holds(step["waitFor"]["when"])
+        except Gone:
+            return True
+        return False
+
+    # The way through the graph.
+
+    def _go_to(self, step_id: str) -> None:
+        self.at, self.since = step_id, self.now
+        self.sending = self.flying = self.in_doubt = self.news = False
+        self.flight = 0
+        step = self.steps[step_id]
+        self.mark = self._mark(step["waitFor"]["changed"]["fieldPath"]) if _waits_for(step, "changed") else None
+
+    def _mark(self, path: str) -> Json:
+        return deepcopy(at_path(self.world.attributes, path, ABSENT))
+
+    def _pass(self, kind: str, result: str, reason: str | None, to: str | None) -> None:
+        self.visits.append((self.at, kind, result, reason, self.since, self.now))
+        if to is not None:
+            self._go_to(to)
+
+    def _end(self, outcome: str, reason: str) -> None:
+        self.ended = (outcome, reason, self.now)
+
+    def _end_or_park(self) -> tuple[str, ...] | None:
+        """What the journey wants, wherever somebody stands: (`end`, outcome, reason), (`park`,) or nothing."""
+        if self.world.closed is not None:
+            return ("end", "canceled", self.world.closed)
+        if "exit" in self.steps[self.at]:
+            return None
+        if self.document.get("exitOnGoal") and self._goal_reached():
+            return ("end", "goal_reached", "goal")
+        days = self.document.get("maxDurationDays")
+        over = days is not None and self.now >= self.entered.started_at + days * DAY
+        for rule in self.document.get("exitRules", []):
+            try:
+                held = self._happened(rule["event"], None) if "event" in rule else self._holds(rule["when"])
+            except Gone:
+                return ("end", "expired", "max_duration") if over else ("park",)
+            if held:
+                return ("end", "exited", rule["id"])
+        return ("end", "expired", "max_duration") if over else None
+
+    def _look(self, why: str) -> None:
+        """Go as far as one can get without waiting."""
+        while self.ended is None:
+            step = self.steps[self.at]
+            wanted = self._end_or_park()
+            if wanted is not None:
+                if wanted[0] == "end":
+                    self.notes.append(f"{wanted[1]} by {why}")
+                    self._end(wanted[1], wanted[2])
+                else:
+                    self.notes.append("parked by a rule")
+                return
+            try:
+                went_on = self._step(step, why)
+            except Gone:
+                self.notes.append(f"parked by a {'branch' if 'branch' in step else 'wait_for'}")
+                return
+            if not went_on:
+                return
+            why = "entry"
+
+    def _step(self, step: Json, why: str) -> bool:
+        """Pass this step, if one can."""
+        (kind,) = step.keys() & {"send", "wait", "waitFor", "branch", "split", "exit"}
+        body = step[kind]
+        match kind:
+            case "send":
+                blocked = self._blocked(body)
+                if blocked is None:
+                    self.sending = True
+                    return False
+                self._skip(step, blocked)
+            case "wait":
+                until, reason = self._until(body)
+                if until is not None and self.now < until:
+                    return False
+                self._pass("wait", "executed" if until is not None else "skipped", reason, step["next"])
+            case "waitFor":
+                timeout = self.since + span_of(body["timeout"]) if "timeout" in body else None
+                if self._came(body):
+                    self.notes.append(f"came by {why}")
+                    if why != "entry" and timeout is not None and self.now == timeout:
+                        self.notes.append("came at the timeout")
+                    self._pass("wait_for", "executed", "came", step["next"])
+                elif timeout is not None and self.now >= timeout:
+                    self._pass("wait_for", "executed", "timeout", body["otherwise"])
+                else:
+                    return False
+            case "branch":
+                taken = next((arm for arm in body["arms"] if self._holds(arm["when"])), None)
+                if taken is not None:
+                    self._pass("branch", "executed", taken["id"], taken["next"])
+                else:
+                    self._pass("branch", "executed", "otherwise", body["otherwise"])
+            case "split":
+                arm = self._arm(step)
+                self._pass("split", "executed", arm["id"], arm["next"])
+            case _:
+                self._pass("exit", "executed", None, None)
+                self._end("completed", body["reason"])
+        return True
+
+    # Sends.
+
+    def _blocked(self, send: Json) -> str | None:
+        channel, category = ROUTES[send["communicationId"]]
+        if self.world.suppressed & {channel, "*"}:
+            return "suppressed"
+        for pair in self.world.opted_out:
+            if pair[0] in (channel, "*") and pair[1] in (category, "*"):
+                return "opted_out"
+        return None
+
+    def _skip(self, step: Json, reason: str) -> None:
+        if step["send"].get("onBlocked") == "exit":
+            self._pass("send", "skipped", reason, None)
+            self._end("exited", reason)
+        else:
+            self._pass("send", "skipped", reason, step["next"])
+
+    def _heed_news(self) -> None:
+        """What bears on the journey cuts the time between two tries short; a try that is under way ends as it ends."""
+        if self.news and not self.flying:
+            self._try()
+
+    def _try(self) -> None:
+        self.news = False
+        step = self.steps[self.at]
+        blocked = self._blocked(step["send"])
+        wanted = self._end_or_park()
+        if wanted is None and blocked is None:
+            self.flight += 1
+            self.flying = self.in_doubt = True
+            if self.flight == 1:
+                self.begun.append((self.at, self.now))
+        elif self.flight == 0:
+            self.sending = False
+            self._look("change")
+        elif self.in_doubt:  # it may have gone out
+            self.notes.append("withdrawn in doubt")
+            self._send_over("executed", "unknown")
+        elif wanted is not None:
+            self._send_over("skipped", "withdrawn")
+        else:
+            assert blocked is not None
+            self.sending = False
+            self._skip(step, blocked)
+            self._look("change")
+
+    def _send_over(self, result: str, reason: str | None) -> None:
+        self.sending = False
+        self._pass("send", result, reason, self.steps[self.at]["next"])
+        self._look("entry")
+
+    # Time.
+
+    def _next_edge(self) -> datetime | None:
+        """The next instant at which something could be otherwise although nothing happens."""
+        if self._edges_of != self.world.changes:
+            self._edges_of = self.world.changes
+            stamps = [event.occurred for event in self.world.events]
+            stamps += [stamp for text in texts_in(self.world.attributes) if (stamp := instant_of(text)) is not None]
+            stamps += [self.world.created_at]
+            edges = {stamp + span for stamp in stamps for span in (timedelta(0), *self.spans)}
+            self._edges = sorted(edges | set(self.times))
+        place = bisect_right(self._edges, self.now)
+        candidates = self._edges[place : place + 1]
+        step = self.steps[self.at]
+        days = self.document.get("maxDurationDays")
+        if days is not None:
+            candidates.append(self.entered.started_at + days * DAY)
+        if "wait" in step and (until := self._until(step["wait"])[0]) is not None:
+            candidates.append(until)
+        if "waitFor" in step and "timeout" in step["waitFor"]:
+            candidates.append(self.since + span_of(step["waitFor"]["timeout"]))
+        return min((edge for edge in candidates if edge > self.now), default=None)
+
+    def _until(self, wait: Json) -> tuple[datetime | None, str | None]:
+        if "duration" in wait:
+            return self.since + span_of(wait["duration"]), None
+        zone = self.world.zone or self.world.project_zone
+        if "timeOfDay" in wait:
+            days = tuple(DAYS.index(day) for day in wait["timeOfDay"].get("weekdays", []))
+            return next_shown(self.since, wait["timeOfDay"]["time"], days, zone), None
+        until = date_of(wait["date"], at_path(self.world.attributes, wait["date"]["fieldPath"], None), zone)
+        return until, None if until is not None else "no_date"
+
+    # Questions.
+
+    def _came(self, wait: Json) -> bool:
+        if "event" in wait:
+            return self._happened(wait["event"], self.since if wait["event"].get("after") == "step" else None)
+        if "changed" in wait:
+            return not same(self.mark, self._mark(wait["changed"]["fieldPath"]))
+        return self._holds(wait["when"])
+
+    def _happened(self, asked: Json, later_than: datetime | None) -> bool:
+        for event in self.world.events:
+            if event.name != asked["eventName"] or event.occurred <= self.entered.triggered_at:
+                continue
+            if later_than is not None and event.occurred <= later_than:
+                continue
+            path = asked.get("entryKeyPath")
+            if path and spelled(at_path(event.properties, path, None)) != self.entered.key:
+                continue
+            if "where" not in asked or self._true(asked["where"], event.properties):
+                return True
+        return False
+
+    def _goal_reached(self) -> bool:
+        start = self.entered.triggered_at
+        within = timedelta(hours=GOAL_HOURS)
+        return any(e.name == GOAL_EVENT and start < e.occurred <= start + within for e in self.world.events)
+
+    def _arm(self, step: Json) -> Json:
+        salt = step["split"].get("salt") or f"{self.entered.journey_id}/{step['id']}"
+        digest = hashlib.sha256(salt.encode() + b"\0" + self.entered.subject_id.encode()).hexdigest()
+        arms = step["split"]["arms"]
+        place = int(digest[:16], 16) * sum(arm["weight"] for arm in arms)
+        reached = 0
+        for arm in arms:
+            reached += arm["weight"]
+            if place < reached * 2**64:
+                return arm
+        raise AssertionError
+
+    def _holds(self, predicate: Json) -> bool:
+        for name in segments_in(predicate):
+            if name not in self.world.lists:
+                raise Gone
+        return self._true(predicate, self.world.attributes)
+
+    def _true(self, p: Json, attributes: Json) -> bool:
+        match p["kind"]:
+            case "everyone":
+                return True
+            case "and":
+                return all(self._true(clause, attributes) for clause in p["clauses"])
+            case "or":
+                return any(self._true(clause, attributes) for clause in p["clauses"])
+            case "not":
+                return not self._true(p["clause"], attributes)
+            case "in_cohort":
+                return self.world.lists[str(p["cohortId"])]
+            case "event_fired":
+                return self._count(p) >= int(p.get("atLeast", 1))
+            case "event_not_fired":
+                return self._count(p) < int(p.get("atLeast", 1))
+            case "any_event":
+                return self._count(p) >= 1
+            case "attribute":
+                return self._compares(p, self._field(p["fieldPath"], attributes))
+        raise ValueError(p)
+
+    def _count(self, p: Json) -> int:
+        return sum(
+            1
+            for event in self.world.events
+            if p["kind"] == "any_event" or event.name == p["eventName"]
+            if self._in_window(event.occurred, p.get("window", {"type": "ever"}))
+            if "where" not in p or self._true(p["where"], event.properties)
+        )
+
+    def _in_window(self, occurred: datetime, window: Json) -> bool:
+        match window["type"]:
+            case "ever":
+                return True
+            case "last":
+                return self.now - span_of(window["duration"]) < occurred
+            case "last_n_days":
+                return self.now - int(window["days"]) * DAY < occurred
+            case "since":
+                time = instant_of(window["time"])
+                assert time is not None
+                return time <= self.now and time <= occurred
+        raise ValueError(window)
+
+    def _field(self, path: str, attributes: Json) -> Json:
+        match path:
+            case "$subject.time_zone":
+                return self.world.zone
+            case "$subject.created_at":
+                return self.world.created_at.isoformat()
+            case "$subject.last_event_at":
+                return (
+                    max((e.occurred for e in self.world.events), default=self.now).isoformat()
+                    if (self.world.events)
+                    else None
+                )
+        if path.startswith("$entry."):
+            return at_path(self.entered.properties, path.removeprefix("$entry."), None)
+        return at_path(attributes, path, None)
+
+    def _compares(self, p: Json, value: Json) -> bool:
+        match p["operator"]:
+            case "exists":
+                return value is not None
+            case "equals":
+                return value is not None and same(value, p["value"])
+            case "not_equals":
+                return value is None or not same(value, p["value"])
+            case "gte":
+                return isinstance(value, int | float) and not isinstance(value, bool) and value >= float(p["value"])
+            case "within" | "not_within":
+                stamp = instant_of(value) if isinstance(value, str) else None
+                within = stamp is not None and self.now - span_of(p["value"]) < stamp <= self.now
+                return within is (p["operator"] == "within")
+        raise ValueError(p)
+
+
+def _waits_for(step: Json, kind: str) -> bool:
+    return "waitFor" in step and kind in step["waitFor"]

@@ -1,0 +1,97 @@
+"""The core against an oracle: on random journeys, in random worlds, whatever wakes it, loses its answers or comes late.
+
+After every move both must have passed the same steps at the same instants, stand on the same step, have begun the same
+sends, and have ended alike. So nothing is lost or done twice, and nobody who was woken by time or by an event is late.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections import Counter
+from time import monotonic
+from types import ModuleType
+
+import pytest
+
+from tests.conformance.slips import Slip
+from tests.core import oracle, oracle_clocks, oracle_json, world
+from tests.core.slips_of_the_core import SLIPS
+from tests.core.walk import LANDINGS, MOVES, Walk
+
+MOVES_EACH = 150
+
+#: Every kind of step, way of passing one, gate, and outcome: what the table must have.
+ROWS = [
+    *(f"move: {move.name}" for move in [*MOVES, *LANDINGS]),
+    *(f"step: {kind}" for kind in ("send", "branch", "split", "exit")),
+    *(f"step: wait {way}" for way in ("duration", "timeOfDay", "timeOfDay weekdays", "date")),
+    *(f"step: wait_for {way}" for way in ("when", "event", "changed")),
+    "way: wait no_date", "way: wait_for came", "way: wait_for timeout", "way: branch arm", "way: branch otherwise",
+    "way: send executed", "way: send executed unknown", "way: send failed refused",
+    *(f"woken: came by {why}" for why in ("entry", "change", "time")), "woken: came at the timeout",
+    *(f"woken: exited by {why}" for why in ("entry", "change", "time")),
+    *(f"woken: parked by a {what}" for what in ("rule", "branch", "wait_for")),
+    "woken: expired by time", "woken: goal_reached by change", "woken: canceled by change",
+    *(f"gate: send skipped {gate}" for gate in ("opted_out", "suppressed", "withdrawn")), "gate: withdrawn in doubt",
+    "end: completed", "end: exited rule", "end: exited opted_out", "end: exited suppressed", "end: goal_reached",
+    "end: expired", "end: canceled journey_archived", "end: canceled journey_deleted",
+]  # fmt: skip
+
+
+def test_core_and_oracle_agree(request: pytest.FixtureRequest) -> None:
+    _walk(request.config, range(250), fewest=1)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+def test_core_and_oracle_agree_on_thousands_of_journeys(request: pytest.FixtureRequest) -> None:
+    _walk(request.config, range(10_000, 12_000), fewest=20)
+
+
+@pytest.mark.parametrize("slip", SLIPS, ids=lambda slip: str(slip.what))
+def test_an_error_in_the_core_is_found(slip: Slip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slip.holder, slip.name, slip.instead(getattr(slip.holder, slip.name)))
+
+    with pytest.raises(AssertionError):  # a difference, or a standstill
+        for seed in range(600):
+            Walk(seed, Counter()).go(MOVES_EACH)
+
+
+@pytest.mark.parametrize("module", [oracle, oracle_clocks, oracle_json, world], ids=lambda module: str(module.__name__))
+def test_the_oracle_imports_nothing_of_ours(module: ModuleType) -> None:
+    imported = {
+        name
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+
+    assert not [name for name in imported if name.startswith(("orchestrator", "workers"))]
+
+
+def _walk(config: pytest.Config, seeds: range, *, fewest: int) -> None:
+    tally: Counter[str] = Counter()
+    began = monotonic()
+    for seed in seeds:
+        Walk(seed, tally).go(MOVES_EACH)
+    _print(config, tally, f"{len(seeds)} journeys x {MOVES_EACH} moves", monotonic() - began)
+
+    assert {row: tally[row] for row in ROWS if tally[row] < fewest} == {}
+
+
+def _print(config: pytest.Config, tally: Counter[str], what: str, seconds: float) -> None:
+    """The table: past pytest's capture, since it is part of the answer."""
+    reporter, capture = (config.pluginmanager.get_plugin(name) for name in ("terminalreporter", "capturemanager"))
+    assert reporter is not None
+    assert capture is not None
+    with capture.global_and_fixture_disabled():
+        reporter.ensure_newline()
+        reporter.write_line(f"the core against the oracle: {what}, {seconds:.0f} s")
+        for group in dict.fromkeys(row.partition(":")[0] for row in sorted({*ROWS, *tally})):
+            cells = [
+                f"{row.partition(': ')[2]} {tally[row]}"
+                for row in sorted({*ROWS, *tally})
+                if row.startswith(f"{group}:")
+            ]
+            reporter.write_line(f"  {group}: {', '.join(cells)}")
