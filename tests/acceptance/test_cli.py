@@ -80,8 +80,9 @@ async def test_a_journey_with_all_that_there_is_comes_back_as_it_was_written(run
     first = await run("apply", "-f", "-", "-o", "json", stdin=REMINDERS + RENEWAL)
     kept = await run("journeys", "get", "renewal", "-o", "json")
     again = await run("apply", "-f", "-", "-o", "json", stdin=json.dumps({"kind": "journey", **kept.json}))
+    checked = await run("journeys", "validate", "renewal", "-o", "json")
     version = await run("journeys", "version", "renewal", "1", "-o", "json")
-    (written,) = parse_documents(RENEWAL)
+    _, written = parse_documents(RENEWAL)
 
     assert done_with(first.json)["journey renewal"] == "created, published"
     members = written.keys() - {"kind"}
@@ -90,6 +91,7 @@ async def test_a_journey_with_all_that_there_is_comes_back_as_it_was_written(run
     assert {"steps", "exitRules", "exitOnGoal"} <= fixed
     assert {name: version.json[name] for name in fixed} == {name: written[name] for name in fixed}
     assert done_with(again.json) == {"journey renewal": "unchanged"}
+    assert checked.json == {"faults": [], "warnings": []}
 
 
 async def test_apply_changes_what_differs_and_publishes_unless_it_is_told_not_to(run: CommandLine) -> None:

@@ -162,6 +162,21 @@ async def test_an_end_with_the_goal_is_warned_of_until_there_is_one(world: World
     assert (before.faults, after.warnings) == ((), ())
 
 
+async def test_keys_of_entries_are_warned_of_where_no_event_starts_the_journey(world: World) -> None:
+    steps = [{"id": "reply", "waitFor": {"event": {"eventName": "reply", "entryKeyPath": "order"}}, "next": "end"}]
+    definition = {"steps": [*steps, {"id": "end", "exit": {}}]}
+    await world.draft(definition=definition)
+    await world.draft("heard", definition={**definition, "triggerContractId": "bought"})
+
+    by_hand = await world.do(publishing.validate, "welcome")
+    by_event = await world.do(publishing.validate, "heard")
+
+    assert [(warning.path, warning.reason) for warning in by_hand.warnings] == [
+        ("steps[0].waitFor.event.entryKeyPath", "NO_ENTRY_KEY")
+    ]
+    assert by_event.warnings == ()
+
+
 async def test_a_wait_for_events_that_are_removed_meanwhile_is_warned_of(world: World) -> None:
     steps = [
         {"id": "pause", "wait": {"duration": "30d"}, "next": "reply"},

@@ -31,6 +31,7 @@ async def existing(conn: Connection[Record], project_no: int, definition: Defini
         cohorts=await segments.known(conn, project_no, needs(asked).cohorts | heard),
         heard_cohorts=heard,
         has_goal=goal.event_name is not None,
+        has_entry_keys=contract is not None and contract.content.segment_id is None,
         event_retention=(await projects.get(conn, project_no)).settings.event_retention,
     )
 

@@ -41,7 +41,8 @@ class Existing:
     """Of the things a definition names, those that exist; of audiences, whom they take.
 
     `heard_cohorts` are those that the trigger contract names, whether they exist or not. `has_goal`: whether the
-    journey has one now. `event_retention`: how long events are kept; None: for ever.
+    journey has one now. `has_entry_keys`: whether events start executions, so that there are keys of entries that other
+    events can have. `event_retention`: how long events are kept; None: for ever.
     """
 
     communications: Mapping[str, Pinned]
@@ -50,6 +51,7 @@ class Existing:
     cohorts: AbstractSet[str]
     heard_cohorts: AbstractSet[str] = frozenset()
     has_goal: bool = True
+    has_entry_keys: bool = True
     event_retention: timedelta | None = None
 
 
@@ -106,7 +108,7 @@ def examine(definition: Definition, existing: Existing, path: str = "") -> Findi
     faults = [*_missing_references(definition, existing, path)]
     for predicate, at in _rule_predicates(definition, path):
         faults += unknown_cohorts(predicate, existing.cohorts, at)
-    warnings = [*_goal_warnings(definition, existing, path)]
+    warnings = [*_goal_warnings(definition, existing, path), *_key_warnings(definition, existing, path)]
     steps_path = under(path, "steps")
     if not definition.steps:
         faults.append(Fault(path=steps_path, reason="EMPTY_DEFINITION", message="a journey has at least one step"))
@@ -185,6 +187,24 @@ def _goal_warnings(definition: Definition, existing: Existing, path: str) -> Ite
     if definition.exit_on_goal and not existing.has_goal:
         message = "the journey has no goal: nobody reaches it until it has one"
         yield Fault(path=under(path, "exitOnGoal"), reason="NO_GOAL", message=message)
+
+
+def _key_warnings(definition: Definition, existing: Existing, path: str) -> Iterator[Fault]:
+    if existing.has_entry_keys:
+        return
+    for condition, at in _placed_events(definition, path):
+        if condition.entry_key_path:
+            message = "no event starts this journey: no entry has a key that an event could have"
+            yield Fault(path=under(at, "entryKeyPath"), reason="NO_ENTRY_KEY", message=message)
+
+
+def _placed_events(definition: Definition, path: str) -> Iterator[tuple[Happened, str]]:
+    for number, rule in enumerate(definition.exit_rules):
+        if isinstance(rule.condition, Happened):
+            yield rule.condition, under(under(under(path, "exitRules"), number), "event")
+    for number, step in enumerate(definition.steps.values()):
+        if isinstance(step, WaitFor) and isinstance(step.condition, Happened):
+            yield step.condition, under(under(under(path, "steps"), number), "waitFor.event")
 
 
 def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path: str) -> Iterator[Fault]:

@@ -102,6 +102,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A warning: no way leads to this step."""
     ERROR_REASON_NO_GOAL: _ErrorReason.ValueType  # 211
     """A warning: executions end with the journey's goal, and it has none."""
+    ERROR_REASON_NO_ENTRY_KEY: _ErrorReason.ValueType  # 212
+    """A warning: events with the key of an entry are waited for, and entries have none that an event could have."""
     ERROR_REASON_INVALID_DEFINITION: _ErrorReason.ValueType  # 210
     """Publishing was refused; the violations name every fault."""
     ERROR_REASON_JOURNEY_NOT_FOUND: _ErrorReason.ValueType  # 301
@@ -263,6 +265,8 @@ ERROR_REASON_UNREACHABLE_STEP: ErrorReason.ValueType  # 209
 """A warning: no way leads to this step."""
 ERROR_REASON_NO_GOAL: ErrorReason.ValueType  # 211
 """A warning: executions end with the journey's goal, and it has none."""
+ERROR_REASON_NO_ENTRY_KEY: ErrorReason.ValueType  # 212
+"""A warning: events with the key of an entry are waited for, and entries have none that an event could have."""
 ERROR_REASON_INVALID_DEFINITION: ErrorReason.ValueType  # 210
 """Publishing was refused; the violations name every fault."""
 ERROR_REASON_JOURNEY_NOT_FOUND: ErrorReason.ValueType  # 301

@@ -45,6 +45,7 @@ def test_an_example_could_be_published(example: dict[str, Any]) -> None:
         audiences=dict.fromkeys(filter(None, [definition.audience_id]), Everyone()),
         trigger_contracts=set(filter(None, [definition.trigger_contract_id])),
         cohorts=set(),
+        has_entry_keys=definition.trigger_contract_id is not None,
     )
 
     assert examine(definition, everything) == Findings(faults=(), warnings=())

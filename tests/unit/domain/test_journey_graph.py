@@ -219,6 +219,20 @@ def test_an_end_with_the_goal_is_odd_where_there_is_no_goal() -> None:
     assert warnings_of(examine(definition(leave()), without)) == []
 
 
+def test_a_key_of_entries_that_have_none_is_odd() -> None:
+    keyed, plain = Happened(event_name="reply", entry_key_path=("order",)), Happened(event_name="reply")
+    some = replace(
+        definition(wait_for("a", "b", condition=plain), wait_for("b", "end", condition=keyed), leave()),
+        exit_rules=(ExitRule(id="returned", condition=keyed), ExitRule(id="left", condition=plain)),
+    )
+
+    assert examine(some, EXISTING) == Findings(faults=(), warnings=())
+    assert warnings_of(examine(some, replace(EXISTING, has_entry_keys=False), "draft")) == [
+        ("draft.exitRules[0].event.entryKeyPath", "NO_ENTRY_KEY"),
+        ("draft.steps[1].waitFor.event.entryKeyPath", "NO_ENTRY_KEY"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("before", "days", "expected"),
     [
