@@ -18,6 +18,7 @@ from orchestrator.domain.journey import (
     AttributeDate,
     Branch,
     Changed,
+    Condition,
     Exit,
     JourneyVersion,
     OnBlocked,
@@ -132,8 +133,11 @@ def advance(
         instants = [until if until is not None else now + LONGEST_SLEEP]
         if expires_at is not None:
             instants.append(expires_at)
-        for rule in version.definition.exit_rules:
-            if (turn := flip(rule.condition, known.subject, now)) is not None:
+        turning: list[Condition] = [rule.condition for rule in version.definition.exit_rules]
+        if isinstance(step, Branch):  # parked by one arm, it still takes an earlier one that comes to hold
+            turning += [arm.when for arm in step.arms]
+        for condition in turning:
+            if (turn := flip(condition, known.subject, now)) is not None:
                 instants.append(turn)
         return decide(Sleep(until=min(instants), step_id=step.id, why=why, parked=parked))
 

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 from orchestrator.domain.journey import (
     After,
     AttributeDate,
+    Branch,
     Changed,
     Condition,
     Definition,
@@ -164,6 +165,8 @@ def topics(definition: Definition, step: Step, goal_event: str | None) -> frozen
     match step:
         case WaitFor(condition=condition):
             found.update(_topics_of(condition))
+        case Branch(arms=arms):  # nobody stands on one, but whom another arm has parked
+            found.update(topic for arm in arms for topic in _topics_of(arm.when))
         case WaitUntil(until=TimeOfDay() | AttributeDate()):
             found.add(ATTRIBUTES)  # the date, and the time zone
         case _:
