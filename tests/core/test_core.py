@@ -40,7 +40,7 @@ ROWS = [
 
 
 def test_core_and_oracle_agree(request: pytest.FixtureRequest) -> None:
-    _walk(request.config, range(250), fewest=1)
+    _walk(request.config, range(500), fewest=1)
 
 
 @pytest.mark.faults

@@ -200,6 +200,7 @@ def _oracle(version: JourneyVersion, attributes: dict[str, object], blocked: boo
             way.append((step.id, "executed"))
             at_step = step.next
         else:
+            assert isinstance(step, Branch)
             first = [arm for arm in step.arms if isinstance(arm.when, Everyone) or attributes.get("tier") == "pro"]
             way.append((step.id, "executed"))
             at_step = first[0].next if first else step.otherwise
