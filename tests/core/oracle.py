@@ -13,6 +13,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from datetime import datetime, timedelta
 
+from tests.core.oracle_answers import Answers, Gone
 from tests.core.oracle_clocks import date_of, next_shown
 from tests.core.oracle_json import (
     DAY,
@@ -20,14 +21,12 @@ from tests.core.oracle_json import (
     at_path,
     instant_of,
     same,
-    segments_in,
     span_of,
     spans_in,
-    spelled,
     texts_in,
     times_in,
 )
-from tests.core.world import GOAL_EVENT, GOAL_HOURS, ROUTES, Entered, World
+from tests.core.world import ROUTES, Entered, World
 
 #: (step, kind, result, reason, entered, left)
 Visit = tuple[str, str, str, str | None, datetime, datetime]
@@ -38,21 +37,16 @@ ABSENT = "nothing is there"
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
-class Gone(Exception):
-    """A predicate names a segment that was deleted."""
-
-
-class Oracle:
+class Oracle(Answers):
     """One execution. It is told of every change in the world, of the time, and of what became of sends."""
 
     def __init__(self, document: Json, world: World, entered: Entered) -> None:
-        self.world = world
+        super().__init__(world, entered)
         self.document = document
         self.steps: dict[str, Json] = {step["id"]: step for step in document["steps"]}
-        self.entered = entered
-        self.now = entered.started_at
         self.visits: list[Visit] = []
         self.begun: list[tuple[str, datetime]] = []
+        self.settled: list[str] = []
         self.ended: Ending | None = None
         self.flight = 0
         self.notes: list[str] = []
@@ -136,10 +130,10 @@ class Oracle:
         try:
             if "branch" in step:
                 for arm in step["branch"]["arms"]:
-                    if self._holds(arm["when"]):
+                    if self.holds(arm["when"]):
                         break
             if "waitFor" in step and "when" in step["waitFor"]:
-                self._holds(step["waitFor"]["when"])
+                self.holds(step["waitFor"]["when"])
         except Gone:
             return True
         return False
@@ -170,13 +164,13 @@ class Oracle:
             return ("end", "canceled", self.world.closed)
         if "exit" in self.steps[self.at]:
             return None
-        if self.document.get("exitOnGoal") and self._goal_reached():
+        if self.document.get("exitOnGoal") and self.goal_reached():
             return ("end", "goal_reached", "goal")
         days = self.document.get("maxDurationDays")
         over = days is not None and self.now >= self.entered.started_at + days * DAY
         for rule in self.document.get("exitRules", []):
             try:
-                held = self._happened(rule["event"], None) if "event" in rule else self._holds(rule["when"])
+                held = self.happened(rule["event"], None) if "event" in rule else self.holds(rule["when"])
             except Gone:
                 return ("end", "expired", "max_duration") if over else ("park",)
             if held:
@@ -232,7 +226,7 @@ class Oracle:
                 else:
                     return False
             case "branch":
-                taken = next((arm for arm in body["arms"] if self._holds(arm["when"])), None)
+                taken = next((arm for arm in body["arms"] if self.holds(arm["when"])), None)
                 if taken is not None:
                     self._pass("branch", "executed", taken["id"], taken["next"])
                 else:
@@ -289,11 +283,16 @@ class Oracle:
         else:
             assert blocked is not None
             self.sending = False
+            self.settled.append("failed")
             self._skip(step, blocked)
             self._look("change")
 
     def _send_over(self, result: str, reason: str | None) -> None:
         self.sending = False
+        if result == "executed":
+            self.settled.append(reason or "sent")
+        else:
+            self.settled.append("failed")
         self._pass("send", result, reason, self.steps[self.at]["next"])
         self._look("entry")
 
@@ -334,28 +333,10 @@ class Oracle:
 
     def _came(self, wait: Json) -> bool:
         if "event" in wait:
-            return self._happened(wait["event"], self.since if wait["event"].get("after") == "step" else None)
+            return self.happened(wait["event"], self.since if wait["event"].get("after") == "step" else None)
         if "changed" in wait:
             return not same(self.mark, self._mark(wait["changed"]["fieldPath"]))
-        return self._holds(wait["when"])
-
-    def _happened(self, asked: Json, later_than: datetime | None) -> bool:
-        for event in self.world.events:
-            if event.name != asked["eventName"] or event.occurred <= self.entered.triggered_at:
-                continue
-            if later_than is not None and event.occurred <= later_than:
-                continue
-            path = asked.get("entryKeyPath")
-            if path and spelled(at_path(event.properties, path, None)) != self.entered.key:
-                continue
-            if "where" not in asked or self._true(asked["where"], event.properties):
-                return True
-        return False
-
-    def _goal_reached(self) -> bool:
-        start = self.entered.triggered_at
-        within = timedelta(hours=GOAL_HOURS)
-        return any(e.name == GOAL_EVENT and start < e.occurred <= start + within for e in self.world.events)
+        return self.holds(wait["when"])
 
     def _arm(self, step: Json) -> Json:
         salt = step["split"].get("salt") or f"{self.entered.journey_id}/{step['id']}"
@@ -368,89 +349,6 @@ class Oracle:
             if place < reached * 2**64:
                 return arm
         raise AssertionError
-
-    def _holds(self, predicate: Json) -> bool:
-        for name in segments_in(predicate):
-            if name not in self.world.lists:
-                raise Gone
-        return self._true(predicate, self.world.attributes)
-
-    def _true(self, p: Json, attributes: Json) -> bool:
-        match p["kind"]:
-            case "everyone":
-                return True
-            case "and":
-                return all(self._true(clause, attributes) for clause in p["clauses"])
-            case "or":
-                return any(self._true(clause, attributes) for clause in p["clauses"])
-            case "not":
-                return not self._true(p["clause"], attributes)
-            case "in_cohort":
-                return self.world.lists[str(p["cohortId"])]
-            case "event_fired":
-                return self._count(p) >= int(p.get("atLeast", 1))
-            case "event_not_fired":
-                return self._count(p) < int(p.get("atLeast", 1))
-            case "any_event":
-                return self._count(p) >= 1
-            case "attribute":
-                return self._compares(p, self._field(p["fieldPath"], attributes))
-        raise ValueError(p)
-
-    def _count(self, p: Json) -> int:
-        return sum(
-            1
-            for event in self.world.events
-            if p["kind"] == "any_event" or event.name == p["eventName"]
-            if self._in_window(event.occurred, p.get("window", {"type": "ever"}))
-            if "where" not in p or self._true(p["where"], event.properties)
-        )
-
-    def _in_window(self, occurred: datetime, window: Json) -> bool:
-        match window["type"]:
-            case "ever":
-                return True
-            case "last":
-                return self.now - span_of(window["duration"]) < occurred
-            case "last_n_days":
-                return self.now - int(window["days"]) * DAY < occurred
-            case "since":
-                time = instant_of(window["time"])
-                assert time is not None
-                return time <= self.now and time <= occurred
-        raise ValueError(window)
-
-    def _field(self, path: str, attributes: Json) -> Json:
-        match path:
-            case "$subject.time_zone":
-                return self.world.zone
-            case "$subject.created_at":
-                return self.world.created_at.isoformat()
-            case "$subject.last_event_at":
-                return (
-                    max((e.occurred for e in self.world.events), default=self.now).isoformat()
-                    if (self.world.events)
-                    else None
-                )
-        if path.startswith("$entry."):
-            return at_path(self.entered.properties, path.removeprefix("$entry."), None)
-        return at_path(attributes, path, None)
-
-    def _compares(self, p: Json, value: Json) -> bool:
-        match p["operator"]:
-            case "exists":
-                return value is not None
-            case "equals":
-                return value is not None and same(value, p["value"])
-            case "not_equals":
-                return value is None or not same(value, p["value"])
-            case "gte":
-                return isinstance(value, int | float) and not isinstance(value, bool) and value >= float(p["value"])
-            case "within" | "not_within":
-                stamp = instant_of(value) if isinstance(value, str) else None
-                within = stamp is not None and self.now - span_of(p["value"]) < stamp <= self.now
-                return within is (p["operator"] == "within")
-        raise ValueError(p)
 
 
 def _waits_for(step: Json, kind: str) -> bool:

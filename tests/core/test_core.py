@@ -15,9 +15,10 @@ from types import ModuleType
 import pytest
 
 from tests.conformance.slips import Slip
-from tests.core import oracle, oracle_clocks, oracle_json, world
+from tests.core import oracle, oracle_answers, oracle_clocks, oracle_json, world
+from tests.core.moves import LANDINGS, MOVES
 from tests.core.slips_of_the_core import SLIPS
-from tests.core.walk import LANDINGS, MOVES, Walk
+from tests.core.walk import Walk
 
 MOVES_EACH = 150
 
@@ -58,7 +59,7 @@ def test_an_error_in_the_core_is_found(slip: Slip, monkeypatch: pytest.MonkeyPat
             Walk(seed, Counter()).go(MOVES_EACH)
 
 
-@pytest.mark.parametrize("module", [oracle, oracle_clocks, oracle_json, world], ids=lambda module: str(module.__name__))
+@pytest.mark.parametrize("module", [oracle, oracle_answers, oracle_clocks, oracle_json, world])
 def test_the_oracle_imports_nothing_of_ours(module: ModuleType) -> None:
     imported = {
         name
