@@ -222,28 +222,36 @@ async def _check(
     faults = faults_in(segment, "")
     if segment.predicate is None or "predicate" not in changed:
         return faults
-    faults += await predicate_faults(conn, project_no, segment.predicate, "rules")
+    faults += await predicate_faults(conn, project_no, segment.predicate, "rules", inlined=False)
     return faults or await _faults_among_others(conn, project_no, segment_id, segment.predicate)
 
 
 async def _faults_among_others(
     conn: Connection[Record], project_no: int, segment_id: str, predicate: Any
 ) -> list[Fault]:
-    """What these rules would do to those of segments that ask about them, or they about those."""
+    """What these rules would do to all that asks about them, and what they ask about would do to them."""
     rules = {ruled.segment_id: stored_rules(ruled.predicate) for ruled in await stored.ruled(conn, project_no)}
     cohorts = Cohorts({**rules, segment_id: stored_rules(predicate)})
-    for asking in [segment_id, *sorted(cohorts.dependents(segment_id))]:
+    dependents = cohorts.dependents(segment_id)
+    for asking in [segment_id, *sorted(dependents)]:
         try:
             cohorts.rules_of(asking)
         except CohortCycle as cycle:
             message = f"the segment would ask about itself: {cycle}"
             return [Fault(path="rules", reason="COHORT_CYCLE", message=message)]
         except TooManyLeaves:
-            message = (
-                f"with the rules of its cohorts put in, {asking or 'it'} has more than {MAX_INLINED_LEAVES} leaves"
-            )
-            return [Fault(path="rules", reason="TOO_LARGE", message=message)]
+            return [_too_large(asking or "it")]
+    for user in await stored.asking(conn, project_no, dependents | {segment_id}):
+        try:
+            cohorts.inline(stored_rules(user.predicate))
+        except TooManyLeaves:
+            return [_too_large(f"the {user.kind.replace('_', ' ')} {user.id}")]
     return []
+
+
+def _too_large(what: str) -> Fault:
+    message = f"with the rules of its cohorts put in, {what} has more than {MAX_INLINED_LEAVES} leaves"
+    return Fault(path="rules", reason="TOO_LARGE", message=message)
 
 
 async def _rules_changed(conn: Connection[Record], project_no: int, segment_id: str, *, itself: bool) -> None:

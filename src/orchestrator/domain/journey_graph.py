@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import assert_never
 
 from orchestrator.domain.communication import MARKETING
 from orchestrator.domain.journey import Branch, Definition, Exit, Pinned, Send, Step, Wait
-from orchestrator.predicates.check import unknown_cohorts
+from orchestrator.predicates.check import too_large, unknown_cohorts
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.tree import Predicate
 
@@ -24,7 +24,8 @@ from orchestrator.predicates.tree import Predicate
 class Existing:
     """Of the things a definition names, those that exist; of audiences, whom they take.
 
-    `heard_cohorts` are those that the trigger contract names, whether they exist or not.
+    `heard_cohorts` are those that the trigger contract names, whether they exist or not. `sizes`: how many leaves the
+    rules of cohorts have, of those that have any.
     """
 
     communications: Mapping[str, Pinned]
@@ -32,6 +33,7 @@ class Existing:
     trigger_contracts: AbstractSet[str]
     cohorts: AbstractSet[str]
     heard_cohorts: AbstractSet[str] = frozenset()
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,9 @@ def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path:
                 yield Fault(path=at, reason="SEND_STEP_USES_TRANSACTIONAL_COMM", message=message)
         case Branch():
             for number, arm in enumerate(step.arms):
-                yield from unknown_cohorts(arm.when, existing.cohorts, under(path, f"branch.arms[{number}].when"))
+                at = under(path, f"branch.arms[{number}].when")
+                yield from unknown_cohorts(arm.when, existing.cohorts, at)
+                yield from too_large(arm.when, existing.sizes, at)
         case Wait() | Exit():
             pass
         case _:

@@ -53,6 +53,11 @@ class Cohorts:
         rules, _ = self._of(cohort_id)
         return rules
 
+    def size_of(self, cohort_id: str) -> int:
+        """How many leaves the rules of a segment have that has any, as `rules_of` gives them. Raises as that does."""
+        _, size = self._of(cohort_id)
+        return size
+
     def dependents(self, cohort_id: str) -> set[str]:
         """The segments whose rules, by way of others or not, ask about this one; itself only if there is a cycle."""
         naming: dict[str, set[str]] = {}
