@@ -20,7 +20,7 @@ from orchestrator.storage.doctor_checks import CHECKS
 from orchestrator.storage.inbox import MAX_ATTEMPTS
 from orchestrator.storage.membership_history import STAYS_KEPT
 from orchestrator.storage.migrations import OLDEST_POSTGRES
-from orchestrator.storage.pool import API_ROLE, WORKER_ROLE
+from orchestrator.storage.pool import API_ROLE, STANDSTILL, WORKER_ROLE
 from orchestrator.storage.upkeep import EVENTS_KNOWN, REQUESTS_KEPT
 from workers.process import Limits
 
@@ -76,6 +76,7 @@ def test_every_command_and_setting_exists() -> None:
     [
         ("PostgreSQL ≥ 15", OLDEST_POSTGRES == 15),
         ("has 25 seconds to finish", Limits().grace == timedelta(seconds=25)),
+        ("takes these from it after 60 seconds", STANDSTILL.total_seconds() == 60),
         ("after ten tries", MAX_ATTEMPTS == 10),
         ("| answers stored for `request_id` | 7 days |", REQUESTS_KEPT.days == 7),
         ("| ids of events, by which repeats are known | 30 days |", EVENTS_KNOWN.days == 30),
