@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.application import audiences, estimates, journeys, publishing, segments, trigger_contracts
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
@@ -86,8 +87,8 @@ async def test_what_is_just_as_large_as_may_be_is_saved_and_asked(world: World) 
     await ask(world, "full", FULL)
     await world.subject("ann")
 
-    assert not (await world.look(audiences.check, "full", "ann")).matches
-    assert (await world.do(estimates.of_audience, "full")).evaluated == 1
+    assert not (await world.look(audiences.check, RuleBook(), "full", "ann")).matches
+    assert (await world.do(estimates.of_audience, RuleBook(), "full")).evaluated == 1
 
 
 async def test_an_audience_that_is_changed_is_refused_too(world: World) -> None:

@@ -12,7 +12,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import authoring
 from orchestrator.application.predicates import predicate_faults
-from orchestrator.application.segment_rules import read_rules, stored_rules
+from orchestrator.application.segment_rules import RuleBook, stored_rules
 from orchestrator.domain import audit as actions
 from orchestrator.domain.audit import Action
 from orchestrator.domain.etag import Expected
@@ -143,13 +143,15 @@ class State:
     broken: str | None
 
 
-async def states(conn: Connection[Record], project_no: int, segment_ids: Collection[str]) -> dict[str, State]:
+async def states(
+    conn: Connection[Record], project_no: int, rule_book: RuleBook, segment_ids: Collection[str]
+) -> dict[str, State]:
     """Of these segments, by id."""
     fresh = await stored.freshness(conn, project_no, segment_ids)
     sizes = await memberships.sizes(conn, project_no, (one.segment_no for one in fresh.values()))
-    broken = (await read_rules(conn, project_no)).broken
+    rules, _ = await rule_book.current(conn, project_no)
     return {
-        segment_id: State(freshness=one, size=sizes.get(one.segment_no, 0), broken=broken.get(one.segment_no))
+        segment_id: State(freshness=one, size=sizes.get(one.segment_no, 0), broken=rules.broken.get(one.segment_no))
         for segment_id, one in fresh.items()
     }
 
