@@ -13,9 +13,9 @@ from orchestrator.domain.etag import Expected
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
 from orchestrator.domain.segment import DYNAMIC, Segment
 from orchestrator.domain.trigger_contract import Contract
-from orchestrator.predicates.cohorts import MAX_INLINED_LEAVES
+from orchestrator.predicates.cohorts import MAX_INLINED_COHORTS, MAX_INLINED_LEAVES
 from orchestrator.predicates.faults import Fault
-from orchestrator.predicates.parse import MAX_LEAVES
+from orchestrator.predicates.parse import MAX_DEPTH, MAX_LEAVES
 from tests.integration.journey_world import ANY_STATE, World
 
 if TYPE_CHECKING:
@@ -164,3 +164,27 @@ async def test_a_cycle_is_told_before_a_size(world: World) -> None:
         await widen(world, "wide", any_of(cohorts(*["wide"] * (FIT + 1))))
 
     assert told(refused.value.faults) == [("rules", "COHORT_CYCLE")]
+
+
+async def test_segments_within_each_other_are_refused_before_nobody_can_walk_down_to_them(world: World) -> None:
+    nested: dict[str, Any] = any_of(cohorts("small"))
+    for _ in range(MAX_DEPTH - 2):
+        nested = {"kind": "not", "clause": nested}
+    for n in range(MAX_INLINED_COHORTS):
+        await make(world, f"s{n}", nested)
+        nested = {"kind": "not", "clause": nested["clause"]}
+        deepest = nested
+        while "clause" in deepest:
+            deepest = deepest["clause"]
+        deepest["clauses"] = cohorts(f"s{n}")
+
+    with pytest.raises(InvalidArgument) as refused:
+        await make(world, "one-too-many", nested)
+    assert told(refused.value.faults) == [("rules", "TOO_DEEP")]
+    with pytest.raises(InvalidArgument) as refused:
+        await widen(world, "small", any_of(cohorts("wide")))
+    assert told(refused.value.faults) == [("rules", "TOO_DEEP")]
+    await ask(world, "deepest", any_of(cohorts(f"s{MAX_INLINED_COHORTS - 1}")))
+    await world.subject("ann")
+    await world.look(audiences.check, RuleBook(), "deepest", "ann")
+    assert (await world.do(estimates.of_audience, RuleBook(), "deepest")).evaluated == 1

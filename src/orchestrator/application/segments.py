@@ -21,7 +21,14 @@ from orchestrator.domain.resource import Page, Place, Resource, differ
 from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.domain.segment import MAX_MEMBERS_PER_CALL, STATIC, SYSTEM, Member, Segment, User, faults_in
 from orchestrator.domain.subject import id_fault
-from orchestrator.predicates.cohorts import MAX_INLINED_LEAVES, CohortCycle, Cohorts, TooManyLeaves
+from orchestrator.predicates.cohorts import (
+    MAX_INLINED_COHORTS,
+    MAX_INLINED_LEAVES,
+    CohortCycle,
+    Cohorts,
+    TooManyCohorts,
+    TooManyLeaves,
+)
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.storage import (
     audit,
@@ -241,6 +248,9 @@ async def _faults_among_others(
         except CohortCycle as cycle:
             message = f"the segment would ask about itself: {cycle}"
             return [Fault(path="rules", reason="COHORT_CYCLE", message=message)]
+        except TooManyCohorts:
+            message = f"{asking or 'it'} would ask about more than {MAX_INLINED_COHORTS} segments within each other"
+            return [Fault(path="rules", reason="TOO_DEEP", message=message)]
         except TooManyLeaves:
             return [_too_large(asking or "it")]
     for user in await stored.asking(conn, project_no, dependents | {segment_id}):
