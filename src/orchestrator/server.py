@@ -97,16 +97,17 @@ def handlers(parts: Parts) -> list[object]:
     """Every class that serves RPCs. An RPC that is served by none keeps the server from starting."""
     api_keys = ApiKeys(parts.instance_secret)
     bell = InboxBell(parts.transactions)
+    versions = Versions()
     return [
         ApiKeyHandlers(api_keys),
-        AudienceHandlers(),
+        AudienceHandlers(versions.rule_book),
         AuditHandlers(),
         CommunicationHandlers(Communications(parts.rules)),
         EventHandlers(Ingest(parts.transactions), bell),
         ExecutionHandlers(Executions(Statuses(parts.temporal))),
-        JourneyHandlers(Versions(), parts.delivery.deliver),
+        JourneyHandlers(versions, parts.delivery.deliver),
         ProjectHandlers(api_keys),
-        SegmentHandlers(bell),
+        SegmentHandlers(bell, versions.rule_book),
         SubjectHandlers(parts.instance_secret, bell),
         TriggerContractHandlers(),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,14 @@ from orchestrator.application import audiences, segments
 from orchestrator.application import subjects as subject_use_cases
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.ingest import Ingest
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.audience import Audience
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.event import Event
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.scope import Role, Scope
-from orchestrator.domain.segment import STATIC, Segment
+from orchestrator.domain.segment import DYNAMIC, STATIC, Segment
 from orchestrator.domain.subject import SubjectPatch
 from tests.integration.projects import make_project
 from tests.integration.served import Refused, Served
@@ -36,7 +38,7 @@ async def scope(api_pool: Pool[Record]) -> Scope:
 
 @pytest.fixture
 async def served(api_pool: Pool[Record]) -> Served:
-    return await Served.open(api_pool, AudienceHandlers())
+    return await Served.open(api_pool, AudienceHandlers(RuleBook()))
 
 
 @pytest.fixture
@@ -364,6 +366,40 @@ async def test_a_check_of_somebody_who_belongs(served: Served, editor: str, scop
     await served.call(editor, "CreateAudience", audience={"id": "mine", "name": "A", "predicate": predicate})
 
     assert (await served.call(editor, "CheckAudience", audienceId="mine", subjectId="u1"))["matches"] is True
+
+
+async def test_a_check_knows_what_rules_were_made_changed_and_deleted_since_the_last_one(
+    served: Served, editor: str, scope: Scope
+) -> None:
+    async def check() -> bool:
+        answer = await served.call(editor, "CheckAudience", audienceId="mine", subjectId="ann")
+        return bool(answer["matches"])
+
+    def ruled(tier: str) -> Segment:
+        rules = {"kind": "attribute", "fieldPath": "tier", "operator": "equals", "value": tier}
+        return Segment(kind=DYNAMIC, name="Ruled", description="", predicate=rules)
+
+    async with served.transactions.write(scope.project_no) as conn:
+        await segments.create(conn, scope, "ruled", ruled("pro"))
+        await subject_use_cases.upsert(
+            conn, scope.project_no, [SubjectPatch(subject_id="ann", attributes={"tier": "pro"})]
+        )
+    predicate = {"kind": "in_cohort", "cohortId": "ruled"}
+    await served.call(editor, "CreateAudience", audience={"id": "mine", "name": "A", "predicate": predicate})
+    assert await check()
+
+    with pytest.raises(InvalidArgument):
+        async with served.transactions.write(scope.project_no) as conn:
+            await segments.update(conn, scope, "ruled", {"predicate": ruled("free").predicate}, Expected())
+            await segments.create(conn, scope, "ruled-too", replace(ruled("pro"), name=""))
+    assert await check(), "what was rolled back never was"
+    async with served.transactions.write(scope.project_no) as conn:
+        await segments.update(conn, scope, "ruled", {"predicate": ruled("free").predicate}, Expected())
+    assert not await check()
+    async with served.transactions.write(scope.project_no) as conn:
+        await segments.delete(conn, scope, "ruled", Expected(), force=True)
+        await segments.create(conn, scope, "ruled", ruled("pro"))
+    assert await check()
 
 
 async def test_a_check_needs_audience_subject_and_segments(served: Served, editor: str, scope: Scope) -> None:

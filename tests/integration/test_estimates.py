@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.application import audiences, estimates, segments
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.refusals import FailedPrecondition, NotFound, Unavailable
@@ -29,7 +30,7 @@ async def crowd(owner: Connection[Record], api_pool: Pool[Record], worker_pool: 
 async def ask(crowd: Crowd, predicate: dict[str, Any]) -> estimates.Audience:
     audience = Audience(name="Asked", description="", subject_type=END_USER, predicate=predicate)
     await crowd.world.do(audiences.create, "asked", audience)
-    return await crowd.world.do(estimates.of_audience, "asked")
+    return await crowd.world.do(estimates.of_audience, RuleBook(), "asked")
 
 
 async def test_a_small_project_is_counted_exactly(crowd: Crowd) -> None:
@@ -57,9 +58,9 @@ async def test_an_audience_that_names_nothing_any_more_has_no_size(crowd: Crowd)
     await crowd.world.do(segments.delete, "list", Expected(), force=True)
 
     with pytest.raises(FailedPrecondition, match="list"):
-        await crowd.world.do(estimates.of_audience, "a")
+        await crowd.world.do(estimates.of_audience, RuleBook(), "a")
     with pytest.raises(NotFound):
-        await crowd.world.do(estimates.of_audience, "nobody")
+        await crowd.world.do(estimates.of_audience, RuleBook(), "nobody")
 
 
 async def test_no_time_at_all_is_told_and_not_guessed(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.application import segments, upkeep
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.refusals import InvalidArgument, PermissionDenied
 from tests.eventually import eventually
@@ -345,4 +346,4 @@ async def test_sizes_that_were_folded_and_runs_that_were_forgotten_change_nothin
 
 
 async def _states(conn: Any, scope: Any, segment_ids: list[str]) -> dict[str, segments.State]:
-    return await segments.states(conn, scope.project_no, segment_ids)
+    return await segments.states(conn, scope.project_no, RuleBook(), segment_ids)

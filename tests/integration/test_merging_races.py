@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from orchestrator.application import segments, subjects
+from orchestrator.application import lifecycle, segments, subjects
+from orchestrator.application.closings import Closings
 from orchestrator.application.derived_events import Backfill
 from orchestrator.domain.etag import Expected
+from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.domain.subject import SubjectPatch, bucket_of
+from orchestrator.storage import outbox
 from orchestrator.storage import subjects as stored
 from tests.integration.crowd import Crowd
 from tests.integration.test_merging import (
@@ -173,6 +176,31 @@ async def test_an_id_that_becomes_an_alias_while_it_is_being_created_is_nobodys_
     bob = await get(crowd, late)
     assert (bob.subject_id, bob.attributes) == ("bob", {"first": True, "seen": True})
     assert await crowd.owner.fetchval("SELECT count(*) FROM subjects") == 2
+
+
+async def test_an_execution_that_moves_behind_the_place_of_a_closing_is_told_all_the_same(crowd: Crowd) -> None:
+    world = crowd.world
+    await world.furnish()
+    await world.draft()
+    # In the order in which a closing tells them.
+    first, *others, last = sorted((f"s{number}" for number in range(8)), key=lambda name: (bucket_of(name), name))
+    running = {name: await world.lay_execution(name) for name in (first, *others, last)}
+    over = await world.lay_execution(last, outcome="completed")
+    await world.do(lifecycle.archive, "welcome", OnArchive.END, Expected())
+    closings = Closings(crowd.transactions, page=3)
+
+    await closings.step()
+    await merged(crowd, last, first)
+    while await closings.step():
+        pass
+
+    async with crowd.transactions.write(None) as conn:
+        now = datetime.now(UTC) + timedelta(minutes=1)
+        told, orphans = await outbox.claim(conn, now=now, lease=timedelta(seconds=5), limit=100)
+    assert Counter(entry.execution_id for entry in told) == Counter(running.values()), "each is told, and once"
+    assert over not in {entry.execution_id for entry in told}
+    (moved,) = [entry for entry in told if entry.execution_id == running[last]]
+    assert (moved.kind, moved.subject_id, orphans) == ("poke", first, [])
 
 
 async def test_deleting_and_merging_at_once_leaves_one_of_both_outcomes(crowd: Crowd) -> None:

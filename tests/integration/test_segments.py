@@ -12,6 +12,7 @@ import pytest
 from orchestrator.api.handlers.audiences import AudienceHandlers
 from orchestrator.api.handlers.segments import SegmentHandlers
 from orchestrator.application.inbox_bell import InboxBell
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.scope import Role, Scope
 from orchestrator.predicates.facts import Needs
@@ -30,7 +31,9 @@ async def scope(api_pool: Pool[Record]) -> Scope:
 
 @pytest.fixture
 async def served(api_pool: Pool[Record]) -> Served:
-    return await Served.open(api_pool, AudienceHandlers(), SegmentHandlers(InboxBell(Transactions(api_pool))))
+    rule_book = RuleBook()
+    bell = InboxBell(Transactions(api_pool))
+    return await Served.open(api_pool, AudienceHandlers(rule_book), SegmentHandlers(bell, rule_book))
 
 
 @pytest.fixture

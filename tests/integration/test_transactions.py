@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -303,3 +304,21 @@ async def test_json_comes_and_goes_as_python_values(transactions: Transactions, 
 
 async def _is_committing(owner: Connection[Record]) -> bool:
     return bool(await owner.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+
+
+async def test_a_transaction_that_stands_still_gives_back_what_it_holds(
+    database: str, owner: Connection[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process goes on living, and so does its connection's socket."""
+    monkeypatch.setattr(pools, "STANDSTILL", timedelta(seconds=0.3))
+    pool = await open_pool(database, role=API_ROLE, size=2, application_name="frozen")
+
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        async with Transactions(pool).write(None) as conn:
+            await conn.execute("SELECT pg_advisory_xact_lock(7)")
+            assert not await owner.fetchval("SELECT pg_try_advisory_lock(7)")
+            # Answered when Postgres has ended the other one.
+            await asyncio.wait_for(owner.execute("SELECT pg_advisory_lock(7)"), 10)
+            await conn.execute("SELECT 1")
+
+    await pool.close()

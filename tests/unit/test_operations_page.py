@@ -18,8 +18,9 @@ from orchestrator.domain.project import MAX_EVENT_RETENTION, MIN_EVENT_RETENTION
 from orchestrator.settings import Settings
 from orchestrator.storage.doctor_checks import CHECKS
 from orchestrator.storage.inbox import MAX_ATTEMPTS
+from orchestrator.storage.membership_history import STAYS_KEPT
 from orchestrator.storage.migrations import OLDEST_POSTGRES
-from orchestrator.storage.pool import API_ROLE, WORKER_ROLE
+from orchestrator.storage.pool import API_ROLE, STANDSTILL, WORKER_ROLE
 from orchestrator.storage.upkeep import EVENTS_KNOWN, REQUESTS_KEPT
 from workers.process import Limits
 
@@ -75,9 +76,11 @@ def test_every_command_and_setting_exists() -> None:
     [
         ("PostgreSQL ≥ 15", OLDEST_POSTGRES == 15),
         ("has 25 seconds to finish", Limits().grace == timedelta(seconds=25)),
+        ("takes these from it after 60 seconds", STANDSTILL.total_seconds() == 60),
         ("after ten tries", MAX_ATTEMPTS == 10),
         ("| answers stored for `request_id` | 7 days |", REQUESTS_KEPT.days == 7),
         ("| ids of events, by which repeats are known | 30 days |", EVENTS_KNOWN.days == 30),
+        ("| who came to a segment and left it | 90 days from the leaving;", STAYS_KEPT.days == 90),
         ("`eventRetention` says (1 day to 36,500 days)", LIMITS_OF_RETENTION == (1, 36_500)),
         ("a file over 20 MiB", _LOG_LIMIT_BYTES == 20 * 2**20),
         ("7 days in `docker-compose.yml`", "--retention 168h" in (ROOT / "docker-compose.yml").read_text()),

@@ -162,6 +162,23 @@ async def test_a_failing_decision_still_records_what_was_sent_of_one_who_was_mer
     assert (effect.kind, effect.seq) == ("sleep", 1)
 
 
+async def test_an_execution_that_was_never_told_that_its_journey_ends_it_ends_by_the_merge(at_work: Running) -> None:
+    """The journey is as an archiving leaves it, whose pages passed the survivor's key before the merge."""
+    await at_work.publish(HELLO, pause("30d"), CHECK, AGAIN, BYE)
+    await known(at_work, "bob")
+    await at_work.enroll("ann")
+    await at_work.until("EXISTS (SELECT FROM executions WHERE step_id = 'pause')")
+    await at_work.owner.execute("UPDATE journeys SET status = 'archived', on_archive = 'end'")
+
+    await merged(at_work, "ann", "bob")
+    await at_work.until(ALL_ENDED)
+
+    assert await at_work.owner.fetchval("SELECT (outcome, reason)::text FROM executions") == (
+        "(canceled,journey_archived)"
+    )
+    assert await owners(at_work, "executions") == {"bob"}
+
+
 async def test_an_execution_ended_in_temporal_is_closed_under_the_survivor(at_work: Running, temporal: Client) -> None:
     await at_work.publish(HELLO, pause("30d"), CHECK, AGAIN, BYE)
     await known(at_work, "bob")

@@ -11,7 +11,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import authoring
 from orchestrator.application.predicates import predicate_faults
-from orchestrator.application.segment_rules import read_rules
+from orchestrator.application.segment_rules import RuleBook, stored_rules
 from orchestrator.domain import audit as actions
 from orchestrator.domain.audience import Audience, faults_in
 from orchestrator.domain.etag import Expected
@@ -22,7 +22,6 @@ from orchestrator.predicates.check import unknown_cohorts
 from orchestrator.predicates.explain import explain
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.faults import Fault
-from orchestrator.predicates.parse import parse
 from orchestrator.storage import clock, facts, subjects
 from orchestrator.storage.audiences import audiences
 
@@ -74,16 +73,17 @@ class Verdict:
     at: datetime
 
 
-async def check(conn: Connection[Record], scope: Scope, audience_id: str, subject_id: str) -> Verdict:
+async def check(
+    conn: Connection[Record], scope: Scope, rule_book: RuleBook, audience_id: str, subject_id: str
+) -> Verdict:
     """Ask about one subject. Values of attributes stay hidden: they are personal.
 
     Raises NotFound, and FailedPrecondition COHORT_NOT_FOUND when the predicate names a segment that is gone.
     """
-    audience = (await authoring.get(conn, scope, AUDIENCE, audience_id)).content
-    predicate, faults = parse(audience.predicate, "predicate")
-    assert predicate is not None, f"a stored predicate no longer reads: {[(f.path, f.reason) for f in faults]}"
+    predicate = stored_rules((await authoring.get(conn, scope, AUDIENCE, audience_id)).content.predicate)
     if needs([predicate]).cohorts:
-        predicate = (await read_rules(conn, scope.project_no)).cohorts.inline(predicate)
+        rules, _ = await rule_book.current(conn, scope.project_no)
+        predicate = rules.cohorts.inline(predicate)
     key = (await subjects.find_keys(conn, scope.project_no, [subject_id])).get(subject_id)
     known = (await facts.load(conn, scope.project_no, [key], needs([predicate]))).get(key) if key else None
     if known is None:

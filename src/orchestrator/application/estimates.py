@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from asyncpg import Connection, QueryCanceledError, Record
 
 from orchestrator.application import audiences
-from orchestrator.application.segment_rules import read_rules, stored_rules
+from orchestrator.application.segment_rules import RuleBook, stored_rules
 from orchestrator.domain.estimate import Estimate, estimate
 from orchestrator.domain.refusals import FailedPrecondition, Unavailable
 from orchestrator.domain.scope import Scope
@@ -18,7 +18,7 @@ from orchestrator.domain.subject import BUCKETS
 from orchestrator.predicates.evaluate import Missing
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.sql import query
-from orchestrator.storage import clock, estimates
+from orchestrator.storage import estimates
 from orchestrator.storage.event_names import numbers_of
 
 #: What an estimate may take.
@@ -44,7 +44,7 @@ class Audience:
     at: datetime
 
 
-async def of_audience(conn: Connection[Record], scope: Scope, audience_id: str) -> Audience:
+async def of_audience(conn: Connection[Record], scope: Scope, rule_book: RuleBook, audience_id: str) -> Audience:
     """Look at bucket after bucket until all were looked at, or time is up. The transaction's settings change.
 
     Raises NotFound, FailedPrecondition COHORT_NOT_FOUND, and Unavailable ESTIMATE_TOO_SLOW when time was up before the
@@ -52,11 +52,10 @@ async def of_audience(conn: Connection[Record], scope: Scope, audience_id: str) 
     """
     until = time.monotonic() + BUDGET.total_seconds()
     predicate = stored_rules((await audiences.get(conn, scope, audience_id)).content.predicate)
-    rules = await read_rules(conn, scope.project_no)
+    rules, now = await rule_book.current(conn, scope.project_no)
     asked = rules.cohorts.inline(predicate)
     sources = needs([asked]).events
     numbers = await numbers_of(conn, scope.project_no, sources)
-    now = await clock.now(conn)
     try:
         compiled = query.compile(
             {_ASKED: asked},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncpg import Connection, Record
 
+from orchestrator.application.predicates import cohort_sizes
 from orchestrator.application.segment_rules import stored_rules
 from orchestrator.domain import journey_graph
 from orchestrator.domain.journey import Definition, Goal
@@ -21,18 +22,21 @@ async def existing(conn: Connection[Record], project_no: int, definition: Defini
     audience = await _audience(conn, project_no, definition.audience_id)
     contract_id = definition.trigger_contract_id
     contract = await trigger_contracts.find(conn, project_no, contract_id) if contract_id is not None else None
-    asked = [*audience.values(), *journey_graph.predicates_in(definition)]
+    asked = journey_graph.predicates_in(definition)
     heard = _cohorts_in(contract.content) if contract is not None else set()
     sent = journey_graph.communications_in(definition)
+    of_steps = needs(asked).cohorts
+    of_audience = needs(audience.values()).cohorts
     return Existing(
         communications=await communications.pins(conn, project_no, sent) if sent else {},
         audiences=audience,
         trigger_contracts={contract.id} if contract is not None else set(),
-        cohorts=await segments.known(conn, project_no, needs(asked).cohorts | heard),
+        cohorts=await segments.known(conn, project_no, of_steps | of_audience | heard),
         heard_cohorts=heard,
         has_goal=goal.event_name is not None,
         has_entry_keys=contract is not None and contract.content.segment_id is None,
         event_retention=(await projects.get(conn, project_no)).settings.event_retention,
+        sizes=await cohort_sizes(conn, project_no, of_steps),
     )
 
 

@@ -23,6 +23,7 @@ from orchestrator.storage import (
     derived_events,
     facts,
     inbox_entries,
+    journey_pokes,
     memberships,
     merging,
     subject_aliases,
@@ -54,6 +55,8 @@ async def merge(conn: Connection[Record], scope: Scope, secret: bytes, subject_i
             intoSubjectId=into,
         )
     within = await memberships.read(conn, project_no, [given, kept])
+    # Who tells executions something in the order of their keys may have passed the place to which these move.
+    await journey_pokes.poke_subjects(conn, given, now)
     await merging.give(conn, given, kept)
     await subjects.write(conn, project_no, {kept: merged})
     await subject_aliases.add(conn, given, before[given].subject_id, kept, now)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from asyncpg import Connection, Record
 
 from orchestrator.application import event_retention
+from orchestrator.application.segment_rules import stored_rules
+from orchestrator.predicates.check import too_large
+from orchestrator.predicates.cohorts import Cohorts
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.parse import MAX_DEPTH, MAX_LEAVES, About, parse
@@ -17,12 +20,19 @@ from orchestrator.storage import derived_events, segments
 
 
 async def predicate_faults(
-    conn: Connection[Record], project_no: int, document: Any, path: str, *, about: About = About.SUBJECT
+    conn: Connection[Record],
+    project_no: int,
+    document: Any,
+    path: str,
+    *,
+    about: About = About.SUBJECT,
+    inlined: bool = True,
 ) -> list[Fault]:
-    """Everything that is wrong with a predicate's document, segments that do not exist and events that are not kept
-    included.
+    """Everything that is wrong with a predicate's document, segments that do not exist, rules of segments that make it
+    too large, and events that are not kept included.
 
-    What has no faults is about to be saved: `count_events`. The caller holds the project's definitions.
+    What has no faults is about to be saved: `count_events`. The caller holds the project's definitions, and sees to
+    the rules of segments itself if not `inlined`.
     """
     predicate, faults = parse(document, path, about=about)
     if about is About.EVENT:  # knows no segments, and counts nothing
@@ -38,9 +48,21 @@ async def predicate_faults(
     faults += missing
     if predicate is not None:
         faults += await event_retention.window_faults(conn, project_no, predicate, path)
+        if inlined:
+            sizes = await cohort_sizes(conn, project_no, known)
+            faults += too_large(predicate, sizes, path)
         if not faults:
             await count_events(conn, project_no, [predicate])
     return faults
+
+
+async def cohort_sizes(conn: Connection[Record], project_no: int, cohort_ids: Collection[str]) -> dict[str, int]:
+    """How many leaves the rules of these segments have, with those of their cohorts put in; of those that have any."""
+    if not cohort_ids:
+        return {}
+    ruled = await segments.ruled(conn, project_no)
+    cohorts = Cohorts({segment.segment_id: stored_rules(segment.predicate) for segment in ruled})
+    return {cohort_id: cohorts.size_of(cohort_id) for cohort_id in cohorts.ids & set(cohort_ids)}
 
 
 async def count_events(conn: Connection[Record], project_no: int, predicates: Iterable[Predicate]) -> None:

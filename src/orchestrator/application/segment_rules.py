@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -46,10 +47,18 @@ class SegmentRules:
 
 
 class RuleBook:
-    """The rules of the projects that a process has worked on, kept as long as nobody changes them."""
+    """The rules of the projects that a process has worked on, kept as long as nobody changes them.
+
+    Not for a transaction that has changed them itself: what is rolled back must not be kept.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[tuple[int, int, int], SegmentRules]] = {}
+
+    async def current(self, conn: Connection[Record], project_no: int) -> tuple[SegmentRules, datetime]:
+        """The rules as they stand now, or later, and the database's clock."""
+        project = (await catalog.current(conn, [project_no]))[project_no]
+        return await self.of(conn, project), project.now
 
     async def of(self, conn: Connection[Record], project: catalog.Current) -> SegmentRules:
         """The rules as they stood when `project` was read in this transaction, or later."""

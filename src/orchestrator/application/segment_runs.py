@@ -60,7 +60,7 @@ class SegmentRuns:
     async def begin(self, project_no: int, kind: Kind, segment_no: int | None) -> Begun | None:
         """The run to do next. None: there is none, or the events it asks about are still being counted."""
         async with self._transactions.write(None) as conn:
-            rules, _ = await self._rules(conn, project_no)
+            rules, _ = await self._rule_book.current(conn, project_no)
             asked = _asked(rules, kind, segment_no)
             if not asked and rules.counting:
                 return None
@@ -133,7 +133,7 @@ class SegmentRuns:
             if (bucket := await segment_runs.next_bucket(conn, project_no, run_no, *part)) > first:
                 return bucket
             # Read under the locks: nobody who knows older rules, or an earlier time, comes after us.
-            rules, now = await self._rules(conn, project_no)
+            rules, now = await self._rule_book.current(conn, project_no)
             asked = _asked(rules, kind, segment_no)
             chunk = Chunk(subjects=0, drift=0, changes={})
             if asked:
@@ -142,10 +142,6 @@ class SegmentRuns:
                 )
             await segment_runs.record(conn, project_no, run_no, first, last, chunk)
         return last + 1
-
-    async def _rules(self, conn: Connection[Record], project_no: int) -> tuple[SegmentRules, datetime]:
-        project = (await catalog.current(conn, [project_no]))[project_no]
-        return await self._rule_book.of(conn, project), project.now
 
 
 async def prepare(

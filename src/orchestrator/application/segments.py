@@ -12,7 +12,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import authoring
 from orchestrator.application.predicates import predicate_faults
-from orchestrator.application.segment_rules import read_rules, stored_rules
+from orchestrator.application.segment_rules import RuleBook, stored_rules
 from orchestrator.domain import audit as actions
 from orchestrator.domain.audit import Action
 from orchestrator.domain.conditions import segment_topic
@@ -22,7 +22,14 @@ from orchestrator.domain.resource import Page, Place, Resource, differ
 from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.domain.segment import MAX_MEMBERS_PER_CALL, STATIC, SYSTEM, Member, Segment, User, faults_in
 from orchestrator.domain.subject import id_fault
-from orchestrator.predicates.cohorts import MAX_INLINED_LEAVES, CohortCycle, Cohorts, TooManyLeaves
+from orchestrator.predicates.cohorts import (
+    MAX_INLINED_COHORTS,
+    MAX_INLINED_LEAVES,
+    CohortCycle,
+    Cohorts,
+    TooManyCohorts,
+    TooManyLeaves,
+)
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.storage import (
     audit,
@@ -145,13 +152,15 @@ class State:
     broken: str | None
 
 
-async def states(conn: Connection[Record], project_no: int, segment_ids: Collection[str]) -> dict[str, State]:
+async def states(
+    conn: Connection[Record], project_no: int, rule_book: RuleBook, segment_ids: Collection[str]
+) -> dict[str, State]:
     """Of these segments, by id."""
     fresh = await stored.freshness(conn, project_no, segment_ids)
     sizes = await memberships.sizes(conn, project_no, (one.segment_no for one in fresh.values()))
-    broken = (await read_rules(conn, project_no)).broken
+    rules, _ = await rule_book.current(conn, project_no)
     return {
-        segment_id: State(freshness=one, size=sizes.get(one.segment_no, 0), broken=broken.get(one.segment_no))
+        segment_id: State(freshness=one, size=sizes.get(one.segment_no, 0), broken=rules.broken.get(one.segment_no))
         for segment_id, one in fresh.items()
     }
 
@@ -224,28 +233,39 @@ async def _check(
     faults = faults_in(segment, "")
     if segment.predicate is None or "predicate" not in changed:
         return faults
-    faults += await predicate_faults(conn, project_no, segment.predicate, "rules")
+    faults += await predicate_faults(conn, project_no, segment.predicate, "rules", inlined=False)
     return faults or await _faults_among_others(conn, project_no, segment_id, segment.predicate)
 
 
 async def _faults_among_others(
     conn: Connection[Record], project_no: int, segment_id: str, predicate: Any
 ) -> list[Fault]:
-    """What these rules would do to those of segments that ask about them, or they about those."""
+    """What these rules would do to all that asks about them, and what they ask about would do to them."""
     rules = {ruled.segment_id: stored_rules(ruled.predicate) for ruled in await stored.ruled(conn, project_no)}
     cohorts = Cohorts({**rules, segment_id: stored_rules(predicate)})
-    for asking in [segment_id, *sorted(cohorts.dependents(segment_id))]:
+    dependents = cohorts.dependents(segment_id)
+    for asking in [segment_id, *sorted(dependents)]:
         try:
             cohorts.rules_of(asking)
         except CohortCycle as cycle:
             message = f"the segment would ask about itself: {cycle}"
             return [Fault(path="rules", reason="COHORT_CYCLE", message=message)]
+        except TooManyCohorts:
+            message = f"{asking or 'it'} would ask about more than {MAX_INLINED_COHORTS} segments within each other"
+            return [Fault(path="rules", reason="TOO_DEEP", message=message)]
         except TooManyLeaves:
-            message = (
-                f"with the rules of its cohorts put in, {asking or 'it'} has more than {MAX_INLINED_LEAVES} leaves"
-            )
-            return [Fault(path="rules", reason="TOO_LARGE", message=message)]
+            return [_too_large(asking or "it")]
+    for user in await stored.asking(conn, project_no, dependents | {segment_id}):
+        try:
+            cohorts.inline(stored_rules(user.predicate))
+        except TooManyLeaves:
+            return [_too_large(f"the {user.kind.replace('_', ' ')} {user.id}")]
     return []
+
+
+def _too_large(what: str) -> Fault:
+    message = f"with the rules of its cohorts put in, {what} has more than {MAX_INLINED_LEAVES} leaves"
+    return Fault(path="rules", reason="TOO_LARGE", message=message)
 
 
 async def _rules_changed(conn: Connection[Record], project_no: int, segment_id: str, *, itself: bool) -> None:

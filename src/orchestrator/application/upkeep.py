@@ -1,9 +1,9 @@
-"""Housekeeping that keeps the tables of repeats small, and removes events that have had their time."""
+"""Housekeeping that keeps the tables of repeats small, and removes what has had its time."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
@@ -17,12 +17,14 @@ from orchestrator.storage import (
     clock,
     derived_events,
     event_horizons,
+    membership_history,
     memberships,
     projects,
     segment_runs,
     upkeep,
 )
 from orchestrator.storage.event_names import numbers_of
+from orchestrator.storage.membership_history import Place
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,9 @@ CHUNK = 5000
 
 #: Rows that the size of a segment may be summed up from.
 SIZES_APART = 1000
+
+#: Transitions that are looked at in one transaction for those of segments that are gone.
+HISTORY_AT_ONCE = 50_000
 
 #: How much longer than the retention events are kept: what is asked while they are being removed still finds its own.
 MARGIN = timedelta(days=1)
@@ -53,22 +58,27 @@ class _Clearing:
 
 
 class Upkeep:
-    """Removes stored answers and finished runs after 7 days, event ids after 30, and events when their project keeps
-    them no longer; sums up the sizes of segments.
+    """Removes stored answers and finished runs after 7 days, event ids after 30, stays in segments 90 days after their
+    end, and events when their project keeps them no longer; sums up the sizes of segments.
     """
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
     async def run(self, go_on: Callable[[], bool] = lambda: True) -> int:
-        """Remove all that is due, chunk by chunk, as long as `go_on`; returns how many rows went.
+        """Remove all that is due, chunk by chunk, as long as `go_on`; returns how many rows, and stays, went.
 
         Stopped or killed anywhere, the next run goes on.
         """
         removed = 0
         async with self._transactions.write(None) as conn:
             await memberships.fold_sizes(conn, SIZES_APART)
-        for forget in (upkeep.forget_requests, upkeep.forget_event_ids, segment_runs.forget):
+        for forget in (
+            upkeep.forget_requests,
+            upkeep.forget_event_ids,
+            segment_runs.forget,
+            membership_history.forget_stays,
+        ):
             gone = CHUNK
             while gone == CHUNK and go_on():
                 async with self._transactions.write(None) as conn:
@@ -80,6 +90,10 @@ class Upkeep:
             if (clearing := await self._begin(project_no)) is not None:
                 removed += await self._clear(clearing, go_on)
         await self._drop_empty_months()
+        async with self._transactions.read(None) as conn:
+            gone_segments = await membership_history.gone_segments(conn)
+        for project_no, segment_nos in gone_segments.items():
+            removed += await self._forget_segments(project_no, segment_nos, go_on)
         return removed
 
     async def _begin(self, project_no: int) -> _Clearing | None:
@@ -120,6 +134,24 @@ class Upkeep:
                 at_once = min(2 * at_once, _MOST_BUCKETS) if gone < CHUNK // 2 else max(1, at_once // 2)
         async with self._transactions.write(None) as conn:
             await event_horizons.cleared(conn, project_no, clearing.end)
+        return removed
+
+    async def _forget_segments(self, project_no: int, segment_nos: Collection[int], go_on: Callable[[], bool]) -> int:
+        """Remove what is told of segments that are gone; returns how many rows went."""
+        removed, waiting = 0, 0
+        place: Place | None = membership_history.FIRST
+        while place is not None:
+            if not go_on():
+                return removed
+            async with self._transactions.write(None) as conn:
+                if not await upkeep.clear_alone(conn, project_no):
+                    return removed
+                part = await membership_history.forget_gone(conn, project_no, segment_nos, place, HISTORY_AT_ONCE)
+                if part.place is None and not waiting + part.waiting:
+                    await membership_history.forget_sizes(conn, project_no, segment_nos)
+            removed += part.gone
+            waiting += part.waiting
+            place = part.place
         return removed
 
     async def _drop_empty_months(self) -> None:

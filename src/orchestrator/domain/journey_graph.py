@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import assert_never
 
@@ -31,7 +31,7 @@ from orchestrator.domain.journey import (
     WaitUntil,
 )
 from orchestrator.domain.ways import Edge, by_finish, cycles_in, reached_from
-from orchestrator.predicates.check import unknown_cohorts
+from orchestrator.predicates.check import too_large, unknown_cohorts
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.tree import Predicate
 
@@ -42,7 +42,8 @@ class Existing:
 
     `heard_cohorts` are those that the trigger contract names, whether they exist or not. `has_goal`: whether the
     journey has one now. `has_entry_keys`: whether events start executions, so that there are keys of entries that other
-    events can have. `event_retention`: how long events are kept; None: for ever.
+    events can have. `event_retention`: how long events are kept; None: for ever. `sizes`: how many leaves the rules of
+    cohorts have, of those that have any.
     """
 
     communications: Mapping[str, Pinned]
@@ -53,6 +54,7 @@ class Existing:
     has_goal: bool = True
     has_entry_keys: bool = True
     event_retention: timedelta | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ def examine(definition: Definition, existing: Existing, path: str = "") -> Findi
     """All faults and warnings of a definition. `path` is where it stands for the caller."""
     faults = [*_missing_references(definition, existing, path)]
     for predicate, at in _rule_predicates(definition, path):
-        faults += unknown_cohorts(predicate, existing.cohorts, at)
+        faults += _cohort_faults(predicate, existing, at)
     warnings = [*_goal_warnings(definition, existing, path), *_key_warnings(definition, existing, path)]
     steps_path = under(path, "steps")
     if not definition.steps:
@@ -207,6 +209,12 @@ def _placed_events(definition: Definition, path: str) -> Iterator[tuple[Happened
             yield step.condition, under(under(under(path, "steps"), number), "waitFor.event")
 
 
+def _cohort_faults(predicate: Predicate, existing: Existing, path: str) -> Iterator[Fault]:
+    """Segments that do not exist, and those whose rules make the predicate too large."""
+    yield from unknown_cohorts(predicate, existing.cohorts, path)
+    yield from too_large(predicate, existing.sizes, path)
+
+
 def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path: str) -> Iterator[Fault]:
     match step:
         case Send():
@@ -224,7 +232,7 @@ def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path:
         case _:
             assert_never(step)
     for predicate, at in _step_predicates(step, path):
-        yield from unknown_cohorts(predicate, existing.cohorts, at)
+        yield from _cohort_faults(predicate, existing, at)
     for way, target in _ways_out(step):
         if target not in index:
             message = f"there is no step {target}" if target else "no step is named"

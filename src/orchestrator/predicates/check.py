@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 
+from orchestrator.predicates.cohorts import MAX_INLINED_LEAVES
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.tree import AllOf, AnyOf, EventFired, Ever, InCohort, Leaf, Not, Predicate
 
@@ -15,6 +16,26 @@ def unknown_cohorts(predicate: Predicate, known: Container[str], path: str = "")
         for leaf, at in _placed(predicate, path)
         if isinstance(leaf, InCohort) and leaf.rules is None and leaf.cohort_id not in known
     ]
+
+
+def too_large(predicate: Predicate, sizes: Mapping[str, int], path: str = "") -> list[Fault]:
+    """A fault at the leaf that names the segment with whose rules there are too many leaves.
+
+    `sizes`: how many leaves the rules of each segment have that has any, with those of its cohorts put in.
+    """
+    grown: list[tuple[int, str]] = []
+    total = 0
+    for leaf, at in _placed(predicate, path):
+        if isinstance(leaf, InCohort) and leaf.cohort_id in sizes:
+            grown.append((sizes[leaf.cohort_id], at))
+        else:
+            total += 1
+    for size, at in grown:
+        total += size
+        if total > MAX_INLINED_LEAVES:
+            message = f"with the rules of its cohorts put in, a predicate has at most {MAX_INLINED_LEAVES} leaves"
+            return [Fault(path=under(at, "cohortId"), reason="TOO_LARGE", message=message)]
+    return []
 
 
 def windowed_counts(predicate: Predicate, path: str = "") -> list[tuple[EventFired, str]]:

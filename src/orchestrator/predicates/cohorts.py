@@ -6,12 +6,14 @@ So every answer is of one instant, whichever segment was evaluated last, and bot
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from orchestrator.predicates.tree import AllOf, AnyOf, InCohort, Not, Predicate, leaves
 
 #: Leaves of one predicate with the rules of its cohorts put in.
 MAX_INLINED_LEAVES = 1000
+#: Segments within each other that the rules of a segment ask about: whoever walks the tree goes down into each.
+MAX_INLINED_COHORTS = 8
 
 
 class CohortCycle(Exception):
@@ -26,13 +28,26 @@ class TooManyLeaves(Exception):
     """With the rules of its cohorts put in, a predicate has more than `MAX_INLINED_LEAVES` leaves."""
 
 
+class TooManyCohorts(Exception):
+    """The rules of a segment ask about one that asks about another, and so on, more than `MAX_INLINED_COHORTS` deep."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Inlined:
+    """A predicate with rules put in: how many leaves it has, and how many cohorts lie within each other."""
+
+    predicate: Predicate
+    size: int
+    depth: int
+
+
 class Cohorts:
     """The segments with rules of one project, as they stand at one time. Lists are not among them."""
 
     def __init__(self, rules: Mapping[str, Predicate]) -> None:
         """`rules`: segment id → its rules as they were written."""
         self._rules = rules
-        self._inlined: dict[str, tuple[Predicate, int]] = {}
+        self._inlined: dict[str, _Inlined] = {}
         self._under_way: list[str] = []
 
     @property
@@ -43,15 +58,18 @@ class Cohorts:
     def inline(self, predicate: Predicate) -> Predicate:
         """The predicate with rules in every leaf that names a segment which has any; other leaves stay as they are.
 
-        Raises CohortCycle and TooManyLeaves; neither happens with what was checked when it was saved.
+        Raises CohortCycle, TooManyCohorts and TooManyLeaves; none of it happens with what was checked when it was
+        saved.
         """
-        inlined, _ = self._inline(predicate)
-        return inlined
+        return self._inline(predicate).predicate
 
     def rules_of(self, cohort_id: str) -> Predicate:
         """The rules of a segment that has any, with those of its cohorts put in. Raises as `inline` does."""
-        rules, _ = self._of(cohort_id)
-        return rules
+        return self._of(cohort_id).predicate
+
+    def size_of(self, cohort_id: str) -> int:
+        """How many leaves the rules of a segment have that has any, as `rules_of` gives them. Raises as that does."""
+        return self._of(cohort_id).size
 
     def dependents(self, cohort_id: str) -> set[str]:
         """The segments whose rules, by way of others or not, ask about this one; itself only if there is a cycle."""
@@ -68,31 +86,37 @@ class Cohorts:
             pending += fresh
         return found
 
-    def _inline(self, predicate: Predicate) -> tuple[Predicate, int]:
+    def _inline(self, predicate: Predicate) -> _Inlined:
         match predicate:
             case AllOf(clauses=clauses) | AnyOf(clauses=clauses):
                 within = [self._inline(clause) for clause in clauses]
-                size = sum(count for _, count in within)
-                inlined: Predicate = replace(predicate, clauses=tuple(clause for clause, _ in within))
+                inlined = _Inlined(
+                    replace(predicate, clauses=tuple(one.predicate for one in within)),
+                    size=sum(one.size for one in within),
+                    depth=max(one.depth for one in within),
+                )
             case Not(clause=clause):
-                one, size = self._inline(clause)
-                inlined = replace(predicate, clause=one)
+                one = self._inline(clause)
+                inlined = replace(one, predicate=replace(predicate, clause=one.predicate))
             case InCohort(cohort_id=cohort_id) if cohort_id in self._rules:
-                rules, size = self._of(cohort_id)
-                inlined = replace(predicate, rules=rules)
+                rules = self._of(cohort_id)
+                inlined = _Inlined(replace(predicate, rules=rules.predicate), size=rules.size, depth=rules.depth + 1)
             case _:
-                inlined, size = predicate, sum(1 for _ in leaves(predicate))
-        if size > MAX_INLINED_LEAVES:
+                inlined = _Inlined(predicate, size=sum(1 for _ in leaves(predicate)), depth=0)
+        if inlined.size > MAX_INLINED_LEAVES:
             raise TooManyLeaves
-        return inlined, size
+        return inlined
 
-    def _of(self, cohort_id: str) -> tuple[Predicate, int]:
+    def _of(self, cohort_id: str) -> _Inlined:
         if cohort_id in self._under_way:
             raise CohortCycle((*self._under_way[self._under_way.index(cohort_id) :], cohort_id))
         if cohort_id not in self._inlined:
             self._under_way.append(cohort_id)
             try:
-                self._inlined[cohort_id] = self._inline(self._rules[cohort_id])
+                inlined = self._inline(self._rules[cohort_id])
             finally:
                 self._under_way.pop()
+            if inlined.depth > MAX_INLINED_COHORTS:
+                raise TooManyCohorts
+            self._inlined[cohort_id] = inlined
         return self._inlined[cohort_id]

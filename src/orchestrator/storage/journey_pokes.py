@@ -9,6 +9,8 @@ from datetime import datetime
 
 from asyncpg import Connection, Record
 
+from orchestrator.domain.scope import SubjectKey
+
 # One that is under way goes on: whoever was told already has been told to end.
 _REQUEST = """
 INSERT INTO journey_closings (project_no, journey_id, requested_at) VALUES ($1, $2, $3)
@@ -89,3 +91,16 @@ async def poke_parked(
 ) -> None:
     """Have executions look again that are `parked` on versions whose predicates name one of these segments."""
     await conn.execute(_POKE_PARKED, project_no, list(cohort_ids), parked, now)
+
+
+_POKE_SUBJECTS = """
+INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
+SELECT project_no, bucket, subject_no, execution_id, 'poke', workflow_id, $4, $4
+  FROM executions
+ WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND outcome IS NULL
+"""
+
+
+async def poke_subjects(conn: Connection[Record], key: SubjectKey, now: datetime) -> None:
+    """Have the executions of this subject that run look again. The caller holds the subject's row."""
+    await conn.execute(_POKE_SUBJECTS, key.project_no, key.bucket, key.subject_no, now)

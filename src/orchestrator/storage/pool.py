@@ -25,6 +25,11 @@ WORKER_ROLE = "orchestrator_worker"
 PATIENCE = timedelta(seconds=5)
 
 
+#: A transaction that stands still for so long is ended by Postgres: its process was stopped or cut off, and others wait
+#: for what it holds. One that is asked something is not standing still; that ends by `statement_timeout`.
+STANDSTILL = timedelta(seconds=60)
+
+
 class ProjectConnection(_Connection):
     """A connection that remembers its project, so that entering the same one again costs no round trip."""
 
@@ -69,7 +74,7 @@ async def open_pool(
             "role": role,
             "app.project_no": "",
             "statement_timeout": str(int(statement_timeout.total_seconds() * 1000)),
-            "idle_in_transaction_session_timeout": "60000",
+            "idle_in_transaction_session_timeout": str(int(STANDSTILL.total_seconds() * 1000)),
             "jit": "off",
             "timezone": "UTC",
         },

@@ -119,6 +119,34 @@ async def users(conn: Connection[Record], project_no: int, segment_id: str, *, l
     return [User(**row) for row in rows]
 
 
+# Contracts of events ask about no segments.
+_ASKING = """
+SELECT kind, id, predicate FROM (
+    SELECT 'audience' AS kind, audience_id AS id, predicate FROM audiences WHERE project_no = $1
+    UNION ALL
+    SELECT 'trigger_contract', trigger_contract_id, predicate FROM trigger_contracts
+     WHERE project_no = $1 AND segment_id IS NOT NULL AND predicate IS NOT NULL
+) AS asking
+ WHERE EXISTS (SELECT FROM jsonb_path_query(predicate, '$.** ? (@.kind == "in_cohort").cohortId') AS named (id)
+                WHERE named.id #>> '{}' = ANY ($2::text[]))
+ ORDER BY kind, id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """An audience or a trigger contract whose predicate names a segment."""
+
+    kind: str
+    id: str
+    predicate: Any
+
+
+async def asking(conn: Connection[Record], project_no: int, segment_ids: Iterable[str]) -> list[Asking]:
+    """Audiences and trigger contracts whose predicates name one of these segments."""
+    return [Asking(**row) for row in await conn.fetch(_ASKING, project_no, list(segment_ids))]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruled:
     """A segment with rules, and whether every subject has been held against them since they changed."""

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.predicates.cohorts import MAX_INLINED_LEAVES, CohortCycle, Cohorts, TooManyLeaves
+from orchestrator.predicates.cohorts import (
+    MAX_INLINED_COHORTS,
+    MAX_INLINED_LEAVES,
+    CohortCycle,
+    Cohorts,
+    TooManyCohorts,
+    TooManyLeaves,
+)
 from orchestrator.predicates.evaluate import Missing, evaluate
 from orchestrator.predicates.facts import Facts
 from orchestrator.predicates.parse import parse
@@ -66,11 +73,12 @@ def test_a_cycle_is_told_with_its_way(rules: dict[str, dict[str, Any]], way: tup
     assert told.value.ids == way
 
 
-def test_rules_that_double_at_each_level_are_refused_before_they_fill_the_memory() -> None:
-    rules = {f"c{level}": tree(both(cohort(f"c{level + 1}"), cohort(f"c{level + 1}"))) for level in range(60)}
+def test_rules_that_grow_a_hundredfold_at_each_level_are_refused_before_they_fill_the_memory() -> None:
+    depth = MAX_INLINED_COHORTS
+    rules = {f"c{level}": tree(both(*[cohort(f"c{level + 1}")] * 100)) for level in range(depth)}
 
     with pytest.raises(TooManyLeaves):
-        Cohorts({**rules, "c60": tree(PRO)}).inline(tree(cohort("c0")))
+        Cohorts({**rules, f"c{depth}": tree(PRO)}).inline(tree(cohort("c0")))
 
 
 def test_as_many_leaves_as_are_allowed_are_inlined() -> None:
@@ -80,3 +88,15 @@ def test_as_many_leaves_as_are_allowed_are_inlined() -> None:
     inlined = Cohorts({"wide": wide}).inline(asked)
 
     assert sum(not isinstance(leaf, InCohort) for leaf in leaves(inlined)) == MAX_INLINED_LEAVES
+
+
+def test_segments_within_each_other_have_an_end() -> None:
+    chain = {f"s{n}": tree(cohort(f"s{n + 1}")) for n in range(MAX_INLINED_COHORTS + 1)}
+    cohorts = Cohorts({**chain, f"s{MAX_INLINED_COHORTS + 1}": tree(PRO)})
+
+    with pytest.raises(TooManyCohorts):
+        cohorts.rules_of("s0")
+    asked = cohorts.inline(tree(cohort("s1")))
+    assert evaluate(asked, Facts(attributes={"tier": "pro"}), AS_OF)
+    with pytest.raises(TooManyCohorts):
+        cohorts.rules_of("s0")

@@ -10,11 +10,17 @@ from orchestrator.api.expected import expected
 from orchestrator.api.json_decode import decode_stored
 from orchestrator.api.page_tokens import page_limit
 from orchestrator.application import audiences, estimates
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.v1 import audience_service_pb2 as rpc
 from orchestrator.v1.explanation_pb2 import Explanation
 
 
 class AudienceHandlers:
+    """`rule_book` has the rules of the segments that audiences name."""
+
+    def __init__(self, rule_book: RuleBook) -> None:
+        self._rule_book = rule_book
+
     async def ListAudiences(self, request: rpc.ListAudiencesRequest, call: Call) -> rpc.ListAudiencesResponse:
         page = await audiences.page(call.conn, call.scope, place_of(request), page_limit(request))
         return rpc.ListAudiencesResponse(
@@ -47,7 +53,7 @@ class AudienceHandlers:
         return rpc.DeleteAudienceResponse()
 
     async def CheckAudience(self, request: rpc.CheckAudienceRequest, call: Call) -> rpc.CheckAudienceResponse:
-        verdict = await audiences.check(call.conn, call.scope, request.audience_id, request.subject_id)
+        verdict = await audiences.check(call.conn, call.scope, self._rule_book, request.audience_id, request.subject_id)
         return rpc.CheckAudienceResponse(
             matches=verdict.matches,
             explanation=decode_stored(Explanation, verdict.explanation),
@@ -55,7 +61,7 @@ class AudienceHandlers:
         )
 
     async def EstimateAudience(self, request: rpc.EstimateAudienceRequest, call: Call) -> rpc.EstimateAudienceResponse:
-        found = await estimates.of_audience(call.conn, call.scope, request.audience_id)
+        found = await estimates.of_audience(call.conn, call.scope, self._rule_book, request.audience_id)
         return rpc.EstimateAudienceResponse(
             size=found.estimate.size,
             exact=found.estimate.exact,
