@@ -86,7 +86,7 @@ class Author:
                 step |= {"waitFor": {"changed": {"fieldPath": path}} | self.timeout(later()), "next": later()}
             case "branch":
                 arms = [
-                    {"id": f"a{arm}", "when": self.predicate(2), "next": later()}
+                    {"id": f"a{arm}", "when": self.simple() if self.chance(0.6) else self.predicate(2), "next": later()}
                     for arm in range(self.random.randint(1, 3))
                 ]
                 step["branch"] = {"arms": arms, "otherwise": later()}
@@ -168,6 +168,9 @@ class Author:
             case _:
                 path = self.choice(["seen", "due"])
                 return {"kind": "attribute", "fieldPath": path, "operator": "within", "value": span}
+
+    def simple(self) -> Json:
+        return self.choice([self.cohort(), self.cohort(), self.attribute(), self.turning()])
 
     def cohort(self) -> Json:
         return {"kind": "in_cohort", "cohortId": self.choice(LISTS)}

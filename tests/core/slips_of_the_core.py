@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.domain import advance, conditions, local_time
 from orchestrator.domain.conditions import ATTRIBUTES
-from orchestrator.domain.execution import Done, Result
+from orchestrator.domain.execution import Decision, Done, Result
 from orchestrator.domain.gates import Consent
 from orchestrator.domain.journey import (
     After,
@@ -86,7 +86,7 @@ def _no_zone(asked: dict[str, Any]) -> dict[str, Any]:
     return asked | {"known": replace(known, subject=replace(known.subject, time_zone=None))}
 
 
-def _first_instead_of_newest(right: Any) -> Any:
+def _at_the_arrival_too(right: Any) -> Any:
     def wrong(condition: Any, subject: Any, last: Any, since: Any, mark: Any, now: datetime) -> Any:
         if isinstance(condition, Happened) and condition.after is After.STEP and last is not None:
             return last >= since
@@ -122,7 +122,7 @@ def _late_by_a_tick(right: Any) -> Any:
     return wrong
 
 
-def _rules_only(right: Any) -> Any:
+def _no_attribute(right: Any) -> Any:
     def wrong(condition: Any, subject: Any, now: datetime) -> Any:
         return None if isinstance(condition, Attribute) else right(condition, subject, now)
 
@@ -153,7 +153,7 @@ def _absent_is_null(condition: Any, subject: Any) -> str:
     return str(find(subject.attributes, condition.path, None))
 
 
-def _wait_seen(step: Any) -> Any:
+def _never_ends_it(step: Any) -> Any:
     return replace(step, on_blocked=OnBlocked.SKIP) if isinstance(step, Send) else step
 
 
@@ -169,11 +169,15 @@ def _not_of_dates(step: Any) -> Any:
     return Wait(id=step.id, duration=TICK, next="") if isinstance(step, WaitUntil) else step
 
 
+def _not_a_branch(step: Any) -> Any:
+    return Wait(id=step.id, duration=TICK, next="") if isinstance(step, Branch) else step
+
+
 def _last_arm(step: Any) -> Any:
     return replace(step, arms=step.arms[::-1]) if isinstance(step, Branch) else step
 
 
-def _exit_reasons(step: Any) -> Any:
+def _without_reason(step: Any) -> Any:
     return replace(step, reason="finished") if isinstance(step, Exit) else step
 
 
@@ -182,9 +186,9 @@ SLIPS = [
     _definition("the last exit rule counts", lambda d: replace(d, exit_rules=d.exit_rules[::-1])),
     swapped("time alone turns nothing", advance, "flip", lambda *_: None),
     Slip("time turns answers a tick later", advance, "flip", _late_by_a_tick),
-    Slip("time turns no attribute", advance, "flip", _rules_only),
+    Slip("time turns no attribute", advance, "flip", _no_attribute),
     _holds("an event counts from the entry on", _from_entry),
-    Slip("an event counts at the arrival itself", advance, "holds", _first_instead_of_newest),
+    Slip("an event counts at the arrival itself", advance, "holds", _at_the_arrival_too),
     _matches("an event's entry key is not looked at", entry_key_path=()),
     _matches("an event's where is not looked at", where=None),
     swapped("keys are spelled as Python spells", conditions, "key_in", _as_python_spells),
@@ -199,6 +203,8 @@ SLIPS = [
     _topics("nobody is told of attributes", lambda topic: topic == ATTRIBUTES),
     _topics("nobody is told of events by their names", lambda topic: topic.startswith("event:")),
     _topics("nobody is told of any event", lambda topic: topic == conditions.ANY_EVENT),
+    Slip("a branch that is parked awaits nothing", conditions, "topics",
+         lambda right: lambda d, step, goal: right(d, _not_a_branch(step), goal)),
     _topics("nobody is told of segments", lambda topic: topic.startswith("segment:")),
     Slip("rules await nothing", conditions, "topics",
          lambda right: lambda d, step, goal: right(replace(d, exit_rules=()), step, goal)),
@@ -224,8 +230,8 @@ SLIPS = [
     _steps("splits have no salt", lambda step: replace(step, salt=None) if hasattr(step, "salt") else step),
     _known("splits divide everybody alike", subject_id="somebody"),
     _steps("the last arm that holds", _last_arm),
-    _steps("a blocked send never ends it", _wait_seen),
-    _steps("an exit has no reason of its own", _exit_reasons),
+    _steps("a blocked send never ends it", _never_ends_it),
+    _steps("an exit has no reason of its own", _without_reason),
     _known("consent is not looked at", consent=Consent()),
     _known("the goal is not looked at", goal_reached=False),
     _known("the end of the journey is not looked at", closed=None),
@@ -235,8 +241,9 @@ SLIPS = [
            lambda asked: asked | {"done": Done(result=Result.EXECUTED) if asked["done"] else None}),
     _asked("what was done has no reason",
            lambda asked: asked | {"done": replace(asked["done"], reason=None) if asked["done"] else None}),
+    swapped("to wait on is a decision", Decision, "still_waiting", property(lambda _: False)),
     Slip("the last visit is recorded twice", driver, "advance", _visited_twice),
     _asked("time stands still", lambda asked: asked | {"now": asked["position"].since}),
     _asked("it is a tick earlier", lambda asked: asked | {"now": asked["now"] - TICK}),
-    swapped("a wait for ever is looked at once a day and is over", advance, "PARK_RECHECK", timedelta(0)),
+    swapped("whoever is parked looks again at once", advance, "PARK_RECHECK", timedelta(0)),
 ]  # fmt: skip

@@ -55,7 +55,7 @@ def test_an_error_in_the_core_is_found(slip: Slip, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(slip.holder, slip.name, slip.instead(getattr(slip.holder, slip.name)))
 
     with pytest.raises(AssertionError):  # a difference, or a standstill
-        for seed in range(600):
+        for seed in range(1000):
             Walk(seed, Counter()).go(MOVES_EACH)
 
 
