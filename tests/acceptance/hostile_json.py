@@ -167,7 +167,7 @@ def _by_kind(place: Place, rule: HttpRule, kind: str) -> Iterator[Probe]:
             if no_word:
                 yield make("unknown word", '["no such word"]', *no_word, at="[0]")
                 yield make("unknown word", '["unspecified"]', *no_word, at="[0]")
-            elif message_in(place.field).full_name != PREDICATE:
+            if place.field.message_type is not None and message_in(place.field).full_name != PREDICATE:
                 yield make("unknown field", '[{"noSuchField": 1}]', "UNKNOWN_FIELD", at="[0].noSuchField")
         case "message":
             yield make("unknown field", '{"noSuchField": 1}', "UNKNOWN_FIELD", at="noSuchField")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from hashlib import sha256
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 #: Questions put to events in one go, between which others have their turn.
 QUESTIONS = 200
+
+#: Before each further try of a batch that another transaction was in the way of. Seconds.
+PAUSES = (0.02, 0.1, 0.5)
 
 
 class Ingest:
@@ -53,19 +57,25 @@ class Ingest:
             return outcomes
         fresh = [batch[place] for place in places]
         await self._learn_names(project_no, {event.name for event in fresh})
-        try:
-            accepted = await self._store(project_no, fresh, backfill=backfill, committed=committed)
-        except (DeadlockDetectedError, SerializationError) as error:
-            # No two batches can wait for each other, but another transaction may have been in the way.
-            logger.warning("ingest is tried again", extra={"error": type(error).__name__})
-            accepted = await self._store(project_no, fresh, backfill=backfill, committed=committed)
-        except CheckViolationError:
-            # A month was dropped that this process remembers.
-            self._months.clear()
-            accepted = await self._store(project_no, fresh, backfill=backfill, committed=committed)
-        for index in accepted:
+        for index in await self._store_patiently(project_no, fresh, backfill=backfill, committed=committed):
             outcomes[places[index]] = Outcome.ACCEPTED
         return outcomes
+
+    async def _store_patiently(
+        self, project_no: int, batch: list[Event], *, backfill: bool, committed: Callable[[], None] | None
+    ) -> list[int]:
+        """`_store`, again where another transaction was in the way: no two batches can wait for each other."""
+        for pause in PAUSES:
+            try:
+                return await self._store(project_no, batch, backfill=backfill, committed=committed)
+            except (DeadlockDetectedError, SerializationError) as error:
+                logger.warning("ingest is tried again", extra={"error": type(error).__name__})
+                # Who has waited for what we gave back takes it first.
+                await asyncio.sleep(random.uniform(pause / 2, pause))
+            except CheckViolationError:
+                # A month was dropped that this process remembers.
+                self._months.clear()
+        return await self._store(project_no, batch, backfill=backfill, committed=committed)
 
     async def _store(
         self, project_no: int, batch: list[Event], *, backfill: bool, committed: Callable[[], None] | None
