@@ -108,7 +108,7 @@ def handlers(parts: Parts) -> list[object]:
         JourneyHandlers(versions, parts.delivery.deliver),
         ProjectHandlers(api_keys),
         SegmentHandlers(bell, versions.rule_book),
-        SubjectHandlers(parts.instance_secret, bell),
+        SubjectHandlers(parts.instance_secret, bell, versions.rule_book),
         TriggerContractHandlers(),
     ]
 

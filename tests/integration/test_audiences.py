@@ -11,11 +11,12 @@ import pytest
 from orchestrator.api.handlers.audiences import AudienceHandlers
 from orchestrator.application import audiences, segments
 from orchestrator.application import subjects as subject_use_cases
+from orchestrator.application.audience_book import AudienceBook
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.transactions import Transactions
-from orchestrator.domain.audience import Audience
+from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.event import Event
 from orchestrator.domain.refusals import InvalidArgument
@@ -27,6 +28,7 @@ from tests.integration.served import Refused, Served
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
+    from asyncpg.connection import LoggedQuery
 
 ACTIVE = {"kind": "event_fired", "eventName": "feature.used", "window": {"type": "last_n_days", "days": 7}}
 
@@ -400,6 +402,88 @@ async def test_a_check_knows_what_rules_were_made_changed_and_deleted_since_the_
         await segments.delete(conn, scope, "ruled", Expected(), force=True)
         await segments.create(conn, scope, "ruled", ruled("pro"))
     assert await check()
+
+
+async def test_a_check_knows_how_its_audience_was_changed_and_deleted_since_the_last_one(
+    served: Served, editor: str, scope: Scope
+) -> None:
+    async def check() -> bool:
+        answer = await served.call(editor, "CheckAudience", audienceId="mine", subjectId="ann")
+        return bool(answer["matches"])
+
+    def tier(value: str) -> dict[str, str]:
+        return {"kind": "attribute", "fieldPath": "tier", "operator": "equals", "value": value}
+
+    async with served.transactions.write(scope.project_no) as conn:
+        patch = SubjectPatch(subject_id="ann", attributes={"tier": "pro"})
+        await subject_use_cases.upsert(conn, scope.project_no, [patch])
+    with pytest.raises(Refused, match="AUDIENCE_NOT_FOUND"):
+        await check()
+    await served.call(editor, "CreateAudience", audience={"id": "mine", "name": "A", "predicate": tier("pro")})
+    assert await check()
+
+    change = {"audience": {"id": "mine", "predicate": tier("free")}, "updateMask": "predicate"}
+    await served.call(editor, "UpdateAudience", **change, validateOnly=True)
+    assert await check(), "nothing was changed"
+    await served.call(editor, "UpdateAudience", **change)
+    assert not await check()
+    # As another process does it.
+    async with served.transactions.write(scope.project_no) as conn:
+        await audiences.update(conn, scope, "mine", {"predicate": tier("pro")}, Expected())
+    assert await check()
+    await served.call(await served.admit(scope, Role.ADMIN), "DeleteAudience", audienceId="mine")
+    with pytest.raises(Refused, match="AUDIENCE_NOT_FOUND"):
+        await check()
+    await served.call(editor, "CreateAudience", audience={"id": "mine", "name": "A", "predicate": tier("free")})
+    assert not await check()
+
+
+async def test_a_check_asks_the_audience_and_the_segments_of_its_own_project(
+    served: Served, editor: str, scope: Scope, api_pool: Pool[Record]
+) -> None:
+    elsewhere = await make_project(api_pool, "elsewhere")
+    callers = {editor: (scope, "pro"), await served.admit(elsewhere, Role.EDITOR): (elsewhere, "free")}
+    for key, (place, tier) in callers.items():
+        rules = {"kind": "attribute", "fieldPath": "tier", "operator": "equals", "value": tier}
+        async with served.transactions.write(place.project_no) as conn:
+            await segments.create(
+                conn, place, "ruled", Segment(kind=DYNAMIC, name="Ruled", description="", predicate=rules)
+            )
+            patch = SubjectPatch(subject_id="ann", attributes={"tier": "pro"})
+            await subject_use_cases.upsert(conn, place.project_no, [patch])
+        predicate = {"kind": "in_cohort", "cohortId": "ruled"}
+        await served.call(key, "CreateAudience", audience={"id": "mine", "name": "A", "predicate": predicate})
+
+    for _ in range(2):
+        answers = [await served.call(key, "CheckAudience", audienceId="mine", subjectId="ann") for key in callers]
+        assert [answer["matches"] for answer in answers] == [True, False]
+
+
+async def test_who_asks_again_reads_the_definitions_number_and_the_subject_and_nothing_else(
+    served: Served, scope: Scope
+) -> None:
+    await add_segment(served, scope, "trial", "u1")
+    rules = {"kind": "in_cohort", "cohortId": "trial"}
+    book = AudienceBook(RuleBook())
+    async with served.transactions.write(scope.project_no) as conn:
+        await segments.create(conn, scope, "ruled", Segment(kind=DYNAMIC, name="R", description="", predicate=rules))
+        asks = {"kind": "in_cohort", "cohortId": "ruled"}
+        await audiences.create(
+            conn, scope, "mine", Audience(name="A", description="", subject_type=END_USER, predicate=asks)
+        )
+    statements: list[str] = []
+
+    def note(query: LoggedQuery) -> None:
+        statements.append(query.query)
+
+    async with served.transactions.read(scope.project_no) as conn:
+        first = await audiences.check(conn, scope, book, "mine", "u1")
+        conn.add_query_logger(note)
+        again = await audiences.check(conn, scope, book, "mine", "u1")
+        conn.remove_query_logger(note)
+
+    assert (first.matches, again.matches, len(statements)) == (True, True, 2)
+    assert first.at < again.at
 
 
 async def test_a_check_needs_audience_subject_and_segments(served: Served, editor: str, scope: Scope) -> None:

@@ -139,6 +139,9 @@ async def known(
 ) -> dict[str, Facts]:
     async with transactions.read(1) as conn:
         loaded = await facts.load(conn, 1, list(keys.values()), needs(asked))
+        for subject_id, key in keys.items():
+            assert await facts.find(conn, 1, subject_id, needs(asked)) == loaded[key]
+        assert await facts.find(conn, 1, "nobody", needs(asked)) is None
     return {subject_id: loaded[key].facts for subject_id, key in keys.items()}
 
 

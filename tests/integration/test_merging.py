@@ -12,12 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.application import preferences, segments, subjects
+from orchestrator.application import audiences, preferences, segments, subjects
+from orchestrator.application.audience_book import AudienceBook
 from orchestrator.application.derived_events import Backfill, count_missing
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.merging import merge
 from orchestrator.application.publishing import publish
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.versions import Versions
+from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.preferences import PreferenceChange
@@ -57,7 +60,7 @@ async def crowd(owner: Connection[Record], api_pool: Pool[Record], worker_pool: 
 
 
 async def merged(crowd: Crowd, subject_id: str, into: str) -> Subject:
-    return await crowd.world.do(merge, SECRET, subject_id, into=into)
+    return await crowd.world.do(merge, SECRET, RuleBook(), subject_id, into=into)
 
 
 async def get(crowd: Crowd, subject_id: str) -> Subject:
@@ -269,6 +272,8 @@ async def test_whatever_is_done_to_the_merged_id_is_done_to_the_survivor(crowd: 
     ]
     assert (await get(crowd, "bob")).attributes == {"tier": "pro"}
     assert (await get(crowd, "bob")).alias_ids == ("ann",)
+    await world.do(audiences.create, "pros", Audience(name="P", description="", subject_type=END_USER, predicate=PRO))
+    assert (await world.look(audiences.check, AudienceBook(RuleBook()), "pros", "ann")).matches
     assert await crowd.members("vip") == {"bob"}
     assert (enrolled.enrolled, enrolled.skipped, enrolled.total) == (1, 1, 2)
     async with world.transactions.read(crowd.project_no) as conn:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.application import audiences, estimates, journeys, publishing, segments, trigger_contracts
+from orchestrator.application.audience_book import AudienceBook
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
@@ -87,7 +88,7 @@ async def test_what_is_just_as_large_as_may_be_is_saved_and_asked(world: World) 
     await ask(world, "full", FULL)
     await world.subject("ann")
 
-    assert not (await world.look(audiences.check, RuleBook(), "full", "ann")).matches
+    assert not (await world.look(audiences.check, AudienceBook(RuleBook()), "full", "ann")).matches
     assert (await world.do(estimates.of_audience, RuleBook(), "full")).evaluated == 1
 
 
@@ -186,5 +187,5 @@ async def test_segments_within_each_other_are_refused_before_nobody_can_walk_dow
     assert told(refused.value.faults) == [("rules", "TOO_DEEP")]
     await ask(world, "deepest", any_of(cohorts(f"s{MAX_INLINED_COHORTS - 1}")))
     await world.subject("ann")
-    await world.look(audiences.check, RuleBook(), "deepest", "ann")
+    await world.look(audiences.check, AudienceBook(RuleBook()), "deepest", "ann")
     assert (await world.do(estimates.of_audience, RuleBook(), "deepest")).evaluated == 1

@@ -14,6 +14,7 @@ from orchestrator.application import preferences, projects, segments
 from orchestrator.application.advance import Advance
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.merging import merge
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.segments import PARKED
 from orchestrator.application.subjects import upsert
 from orchestrator.application.transactions import Transactions
@@ -338,10 +339,10 @@ async def test_whoever_is_merged_looks_again(road: Road) -> None:
     await road.crowd.settle()
     await road.forget_told()
 
-    await road.crowd.world.do(merge, b"s" * 48, "cleo", into="ann")  # what waits gets the event
+    await road.crowd.world.do(merge, b"s" * 48, RuleBook(), "cleo", into="ann")  # what waits gets the event
     kept = await road.poked()
     await road.forget_told()
-    await road.crowd.world.do(merge, b"s" * 48, "bob", into="cleo")  # who waits gets to the event
+    await road.crowd.world.do(merge, b"s" * 48, RuleBook(), "bob", into="cleo")  # who waits gets to the event
 
     assert kept == ["ann"]
     assert await road.poked() == ["ann", "ann"]

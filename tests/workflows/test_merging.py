@@ -13,6 +13,7 @@ from orchestrator.application import preferences, subjects
 from orchestrator.application.advance import Advance
 from orchestrator.application.merging import merge
 from orchestrator.application.reconciliation import Reconciliation
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.sending import SENT, Receipt, Reserved, Sending
 from orchestrator.application.versions import Versions
 from orchestrator.domain.preferences import PreferenceChange
@@ -39,7 +40,7 @@ async def known(running: Running, subject_id: str, **attributes: object) -> None
 
 
 async def merged(running: Running, subject_id: str, into: str) -> None:
-    await running.world.do(merge, SECRET, subject_id, into=into)
+    await running.world.do(merge, SECRET, RuleBook(), subject_id, into=into)
 
 
 async def owners(running: Running, table: str) -> set[str | None]:

@@ -10,8 +10,8 @@ from typing import Any
 from asyncpg import Connection, Record
 
 from orchestrator.application import authoring
+from orchestrator.application.audience_book import AudienceBook
 from orchestrator.application.predicates import predicate_faults
-from orchestrator.application.segment_rules import RuleBook, stored_rules
 from orchestrator.domain import audit as actions
 from orchestrator.domain.audience import Audience, faults_in
 from orchestrator.domain.etag import Expected
@@ -20,9 +20,8 @@ from orchestrator.domain.resource import Page, Place, Resource
 from orchestrator.domain.scope import Scope
 from orchestrator.predicates.check import unknown_cohorts
 from orchestrator.predicates.explain import explain
-from orchestrator.predicates.facts import needs
 from orchestrator.predicates.faults import Fault
-from orchestrator.storage import clock, facts, subjects
+from orchestrator.storage import catalog, facts
 from orchestrator.storage.audiences import audiences
 
 AUDIENCE = authoring.Noun(
@@ -74,27 +73,25 @@ class Verdict:
 
 
 async def check(
-    conn: Connection[Record], scope: Scope, rule_book: RuleBook, audience_id: str, subject_id: str
+    conn: Connection[Record], scope: Scope, book: AudienceBook, audience_id: str, subject_id: str
 ) -> Verdict:
     """Ask about one subject. Values of attributes stay hidden: they are personal.
 
     Raises NotFound, and FailedPrecondition COHORT_NOT_FOUND when the predicate names a segment that is gone.
     """
-    predicate = stored_rules((await authoring.get(conn, scope, AUDIENCE, audience_id)).content.predicate)
-    if needs([predicate]).cohorts:
-        rules, _ = await rule_book.current(conn, scope.project_no)
-        predicate = rules.cohorts.inline(predicate)
-    key = (await subjects.find_keys(conn, scope.project_no, [subject_id])).get(subject_id)
-    known = (await facts.load(conn, scope.project_no, [key], needs([predicate]))).get(key) if key else None
+    project = (await catalog.current(conn, [scope.project_no]))[scope.project_no]
+    asked = await book.of(conn, project, audience_id)
+    if asked is None:
+        raise AUDIENCE.not_found(audience_id)
+    known = await facts.find(conn, scope.project_no, subject_id, asked.needs)
     if known is None:
         raise NotFound("SUBJECT_NOT_FOUND", "there is no such subject", subjectId=subject_id)
-    if gone := unknown_cohorts(predicate, known.facts.known_cohorts, "predicate"):
+    if gone := unknown_cohorts(asked.predicate, known.facts.known_cohorts, "predicate"):
         raise FailedPrecondition(
             "COHORT_NOT_FOUND", "the predicate names segments that do not exist", gone, audienceId=audience_id
         )
-    now = await clock.now(conn)
-    explanation = explain(predicate, known.facts, now, reveal=lambda path: False)
-    return Verdict(matches=explanation["truth"], explanation=explanation, at=now)
+    explanation = explain(asked.predicate, known.facts, project.now, reveal=lambda path: False)
+    return Verdict(matches=explanation["truth"], explanation=explanation, at=project.now)
 
 
 async def _check(

@@ -8,7 +8,7 @@ from datetime import datetime
 from asyncpg import Connection, Record
 
 from orchestrator.application.derived_events import count_missing
-from orchestrator.application.segment_rules import read_rules
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.subjects import unknown
 from orchestrator.domain.attributes import size_fault
 from orchestrator.domain.audit import SUBJECT_MERGED
@@ -32,7 +32,9 @@ from orchestrator.storage import (
 from orchestrator.storage.memberships import Membership, Transition
 
 
-async def merge(conn: Connection[Record], scope: Scope, secret: bytes, subject_id: str, *, into: str) -> Subject:
+async def merge(
+    conn: Connection[Record], scope: Scope, secret: bytes, rule_book: RuleBook, subject_id: str, *, into: str
+) -> Subject:
     """Give `into` all that the subject has, and its id; returns what `into` is then.
 
     Raises InvalidArgument, NotFound SUBJECT_NOT_FOUND, FailedPrecondition SUBJECT_ALREADY_MERGED when both ids name one
@@ -63,7 +65,7 @@ async def merge(conn: Connection[Record], scope: Scope, secret: bytes, subject_i
     for kind in await derived_events.building(conn, project_no):
         await count_missing(conn, kind, [kept])
     if given in within:
-        await _carry(conn, within[given], kept, within.get(kept), now)
+        await _carry(conn, rule_book, within[given], kept, within.get(kept), now)
     # Anything may have become another: all who listen look again.
     await awaiting.poke_subject(conn, kept, now)
     await inbox_entries.add(conn, [kept], "attributes", now)
@@ -107,7 +109,12 @@ async def _hold(conn: Connection[Record], project_no: int, subject_id: str, into
 
 
 async def _carry(
-    conn: Connection[Record], given: Membership, kept: SubjectKey, own: Membership | None, now: datetime
+    conn: Connection[Record],
+    rule_book: RuleBook,
+    given: Membership,
+    kept: SubjectKey,
+    own: Membership | None,
+    now: datetime,
 ) -> None:
     """Let `kept` be where the other one was, as far as that holds for both together.
 
@@ -117,7 +124,7 @@ async def _carry(
     earlier: Collection[int] = own.segment_nos if own is not None else ()
     if not (other := set(given.segment_nos).difference(earlier)):
         return
-    rules = await read_rules(conn, kept.project_no)
+    rules, _ = await rule_book.current(conn, kept.project_no)
     known = (await facts.load(conn, kept.project_no, [kept], rules.needs))[kept].facts
     carried = sorted(
         number

@@ -12,6 +12,7 @@ from asyncpg import Connection, Record
 from orchestrator.domain.derived_event import matches
 from orchestrator.domain.gates import Consent
 from orchestrator.domain.scope import SubjectKey
+from orchestrator.domain.subject import bucket_of
 from orchestrator.predicates.facts import EventFacts, Facts, Needs
 from orchestrator.predicates.tree import Source
 from orchestrator.storage.event_names import ANY_EVENT_NO, SOURCE_NUMBERS, where_hash
@@ -28,7 +29,7 @@ class Known:
 
 # Sources are resolved once: those that have no number never happened, and kinds whose past is still being counted are
 # `raw`, answered from the events of their name.
-_SUBJECTS = f"""
+_FACTS = f"""
 WITH source AS MATERIALIZED (
     SELECT w.place, w.depth,
            CASE WHEN w.name IS NULL THEN {ANY_EVENT_NO}
@@ -66,8 +67,21 @@ SELECT s.bucket, s.subject_no, s.subject_id, s.attributes, s.created_at, s.time_
                 AND g.segment_id = ANY ($7::text[])) AS cohorts,
        ARRAY(SELECT g.segment_id FROM segments AS g
               WHERE g.project_no = $1 AND g.segment_id = ANY ($7::text[])) AS known_cohorts
+"""
+
+_SUBJECTS = f"""{_FACTS.rstrip()}
   FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
   JOIN subjects AS s ON s.project_no = $1 AND s.bucket = w.bucket AND s.subject_no = w.subject_no
+"""
+
+_SUBJECT = f"""{_FACTS.rstrip()}
+  FROM subjects AS s
+ WHERE s.project_no = $1 AND (s.bucket, s.subject_no) = (
+       SELECT i.bucket, i.subject_no FROM subjects AS i
+        WHERE i.project_no = $1 AND i.bucket = $2 AND i.subject_id = $3
+        UNION ALL
+       SELECT a.bucket, a.subject_no FROM subject_aliases AS a
+        WHERE a.project_no = $1 AND a.alias_bucket = $2 AND a.alias_id = $3)
 """
 
 
@@ -78,19 +92,32 @@ async def load(
 
     A decision takes the subjects' locks first, in a statement of its own.
     """
+    buckets, subject_nos = [key.bucket for key in keys], [key.subject_no for key in keys]
     sources = list(needs.events)
-    rows = await conn.fetch(
-        _SUBJECTS, project_no, [k.bucket for k in keys], [k.subject_no for k in keys],
-        [source.name for source in sources],
-        [where_hash(source.where) if source.where is not None else None for source in sources],
-        [needs.events[source] for source in sources], sorted(needs.cohorts),
-    )  # fmt: skip
+    rows = await conn.fetch(_SUBJECTS, project_no, buckets, subject_nos, *_asked(sources, needs))
     return {
         SubjectKey(project_no=project_no, bucket=row["bucket"], subject_no=row["subject_no"]): _known(
             row, sources, needs
         )
         for row in rows
     }
+
+
+async def find(conn: Connection[Record], project_no: int, subject_id: str, needs: Needs) -> Known | None:
+    """`load` for the subject with this id, or the one that it was merged into; None when there is no such subject."""
+    sources = list(needs.events)
+    row = await conn.fetchrow(_SUBJECT, project_no, bucket_of(subject_id), subject_id, *_asked(sources, needs))
+    return _known(row, sources, needs) if row else None
+
+
+def _asked(sources: Sequence[Source], needs: Needs) -> tuple[list[Any], ...]:
+    """$4 to $7."""
+    return (
+        [source.name for source in sources],
+        [where_hash(source.where) if source.where is not None else None for source in sources],
+        [needs.events[source] for source in sources],
+        sorted(needs.cohorts),
+    )
 
 
 def _known(row: Record, sources: Sequence[Source], needs: Needs) -> Known:

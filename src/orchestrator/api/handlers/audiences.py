@@ -10,6 +10,7 @@ from orchestrator.api.expected import expected
 from orchestrator.api.json_decode import decode_stored
 from orchestrator.api.page_tokens import page_limit
 from orchestrator.application import audiences, estimates
+from orchestrator.application.audience_book import AudienceBook
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.v1 import audience_service_pb2 as rpc
 from orchestrator.v1.explanation_pb2 import Explanation
@@ -20,6 +21,7 @@ class AudienceHandlers:
 
     def __init__(self, rule_book: RuleBook) -> None:
         self._rule_book = rule_book
+        self._book = AudienceBook(rule_book)
 
     async def ListAudiences(self, request: rpc.ListAudiencesRequest, call: Call) -> rpc.ListAudiencesResponse:
         page = await audiences.page(call.conn, call.scope, place_of(request), page_limit(request))
@@ -53,7 +55,7 @@ class AudienceHandlers:
         return rpc.DeleteAudienceResponse()
 
     async def CheckAudience(self, request: rpc.CheckAudienceRequest, call: Call) -> rpc.CheckAudienceResponse:
-        verdict = await audiences.check(call.conn, call.scope, self._rule_book, request.audience_id, request.subject_id)
+        verdict = await audiences.check(call.conn, call.scope, self._book, request.audience_id, request.subject_id)
         return rpc.CheckAudienceResponse(
             matches=verdict.matches,
             explanation=decode_stored(Explanation, verdict.explanation),

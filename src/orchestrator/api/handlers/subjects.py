@@ -14,6 +14,7 @@ from orchestrator.api.expected import expected
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
 from orchestrator.application import merging, preferences, subjects
 from orchestrator.application.inbox_bell import InboxBell
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.gates import ANY
 from orchestrator.domain.preferences import channel_fault, reason_fault
 from orchestrator.domain.refusals import InvalidArgument
@@ -22,11 +23,14 @@ from orchestrator.v1 import subject_service_pb2 as pb
 
 
 class SubjectHandlers:
-    """`secret` is the instance's: the audit log calls subjects by their refs."""
+    """`secret` is the instance's: the audit log calls subjects by their refs. `rule_book` has the rules that say which
+    segments a subject takes along.
+    """
 
-    def __init__(self, secret: bytes, bell: InboxBell) -> None:
+    def __init__(self, secret: bytes, bell: InboxBell, rule_book: RuleBook) -> None:
         self._secret = secret
         self._bell = bell
+        self._rule_book = rule_book
 
     async def ListSubjects(self, request: pb.ListSubjectsRequest, call: Call) -> pb.ListSubjectsResponse:
         limit = page_limit(request)
@@ -60,7 +64,7 @@ class SubjectHandlers:
 
     async def MergeSubjects(self, request: pb.MergeSubjectsRequest, call: Call) -> pb.MergeSubjectsResponse:
         kept = await merging.merge(
-            call.conn, call.scope, self._secret, request.subject_id, into=request.into_subject_id
+            call.conn, call.scope, self._secret, self._rule_book, request.subject_id, into=request.into_subject_id
         )
         self._tell(call, 1)
         return pb.MergeSubjectsResponse(subject=subject_message(kept))
