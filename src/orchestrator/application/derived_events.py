@@ -13,7 +13,7 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.domain.derived_event import matches
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.tree import Predicate
-from orchestrator.storage import clock, derived_events, inbox_entries, ingest, subjects
+from orchestrator.storage import clock, derived_events, inbox_entries, ingest, segment_runs, subjects
 from orchestrator.storage.derived_events import Building
 from orchestrator.storage.ingest import Taken
 
@@ -73,6 +73,8 @@ class Backfill:
         await inbox_entries.add(conn, changed, "backfill", now)
         if is_last:
             await derived_events.finish(conn, kind, now)
+            # Segments that ask about the kind can be built now. Runs that were asked for with them may be over.
+            await segment_runs.request(conn, kind.project_no, "build", None, now)
         else:
             await derived_events.advance(conn, kind, wanted[-1].bucket, wanted[-1].subject_no)
         return is_last

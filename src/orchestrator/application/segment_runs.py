@@ -10,7 +10,7 @@ from datetime import datetime
 from asyncpg import Connection, Record
 
 from orchestrator.application.memberships import compiled
-from orchestrator.application.segment_rules import RuleBook, SegmentRules
+from orchestrator.application.segment_rules import RuleBook, SegmentRules, read_rules
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.audit import SEGMENT_DRIFT_FOUND
 from orchestrator.domain.conditions import segment_topic
@@ -60,18 +60,21 @@ class SegmentRuns:
     async def begin(self, project_no: int, kind: Kind, segment_no: int | None) -> Begun | None:
         """The run to do next. None: there is none, or the events it asks about are still being counted."""
         async with self._transactions.write(None) as conn:
-            rules, _ = await self._rule_book.current(conn, project_no)
+            run = await segment_runs.hold_next(conn, project_no, kind, segment_no)
+            # Read behind the lock: whoever changed rules and shares the run has committed.
+            rules, now = await self._rule_book.current(conn, project_no)
             asked = _asked(rules, kind, segment_no)
             if not asked and rules.counting:
                 return None
-            revisions = {number: rules.revisions[number] for number in asked}
-            run = await segment_runs.begin(conn, project_no, kind, segment_no, revisions, await clock.now(conn))
             if run is None and kind == "sweep":
                 # Nobody asks for a sweep but the one who does it; one that was left behind comes first.
-                await segment_runs.request(conn, project_no, kind, None, await clock.now(conn))
-                run = await segment_runs.begin(conn, project_no, kind, None, revisions, await clock.now(conn))
-        if run is None:
-            return None
+                await segment_runs.request(conn, project_no, kind, None, now)
+                run = await segment_runs.hold_next(conn, project_no, kind, None)
+            if run is None:
+                return None
+            if not run.begun:
+                revisions = {number: rules.revisions[number] for number in asked}
+                await segment_runs.begin(conn, project_no, run.run_no, revisions, now)
         step = BUCKETS // PARTS
         return Begun(run_no=run.run_no, parts=tuple((n, n + step - 1) for n in range(0, BUCKETS, step)))
 
@@ -105,6 +108,8 @@ class SegmentRuns:
         async with self._transactions.write(None) as conn:
             now = await clock.now(conn)
             finished = await segment_runs.finish(conn, project_no, run_no, now)
+            if finished is not None:
+                await _ask_for_the_rest(conn, project_no, now)
             if finished is not None and finished.drift:
                 await audit.append(
                     conn,
@@ -142,6 +147,15 @@ class SegmentRuns:
                 )
             await segment_runs.record(conn, project_no, run_no, first, last, chunk)
         return last + 1
+
+
+async def _ask_for_the_rest(conn: Connection[Record], project_no: int, now: datetime) -> None:
+    """Have those built that could not be asked when the run began, or whose rules have changed since."""
+    if (await catalog.current(conn, [project_no]))[project_no].unbuilt:
+        # Not from the book: what this transaction has written may be rolled back.
+        rules = await read_rules(conn, project_no)
+        if rules.building & rules.asked.keys():
+            await segment_runs.request(conn, project_no, "build", None, now)
 
 
 async def prepare(

@@ -21,27 +21,22 @@ TELL_AGAIN = timedelta(seconds=30)
 #: How long finished runs are kept to be looked at.
 KEPT = timedelta(days=7)
 
+# Whoever shares a run that waits holds it: it does not begin before what they changed is there to be seen. And Temporal is
+# told again, since its workflow may have looked already.
 _REQUEST = """
 INSERT INTO segment_runs (project_no, kind, segment_no, status, requested_at) VALUES ($1, $2, $3, 'queued', $4)
-ON CONFLICT (project_no, kind, coalesce(segment_no, 0)) WHERE status = 'queued' DO NOTHING
+ON CONFLICT (project_no, kind, coalesce(segment_no, 0)) WHERE status = 'queued' DO UPDATE SET told_at = NULL
 RETURNING run_no
-"""
-
-_QUEUED = """
-SELECT run_no FROM segment_runs
- WHERE project_no = $1 AND kind = $2 AND segment_no IS NOT DISTINCT FROM $3 AND status = 'queued'
 """
 
 
 async def request(conn: Connection[Record], project_no: int, kind: Kind, segment_no: int | None, now: datetime) -> int:
-    """Ask for a run; returns its number. One that has not begun is shared: it will look at the world after `now`."""
-    while True:
-        run_no = await conn.fetchval(_REQUEST, project_no, kind, segment_no, now)
-        if run_no is None:
-            # A statement of its own: it sees the row for whose writer the insert has waited.
-            run_no = await conn.fetchval(_QUEUED, project_no, kind, segment_no)
-        if run_no is not None:
-            return int(run_no)
+    """Ask for a run; returns its number. One that has not begun is shared: it will look at the world after `now`.
+
+    It begins when this transaction has ended. Comes behind all other locks but those of other runs.
+    """
+    run_no: int = await conn.fetchval(_REQUEST, project_no, kind, segment_no, now)
+    return run_no
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,18 +64,28 @@ async def claim_untold(conn: Connection[Record], now: datetime, limit: int) -> l
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
+    """A run that is not done; `begun`: its parts may have been looked at."""
+
     run_no: int
-    kind: Kind
-    segment_no: int | None
-    snapshot_at: datetime
+    begun: bool
 
 
 _OPEN = """
-SELECT run_no, kind, segment_no, snapshot_at FROM segment_runs
+SELECT run_no, status = 'running' AS begun FROM segment_runs
  WHERE project_no = $1 AND status <> 'done' AND kind = $2 AND segment_no IS NOT DISTINCT FROM $3
  ORDER BY status = 'queued', run_no LIMIT 1
    FOR UPDATE
 """
+
+
+async def hold_next(conn: Connection[Record], project_no: int, kind: Kind, segment_no: int | None) -> Run | None:
+    """The run to do next, held: one that was begun and not finished, else one that waits; None when there is none.
+
+    Waits for those who have asked for it: what they changed can be seen from now on.
+    """
+    row = await conn.fetchrow(_OPEN, project_no, kind, segment_no)
+    return Run(**row) if row else None
+
 
 _BEGIN = """
 UPDATE segment_runs SET status = 'running', snapshot_at = $3, revisions = $4 WHERE project_no = $1 AND run_no = $2
@@ -88,26 +93,10 @@ UPDATE segment_runs SET status = 'running', snapshot_at = $3, revisions = $4 WHE
 
 
 async def begin(
-    conn: Connection[Record],
-    project_no: int,
-    kind: Kind,
-    segment_no: int | None,
-    revisions: Mapping[int, int],
-    now: datetime,
-) -> Run | None:
-    """The run to do next: one that was begun and not finished, else one that waits; None when there is none.
-
-    `revisions` are those of the rules it is begun with, by segment.
-    """
-    row = await conn.fetchrow(_OPEN, project_no, kind, segment_no)
-    if row is None:
-        return None
-    if row["snapshot_at"] is not None:
-        return Run(**row)
-    await conn.execute(
-        _BEGIN, project_no, row["run_no"], now, {str(no): revision for no, revision in revisions.items()}
-    )
-    return Run(run_no=row["run_no"], kind=kind, segment_no=segment_no, snapshot_at=now)
+    conn: Connection[Record], project_no: int, run_no: int, revisions: Mapping[int, int], now: datetime
+) -> None:
+    """Begin a run that waits, and is held. `revisions` are those of the rules it is begun with, by segment."""
+    await conn.execute(_BEGIN, project_no, run_no, now, {str(no): revision for no, revision in revisions.items()})
 
 
 _HOLD_OPEN = "SELECT status = 'running' FROM segment_runs WHERE project_no = $1 AND run_no = $2 FOR SHARE"

@@ -1,0 +1,131 @@
+"""Runs over segments as they are asked for, shared and finished, while definitions change and events are counted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator.application import segments
+from orchestrator.application.derived_events import Backfill
+from orchestrator.domain.etag import Expected
+from tests.integration.crowd import Crowd
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool, Record
+
+PRO: dict[str, Any] = {"kind": "attribute", "fieldPath": "tier", "operator": "equals", "value": "pro"}
+FREE: dict[str, Any] = {**PRO, "value": "free"}
+DEAR: dict[str, Any] = {
+    "kind": "event_fired",
+    "eventName": "purchase",
+    "atLeast": 1,
+    "where": {"kind": "attribute", "fieldPath": "amount", "operator": "greater_than", "value": 100},
+}
+
+
+@pytest.fixture
+async def crowd(owner: Connection[Record], api_pool: Pool[Record], worker_pool: Pool[Record]) -> Crowd:
+    return await Crowd.make(owner, api_pool, worker_pool)
+
+
+@pytest.fixture
+async def counted_late(crowd: Crowd) -> Crowd:
+    """`dear` waits until events are counted, and the run that was asked for with it is over."""
+    await crowd.happened(("ann", "purchase", None), amount=200)
+    await crowd.known(bob={"tier": "pro"})
+    await crowd.settle()
+    await crowd.run("build")
+    await crowd.segment("dear", DEAR)
+    await crowd.segment("pros", PRO)
+    assert await crowd.run("build") is not None
+    assert await _building(crowd) == {"dear"}
+    return crowd
+
+
+async def test_a_segment_is_built_when_its_events_are_counted_though_its_run_is_over(counted_late: Crowd) -> None:
+    crowd = counted_late
+    assert await crowd.run("build") is None
+
+    await Backfill(crowd.transactions).run()
+
+    assert await crowd.run("build") is not None
+    assert await _building(crowd) == set()
+    assert await crowd.members("dear") == {"ann"}
+
+
+async def test_a_build_that_leaves_out_what_can_be_asked_by_now_is_followed_by_another(crowd: Crowd) -> None:
+    await crowd.happened(("ann", "purchase", None), amount=200)
+    await crowd.settle()
+    await crowd.segment("dear", DEAR)
+    await crowd.segment("pros", PRO)
+    begun = await crowd.runs.begin(crowd.project_no, "build", None)
+    assert begun is not None
+    for part in begun.parts:
+        await crowd.runs.work(crowd.project_no, begun.run_no, "build", None, part, lambda bucket: None)
+    await crowd.owner.execute("UPDATE derived_events SET ready_at = now()")
+
+    await crowd.runs.finish(crowd.project_no, begun.run_no)
+
+    assert await crowd.run("build") is not None
+    assert await _building(crowd) == set()
+    assert await crowd.run("build") is None
+
+
+async def test_temporal_is_told_again_of_a_run_that_is_shared(crowd: Crowd) -> None:
+    await crowd.segment("pros", PRO)
+    assert len(await crowd.runs.claim_untold()) == 1
+    assert await crowd.runs.claim_untold() == []
+
+    await crowd.segment("free", FREE)
+
+    assert len(await crowd.runs.claim_untold()) == 1
+    assert await crowd.owner.fetchval("SELECT count(*) FROM segment_runs") == 1
+
+
+async def test_a_run_that_is_shared_begins_when_the_change_is_there_to_be_seen(crowd: Crowd) -> None:
+    await crowd.known(ann={"tier": "pro"}, bob={"tier": "free"})
+    await crowd.settle()
+    await crowd.run("build")
+    await crowd.segment("some", PRO)
+
+    async with crowd.world.transactions.write(crowd.project_no) as conn:
+        await segments.update(conn, crowd.world.scope, "some", {"predicate": FREE}, Expected())
+        build = asyncio.create_task(crowd.run("build"))
+        done, _ = await asyncio.wait([build], timeout=1)
+        assert not done
+    await build
+
+    assert await _building(crowd) == set()
+    assert await crowd.members("some") == {"bob"}
+
+
+async def test_who_asks_and_who_begins_at_once_never_lose_a_change(crowd: Crowd) -> None:
+    await crowd.known(ann={"tier": "pro"}, bob={"tier": "free"})
+    await crowd.settle()
+    for name in ("a", "b", "c"):
+        await crowd.segment(name, PRO)
+
+    async def change(name: str) -> None:
+        for number in range(10):
+            rules = (PRO, FREE)[number % 2]
+            await crowd.world.do(segments.update, name, {"predicate": rules}, Expected())
+
+    async def build(changing: asyncio.Future[Any]) -> None:
+        while not changing.done() or await crowd.run("build"):
+            await crowd.run("build")
+            await asyncio.sleep(0)
+
+    changing = asyncio.gather(*map(change, ("a", "b", "c")))
+    await asyncio.gather(changing, build(changing))
+
+    assert await _building(crowd) == set()
+    assert await crowd.wrong() == []
+
+
+async def _building(crowd: Crowd) -> set[str]:
+    rows = await crowd.owner.fetch(
+        "SELECT segment_id FROM segments WHERE predicate IS NOT NULL AND built_revision IS DISTINCT FROM rules_revision"
+    )
+    return {row[0] for row in rows}
