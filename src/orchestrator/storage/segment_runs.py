@@ -21,8 +21,8 @@ TELL_AGAIN = timedelta(seconds=30)
 #: How long finished runs are kept to be looked at.
 KEPT = timedelta(days=7)
 
-# Whoever shares a run that waits holds it: it does not begin before what they changed is there to be seen. And Temporal is
-# told again, since its workflow may have looked already.
+# Whoever shares a run that waits holds it: it does not begin before what they changed is there to be seen. And Temporal
+# is told again, since its workflow may have looked already.
 _REQUEST = """
 INSERT INTO segment_runs (project_no, kind, segment_no, status, requested_at) VALUES ($1, $2, $3, 'queued', $4)
 ON CONFLICT (project_no, kind, coalesce(segment_no, 0)) WHERE status = 'queued' DO UPDATE SET told_at = NULL
