@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,15 @@ import asyncpg
 import orjson
 import pytest
 
-from orchestrator.application import audiences, journeys, lifecycle, projects, publishing
+from orchestrator.application import (
+    audiences,
+    journeys,
+    lifecycle,
+    projects,
+    publishing,
+    segments,
+    trigger_contracts,
+)
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.journeys import Changes
@@ -25,6 +33,8 @@ from orchestrator.domain.event import Event
 from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
 from orchestrator.domain.scope import SubjectKey
+from orchestrator.domain.segment import STATIC, Segment
+from orchestrator.domain.trigger_contract import Contract
 from orchestrator.predicates.evaluate import evaluate
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.instants import write_instant
@@ -38,6 +48,8 @@ from tests.integration.journey_world import ANY_STATE, World
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
+
+Write = Callable[[World, str, dict[str, Any]], Awaitable[None]]
 
 DAY = timedelta(days=1)
 DEAR = {"kind": "attribute", "fieldPath": "amount", "operator": "gt", "value": 100}
@@ -231,6 +243,73 @@ async def test_events_are_not_kept_shorter_than_somebody_counts(world: World) ->
     await keep(world, 20)
     await keep(world, 400)
     await keep(world, None)
+
+
+async def of_segment(world: World, contract_id: str, predicate: dict[str, Any]) -> None:
+    """A trigger contract that asks this of everybody who comes into a list."""
+    if not await world.owner.fetchval("SELECT EXISTS (SELECT FROM segments WHERE segment_id = 'vip')"):
+        await world.do(segments.create, "vip", Segment(kind=STATIC, name="VIP", description="", predicate=None))
+    contract = Contract(name="C", event_name=None, predicate=predicate, entry_key_path=None, segment_id="vip")
+    await world.do(trigger_contracts.create, contract_id, contract)
+
+
+END = {"id": "end", "exit": {"reason": "finished"}}
+
+
+async def waiting(world: World, journey_id: str, predicate: dict[str, Any]) -> None:
+    step = {"id": "await", "waitFor": {"when": predicate}, "next": "end"}
+    await world.draft(journey_id, {"steps": [step, END]})
+
+
+async def leaving(world: World, journey_id: str, predicate: dict[str, Any]) -> None:
+    pause = {"id": "pause", "wait": {"duration": "3d"}, "next": "end"}
+    await world.draft(journey_id, {"exitRules": [{"id": "rule", "when": predicate}], "steps": [pause, END]})
+
+
+async def published(world: World, write: Write, predicate: dict[str, Any]) -> None:
+    """As a version that new executions take, and no draft."""
+    await write(world, "mine", predicate)
+    await world.do(publishing.publish, "mine", ANY_STATE)
+
+
+async def under_way(world: World, write: Write, predicate: dict[str, Any]) -> None:
+    """As a version that somebody is still on; the newest asks nothing any more."""
+    await published(world, write, predicate)
+    await world.lay_execution("anna", journey_id="mine", step_id="pause")
+    await world.do(journeys.update, "mine", Changes(definition={"exitRules": None, "steps": [END]}), ANY_STATE)
+    await world.do(publishing.publish, "mine", ANY_STATE)
+
+
+ASKING: dict[str, tuple[str, Write]] = {
+    "contract": ("trigger_contract/mine", lambda world, _, predicate: of_segment(world, "mine", predicate)),
+    "waitFor-draft": ("journey/mine", waiting),
+    "waitFor-version": ("journey_version/mine/1", lambda world, _, asked: published(world, waiting, asked)),
+    "waitFor-old-version": ("journey_version/mine/1", lambda world, _, asked: under_way(world, waiting, asked)),
+    "exitRule-draft": ("journey/mine", leaving),
+    "exitRule-version": ("journey_version/mine/1", lambda world, _, asked: published(world, leaving, asked)),
+    "exitRule-old-version": ("journey_version/mine/1", lambda world, _, asked: under_way(world, leaving, asked)),
+}
+
+
+@pytest.mark.parametrize(("user", "write"), ASKING.values(), ids=ASKING)
+async def test_whatever_counts_events_keeps_them(
+    world: World, upkeep: Upkeep, worker_pool: Pool[Record], now: datetime, user: str, write: Write
+) -> None:
+    kinds = counting(since(now - 60 * DAY), where=DEAR)
+    clauses = [counting(last(20)), {"kind": "not", "clause": kinds}]
+    await buy(world, [now - 90 * DAY, now - 50 * DAY, now])
+
+    await write(world, "mine", {"kind": "and", "clauses": clauses})
+
+    with pytest.raises(FailedPrecondition) as refused:
+        await keep(world, 19)
+    named = [fault.message.split(" ")[0] for fault in refused.value.faults]
+    assert (refused.value.reason, named) == ("EVENT_RETENTION_TOO_SHORT", [user])
+    await Backfill(Transactions(worker_pool)).run()  # its events are counted: it has become a kind
+    await keep(world, 20)
+    await upkeep.run()
+    rows = await world.owner.fetch("SELECT occurred_at FROM events JOIN derived_events USING (project_no, name_no)")
+    assert sorted(row["occurred_at"] for row in rows) == [now - 50 * DAY, now]
 
 
 async def test_a_window_and_a_retention_that_meet_do_not_both_win(world: World) -> None:

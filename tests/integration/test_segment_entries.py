@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.application import audiences, preferences, publishing, segments, subjects, trigger_contracts
+from orchestrator.application.journeys import Changes, update
 from orchestrator.application.segments import PARKED
 from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
@@ -324,6 +325,41 @@ async def test_a_segment_that_something_names_is_not_deleted_by_accident(crowd: 
     ]
 
 
+PAUSE = {"id": "check", "wait": {"duration": "3d"}, "next": "bye"}
+
+
+def asking(predicate: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Definitions that ask this elsewhere than in a branch. All have a step `check`."""
+    awaiting = {"id": "check", "waitFor": {"when": predicate}, "next": "bye"}
+    return {
+        "awaits": {"steps": [awaiting, BYE]},
+        "leaves": {"exitRules": [{"id": "rule", "when": predicate}], "steps": [PAUSE, BYE]},
+    }
+
+
+async def test_waits_and_exit_rules_use_the_segments_that_they_name(crowd: Crowd) -> None:
+    await crowd.segment("pros", PRO)
+    deep = {"kind": "and", "clauses": [{"kind": "not", "clause": cohort("pros")}]}
+    for journey_id, definition in asking(deep).items():
+        await crowd.world.draft(journey_id, definition)
+        await crowd.world.draft(f"old-{journey_id}", definition)
+        await crowd.world.do(publishing.publish, f"old-{journey_id}", ANY_STATE)
+        await crowd.world.lay_execution("ann", journey_id=f"old-{journey_id}", step_id="check")
+        nothing = Changes(definition={"exitRules": None, "steps": [BYE]})
+        await crowd.world.do(update, f"old-{journey_id}", nothing, ANY_STATE)
+        await crowd.world.do(publishing.publish, f"old-{journey_id}", ANY_STATE)
+
+    with pytest.raises(FailedPrecondition) as error:
+        await crowd.world.do(segments.delete, "pros", ANY_STATE, force=False)
+
+    assert [fault.path for fault in error.value.faults] == [
+        "journey/awaits",
+        "journey/leaves",
+        "journey_version/old-awaits/1",
+        "journey_version/old-leaves/1",
+    ]
+
+
 async def test_a_contract_whose_segment_is_gone_waits_for_another_of_that_name(crowd: Crowd) -> None:
     await ready(crowd, "pros", PRO)
     await listen(crowd, "pros")
@@ -352,6 +388,10 @@ async def test_executions_parked_for_a_segment_are_woken_when_it_is_there_again(
         journey_id: await crowd.world.lay_execution("ann", journey_id=journey_id, step_id="check")
         for journey_id in ("direct", "by-way-of", "elsewhere")
     }
+    for journey_id, definition in asking(cohort("others")).items():
+        await crowd.world.draft(journey_id, definition)
+        await crowd.world.do(publishing.publish, journey_id, ANY_STATE)
+        laid[journey_id] = await crowd.world.lay_execution("ann", journey_id=journey_id, step_id="check")
     running = await crowd.world.lay_execution("bob", journey_id="direct", step_id="check")
     await crowd.world.do(segments.delete, "pros", ANY_STATE, force=True)
     await crowd.owner.execute(
@@ -361,5 +401,5 @@ async def test_executions_parked_for_a_segment_are_woken_when_it_is_there_again(
 
     await crowd.segment("pros", PRO)
 
-    assert await crowd.world.pokes() == {laid["direct"], laid["by-way-of"]}
+    assert await crowd.world.pokes() == {laid[name] for name in ("direct", "by-way-of", "awaits", "leaves")}
     assert running not in await crowd.world.pokes()

@@ -14,7 +14,7 @@ from orchestrator.predicates.parse import parse
 from orchestrator.predicates.tree import EventFired, Predicate
 
 # Predicates stand in documents of any shape, so leaves are looked for at every depth. A version is in use while new
-# executions take it, or while any are under way on it.
+# executions take it, or while any are under way on it. Contracts of events ask about one event, and count none.
 _DOCUMENTS = """
 WITH asks AS (
     SELECT '$.** ? ((@.kind == "event_fired" || @.kind == "event_not_fired") && @.atLeast > 1)'::jsonpath AS leaf
@@ -25,6 +25,9 @@ SELECT kind, id, document FROM asks CROSS JOIN LATERAL (
     UNION ALL
     SELECT 'segment', s.segment_id, s.predicate FROM segments AS s
      WHERE s.project_no = $1 AND jsonb_path_exists(s.predicate, leaf)
+    UNION ALL
+    SELECT 'trigger_contract', t.trigger_contract_id, t.predicate FROM trigger_contracts AS t
+     WHERE t.project_no = $1 AND t.segment_id IS NOT NULL AND jsonb_path_exists(t.predicate, leaf)
     UNION ALL
     SELECT 'journey', j.journey_id, j.draft FROM journeys AS j
      WHERE j.project_no = $1 AND j.status <> 'archived' AND jsonb_path_exists(j.draft, leaf)
@@ -44,8 +47,8 @@ ORDER BY kind, id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A leaf that counts in a window, and whose it is: an audience, a segment, a journey (its draft), a
-    journey_version (`journey/3`)."""
+    """A leaf that counts in a window, and whose it is: an audience, a segment, a trigger_contract, a journey (its
+    draft), a journey_version (`journey/3`)."""
 
     kind: str
     id: str
