@@ -25,6 +25,9 @@ class Metrics:
         self.drift = meter.create_counter(
             "orchestrator_segment_drift", "Subjects whose stored membership a sweep found wrong. Has to be 0"
         )
+        self.unswept = meter.create_counter(
+            "orchestrator_segment_sweeps_failed", "Projects that a sweep could not verify and left out"
+        )
         self._tries = meter.create_counter(
             "orchestrator_sends", "Tries at a provider, by channel and what came of them"
         )

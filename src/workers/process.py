@@ -178,7 +178,13 @@ def _workers(
         parts.client,
         task_queue=SEGMENTS_QUEUE,
         workflows=[SegmentSweep, SegmentEvaluation],
-        activities=[passes.list_projects, passes.begin_run, passes.evaluate_buckets, passes.finish_run],
+        activities=[
+            passes.list_projects,
+            passes.begin_run,
+            passes.evaluate_buckets,
+            passes.finish_run,
+            passes.note_unswept,
+        ],
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
     )

@@ -97,6 +97,18 @@ class Crowd:
             await self.runs.work(self.project_no, begun.run_no, kind, segment_no, part, lambda bucket: None)
         return await self.runs.finish(self.project_no, begun.run_no)
 
+    async def spoil(self, segment_id: str) -> None:
+        """Make the project's rules unreadable, as no caller can."""
+        await self.owner.execute(
+            "UPDATE segments SET predicate = $3 WHERE project_no = $1 AND segment_id = $2",
+            self.project_no,
+            segment_id,
+            json.dumps({"kind": "unheard_of"}),
+        )
+        await self.owner.execute(
+            "UPDATE projects SET definitions_version = definitions_version + 1 WHERE project_no = $1", self.project_no
+        )
+
     async def number(self, segment_id: str) -> int:
         number: int = await self.owner.fetchval(
             "SELECT segment_no FROM segments WHERE project_no = $1 AND segment_id = $2", self.project_no, segment_id

@@ -6,13 +6,14 @@ never removed (`pytest tests/replay --record-histories`).
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from temporalio import workflow
-from temporalio.client import WorkflowHandle, WorkflowHistory
+from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from orchestrator.application import segments
@@ -68,8 +69,8 @@ KINDS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-#: Passes over segments: a run that was asked for, a look that found nothing to do, and a sweep.
-SEGMENT_KINDS = {"segments-evaluated", "segments-none-new", "segments-swept"}
+#: Passes over segments: a run that was asked for, a look that found nothing to do, a sweep, and one that failed.
+SEGMENT_KINDS = {"segments-evaluated", "segments-none-new", "segments-swept", "segments-unswept"}
 
 
 async def _replay(history: WorkflowHistory) -> Exception | None:
@@ -148,6 +149,10 @@ async def test_a_history_of_a_pass_of_today_replays(
     crowd = Crowd(at_work.world, worker_pool)
     project_no, client = crowd.project_no, at_work.client
     await crowd.known(ann={"tier": "pro"})
+    if kind == "segments-unswept":
+        await crowd.segment("pros", {"kind": "everyone"})
+        await at_work.until("NOT EXISTS (SELECT FROM inbox)")
+        await crowd.spoil("pros")
     started: WorkflowHandle[Any, Any]
     match kind:
         case "segments-evaluated":
@@ -160,7 +165,8 @@ async def test_a_history_of_a_pass_of_today_replays(
             started = client.get_workflow_handle(evaluation_id(project_no, 0))
         case _:
             started = await client.start_workflow(SWEEP_WORKFLOW, SweepInput(), id="swept", task_queue=SEGMENTS_QUEUE)
-    await started.result()
+    with pytest.raises(WorkflowFailureError) if kind == "segments-unswept" else nullcontext():
+        await started.result()
 
     history = await started.fetch_history()
 

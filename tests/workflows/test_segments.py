@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from temporalio.client import Client, ScheduleOverlapPolicy
+from temporalio.client import Client, ScheduleOverlapPolicy, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
 
 from orchestrator.application import segments
-from orchestrator.domain.audit import SEGMENT_DRIFT_FOUND
+from orchestrator.domain.audit import SEGMENT_DRIFT_FOUND, SEGMENT_SWEEP_FAILED
 from orchestrator.domain.etag import Expected
 from orchestrator.storage import segment_runs
 from orchestrator.temporal.segments import (
@@ -19,12 +20,14 @@ from orchestrator.temporal.segments import (
     SEGMENTS_QUEUE,
     SWEEP_EVERY,
     SWEEP_WORKFLOW,
+    UNSWEPT_ERROR,
     SegmentWorkflows,
     SweepInput,
     evaluation_id,
 )
 from tests.eventually import eventually
 from tests.integration.crowd import Crowd
+from tests.integration.journey_world import World
 from tests.workflows.world import Switchboard, worker
 
 if TYPE_CHECKING:
@@ -99,6 +102,29 @@ async def test_a_sweep_puts_right_what_was_wrong_and_says_so(kept: Crowd, tempor
     assert await kept.owner.fetchval("SELECT count(*) FROM audit_log WHERE action = $1", SEGMENT_DRIFT_FOUND.name) == 1
     assert await kept.members("pros") == {"ann"}
     assert await kept.wrong() == []
+
+
+async def test_a_project_that_cannot_be_swept_does_not_hold_up_the_others(
+    kept: Crowd, temporal: Client, owner: Connection[Record], api_pool: Pool[Record], worker_pool: Pool[Record]
+) -> None:
+    # Projects are swept by number.
+    other = Crowd(await World.make(owner, api_pool, "other"), worker_pool)
+    assert other.project_no > kept.project_no
+    await kept.segment("pros", PRO)
+    for crowd in (kept, other):
+        await crowd.known(ann={"tier": "pro"})
+    await eventually(lambda: _is_empty(kept, "inbox"))
+    await kept.spoil("pros")
+
+    with pytest.raises(WorkflowFailureError) as failed:
+        await temporal.execute_workflow(SWEEP_WORKFLOW, SweepInput(), id="sweep-by-hand", task_queue=SEGMENTS_QUEUE)
+
+    assert isinstance(failed.value.cause, ApplicationError)
+    assert failed.value.cause.type == UNSWEPT_ERROR
+    swept = await owner.fetch("SELECT project_no FROM segment_runs WHERE kind = 'sweep' AND status = 'done'")
+    assert [row[0] for row in swept] == [other.project_no]
+    told = await owner.fetch("SELECT project_no FROM audit_log WHERE action = $1", SEGMENT_SWEEP_FAILED.name)
+    assert [row[0] for row in told] == [kept.project_no]
 
 
 async def test_a_run_that_was_left_half_done_goes_on_where_it_stopped(

@@ -12,7 +12,7 @@ from asyncpg import Connection, Record
 from orchestrator.application.memberships import compiled
 from orchestrator.application.segment_rules import RuleBook, SegmentRules, read_rules
 from orchestrator.application.transactions import Transactions
-from orchestrator.domain.audit import SEGMENT_DRIFT_FOUND
+from orchestrator.domain.audit import SEGMENT_DRIFT_FOUND, SEGMENT_SWEEP_FAILED
 from orchestrator.domain.conditions import segment_topic
 from orchestrator.domain.subject import BUCKETS
 from orchestrator.predicates.sql.inputs import Among
@@ -121,6 +121,19 @@ class SegmentRuns:
                     metadata={"subjects": finished.subjects, "drift": finished.drift},
                 )
         return finished
+
+    async def note_unswept(self, project_no: int) -> str:
+        """Say in the audit log that this project could not be swept; returns its id."""
+        async with self._transactions.write(None) as conn:
+            project = (await catalog.current(conn, [project_no]))[project_no]
+            await audit.append_hourly(
+                conn,
+                project_no=project_no,
+                at=project.now,
+                action=SEGMENT_SWEEP_FAILED,
+                resource_id=project.project_id,
+            )
+            return project.project_id
 
     async def _chunk(
         self,

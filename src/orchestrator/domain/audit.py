@@ -85,6 +85,12 @@ SEGMENT_DRIFT_FOUND = Action(
     ("subjects", "drift"),
     "A sweep found stored memberships that were wrong, and put them right.",
 )
+SEGMENT_SWEEP_FAILED = Action(
+    "segment_sweep_failed",
+    "project",
+    (),
+    "The project's segments could not be swept; other projects were. At most once per hour.",
+)
 COMMUNICATION_CREATED = Action("communication_created", "communication", (), "A communication was created.")
 COMMUNICATION_UPDATED = Action(
     "communication_updated", "communication", ("fields", "contentRevision"), "A communication was changed."

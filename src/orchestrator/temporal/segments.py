@@ -30,6 +30,10 @@ PROJECTS_ACTIVITY = "list_projects"
 BEGIN_ACTIVITY = "begin_run"
 WORK_ACTIVITY = "evaluate_buckets"
 FINISH_ACTIVITY = "finish_run"
+UNSWEPT_ACTIVITY = "note_unswept"
+
+#: Why the workflow of a sweep fails in the end: projects that could not be swept were left out.
+UNSWEPT_ERROR = "PROJECTS_NOT_SWEPT"
 
 #: Projects that one sweep workflow takes before it goes on in a new one.
 PROJECTS_AT_ONCE = 100
@@ -42,9 +46,10 @@ CATCH_UP = timedelta(minutes=15)
 
 @dataclass
 class SweepInput:
-    """Sweep the projects with a number above `after`."""
+    """Sweep the projects with a number above `after`; `unswept` of those before could not be swept."""
 
     after: int = 0
+    unswept: int = 0
 
 
 @dataclass

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from asyncpg import QueryCanceledError
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from orchestrator.application.segment_runs import SegmentRuns
+from orchestrator.storage.outages import is_outage
 from orchestrator.temporal.segments import (
     BEGIN_ACTIVITY,
     FINISH_ACTIVITY,
     PROJECTS_ACTIVITY,
     PROJECTS_AT_ONCE,
+    UNSWEPT_ACTIVITY,
     WORK_ACTIVITY,
     BegunRun,
+    RunKind,
     RunPart,
     RunQuestion,
     SweepInput,
@@ -22,6 +29,9 @@ from orchestrator.temporal.segments import (
 from workers.metrics import Metrics
 
 logger = logging.getLogger(__name__)
+
+#: A sweep leaves out a project that failed so often, for a reason that is its own.
+SWEEP_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -37,26 +47,49 @@ class SegmentActivities:
 
     @activity.defn(name=BEGIN_ACTIVITY)
     async def begin_run(self, question: RunQuestion) -> BegunRun:
-        begun = await self.runs.begin(question.project_no, question.kind, question.segment_no or None)
+        with _others_wait(question.kind):
+            begun = await self.runs.begin(question.project_no, question.kind, question.segment_no or None)
         return BegunRun(run_no=begun.run_no, parts=list(begun.parts)) if begun else BegunRun()
 
     @activity.defn(name=WORK_ACTIVITY)
     async def evaluate_buckets(self, part: RunPart) -> None:
-        await self.runs.work(
-            part.project_no,
-            part.run_no,
-            part.kind,
-            part.segment_no or None,
-            (part.first, part.last),
-            activity.heartbeat,
-        )
+        with _others_wait(part.kind):
+            await self.runs.work(
+                part.project_no,
+                part.run_no,
+                part.kind,
+                part.segment_no or None,
+                (part.first, part.last),
+                activity.heartbeat,
+            )
 
     @activity.defn(name=FINISH_ACTIVITY)
     async def finish_run(self, run: RunQuestion, run_no: int) -> None:
-        finished = await self.runs.finish(run.project_no, run_no)
+        with _others_wait(run.kind):
+            finished = await self.runs.finish(run.project_no, run_no)
         if finished is None:
             return
         self.metrics.evaluated_subjects.add(finished.subjects, {"kind": run.kind})
         if finished.drift:
             self.metrics.drift.add(finished.drift)
             logger.error("memberships were wrong and have been put right", extra={"count": finished.drift})
+
+    @activity.defn(name=UNSWEPT_ACTIVITY)
+    async def note_unswept(self, project_no: int) -> None:
+        """A sweep has left out this project."""
+        self.metrics.unswept.add(1)
+        project_id = await self.runs.note_unswept(project_no)
+        logger.error("a project could not be swept and was left out", extra={"project_id": project_id})
+
+
+@contextmanager
+def _others_wait(kind: RunKind) -> Iterator[None]:
+    """Of a sweep, for which other projects wait, let a failure be final that is no outage and has been met again."""
+    try:
+        yield
+    except Exception as error:
+        # A statement that takes too long counts as an outage elsewhere; here it is asked the same again.
+        lasting = not is_outage(error) or isinstance(error, QueryCanceledError)
+        if kind == "sweep" and lasting and activity.info().attempt >= SWEEP_TRIES:
+            raise ApplicationError(type(error).__name__, non_retryable=True) from error
+        raise

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from orchestrator.temporal.segments import (
@@ -17,6 +18,8 @@ with workflow.unsafe.imports_passed_through():
         PROJECTS_ACTIVITY,
         PROJECTS_AT_ONCE,
         SWEEP_WORKFLOW,
+        UNSWEPT_ACTIVITY,
+        UNSWEPT_ERROR,
         WORK_ACTIVITY,
         BegunRun,
         EvaluationInput,
@@ -34,15 +37,26 @@ PART = timedelta(hours=1)
 #: After a worker was killed, another goes on with its part within this.
 PART_HEARTBEAT = timedelta(seconds=20)
 
+#: Others wait while a project is swept: so long at most for each step of it, outages included.
+SWEEP_PATIENCE = timedelta(minutes=10)
+SWEEP_PATIENCE_FOR_PARTS = timedelta(hours=1)
+
 
 async def one_run(question: RunQuestion) -> bool:
-    """Do the run that waits; False when there is none."""
+    """Do the run that waits; False when there is none. Raises ActivityError, and only of a sweep."""
+    sweep = question.kind == "sweep"
+    patience = SWEEP_PATIENCE if sweep else None
     begun = await workflow.execute_activity(
-        BEGIN_ACTIVITY, question, result_type=BegunRun, start_to_close_timeout=BRIEF, retry_policy=PATIENT
+        BEGIN_ACTIVITY,
+        question,
+        result_type=BegunRun,
+        start_to_close_timeout=BRIEF,
+        schedule_to_close_timeout=patience,
+        retry_policy=PATIENT,
     )
     if not begun.run_no:
         return False
-    await asyncio.gather(
+    done = await asyncio.gather(
         *(
             workflow.execute_activity(
                 WORK_ACTIVITY,
@@ -56,14 +70,23 @@ async def one_run(question: RunQuestion) -> bool:
                 ),
                 summary=f"buckets {first} to {last}",
                 start_to_close_timeout=PART,
+                schedule_to_close_timeout=SWEEP_PATIENCE_FOR_PARTS if sweep else None,
                 heartbeat_timeout=PART_HEARTBEAT,
                 retry_policy=PATIENT,
             )
             for first, last in begun.parts or ()
-        )
+        ),
+        return_exceptions=True,
     )
+    for failure in done:
+        if isinstance(failure, BaseException):
+            raise failure
     await workflow.execute_activity(
-        FINISH_ACTIVITY, args=[question, begun.run_no], start_to_close_timeout=BRIEF, retry_policy=PATIENT
+        FINISH_ACTIVITY,
+        args=[question, begun.run_no],
+        start_to_close_timeout=BRIEF,
+        schedule_to_close_timeout=patience,
+        retry_policy=PATIENT,
     )
     return True
 
@@ -92,14 +115,42 @@ class SegmentEvaluation:
 
 @workflow.defn(name=SWEEP_WORKFLOW)
 class SegmentSweep:
-    """Holds every membership of every project against the rules, project by project."""
+    """Holds every membership of every project against the rules, project by project.
+
+    Goes on behind a project that cannot be swept, and fails in the end.
+    """
 
     @workflow.run
     async def run(self, start: SweepInput) -> None:
         projects = await workflow.execute_activity(
             PROJECTS_ACTIVITY, start, result_type=list[int], start_to_close_timeout=BRIEF, retry_policy=PATIENT
         )
+        unswept = start.unswept
         for project_no in projects:
-            await one_run(RunQuestion(project_no=project_no, kind="sweep"))
+            try:
+                await one_run(RunQuestion(project_no=project_no, kind="sweep"))
+            except ActivityError as failure:
+                if is_cancelled_exception(failure):
+                    raise
+                # No workflow of before this was written meets a failure: what it began is tried for ever.
+                unswept += 1
+                await _note_unswept(project_no)
         if len(projects) == PROJECTS_AT_ONCE:
-            workflow.continue_as_new(SweepInput(after=projects[-1]))
+            workflow.continue_as_new(SweepInput(after=projects[-1], unswept=unswept))
+        if unswept:
+            raise ApplicationError(f"{unswept} projects could not be swept", type=UNSWEPT_ERROR, non_retryable=True)
+
+
+async def _note_unswept(project_no: int) -> None:
+    try:
+        await workflow.execute_activity(
+            UNSWEPT_ACTIVITY,
+            project_no,
+            start_to_close_timeout=BRIEF,
+            schedule_to_close_timeout=SWEEP_PATIENCE,
+            retry_policy=PATIENT,
+        )
+    except ActivityError as failure:
+        if is_cancelled_exception(failure):
+            raise
+        workflow.logger.warning("nobody could be told of a project that was not swept")
