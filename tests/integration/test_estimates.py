@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.application import audiences, estimates, segments
+from orchestrator.application.derived_events import Backfill
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
@@ -30,6 +31,12 @@ async def crowd(owner: Connection[Record], api_pool: Pool[Record], worker_pool: 
 async def ask(crowd: Crowd, predicate: dict[str, Any]) -> estimates.Audience:
     audience = Audience(name="Asked", description="", subject_type=END_USER, predicate=predicate)
     await crowd.world.do(audiences.create, "asked", audience)
+    return await crowd.world.do(estimates.of_audience, RuleBook(), "asked")
+
+
+async def change(crowd: Crowd, predicate: dict[str, Any]) -> estimates.Audience:
+    """Ask something else of the same audience."""
+    await crowd.world.do(audiences.update, "asked", {"predicate": predicate}, Expected())
     return await crowd.world.do(estimates.of_audience, RuleBook(), "asked")
 
 
@@ -61,6 +68,27 @@ async def test_an_audience_that_names_nothing_any_more_has_no_size(crowd: Crowd)
         await crowd.world.do(estimates.of_audience, RuleBook(), "a")
     with pytest.raises(NotFound):
         await crowd.world.do(estimates.of_audience, RuleBook(), "nobody")
+
+
+async def test_what_is_still_being_counted_has_no_size_until_it_is(crowd: Crowd) -> None:
+    dear = {"kind": "attribute", "fieldPath": "amount", "operator": "gt", "value": 100}
+    bought = {"kind": "event_fired", "eventName": "purchase", "window": {"type": "ever"}}
+    await crowd.happened(*((f"s{n}", "purchase", None) for n in range(30)), amount=200)
+
+    with pytest.raises(FailedPrecondition, match="purchase") as told:
+        await ask(crowd, {**bought, "where": dear})
+    # Nor has what asks by way of a segment; of the name alone, everything is known.
+    await crowd.segment("dear", {**bought, "where": dear})
+    by_way_of = {"kind": "not", "clause": {"kind": "in_cohort", "cohortId": "dear"}}
+    with pytest.raises(FailedPrecondition, match="purchase"):
+        await change(crowd, by_way_of)
+    named = await change(crowd, bought)
+    await Backfill(crowd.transactions).run()
+
+    assert told.value.reason == "EVENTS_BEING_COUNTED"
+    assert (named.estimate.size, named.estimate.exact) == (30, True)
+    assert (await change(crowd, {**bought, "where": dear})).estimate.size == 30
+    assert (await change(crowd, by_way_of)).estimate.size == 370
 
 
 async def test_no_time_at_all_is_told_and_not_guessed(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:

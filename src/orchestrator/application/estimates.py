@@ -18,7 +18,7 @@ from orchestrator.domain.subject import BUCKETS
 from orchestrator.predicates.evaluate import Missing
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.sql import query
-from orchestrator.storage import estimates
+from orchestrator.storage import derived_events, estimates
 from orchestrator.storage.event_names import numbers_of
 
 #: What an estimate may take.
@@ -47,7 +47,8 @@ class Audience:
 async def of_audience(conn: Connection[Record], scope: Scope, rule_book: RuleBook, audience_id: str) -> Audience:
     """Look at bucket after bucket until all were looked at, or time is up. The transaction's settings change.
 
-    Raises NotFound, FailedPrecondition COHORT_NOT_FOUND, and Unavailable ESTIMATE_TOO_SLOW when time was up before the
+    Raises NotFound, FailedPrecondition COHORT_NOT_FOUND, FailedPrecondition EVENTS_BEING_COUNTED while the past of a
+    kind of event is being counted that it asks about, and Unavailable ESTIMATE_TOO_SLOW when time was up before the
     first bucket was done.
     """
     until = time.monotonic() + BUDGET.total_seconds()
@@ -55,6 +56,14 @@ async def of_audience(conn: Connection[Record], scope: Scope, rule_book: RuleBoo
     rules, now = await rule_book.current(conn, scope.project_no)
     asked = rules.cohorts.inline(predicate)
     sources = needs([asked]).events
+    if behind := await derived_events.uncounted(conn, scope.project_no) & sources.keys():
+        names = ", ".join(sorted({str(source.name) for source in behind}))
+        raise FailedPrecondition(
+            "EVENTS_BEING_COUNTED",
+            f"what it asks about these events is still being counted, try again later: {names}",
+            audienceId=audience_id,
+            eventNames=names,
+        )
     numbers = await numbers_of(conn, scope.project_no, sources)
     try:
         compiled = query.compile(

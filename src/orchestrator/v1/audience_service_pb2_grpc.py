@@ -127,6 +127,7 @@ class AudienceServiceServicer:
         """Says how many subjects belong to an audience at this moment, and names some of them.
 
         Takes two seconds at most: where that is not enough to look at everybody, the size is an estimate with its bounds.
+        Refused with EVENTS_BEING_COUNTED as long as events from before a `where` was first saved are not all counted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,6 +56,7 @@ class AudienceServiceStub:
     """Says how many subjects belong to an audience at this moment, and names some of them.
 
     Takes two seconds at most: where that is not enough to look at everybody, the size is an estimate with its bounds.
+    Refused with EVENTS_BEING_COUNTED as long as events from before a `where` was first saved are not all counted.
     """
 
 @_typing.type_check_only
@@ -86,6 +87,7 @@ class AudienceServiceAsyncStub(AudienceServiceStub):
     """Says how many subjects belong to an audience at this moment, and names some of them.
 
     Takes two seconds at most: where that is not enough to look at everybody, the size is an estimate with its bounds.
+    Refused with EVENTS_BEING_COUNTED as long as events from before a `where` was first saved are not all counted.
     """
 
 class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -155,6 +157,7 @@ class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says how many subjects belong to an audience at this moment, and names some of them.
 
         Takes two seconds at most: where that is not enough to look at everybody, the size is an estimate with its bounds.
+        Refused with EVENTS_BEING_COUNTED as long as events from before a `where` was first saved are not all counted.
         """
 
 def add_AudienceServiceServicer_to_server(servicer: AudienceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
