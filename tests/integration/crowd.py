@@ -97,13 +97,13 @@ class Crowd:
             await self.runs.work(self.project_no, begun.run_no, kind, segment_no, part, lambda bucket: None)
         return await self.runs.finish(self.project_no, begun.run_no)
 
-    async def spoil(self, segment_id: str) -> None:
-        """Make the project's rules unreadable, as no caller can."""
+    async def spoil(self, segment_id: str, rules: Mapping[str, Any]) -> None:
+        """Give a segment rules that nobody may save."""
         await self.owner.execute(
             "UPDATE segments SET predicate = $3 WHERE project_no = $1 AND segment_id = $2",
             self.project_no,
             segment_id,
-            json.dumps({"kind": "unheard_of"}),
+            json.dumps(rules),
         )
         await self.owner.execute(
             "UPDATE projects SET definitions_version = definitions_version + 1 WHERE project_no = $1", self.project_no

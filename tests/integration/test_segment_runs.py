@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.application import segments
+from orchestrator.application import audiences, segments
+from orchestrator.application.audience_book import AudienceBook
 from orchestrator.application.derived_events import Backfill
+from orchestrator.application.segment_rules import RuleBook
+from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
+from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
+from orchestrator.domain.scope import Scope
 from tests.integration.crowd import Crowd
 
 if TYPE_CHECKING:
@@ -122,6 +127,56 @@ async def test_who_asks_and_who_begins_at_once_never_lose_a_change(crowd: Crowd)
 
     assert await _building(crowd) == set()
     assert await crowd.wrong() == []
+
+
+CIRCLE = {"a": "b", "b": "a", "beside": "a"}
+#: Each asks about the next; nine within each other are one too many.
+TOWER = {f"t{n}": f"t{n + 1}" for n in range(10)}
+
+
+@pytest.mark.parametrize(
+    ("naming", "broken"),
+    [
+        (CIRCLE, {"a": "b", "b": "a", "beside": "a"}),
+        (TOWER, {"t0": "t1", "t1": "t1"}),
+    ],
+)
+async def test_rules_past_a_limit_are_broken_by_name_and_harm_no_other_segment(
+    crowd: Crowd, naming: dict[str, str], broken: dict[str, str]
+) -> None:
+    for name in {*naming, *naming.values()}:
+        await crowd.segment(name, PRO)
+    await crowd.segment("pros", PRO)
+    await crowd.run("build")
+    buyers = Audience(
+        name="Buyers", description="", subject_type=END_USER, predicate={"kind": "in_cohort", "cohortId": min(broken)}
+    )
+    await crowd.world.do(audiences.create, "buyers", buyers)
+    for name, other in naming.items():
+        await crowd.spoil(name, {"kind": "in_cohort", "cohortId": other})
+
+    await crowd.known(ann={"tier": "pro"})
+    await crowd.settle()
+
+    assert await crowd.members("pros") == {"ann"}
+    finished = await crowd.run("sweep")
+    assert finished is not None
+    assert finished.drift == 0
+    rule_book = RuleBook()
+    states = await crowd.world.look(_states, rule_book, [*naming, "pros"])
+    assert {name: state.broken for name, state in states.items() if state.broken} == broken
+    with pytest.raises(FailedPrecondition) as refused:
+        await crowd.world.do(audiences.check, AudienceBook(rule_book), "buyers", "ann")
+    assert refused.value.reason == "COHORT_NOT_FOUND"
+    with pytest.raises(InvalidArgument) as too_large:
+        await crowd.world.do(audiences.create, "others", buyers)
+    assert [fault.reason for fault in too_large.value.faults] == ["TOO_LARGE"]
+
+
+async def _states(
+    conn: Connection[Record], scope: Scope, rule_book: RuleBook, segment_ids: list[str]
+) -> dict[str, segments.State]:
+    return await segments.states(conn, scope.project_no, rule_book, segment_ids)
 
 
 async def _building(crowd: Crowd) -> set[str]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
 
 PRO: dict[str, Any] = {"kind": "attribute", "fieldPath": "tier", "operator": "equals", "value": "pro"}
+UNREADABLE = {"kind": "unheard_of"}
 LATELY: dict[str, Any] = {
     "kind": "event_fired",
     "eventName": "purchase",
@@ -114,7 +115,7 @@ async def test_a_project_that_cannot_be_swept_does_not_hold_up_the_others(
     for crowd in (kept, other):
         await crowd.known(ann={"tier": "pro"})
     await eventually(lambda: _is_empty(kept, "inbox"))
-    await kept.spoil("pros")
+    await kept.spoil("pros", UNREADABLE)
 
     with pytest.raises(WorkflowFailureError) as failed:
         await temporal.execute_workflow(SWEEP_WORKFLOW, SweepInput(), id="sweep-by-hand", task_queue=SEGMENTS_QUEUE)

@@ -9,9 +9,9 @@ from typing import Any
 from asyncpg import Connection, Record
 
 from orchestrator.application import event_retention
-from orchestrator.application.segment_rules import stored_rules
+from orchestrator.application.segment_rules import UNFIT, stored_rules
 from orchestrator.predicates.check import too_large
-from orchestrator.predicates.cohorts import Cohorts
+from orchestrator.predicates.cohorts import MAX_INLINED_LEAVES, Cohorts
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.parse import MAX_DEPTH, MAX_LEAVES, About, parse
@@ -57,12 +57,22 @@ async def predicate_faults(
 
 
 async def cohort_sizes(conn: Connection[Record], project_no: int, cohort_ids: Collection[str]) -> dict[str, int]:
-    """How many leaves the rules of these segments have, with those of their cohorts put in; of those that have any."""
+    """How many leaves the rules of these segments have, with those of their cohorts put in; of those that have any.
+
+    Rules that cannot be put in are too large for everybody.
+    """
     if not cohort_ids:
         return {}
     ruled = await segments.ruled(conn, project_no)
     cohorts = Cohorts({segment.segment_id: stored_rules(segment.predicate) for segment in ruled})
-    return {cohort_id: cohorts.size_of(cohort_id) for cohort_id in cohorts.ids & set(cohort_ids)}
+
+    def size_of(cohort_id: str) -> int:
+        try:
+            return cohorts.size_of(cohort_id)
+        except UNFIT:
+            return MAX_INLINED_LEAVES + 1
+
+    return {cohort_id: size_of(cohort_id) for cohort_id in cohorts.ids & set(cohort_ids)}
 
 
 async def count_events(conn: Connection[Record], project_no: int, predicates: Iterable[Predicate]) -> None:

@@ -10,11 +10,14 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
-from orchestrator.predicates.cohorts import Cohorts
+from orchestrator.predicates.cohorts import CohortCycle, Cohorts, TooManyCohorts, TooManyLeaves
 from orchestrator.predicates.facts import Needs, needs
 from orchestrator.predicates.parse import parse
 from orchestrator.predicates.tree import EventFired, InCohort, Predicate, Source, leaves
 from orchestrator.storage import catalog, derived_events, segments
+
+#: Why rules cannot be put in. No rules are saved any more of which it holds.
+UNFIT = (CohortCycle, TooManyCohorts, TooManyLeaves)
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,9 @@ class SegmentRules:
     """One project's segments with rules.
 
     `asked` are those that can be asked, with the rules of their cohorts put in, by number; `building` those of them
-    that not every subject has been held against. Of the rest, `broken` name a list that is gone, `counting` wait until
-    the events they ask about have been counted: their stored membership stays as it is.
+    that not every subject has been held against. Of the rest, `broken` name a segment that is gone, or whose rules
+    cannot be put in, `counting` wait until the events they ask about have been counted: their stored membership stays
+    as it is. `cohorts` are without those whose rules cannot be put in: who names one finds it gone.
     """
 
     cohorts: Cohorts
@@ -75,11 +79,16 @@ async def read_rules(conn: Connection[Record], project_no: int) -> SegmentRules:
     ruled = await segments.ruled(conn, project_no)
     lists = await segments.lists(conn, project_no)
     uncounted = await derived_events.uncounted(conn, project_no)
-    cohorts = Cohorts({segment.segment_id: stored_rules(segment.predicate) for segment in ruled})
+    written = {segment.segment_id: stored_rules(segment.predicate) for segment in ruled}
+    unfit = _unfit(written)
+    cohorts = Cohorts({segment_id: rules for segment_id, rules in written.items() if segment_id not in unfit})
     asked: dict[int, Predicate] = {}
     broken: dict[int, str] = {}
     counting: set[int] = set()
     for segment in ruled:
+        if segment.segment_id in unfit:
+            broken[segment.segment_no] = min(_named(written[segment.segment_id]) & unfit, default=segment.segment_id)
+            continue
         rules = cohorts.rules_of(segment.segment_id)
         if gone := _gone(rules, lists):
             broken[segment.segment_no] = gone
@@ -113,5 +122,21 @@ def sources(predicate: Predicate) -> frozenset[Source]:
 
 def _gone(rules: Predicate, lists: Mapping[str, int]) -> str | None:
     """A cohort that does not exist; of several the smallest id."""
-    named = {leaf.cohort_id for leaf in leaves(rules) if isinstance(leaf, InCohort) and leaf.rules is None}
-    return min(named - lists.keys(), default=None)
+    return min(_named(rules) - lists.keys(), default=None)
+
+
+def _unfit(written: Mapping[str, Predicate]) -> set[str]:
+    """Segments whose rules cannot be put in, themselves or in others: saved before there was the limit they break."""
+    cohorts = Cohorts(written)
+    unfit = set()
+    for segment_id in written:
+        try:
+            cohorts.rules_of(segment_id)
+        except UNFIT:
+            unfit.add(segment_id)
+    return unfit
+
+
+def _named(rules: Predicate) -> set[str]:
+    """The cohorts that leaves name whose rules have not been put in."""
+    return {leaf.cohort_id for leaf in leaves(rules) if isinstance(leaf, InCohort) and leaf.rules is None}

@@ -66,7 +66,7 @@ SELECT s.bucket, s.subject_no, s.subject_id, s.attributes, s.created_at, s.time_
               WHERE m.project_no = $1 AND m.bucket = s.bucket AND m.subject_no = s.subject_no
                 AND g.segment_id = ANY ($7::text[])) AS cohorts,
        ARRAY(SELECT g.segment_id FROM segments AS g
-              WHERE g.project_no = $1 AND g.segment_id = ANY ($7::text[])) AS known_cohorts
+              WHERE g.project_no = $1 AND g.segment_id = ANY ($7::text[]) AND g.predicate IS NULL) AS known_cohorts
 """
 
 _SUBJECTS = f"""{_FACTS.rstrip()}
