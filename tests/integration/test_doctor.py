@@ -64,6 +64,8 @@ FAULTS = {
     "versions_gone": "DELETE FROM journey_versions",
     "contents_gone": "DELETE FROM communication_revisions",
     "definitions_dangling": "UPDATE journeys SET latest_version = 9",
+    "journeys_without_segment": """
+        UPDATE trigger_contracts SET event_name = NULL, segment_id = 'gone', transition = 'entered'""",
     "events_miscounted": f"""
         INSERT INTO subject_event_state (project_no, bucket, subject_no, name_no, total, first_at, last_at)
         SELECT s.*, 1, 3, now(), now() FROM {ONE_SUBJECT}""",

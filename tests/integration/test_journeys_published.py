@@ -532,7 +532,7 @@ async def test_a_journey_shows_why_entries_are_refused_until_that_is_mended(worl
     await world.lay_refusals("audience_not_found", 1, hour=hour + HOUR, shard=4)
     await world.lay_refusals("re_entry", 7, hour=hour)
 
-    async def problems() -> list[tuple[str, int, datetime]]:
+    async def problems() -> list[tuple[str, int, datetime | None]]:
         _, refused = await world.look(journeys.get_with_problems, "welcome")
         return [(problem.reason, problem.total, problem.last_hour) for problem in refused]
 

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.application import audiences, preferences, publishing, segments, subjects, trigger_contracts
-from orchestrator.application.journeys import Changes, update
+from orchestrator.application import (
+    audiences,
+    lifecycle,
+    preferences,
+    publishing,
+    segments,
+    subjects,
+    trigger_contracts,
+)
+from orchestrator.application.journeys import Changes, get_with_problems, update
 from orchestrator.application.segments import PARKED
 from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
+from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.domain.trigger_contract import Contract
+from orchestrator.storage import doctor
+from orchestrator.storage.doctor_checks import CHECKS
 from tests.eventually import eventually
 from tests.integration.crowd import Crowd
 
@@ -374,6 +386,42 @@ async def test_a_contract_whose_segment_is_gone_waits_for_another_of_that_name(c
     await crowd.settle()
 
     assert await started(crowd) == ["bob"]
+
+
+async def test_journeys_whose_segment_was_deleted_by_force_say_so(crowd: Crowd) -> None:
+    async def problems(journey_id: str = "welcome") -> list[tuple[str, int, datetime | None]]:
+        _, found = await crowd.world.look(get_with_problems, journey_id)
+        return [(problem.reason, problem.total, problem.last_hour) for problem in found]
+
+    await ready(crowd, "pros", PRO)
+    for journey_id in ("welcome", "paused", "over", "mended"):
+        await listen(crowd, "pros", journey_id)
+    await crowd.world.draft("drafted", {"triggerContractId": "for-welcome", "steps": [BYE]})
+    await listen(crowd, "everyone", "asks", contract={"predicate": cohort("pros")})
+    await crowd.world.do(lifecycle.pause, "paused", ANY_STATE)
+    await crowd.world.do(lifecycle.archive, "over", OnArchive.FINISH, ANY_STATE)
+    await crowd.world.do(update, "mended", Changes(definition={"triggerContractId": None}), ANY_STATE)
+    await crowd.world.do(publishing.publish, "mended", ANY_STATE)
+    said_before = await problems()
+
+    await crowd.world.do(segments.delete, "pros", ANY_STATE, force=True)
+
+    lines = await crowd.owner.fetch(
+        "SELECT resource_id, actor, metadata FROM audit_log WHERE action = 'trigger_segment_deleted' ORDER BY 1"
+    )
+    assert [(line["resource_id"], line["actor"], json.loads(line["metadata"])) for line in lines] == [
+        (journey_id, "key:test", {"triggerContractId": f"for-{journey_id}", "segmentId": "pros"})
+        for journey_id in ("paused", "welcome")
+    ]
+    assert (said_before, await problems()) == ([], [("trigger_segment_not_found", 0, None)])
+    for journey_id in ("paused", "over", "mended", "drafted", "asks"):
+        assert await problems(journey_id) == []
+    async with crowd.transactions.read(None) as conn:
+        (check,) = (check for check in CHECKS if check.name == "journeys_without_segment")
+        found = await doctor.check(conn, check, now())
+    assert found.examples == ("project 1, journey welcome: segment pros, by the trigger contract for-welcome",)
+    await ready(crowd, "pros", PRO)
+    assert await problems() == []
 
 
 async def test_executions_parked_for_a_segment_are_woken_when_it_is_there_again(crowd: Crowd) -> None:

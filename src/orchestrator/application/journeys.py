@@ -228,7 +228,7 @@ async def get_with_problems(conn: Connection[Record], scope: Scope, journey_id: 
     findings = await examine(conn, scope.project_no, stored(version.definition), journey.goal)
     # What was mended without touching the journey no longer stands in the way.
     broken = {fault.reason.lower() for fault in findings.faults}
-    return journey, [problem for problem in refused if problem.reason in broken]
+    return journey, [problem for problem in refused if problem.reason in broken or problem.last_hour is None]
 
 
 async def page(

@@ -37,6 +37,7 @@ from orchestrator.storage import (
     clock,
     inbox_entries,
     journey_pokes,
+    journeys,
     memberships,
     segment_runs,
     static_members,
@@ -104,7 +105,7 @@ async def delete(conn: Connection[Record], scope: Scope, segment_id: str, expect
 
     Raises NotFound, PermissionDenied SYSTEM_SEGMENT, Conflict, and, unless `force`, FailedPrecondition SEGMENT_IN_USE
     while audiences, other segments, trigger contracts, drafts or versions in use name it; with `force` these meet a
-    segment that does not exist.
+    segment that does not exist, and the audit log says so of journeys that start on it: nothing else will fail there.
     """
 
     async def clear(segment: Resource[Segment]) -> None:
@@ -116,6 +117,17 @@ async def delete(conn: Connection[Record], scope: Scope, segment_id: str, expect
         await static_members.remove_all(conn, scope.project_no, segment_no)
 
     await authoring.delete(conn, scope, SEGMENT, segment_id, expected, clear)
+    now = await clock.now(conn)
+    for journey_id, contract_id in await journeys.listening_to(conn, scope.project_no, segment_id):
+        await audit.append(
+            conn,
+            project_no=scope.project_no,
+            at=now,
+            actor=scope.actor,
+            action=actions.TRIGGER_SEGMENT_DELETED,
+            resource_id=journey_id,
+            metadata={"triggerContractId": contract_id, "segmentId": segment_id},
+        )
     await _rules_changed(conn, scope.project_no, segment_id, itself=False)
 
 

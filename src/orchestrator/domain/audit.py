@@ -65,6 +65,12 @@ ENTRY_REFUSED_COHORT_NOT_FOUND = Action(
     ("version",),
     "Entries are refused because a predicate names a cohort that was deleted. At most once per journey and hour.",
 )
+TRIGGER_SEGMENT_DELETED = Action(
+    "trigger_segment_deleted",
+    "journey",
+    ("triggerContractId", "segmentId"),
+    "The segment that starts executions was deleted by force: until there is one of its id again, nothing starts any.",
+)
 
 AUDIENCE_CREATED = Action("audience_created", "audience", (), "An audience was created.")
 AUDIENCE_UPDATED = Action("audience_updated", "audience", ("fields",), "An audience was changed.")

@@ -199,6 +199,18 @@ SELECT format('communication %s: newest revision %s', c.communication_id, c.cont
                         = (c.project_no, c.communication_id, c.content_revision))
 """
 
+_WITHOUT_SEGMENT = """
+SELECT format('project %s, journey %s: segment %s, by the trigger contract %s', j.project_no, j.journey_id,
+              t.segment_id, t.trigger_contract_id) AS example
+  FROM journeys AS j
+  JOIN journey_versions AS v
+    ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
+  JOIN trigger_contracts AS t
+    ON t.project_no = j.project_no AND t.trigger_contract_id = v.definition ->> 'triggerContractId'
+ WHERE j.status = 'active' AND t.segment_id IS NOT NULL
+   AND NOT EXISTS (SELECT FROM segments AS s WHERE s.project_no = t.project_no AND s.segment_id = t.segment_id)
+"""
+
 _MISCOUNTED = """
 WITH sample AS (
     SELECT * FROM (
@@ -356,6 +368,12 @@ CHECKS: tuple[Check, ...] = (
         name="definitions_dangling",
         remedy="They name something that is not there. Restore it from a backup, or publish anew.",
         sql=_PINNED_GONE,
+    ),
+    Check(
+        name="journeys_without_segment",
+        remedy="They are active, and the segment is gone that starts their executions: make one of that id again, let "
+        "the trigger contract name another, or pause them.",
+        sql=_WITHOUT_SEGMENT,
     ),
     Check(
         name="events_miscounted",

@@ -38,11 +38,14 @@ async def find(conn: Connection[Record], project_no: int, journey_id: str) -> Jo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Entries refused for one reason since the hour in which the journey last changed; `last_hour` is the latest."""
+    """Entries refused for one reason since the hour in which the journey last changed; `last_hour` is the latest.
+
+    None were where nobody comes any more (`last_hour` is None).
+    """
 
     reason: str
     total: int
-    last_hour: datetime
+    last_hour: datetime | None
 
 
 # Beside the journey, in one statement: it is read on every look at a journey, and there is hardly ever any.
@@ -54,19 +57,32 @@ SELECT found.*, ARRAY(
             WHERE r.project_no = $1 AND r.journey_id = $2 AND r.reason = ANY ($3::text[])
               AND r.hour >= date_trunc('hour', found.updated_at, 'UTC')
             GROUP BY r.reason
-            ORDER BY r.reason) AS refused
+            ORDER BY r.reason) AS refused,
+       EXISTS (SELECT FROM journey_versions AS v
+                 JOIN trigger_contracts AS t
+                   ON t.project_no = v.project_no AND t.trigger_contract_id = v.definition ->> 'triggerContractId'
+                WHERE v.project_no = $1 AND v.journey_id = $2 AND v.version = found.latest_version
+                  AND t.segment_id IS NOT NULL
+                  AND NOT EXISTS (SELECT FROM segments AS s
+                                   WHERE s.project_no = $1 AND s.segment_id = t.segment_id)) AS hears_nothing
   FROM found
 """
+
+#: Why nobody comes to a journey whose newest version listens to a segment that is gone.
+TRIGGER_SEGMENT_NOT_FOUND = "trigger_segment_not_found"
 
 
 async def find_with_refused(
     conn: Connection[Record], project_no: int, journey_id: str, reasons: Collection[str]
 ) -> tuple[Journey, list[Refused]] | None:
-    """The journey, and how many entries were refused for these reasons since it last changed."""
+    """The journey, and how many entries were refused for these reasons since it last changed; and, of whichever
+    status it is, TRIGGER_SEGMENT_NOT_FOUND."""
     row = await conn.fetchrow(_FIND_WITH_REFUSED, project_no, journey_id, list(reasons))
     if row is None:
         return None
     refused = [Refused(reason=reason, total=total, last_hour=hour) for reason, total, hour in row["refused"]]
+    if row["hears_nothing"]:
+        refused.append(Refused(reason=TRIGGER_SEGMENT_NOT_FOUND, total=0, last_hour=None))
     return _journey(row), refused
 
 
@@ -110,6 +126,24 @@ async def listening_through(
     """Journeys whose draft or newest version names this contract, but for archived ones."""
     rows = await conn.fetch(_LISTENING_THROUGH, project_no, trigger_contract_id, limit)
     return [row["journey_id"] for row in rows]
+
+
+_LISTENING_TO = """
+SELECT j.journey_id, t.trigger_contract_id
+  FROM trigger_contracts AS t
+  JOIN journeys AS j ON j.project_no = t.project_no AND j.status <> 'archived'
+  JOIN journey_versions AS v
+    ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
+   AND v.definition ->> 'triggerContractId' = t.trigger_contract_id
+ WHERE t.project_no = $1 AND t.segment_id = $2
+ ORDER BY j.journey_id
+"""
+
+
+async def listening_to(conn: Connection[Record], project_no: int, segment_id: str) -> list[tuple[str, str]]:
+    """Journeys whose newest version starts on this segment, but for archived ones; each with its trigger contract."""
+    rows = await conn.fetch(_LISTENING_TO, project_no, segment_id)
+    return [(row["journey_id"], row["trigger_contract_id"]) for row in rows]
 
 
 _EXISTS = "SELECT EXISTS (SELECT FROM journeys WHERE project_no = $1 AND journey_id = $2)"

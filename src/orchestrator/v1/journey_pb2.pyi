@@ -235,12 +235,14 @@ class EntryProblem(_message.Message):
     REFUSED_COUNT_FIELD_NUMBER: _builtins.int
     LAST_REFUSE_TIME_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """The reason of the refusals, such as audience_not_found."""
+    """The reason of the refusals, such as audience_not_found; or trigger_segment_not_found: the segment is gone that
+    starts executions, so nobody comes who could be refused.
+    """
     refused_count: _builtins.int
     """Entries refused for it since the journey last changed."""
     @_builtins.property
     def last_refuse_time(self) -> _timestamp_pb2.Timestamp:
-        """When one was last refused, to the hour."""
+        """When one was last refused, to the hour. Unset where nobody comes."""
 
     def __init__(
         self,

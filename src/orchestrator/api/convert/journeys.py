@@ -56,7 +56,7 @@ def journey_message(journey: Journey, refused: Sequence[Refused] = ()) -> pb.Jou
             pb.EntryProblem(
                 reason=problem.reason,
                 refused_count=problem.total,
-                last_refuse_time=to_timestamp(problem.last_hour),
+                last_refuse_time=None if problem.last_hour is None else to_timestamp(problem.last_hour),
             )
             for problem in refused
         ],
