@@ -129,6 +129,23 @@ async def test_who_asks_and_who_begins_at_once_never_lose_a_change(crowd: Crowd)
     assert await crowd.wrong() == []
 
 
+async def test_a_segment_whose_cohort_is_gone_is_not_evaluated(crowd: Crowd) -> None:
+    await crowd.segment("vips", None)
+    await crowd.segment("inner", {"kind": "in_cohort", "cohortId": "vips"})
+    await crowd.segment("outer", {"kind": "not", "clause": {"kind": "in_cohort", "cohortId": "inner"}})
+    await crowd.world.do(segments.delete, "vips", Expected(), force=True)
+
+    for name in ("inner", "outer"):
+        with pytest.raises(FailedPrecondition) as refused:
+            await crowd.world.do(segments.evaluate, name)
+        assert refused.value.reason == "COHORT_NOT_FOUND"
+        assert refused.value.metadata == {"segmentId": name, "cohortId": "vips"}
+    assert await crowd.owner.fetchval("SELECT count(*) FROM segment_runs WHERE kind = 'evaluate'") == 0
+
+    await crowd.segment("vips", None)
+    assert await crowd.world.do(segments.evaluate, "outer")
+
+
 CIRCLE = {"a": "b", "b": "a", "beside": "a"}
 #: Each asks about the next; nine within each other are one too many.
 TOWER = {f"t{n}": f"t{n + 1}" for n in range(10)}

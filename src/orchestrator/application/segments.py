@@ -12,7 +12,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import authoring
 from orchestrator.application.predicates import predicate_faults
-from orchestrator.application.segment_rules import RuleBook, stored_rules
+from orchestrator.application.segment_rules import RuleBook, read_rules, stored_rules
 from orchestrator.domain import audit as actions
 from orchestrator.domain.audit import Action
 from orchestrator.domain.conditions import segment_topic
@@ -135,13 +135,20 @@ async def evaluate(conn: Connection[Record], scope: Scope, segment_id: str) -> i
     """Have everybody held against the rules of this segment now; returns the run's number.
 
     A worker does it, and `evaluated_at` rises to an instant that is not before this call. Raises NotFound,
-    FailedPrecondition SEGMENT_IS_A_LIST.
+    FailedPrecondition SEGMENT_IS_A_LIST, and COHORT_NOT_FOUND while its rules name a segment that is gone.
     """
     held = await stored.hold(conn, scope.project_no, segment_id)
     if held is None:
         raise SEGMENT.not_found(segment_id)
     if held.kind == STATIC:
         raise FailedPrecondition("SEGMENT_IS_A_LIST", "a list has no rules to evaluate", segmentId=segment_id)
+    if gone := (await read_rules(conn, scope.project_no)).broken.get(held.segment_no):
+        raise FailedPrecondition(
+            "COHORT_NOT_FOUND",
+            f"its rules name a segment that is gone or past a limit: {gone}",
+            segmentId=segment_id,
+            cohortId=gone,
+        )
     now = await clock.now(conn)
     run_no = await segment_runs.request(conn, scope.project_no, "evaluate", held.segment_no, now)
     await audit.append(

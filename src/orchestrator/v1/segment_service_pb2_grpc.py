@@ -130,7 +130,8 @@ class SegmentServiceServicer:
     def EvaluateSegment(self, request, context):
         """Has all subjects held against the rules of a segment now.
 
-        Returns at once; the segment's last_evaluate_time rises to an instant that is not before the call.
+        Returns at once; the segment's last_evaluate_time rises to an instant that is not before the call. Fails with
+        FAILED_PRECONDITION: SEGMENT_IS_A_LIST; COHORT_NOT_FOUND while missing_cohort_id says something.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

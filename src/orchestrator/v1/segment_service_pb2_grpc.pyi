@@ -54,7 +54,8 @@ class SegmentServiceStub:
     EvaluateSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.EvaluateSegmentRequest, _segment_service_pb2.EvaluateSegmentResponse]
     """Has all subjects held against the rules of a segment now.
 
-    Returns at once; the segment's last_evaluate_time rises to an instant that is not before the call.
+    Returns at once; the segment's last_evaluate_time rises to an instant that is not before the call. Fails with
+    FAILED_PRECONDITION: SEGMENT_IS_A_LIST; COHORT_NOT_FOUND while missing_cohort_id says something.
     """
     ListSegmentMembers: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentMembersRequest, _segment_service_pb2.ListSegmentMembersResponse]
     """Lists the members of a segment, in a stable order of no meaning."""
@@ -95,7 +96,8 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     EvaluateSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.EvaluateSegmentRequest, _segment_service_pb2.EvaluateSegmentResponse]  # type: ignore[assignment]
     """Has all subjects held against the rules of a segment now.
 
-    Returns at once; the segment's last_evaluate_time rises to an instant that is not before the call.
+    Returns at once; the segment's last_evaluate_time rises to an instant that is not before the call. Fails with
+    FAILED_PRECONDITION: SEGMENT_IS_A_LIST; COHORT_NOT_FOUND while missing_cohort_id says something.
     """
     ListSegmentMembers: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentMembersRequest, _segment_service_pb2.ListSegmentMembersResponse]  # type: ignore[assignment]
     """Lists the members of a segment, in a stable order of no meaning."""
@@ -169,7 +171,8 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_segment_service_pb2.EvaluateSegmentResponse, _abc.Awaitable[_segment_service_pb2.EvaluateSegmentResponse]]:
         """Has all subjects held against the rules of a segment now.
 
-        Returns at once; the segment's last_evaluate_time rises to an instant that is not before the call.
+        Returns at once; the segment's last_evaluate_time rises to an instant that is not before the call. Fails with
+        FAILED_PRECONDITION: SEGMENT_IS_A_LIST; COHORT_NOT_FOUND while missing_cohort_id says something.
         """
 
     @_abc_1.abstractmethod
