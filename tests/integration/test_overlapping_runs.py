@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.application import segments
 from tests.integration.crowd import Crowd
 
 if TYPE_CHECKING:
@@ -60,3 +61,47 @@ async def test_two_sweeps_at_once_share_one_run(crowd: Crowd) -> None:
 
     assert first == second
     assert await crowd.owner.fetchval("SELECT count(*) FROM segment_runs WHERE kind = 'sweep'") == 1
+
+
+async def test_the_figures_of_a_segment_are_those_of_a_run_that_asked_it_everywhere(crowd: Crowd) -> None:
+    await crowd.segment("pros", PRO)
+    begun = await crowd.runs.begin(crowd.project_no, "build", None)
+    assert begun is not None
+    first, *rest = begun.parts
+    await crowd.runs.work(crowd.project_no, begun.run_no, "build", None, first, lambda bucket: None)
+    done = await crowd.owner.fetchval("SELECT count(*) FROM segment_transitions WHERE cause = 'definition'")
+    assert 0 < done < PEOPLE
+
+    await crowd.world.do(segments.evaluate, "pros")
+    assert await crowd.run("evaluate", "pros") is not None
+    assert (told := await _figures(crowd, "pros"))["last_entered"] == PEOPLE - done
+    for part in rest:
+        await crowd.runs.work(crowd.project_no, begun.run_no, "build", None, part, lambda bucket: None)
+    assert await crowd.runs.finish(crowd.project_no, begun.run_no) is not None
+
+    assert await _figures(crowd, "pros") == told
+
+
+async def test_the_figures_of_a_segment_are_those_of_the_run_that_looked_last(crowd: Crowd) -> None:
+    await crowd.segment("pros", PRO)
+    swept = await crowd.runs.begin(crowd.project_no, "sweep", None)
+    assert swept is not None
+    assert await crowd.run("build") is not None
+    assert (told := await _figures(crowd, "pros"))["last_entered"] == PEOPLE
+
+    for part in swept.parts:
+        await crowd.runs.work(crowd.project_no, swept.run_no, "sweep", None, part, lambda bucket: None)
+    await crowd.runs.finish(crowd.project_no, swept.run_no)
+
+    assert await _figures(crowd, "pros") == told
+
+
+async def _figures(crowd: Crowd, segment_id: str) -> dict[str, Any]:
+    row = await crowd.owner.fetchrow(
+        "SELECT last_entered, last_departed, last_evaluated_at, built_revision FROM segments"
+        " WHERE project_no = $1 AND segment_id = $2",
+        crowd.project_no,
+        segment_id,
+    )
+    assert row is not None
+    return dict(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from asyncpg import Connection, Record
@@ -158,6 +158,7 @@ class SegmentRuns:
                 chunk = await segment_passes.of_buckets(
                     conn, project_no, first, last, await prepare(conn, project_no, rules, asked, now)
                 )
+                chunk = replace(chunk, changes={**dict.fromkeys(asked, (0, 0)), **chunk.changes})
             await segment_runs.record(conn, project_no, run_no, first, last, chunk)
         return last + 1
 

@@ -12,6 +12,8 @@ from typing import Literal
 
 from asyncpg import Connection, Record
 
+from orchestrator.domain.subject import BUCKETS
+
 #: sweep: all segments, on schedule; evaluate: one, because somebody asked; build: those whose rules are new.
 Kind = Literal["sweep", "evaluate", "build"]
 
@@ -119,7 +121,7 @@ async def next_bucket(conn: Connection[Record], project_no: int, run_no: int, fi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """What came of some buckets. `changes`: segment number → (entered, departed)."""
+    """What came of some buckets. `changes`: number of each segment that was asked → (entered, departed)."""
 
     subjects: int
     drift: int
@@ -139,9 +141,11 @@ async def record(conn: Connection[Record], project_no: int, run_no: int, first: 
 
 _FINISH = """
 WITH chunks AS (
-    DELETE FROM segment_run_chunks WHERE project_no = $1 AND run_no = $2 RETURNING subjects, drift, changes
+    DELETE FROM segment_run_chunks WHERE project_no = $1 AND run_no = $2
+    RETURNING first_bucket, last_bucket, subjects, drift, changes
 ), changes AS (
-    SELECT c.key::int AS segment_no, sum((c.value ->> 0)::bigint) AS entered, sum((c.value ->> 1)::bigint) AS departed
+    SELECT c.key::int AS segment_no, sum((c.value ->> 0)::bigint) AS entered, sum((c.value ->> 1)::bigint) AS departed,
+           sum(chunks.last_bucket - chunks.first_bucket + 1) AS buckets
       FROM chunks CROSS JOIN LATERAL jsonb_each(chunks.changes) AS c GROUP BY c.key
 ), run AS (
     UPDATE segment_runs SET status = 'done', finished_at = $3,
@@ -153,14 +157,20 @@ WITH chunks AS (
     RETURNING snapshot_at, revisions, subjects, entered, departed, drift
 ), touched AS (
     UPDATE segments AS s
-       SET last_evaluated_at = GREATEST(s.last_evaluated_at, run.snapshot_at),
-           last_entered = coalesce((SELECT entered FROM changes WHERE segment_no = s.segment_no), 0),
-           last_departed = coalesce((SELECT departed FROM changes WHERE segment_no = s.segment_no), 0),
-           -- Rules that were changed meanwhile are still to be built.
-           built_revision = CASE WHEN s.rules_revision = (run.revisions ->> s.segment_no::text)::int
-                                 THEN s.rules_revision ELSE s.built_revision END
+       -- Rules that were changed meanwhile are still to be built.
+       SET built_revision = CASE WHEN s.rules_revision = (run.revisions ->> s.segment_no::text)::int
+                                 THEN s.rules_revision ELSE s.built_revision END,
+           last_evaluated_at = GREATEST(s.last_evaluated_at, told.at),
+           last_entered = CASE WHEN told.at >= coalesce(s.last_evaluated_at, '-infinity')
+                               THEN told.entered ELSE s.last_entered END,
+           last_departed = CASE WHEN told.at >= coalesce(s.last_evaluated_at, '-infinity')
+                                THEN told.departed ELSE s.last_departed END
       FROM run
-     WHERE s.project_no = $1 AND run.revisions ? s.segment_no::text
+     CROSS JOIN LATERAL jsonb_object_keys(run.revisions) AS begun (segment_no)
+      -- Not where another run built it before this one came to all buckets.
+      LEFT JOIN (SELECT segment_no, snapshot_at AS at, changes.entered, changes.departed FROM changes, run
+                  WHERE buckets = $4) AS told ON told.segment_no = begun.segment_no::int
+     WHERE s.project_no = $1 AND s.segment_no = begun.segment_no::int
 )
 SELECT subjects, entered, departed, drift FROM run
 """
@@ -175,8 +185,8 @@ class Finished:
 
 
 async def finish(conn: Connection[Record], project_no: int, run_no: int, now: datetime) -> Finished | None:
-    """Add up the parts, and say on the segments what was found; None when that has been done."""
-    row = await conn.fetchrow(_FINISH, project_no, run_no, now)
+    """Add up the parts, and say what was found on the segments that all of them asked; None when that has been done."""
+    row = await conn.fetchrow(_FINISH, project_no, run_no, now, BUCKETS)
     return Finished(**row) if row else None
 
 
