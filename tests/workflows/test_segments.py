@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from temporalio import workflow
 from temporalio.client import Client, ScheduleOverlapPolicy, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
@@ -81,6 +82,24 @@ async def test_one_that_is_evaluated_on_request_says_what_came_of_it(kept: Crowd
 
     await eventually(done, within=20)
     assert await kept.members("pros") == {"ann"}
+
+
+async def test_a_long_history_goes_on_in_a_new_one(
+    kept: Crowd, temporal: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As the server says it after some thousand events.
+    monkeypatch.setattr(workflow.Info, "is_continue_as_new_suggested", lambda info: not info.continued_run_id)
+    await kept.known(ann={"tier": "pro"})
+
+    await kept.segment("pros", PRO)
+
+    await eventually(lambda: _built(kept, "pros"), within=20)
+    handle = temporal.get_workflow_handle(evaluation_id(kept.project_no, 0))
+    await handle.result()
+    first = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
+    assert first.continued_execution_run_id
+    await kept.segment("free", {"kind": "not", "clause": PRO})
+    await eventually(lambda: _built(kept, "free"), within=20)
 
 
 async def test_a_sweep_puts_right_what_was_wrong_and_says_so(kept: Crowd, temporal: Client) -> None:
