@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from temporalio import workflow
-from temporalio.client import Client, ScheduleOverlapPolicy, WorkflowFailureError
+from temporalio.client import (
+    Client,
+    ScheduleActionStartWorkflow,
+    ScheduleOverlapPolicy,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+    WorkflowFailureError,
+)
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.application import segments
+from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.domain.audit import SEGMENT_DRIFT_FOUND, SEGMENT_SWEEP_FAILED
 from orchestrator.domain.etag import Expected
 from orchestrator.storage import segment_runs
@@ -202,6 +211,42 @@ async def test_an_older_schedule_is_brought_up_to_date_and_stays_paused(temporal
     described = (await handle.describe()).schedule
     assert [interval.every for interval in described.spec.intervals] == [SWEEP_EVERY]
     assert described.state.paused
+
+
+async def test_a_schedule_that_starts_something_else_is_mended_and_a_good_one_left_alone(temporal: Client) -> None:
+    workflows = SegmentWorkflows(temporal)
+    await workflows.ensure_schedule()
+    handle = temporal.get_schedule_handle(SCHEDULE_ID)
+    good = await handle.describe()
+    await workflows.ensure_schedule()
+    assert (await handle.describe()).info.last_updated_at == good.info.last_updated_at
+
+    for changed in ({"task_queue": "elsewhere"}, {"args": [SweepInput(after=7)]}):
+
+        def change(known: ScheduleUpdateInput, changed: dict[str, Any] = changed) -> ScheduleUpdate:
+            schedule = known.description.schedule
+            assert isinstance(schedule.action, ScheduleActionStartWorkflow)
+            return ScheduleUpdate(replace(schedule, action=replace(schedule.action, **changed)))
+
+        await handle.update(change)
+        await workflows.ensure_schedule()
+
+        described = await handle.describe()
+        assert described.info.last_updated_at
+        action = described.schedule.action
+        assert isinstance(action, ScheduleActionStartWorkflow)
+        assert action.task_queue == SEGMENTS_QUEUE
+        assert await temporal.data_converter.decode(action.args, [SweepInput]) == [SweepInput()]
+
+
+async def test_a_schedule_that_was_deleted_comes_back(crowd: Crowd, temporal: Client) -> None:
+    errands = SegmentErrands(crowd.runs, SegmentWorkflows(temporal), look_again=timedelta())
+    await errands.ensure_schedule()
+    await temporal.get_schedule_handle(SCHEDULE_ID).delete()
+
+    await errands.ensure_schedule()
+
+    assert (await temporal.get_schedule_handle(SCHEDULE_ID).describe()).schedule.spec.intervals
 
 
 async def test_a_run_whose_workflow_was_lost_is_told_again(kept: Crowd, temporal: Client) -> None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import time
+from datetime import timedelta
+
 from orchestrator.application.segment_runs import SegmentRuns
 from orchestrator.temporal.segments import SegmentWorkflows
+
+#: Whether sweeps are scheduled is looked at again after this.
+SCHEDULE_LOOKED_AT = timedelta(minutes=5)
 
 
 class SegmentErrands:
     """Run again and again by every worker; each time does what is left to do. Raises RPCError when Temporal is away."""
 
-    def __init__(self, runs: SegmentRuns, workflows: SegmentWorkflows) -> None:
+    def __init__(
+        self, runs: SegmentRuns, workflows: SegmentWorkflows, *, look_again: timedelta = SCHEDULE_LOOKED_AT
+    ) -> None:
         self._runs = runs
         self._workflows = workflows
-        self._scheduled = False
+        self._look_again = look_again.total_seconds()
+        self._scheduled_until = -math.inf
 
     async def run(self) -> None:
         """Tell Temporal of runs that were asked for."""
@@ -20,7 +30,7 @@ class SegmentErrands:
             await self._workflows.see_to(run.project_no, run.segment_no or 0)
 
     async def ensure_schedule(self) -> None:
-        """Have sweeps scheduled; asks Temporal once in the life of a process."""
-        if not self._scheduled:
+        """Have sweeps scheduled as they should be; asks Temporal every few minutes, since people may change it."""
+        if time.monotonic() >= self._scheduled_until:
             await self._workflows.ensure_schedule()
-            self._scheduled = True
+            self._scheduled_until = time.monotonic() + self._look_again
