@@ -11,13 +11,18 @@ import pytest
 from temporalio import workflow
 from temporalio.client import (
     Client,
+    Interceptor,
+    OutboundInterceptor,
     ScheduleActionStartWorkflow,
     ScheduleOverlapPolicy,
     ScheduleUpdate,
     ScheduleUpdateInput,
+    StartWorkflowInput,
     WorkflowFailureError,
+    WorkflowHandle,
 )
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.application import segments
 from orchestrator.application.segment_errands import SegmentErrands
@@ -247,6 +252,42 @@ async def test_a_schedule_that_was_deleted_comes_back(crowd: Crowd, temporal: Cl
     await errands.ensure_schedule()
 
     assert (await temporal.get_schedule_handle(SCHEDULE_ID).describe()).schedule.spec.intervals
+
+
+class Deaf(Interceptor):
+    """Temporal cannot be told of this workflow."""
+
+    def __init__(self, workflow_id: str) -> None:
+        self.workflow_id = workflow_id
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        workflow_id = self.workflow_id
+
+        class Outbound(OutboundInterceptor):
+            async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:
+                if input.id == workflow_id:
+                    raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
+                return await super().start_workflow(input)
+
+        return Outbound(next)
+
+
+async def test_runs_that_temporal_could_not_be_told_of_hold_up_no_other_and_are_told_at_the_next_look(
+    crowd: Crowd, temporal: Client
+) -> None:
+    await crowd.segment("pros", PRO)
+    await crowd.world.do(segments.evaluate, "pros")
+    build, one = (evaluation_id(crowd.project_no, number) for number in (0, await crowd.number("pros")))
+    deaf = Client(temporal.service_client, namespace=temporal.namespace, interceptors=[Deaf(build)])
+
+    with pytest.raises(RPCError):
+        await SegmentErrands(crowd.runs, SegmentWorkflows(deaf)).run()
+
+    assert await temporal.get_workflow_handle(one).describe()
+    with pytest.raises(RPCError):
+        await temporal.get_workflow_handle(build).describe()
+    await SegmentErrands(crowd.runs, SegmentWorkflows(temporal)).run()
+    assert await temporal.get_workflow_handle(build).describe()
 
 
 async def test_a_run_whose_workflow_was_lost_is_told_again(kept: Crowd, temporal: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from datetime import timedelta
@@ -25,9 +26,15 @@ class SegmentErrands:
         self._scheduled_until = -math.inf
 
     async def run(self) -> None:
-        """Tell Temporal of runs that were asked for."""
-        for run in await self._runs.claim_untold():
-            await self._workflows.see_to(run.project_no, run.segment_no or 0)
+        """Tell Temporal of runs that were asked for; of those that it could not be told of, the next look does."""
+        claimed = await self._runs.claim_untold()
+        told = await asyncio.gather(
+            *(self._workflows.see_to(run.project_no, run.segment_no or 0) for run in claimed), return_exceptions=True
+        )
+        failures = {run: failure for run, failure in zip(claimed, told, strict=True) if failure is not None}
+        if failures:
+            await self._runs.not_told(failures)
+            raise next(iter(failures.values()))
 
     async def ensure_schedule(self) -> None:
         """Have sweeps scheduled as they should be; asks Temporal every few minutes, since people may change it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -51,6 +51,11 @@ class SegmentRuns:
         """Runs that Temporal has to be told of."""
         async with self._transactions.write(None) as conn:
             return await segment_runs.claim_untold(conn, await clock.now(conn), limit)
+
+    async def not_told(self, runs: Iterable[Untold]) -> None:
+        """Temporal could not be told of these."""
+        async with self._transactions.write(None) as conn:
+            await segment_runs.not_told(conn, runs)
 
     async def projects(self, after: int, limit: int) -> list[int]:
         """Projects to sweep, with a number above `after`."""
@@ -109,6 +114,7 @@ class SegmentRuns:
             now = await clock.now(conn)
             finished = await segment_runs.finish(conn, project_no, run_no, now)
             if finished is not None:
+                await segment_passes.forget_looks(conn, project_no)
                 await _ask_for_the_rest(conn, project_no, now)
             if finished is not None and finished.drift:
                 await audit.append(
@@ -180,7 +186,7 @@ async def prepare(
         query=await compiled(conn, project_no, rules, asked, now, Among.BUCKETS),
         asked=asked.keys(),
         unasked=rules.ids.keys() - asked.keys(),
-        building=rules.building & asked.keys(),
+        building={number: rules.revisions[number] for number in rules.building & asked.keys()},
         whole=len(asked) == len(rules.asked),
         heard=catalog.heard(await catalog.listening(conn, project_no)),
         awaited=await awaiting.anybody(conn, project_no),

@@ -5,7 +5,7 @@ A queued row is a promise: it is told to Temporal until the run is done, by whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -46,6 +46,7 @@ class Untold:
     """A run that a workflow has to see to."""
 
     project_no: int
+    run_no: int
     segment_no: int | None
 
 
@@ -55,13 +56,29 @@ UPDATE segment_runs AS r SET told_at = $1
          WHERE status <> 'done' AND kind <> 'sweep' AND (told_at IS NULL OR told_at < $2)
          ORDER BY requested_at LIMIT $3 FOR UPDATE SKIP LOCKED) AS open
  WHERE r.project_no = open.project_no AND r.run_no = open.run_no
-RETURNING r.project_no, r.segment_no
+RETURNING r.project_no, r.run_no, r.segment_no
 """
 
 
 async def claim_untold(conn: Connection[Record], now: datetime, limit: int) -> list[Untold]:
     """Runs to tell Temporal of, at most `limit`. Whoever claims one and fails is followed by the next look."""
     return [Untold(**row) for row in await conn.fetch(_UNTOLD, now, now - TELL_AGAIN, limit)]
+
+
+# Whoever holds one has it told again, or is about to begin it.
+_NOT_TOLD = """
+UPDATE segment_runs AS r SET told_at = NULL
+  FROM (SELECT project_no, run_no FROM segment_runs
+         WHERE status <> 'done'
+           AND (project_no, run_no) IN (SELECT * FROM unnest($1::int[], $2::bigint[])) FOR UPDATE SKIP LOCKED) AS open
+ WHERE r.project_no = open.project_no AND r.run_no = open.run_no
+"""
+
+
+async def not_told(conn: Connection[Record], runs: Iterable[Untold]) -> None:
+    """Take back that Temporal was told of these."""
+    keys = [(run.project_no, run.run_no) for run in runs]
+    await conn.execute(_NOT_TOLD, [project_no for project_no, _ in keys], [run_no for _, run_no in keys])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
