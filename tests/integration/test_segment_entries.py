@@ -169,6 +169,108 @@ async def test_few_who_move_by_new_rules_are_treated_like_many(crowd: Crowd) -> 
     assert (await started(crowd, "quietly"), await started(crowd, "loudly")) == ([], ["ann"])
 
 
+async def begin_build(crowd: Crowd) -> int:
+    """Hold everybody against the rules that are new, and leave the run unfinished; returns its number."""
+    begun = await crowd.runs.begin(crowd.project_no, "build", None)
+    assert begun is not None
+    for part in begun.parts:
+        await crowd.runs.work(crowd.project_no, begun.run_no, "build", None, part, lambda bucket: None)
+    return begun.run_no
+
+
+@pytest.mark.parametrize("by_pass", [False, True])
+@pytest.mark.parametrize("met_in", ["the pass", "the inbox"])
+async def test_while_rules_are_built_only_the_first_look_moves_because_they_are_new(
+    crowd: Crowd, met_in: str, by_pass: bool
+) -> None:
+    await crowd.known(ann={"tier": "free"}, cleo={"tier": "pro"}, dan={"tier": "pro"})
+    await crowd.settle()
+    await crowd.segment("pros", PRO)
+    await listen(crowd, "pros", reentry=EACH_TIME)
+    await listen(crowd, "pros", "parting", contract={"transition": "left"})
+    if met_in == "the pass":
+        await begin_build(crowd)
+    else:
+        await crowd.known(ann={"plan": "x"}, cleo={"plan": "x"}, dan={"plan": "x"})
+        await crowd.settle()
+    assert await started(crowd) == []
+
+    await crowd.known(ann={"tier": "pro"}, new={"tier": "pro"}, dan={"tier": "free"})
+    if by_pass:
+        await crowd.run("sweep" if met_in == "the pass" else "build")
+    await crowd.settle()
+
+    assert (await started(crowd), await started(crowd, "parting")) == (["ann", "new"], ["dan"])
+    assert sorted(await crowd.transitions("pros")) == [
+        ("ann", True, "data"),
+        ("cleo", True, "definition"),
+        ("dan", False, "data"),
+        ("dan", True, "definition"),
+        ("new", True, "data"),
+    ]
+    await crowd.run("build")
+    await crowd.settle()
+    await crowd.known(dan={"tier": "pro"})
+    await crowd.settle()
+    assert await started(crowd) == ["ann", "new", "dan"]
+    assert await crowd.owner.fetchval("SELECT count(*) FROM segment_looks") == 0
+    assert await crowd.owner.fetchval("SELECT coalesce(sum(drift), 0) FROM segment_runs") == 0
+    assert await crowd.wrong() == []
+
+
+@pytest.mark.parametrize("by_pass", [False, True])
+async def test_rules_that_change_again_are_new_to_everybody_again(crowd: Crowd, by_pass: bool) -> None:
+    await crowd.known(ann={"tier": "pro"}, bob={"tier": "free"})
+    await crowd.settle()
+    await crowd.segment("pros", PRO)
+    await listen(crowd, "pros")
+    await crowd.known(ann={"plan": "x"}, bob={"plan": "x"})
+    await crowd.settle()
+    await begin_build(crowd)
+
+    await crowd.world.do(segments.update, "pros", {"predicate": {**PRO, "value": "free"}}, ANY_STATE)
+    await crowd.known(ann={"plan": "y"}, bob={"plan": "y"})
+    if by_pass:
+        await crowd.run("sweep")
+    await crowd.settle()
+
+    assert {cause for _, _, cause in await crowd.transitions("pros")} == {"definition"}
+    assert await started(crowd) == []
+    await crowd.known(ann={"tier": "free"})
+    await crowd.settle()
+    assert await started(crowd) == ["ann"]
+
+
+async def test_an_evaluation_makes_only_its_own_segment_known(crowd: Crowd) -> None:
+    await crowd.known(ann={"tier": "pro"})
+    await crowd.settle()
+    await crowd.segment("pros", PRO)
+    await crowd.segment("also-pros", PRO)
+    await crowd.world.do(segments.evaluate, "pros")
+    await crowd.run("evaluate", "pros")
+
+    await crowd.known(ann={"plan": "x"})
+    await crowd.settle()
+
+    assert await crowd.transitions("also-pros") == [("ann", True, "definition")]
+
+
+async def test_who_has_met_new_rules_is_not_written_again(crowd: Crowd) -> None:
+    await crowd.known(ann={"tier": "free"}, bob={"tier": "free"})
+    await crowd.settle()
+    await crowd.segment("pros", PRO)
+    written = "SELECT array_agg(ctid::text ORDER BY subject_no) FROM subject_segments"
+    await crowd.known(ann={"plan": "x"})
+    await crowd.settle()
+    before = await crowd.owner.fetchval(written)
+
+    await begin_build(crowd)
+    await crowd.known(ann={"plan": "y"}, bob={"plan": "y"})
+    await crowd.settle()
+
+    assert await crowd.owner.fetchval(written) == before
+
+
 async def test_whom_a_sweep_finds_first_starts_all_the_same(crowd: Crowd) -> None:
     await ready(crowd, "pros", PRO)
     await listen(crowd, "pros")

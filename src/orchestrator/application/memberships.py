@@ -5,7 +5,7 @@ Few are asked in Python, from which an answer comes soonest; many in one stateme
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -48,15 +48,18 @@ async def refresh(
     if not keys:
         return []
     within = await (_ask if len(keys) <= FEW else _ask_many)(conn, project_no, rules, keys, now)
+    new = {number: rules.revisions[number] for number in rules.building & rules.asked.keys()}
+    first_looks = await memberships.first_looks(conn, project_no, list(within), new)
     changed: dict[SubjectKey, Membership] = {}
     transitions: list[Transition] = []
     for key, found in within.items():
         before = stored.get(key)
         after = _with_unasked(rules, before, found)
-        if before is None or _differs(before, after, now):
+        first = first_looks.get(key, frozenset())
+        if before is None or first or _differs(before, after, now):
             changed[key] = after
-        transitions += _transitions(key, rules, before, after, told.get(key, "time"))
-    return await memberships.write(conn, project_no, changed, transitions, now)
+        transitions += _transitions(key, rules, before, after, first, told.get(key, "time"))
+    return await memberships.write(conn, project_no, changed, transitions, now, new=new)
 
 
 async def compiled(
@@ -115,8 +118,14 @@ def _differs(before: Membership, after: Membership, now: datetime) -> bool:
 
 
 def _transitions(
-    key: SubjectKey, rules: SegmentRules, before: Membership | None, after: Membership, cause: Cause
+    key: SubjectKey,
+    rules: SegmentRules,
+    before: Membership | None,
+    after: Membership,
+    first: Collection[int],
+    cause: Cause,
 ) -> Iterable[Transition]:
+    """How it moved, for this cause, but where it met new rules for the first time."""
     earlier = set(before.segment_nos) if before is not None else set()
     # Numbers of segments that were deleted vanish without a word.
     for number in sorted((earlier & rules.ids.keys()) ^ set(after.segment_nos)):
@@ -124,5 +133,5 @@ def _transitions(
             key=key,
             segment_no=number,
             entered=number not in earlier,
-            cause="definition" if number in rules.building else cause,
+            cause="definition" if number in first else cause,
         )

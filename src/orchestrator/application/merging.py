@@ -133,7 +133,7 @@ async def _carry(
     )
     membership = Membership(segment_nos=tuple(sorted({*earlier, *carried})), next_due=now)
     transitions = [Transition(key=kept, segment_no=number, entered=True, cause="merge") for number in carried]
-    await memberships.write(conn, kept.project_no, {kept: membership}, transitions, now)
+    await memberships.write(conn, kept.project_no, {kept: membership}, transitions, now, new=None)
 
 
 def _refuse_ids(subject_id: str, into: str) -> None:

@@ -109,6 +109,53 @@ async def read(conn: Connection[Record], project_no: int, keys: Sequence[Subject
     }
 
 
+#: SQL: whether it is the first time that the subject `who` is held against the rules of the segment `new`, revision
+#: `new.revision`. A pass remembers whole buckets, who looks at few remembers these; and a subject without membership
+#: that is younger than the rules did not move because of them.
+FIRST_LOOK = """
+(NOT EXISTS (SELECT FROM segment_looks AS l
+              WHERE l.project_no = $1 AND l.segment_no = new.segment_no AND l.bucket = who.bucket
+                AND l.rules_revision = new.revision)
+ AND (who.seen @> ARRAY[new.segment_no::bigint << 32 | new.revision]) IS NOT TRUE
+ AND EXISTS (SELECT FROM segments AS s
+              WHERE s.project_no = $1 AND s.segment_no = new.segment_no
+                AND s.built_revision IS DISTINCT FROM new.revision
+                AND (who.known OR s.rules_since > (SELECT created_at FROM subjects
+                                                    WHERE project_no = $1 AND bucket = who.bucket
+                                                      AND subject_no = who.subject_no))))
+"""
+
+_FIRST_LOOKS = f"""
+SELECT who.bucket, who.subject_no, new.segment_no
+  FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
+  LEFT JOIN LATERAL (
+       SELECT true AS known, seen FROM subject_segments
+        WHERE project_no = $1 AND bucket = w.bucket AND subject_no = w.subject_no
+       OFFSET 0) AS m ON true
+ CROSS JOIN LATERAL (SELECT w.bucket, w.subject_no, m.seen, m.known IS TRUE AS known) AS who
+ CROSS JOIN unnest($4::int[], $5::int[]) AS new (segment_no, revision)
+ WHERE {FIRST_LOOK}
+"""
+
+
+async def first_looks(
+    conn: Connection[Record], project_no: int, keys: Sequence[SubjectKey], new: Mapping[int, int]
+) -> dict[SubjectKey, frozenset[int]]:
+    """Which of these segments, whose rules are new (number → revision), a look is about to hold each subject against
+    for the first time; without those who have met them all. The caller holds the subjects and shares their buckets.
+    """
+    if not new:
+        return {}
+    rows = await conn.fetch(
+        _FIRST_LOOKS, project_no, [k.bucket for k in keys], [k.subject_no for k in keys], list(new), list(new.values())
+    )
+    found: dict[SubjectKey, frozenset[int]] = {}
+    for bucket, subject_no, segment_no in rows:
+        key = SubjectKey(project_no=project_no, bucket=bucket, subject_no=subject_no)
+        found[key] = found.get(key, frozenset()) | {segment_no}
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
     """A subject came to a segment, or left it."""
@@ -129,13 +176,14 @@ class Recorded:
 
 
 _WRITE = """
-INSERT INTO subject_segments (project_no, bucket, subject_no, segment_nos, next_due, as_of)
-SELECT $1, w.bucket, w.subject_no, string_to_array(w.segment_nos, ',')::int[], w.next_due, $6
+INSERT INTO subject_segments AS m (project_no, bucket, subject_no, segment_nos, next_due, as_of, seen)
+SELECT $1, w.bucket, w.subject_no, string_to_array(w.segment_nos, ',')::int[], w.next_due, $6, $7
   FROM unnest($2::smallint[], $3::bigint[], $4::text[], $5::timestamptz[])
        AS w (bucket, subject_no, segment_nos, next_due)
  ORDER BY w.bucket, w.subject_no
 ON CONFLICT (project_no, bucket, subject_no) DO UPDATE SET
-    segment_nos = excluded.segment_nos, next_due = excluded.next_due, as_of = excluded.as_of
+    segment_nos = excluded.segment_nos, next_due = excluded.next_due, as_of = excluded.as_of,
+    seen = CASE WHEN $8 THEN excluded.seen ELSE m.seen END
 """
 
 _TRANSITIONS = """
@@ -159,15 +207,21 @@ async def write(
     changed: Mapping[SubjectKey, Membership],
     transitions: Sequence[Transition],
     now: datetime,
+    *,
+    new: Mapping[int, int] | None,
 ) -> list[Recorded]:
     """Store memberships and what changed in them, in each segment once at most for each subject.
 
-    The caller holds the subjects and shares their buckets. Returns the transitions in the order given.
+    `new`: segments whose rules are new (number → revision) that these subjects were held against; None: they were not
+    held against all rules. The caller holds the subjects and shares their buckets. Returns the transitions in the order
+    given.
     """
     if changed:
+        seen = [number << 32 | revision for number, revision in (new or {}).items()]
         await conn.execute(
             _WRITE, project_no, [k.bucket for k in changed], [k.subject_no for k in changed],
             [",".join(map(str, m.segment_nos)) for m in changed.values()], [m.next_due for m in changed.values()], now,
+            seen or None, new is not None,
         )  # fmt: skip
     if not transitions:
         return []

@@ -10,7 +10,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.sql.query import Query
-from orchestrator.storage.memberships import Membership
+from orchestrator.storage.memberships import FIRST_LOOK, Membership
 from orchestrator.storage.segment_runs import Chunk
 
 
@@ -18,7 +18,8 @@ from orchestrator.storage.segment_runs import Chunk
 class Pass:
     """`query` answers for the segments `asked`. Of the others that exist, `unasked`, membership stays as it is.
 
-    Of `asked`, `building` change because their rules are new. `whole`: nothing is left out but what cannot be asked, so
+    Of `asked`, the rules of `building` (number → revision) are new: who meets them for the first time moves because of
+    that. `whole`: nothing is left out but what cannot be asked, so
     that the due times found replace those that stood. `heard`: the ways (segment, entered) that consumers of the inbox
     are to be told of, and whether also of those who move because the rules are new. `awaited`: executions of the
     project await something; then those that await one of these topics (by segment) are poked as their subject moves.
@@ -27,7 +28,7 @@ class Pass:
     query: Query
     asked: Collection[int]
     unasked: Collection[int]
-    building: Collection[int]
+    building: Mapping[int, int]
     whole: bool
     heard: Mapping[tuple[int, bool], bool]
     awaited: bool
@@ -39,7 +40,7 @@ _STATEMENT = """
 WITH evaluated AS MATERIALIZED (
     {query}
 ), compared AS MATERIALIZED (
-    SELECT e.bucket, e.subject_no, m.segment_nos AS earlier, m.next_due AS earlier_due,
+    SELECT e.bucket, e.subject_no, m.segment_nos AS earlier, m.next_due AS earlier_due, m.seen,
            CASE WHEN m.segment_nos && {unasked}
                 THEN ARRAY(SELECT unnest(e.segment_nos) UNION
                            SELECT no FROM unnest(m.segment_nos) AS no WHERE no = ANY ({unasked}) ORDER BY 1)
@@ -50,7 +51,11 @@ WITH evaluated AS MATERIALIZED (
         ON m.project_no = $1 AND m.bucket = e.bucket AND m.subject_no = e.subject_no
 ), changed AS MATERIALIZED (
     SELECT c.bucket, c.subject_no, no AS segment_no, entered,
-           CASE WHEN no = ANY ({building}) THEN 'definition' WHEN earlier_due <= {as_of} THEN 'time'
+           CASE WHEN EXISTS (SELECT FROM unnest({building}, {revisions}) AS new (segment_no, revision)
+                              CROSS JOIN LATERAL (
+                                    SELECT c.bucket, c.subject_no, c.seen, c.earlier IS NOT NULL AS known) AS who
+                              WHERE new.segment_no = no AND {first_look}) THEN 'definition'
+                WHEN earlier_due <= {as_of} THEN 'time'
                 WHEN (SELECT bool_and(kind = 'backfill') FROM inbox AS i
                        WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no
                          AND kind <> 'transitions') THEN 'backfill'
@@ -68,6 +73,12 @@ WITH evaluated AS MATERIALIZED (
         OR due IS NOT NULL AND (earlier_due IS NULL OR due < earlier_due)
     ON CONFLICT (project_no, bucket, subject_no) DO UPDATE SET
         segment_nos = excluded.segment_nos, next_due = excluded.next_due, as_of = excluded.as_of
+), looked AS (
+    INSERT INTO segment_looks (project_no, segment_no, bucket, rules_revision)
+    SELECT $1, new.segment_no, bucket, new.revision
+      FROM unnest({building}, {revisions}) AS new (segment_no, revision)
+     CROSS JOIN generate_series($2::int, $3::int) AS bucket
+    ON CONFLICT (project_no, segment_no, bucket) DO UPDATE SET rules_revision = excluded.rules_revision
 ), sizes AS (
     INSERT INTO segment_sizes (project_no, segment_no, delta)
     SELECT $1, segment_no, sum(CASE WHEN entered THEN 1 ELSE -1 END) FROM changed GROUP BY segment_no
@@ -134,6 +145,8 @@ async def of_buckets(conn: Connection[Record], project_no: int, first: int, last
         asked=parameter(list(work.asked), "int[]"),
         unasked=parameter(list(work.unasked), "int[]"),
         building=parameter(list(work.building), "int[]"),
+        revisions=parameter(list(work.building.values()), "int[]"),
+        first_look=FIRST_LOOK,
         whole=parameter(work.whole, "bool"),
         heard_nos=parameter([number for number, _ in work.heard], "int[]"),
         heard_ways=parameter([entered for _, entered in work.heard], "bool[]"),
@@ -150,6 +163,23 @@ async def of_buckets(conn: Connection[Record], project_no: int, first: int, last
         drift=head["drift"],
         changes={row["segment_no"]: (row["entered"], row["departed"]) for row in moved},
     )
+
+
+# Who is at the same buckets is not waited for: what is left of theirs goes with the next run.
+_FORGET_LOOKS = """
+DELETE FROM segment_looks WHERE (project_no, segment_no, bucket) IN (
+    SELECT l.project_no, l.segment_no, l.bucket FROM segment_looks AS l
+     WHERE l.project_no = $1
+       AND NOT EXISTS (SELECT FROM segments AS s
+                        WHERE s.project_no = $1 AND s.segment_no = l.segment_no
+                          AND s.built_revision IS DISTINCT FROM s.rules_revision)
+       FOR UPDATE SKIP LOCKED)
+"""
+
+
+async def forget_looks(conn: Connection[Record], project_no: int) -> None:
+    """Forget which buckets have met the rules of segments that are built, or gone."""
+    await conn.execute(_FORGET_LOOKS, project_no)
 
 
 async def of_subjects(

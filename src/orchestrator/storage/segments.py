@@ -208,7 +208,7 @@ async def freshness(conn: Connection[Record], project_no: int, segment_ids: Iter
 _FRESH = ("segment_no", "building", "evaluated_at", "entered", "departed")
 
 _REBUILD = """
-UPDATE segments SET rules_revision = rules_revision + 1
+UPDATE segments SET rules_revision = rules_revision + 1, rules_since = clock_timestamp()
  WHERE project_no = $1 AND segment_id = ANY ($2::text[]) AND predicate IS NOT NULL
 """
 
