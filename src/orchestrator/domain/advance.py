@@ -42,7 +42,7 @@ SEND_TIMEOUT = timedelta(seconds=30)
 #: How often a parked execution looks again by itself; what parked it also pokes it when it is mended.
 PARK_RECHECK = timedelta(minutes=15)
 
-#: How long an execution sleeps that waits for something without an end. Then it looks, and sleeps again.
+#: How long an execution sleeps at most, whatever it waits for. Then it looks, and sleeps again.
 LONGEST_SLEEP = timedelta(days=365)
 
 #: What a `wait_for` step's visit records.
@@ -130,7 +130,8 @@ def advance(
 
     def sleep(step: Step, until: datetime | None, why: Why, parked: str | None = None) -> Decision:
         """Until then, or until time alone could end the execution earlier; None: until something happens."""
-        instants = [until if until is not None else now + LONGEST_SLEEP]
+        longest = now + LONGEST_SLEEP
+        instants = [min(until, longest) if until is not None else longest]
         if expires_at is not None:
             instants.append(expires_at)
         turning: list[Condition] = [rule.condition for rule in version.definition.exit_rules]

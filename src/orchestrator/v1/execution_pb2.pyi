@@ -182,7 +182,7 @@ class Execution(_message.Message):
 
     @_builtins.property
     def wake_time(self) -> _timestamp_pb2.Timestamp:
-        """When it goes on if nothing happens before; unset if it does not sleep."""
+        """When it looks whether it may go on, if nothing happens before; at most a year ahead. Unset if it does not sleep."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:

@@ -263,6 +263,18 @@ def test_without_a_timeout_it_looks_again_once_a_year() -> None:
     assert advance(wait_for(PRO, None), AT_WAIT, known(), NOON + LONGEST_SLEEP).still_waiting
 
 
+def test_whatever_is_far_off_it_looks_again_once_a_year() -> None:
+    far = known({"d": "2200-01-01"})
+    version = wait_until(AttributeDate(path=("d",), offset=timedelta(0)))
+
+    first = advance(version, AT_WAIT, far, NOON)
+    second = advance(version, AT_WAIT, far, NOON + LONGEST_SLEEP)
+
+    assert (slept_until(first), slept_until(second)) == (NOON + LONGEST_SLEEP, NOON + 2 * LONGEST_SLEEP)
+    assert first.still_waiting
+    assert second.still_waiting
+
+
 def test_it_wakes_when_time_alone_could_make_it_hold() -> None:
     quiet = EventFired(source=BOUGHT, window=Last(duration=2 * HOUR), at_least=1, negated=True)
     bought = known(events={BOUGHT: EventFacts(total=1, first_at=NOON - HOUR, last_at=NOON - HOUR)})
