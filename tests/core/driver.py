@@ -128,23 +128,29 @@ class Application:
     def advance(self, seq: int) -> Answer:
         if self.ended is not None or self.seq > seq:
             return self.stored
-        return self._record(self._decide())
+        return self._answer(seq)
 
     def reserve(self, seq: int) -> Reserved | Answer:
         if self.ended is not None or self.seq > seq:
             return self.stored
         earlier = self.sends.get(seq)
+        if earlier is None or earlier.state == "dispatching":
+            decision = self._decide()
+            if isinstance(decision.effect, Run) and decision.still_waiting:
+                if earlier is None:
+                    self.sends[seq] = Row(decision.effect.step_id, self.now)
+                    return Reserved(seq, 1)
+                earlier.attempt += 1
+                earlier.in_doubt = True
+                return Reserved(seq, earlier.attempt)
+        return self._answer(seq)
+
+    def _answer(self, seq: int) -> Answer:
+        earlier = self.sends.get(seq)
         if earlier is not None and earlier.state != "dispatching":
             return self._record(self._decide(_done(earlier)))
         decision = self._decide()
-        if isinstance(decision.effect, Run) and decision.still_waiting:
-            if earlier is None:
-                self.sends[seq] = Row(decision.effect.step_id, self.now)
-                return Reserved(seq, 1)
-            earlier.attempt += 1
-            earlier.in_doubt = True
-            return Reserved(seq, earlier.attempt)
-        if earlier is None:
+        if earlier is None or decision.still_waiting:
             return self._record(decision)
         earlier.state, earlier.reason = ("unknown" if earlier.in_doubt else "failed"), "withdrawn"
         if earlier.in_doubt:
@@ -165,6 +171,8 @@ class Application:
             row.state, row.reason, row.in_doubt = state, reason, False
         if self.ended is not None or self.seq > reserved.seq:
             return self.stored
+        if current and self.parked is not None:  # the workflow sleeps: it is poked, and asks
+            return self.stored
         if current or row.state != "dispatching":
             return self._record(self._decide(_done(row)))
         return self.stored
@@ -178,7 +186,7 @@ class Application:
 
     def _record(self, decision: Decision) -> Answer:
         if decision.still_waiting:
-            self.parked = decision.effect.parked if isinstance(decision.effect, Sleep) else self.parked
+            self.parked = decision.effect.parked if isinstance(decision.effect, Sleep) else None
             return Answer(self.seq, decision.effect)
         return self._write(decision)
 
@@ -311,6 +319,9 @@ class Workflow:
         if self.app.seq != before and self.retry_at is not None:
             self.retry_at = self.app.now
             self.go_on()
+        elif self.app.parked is not None:
+            self.poke()
+            self.flush()
 
     def _settled(self, flight: Flight, result: str) -> Answer:
         return self.app.settle(flight.reserved, result, "refused" if result == "failed" else None)

@@ -256,6 +256,13 @@ def _land(result: str) -> _Make:
     return land
 
 
+def _segment_goes(walk: Walk) -> bool:
+    """While a try is under way that comes to nothing."""
+    if walk.workflow.flight is None:
+        return False
+    return _world(_segment_deleted)(walk) and _land(walk.random.choice(["released", "crashed"]))(walk)
+
+
 def _late_answer(walk: Walk) -> bool:
     """A worker that was given up on comes back, before another try or after."""
     if not walk.workflow.dead:
@@ -311,6 +318,7 @@ LANDINGS = [
     Move("nobody knows", 2, _land("unknown")),
     Move("try released", 4, _land("released")),
     Move("try dies", 4, _land("crashed")),
+    Move("try comes to nothing, a segment is gone", 3, _segment_goes),
 ]
 
 #: How a world comes to be that somebody enters: some of these.

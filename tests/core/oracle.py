@@ -66,12 +66,13 @@ class Oracle(Answers):
             if following is None or following > to or (following == to and not inclusive):
                 break
             self.now = following
-            if not self.sending:
-                self._look("time")
+            self.look_at_the_clock()
         self.now = to
 
     def look_at_the_clock(self) -> None:
         """What is due now is done now."""
+        if self.held and self._end_or_park() != ("park",):
+            self._try()
         if not self.sending and self.ended is None:
             self._look("time")
 
@@ -97,7 +98,7 @@ class Oracle(Answers):
         """What a try came to. Of any but the last try of the last send nobody wants to know."""
         if (send, flight) != (len(self.begun), self.flight) or not self.sending or self.ended is not None:
             return
-        self.flying = False
+        self.flying = self.held = False
         match result:
             case "sent":
                 self._send_over("executed", None)
@@ -123,7 +124,7 @@ class Oracle(Answers):
     def parked(self) -> bool:
         """Whether it cannot go on before something is mended."""
         if self.ended is not None or self.sending:
-            return False
+            return self.held
         if self._end_or_park() == ("park",):
             return True
         step = self.steps[self.at]
@@ -142,7 +143,7 @@ class Oracle(Answers):
 
     def _go_to(self, step_id: str) -> None:
         self.at, self.since = step_id, self.now
-        self.sending = self.flying = self.in_doubt = self.news = False
+        self.sending = self.flying = self.held = self.in_doubt = self.news = False
         self.flight = 0
         step = self.steps[step_id]
         self.mark = self._mark(step["waitFor"]["changed"]["fieldPath"]) if _waits_for(step, "changed") else None
@@ -263,7 +264,7 @@ class Oracle(Answers):
             self._try()
 
     def _try(self) -> None:
-        self.news = False
+        self.news = self.held = False
         step = self.steps[self.at]
         blocked = self._blocked(step["send"])
         wanted = self._end_or_park()
@@ -275,6 +276,9 @@ class Oracle(Answers):
         elif self.flight == 0:
             self.sending = False
             self._look("change")
+        elif wanted == ("park",):  # it is made when that is mended
+            self.notes.append("held")
+            self.held = True
         elif self.in_doubt:  # it may have gone out
             self.notes.append("withdrawn in doubt")
             self._send_over("executed", "unknown")

@@ -35,6 +35,7 @@ ROWS = [
     *(f"woken: parked by a {what}" for what in ("rule", "branch", "wait_for")),
     "woken: expired by time", "woken: goal_reached by change", "woken: canceled by change",
     *(f"gate: send skipped {gate}" for gate in ("opted_out", "suppressed", "withdrawn")), "gate: withdrawn in doubt",
+    "gate: held",
     "end: completed", "end: exited rule", "end: exited opted_out", "end: exited suppressed", "end: goal_reached",
     "end: expired", "end: canceled journey_archived", "end: canceled journey_deleted",
 ]  # fmt: skip

@@ -166,7 +166,7 @@ class Walk:
             ("position", (app.position.step_id, app.position.since), oracle.standing),
             ("sends", [(row.step_id, row.begun_at) for row in app.sends.values()], oracle.begun),
             ("sends settled", [row.state for row in app.sends.values() if row.state != "dispatching"], oracle.settled),
-            ("parked", app.parked is not None and app.ended is None and not oracle.sending, oracle.parked),
+            ("parked", app.parked is not None, oracle.parked),
         ]
 
     # Counting.
@@ -185,7 +185,7 @@ class Walk:
                 case "wait" if reason:
                     tally[f"way: wait {reason}"] += 1
         for note in oracle.notes:
-            tally[f"{'gate' if note.startswith('withdrawn') else 'woken'}: {note}"] += 1
+            tally[f"{'gate' if note.startswith(('withdrawn', 'held')) else 'woken'}: {note}"] += 1
         if oracle.ended is not None:
             outcome, reason, _ = oracle.ended
             gates = ("opted_out", "suppressed")

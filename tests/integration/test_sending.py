@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.application import communications, lifecycle, publishing, subjects
+from orchestrator.application import communications, lifecycle, publishing, segments, subjects
+from orchestrator.application.advance import Advance
 from orchestrator.application.communications import Communications
 from orchestrator.application.enrollment import enroll
-from orchestrator.application.sending import SENT, Receipt, Reserved, Sending
+from orchestrator.application.sending import Receipt, Reserved, Sending
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.channels import Rules
 from orchestrator.domain.journey import OnArchive
+from orchestrator.domain.segment import STATIC, Segment
 from orchestrator.storage import doctor
 from orchestrator.storage.doctor_checks import CHECKS
+from orchestrator.storage.sends import SENT
 from orchestrator.temporal.contract import Effect, Question
-from tests.integration.journey_world import ANY_STATE, World
+from tests.integration.journey_world import ANY_STATE, IN_VIP, World
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -35,6 +38,7 @@ class Sender:
         self.world = world
         self.transactions = Transactions(pool)
         self.sending = Sending(self.transactions, Versions())
+        self.advance = Advance(self.transactions, Versions())
         self.question = Question(project_no=0, bucket=0, subject_no=0, execution_id="", seq=0, now=0.0)
 
     async def stand(self, *steps: dict[str, Any], **definition: Any) -> None:
@@ -55,6 +59,18 @@ class Sender:
         reserved = await self.sending.reserve(self.question)
         assert isinstance(reserved, Reserved)
         return reserved
+
+    async def delete_vip(self) -> None:
+        await self.world.do(segments.delete, "vip", ANY_STATE, force=True)
+
+    async def make_vip(self) -> None:
+        await self.world.do(segments.create, "vip", Segment(kind=STATIC, name="VIP", description="", predicate=None))
+
+    async def row(self) -> tuple[str | None, bool]:
+        """What it is parked for, and whether a time is written down at which it wakes."""
+        row = await self.world.owner.fetchrow("SELECT parked, wakes_at IS NOT NULL FROM executions")
+        assert row is not None
+        return row[0], row[1]
 
     async def end(self) -> None:
         await self.world.do(lifecycle.archive, "welcome", OnArchive.END, ANY_STATE)
@@ -109,6 +125,80 @@ async def test_a_send_in_doubt_that_is_withdrawn_may_have_arrived(sender: Sender
         [("hello", "unknown", "withdrawn")],
     )
     assert await sender.complaints() == {}
+
+
+ONCE = {**HELLO, "next": "bye"}
+VIPS_LEAVE = [{"id": "vip", "when": IN_VIP}]
+
+
+async def test_who_is_parked_between_two_tries_still_gets_the_message(sender: Sender) -> None:
+    await sender.stand(ONCE, BYE, exitRules=VIPS_LEAVE)
+    await sender.reserve()
+    await sender.delete_vip()
+
+    held = await sender.sending.reserve(sender.question)
+
+    assert isinstance(held, Effect)
+    assert (held.kind, held.why, held.seq) == ("sleep", "park", 0)
+    assert await sender.ledgers() == ([], [("hello", "dispatching", None)])
+    assert await sender.row() == ("segment_not_found", True)
+    assert await sender.complaints() == {}, "nothing that anybody could do about a channel"
+    assert (await sender.advance(sender.question)).why == "park"
+    await sender.make_vip()
+    assert (await sender.advance(sender.question)).kind == "run"
+    assert await sender.row() == (None, False), "it waits for nothing any more"
+    again = await sender.reserve()
+    effect = await sender.sending.settle(sender.question, again, Receipt(state=SENT))
+    assert (again.attempt, again.in_doubt, effect.outcome) == (2, True, "completed")
+    assert (await sender.ledgers())[1] == [("hello", "sent", None)]
+
+
+@pytest.mark.parametrize("in_doubt", [False, True])
+async def test_who_ends_while_a_send_is_held_leaves_it_settled(sender: Sender, in_doubt: bool) -> None:
+    await sender.stand(ONCE, BYE, exitRules=VIPS_LEAVE)
+    reserved = await sender.reserve()
+    if not in_doubt:
+        await sender.sending.release(reserved)
+    await sender.delete_vip()
+    await sender.sending.reserve(sender.question)
+    await sender.end()
+
+    effect = await sender.advance(sender.question)
+
+    assert (effect.kind, effect.outcome) == ("end", "canceled")
+    visit, send = (("executed", "unknown"), "unknown") if in_doubt else (("skipped", "withdrawn"), "failed")
+    assert await sender.ledgers() == ([("hello", *visit)], [("hello", send, "withdrawn")])
+    assert await sender.complaints() == {}
+
+
+async def test_a_try_that_was_given_up_on_and_arrives_while_the_send_is_held_has_the_workflow_ask(
+    sender: Sender,
+) -> None:
+    await sender.stand(ONCE, BYE, exitRules=VIPS_LEAVE)
+    reserved = await sender.reserve()
+    await sender.delete_vip()
+    await sender.sending.reserve(sender.question)
+    await sender.world.owner.execute("DELETE FROM outbox")
+
+    await sender.sending.settle(sender.question, reserved, Receipt(state=SENT))
+
+    assert await sender.ledgers() == ([], [("hello", "sent", None)])
+    assert await sender.world.owner.fetchval("SELECT array_agg(kind) FROM outbox") == ["poke"]
+    assert (await sender.advance(sender.question)).outcome == "completed"
+    assert (await sender.ledgers())[0] == [("hello", "executed", None), ("bye", "executed", None)]
+
+
+async def test_who_is_parked_before_a_send_waits_for_nothing_once_that_is_mended(sender: Sender) -> None:
+    await sender.stand(ONCE, BYE, exitRules=VIPS_LEAVE)
+    await sender.delete_vip()
+    assert (await sender.advance(sender.question)).why == "park"
+    assert await sender.row() == ("segment_not_found", True)
+    assert await sender.complaints() == {}
+    await sender.make_vip()
+
+    assert (await sender.advance(sender.question)).kind == "run"
+
+    assert await sender.row() == (None, False)
 
 
 async def test_a_send_is_settled_when_it_is_settled_though_its_execution_has_ended(sender: Sender) -> None:

@@ -14,10 +14,11 @@ from orchestrator.application.advance import Advance
 from orchestrator.application.merging import merge
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_rules import RuleBook
-from orchestrator.application.sending import SENT, Receipt, Reserved, Sending
+from orchestrator.application.sending import Receipt, Reserved, Sending
 from orchestrator.application.versions import Versions
 from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.subject import SubjectPatch
+from orchestrator.storage.sends import SENT
 from orchestrator.temporal.contract import Effect, Question
 from orchestrator.temporal.executions import Executions
 from tests.eventually import eventually

@@ -17,14 +17,18 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.advance import JOURNEY_ARCHIVED, JOURNEY_DELETED, Known, advance
 from orchestrator.domain.conditions import Entry
-from orchestrator.domain.execution import Decision, Done, Outcome, Sleep
+from orchestrator.domain.execution import Decision, Done, Outcome, Result, Sleep
 from orchestrator.domain.journey import Goal
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts
-from orchestrator.storage import executions, subjects
+from orchestrator.storage import executions, sends, subjects
 from orchestrator.storage.executions import Standing
+from orchestrator.storage.sends import DISPATCHING, FAILED, UNKNOWN, Send
 from orchestrator.storage.subjects import Held
 from orchestrator.temporal.contract import Effect, Question, effect_from
+
+#: The reason of a send that a gate stopped between two tries.
+WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +103,51 @@ async def record(conn: Connection[Record], ready: Ready, decision: Decision) -> 
     """Write what was decided, and say it in the workflow's words. "Still waiting" raises no `seq`."""
     seq = ready.standing.seq
     if decision.still_waiting:
+        # Who was parked and is told to send waits for nothing any more.
+        until, parked = None, None
         if isinstance(decision.effect, Sleep):
-            await executions.keep_waiting(
-                conn, ready.key, ready.standing.execution_id, decision.effect.until, decision.effect.parked
-            )
+            until, parked = decision.effect.until, decision.effect.parked
+        await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, until, parked)
         return effect_of(decision, seq)
     state = state_of(decision, seq + 1, ready.now, ready.prepared.version, ready.goal)
     await executions.decide(conn, ready.key, ready.standing, state, decision.visits)
     return effect_of(decision, seq + 1)
+
+
+def done(state: str, reason: str | None) -> Done:
+    """What a settled send means for the step. Whether `unknown` arrived, nobody can say: the step was executed."""
+    if state == FAILED:
+        return Done(result=Result.FAILED, reason=reason)
+    return Done(result=Result.EXECUTED, reason=UNKNOWN if state == UNKNOWN else None)
+
+
+async def answer(conn: Connection[Record], ready: Ready) -> Effect:
+    """Decide and record. A send that was begun and that nobody is at is held while the execution is parked, and
+    withdrawn where it is not to be made any more."""
+    begun = ready.standing.send
+    if begun is not None and begun.state != DISPATCHING:  # settled, but not advanced from
+        return await record(conn, ready, decide(ready, done(begun.state, begun.reason)))
+    decision = decide(ready)
+    if begun is None or decision.still_waiting:
+        return await record(conn, ready, decision)
+    return await _withdraw(conn, ready, begun, decision)
+
+
+async def _withdraw(conn: Connection[Record], ready: Ready, begun: Send, decision: Decision) -> Effect:
+    """A gate has closed between two tries. What may have gone out is `unknown`; what has not, is not sent.
+
+    Either way the step was passed, and the execution goes on, or ends, behind it.
+    """
+    await sends.settle(
+        conn, ready.key, ready.standing.execution_id, ready.standing.seq,
+        attempt=begun.attempt, state=UNKNOWN if begun.in_doubt else FAILED, reason=WITHDRAWN, provider_id=None,
+        now=ready.now,
+    )  # fmt: skip
+    if begun.in_doubt:
+        decision = decide(ready, Done(result=Result.EXECUTED, reason=UNKNOWN))
+    elif not decision.visits:  # it is to end where it stands
+        decision = decide(ready, Done(result=Result.SKIPPED, reason=WITHDRAWN))
+    return await record(conn, ready, decision)
 
 
 class Advance:
@@ -121,4 +162,4 @@ class Advance:
             found = await ready(conn, self._versions, question)
             if isinstance(found, Effect):
                 return found
-            return await record(conn, found, decide(found))
+            return await answer(conn, found)

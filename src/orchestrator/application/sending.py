@@ -2,9 +2,9 @@
 transaction.
 
 Reserve asks the core once more: only if it still says "send" is the send taken, under the lock under which opt-outs are
-written. So no send begins after an opt-out was acknowledged. Settle records what came of it, decides what is next in
-the
-same transaction, and falls back to recording alone, so that a failure of the deciding cannot undo "sent".
+written. So no send begins after an opt-out was acknowledged. Where the core has parked the execution meanwhile, it is
+held; where it says anything else, withdrawn (advance.py). Settle records what came of it, decides what is next
+in the same transaction, and falls back to recording alone, so that a failure of the deciding cannot undo "sent".
 """
 
 from __future__ import annotations
@@ -17,23 +17,16 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.advance import Ready, decide, ready, record
+from orchestrator.application.advance import Ready, answer, decide, done, ready, record
 from orchestrator.application.contents import Contents
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
-from orchestrator.domain.execution import Decision, Done, Result, Run
+from orchestrator.domain.execution import Run
 from orchestrator.domain.journey import Send as SendStep
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import clock, communications, sends, subjects
-from orchestrator.storage.sends import Reservation, Send
+from orchestrator.storage import clock, communications, journey_pokes, sends, subjects
+from orchestrator.storage.sends import DISPATCHING, Reservation, Send
 from orchestrator.temporal.contract import Effect, Question, effect_from
-
-SENT = "sent"
-FAILED = "failed"
-UNKNOWN = "unknown"
-
-#: The reason of a send that a gate stopped between two tries.
-WITHDRAWN = "withdrawn"
 
 
 def idempotency_key(execution_id: UUID, seq: int) -> str:
@@ -82,13 +75,6 @@ class Receipt:
     provider_id: str | None = None
 
 
-def done(send: Send | Receipt) -> Done:
-    """What a settled send means for the step. Whether `unknown` arrived, nobody can say: the step was executed."""
-    if send.state == FAILED:
-        return Done(result=Result.FAILED, reason=send.reason)
-    return Done(result=Result.EXECUTED, reason=UNKNOWN if send.state == UNKNOWN else None)
-
-
 class Sending:
     """Reserves and settles sends."""
 
@@ -104,32 +90,11 @@ class Sending:
             if isinstance(found, Effect):
                 return found
             earlier = found.standing.send
-            if earlier is not None and earlier.state != "dispatching":  # settled, but not advanced from
-                return await record(conn, found, decide(found, done(earlier)))
-            decision = decide(found)
-            if isinstance(decision.effect, Run) and decision.still_waiting:
-                return await self._reserved(conn, found, question.seq, earlier)
-            if earlier is None:
-                return await record(conn, found, decision)
-            return await self._withdraw(conn, found, question.seq, earlier, decision)
-
-    async def _withdraw(
-        self, conn: Connection[Record], found: Ready, seq: int, earlier: Send, decision: Decision
-    ) -> Effect:
-        """A gate has closed between two tries. What may have gone out is `unknown`; what has not, is not sent.
-
-        Either way the step was passed, and the execution goes on, or ends, behind it.
-        """
-        state = UNKNOWN if earlier.in_doubt else FAILED
-        await sends.settle(
-            conn, found.key, found.standing.execution_id, seq,
-            attempt=earlier.attempt, state=state, reason=WITHDRAWN, provider_id=None, now=found.now,
-        )  # fmt: skip
-        if earlier.in_doubt:
-            decision = decide(found, Done(result=Result.EXECUTED, reason=UNKNOWN))
-        elif not decision.visits:  # it is to end where it stands
-            decision = decide(found, Done(result=Result.SKIPPED, reason=WITHDRAWN))
-        return await record(conn, found, decision)
+            if earlier is None or earlier.state == DISPATCHING:
+                decision = decide(found)
+                if isinstance(decision.effect, Run) and decision.still_waiting:
+                    return await self._reserved(conn, found, question.seq, earlier)
+            return await answer(conn, found)
 
     async def _reserved(self, conn: Connection[Record], found: Ready, seq: int, earlier: Send | None) -> Reserved:
         standing, version = found.standing, found.prepared.version
@@ -194,12 +159,17 @@ class Sending:
                     await self._settle_survivor(conn, reserved, receipt, await clock.now(conn))
                     return found
                 if await self._settle(conn, found.key, reserved, receipt, found.now):
-                    return await record(conn, found, decide(found, done(receipt)))
+                    if found.standing.parked:
+                        # Held, and this try was given up on. The workflow sleeps: what is decided behind its back it
+                        # would take for news, and what happened since for told. So it is made to ask.
+                        await journey_pokes.poke_subjects(conn, found.key, found.now)
+                        return effect_from(found.standing.effect)
+                    return await record(conn, found, decide(found, done(receipt.state, receipt.reason)))
                 settled = found.standing.send
                 assert settled is not None, "rows of the ledger go only with their subject, whose lock is held"
-                if settled.state == "dispatching":  # a later try has taken over: it will say what comes next
+                if settled.state == DISPATCHING:  # a later try has taken over: it will say what comes next
                     return effect_from(found.standing.effect)
-                return await record(conn, found, decide(found, done(settled)))
+                return await record(conn, found, decide(found, done(settled.state, settled.reason)))
         except Exception:
             # Deciding failed, or the connection. What the provider has accepted must be known all the same.
             async with self._transactions.write(None) as conn:

@@ -46,7 +46,13 @@ SELECT format('outbox_dead %s: %s %s', outbox_no, kind, last_error) AS example F
 
 _DISPATCHING = """
 SELECT format('execution %s, seq %s, channel %s, attempt %s', execution_id, seq, channel, attempt) AS example
-  FROM sends WHERE state = 'dispatching' AND reserved_at < $1::timestamptz - interval '5 minutes'
+  FROM sends AS s
+ WHERE state = 'dispatching' AND reserved_at < $1::timestamptz - interval '5 minutes'
+   -- Who is parked goes on with it when that is mended.
+   AND NOT EXISTS (SELECT FROM executions AS e
+                    WHERE (e.project_no, e.bucket, e.subject_no, e.execution_id)
+                        = (s.project_no, s.bucket, s.subject_no, s.execution_id)
+                      AND e.outcome IS NULL AND e.parked IS NOT NULL)
 """
 
 _SETTLED_WITHOUT_VISIT = """
@@ -95,7 +101,8 @@ _SEND_NOT_BEGUN = """
 SELECT format('execution %s, step %s, queue %s', e.execution_id, e.step_id, e.effect ->> 'queue') AS example
   FROM executions AS e
  WHERE e.project_no = $2 AND e.bucket >= $3 AND e.bucket < $4
-   AND e.outcome IS NULL AND e.effect ->> 'kind' = 'run' AND e.since < $1::timestamptz - interval '5 minutes'
+   AND e.outcome IS NULL AND e.parked IS NULL AND e.effect ->> 'kind' = 'run'
+   AND e.since < $1::timestamptz - interval '5 minutes'
    AND NOT EXISTS (SELECT FROM sends AS s
                     WHERE (s.project_no, s.bucket, s.subject_no, s.execution_id)
                         = (e.project_no, e.bucket, e.subject_no, e.execution_id)

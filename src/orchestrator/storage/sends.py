@@ -10,6 +10,9 @@ from asyncpg import Connection, Record
 
 from orchestrator.domain.scope import SubjectKey
 
+#: What a send may be: under way, or settled in one of three ways.
+DISPATCHING, SENT, FAILED, UNKNOWN = "dispatching", "sent", "failed", "unknown"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:

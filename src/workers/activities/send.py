@@ -11,7 +11,8 @@ from typing import Any
 
 from temporalio import activity
 
-from orchestrator.application.sending import FAILED, SENT, UNKNOWN, Receipt, Reserved, Sending
+from orchestrator.application.sending import Receipt, Reserved, Sending
+from orchestrator.storage.sends import FAILED, SENT, UNKNOWN
 from orchestrator.temporal.contract import HEARTBEAT, Effect, Question
 from workers.channels.channel import Accepted, Channel, ChannelUnavailable, Message, OnAmbiguity, Refused
 from workers.channels.rendering import Renderer, TemplateFailed
