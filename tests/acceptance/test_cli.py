@@ -3,53 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 from orchestrator.cli.yaml_text import parse_documents
 from orchestrator.devstack.ports import free_ports
 from tests.acceptance.command_line import CommandLine
+from tests.acceptance.journey_files import GREETING, REMINDERS, RENEWAL, WELCOME, done_with
 from tests.eventually import eventually
-
-WELCOME = Path(__file__).parents[2] / "examples" / "welcome"
-
-GREETING = """
-kind: communication
-id: hello
-name: Hello
-channel: log
-category: marketing
-subject: Hello
-body: There you are.
----
-kind: journey
-id: greeting
-name: Greeting
-steps:
-  - {id: hello, send: {communicationId: hello}, next: done}
-  - {id: done, exit: {reason: greeted}}
-"""
-
-
-def done_with(changes: list[dict[str, Any]]) -> dict[str, str]:
-    return {f"{change['kind']} {change['id']}": change["action"] for change in changes}
-
-
-#: With every kind of step, each kind of wait, and exit rules.
-RENEWAL = next(
-    block
-    for block in re.findall(
-        r"```yaml\n(.*?)```",
-        (Path(__file__).parents[2] / "docs" / "journeys.md").read_text(encoding="utf-8"),
-        re.DOTALL,
-    )
-    if "exitRules" in block
-)
-REMINDERS = "".join(
-    f"kind: communication\nid: {name}\nname: {name}\nchannel: log\ncategory: marketing\nsubject: S\nbody: B\n---\n"
-    for name in ("renewal", "discount")
-)
 
 
 async def test_apply_creates_everything_once_and_then_leaves_it_alone(run: CommandLine) -> None:

@@ -13,7 +13,8 @@ from grpc import StatusCode
 from rich.progress import Progress
 
 from orchestrator.api.json_decode import decode
-from orchestrator.cli.apply import Change, apply_documents
+from orchestrator.cli.apply import apply_documents
+from orchestrator.cli.changes import Change
 from orchestrator.cli.demo_example import Example
 from orchestrator.cli.demo_ledger import Ledger, is_under_way, passed_steps, read_ledger
 from orchestrator.cli.documents import sentence_of

@@ -1,4 +1,7 @@
-"""Exit codes: 0 done, 1 refused or impossible, 2 wrong usage, 3 not found, 4 not allowed, 5 a part is away."""
+"""Exit codes.
+
+0 done, 1 refused or impossible, 2 wrong usage, 3 not found, 4 not allowed, 5 a part is away, 6 it differs.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ USAGE = 2
 NOT_FOUND = 3
 NOT_ALLOWED = 4
 UNAVAILABLE = 5
+DIFFERS = 6
 
 
 class CommandFailure(Exception):

@@ -6,11 +6,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
+
+import typer
 
 from orchestrator.cli.failure import USAGE, CommandFailure
 
 STDIN = Path("-")
+
+_FILE = typer.Option("--file", "-f", help="YAML or JSON; a directory for all in it, - for stdin.", metavar="PATH")
+Files = Annotated[list[Path], _FILE]
+FilesOrNone = Annotated[list[Path] | None, _FILE]
 
 
 @contextmanager

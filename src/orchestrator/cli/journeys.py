@@ -6,15 +6,30 @@ from typing import Annotated
 import typer
 
 from orchestrator.api.json_encode import encode
+from orchestrator.cli.apply import apply
 from orchestrator.cli.connection import call, sentence_of
-from orchestrator.cli.failure import FAILED
+from orchestrator.cli.diff import diff
+from orchestrator.cli.documents import look_through
+from orchestrator.cli.export import export
+from orchestrator.cli.failure import FAILED, USAGE, CommandFailure
+from orchestrator.cli.files import FilesOrNone
 from orchestrator.cli.kinds import JOURNEY
-from orchestrator.cli.output import Output, OutputOption, print_json, print_list, print_one, print_table
+from orchestrator.cli.output import (
+    Output,
+    OutputOption,
+    console,
+    print_json,
+    print_list,
+    print_one,
+    print_table,
+    text_of,
+)
 from orchestrator.cli.resources import Id, Limit, add_get, first, page_size
 from orchestrator.cli.subject_ids import SubjectIds, SubjectIdsFile, batches, read_subject_ids
+from orchestrator.cli.validation import examine
 from orchestrator.client import OrchestratorClient, Violation, each, messages
 
-app = typer.Typer(help="Publish journeys, run them, look at them; `apply` writes them.", no_args_is_help=True)
+app = typer.Typer(help="Keep journeys in files, publish them, run them, look at them.", no_args_is_help=True)
 
 add_get(app, JOURNEY)
 
@@ -44,17 +59,42 @@ def list_(
 
 
 @app.command()
-def validate(journey_id: Id, output: OutputOption = Output.TABLE) -> None:
-    """Say what stands against publishing the draft; exit code 1 if anything does."""
-    request = messages.ValidateJourneyRequest(journey_id=journey_id)
-    answer = call(lambda client: client.journeys.ValidateJourney(request))
-    if output is Output.JSON:
-        print_json(encode(answer))
+def validate(
+    journey_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Which.")] = None,
+    files: FilesOrNone = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings are faults.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say what stands against publishing a draft, or the journeys of files; exit code 1 if anything does.
+
+    With files it says everything that stands against `apply`, as if all that the files describe were there already, and
+    changes nothing.
+    """
+    if (journey_id is None) == (files is None):
+        raise CommandFailure("Name a journey, or files with -f.", USAGE)
+    if journey_id is not None:
+        request = messages.ValidateJourneyRequest(journey_id=journey_id)
+        answer = call(lambda client: client.journeys.ValidateJourney(request))
+        told = encode(answer)
+        lines = {"fault": map(_told, answer.faults), "warning": map(_told, answer.warnings)}
     else:
-        for kind, found in (("fault", answer.faults), ("warning", answer.warnings)):
-            for violation in found:
-                typer.echo(f"{kind}: {_told(violation)}")
-    raise typer.Exit(FAILED if answer.faults else 0)
+        documents = look_through(files or [])
+        findings = call(lambda client: examine(client, documents))
+        found = {"fault": findings.faults, "warning": findings.warnings}
+        told = {f"{kind}s": [finding.told() for finding in some] for kind, some in found.items()}
+        lines = {kind: map(str, some) for kind, some in found.items()}
+    if output is Output.JSON:
+        print_json(told)
+    else:
+        for kind, some in lines.items():
+            for line in some:
+                console().print(text_of(f"{kind}: {line}"), soft_wrap=True)
+    raise typer.Exit(FAILED if told["faults"] or (strict and told["warnings"]) else 0)
+
+
+app.command("diff")(diff)
+app.command("apply")(apply)
+app.command("export")(export)
 
 
 @app.command()

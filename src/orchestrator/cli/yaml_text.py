@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import yaml
@@ -36,13 +36,36 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads. Quotes texts that any reader of YAML might take for something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Among what cannot be printed are line breaks that not every reader keeps.
+    breaks = "\n" in text
+    hidden = any(not character.isprintable() for character in text.replace("\n", ""))
+    style = '"' if hidden or (breaks and isinstance(dumper, _Line)) else "|" if breaks else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+class _Line(_Dumper):
+    """Writes all in one line."""
+
+
+_Dumper.add_representer(str, _text)
+_Line.add_representer(str, _text)
+
 for _tag, _pattern, _first in (
     ("null", r"null|~|", ["n", "~", ""]),
     ("bool", r"true|false", list("tf")),
     ("int", r"-?(0|[1-9][0-9]*)", list("-0123456789")),
     ("float", r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?", list("-0123456789")),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
 def _float(loader: yaml.SafeLoader, node: Any) -> float:
@@ -71,3 +94,34 @@ def parse_documents(text: str) -> Iterator[Any]:
         raise NotYaml(str(error).splitlines()[0]) from None
     except (RecursionError, ValueError, Wrong) as error:
         raise NotYaml("contains itself, or is nested too deep") from error
+
+
+def write_documents(documents: Iterable[dict[str, Any]]) -> str:
+    """A text of which `parse_documents` makes these documents again."""
+    return "---\n".join(_written(document) for document in documents)
+
+
+def write_value(value: Any) -> str:
+    """A value in one line."""
+    text = yaml.dump(value, Dumper=_Line, default_flow_style=True, sort_keys=False, allow_unicode=True, width=_ENDLESS)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+#: No line is broken for its length.
+_ENDLESS = 2**31
+
+
+def _written(document: dict[str, Any]) -> str:
+    """With the members of the document one below the other, and what has no objects in it in one line."""
+    lines = (
+        yaml.dump(
+            {name: value},
+            Dumper=_Dumper,
+            default_flow_style=False if isinstance(value, str | int | float | None) else None,
+            sort_keys=False,
+            allow_unicode=True,
+            width=_ENDLESS,
+        )
+        for name, value in document.items()
+    )
+    return "".join(lines)

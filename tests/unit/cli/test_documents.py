@@ -67,12 +67,12 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_place(tmp_path: Path)
     assert first == "Nothing was changed."
     places = [line.removeprefix(f"{tmp_path}/a.yaml, document ").split(": ")[:2] for line in lines]
     assert sorted(map(tuple, places)) == [
-        ("1", "colour"),
-        ("1", "name"),
-        ("1", "predicate.clauses"),
+        ("1 (audience a)", "colour"),
+        ("1 (audience a)", "name"),
+        ("1 (audience a)", "predicate.clauses"),
         ("2", "id"),
-        ("3", "kind must be one of segment, audience, communication, triggerContract, journey"),
-        ("4", "must be an object"),
+        ("3", "kind"),
+        ("4", "must be an object (INVALID_TYPE)"),
     ]
 
 

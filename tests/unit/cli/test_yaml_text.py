@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.api.json_text import NoNumber
-from orchestrator.cli.yaml_text import NotYaml, parse_documents
+from orchestrator.cli.yaml_text import NotYaml, parse_documents, write_documents, write_value
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,39 @@ NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infini
 )
 def test_json_is_yaml(value: Any) -> None:
     assert list(parse_documents(json.dumps(value))) == [value]
+
+
+DOCUMENTS = st.dictionaries(
+    st.text(),
+    st.recursive(
+        st.none() | st.booleans() | NUMBERS | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+        max_leaves=8,
+    ),
+    min_size=1,
+)
+
+
+@given(st.lists(DOCUMENTS, min_size=1, max_size=3))
+def test_what_is_written_is_read_again(documents: list[dict[str, Any]]) -> None:
+    assert list(parse_documents(write_documents(documents))) == documents
+
+
+@given(DOCUMENTS)
+def test_a_value_is_written_in_one_line_that_is_read_again(value: dict[str, Any]) -> None:
+    line = write_value(value)
+
+    assert "\n" not in line
+    assert list(parse_documents(line)) == [value]
+
+
+@pytest.mark.parametrize("text", ["on", "no", "1e5", "017", "12:30", "2026-01-31", "null", "~", "a: b", "- a", "#"])
+def test_texts_that_another_reader_might_take_for_something_else_are_quoted(text: str) -> None:
+    assert write_value(text) in (f"'{text}'", f'"{text}"')
+
+
+def test_a_text_of_several_lines_is_written_in_several_lines() -> None:
+    assert write_documents([{"body": "Hello,\nthere.\n"}]) == "body: |\n  Hello,\n  there.\n"
 
 
 def test_documents_are_divided_and_empty_ones_left_out() -> None:
