@@ -147,8 +147,14 @@ class Crowd:
             now = await clock.now(conn)
             stored = await _stored(conn, self.project_no)
             folded = await _folded(conn, self.project_no)
-            sizes = await memberships.sizes(conn, self.project_no, rules.asked)
+            sizes = await memberships.sizes(conn, self.project_no, [*rules.asked, *rules.lists.values()])
+            listed = await _listed(conn, self.project_no)
         faults = []
+        for name, number in rules.lists.items():
+            if folded.get(number, set()) != listed.get(number, set()):
+                faults.append(f"{name}: transitions fold to something else")
+            if sizes.get(number, 0) != len(listed.get(number, ())):
+                faults.append(f"{name}: members are counted as {sizes.get(number, 0)}")
         for number, asked in rules.asked.items():
             name = rules.ids[number]
             wanted = {ids[key] for key, one in known.items() if evaluate(asked, one.facts, now)}
@@ -167,6 +173,17 @@ async def _stored(conn: Connection[Record], project_no: int) -> dict[tuple[int, 
         "SELECT bucket, subject_no, segment_nos FROM subject_segments WHERE project_no = $1", project_no
     )
     return {(row["bucket"], row["subject_no"]): row["segment_nos"] for row in rows}
+
+
+async def _listed(conn: Connection[Record], project_no: int) -> dict[int, set[tuple[int, int]]]:
+    """List → who is on it."""
+    lists: dict[int, set[tuple[int, int]]] = {}
+    rows = await conn.fetch(
+        "SELECT bucket, subject_no, segment_no FROM static_members WHERE project_no = $1", project_no
+    )
+    for bucket, subject_no, segment_no in rows:
+        lists.setdefault(segment_no, set()).add((bucket, subject_no))
+    return lists
 
 
 async def _folded(conn: Connection[Record], project_no: int) -> dict[int, set[tuple[int, int]]]:

@@ -406,6 +406,23 @@ async def test_who_was_in_a_segment_already_does_not_come_anew(crowd: Crowd) -> 
     assert [t for t in await crowd.transitions("nothing_bought") if t[0] == "bob"] == []
 
 
+async def test_lists_of_the_merged_subject_say_since_when_the_survivor_is_on_them(crowd: Crowd) -> None:
+    for name in ("hers", "both"):
+        await crowd.segment(name, None)
+    await crowd.world.do(segments.add_members, "hers", ["ann"])
+    await crowd.world.do(segments.add_members, "both", ["ann", "bob"])
+    await crowd.settle()
+
+    await merged(crowd, "ann", "bob")
+    await crowd.settle()
+
+    assert await crowd.transitions("hers") == [("bob", True, "merge")]
+    assert await crowd.transitions("both") == [("bob", True, "data")]
+    assert await crowd.wrong() == []
+    await crowd.world.do(segments.remove_members, "hers", ["bob"])
+    assert await crowd.transitions("hers") == [("bob", True, "merge"), ("bob", False, "data")]
+
+
 async def test_who_leaves_by_what_the_other_did_leaves(crowd: Crowd) -> None:
     await crowd.segment("nothing_bought", NOBODY_BOUGHT)
     await crowd.run("build")

@@ -19,6 +19,8 @@ from orchestrator.application import (
     trigger_contracts,
 )
 from orchestrator.application.journeys import Changes, get_with_problems, update
+from orchestrator.application.merging import merge
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.segments import PARKED
 from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
@@ -418,6 +420,93 @@ async def test_who_is_deleted_before_the_inbox_is_worked_through_starts_nothing(
 
     assert await started(crowd) == []
     assert await crowd.owner.fetchval("SELECT count(*) FROM inbox") == 0
+
+
+async def merged(crowd: Crowd, subject_id: str, into: str) -> None:
+    await crowd.world.do(merge, b"s" * 48, RuleBook(), subject_id, into=into)
+
+
+@pytest.mark.parametrize("dead", [False, True])
+@pytest.mark.parametrize("on_it", [False, True])
+async def test_who_is_merged_before_the_inbox_is_worked_through_comes_to_the_list_once(
+    crowd: Crowd, on_it: bool, dead: bool
+) -> None:
+    await crowd.segment("list", None)
+    await listen(crowd, "list", reentry=EACH_TIME)
+    await crowd.known(ann={}, bob={})
+    if on_it:
+        await crowd.world.do(segments.add_members, "list", ["bob"])
+    await crowd.settle()
+    before = await started(crowd)
+    await crowd.world.do(segments.add_members, "list", ["ann"])
+    if dead:
+        await crowd.owner.execute(
+            "WITH gone AS (DELETE FROM inbox RETURNING *) "
+            "INSERT INTO inbox_dead SELECT inbox_no, project_no, bucket, subject_no, kind, name_nos, event_nos, "
+            "occurred_ats, attempts, received_at, 'X', now(), transition_nos FROM gone"
+        )
+
+    await merged(crowd, "ann", "bob")
+    await merged(crowd, "bob", await stranger(crowd))
+    if dead:
+        await crowd.owner.execute(
+            "INSERT INTO inbox (project_no, bucket, subject_no, kind, transition_nos, received_at) "
+            "SELECT project_no, bucket, subject_no, kind, transition_nos, now() FROM inbox_dead"
+        )
+    await crowd.settle()
+
+    assert before == (["bob"] if on_it else [])
+    assert await started(crowd) == ["cleo"]
+    assert await crowd.members("list") == {"cleo"}
+    await crowd.world.do(segments.remove_members, "list", ["cleo"])
+    await crowd.settle()
+    assert [entered for _, entered, _ in await crowd.transitions("list")] == [True, False]
+    assert await crowd.wrong() == []
+
+
+async def stranger(crowd: Crowd) -> str:
+    """Somebody who has done nothing."""
+    await crowd.known(cleo={})
+    return "cleo"
+
+
+@pytest.mark.parametrize("seen", [False, True])
+async def test_who_is_merged_before_it_is_known_that_he_left_has_left(crowd: Crowd, seen: bool) -> None:
+    await crowd.segment("list", None)
+    await listen(crowd, "list", "coming")
+    await listen(crowd, "list", "parting", contract={"transition": "left"})
+    await crowd.known(ann={}, bob={})
+    await crowd.world.do(segments.add_members, "list", ["ann"])
+    if seen:
+        await crowd.settle()
+    await crowd.world.do(segments.remove_members, "list", ["ann"])
+
+    await merged(crowd, "ann", "bob")
+    await crowd.settle()
+
+    assert (await started(crowd, "coming"), await started(crowd, "parting")) == (["bob"], ["bob"])
+    assert await crowd.members("list") == set()
+    assert await crowd.wrong() == []
+
+
+@pytest.mark.parametrize(("tier", "stays"), [(None, True), ("free", False)])
+async def test_whom_a_sweep_has_found_comes_as_the_one_he_is_merged_into(
+    crowd: Crowd, tier: str | None, stays: bool
+) -> None:
+    await ready(crowd, "pros", PRO)
+    await listen(crowd, "pros", reentry=EACH_TIME)
+    await crowd.known(ann={}, bob={} if tier is None else {"tier": tier})
+    await crowd.settle()
+    await crowd.known(ann={"tier": "pro"})
+    await crowd.run("sweep")
+    assert await told(crowd) == 1
+
+    await merged(crowd, "ann", "bob")
+    await crowd.settle()
+
+    assert await started(crowd) == ["bob"]
+    assert await crowd.members("pros") == ({"bob"} if stays else set())
+    assert await crowd.wrong() == []
 
 
 async def test_a_segment_that_something_names_is_not_deleted_by_accident(crowd: Crowd) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from dataclasses import replace
 from datetime import datetime
 
 from asyncpg import Connection, Record
@@ -26,10 +27,12 @@ from orchestrator.storage import (
     journey_pokes,
     memberships,
     merging,
+    static_members,
     subject_aliases,
     subjects,
 )
 from orchestrator.storage.memberships import Membership, Transition
+from orchestrator.storage.merging import Step
 
 
 async def merge(
@@ -59,13 +62,23 @@ async def merge(
     within = await memberships.read(conn, project_no, [given, kept])
     # Who tells executions something in the order of their keys may have passed the place to which these move.
     await journey_pokes.poke_subjects(conn, given, now)
-    await merging.give(conn, given, kept)
+    untold = await merging.untold(conn, given)
+    own = await static_members.of(conn, kept) | (set(within[kept].segment_nos) if kept in within else set())
+    added = await merging.give(conn, given, kept)
     await subjects.write(conn, project_no, {kept: merged})
     await subject_aliases.add(conn, given, before[given].subject_id, kept, now)
     for kind in await derived_events.building(conn, project_no):
         await count_missing(conn, kind, [kept])
+    # Whoever is in a segment himself does not come to it, nor leave it, as somebody else.
+    moved = {number: steps for number, steps in untold.items() if number not in own}
     if given in within:
-        await _carry(conn, rule_book, within[given], kept, within.get(kept), now)
+        await _carry(conn, rule_book, within[given], kept, within.get(kept), moved.keys(), now)
+    await merging.retell(
+        conn,
+        kept,
+        [*_followed(moved.values()), *(_joined(number, now) for number in added if number not in moved)],
+        [step.transition_no for steps in untold.values() for step in steps if step.transition_no is not None],
+    )
     # Anything may have become another: all who listen look again.
     await awaiting.poke_subject(conn, kept, now)
     await inbox_entries.add(conn, [kept], "attributes", now)
@@ -114,12 +127,14 @@ async def _carry(
     given: Membership,
     kept: SubjectKey,
     own: Membership | None,
+    moved: Set[int],
     now: datetime,
 ) -> None:
     """Let `kept` be where the other one was, as far as that holds for both together.
 
     Nobody came who had not been there, so this is no news: it starts nothing. What else has changed is found, and told,
-    by the consumer of the inbox.
+    by the consumer of the inbox. To those that the other one has `moved` into, and of which somebody is still to be told,
+    `kept` has come all the same; where it does not belong, it leaves as soon as the consumer looks.
     """
     earlier: Collection[int] = own.segment_nos if own is not None else ()
     if not (other := set(given.segment_nos).difference(earlier)):
@@ -129,11 +144,31 @@ async def _carry(
     carried = sorted(
         number
         for number in other
-        if number in rules.unasked or (number in rules.asked and evaluate(rules.asked[number], known, now))
+        if number in rules.unasked
+        or (number in moved and number in rules.ids)
+        or (number in rules.asked and evaluate(rules.asked[number], known, now))
     )
     membership = Membership(segment_nos=tuple(sorted({*earlier, *carried})), next_due=now)
-    transitions = [Transition(key=kept, segment_no=number, entered=True, cause="merge") for number in carried]
+    transitions = [
+        Transition(key=kept, segment_no=number, entered=True, cause="merge")
+        for number in carried
+        if number not in moved
+    ]
+    await memberships.count(conn, kept.project_no, moved & set(carried))
     await memberships.write(conn, kept.project_no, {kept: membership}, transitions, now, new=None)
+
+
+def _followed(moved: Iterable[Sequence[Step]]) -> Iterator[Step]:
+    """These steps, by segment, for somebody who is in none of the segments."""
+    for first, *rest in moved:
+        if not first.entered:
+            yield replace(first, entered=True, cause="merge", transition_no=None)
+        yield first
+        yield from rest
+
+
+def _joined(segment_no: int, now: datetime) -> Step:
+    return Step(segment_no=segment_no, entered=True, cause="merge", at=now, transition_no=None)
 
 
 def _refuse_ids(subject_id: str, into: str) -> None:

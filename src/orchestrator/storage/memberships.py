@@ -6,7 +6,7 @@ many have whole buckets to themselves and lock no subject.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -258,6 +258,15 @@ async def recorded(conn: Connection[Record], project_no: int, transition_nos: Se
         )
         for row in await conn.fetch(_RECORDED, project_no, list(transition_nos))
     ]
+
+
+_COUNT = "INSERT INTO segment_sizes (project_no, segment_no, delta) SELECT $1, unnest($2::int[]), 1"
+
+
+async def count(conn: Connection[Record], project_no: int, segment_nos: Collection[int]) -> None:
+    """Count one member more in each of these segments."""
+    if segment_nos:
+        await conn.execute(_COUNT, project_no, list(segment_nos))
 
 
 _DELETE = """

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
 from asyncpg import Connection, Record
 
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import memberships
+from orchestrator.storage.memberships import Cause
 
 #: Parameters of each statement: $1 the project, ($2, $3) the subject that gives, ($4, $5) the one that is given.
 _FROM = "project_no = $1 AND bucket = $2 AND subject_no = $3"
@@ -88,8 +93,10 @@ WITH added AS (
      WHERE m.project_no = $1 AND m.bucket = $2 AND m.subject_no = $3
     ON CONFLICT ON CONSTRAINT static_members_pkey DO NOTHING
     RETURNING segment_no
+), sizes AS (
+    INSERT INTO segment_sizes (project_no, segment_no, delta) SELECT $1, segment_no, 1 FROM added
 )
-INSERT INTO segment_sizes (project_no, segment_no, delta) SELECT $1, segment_no, 1 FROM added
+SELECT segment_no FROM added ORDER BY segment_no
 """
 
 _KNOWN_SINCE = """
@@ -108,14 +115,98 @@ FOLDED = (
 )  # fmt: skip
 
 
-async def give(conn: Connection[Record], given: SubjectKey, kept: SubjectKey) -> None:
-    """Leave nothing of `given`, and `kept` with all of it but attributes, time zone and segments with rules."""
+async def give(conn: Connection[Record], given: SubjectKey, kept: SubjectKey) -> list[int]:
+    """Leave nothing of `given`, and `kept` with all of it but attributes, time zone, segments with rules, and the
+    history of segments. Returns the lists that `kept` was not on.
+    """
     keys = (given.project_no, given.bucket, given.subject_no, kept.bucket, kept.subject_no)
     # Whoever is deleting one of these lists has committed then, and nobody begins to.
     await conn.execute(_HOLD_LISTS, *keys[:3])
-    for statement in (_DAYS, _STATE, _ENROLLMENTS, _OPT_OUTS, _SUPPRESSIONS, _LISTS, _KNOWN_SINCE):
+    added = [row["segment_no"] for row in await conn.fetch(_LISTS, *keys)]
+    for statement in (_DAYS, _STATE, _ENROLLMENTS, _OPT_OUTS, _SUPPRESSIONS, _KNOWN_SINCE):
         await conn.execute(statement, *keys)
     for table in MOVED:
         await conn.execute(_MOVE.format(table=table), *keys)
     await memberships.delete(conn, given)
     await conn.execute(_REMOVE, *keys[:3])
+    return added
+
+
+# By segment, from the first transition that somebody has still to be told of.
+_UNTOLD = f"""
+WITH waiting AS MATERIALIZED (
+    SELECT unnest(transition_nos) AS transition_no FROM inbox WHERE {_FROM}
+     UNION ALL
+    SELECT unnest(transition_nos) FROM inbox_dead WHERE {_FROM}
+), untold AS MATERIALIZED (
+    SELECT segment_no, min(transition_no) AS first
+      FROM segment_transitions
+     WHERE {_FROM} AND transition_no IN (SELECT transition_no FROM waiting)
+       AND segment_no IN (SELECT segment_no FROM segments WHERE project_no = $1)
+     GROUP BY segment_no
+)
+SELECT t.segment_no, t.transition_no, t.entered, t.cause, t.as_of
+  FROM segment_transitions AS t JOIN untold AS u ON u.segment_no = t.segment_no AND t.transition_no >= u.first
+ WHERE t.project_no = $1 AND t.bucket = $2 AND t.subject_no = $3
+ ORDER BY t.transition_no
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A coming or going that the survivor is given. `transition_no`: its number when it was the other one's."""
+
+    segment_no: int
+    entered: bool
+    cause: Cause
+    at: datetime
+    transition_no: int | None
+
+
+async def untold(conn: Connection[Record], given: SubjectKey) -> dict[int, list[Step]]:
+    """The comings and goings of `given` that somebody has still to be told of, and those that followed, by segment."""
+    steps: dict[int, list[Step]] = {}
+    for row in await conn.fetch(_UNTOLD, given.project_no, given.bucket, given.subject_no):
+        step = Step(
+            segment_no=row["segment_no"],
+            entered=row["entered"],
+            cause=row["cause"],
+            at=row["as_of"],
+            transition_no=row["transition_no"],
+        )
+        steps.setdefault(step.segment_no, []).append(step)
+    return steps
+
+
+_STEP = """
+INSERT INTO segment_transitions (project_no, bucket, subject_no, segment_no, entered, cause, as_of)
+VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING transition_no
+"""
+
+# A number that stands for nothing any more is left out.
+_RENUMBER = """
+UPDATE {table} AS i
+   SET transition_nos = ARRAY(
+           SELECT coalesce(step.new, told.no) FROM unnest(i.transition_nos) WITH ORDINALITY AS told (no, place)
+             LEFT JOIN unnest($5::bigint[], $6::bigint[]) AS step (old, new) ON step.old = told.no
+            WHERE step.old IS NOT NULL OR told.no <> ALL ($4::bigint[])
+            ORDER BY told.place)
+ WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND transition_nos && $4::bigint[]
+"""
+
+
+async def retell(conn: Connection[Record], kept: SubjectKey, steps: Sequence[Step], before: Collection[int]) -> None:
+    """Have `kept` go these steps, in order, and be told of instead of the other one; `before` are the numbers of all
+    that was still to be told of that one. Counts nobody.
+    """
+    key = (kept.project_no, kept.bucket, kept.subject_no)
+    renumbered: dict[int, int] = {}
+    for step in steps:
+        number = await conn.fetchval(_STEP, *key, step.segment_no, step.entered, step.cause, step.at)
+        if step.transition_no is not None:
+            renumbered[step.transition_no] = number
+    if before:
+        for table in ("inbox", "inbox_dead"):
+            await conn.execute(
+                _RENUMBER.format(table=table), *key, list(before), list(renumbered), list(renumbered.values())
+            )

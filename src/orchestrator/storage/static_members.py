@@ -67,6 +67,15 @@ async def remove_all(conn: Connection[Record], project_no: int, segment_no: int)
     await conn.execute("DELETE FROM static_members WHERE project_no = $1 AND segment_no = $2", project_no, segment_no)
 
 
+_OF = "SELECT segment_no FROM static_members WHERE project_no = $1 AND bucket = $2 AND subject_no = $3"
+
+
+async def of(conn: Connection[Record], key: SubjectKey) -> set[int]:
+    """The lists that the subject is on."""
+    rows = await conn.fetch(_OF, key.project_no, key.bucket, key.subject_no)
+    return {row["segment_no"] for row in rows}
+
+
 _PAGE = """
 SELECT m.bucket, m.subject_no, s.subject_id, m.added_at AS since
   FROM static_members AS m
