@@ -377,6 +377,39 @@ async def test_history_that_is_brought_in_starts_nobody(crowd: Crowd) -> None:
     assert await started(crowd) == []
 
 
+@pytest.mark.parametrize("by_pass", [False, True])
+@pytest.mark.parametrize(
+    ("wait", "cause"),
+    [("the past", "time"), ("something", "data"), ("preferences", "time"), ("both", "data"), ("nothing", "time")],
+)
+async def test_a_window_that_ran_out_counts_even_where_the_past_has_changed(
+    crowd: Crowd, wait: str, cause: str, by_pass: bool
+) -> None:
+    await ready(crowd, "buyers", BOUGHT)
+    await listen(crowd, "buyers", contract={"transition": "left"})
+    await crowd.happened(("ann", "purchase", now() - 7 * DAY + timedelta(seconds=2)))
+    await crowd.settle()
+    assert await crowd.members("buyers") == {"ann"}
+    due = "SELECT count(*) = 1 FROM subject_segments WHERE next_due <= clock_timestamp()"
+    await eventually(lambda: crowd.owner.fetchval(due), within=5)
+
+    if wait in ("the past", "both"):
+        await crowd.happened(("ann", "visit", now() - 30 * DAY), backfill=True)
+    if wait in ("something", "both"):
+        await crowd.known(ann={"plan": "x"})
+    if wait == "preferences":
+        change = PreferenceChange(channel="*", category="marketing", opted_out=True)
+        async with crowd.world.transactions.write(crowd.project_no) as conn:
+            await preferences.update(conn, crowd.project_no, "ann", [change])
+    if by_pass:
+        await crowd.run("sweep")
+    await crowd.settle()
+
+    assert (await crowd.transitions("buyers"))[1:] == [("ann", False, cause)]
+    assert await started(crowd) == ["ann"]
+    assert await crowd.wrong() == []
+
+
 async def test_the_contracts_predicate_asks_about_the_subject(crowd: Crowd) -> None:
     await ready(crowd, "buyers", BOUGHT)
     await listen(crowd, "buyers", contract={"predicate": {"kind": "and", "clauses": [PRO, cohort("buyers")]}})

@@ -58,7 +58,7 @@ async def refresh(
         first = first_looks.get(key, frozenset())
         if before is None or first or _differs(before, after, now):
             changed[key] = after
-        transitions += _transitions(key, rules, before, after, first, told.get(key, "time"))
+        transitions += _transitions(key, rules, before, after, first, _cause(before, told.get(key), now))
     return await memberships.write(conn, project_no, changed, transitions, now, new=new)
 
 
@@ -102,6 +102,13 @@ def _membership(rules: SegmentRules, subject: Facts, now: datetime) -> Membershi
 def _with_unasked(rules: SegmentRules, before: Membership | None, found: Membership) -> Membership:
     kept = rules.unasked.intersection(before.segment_nos) if before is not None else frozenset()
     return replace(found, segment_nos=tuple(sorted({*found.segment_nos, *kept}))) if kept else found
+
+
+def _cause(before: Membership | None, told: Cause | None, now: datetime) -> Cause:
+    """Why it moves, as in `storage/segment_passes.py`: what has happened comes first, and the past last."""
+    if told == "backfill" and before is not None and _is_due(before, now):
+        return "time"
+    return told or "time"
 
 
 def _is_due(stored: Membership | None, now: datetime) -> bool:

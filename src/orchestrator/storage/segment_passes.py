@@ -55,10 +55,13 @@ WITH evaluated AS MATERIALIZED (
                               CROSS JOIN LATERAL (
                                     SELECT c.bucket, c.subject_no, c.seen, c.earlier IS NOT NULL AS known) AS who
                               WHERE new.segment_no = no AND {first_look}) THEN 'definition'
+                WHEN EXISTS (SELECT FROM inbox AS i
+                              WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no
+                                AND kind NOT IN ('transitions', 'preferences', 'backfill')) THEN 'data'
                 WHEN earlier_due <= {as_of} THEN 'time'
-                WHEN (SELECT bool_and(kind = 'backfill') FROM inbox AS i
-                       WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no
-                         AND kind <> 'transitions') THEN 'backfill'
+                WHEN EXISTS (SELECT FROM inbox AS i
+                              WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no
+                                AND kind = 'backfill') THEN 'backfill'
                 ELSE 'data' END AS cause, c.earlier, c.earlier_due
       FROM compared AS c
      CROSS JOIN LATERAL (
@@ -118,7 +121,7 @@ WITH evaluated AS MATERIALIZED (
      WHERE c.cause <> 'definition' AND (c.earlier_due IS NULL OR c.earlier_due > {as_of})
        AND NOT EXISTS (SELECT FROM inbox AS i
                         WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no
-                          AND i.kind <> 'transitions')
+                          AND i.kind NOT IN ('transitions', 'preferences'))
 )
 SELECT NULL::int AS segment_no, (SELECT count(*) FROM evaluated) AS subjects, (SELECT count(*) FROM drifted) AS drift,
        0::bigint AS entered, 0::bigint AS departed
