@@ -111,3 +111,27 @@ async def test_preferences_alone_make_nobody_look_at_membership(crowd: Crowd) ->
 
     assert await crowd.owner.fetchval("SELECT segment_nos FROM subject_segments") == []
     assert await crowd.owner.fetchval("SELECT count(*) FROM inbox") == 0
+
+
+async def test_a_window_that_ran_out_does_not_wait_for_all_who_wait_nor_they_for_it(crowd: Crowd) -> None:
+    people = [f"s{n}" for n in range(MANY)]
+    await crowd.known(**{name: {} for name in people})
+    await crowd.settle()
+    late, told = people[: MANY // 2], people[MANY // 2 :]
+    await crowd.owner.execute(
+        "UPDATE subject_segments SET next_due = now() FROM subjects AS s "
+        "WHERE s.subject_no = subject_segments.subject_no AND s.subject_id = ANY ($1::text[])",
+        late,
+    )
+    await crowd.known(**{name: {"tier": "pro"} for name in told})
+
+    waiting = await crowd.inbox.waiting()
+
+    ids = {
+        row["subject_no"]: row["subject_id"]
+        for row in await crowd.owner.fetch("SELECT subject_no, subject_id FROM subjects")
+    }
+    first = {ids[key.subject_no] for key in waiting[: consumer.SUBJECTS]}
+    assert len(first & set(late)) == consumer.SUBJECTS // consumer.DUE_SHARE
+    assert len(first & set(told)) == consumer.SUBJECTS - consumer.SUBJECTS // consumer.DUE_SHARE
+    assert {ids[key.subject_no] for key in waiting} == set(people)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from asyncpg import Connection, Record
@@ -67,6 +68,9 @@ LONGEST, SHORTEST = 1.0, 0.4
 
 #: Entries looked at to find them: enough for two consumers.
 LOOK = 2 * MANY
+
+#: While both wait, one subject in so many is looked at because of the time.
+DUE_SHARE = 4
 
 #: Membership that could not be worked out is left for so long, unless something happens to the subject.
 AFTER_FAILURE = timedelta(minutes=1)
@@ -153,13 +157,13 @@ class Inbox:
         self._waking = Waking()
 
     async def waiting(self) -> list[SubjectKey]:
-        """Subjects with entries that nobody has tried yet, those who have waited longest first, then those whose
-        membership time may have changed.
+        """Subjects with entries that nobody has tried yet, and those whose membership time may have changed, both with
+        those who have waited longest first, and mixed, so that neither waits for all of the others.
         """
         async with self._transactions.read(None) as conn:
             told = await inbox.waiting(conn, look=LOOK, attempts=range(1))
             due = await memberships.due(conn, await clock.now(conn), LOOK)
-        return list(dict.fromkeys([*told, *due]))
+        return list(dict.fromkeys(_mixed(told, due)))
 
     async def failing(self) -> list[SubjectKey]:
         """Subjects with entries that failed before, those who have waited longest first."""
@@ -383,6 +387,15 @@ class Inbox:
             for listener in known.of_segments.get((one.transition.segment_no, one.transition.entered), ())
             if isinstance(listener.contract, SegmentContract) and _counts(listener.contract, one.transition.cause)
         ]
+
+
+def _mixed(told: Sequence[SubjectKey], due: Sequence[SubjectKey]) -> Iterator[SubjectKey]:
+    """Both, each in its order; as long as there are of both, `due` has every DUE_SHARE-th place."""
+    others = iter(told)
+    for key in due:
+        yield from islice(others, DUE_SHARE - 1)
+        yield key
+    yield from others
 
 
 def _counts(contract: SegmentContract, cause: Cause) -> bool:
