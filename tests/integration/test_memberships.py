@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.application import segments, upkeep
+from orchestrator.application import preferences, segments, upkeep
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.etag import Expected
+from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.refusals import InvalidArgument, PermissionDenied
 from tests.eventually import eventually
 from tests.integration.crowd import SYSTEM, Crowd
@@ -324,6 +325,24 @@ async def test_a_subject_that_is_deleted_leaves_no_trace_in_any_segment(crowd: C
 
     assert await crowd.members("everyone") == {"bob"}
     assert (await crowd.world.look(_states, ["list"]))["list"].size == 1
+    assert await crowd.wrong() == []
+
+
+@pytest.mark.parametrize("by", ["a preference", "a suppression"])
+async def test_who_comes_to_be_by_what_he_does_not_want_is_somebody(crowd: Crowd, by: str) -> None:
+    async with crowd.world.transactions.write(crowd.project_no) as conn:
+        if by == "a preference":
+            change = PreferenceChange(channel="*", category="marketing", opted_out=True)
+            await preferences.update(conn, crowd.project_no, "ann", [change])
+        else:
+            await preferences.suppress(conn, crowd.world.scope, b"secret", "ann", channel="log", reason="bounced")
+
+    await crowd.settle()
+
+    assert await crowd.members("everyone") == {"ann"}
+    finished = await crowd.run("sweep")
+    assert finished is not None
+    assert finished.drift == 0
     assert await crowd.wrong() == []
 
 

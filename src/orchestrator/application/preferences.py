@@ -81,7 +81,9 @@ async def unsuppress(conn: Connection[Record], scope: Scope, secret: bytes, subj
 
 async def _hold(conn: Connection[Record], project_no: int, subject_id: str) -> SubjectKey:
     """The subject, created if need be, whose row is held from here on."""
-    keys, _ = await subjects.ensure_locked(conn, project_no, [subject_id], await clock.now(conn))
+    keys, created = await subjects.ensure_locked(conn, project_no, [subject_id], await clock.now(conn))
+    # Whoever keeps something about every subject hears of a new one.
+    await inbox_entries.add(conn, [keys[subject_id] for subject_id in created], "attributes", await clock.now(conn))
     return keys[subject_id]
 
 
