@@ -133,8 +133,8 @@ async def _carry(
     """Let `kept` be where the other one was, as far as that holds for both together.
 
     Nobody came who had not been there, so this is no news: it starts nothing. What else has changed is found, and told,
-    by the consumer of the inbox. To those that the other one has `moved` into, and of which somebody is still to be told,
-    `kept` has come all the same; where it does not belong, it leaves as soon as the consumer looks.
+    by the consumer of the inbox. To where the other one has `moved`, and somebody is still to be told of it, `kept` has
+    come all the same; where it does not belong, it leaves as soon as the consumer looks.
     """
     earlier: Collection[int] = own.segment_nos if own is not None else ()
     if not (other := set(given.segment_nos).difference(earlier)):
