@@ -212,7 +212,7 @@ async def test_a_part_that_was_left_goes_on_where_it_stopped(crowd: Crowd) -> No
 
     assert finished is not None
     assert (finished.subjects, finished.entered) == (50, 50)
-    assert await crowd.runs.finish(crowd.project_no, begun.run_no) is None
+    assert await crowd.runs.finish(crowd.project_no, begun.run_no) == finished
     assert await crowd.wrong() == []
 
 

@@ -55,6 +55,28 @@ async def test_who_comes_back_after_a_run_was_finished_leaves_nothing_behind(cro
     assert await crowd.owner.fetchval("SELECT count(*) FROM segment_run_chunks") == 0
 
 
+async def test_who_finishes_a_run_again_is_told_what_came_of_it_and_drift_stands_once_in_the_audit_log(
+    crowd: Crowd,
+) -> None:
+    await crowd.segment("pros", PRO)
+    await crowd.run("build")
+    await crowd.owner.execute(
+        "UPDATE subject_segments SET segment_nos = array_remove(segment_nos, $1)", await crowd.number("pros")
+    )
+    begun = await crowd.runs.begin(crowd.project_no, "sweep", None)
+    assert begun is not None
+    for part in begun.parts:
+        await crowd.runs.work(crowd.project_no, begun.run_no, "sweep", None, part, lambda bucket: None)
+
+    first, again = [await crowd.runs.finish(crowd.project_no, begun.run_no) for _ in range(2)]
+
+    assert first == again
+    assert first is not None
+    assert first.drift == PEOPLE
+    assert await crowd.owner.fetchval("SELECT count(*) FROM audit_log WHERE action = 'segment_drift_found'") == 1
+    assert await crowd.runs.finish(crowd.project_no, 0) is None
+
+
 async def test_two_sweeps_at_once_share_one_run(crowd: Crowd) -> None:
     first = await crowd.runs.begin(crowd.project_no, "sweep", None)
     second = await crowd.runs.begin(crowd.project_no, "sweep", None)

@@ -109,14 +109,16 @@ class SegmentRuns:
             beat(bucket)
 
     async def finish(self, project_no: int, run_no: int) -> Finished | None:
-        """Add up what was done. Drift is told in the audit log."""
+        """Add up what was done; of a run that was finished before, what came of it. Drift is told in the audit log."""
         async with self._transactions.write(None) as conn:
             now = await clock.now(conn)
             finished = await segment_runs.finish(conn, project_no, run_no, now)
-            if finished is not None:
-                await segment_passes.forget_looks(conn, project_no)
-                await _ask_for_the_rest(conn, project_no, now)
-            if finished is not None and finished.drift:
+            if finished is None:
+                # Whoever finished it may have been lost before anybody heard.
+                return await segment_runs.finished(conn, project_no, run_no)
+            await segment_passes.forget_looks(conn, project_no)
+            await _ask_for_the_rest(conn, project_no, now)
+            if finished.drift:
                 await audit.append(
                     conn,
                     project_no=project_no,

@@ -207,6 +207,17 @@ async def finish(conn: Connection[Record], project_no: int, run_no: int, now: da
     return Finished(**row) if row else None
 
 
+_FINISHED = """
+SELECT subjects, entered, departed, drift FROM segment_runs WHERE project_no = $1 AND run_no = $2 AND status = 'done'
+"""
+
+
+async def finished(conn: Connection[Record], project_no: int, run_no: int) -> Finished | None:
+    """What came of a run that was finished before; None: there is none."""
+    row = await conn.fetchrow(_FINISHED, project_no, run_no)
+    return Finished(**row) if row else None
+
+
 _FORGET = """
 DELETE FROM segment_runs WHERE (project_no, run_no) IN (
     SELECT project_no, run_no FROM segment_runs WHERE status = 'done' AND finished_at < $1 LIMIT $2)

@@ -69,6 +69,7 @@ class SegmentActivities:
             finished = await self.runs.finish(run.project_no, run_no)
         if finished is None:
             return
+        # Counted again if this is repeated: rather twice than never.
         self.metrics.evaluated_subjects.add(finished.subjects, {"kind": run.kind})
         if finished.drift:
             self.metrics.drift.add(finished.drift)
