@@ -18,10 +18,12 @@ from orchestrator.application import (
     subjects,
     trigger_contracts,
 )
+from orchestrator.application.enrollment import enroll
 from orchestrator.application.journeys import Changes, get_with_problems, update
 from orchestrator.application.merging import merge
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.segments import PARKED
+from orchestrator.application.versions import Versions
 from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.journey import OnArchive
@@ -610,6 +612,27 @@ async def test_a_contract_whose_segment_is_gone_waits_for_another_of_that_name(c
     await crowd.settle()
 
     assert await started(crowd) == ["bob"]
+
+
+@pytest.mark.parametrize("by", ["contract", "audience", "hand"])
+async def test_the_audit_log_says_which_cohort_keeps_subjects_out(crowd: Crowd, by: str) -> None:
+    await crowd.segment("listed", None)
+    await ready(crowd, "buyers", BOUGHT)
+    audience = Audience(name="Vips", description="", subject_type=END_USER, predicate=cohort("listed"))
+    await crowd.world.do(audiences.create, "vips", audience)
+    contract = {"predicate": cohort("listed")} if by == "contract" else {}
+    await listen(crowd, "buyers", contract=contract, **({} if by == "contract" else {"audienceId": "vips"}))
+    await crowd.world.do(segments.delete, "listed", ANY_STATE, force=True)
+
+    if by == "hand":
+        await crowd.world.do(enroll, Versions(), "welcome", ["ann"])
+    else:
+        await crowd.happened(("ann", "purchase", None))
+        await crowd.settle()
+
+    assert await refused(crowd) == {"cohort_not_found": 1}
+    said = await crowd.owner.fetchval("SELECT metadata FROM audit_log WHERE action = 'entry_refused_cohort_not_found'")
+    assert json.loads(said) == {"segmentId": "listed", "version": 1}
 
 
 async def test_journeys_whose_segment_was_deleted_by_force_say_so(crowd: Crowd) -> None:

@@ -13,7 +13,7 @@ from orchestrator.application.admission import Admissions
 from orchestrator.application.inbox import audience_of, audit_refusal, question
 from orchestrator.application.versions import Versions
 from orchestrator.domain.audit import JOURNEY_ENROLLED
-from orchestrator.domain.entry import Earlier, EntryRefusal, Gone, Trigger, reentry_of, refuse_subject
+from orchestrator.domain.entry import Earlier, EntryRefusal, Gone, Trigger, missing_segment, reentry_of, refuse_subject
 from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.journey import JourneyStatus
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound
@@ -96,6 +96,7 @@ async def enroll(
         versions, project_no=project_no, project_id=scope.project_id, time_zone=journey.time_zone, now=now
     )
     refused = Counter[EntryRefusal]()
+    lacking: str | None = None
     ledger: Counter[refusal_counts.Slot] = Counter()
     for key, entries in zip(named, earlier, strict=True):
         found = known[key]
@@ -104,6 +105,8 @@ async def enroll(
         )
         if reason is not None:
             refused[reason] += 1
+            if reason is EntryRefusal.COHORT_NOT_FOUND and lacking is None:
+                lacking = missing_segment([audience], found.facts, now)
             ledger[refusal_counts.slot(project_no, journey_id, reason.value, now, key.bucket)] += 1
             continue
         admissions.admit(
@@ -116,7 +119,15 @@ async def enroll(
             known=found,
         )
     for reason in refused:
-        await audit_refusal(conn, project_no, prepared.version, journey.audience_id, reason, now)
+        await audit_refusal(
+            conn,
+            project_no,
+            prepared.version,
+            reason,
+            now,
+            audience_id=journey.audience_id,
+            segment_id=lacking,
+        )
     told = await admissions.write(conn)
     twice = len(subject_ids) - len(named)
     skipped = twice + refused.total()

@@ -28,6 +28,7 @@ from orchestrator.domain.entry import (
     Trigger,
     TriggerContract,
     entry_key,
+    missing_segment,
     reentry_of,
     refuse_subject,
     refuse_transition,
@@ -36,7 +37,7 @@ from orchestrator.domain.entry import (
 )
 from orchestrator.domain.journey import JourneyVersion, Reentry, ReentryKind
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.predicates.facts import needs
+from orchestrator.predicates.facts import Facts, needs
 from orchestrator.predicates.parse import About, parse
 from orchestrator.predicates.paths import split_path
 from orchestrator.predicates.tree import Predicate
@@ -315,7 +316,7 @@ class Inbox:
             time_zone=project.time_zone,
             now=now,
         )
-        met: dict[tuple[str, EntryRefusal], Listener] = {}
+        met: dict[tuple[str, EntryRefusal], tuple[Listener, Facts]] = {}
         for c in candidates:
             version = c.listener.prepared.version
             before = earlier[c.key, version.journey_id]
@@ -328,7 +329,7 @@ class Inbox:
             )
             if reason is not None:
                 refuse(c.listener, c.key, reason)
-                met[version.journey_id, reason] = c.listener
+                met[version.journey_id, reason] = c.listener, found.facts
                 continue
             before.add(c.entry_key, c.trigger.at)
             admissions.admit(
@@ -340,8 +341,17 @@ class Inbox:
                 trigger=c.trigger,
                 known=found,
             )
-        for (_, reason), listener in met.items():
-            await audit_refusal(conn, project.project_no, listener.prepared.version, listener.audience_id, reason, now)
+        for (_, reason), (listener, facts) in met.items():
+            asked = [listener.contract.predicate if isinstance(listener.contract, SegmentContract) else None]
+            await audit_refusal(
+                conn,
+                project.project_no,
+                listener.prepared.version,
+                reason,
+                now,
+                audience_id=listener.audience_id,
+                segment_id=missing_segment([*asked, listener.audience], facts, now),
+            )
         return await admissions.write(conn)
 
     async def _heard(
@@ -488,15 +498,19 @@ async def audit_refusal(
     conn: Connection[Record],
     project_no: int,
     version: JourneyVersion,
-    audience_id: str | None,
     reason: EntryRefusal,
     now: datetime,
+    *,
+    audience_id: str | None,
+    segment_id: str | None,
 ) -> None:
     """Note that a journey refuses entries because its definition is broken: once an hour for each reason."""
     if reason in _AUDITED:
         said: dict[str, str | int | bool] = {"version": version.version}
         if reason is EntryRefusal.AUDIENCE_NOT_FOUND:
             said["audienceId"] = audience_id or ""
+        else:
+            said["segmentId"] = segment_id or ""
         await audit.append_hourly(
             conn, project_no=project_no, at=now, action=_AUDITED[reason], resource_id=version.journey_id, metadata=said
         )

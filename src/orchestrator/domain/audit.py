@@ -62,7 +62,7 @@ ENTRY_REFUSED_AUDIENCE_NOT_FOUND = Action(
 ENTRY_REFUSED_COHORT_NOT_FOUND = Action(
     "entry_refused_cohort_not_found",
     "journey",
-    ("version",),
+    ("segmentId", "version"),
     "Entries are refused because a predicate names a cohort that was deleted. At most once per journey and hour.",
 )
 TRIGGER_SEGMENT_DELETED = Action(

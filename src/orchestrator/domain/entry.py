@@ -136,6 +136,18 @@ def refuse_transition(contract: SegmentContract, facts: Facts, now: datetime) ->
     return None
 
 
+def missing_segment(asked: Iterable[Predicate | Gone | None], facts: Facts, now: datetime) -> str | None:
+    """The segment that does not exist, of the first of these predicates that names one."""
+    for predicate in asked:
+        if predicate is None or isinstance(predicate, Gone):
+            continue
+        try:
+            evaluate(predicate, facts, now)
+        except Missing as missing:
+            return missing.id
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gone:
     """The audience a journey names is no longer there."""
