@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asyncpg import QueryCanceledError
 
 from orchestrator.application import segments
+from orchestrator.application.segment_rules import RuleBook
+from orchestrator.application.segment_runs import SegmentRuns
+from orchestrator.application.transactions import Transactions
+from orchestrator.domain.scope import SubjectKey
+from orchestrator.storage import memberships
+from orchestrator.storage.pool import WORKER_ROLE, open_pool
 from tests.integration.crowd import Crowd
 
 if TYPE_CHECKING:
@@ -116,6 +124,35 @@ async def test_the_figures_of_a_segment_are_those_of_the_run_that_looked_last(cr
     await crowd.runs.finish(crowd.project_no, swept.run_no)
 
     assert await _figures(crowd, "pros") == told
+
+
+async def test_buckets_that_take_too_long_together_are_tried_in_halves(
+    crowd: Crowd, database: str, owner: Connection[Record]
+) -> None:
+    await crowd.segment("pros", PRO)
+    begun = await crowd.runs.begin(crowd.project_no, "build", None)
+    assert begun is not None
+    pool = await open_pool(
+        database, role=WORKER_ROLE, size=2, application_name="hasty", statement_timeout=timedelta(milliseconds=500)
+    )
+    hasty = SegmentRuns(Transactions(pool), RuleBook())
+
+    async def work() -> None:
+        await hasty.work(crowd.project_no, begun.run_no, "build", None, begun.parts[0], lambda bucket: None)
+
+    try:
+        async with owner.transaction():
+            stuck = SubjectKey(project_no=crowd.project_no, bucket=5, subject_no=0)
+            await memberships.hold_off_passes(owner, stuck)
+            with pytest.raises(QueryCanceledError):
+                await work()
+        done = await owner.fetchval("SELECT max(last_bucket) FROM segment_run_chunks")
+        assert done == 4
+        await work()
+    finally:
+        await pool.close()
+
+    assert await owner.fetchval("SELECT max(last_bucket) FROM segment_run_chunks") == begun.parts[0][1]
 
 
 async def _figures(crowd: Crowd, segment_id: str) -> dict[str, Any]:

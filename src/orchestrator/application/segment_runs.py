@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from asyncpg import Connection, Record
+from asyncpg import Connection, QueryCanceledError, Record
 
 from orchestrator.application.memberships import compiled
 from orchestrator.application.segment_rules import RuleBook, SegmentRules, read_rules
@@ -24,9 +24,6 @@ from orchestrator.storage.segment_runs import Chunk, Finished, Kind, Untold
 #: Others wait for the buckets as long as a transaction takes. Seconds.
 LONGEST = 1.0
 SHORTEST = 0.3
-
-#: Buckets of the first transaction of a part.
-FIRST_STEP = 4
 
 #: Parts that are worked on beside each other.
 PARTS = 4
@@ -92,20 +89,29 @@ class SegmentRuns:
         part: tuple[int, int],
         beat: Callable[[int], None],
     ) -> None:
-        """Do a part of a run, from where it was left. `beat` is called with the next bucket after each transaction."""
+        """Do a part of a run, from where it was left. `beat` is called with the next bucket after each transaction.
+
+        Buckets that take too long together are tried in halves; raises when one alone does.
+        """
         first, last = part
         async with self._transactions.write(None) as conn:
             bucket = await segment_runs.next_bucket(conn, project_no, run_no, first, last)
-        step = FIRST_STEP
+        step, most = 1, BUCKETS
         while bucket <= last:
             end = min(bucket + step - 1, last)
             began = time.monotonic()
-            bucket = await self._chunk(project_no, run_no, kind, segment_no, part, bucket, end)
-            took = time.monotonic() - began
-            if took > LONGEST:
-                step = max(1, step // 2)
-            elif took < SHORTEST:
-                step *= 2
+            try:
+                bucket = await self._chunk(project_no, run_no, kind, segment_no, part, bucket, end)
+            except QueryCanceledError:
+                if end == bucket:
+                    raise
+                step = most = (end - bucket + 1) // 2
+            else:
+                took = time.monotonic() - began
+                if took > LONGEST:
+                    step = max(1, step // 2)
+                elif took < SHORTEST:
+                    step = min(2 * step, most)
             beat(bucket)
 
     async def finish(self, project_no: int, run_no: int) -> Finished | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 #: A sweep leaves out a project that failed so often, for a reason that is its own.
 SWEEP_TRIES = 3
 
+#: Seconds between two signs of life.
+BEAT = 5.0
+
 
 @dataclass(frozen=True)
 class SegmentActivities:
@@ -53,7 +57,7 @@ class SegmentActivities:
 
     @activity.defn(name=WORK_ACTIVITY)
     async def evaluate_buckets(self, part: RunPart) -> None:
-        with _others_wait(part.kind):
+        with _others_wait(part.kind), _beating():
             await self.runs.work(
                 part.project_no,
                 part.run_no,
@@ -81,6 +85,22 @@ class SegmentActivities:
         self.metrics.unswept.add(1)
         project_id = await self.runs.note_unswept(project_no)
         logger.error("a project could not be swept and was left out", extra={"project_id": project_id})
+
+
+@contextmanager
+def _beating() -> Iterator[None]:
+    """Say that the worker is alive while a statement takes longer than usual. It has a timeout of its own."""
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            activity.heartbeat()
+
+    beats = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beats.cancel()
 
 
 @contextmanager
