@@ -53,6 +53,7 @@ async def unsuppress(transactions: Transactions, channel: str) -> None:
 
 
 async def kinds(owner: Connection[Record]) -> list[str]:
+    """What the inbox tells of, in order; a subject that came to be is told of as its attributes are."""
     return [row[0] for row in await owner.fetch("SELECT kind FROM inbox ORDER BY inbox_no")]
 
 
@@ -85,7 +86,7 @@ async def test_what_is_said_twice_is_told_once_and_keeps_its_time(
     second = await update(transactions, out("log", ANY), back("log", "marketing"))
 
     assert second == first
-    assert await kinds(owner) == ["preferences"]
+    assert await kinds(owner) == ["attributes", "preferences"]
 
 
 async def test_a_suppression_is_kept_told_and_audited_by_ref(
@@ -97,7 +98,7 @@ async def test_a_suppression_is_kept_told_and_audited_by_ref(
 
     assert again == first
     assert (other.reason, other.suppressed_at) == ("complaint", first.suppressed_at)
-    assert await kinds(owner) == ["preferences"]
+    assert await kinds(owner) == ["attributes", "preferences"]
     assert await actions(owner) == [("subject_suppressed", "log")] * 2
     refs = {row[0] for row in await owner.fetch("SELECT resource_id FROM audit_log")}
     assert refs == {subject_hash(SECRET, "default", "user-1")}
@@ -111,7 +112,7 @@ async def test_a_suppression_is_taken_away_once(transactions: Transactions, owne
         await unsuppress(transactions, ANY)
 
     assert refused.value.reason == "SUPPRESSION_NOT_FOUND"
-    assert await kinds(owner) == ["preferences", "preferences"]
+    assert await kinds(owner) == ["attributes", "preferences", "preferences"]
     assert await actions(owner) == [("subject_suppressed", ANY), ("subject_unsuppressed", ANY)]
 
 
