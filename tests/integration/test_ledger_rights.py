@@ -27,7 +27,7 @@ MAY = {
     "journey_closings": {"SELECT", "INSERT"},
     "outbox": {"SELECT", "INSERT", "DELETE"} | GIVEN,
     "outbox_dead": {"SELECT", "DELETE"} | GIVEN,
-    "inbox_dead": {"SELECT", "DELETE"} | GIVEN,
+    "inbox_dead": {"SELECT", "DELETE", "UPDATE(transition_nos)"} | GIVEN,
 }
 
 
