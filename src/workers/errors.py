@@ -14,7 +14,7 @@ from workers.channels.channel import ChannelUnavailable
 logger = logging.getLogger(__name__)
 
 
-def as_failure(error: Exception, execution_id: str, *, retry_after: timedelta | None = None) -> ApplicationError:
+def as_failure(error: Exception, *, execution_id: str = "", retry_after: timedelta | None = None) -> ApplicationError:
     """A failure that Temporal retries, not before `retry_after`. Its message is a reason, or the kind of the error.
 
     What is not expected is logged here with its trace: the history only says that it happened. Outages are: the next
@@ -22,7 +22,7 @@ def as_failure(error: Exception, execution_id: str, *, retry_after: timedelta | 
     """
     expected = isinstance(error, Refusal | ChannelUnavailable) or is_outage(error)
     if not expected:
-        logger.exception("an activity failed", extra={"execution_id": execution_id})
+        logger.exception("an activity failed", extra={"execution_id": execution_id} if execution_id else None)
     reason = error.reason if isinstance(error, Refusal | ChannelUnavailable) else type(error).__name__
     return ApplicationError(
         reason,

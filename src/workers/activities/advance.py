@@ -22,4 +22,4 @@ class AdvanceActivities:
         try:
             return await self.advance_execution(question)
         except Exception as error:
-            raise as_failure(error, question.execution_id) from None
+            raise as_failure(error, execution_id=question.execution_id) from None

@@ -27,6 +27,7 @@ from orchestrator.temporal.segments import (
     RunQuestion,
     SweepInput,
 )
+from workers.errors import as_failure
 from workers.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -112,5 +113,7 @@ def _others_wait(kind: RunKind) -> Iterator[None]:
         # A statement that takes too long counts as an outage elsewhere; here it is asked the same again.
         lasting = not is_outage(error) or isinstance(error, QueryCanceledError)
         if kind == "sweep" and lasting and activity.info().attempt >= SWEEP_TRIES:
-            raise ApplicationError(type(error).__name__, non_retryable=True) from error
-        raise
+            logger.exception("a step of a sweep failed too often")
+            raise ApplicationError(type(error).__name__, non_retryable=True) from None
+        # What an error says may hold values, and would stand in the history.
+        raise as_failure(error) from None

@@ -53,9 +53,11 @@ class SendActivities:
             receipt = await self._dispatch(reserved)
             return await self.sending.settle(question, reserved, receipt)
         except ChannelUnavailable as unavailable:
-            raise as_failure(unavailable, question.execution_id, retry_after=unavailable.retry_after) from None
+            raise as_failure(
+                unavailable, execution_id=question.execution_id, retry_after=unavailable.retry_after
+            ) from None
         except Exception as error:
-            raise as_failure(error, question.execution_id) from None
+            raise as_failure(error, execution_id=question.execution_id) from None
 
     async def _dispatch(self, reserved: Reserved) -> Receipt:
         """What came of this try. Raises ChannelUnavailable when nothing did, and the send is to be tried again.

@@ -38,7 +38,7 @@ def name(error: Exception) -> str:
 
 @pytest.mark.parametrize("error", OUTAGES, ids=name)
 def test_an_outage_is_expected_and_its_failure_says_which(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    failure = as_failure(error, "execution")
+    failure = as_failure(error, execution_id="execution")
 
     assert is_outage(error)
     assert failure.category is ApplicationErrorCategory.BENIGN
@@ -50,7 +50,7 @@ def test_an_outage_is_expected_and_its_failure_says_which(error: Exception, capl
 def test_a_fault_is_logged_with_its_trace_and_its_values_stay_out_of_the_history(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    failure = as_failure(error, "execution")
+    failure = as_failure(error, execution_id="execution")
 
     assert not is_outage(error)
     assert failure.category is ApplicationErrorCategory.UNSPECIFIED
@@ -59,7 +59,7 @@ def test_a_fault_is_logged_with_its_trace_and_its_values_stay_out_of_the_history
 
 
 def test_a_refusal_and_a_provider_that_is_away_are_told_by_their_reasons() -> None:
-    refusal = as_failure(NotFound("JOURNEY_NOT_FOUND", "there is no journey x"), "execution")
-    away = as_failure(ChannelUnavailable("timeout", in_doubt=True), "execution")
+    refusal = as_failure(NotFound("JOURNEY_NOT_FOUND", "there is no journey x"), execution_id="execution")
+    away = as_failure(ChannelUnavailable("timeout", in_doubt=True), execution_id="execution")
 
     assert (refusal.message, away.message) == ("JOURNEY_NOT_FOUND", "timeout")
