@@ -62,6 +62,8 @@ async def merge(
     within = await memberships.read(conn, project_no, [given, kept])
     # Who tells executions something in the order of their keys may have passed the place to which these move.
     await journey_pokes.poke_subjects(conn, given, now)
+    # For the survivor's own anything may become another: those who listen look again.
+    await awaiting.poke_subject(conn, kept, now)
     untold = await merging.untold(conn, given)
     own = await static_members.of(conn, kept) | (set(within[kept].segment_nos) if kept in within else set())
     added = await merging.give(conn, given, kept)
@@ -79,8 +81,6 @@ async def merge(
         [*_followed(moved.values()), *(_joined(number, now) for number in added if number not in moved)],
         [step.transition_no for steps in untold.values() for step in steps if step.transition_no is not None],
     )
-    # Anything may have become another: all who listen look again.
-    await awaiting.poke_subject(conn, kept, now)
     await inbox_entries.add(conn, [kept], "attributes", now)
     await inbox_entries.add(conn, [kept], "preferences", now)
     await audit.append(
