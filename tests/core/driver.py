@@ -13,7 +13,7 @@ from random import Random
 
 from orchestrator.domain import conditions
 from orchestrator.domain.advance import Known, advance, first_position
-from orchestrator.domain.conditions import Entry, happenings, matches
+from orchestrator.domain.conditions import happenings, matches
 from orchestrator.domain.execution import Decision, Done, Effect, End, Position, Result, Run, Sleep, Visit
 from orchestrator.domain.gates import Consent
 from orchestrator.domain.journey import JourneyVersion
@@ -117,7 +117,6 @@ class Application:
             consent=Consent(opt_outs=frozenset(world.opted_out), suppressed=frozenset(world.suppressed)),
             started_at=entered.started_at,
             subject_id=entered.subject_id,
-            entry=Entry(key=entered.key, at=entered.triggered_at),
             time_zone=world.project_zone,
             happened=happened,
             goal_reached=self.goal_event is not None

@@ -118,7 +118,6 @@ class Admissions:
             consent=one.known.consent,
             started_at=self._now,
             subject_id=one.known.subject_id,
-            entry=entrant.entry,
             time_zone=self._time_zone,
             happened=past.happened,
             goal_reached=past.goal_reached,

@@ -75,7 +75,6 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
         consent=standing.consent,
         started_at=standing.started_at,
         subject_id=held.subject_id,
-        entry=entry,
         time_zone=standing.time_zone,
         happened=past.happened,
         goal_reached=past.goal_reached,

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
-from orchestrator.domain.conditions import Entry, flip, holds, mark_of, rule_name, step_name
+from orchestrator.domain.conditions import flip, holds, mark_of, rule_name, step_name
 from orchestrator.domain.execution import Decision, Done, Effect, End, Outcome, Position, Result, Run, Sleep, Visit, Why
 from orchestrator.domain.gates import Consent
 from orchestrator.domain.journey import (
@@ -69,7 +69,6 @@ class Known:
     consent: Consent
     started_at: datetime
     subject_id: str = ""
-    entry: Entry | None = None
     time_zone: str = "UTC"
     happened: Mapping[str, datetime] = field(default_factory=dict)
     goal_reached: bool = False
