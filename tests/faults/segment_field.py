@@ -129,6 +129,22 @@ WITH members AS (
 SELECT count(*) FROM members FULL JOIN sizes USING (segment_no) WHERE members IS DISTINCT FROM size
 """
 
+# What is still to be done; no row when all is at rest.
+_UNREST = """
+SELECT * FROM (
+    SELECT (SELECT count(*) FROM (SELECT FROM inbox LIMIT 1000) AS i) AS entries,
+           (SELECT count(*) FROM segment_runs WHERE status <> 'done') AS runs,
+           (SELECT count(*) FROM (
+               SELECT FROM subject_segments WHERE next_due <= clock_timestamp() LIMIT 1000) AS d) AS due,
+           (SELECT count(*) FROM segments
+             WHERE predicate IS NOT NULL AND built_revision IS DISTINCT FROM rules_revision) AS unbuilt
+) AS u WHERE entries > 0 OR runs > 0 OR due > 0 OR unbuilt > 0
+"""
+_BUSY = """
+SELECT pid, wait_event, now() - xact_start AS for, left(query, 200) AS query FROM pg_stat_activity
+ WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()
+"""
+
 
 @dataclass
 class SegmentField:
@@ -163,14 +179,13 @@ class SegmentField:
                 await asyncio.sleep(0.02)
 
     async def at_rest(self, within: float = 2 * RECOVERY) -> None:
-        """Wait until nothing waits, nothing is due, and no run is open."""
-        await self.until(
-            "NOT EXISTS (SELECT FROM inbox) AND NOT EXISTS (SELECT FROM segment_runs WHERE status <> 'done')"
-            " AND NOT EXISTS (SELECT FROM subject_segments WHERE next_due <= clock_timestamp())"
-            " AND NOT EXISTS (SELECT FROM segments WHERE predicate IS NOT NULL"
-            "                  AND built_revision IS DISTINCT FROM rules_revision)",
-            within=within,
-        )
+        """Wait until nothing waits, nothing is due, and no run is open. Raises AssertionError with what still is."""
+        deadline = asyncio.get_running_loop().time() + within
+        while left := await self.owner.fetchrow(_UNREST):
+            if asyncio.get_running_loop().time() > deadline:
+                busy = [dict(row) for row in await self.owner.fetch(_BUSY)]
+                raise AssertionError(f"not at rest after {within} s: {dict(left)}; statements: {busy}")
+            await asyncio.sleep(0.02)
 
     async def wrong(self, meanings: Mapping[str, tuple[dict[str, Any], str]] = MEANINGS) -> list[str]:
         """Everything that is not as the reference says: membership, the fold of transitions, sizes."""

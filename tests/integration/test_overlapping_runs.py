@@ -14,8 +14,9 @@ from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.segment_runs import SegmentRuns
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import memberships
+from orchestrator.storage import clock, memberships, segment_runs
 from orchestrator.storage.pool import WORKER_ROLE, open_pool
+from tests.eventually import eventually
 from tests.integration.crowd import Crowd
 
 if TYPE_CHECKING:
@@ -91,6 +92,26 @@ async def test_two_sweeps_at_once_share_one_run(crowd: Crowd) -> None:
 
     assert first == second
     assert await crowd.owner.fetchval("SELECT count(*) FROM segment_runs WHERE kind = 'sweep'") == 1
+
+
+async def test_a_sweep_that_is_begun_behind_another_that_is_being_begun_leaves_none_that_waits(
+    crowd: Crowd, worker_pool: Pool[Record]
+) -> None:
+    async with Transactions(worker_pool).write(crowd.project_no) as other:
+        now = await clock.now(other)
+        first = await segment_runs.request(other, crowd.project_no, "sweep", None, now)
+        beginning = asyncio.ensure_future(crowd.runs.begin(crowd.project_no, "sweep", None))
+
+        async def waits() -> bool:
+            return bool(await crowd.owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+
+        await eventually(waits)
+        await segment_runs.begin(other, crowd.project_no, first, {}, now)
+    second = await beginning
+
+    assert second is not None
+    assert second.run_no != first
+    assert await crowd.owner.fetchval("SELECT count(*) FROM segment_runs WHERE status = 'queued'") == 0
 
 
 async def test_the_figures_of_a_segment_are_those_of_a_run_that_asked_it_everywhere(crowd: Crowd) -> None:

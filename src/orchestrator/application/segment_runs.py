@@ -19,7 +19,7 @@ from orchestrator.predicates.sql.inputs import Among
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import audit, awaiting, catalog, clock, memberships, segment_passes, segment_runs
 from orchestrator.storage.segment_passes import Pass
-from orchestrator.storage.segment_runs import Chunk, Finished, Kind, Untold
+from orchestrator.storage.segment_runs import Chunk, Finished, Kind, Run, Untold
 
 #: Others wait for the buckets as long as a transaction takes. Seconds.
 LONGEST = 1.0
@@ -69,9 +69,9 @@ class SegmentRuns:
             if not asked and rules.counting:
                 return None
             if run is None and kind == "sweep":
-                # Nobody asks for a sweep but the one who does it; one that was left behind comes first.
-                await segment_runs.request(conn, project_no, kind, None, now)
-                run = await segment_runs.hold_next(conn, project_no, kind, None)
+                # Nobody asks for a sweep but the one who does it; one that was left behind comes first. Another that
+                # was begun meanwhile is its own.
+                run = Run(run_no=await segment_runs.request(conn, project_no, kind, None, now), begun=False)
             if run is None:
                 return None
             if not run.begun:

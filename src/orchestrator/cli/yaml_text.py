@@ -113,15 +113,17 @@ _ENDLESS = 2**31
 
 def _written(document: dict[str, Any]) -> str:
     """With the members of the document one below the other, and what has no objects in it in one line."""
-    lines = (
-        yaml.dump(
-            {name: value},
-            Dumper=_Dumper,
-            default_flow_style=False if isinstance(value, str | int | float | None) else None,
-            sort_keys=False,
-            allow_unicode=True,
-            width=_ENDLESS,
-        )
-        for name, value in document.items()
+    return "".join(_member(name, value) for name, value in document.items())
+
+
+def _member(name: str, value: Any) -> str:
+    text = yaml.dump(
+        {name: value},
+        Dumper=_Dumper,
+        default_flow_style=False if isinstance(value, str | int | float | None) else None,
+        sort_keys=False,
+        allow_unicode=True,
+        width=_ENDLESS,
     )
-    return "".join(lines)
+    # Behind a text that ends in empty lines the library ends the document, which goes on here.
+    return text.removesuffix("...\n") if text.endswith("\n...\n") else text
