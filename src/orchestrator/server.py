@@ -27,6 +27,7 @@ from orchestrator.api.handlers.executions import ExecutionHandlers
 from orchestrator.api.handlers.journeys import JourneyHandlers
 from orchestrator.api.handlers.projects import ProjectHandlers
 from orchestrator.api.handlers.segments import SegmentHandlers
+from orchestrator.api.handlers.sends_pauses import SendsPauseHandlers
 from orchestrator.api.handlers.subjects import SubjectHandlers
 from orchestrator.api.handlers.trigger_contracts import TriggerContractHandlers
 from orchestrator.api.health import Health
@@ -109,6 +110,7 @@ def handlers(parts: Parts) -> list[object]:
         ProjectHandlers(api_keys),
         SegmentHandlers(bell, versions.rule_book),
         SubjectHandlers(parts.instance_secret, bell, versions.rule_book),
+        SendsPauseHandlers(),
         TriggerContractHandlers(),
     ]
 

@@ -4,6 +4,7 @@ together.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -15,9 +16,12 @@ from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.advance import Known, advance, first_position
 from orchestrator.domain.conditions import Entry
 from orchestrator.domain.entry import Trigger
+from orchestrator.domain.gates import FrequencyCap, Limits
+from orchestrator.domain.holdout import held_out_by
 from orchestrator.domain.ids import new_uuid
+from orchestrator.domain.project import ProjectSettings
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import enrollments, executions, facts, outbox
+from orchestrator.storage import enrollments, executions, facts, outbox, sends, sends_pauses
 from orchestrator.storage.enrollments import Enrollment
 from orchestrator.storage.executions import NewExecution
 from orchestrator.storage.outbox import Entry as Told
@@ -34,14 +38,24 @@ class _Admitted:
 class Admissions:
     """Those of one project admitted in one transaction. Its caller holds the subjects' locks and has asked the gates.
 
-    `time_zone` is the project's.
+    `settings` are the project's; `sends_paused` has what sends nothing for now (storage/sends_pauses.py).
     """
 
-    def __init__(self, versions: Versions, *, project_no: int, project_id: str, time_zone: str, now: datetime) -> None:
+    def __init__(
+        self,
+        versions: Versions,
+        *,
+        project_no: int,
+        project_id: str,
+        settings: ProjectSettings,
+        sends_paused: Collection[str],
+        now: datetime,
+    ) -> None:
         self._versions = versions
         self._project_no = project_no
         self._project_id = project_id
-        self._time_zone = time_zone
+        self._settings = settings
+        self._sends_paused = sends_paused
         self._now = now
         self._admitted: list[_Admitted] = []
 
@@ -56,28 +70,43 @@ class Admissions:
         trigger: Trigger,
         known: facts.Known,
     ) -> None:
-        """Take this subject in, on this version."""
+        """Take this subject in, on this version; whoever is held out is let in, and goes nowhere."""
+        version = prepared.version
         enrollment = Enrollment(
             key=key,
             enrollment_id=new_uuid(),
-            journey_id=prepared.version.journey_id,
-            version=prepared.version.version,
+            journey_id=version.journey_id,
+            version=version.version,
             goal_revision=goal_revision,
             entry_kind=entry_kind,
             entry_key=entry_key,
             triggered_at=trigger.at,
             entry=dict(trigger.properties),
             enrolled_at=self._now,
+            held_out_by=held_out_by(
+                self._settings.global_holdout,
+                version.definition.holdout,
+                project_id=self._project_id,
+                journey_id=version.journey_id,
+                subject_id=known.subject_id,
+            ),
         )
         self._admitted.append(_Admitted(enrollment=enrollment, prepared=prepared, known=known))
 
     async def write(self, conn: Connection[Record]) -> list[Told]:
         """Decide the first effect of each, and write them all; returns what Temporal is to be told after the commit."""
-        entrants = [await self._entrant(conn, one) for one in self._admitted]
+        exposed = [one for one in self._admitted if one.enrollment.held_out_by is None]
+        entrants = [await self._entrant(conn, one) for one in exposed]
         pasts = await look_back(conn, self._project_no, entrants)
+        paused: Collection[str] = ()
+        if self._sends_paused:  # nobody is held by a pause that is over already
+            journey_ids = {one.enrollment.journey_id for one in exposed}
+            paused = await sends_pauses.hold(conn, self._project_no, journey_ids)
+        asked: list[sends.Asked] = [(one.enrollment.key, None, None) for one in exposed]
+        full = await sends.full(conn, self._project_no, asked, self._settings.frequency_caps, self._now)
         new = [
-            self._execution(one, entrant, past)
-            for one, entrant, past in zip(self._admitted, entrants, pasts, strict=True)
+            self._execution(one, entrant, past, self._limits(one, paused, met))
+            for one, entrant, past, met in zip(exposed, entrants, pasts, full, strict=True)
         ]
         await enrollments.insert(conn, [one.enrollment for one in self._admitted])
         await executions.insert(conn, new)
@@ -98,8 +127,17 @@ class Admissions:
                 attempts=0,
                 created_at=self._now,
             )
-            for number, execution, one in zip(numbers, new, self._admitted, strict=True)
+            for number, execution, one in zip(numbers, new, exposed, strict=True)
         ]
+
+    @property
+    def count(self) -> int:
+        """How many are let in, held-out ones too."""
+        return len(self._admitted)
+
+    def _limits(self, one: _Admitted, paused: Collection[str], full: Mapping[FrequencyCap, datetime]) -> Limits:
+        is_paused = sends_pauses.ALL in paused or one.enrollment.journey_id in paused
+        return Limits(paused=is_paused, quiet=self._settings.quiet_hours, full=full)
 
     async def _entrant(self, conn: Connection[Record], one: _Admitted) -> Entrant:
         enrollment = one.enrollment
@@ -110,7 +148,7 @@ class Admissions:
             goal=await self._versions.goal(conn, self._project_no, one.prepared, enrollment.goal_revision),
         )
 
-    def _execution(self, one: _Admitted, entrant: Entrant, past: Past) -> NewExecution:
+    def _execution(self, one: _Admitted, entrant: Entrant, past: Past, limits: Limits) -> NewExecution:
         """The execution as its first decision leaves it."""
         enrollment, version = one.enrollment, one.prepared.version
         known = Known(
@@ -118,7 +156,8 @@ class Admissions:
             consent=one.known.consent,
             started_at=self._now,
             subject_id=one.known.subject_id,
-            time_zone=self._time_zone,
+            time_zone=self._settings.time_zone,
+            limits=limits,
             happened=past.happened,
             goal_reached=past.goal_reached,
         )

@@ -17,11 +17,12 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.advance import JOURNEY_ARCHIVED, JOURNEY_DELETED, Known, advance
 from orchestrator.domain.conditions import Entry
-from orchestrator.domain.execution import Decision, Done, Outcome, Result, Sleep
+from orchestrator.domain.execution import Decision, Done, Outcome, Result
+from orchestrator.domain.gates import Limits
 from orchestrator.domain.journey import Goal
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts
-from orchestrator.storage import executions, sends, subjects
+from orchestrator.storage import executions, sends, sends_pauses, subjects
 from orchestrator.storage.executions import Standing
 from orchestrator.storage.sends import DISPATCHING, FAILED, UNKNOWN, Send
 from orchestrator.storage.subjects import Held
@@ -70,12 +71,17 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
     entry = Entry(key=standing.entry_key, at=standing.triggered_at)
     entrant = Entrant(key=key, prepared=prepared, entry=entry, goal=goal)
     (past,) = await look_back(conn, key.project_no, [entrant])
+    settings = standing.settings
+    # Nobody is held by a pause that is over already, and would not be found when it ends.
+    paused = standing.sends_paused and await sends_pauses.hold(conn, key.project_no, [standing.journey_id])
+    (full,) = await sends.full(conn, key.project_no, [(key, execution_id, standing.seq)], settings.frequency_caps, now)
     known = Known(
         subject=subject,
         consent=standing.consent,
         started_at=standing.started_at,
         subject_id=held.subject_id,
-        time_zone=standing.time_zone,
+        time_zone=settings.time_zone,
+        limits=Limits(paused=bool(paused), quiet=settings.quiet_hours, full=full),
         happened=past.happened,
         goal_reached=past.goal_reached,
         closed=closed(standing.journey_status, standing.on_archive),
@@ -103,10 +109,8 @@ async def record(conn: Connection[Record], ready: Ready, decision: Decision) -> 
     seq = ready.standing.seq
     if decision.still_waiting:
         # Who was parked and is told to send waits for nothing any more.
-        until, parked = None, None
-        if isinstance(decision.effect, Sleep):
-            until, parked = decision.effect.until, decision.effect.parked
-        await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, until, parked)
+        state = state_of(decision, seq, ready.now, ready.prepared.version, ready.goal)
+        await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, state)
         return effect_of(decision, seq)
     state = state_of(decision, seq + 1, ready.now, ready.prepared.version, ready.goal)
     await executions.decide(conn, ready.key, ready.standing, state, decision.visits)

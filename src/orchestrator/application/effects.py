@@ -46,7 +46,9 @@ def state_of(decision: Decision, seq: int, now: datetime, version: JourneyVersio
         ending=Ending(outcome=effect.outcome.value, reason=effect.reason, at=now) if isinstance(effect, End) else None,
         awaits=()
         if isinstance(effect, End)
-        else sorted(topics(version.definition, step, goal.event_name if goal else None)),
+        else sorted(
+            topics(version.definition, step, goal.event_name if goal else None, sleeps=not isinstance(effect, Run))
+        ),
     )
 
 

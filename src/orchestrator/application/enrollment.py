@@ -30,6 +30,7 @@ AT_MOST = 1000
 class Enrolled:
     """What came of a call. `enrolled + skipped + errors == total`, the number of ids given.
 
+    `enrolled` counts those who are held out as well.
     `skipped` are subjects that were not let in (`refused` says why, by reason) and ids given twice. `told` is what
     Temporal is to be told after the commit.
     """
@@ -93,7 +94,12 @@ async def enroll(
         conn, project_no, [question(key, journey_id, policy, (), [now]) for key in named]
     )
     admissions = Admissions(
-        versions, project_no=project_no, project_id=scope.project_id, time_zone=journey.time_zone, now=now
+        versions,
+        project_no=project_no,
+        project_id=scope.project_id,
+        settings=journey.settings,
+        sends_paused=journey.sends_paused,
+        now=now,
     )
     refused = Counter[EntryRefusal]()
     lacking: str | None = None
@@ -138,13 +144,13 @@ async def enroll(
         actor=scope.actor,
         action=JOURNEY_ENROLLED,
         resource_id=journey_id,
-        metadata={"enrolled": len(told), "skipped": skipped, "errors": 0},
+        metadata={"enrolled": admissions.count, "skipped": skipped, "errors": 0},
     )
     await refusal_counts.add(conn, ledger)
     return Enrolled(
         journey_id=journey_id,
         journey_name=journey.name,
-        enrolled=len(told),
+        enrolled=admissions.count,
         skipped=skipped,
         errors=0,
         total=len(subject_ids),

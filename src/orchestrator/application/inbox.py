@@ -313,7 +313,8 @@ class Inbox:
             self._versions,
             project_no=project.project_no,
             project_id=project.project_id,
-            time_zone=project.time_zone,
+            settings=project.settings,
+            sends_paused=project.sends_paused,
             now=now,
         )
         met: dict[tuple[str, EntryRefusal], tuple[Listener, Facts]] = {}

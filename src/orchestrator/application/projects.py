@@ -11,7 +11,7 @@ from asyncpg import Connection, Record
 from orchestrator.application import event_retention
 from orchestrator.application.api_keys import ApiKeys, NewKey
 from orchestrator.domain.audit import PROJECT_CREATED, PROJECT_UPDATED
-from orchestrator.domain.conditions import ATTRIBUTES
+from orchestrator.domain.conditions import ATTRIBUTES, GATES
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.ids import name_faults, new_id
 from orchestrator.domain.project import Project, ProjectSettings, project_id_fault, settings_faults
@@ -99,6 +99,11 @@ async def update(
     if settings.time_zone != before.settings.time_zone:
         # Whose own is not known waits by this one, and that is looked for where attributes are.
         await awaiting.poke_about(conn, scope.project_no, [ATTRIBUTES], now)
+    elif (settings.quiet_hours, settings.frequency_caps) != (
+        before.settings.quiet_hours,
+        before.settings.frequency_caps,
+    ):
+        await awaiting.poke_about(conn, scope.project_no, [GATES], now)
     await audit.append(
         conn,
         project_no=scope.project_no,

@@ -8,7 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from asyncpg import Connection, Record
 
 from orchestrator.application.segment_rules import SegmentRules
-from orchestrator.domain.conditions import ANY_EVENT, ATTRIBUTES, event_topic, is_about_segments, segment_topic
+from orchestrator.domain.conditions import (
+    ANY_EVENT,
+    ATTRIBUTES,
+    PREFERENCES,
+    event_topic,
+    is_about_segments,
+    segment_topic,
+)
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import event_names, memberships, outbox
 from orchestrator.storage.awaiting import Awaiting
@@ -67,6 +74,8 @@ class Waking:
         for entry in entries:
             if entry.kind == "attributes":
                 news[entry.key].add(ATTRIBUTES)
+            elif entry.kind == "preferences":
+                news[entry.key].add(PREFERENCES)
             elif entry.name_nos:
                 news[entry.key].add(ANY_EVENT)
                 news[entry.key].update(event_topic(names[number]) for number in entry.name_nos)

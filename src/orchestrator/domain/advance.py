@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from orchestrator.domain.conditions import flip, holds, mark_of, rule_name, step_name
 from orchestrator.domain.execution import Decision, Done, Effect, End, Outcome, Position, Result, Run, Sleep, Visit, Why
-from orchestrator.domain.gates import Consent
+from orchestrator.domain.gates import SENDS_PAUSED, USUAL, Blocked, Consent, Limits
 from orchestrator.domain.journey import (
     AttributeDate,
     Branch,
@@ -42,6 +42,9 @@ SEND_TIMEOUT = timedelta(seconds=30)
 #: How often a parked execution looks again by itself; what parked it also pokes it when it is mended.
 PARK_RECHECK = timedelta(minutes=15)
 
+#: The same of one whose send is held: there may be a million of them, and resuming sends pokes every one.
+HOLD_RECHECK = timedelta(hours=6)
+
 #: How long an execution sleeps at most, whatever it waits for. Then it looks, and sleeps again.
 LONGEST_SLEEP = timedelta(days=365)
 
@@ -67,6 +70,7 @@ class Known:
 
     subject: Facts
     consent: Consent
+    limits: Limits = field(default_factory=Limits)
     started_at: datetime
     subject_id: str = ""
     time_zone: str = "UTC"
@@ -169,15 +173,20 @@ def advance(
         match step:
             case Send():
                 if done is None:
-                    pinned = version.pinned[step.communication_id]
-                    blocked = known.consent.blocks(pinned.channel, pinned.category)
+                    blocked = blocks(version, step, known, now)
                     if blocked is None:
-                        return decide(
-                            Run(activity="send", step_id=step.id, channel=pinned.channel, timeout=SEND_TIMEOUT)
-                        )
-                    visit(step, Result.SKIPPED, blocked)
-                    if step.on_blocked is OnBlocked.EXIT:
-                        return decide(End(outcome=Outcome.EXITED, reason=blocked))
+                        channel = version.pinned[step.communication_id].channel
+                        return decide(Run(activity="send", step_id=step.id, channel=channel, timeout=SEND_TIMEOUT))
+                    if blocked.reason == SENDS_PAUSED:
+                        return sleep(step, now + HOLD_RECHECK, Why.PARK, SENDS_PAUSED)
+                    policy = step.on_blocked or USUAL[blocked.reason]
+                    over = position.since + step.wait_at_most if step.wait_at_most is not None else None
+                    if policy is OnBlocked.WAIT and (over is None or now < over):
+                        opens = min(filter(None, (blocked.opens, over)), default=None)
+                        return sleep(step, opens, Why.GATE, blocked.reason)
+                    visit(step, Result.SKIPPED, blocked.reason)
+                    if policy is OnBlocked.EXIT:
+                        return decide(End(outcome=Outcome.EXITED, reason=blocked.reason))
                 else:
                     visit(step, done.result, done.reason)
                     done = None
@@ -227,6 +236,16 @@ def advance(
 def first_position(version: JourneyVersion, known: Known, now: datetime) -> Position:
     """Where an execution begins."""
     return _at(version, version.definition.first_step_id, known, now)
+
+
+def blocks(version: JourneyVersion, step: Send, known: Known, now: datetime) -> Blocked | None:
+    """The first gate that stands against this send; None when it may be made."""
+    pinned = version.pinned[step.communication_id]
+    refused = known.consent.blocks(pinned.channel, pinned.category)
+    if refused is not None:
+        return Blocked(reason=refused)
+    window = step.window or version.definition.send_window
+    return known.limits.blocks(pinned.channel, pinned.category, window, known.zone, now)
 
 
 def leaves_by(version: JourneyVersion, known: Known, now: datetime) -> str | None:

@@ -46,6 +46,8 @@ JOURNEY_UPDATED = Action(
 JOURNEY_PUBLISHED = Action("journey_published", "journey", ("version", "sha256"), "The draft became a version.")
 JOURNEY_PAUSED = Action("journey_paused", "journey", (), "No new executions; running ones go on.")
 JOURNEY_RESUMED = Action("journey_resumed", "journey", (), "New executions again.")
+SENDS_PAUSED = Action("sends_paused", "journey", ("whose",), "Sends are held: of the journey, or of all.")
+SENDS_RESUMED = Action("sends_resumed", "journey", ("whose",), "Sends that were held go on.")
 JOURNEY_ARCHIVED = Action(
     "journey_archived", "journey", ("onArchive", "runningExecutions"), "No new executions, for ever."
 )

@@ -30,12 +30,14 @@ def read_time_of_day(form: FormReader, value: object, path: str) -> TimeOfDay | 
     body = form.members(value, path, ("time", "weekdays"))
     if body is None:
         return None
-    at = under(path, "time")
-    if body.get("time") is None:
-        form.required(at, "a time of day is required")
-    clock = _clock(form, body.get("time"), at)
+    clock = read_clock(form, body.get("time"), under(path, "time"))
+    weekdays = read_weekdays(form, body.get("weekdays"), under(path, "weekdays"))
+    return TimeOfDay(clock=clock, weekdays=weekdays) if clock is not None else None
+
+
+def read_weekdays(form: FormReader, value: object, path: str) -> frozenset[int]:
     weekdays: set[int] = set()
-    for day_path, element in form.elements(body.get("weekdays"), under(path, "weekdays"), len(WEEKDAYS)):
+    for day_path, element in form.elements(value, path, len(WEEKDAYS)):
         if element is None:
             form.required(day_path, "a day of the week is required")
         day = form.choice(element, day_path, _DAYS)
@@ -43,7 +45,7 @@ def read_time_of_day(form: FormReader, value: object, path: str) -> TimeOfDay | 
             form.fault(day_path, "INVALID_VALUE", f"{WEEKDAYS[day]} stands here twice")
         elif day is not None:
             weekdays.add(day)
-    return TimeOfDay(clock=clock, weekdays=frozenset(weekdays)) if clock is not None else None
+    return frozenset(weekdays)
 
 
 def read_date(form: FormReader, value: object, path: str) -> AttributeDate | None:
@@ -59,6 +61,13 @@ def read_date(form: FormReader, value: object, path: str) -> AttributeDate | Non
     if found is None:
         return None
     return AttributeDate(path=found, offset=-before if before else after or timedelta(0), clock=clock)
+
+
+def read_clock(form: FormReader, value: object, path: str) -> time | None:
+    """A time of day that has to be there."""
+    if value is None:
+        form.required(path, "a time of day is required")
+    return _clock(form, value, path)
 
 
 def _clock(form: FormReader, value: object, path: str) -> time | None:

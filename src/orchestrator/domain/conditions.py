@@ -20,6 +20,7 @@ from orchestrator.domain.journey import (
     Definition,
     Exit,
     Happened,
+    Send,
     Step,
     TimeOfDay,
     WaitFor,
@@ -35,6 +36,9 @@ from orchestrator.predicates.tree import Attribute, EventFired, Everyone, InCoho
 #: Topics: what can happen to a subject. Besides these, `event:` and a name, and `segment:` and an id.
 ATTRIBUTES = "attributes"
 ANY_EVENT = "events"
+PREFERENCES = "preferences"
+#: Not of a subject: what holds off sends is otherwise.
+GATES = "gates"
 _EVENT, _SEGMENT = "event:", "segment:"
 
 
@@ -155,8 +159,11 @@ def step_name(step_id: str) -> str:
     return f"step:{step_id}"
 
 
-def topics(definition: Definition, step: Step, goal_event: str | None) -> frozenset[str]:
-    """What can happen to a subject whose execution stands on this step and makes it go on, or leave."""
+def topics(definition: Definition, step: Step, goal_event: str | None, *, sleeps: bool = True) -> frozenset[str]:
+    """What can happen to a subject whose execution stands on this step and makes it go on, or leave.
+
+    Who does not sleep on a send is at it, and asks all gates again before it is made.
+    """
     if isinstance(step, Exit):
         return frozenset()
     found = {topic for rule in definition.exit_rules for topic in _topics_of(rule.condition)}
@@ -169,6 +176,8 @@ def topics(definition: Definition, step: Step, goal_event: str | None) -> frozen
             found.update(topic for arm in arms for topic in _topics_of(arm.when))
         case WaitUntil(until=TimeOfDay() | AttributeDate()):
             found.add(ATTRIBUTES)  # the date, and the time zone
+        case Send() if sleeps:
+            found.update((PREFERENCES, ATTRIBUTES, GATES))
         case _:
             pass
     return frozenset(found)

@@ -32,6 +32,8 @@ class Why(Enum):
 
     WAIT = "wait"
     WAIT_FOR = "wait_for"
+    # a send that a gate holds off
+    GATE = "gate"
     PARK = "park"
 
 
@@ -79,7 +81,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sleep:
-    """Nothing to do before `until`, unless something changes. `parked` names what has to be mended first."""
+    """Nothing to do before `until`, unless something changes.
+
+    `parked` names what has to be mended first, or what holds off a send.
+    """
 
     until: datetime
     step_id: str

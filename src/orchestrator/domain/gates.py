@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
-#: In an opt-out or a suppression: every channel, every category.
+from orchestrator.domain.hours import Hours, QuietHours
+from orchestrator.domain.journey import OnBlocked
+from orchestrator.domain.local_time import end_of, next_start_of
+
+#: In an opt-out, a suppression or a cap: every channel, every category.
 ANY = "*"
 
+# Why a send is blocked.
 SUPPRESSED = "suppressed"
 OPTED_OUT = "opted_out"
+SENDS_PAUSED = "sends_paused"
+SEND_WINDOW = "send_window"
+QUIET_HOURS = "quiet_hours"
+FREQUENCY_CAP = "frequency_cap"
+
+#: What a send step does that does not say: the night is waited for, everything else is passed over.
+USUAL: Mapping[str, OnBlocked] = {
+    SUPPRESSED: OnBlocked.SKIP,
+    OPTED_OUT: OnBlocked.SKIP,
+    SEND_WINDOW: OnBlocked.WAIT,
+    QUIET_HOURS: OnBlocked.WAIT,
+    FREQUENCY_CAP: OnBlocked.SKIP,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,3 +53,55 @@ class Consent:
         """The reason why none of these (channel, category) routes is open; None when one is, or when there are none."""
         reasons = [self.blocks(channel, category) for channel, category in routes]
         return reasons[0] if reasons and all(reasons) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrequencyCap:
+    """At most `limit` messages within any `window` to one subject, on this channel, of this category (or of ANY).
+
+    What counts is that a message was begun, by whichever journey, and has not failed.
+    """
+
+    channel: str
+    category: str
+    limit: int
+    window: timedelta
+
+    def is_about(self, channel: str, category: str) -> bool:
+        return self.channel in (channel, ANY) and self.category in (category, ANY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocked:
+    """`opens`: when time alone will have opened the gate; None: it will not."""
+
+    reason: str
+    opens: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What holds off messages that a subject would take.
+
+    `paused`: the project or the journey sends nothing for now. `full` has the caps that let nothing more through at
+    some time, and from when on they do again.
+    """
+
+    paused: bool = False
+    quiet: QuietHours | None = None
+    full: Mapping[FrequencyCap, datetime] = field(default_factory=dict)
+
+    def blocks(
+        self, channel: str, category: str, window: Hours | None, zone: ZoneInfo, now: datetime
+    ) -> Blocked | None:
+        """What stands against a message that may go out in this window only; None: nothing."""
+        if self.paused:
+            return Blocked(reason=SENDS_PAUSED)
+        if window is not None and end_of(window, now, zone) is None:
+            return Blocked(reason=SEND_WINDOW, opens=next_start_of(window, now, zone))
+        quiet = self.quiet
+        held = quiet.hours if quiet is not None and (not quiet.channels or channel in quiet.channels) else None
+        if held is not None and (end := end_of(held, now, zone)) is not None:
+            return Blocked(reason=QUIET_HOURS, opens=end)
+        opens = [at for cap, at in self.full.items() if cap.is_about(channel, category) and now < at]
+        return Blocked(reason=FREQUENCY_CAP, opens=max(opens)) if opens else None

@@ -12,6 +12,8 @@ from datetime import datetime, time, timedelta
 from enum import Enum
 from typing import Any
 
+from orchestrator.domain.holdout import Holdout
+from orchestrator.domain.hours import Hours
 from orchestrator.predicates.tree import Predicate
 
 
@@ -23,18 +25,27 @@ class JourneyStatus(Enum):
 
 
 class OnBlocked(Enum):
-    """What a send step does when a gate blocks it. `wait` comes with quiet hours and caps."""
+    """What a send step does when a gate blocks it."""
 
     SKIP = "skip"
+    WAIT = "wait"
     EXIT = "exit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
+    """`on_blocked` None: what is usual for the gate (domain/gates.py).
+
+    It waits until the gate opens, `wait_at_most` since it came to the step; None: as long as that takes. `window` has
+    the hours in which it may be made; None: those of the journey.
+    """
+
     id: str
     communication_id: str
-    on_blocked: OnBlocked
+    on_blocked: OnBlocked | None
     next: str
+    wait_at_most: timedelta | None = None
+    window: Hours | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +204,9 @@ class Definition:
     exit_rules: tuple[ExitRule, ...] = ()
     # An execution ends as soon as the goal that its enrollment is measured by is reached.
     exit_on_goal: bool = False
+    # In which sends are made that have no window of their own; None: at any time.
+    send_window: Hours | None = None
+    holdout: Holdout | None = None
 
     @property
     def first_step_id(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from orchestrator.domain.condition_forms import read_exit_rules
 from orchestrator.domain.form_reader import FormReader
 from orchestrator.domain.journey import Definition, Reentry, ReentryKind
+from orchestrator.domain.sending_forms import read_holdout, read_hours
 from orchestrator.domain.step_forms import read_steps
 from orchestrator.predicates.faults import Fault, under
 
@@ -26,7 +27,7 @@ ONE_EXIT: dict[str, Any] = {"steps": [{"id": "exit", "exit": {"reason": "finishe
 
 _DEFINITION_FIELDS = (
     "audienceId", "triggerContractId", "reentry", "maxDurationDays", "steps", "followLiveCommunications", "exitRules",
-    "exitOnGoal",
+    "exitOnGoal", "sendWindow", "holdout",
 )  # fmt: skip
 
 _POLICIES = {kind.value: kind for kind in ReentryKind}
@@ -79,6 +80,8 @@ def _definition(form: FormReader, document: object, path: str) -> Definition | N
         max_duration=timedelta(days=days) if days is not None else None,
         exit_rules=read_exit_rules(form, fields.get("exitRules"), under(path, "exitRules")),
         exit_on_goal=form.flag(fields.get("exitOnGoal"), under(path, "exitOnGoal")),
+        send_window=read_hours(form, fields.get("sendWindow"), under(path, "sendWindow")),
+        holdout=read_holdout(form, fields.get("holdout"), under(path, "holdout")),
         steps=read_steps(form, fields.get("steps"), under(path, "steps")),
         follow_live_communications=form.flag(
             fields.get("followLiveCommunications"), under(path, "followLiveCommunications")

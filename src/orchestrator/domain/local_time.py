@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from orchestrator.domain.hours import Hours
 from orchestrator.domain.journey import AttributeDate
 from orchestrator.predicates.instants import parse_instant
 
@@ -50,6 +51,29 @@ def next_time_of_day(since: datetime, clock: time, weekdays: Collection[int], zo
         if (not weekdays or day.weekday() in weekdays) and (instant := at_local(day, clock, zone)) >= since:
             return instant
     raise AssertionError("every day of the week comes within a week")
+
+
+def end_of(hours: Hours, now: datetime, zone: ZoneInfo) -> datetime | None:
+    """When these hours end, if it is `now` within them; None when it is not."""
+    return next((end for start, end in _spans(hours, now, zone) if start <= now < end), None)
+
+
+def next_start_of(hours: Hours, now: datetime, zone: ZoneInfo) -> datetime:
+    """When these hours start next, after `now`."""
+    return next(start for start, _ in _spans(hours, now, zone) if start > now)
+
+
+def _spans(hours: Hours, now: datetime, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
+    """The hours of the days around `now`, from those that started yesterday on. None where clocks jump over them."""
+    today = now.astimezone(zone).date()
+    for number in range(-1, _DAYS_LOOKED_AT + 1):
+        day = today + number * _DAY
+        if hours.weekdays and day.weekday() not in hours.weekdays:
+            continue
+        start = at_local(day, hours.start, zone)
+        end = at_local(day if hours.start < hours.end else day + _DAY, hours.end, zone)
+        if start < end:
+            yield start, end
 
 
 def attribute_date(wanted: AttributeDate, value: object, zone: ZoneInfo) -> datetime | None:

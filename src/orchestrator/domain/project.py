@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from orchestrator.domain.durations import format_duration, parse_duration
+from orchestrator.domain.form_reader import FormReader
+from orchestrator.domain.gates import FrequencyCap
+from orchestrator.domain.holdout import Holdout
+from orchestrator.domain.hours import QuietHours
+from orchestrator.domain.sending_forms import (
+    caps_document,
+    holdout_document,
+    quiet_hours_document,
+    read_caps,
+    read_holdout,
+    read_quiet_hours,
+)
 from orchestrator.domain.subject import is_time_zone
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.windows import MAX_DAYS
@@ -43,6 +55,14 @@ class ProjectSettings:
     max_journeys: int | None = None
     # for how long after they occurred events are kept; None: for ever
     event_retention: timedelta | None = None
+    # how many messages one subject gets at most, whichever journeys they come from
+    frequency_caps: tuple[FrequencyCap, ...] = ()
+    # when nothing goes out, by each subject's clock
+    quiet_hours: QuietHours | None = None
+    # whom no journey sends anything
+    global_holdout: Holdout | None = None
+    # what is wrong with settings that somebody chose and that cannot be read; such settings are never stored
+    unread: tuple[Fault, ...] = ()
     # stored by a newer release while this one is still running: kept as it is
     of_newer_releases: Mapping[str, Any] = field(default_factory=dict)
 
@@ -91,6 +111,7 @@ def settings_faults(settings: ProjectSettings, path: str) -> list[Fault]:
         at = under(path, "eventRetention")
         message = f"must be {MIN_EVENT_RETENTION.days}d to {MAX_EVENT_RETENTION.days}d"
         faults.append(Fault(path=at, reason="OUT_OF_RANGE", message=message))
+    faults += [replace(fault, path=under(path, fault.path)) for fault in settings.unread]
     return faults
 
 
@@ -102,12 +123,39 @@ def settings_document(settings: ProjectSettings) -> dict[str, Any]:
         "goalWindow": format_duration(settings.goal_window),
         "maxJourneys": settings.max_journeys,
         "eventRetention": format_duration(settings.event_retention) if settings.event_retention is not None else None,
+        "frequencyCaps": caps_document(settings.frequency_caps),
+        "quietHours": quiet_hours_document(settings.quiet_hours) if settings.quiet_hours is not None else None,
+        "globalHoldout": holdout_document(settings.global_holdout) if settings.global_holdout is not None else None,
     }
+
+
+class Sending(TypedDict):
+    """The settings that hold off sends, as arguments of ProjectSettings."""
+
+    frequency_caps: tuple[FrequencyCap, ...]
+    quiet_hours: QuietHours | None
+    global_holdout: Holdout | None
+    unread: tuple[Fault, ...]
+
+
+def read_sending(document: Mapping[str, Any]) -> Sending:
+    """Of these settings those that hold off sends. `unread` has what is wrong with them, by its path within them."""
+    form = FormReader()
+    return Sending(
+        frequency_caps=read_caps(form, document.get("frequencyCaps"), "frequencyCaps"),
+        quiet_hours=read_quiet_hours(form, document.get("quietHours"), "quietHours"),
+        global_holdout=read_holdout(form, document.get("globalHoldout"), "globalHoldout"),
+        unread=tuple(form.faults),
+    )
+
+
+_KNOWN = frozenset(
+    ("timeZone", "goalWindow", "maxJourneys", "eventRetention", "frequencyCaps", "quietHours", "globalHoldout")
+)
 
 
 def stored_settings(document: Mapping[str, Any]) -> ProjectSettings:
     """Read settings that were checked when they were written."""
-    known = {"timeZone", "goalWindow", "maxJourneys", "eventRetention"}
     default = ProjectSettings()
     window, kept = document.get("goalWindow"), document.get("eventRetention")
     return ProjectSettings(
@@ -115,5 +163,6 @@ def stored_settings(document: Mapping[str, Any]) -> ProjectSettings:
         goal_window=parse_duration(window) if window is not None else default.goal_window,
         max_journeys=document.get("maxJourneys", default.max_journeys),
         event_retention=parse_duration(kept, longest=MAX_EVENT_RETENTION) if kept is not None else None,
-        of_newer_releases={name: value for name, value in document.items() if name not in known},
+        **read_sending(document),
+        of_newer_releases={name: value for name, value in document.items() if name not in _KNOWN},
     )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-
+from orchestrator.domain.draw import drawn
 from orchestrator.domain.journey import Split, SplitArm
 
 
 def arm_of(split: Split, journey_id: str, subject_id: str) -> SplitArm:
-    """The arm in whose share of [0, 1) the subject falls: the first 64 bits of SHA-256(salt, NUL, subject id) / 2^64.
+    """The arm in whose share of [0, 1) the subject falls, by what is `drawn` for it / 2^64.
 
     The shares stand in the order of the arms. So when a weight grows, nobody moves but towards its arm.
     """
     salt = split.salt if split.salt is not None else f"{journey_id}/{split.id}"
-    drawn = int.from_bytes(hashlib.sha256(f"{salt}\0{subject_id}".encode()).digest()[:8])
-    place = drawn * sum(arm.weight for arm in split.arms) >> 64
+    place = drawn(salt, subject_id) * sum(arm.weight for arm in split.arms) >> 64
     for arm in split.arms:
         if place < arm.weight:
             return arm

@@ -23,6 +23,7 @@ from orchestrator.domain.journey import (
     WaitFor,
     WaitUntil,
 )
+from orchestrator.domain.sending_forms import read_hours
 from orchestrator.predicates.faults import under
 from orchestrator.predicates.parse import About
 
@@ -86,14 +87,21 @@ def _no_next(form: FormReader, node: _Node, why: str) -> None:
 
 def _send(form: FormReader, node: _Node) -> Step | None:
     following = _next(form, node)
-    body = form.members(node.body, node.path, ("communicationId", "onBlocked"))
+    body = form.members(node.body, node.path, ("communicationId", "onBlocked", "waitAtMost", "sendWindow"))
     if body is None:
         return None
+    on_blocked = form.choice(body.get("onBlocked"), under(node.path, "onBlocked"), _ON_BLOCKED)
+    at = under(node.path, "waitAtMost")
+    wait_at_most = form.duration(body.get("waitAtMost"), at, MAX_WAIT)
+    if wait_at_most is not None and on_blocked not in (None, OnBlocked.WAIT):
+        form.fault(at, "INVALID_VALUE", f"a send that is blocked does not wait here: it is to {on_blocked.value}")
     return Send(
         id=node.id,
         communication_id=form.reference(body.get("communicationId"), under(node.path, "communicationId")),
-        on_blocked=form.choice(body.get("onBlocked"), under(node.path, "onBlocked"), _ON_BLOCKED) or OnBlocked.SKIP,
+        on_blocked=on_blocked,
         next=following,
+        wait_at_most=wait_at_most,
+        window=read_hours(form, body.get("sendWindow"), under(node.path, "sendWindow")),
     )
 
 

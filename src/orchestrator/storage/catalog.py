@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from asyncpg import Connection, Record
+
+from orchestrator.domain.project import ProjectSettings, stored_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ SELECT project_no, project_id, definitions_version, clock_timestamp() AS now,
        (SELECT count(*) FROM derived_events AS d WHERE d.project_no = p.project_no AND d.ready_at IS NULL) AS uncounted,
        (SELECT count(*) FROM segments AS s WHERE s.project_no = p.project_no AND s.predicate IS NOT NULL
                                              AND s.built_revision IS DISTINCT FROM s.rules_revision) AS unbuilt,
-       coalesce(settings ->> 'timeZone', 'UTC') AS time_zone
+       settings, ARRAY(SELECT h.journey_id FROM sends_pauses AS h WHERE h.project_no = p.project_no) AS sends_paused
   FROM projects AS p WHERE project_no = ANY ($1::int[])
 """
 
@@ -48,7 +50,8 @@ class Current:
     """A project's definitions, by the number that every change of them raises; `now` is the database's clock.
 
     `uncounted` are kinds of events that are asked about and not all counted yet, `unbuilt` segments whose rules not
-    everybody has been held against; both only rise with a change of definitions.
+    everybody has been held against; both only rise with a change of definitions. `sends_paused` has the journeys that
+    send nothing for now (storage/sends_pauses.py).
     """
 
     project_no: int
@@ -57,12 +60,13 @@ class Current:
     now: datetime
     uncounted: int
     unbuilt: int
-    time_zone: str
+    settings: ProjectSettings
+    sends_paused: Collection[str]
 
 
 async def current(conn: Connection[Record], project_nos: Sequence[int]) -> dict[int, Current]:
     rows = await conn.fetch(_PROJECTS, list(project_nos))
-    return {row["project_no"]: Current(**row) for row in rows}
+    return {row["project_no"]: Current(**{**row, "settings": stored_settings(row["settings"])}) for row in rows}
 
 
 _LISTENING = """
@@ -104,7 +108,8 @@ def heard(rows: Iterable[Listening]) -> dict[tuple[int, bool], bool]:
 _ENTERED_BY_HAND = """
 SELECT j.name, j.status, j.latest_version, j.goal_revision, v.definition ->> 'audienceId' AS audience_id,
        a.predicate AS audience,
-       (SELECT coalesce(p.settings ->> 'timeZone', 'UTC') FROM projects AS p WHERE p.project_no = $1) AS time_zone
+       (SELECT p.settings FROM projects AS p WHERE p.project_no = $1) AS settings,
+       ARRAY(SELECT h.journey_id FROM sends_pauses AS h WHERE h.project_no = $1) AS sends_paused
   FROM journeys AS j
   LEFT JOIN journey_versions AS v
     ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
@@ -124,10 +129,11 @@ class EnteredByHand:
     audience_id: str | None
     audience: Any | None
     # the project's
-    time_zone: str
+    settings: ProjectSettings
+    sends_paused: Collection[str]
 
 
 async def entered_by_hand(conn: Connection[Record], project_no: int, journey_id: str) -> EnteredByHand | None:
     """What a call to enroll needs to know of a journey, which is not shut before this transaction has ended."""
     row = await conn.fetchrow(_ENTERED_BY_HAND, project_no, journey_id)
-    return EnteredByHand(**row) if row else None
+    return EnteredByHand(**{**row, "settings": stored_settings(row["settings"])}) if row else None

@@ -13,7 +13,7 @@ from orjson import Fragment, dumps
 
 from orchestrator.domain.execution import Position, Visit
 from orchestrator.domain.gates import Consent
-from orchestrator.domain.project import TIME_ZONE
+from orchestrator.domain.project import ProjectSettings, stored_settings
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage.sends import Send
 
@@ -23,8 +23,9 @@ class Standing:
     """An execution as it stands, with what let it in and what its subject refused, all of one snapshot.
 
     `entry` is what `$entry.` reads: the triggering event's properties, as they were; `entry_key`, `triggered_at` and
-    `goal_revision` are those of the enrollment. `send` is the ledger's row of this `seq`. `time_zone` is the project's.
-    `now` is the database's clock, read after the lock.
+    `goal_revision` are those of the enrollment. `send` is the ledger's row of this `seq`. `settings` are the project's.
+    `sends_paused`: whether the project or the journey sends nothing for now. `now` is the database's clock, read
+    after the lock.
     """
 
     execution_id: UUID
@@ -46,7 +47,8 @@ class Standing:
     entry_key: str
     triggered_at: datetime
     goal_revision: int
-    time_zone: str
+    settings: ProjectSettings
+    sends_paused: bool
     send: Send | None
     now: datetime
 
@@ -59,7 +61,8 @@ SELECT e.execution_id, e.journey_id, e.version, e.workflow_id, e.seq, e.step_id,
        ARRAY(SELECT s.channel FROM suppressions AS s
               WHERE (s.project_no, s.bucket, s.subject_no) = ($1, $2, $3)) AS suppressed,
        n.entry, n.entry_key, n.triggered_at, n.goal_revision,
-       (SELECT p.settings ->> 'timeZone' FROM projects AS p WHERE p.project_no = $1) AS time_zone,
+       (SELECT p.settings FROM projects AS p WHERE p.project_no = $1) AS settings,
+       EXISTS (SELECT FROM sends_pauses AS h WHERE h.project_no = $1 AND h.journey_id IN ('', e.journey_id)) AS paused,
        d.state, d.attempt, d.in_doubt, d.reason, d.content_revision, d.reserved_at, clock_timestamp() AS now
   FROM executions AS e
   LEFT JOIN journeys AS j ON j.project_no = e.project_no AND j.journey_id = e.journey_id
@@ -97,7 +100,8 @@ async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) ->
         entry_key=row["entry_key"] or "",
         triggered_at=row["triggered_at"] or row["started_at"],
         goal_revision=row["goal_revision"] or 0,
-        time_zone=row["time_zone"] or TIME_ZONE,
+        settings=stored_settings(row["settings"]),
+        sends_paused=row["paused"],
         send=Send(
             state=row["state"],
             attempt=row["attempt"],
@@ -178,17 +182,18 @@ async def decide(
 
 _STILL_WAITING = """
 UPDATE executions
-   SET wakes_at = $5, parked = $6
+   SET wakes_at = $5, parked = $6, awaits = $7
  WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4
-   AND (wakes_at, parked) IS DISTINCT FROM ($5, $6)
+   AND (wakes_at, parked, awaits) IS DISTINCT FROM ($5, $6, $7)
 """
 
 
-async def keep_waiting(
-    conn: Connection[Record], key: SubjectKey, execution_id: UUID, wakes_at: datetime | None, parked: str | None
-) -> None:
+async def keep_waiting(conn: Connection[Record], key: SubjectKey, execution_id: UUID, state: State) -> None:
     """Note until when it waits and what for. No decision was made: `seq` stays."""
-    await conn.execute(_STILL_WAITING, key.project_no, key.bucket, key.subject_no, execution_id, wakes_at, parked)
+    await conn.execute(
+        _STILL_WAITING,
+        key.project_no, key.bucket, key.subject_no, execution_id, state.wakes_at, state.parked, state.awaits or None,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from orchestrator.domain.scope import SubjectKey
 # One that is under way goes on: whoever was told already has been told to end.
 _REQUEST = """
 INSERT INTO journey_closings (project_no, journey_id, requested_at) VALUES ($1, $2, $3)
-ON CONFLICT (project_no, journey_id) DO NOTHING
+ON CONFLICT (project_no, journey_id, parked) DO NOTHING
 """
 
 
@@ -23,8 +23,26 @@ async def request(conn: Connection[Record], project_no: int, journey_id: str, no
     await conn.execute(_REQUEST, project_no, journey_id, now)
 
 
+# One that is under way begins again: whoever it has passed may be parked again since.
+_REQUEST_PARKED = """
+INSERT INTO journey_closings (project_no, journey_id, parked, requested_at)
+SELECT $1, journey_id, $3, $4 FROM journeys WHERE project_no = $1 AND ($2 = '' OR journey_id = $2)
+ON CONFLICT (project_no, journey_id, parked) DO UPDATE
+   SET bucket = DEFAULT, subject_no = DEFAULT, execution_id = DEFAULT, requested_at = excluded.requested_at
+"""
+
+
+async def request_parked(
+    conn: Connection[Record], project_no: int, journey_id: str, parked: str, now: datetime
+) -> None:
+    """Have every execution look again, soon after the commit, that is parked for this reason: of one journey, or, with
+    an empty `journey_id`, of all.
+    """
+    await conn.execute(_REQUEST_PARKED, project_no, journey_id, parked, now)
+
+
 _NEXT = """
-SELECT project_no, journey_id, bucket, subject_no, execution_id
+SELECT project_no, journey_id, parked, bucket, subject_no, execution_id
   FROM journey_closings ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
@@ -35,16 +53,18 @@ SELECT project_no, bucket, subject_no, execution_id, 'poke', workflow_id, $6, $6
   FROM executions
  WHERE project_no = $1 AND journey_id = $2 AND outcome IS NULL
    AND (bucket, subject_no, execution_id) > ($3::smallint, $4::bigint, $5::uuid)
+   AND ($8 = '' OR parked = $8)
  ORDER BY bucket, subject_no, execution_id
  LIMIT $7
 RETURNING bucket, subject_no, execution_id
 """
 
 _GO_ON = """
-UPDATE journey_closings SET bucket = $3, subject_no = $4, execution_id = $5 WHERE project_no = $1 AND journey_id = $2
+UPDATE journey_closings SET bucket = $3, subject_no = $4, execution_id = $5
+ WHERE project_no = $1 AND journey_id = $2 AND parked = $6
 """
 
-_DONE = "DELETE FROM journey_closings WHERE project_no = $1 AND journey_id = $2"
+_DONE = "DELETE FROM journey_closings WHERE project_no = $1 AND journey_id = $2 AND parked = $3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +82,17 @@ async def poke_some(conn: Connection[Record], now: datetime, limit: int) -> Poke
     closing = await conn.fetchrow(_NEXT)
     if closing is None:
         return None
-    project_no, journey_id = closing["project_no"], closing["journey_id"]
+    project_no, journey_id, parked = closing["project_no"], closing["journey_id"], closing["parked"]
     rows = await conn.fetch(
-        _POKE, project_no, journey_id, closing["bucket"], closing["subject_no"], closing["execution_id"], now, limit
-    )
+        _POKE,
+        project_no, journey_id, closing["bucket"], closing["subject_no"], closing["execution_id"], now, limit, parked,
+    )  # fmt: skip
     last = len(rows) < limit
     if last:
-        await conn.execute(_DONE, project_no, journey_id)
+        await conn.execute(_DONE, project_no, journey_id, parked)
     else:
         place = max((row["bucket"], row["subject_no"], row["execution_id"]) for row in rows)
-        await conn.execute(_GO_ON, project_no, journey_id, *place)
+        await conn.execute(_GO_ON, project_no, journey_id, *place, parked)
     return Poked(count=len(rows), last=last)
 
 

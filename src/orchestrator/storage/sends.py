@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from asyncpg import Connection, Record
 
+from orchestrator.domain.gates import FrequencyCap
 from orchestrator.domain.scope import SubjectKey
 
 #: What a send may be: under way, or settled in one of three ways.
@@ -63,6 +65,52 @@ async def reserve(conn: Connection[Record], r: Reservation) -> int:
     )  # fmt: skip
     assert attempt is not None, "the caller looked under the lock: a settled send is not reserved again"
     return attempt
+
+
+_FULL = """
+SELECT asked.no AS asked, cap.no AS cap, s.reserved_at
+  FROM unnest($2::smallint[], $3::bigint[], $4::uuid[], $5::int[])
+       WITH ORDINALITY AS asked (bucket, subject_no, execution_id, seq, no)
+ CROSS JOIN unnest($6::text[], $7::text[], $8::int[], $9::interval[])
+       WITH ORDINALITY AS cap (channel, category, most, span, no)
+ CROSS JOIN LATERAL (
+       SELECT reserved_at FROM sends
+        WHERE project_no = $1 AND bucket = asked.bucket AND subject_no = asked.subject_no
+          AND state <> 'failed' AND reserved_at > $10::timestamptz - cap.span
+          AND (cap.channel = '*' OR channel = cap.channel) AND (cap.category = '*' OR category = cap.category)
+          AND (execution_id, seq) IS DISTINCT FROM (asked.execution_id, asked.seq)
+        ORDER BY reserved_at DESC
+       OFFSET cap.most - 1 LIMIT 1) AS s
+"""
+
+#: A subject, and the send that is about to be made, which does not count against itself.
+Asked = tuple[SubjectKey, UUID | None, int | None]
+
+
+async def full(
+    conn: Connection[Record], project_no: int, asked: Sequence[Asked], caps: Sequence[FrequencyCap], now: datetime
+) -> list[dict[FrequencyCap, datetime]]:
+    """Of each, the caps that let nothing more through at `now`, and from when on they do. The subjects are held."""
+    found: list[dict[FrequencyCap, datetime]] = [{} for _ in asked]
+    if not caps or not asked:
+        return found
+    rows = await conn.fetch(
+        _FULL,
+        project_no,
+        [key.bucket for key, _, _ in asked],
+        [key.subject_no for key, _, _ in asked],
+        [execution_id for _, execution_id, _ in asked],
+        [seq for _, _, seq in asked],
+        [cap.channel for cap in caps],
+        [cap.category for cap in caps],
+        [cap.limit for cap in caps],
+        [cap.window for cap in caps],
+        now,
+    )
+    for row in rows:
+        cap = caps[row["cap"] - 1]
+        found[row["asked"] - 1][cap] = row["reserved_at"] + cap.window
+    return found
 
 
 _SETTLE = """

@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from orchestrator.v1 import communication_pb2 as _communication_pb2
 from orchestrator.v1 import predicate_pb2 as _predicate_pb2
+from orchestrator.v1 import project_pb2 as _project_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -301,6 +302,8 @@ class JourneyDefinition(_message.Message):
     FOLLOW_LIVE_COMMUNICATIONS_FIELD_NUMBER: _builtins.int
     EXIT_RULES_FIELD_NUMBER: _builtins.int
     EXIT_ON_GOAL_FIELD_NUMBER: _builtins.int
+    SEND_WINDOW_FIELD_NUMBER: _builtins.int
+    HOLDOUT_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """Who may come in. Empty: everyone."""
     trigger_contract_id: _builtins.str
@@ -327,6 +330,14 @@ class JourneyDefinition(_message.Message):
         reason.
         """
 
+    @_builtins.property
+    def send_window(self) -> Global___Hours:
+        """In which hours sends go out that have no window of their own. Unset: at any time."""
+
+    @_builtins.property
+    def holdout(self) -> _project_pb2.Holdout:
+        """Subjects who are let in and go nowhere, so that the others can be compared with them. Unset: none."""
+
     def __init__(
         self,
         *,
@@ -338,10 +349,12 @@ class JourneyDefinition(_message.Message):
         follow_live_communications: _builtins.bool | None = ...,
         exit_rules: _abc.Iterable[Global___ExitRule] | None = ...,
         exit_on_goal: _builtins.bool | None = ...,
+        send_window: Global___Hours | None = ...,
+        holdout: _project_pb2.Holdout | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "exit_on_goal", b"exit_on_goal", "follow_live_communications", b"follow_live_communications", "max_duration_days", b"max_duration_days", "reentry", b"reentry"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "exit_on_goal", b"exit_on_goal", "follow_live_communications", b"follow_live_communications", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "audience_id", b"audience_id", "exit_on_goal", b"exit_on_goal", "exit_rules", b"exit_rules", "follow_live_communications", b"follow_live_communications", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "audience_id", b"audience_id", "exit_on_goal", b"exit_on_goal", "exit_rules", b"exit_rules", "follow_live_communications", b"follow_live_communications", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_on_goal: _TypeAlias = _typing.Literal["exit_on_goal"]  # noqa: Y015
     _WhichOneofArgType__exit_on_goal: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal"]  # noqa: Y015
@@ -357,6 +370,35 @@ class JourneyDefinition(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_duration_days) -> _WhichOneofReturnType__max_duration_days | None: ...
 
 Global___JourneyDefinition: _TypeAlias = JourneyDefinition  # noqa: Y015
+
+@_typing.final
+class Hours(_message.Message):
+    """Hours by the clock of the subject's time zone (of the project's, where the subject has none)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    WEEKDAYS_FIELD_NUMBER: _builtins.int
+    to: _builtins.str
+    """When they end; where it is not later than they start, on the next day."""
+    @_builtins.property
+    def weekdays(self) -> _containers.RepeatedScalarFieldContainer[Global___Weekday.ValueType]:
+        """On which days they start, each at most once. None: on any."""
+
+    def __init__(
+        self,
+        *,
+        to: _builtins.str = ...,
+        weekdays: _abc.Iterable[Global___Weekday.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "to", b"to", "weekdays", b"weekdays"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hours: _TypeAlias = Hours  # noqa: Y015
 
 @_typing.final
 class Reentry(_message.Message):
@@ -493,11 +535,13 @@ class SendStep(_message.Message):
     class _OnBlockedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SendStep._OnBlocked.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         ON_BLOCKED_UNSPECIFIED: SendStep._OnBlocked.ValueType  # 0
-        """Skip."""
+        """What is usual for the gate: quiet hours and send windows are waited for, all others skip."""
         ON_BLOCKED_SKIP: SendStep._OnBlocked.ValueType  # 1
         """The step is skipped and the execution goes on."""
         ON_BLOCKED_EXIT: SendStep._OnBlocked.ValueType  # 2
         """The execution ends, exited."""
+        ON_BLOCKED_WAIT: SendStep._OnBlocked.ValueType  # 3
+        """It is made when the gate is open."""
 
     class OnBlocked(_OnBlocked, metaclass=_OnBlockedEnumTypeWrapper):
         """What a blocked send does: a gate such as an opt-out stands against it.
@@ -506,27 +550,43 @@ class SendStep(_message.Message):
         """
 
     ON_BLOCKED_UNSPECIFIED: SendStep.OnBlocked.ValueType  # 0
-    """Skip."""
+    """What is usual for the gate: quiet hours and send windows are waited for, all others skip."""
     ON_BLOCKED_SKIP: SendStep.OnBlocked.ValueType  # 1
     """The step is skipped and the execution goes on."""
     ON_BLOCKED_EXIT: SendStep.OnBlocked.ValueType  # 2
     """The execution ends, exited."""
+    ON_BLOCKED_WAIT: SendStep.OnBlocked.ValueType  # 3
+    """It is made when the gate is open."""
 
     COMMUNICATION_ID_FIELD_NUMBER: _builtins.int
     ON_BLOCKED_FIELD_NUMBER: _builtins.int
+    WAIT_AT_MOST_FIELD_NUMBER: _builtins.int
+    SEND_WINDOW_FIELD_NUMBER: _builtins.int
     communication_id: _builtins.str
     """Which communication. Publishing pins its revision."""
     on_blocked: Global___SendStep.OnBlocked.ValueType
-    """What happens when a gate stands against it."""
+    """What happens when a gate stands against it. Paused sends are held, whatever stands here."""
+    @_builtins.property
+    def wait_at_most(self) -> _duration_pb2.Duration:
+        """How long after its arrival an execution waits here for gates at most; then the step is skipped. More than 0 and at
+        most 730 days. Unset: as long as it takes.
+        """
+
+    @_builtins.property
+    def send_window(self) -> Global___Hours:
+        """In which hours it goes out. Unset: those of the journey."""
+
     def __init__(
         self,
         *,
         communication_id: _builtins.str = ...,
         on_blocked: Global___SendStep.OnBlocked.ValueType = ...,
+        wait_at_most: _duration_pb2.Duration | None = ...,
+        send_window: Global___Hours | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["send_window", b"send_window", "wait_at_most", b"wait_at_most"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["communication_id", b"communication_id", "on_blocked", b"on_blocked"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["communication_id", b"communication_id", "on_blocked", b"on_blocked", "send_window", b"send_window", "wait_at_most", b"wait_at_most"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,10 +3,13 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from orchestrator.v1 import communication_pb2 as _communication_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -80,6 +83,9 @@ class ProjectSettings(_message.Message):
     GOAL_WINDOW_FIELD_NUMBER: _builtins.int
     MAX_JOURNEYS_FIELD_NUMBER: _builtins.int
     EVENT_RETENTION_FIELD_NUMBER: _builtins.int
+    FREQUENCY_CAPS_FIELD_NUMBER: _builtins.int
+    QUIET_HOURS_FIELD_NUMBER: _builtins.int
+    GLOBAL_HOLDOUT_FIELD_NUMBER: _builtins.int
     time_zone: _builtins.str
     """A zone of the IANA time zone database, for subjects who have none. Empty: UTC."""
     max_journeys: _builtins.int
@@ -95,6 +101,20 @@ class ProjectSettings(_message.Message):
         of two or more in a window asks for the events themselves, and refuses to be cut off. Unset: for ever.
         """
 
+    @_builtins.property
+    def frequency_caps(self) -> _containers.RepeatedCompositeFieldContainer[Global___FrequencyCap]:
+        """How many messages a subject gets at most, from all journeys together. At most 20. A message counts from when it was
+        begun, unless it has failed.
+        """
+
+    @_builtins.property
+    def quiet_hours(self) -> Global___QuietHours:
+        """When nothing goes out, by each subject's clock. Unset: messages go out at any time."""
+
+    @_builtins.property
+    def global_holdout(self) -> Global___Holdout:
+        """Subjects whom no journey sends anything: they are let in and counted as held out, and go nowhere. Unset: none."""
+
     def __init__(
         self,
         *,
@@ -102,13 +122,113 @@ class ProjectSettings(_message.Message):
         goal_window: _duration_pb2.Duration | None = ...,
         max_journeys: _builtins.int | None = ...,
         event_retention: _duration_pb2.Duration | None = ...,
+        frequency_caps: _abc.Iterable[Global___FrequencyCap] | None = ...,
+        quiet_hours: Global___QuietHours | None = ...,
+        global_holdout: Global___Holdout | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "event_retention", b"event_retention", "goal_window", b"goal_window", "max_journeys", b"max_journeys"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "event_retention", b"event_retention", "global_holdout", b"global_holdout", "goal_window", b"goal_window", "max_journeys", b"max_journeys", "quiet_hours", b"quiet_hours"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "event_retention", b"event_retention", "goal_window", b"goal_window", "max_journeys", b"max_journeys", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "event_retention", b"event_retention", "frequency_caps", b"frequency_caps", "global_holdout", b"global_holdout", "goal_window", b"goal_window", "max_journeys", b"max_journeys", "quiet_hours", b"quiet_hours", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_journeys: _TypeAlias = _typing.Literal["max_journeys"]  # noqa: Y015
     _WhichOneofArgType__max_journeys: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_journeys) -> _WhichOneofReturnType__max_journeys | None: ...
 
 Global___ProjectSettings: _TypeAlias = ProjectSettings  # noqa: Y015
+
+@_typing.final
+class FrequencyCap(_message.Message):
+    """At most so many messages to one subject within any time of this length."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """The channel that is capped. Empty: all together."""
+    category: _communication_pb2.Category.ValueType
+    """The category that is capped. Unset: all together."""
+    limit: _builtins.int
+    """How many: 1 to 10,000."""
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """Within how long: more than 0 and at most 365 days."""
+
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        category: _communication_pb2.Category.ValueType = ...,
+        limit: _builtins.int | None = ...,
+        window: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "category", b"category", "channel", b"channel", "limit", b"limit", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+
+Global___FrequencyCap: _TypeAlias = FrequencyCap  # noqa: Y015
+
+@_typing.final
+class QuietHours(_message.Message):
+    """Hours of every day, by the clock of the subject's time zone (of the project's, where the subject has none), in which
+    nothing goes out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    to: _builtins.str
+    """When they end; where it is not later than they start, on the next day."""
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The channels they hold for, at most 20. None: all."""
+
+    def __init__(
+        self,
+        *,
+        to: _builtins.str = ...,
+        channels: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "from", b"from", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuietHours: _TypeAlias = QuietHours  # noqa: Y015
+
+@_typing.final
+class Holdout(_message.Message):
+    """A share of all subjects, chosen by a hash of their ids, that is held out. When it grows, who was held out still is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERCENT_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    percent: _builtins.float
+    """How many percent: more than 0 and at most 99."""
+    salt: _builtins.str
+    """Holdouts of one salt hold out the same subjects. Empty: a salt of its own. At most 128 characters."""
+    def __init__(
+        self,
+        *,
+        percent: _builtins.float | None = ...,
+        salt: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_percent", b"_percent", "percent", b"percent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_percent", b"_percent", "percent", b"percent", "salt", b"salt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__percent: _TypeAlias = _typing.Literal["percent"]  # noqa: Y015
+    _WhichOneofArgType__percent: _TypeAlias = _typing.Literal["_percent", b"_percent"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__percent) -> _WhichOneofReturnType__percent | None: ...
+
+Global___Holdout: _TypeAlias = Holdout  # noqa: Y015

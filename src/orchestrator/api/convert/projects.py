@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
+from orchestrator.api.convert.categories import category_number
 from orchestrator.api.convert.times import to_duration, to_timestamp
+from orchestrator.api.json_encode import encode
 from orchestrator.domain.etag import etag_of
-from orchestrator.domain.project import GOAL_WINDOW, TIME_ZONE, Project, ProjectSettings
+from orchestrator.domain.gates import ANY, FrequencyCap
+from orchestrator.domain.holdout import Holdout
+from orchestrator.domain.hours import QuietHours
+from orchestrator.domain.project import GOAL_WINDOW, TIME_ZONE, Project, ProjectSettings, read_sending
+from orchestrator.domain.sending_forms import quiet_hours_document
 from orchestrator.v1 import project_pb2 as pb
 
 _SETTINGS = "settings."
@@ -18,6 +25,7 @@ def project_settings(message: pb.ProjectSettings) -> ProjectSettings:
         goal_window=message.goal_window.ToTimedelta() if message.HasField("goal_window") else GOAL_WINDOW,
         max_journeys=message.max_journeys if message.HasField("max_journeys") else None,
         event_retention=message.event_retention.ToTimedelta() if message.HasField("event_retention") else None,
+        **read_sending(encode(message)),
     )
 
 
@@ -30,6 +38,9 @@ def project_message(project: Project) -> pb.Project:
             goal_window=to_duration(project.settings.goal_window),
             max_journeys=project.settings.max_journeys,
             event_retention=to_duration(kept) if (kept := project.settings.event_retention) is not None else None,
+            frequency_caps=[_cap(cap) for cap in project.settings.frequency_caps],
+            quiet_hours=_quiet_hours(project.settings.quiet_hours),
+            global_holdout=_holdout(project.settings.global_holdout),
         ),
         create_time=to_timestamp(project.created_at),
         update_time=to_timestamp(project.updated_at),
@@ -49,4 +60,27 @@ def project_changes(message: pb.Project, paths: Iterable[str]) -> dict[str, obje
         else:
             field = path.removeprefix(_SETTINGS)
             changes[field] = getattr(settings, field)
+    names = {descriptor.json_name for descriptor in pb.ProjectSettings.DESCRIPTOR.fields if descriptor.name in changes}
+    if unread := tuple(fault for fault in settings.unread if re.split(r"[.\[]", fault.path)[0] in names):
+        changes["unread"] = unread
     return changes
+
+
+def _cap(cap: FrequencyCap) -> pb.FrequencyCap:
+    return pb.FrequencyCap(
+        channel="" if cap.channel == ANY else cap.channel,
+        category=category_number(cap.category),
+        limit=cap.limit,
+        window=to_duration(cap.window),
+    )
+
+
+def _quiet_hours(quiet: QuietHours | None) -> pb.QuietHours | None:
+    if quiet is None:
+        return None
+    written = quiet_hours_document(quiet)
+    return pb.QuietHours(to=written["to"], channels=written["channels"], **{"from": written["from"]})
+
+
+def _holdout(holdout: Holdout | None) -> pb.Holdout | None:
+    return pb.Holdout(percent=holdout.percent, salt=holdout.salt or "") if holdout is not None else None

@@ -1,0 +1,37 @@
+"""SendsPauseService."""
+
+from __future__ import annotations
+
+from orchestrator.api.call import Call
+from orchestrator.api.convert.times import to_timestamp
+from orchestrator.application import sends_pauses
+from orchestrator.domain.refusals import InvalidArgument
+from orchestrator.storage.sends_pauses import ALL
+from orchestrator.v1 import sends_pause_pb2 as pb
+from orchestrator.v1 import sends_pause_service_pb2 as rpc
+
+
+class SendsPauseHandlers:
+    async def ListSendsPauses(self, request: rpc.ListSendsPausesRequest, call: Call) -> rpc.ListSendsPausesResponse:
+        found = await sends_pauses.paused(call.conn, call.scope)
+        return rpc.ListSendsPausesResponse(
+            pauses=[pb.SendsPause(journey_id=journey_id, pause_time=to_timestamp(at)) for journey_id, at in found]
+        )
+
+    async def PauseSends(self, request: rpc.PauseSendsRequest, call: Call) -> rpc.PauseSendsResponse:
+        journey_id = _whose(request)
+        since = await sends_pauses.pause(call.conn, call.scope, journey_id)
+        return rpc.PauseSendsResponse(pause=pb.SendsPause(journey_id=journey_id, pause_time=to_timestamp(since)))
+
+    async def ResumeSends(self, request: rpc.ResumeSendsRequest, call: Call) -> rpc.ResumeSendsResponse:
+        await sends_pauses.resume(call.conn, call.scope, _whose(request))
+        return rpc.ResumeSendsResponse()
+
+
+def _whose(request: rpc.PauseSendsRequest | rpc.ResumeSendsRequest) -> str:
+    """The journey's id, or ALL. Nothing is not everything. Raises InvalidArgument."""
+    if request.all_journeys:
+        return ALL
+    if not request.journey_id:
+        raise InvalidArgument.of("journeyId", "REQUIRED", "a journey is required, or allJourneys: true")
+    return request.journey_id

@@ -1,0 +1,55 @@
+"""Holding the sends of a journey, or of all, and letting them go on. Callers own the transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from asyncpg import Connection, Record
+
+from orchestrator.application import journeys
+from orchestrator.domain.audit import SENDS_PAUSED, SENDS_RESUMED, Action
+from orchestrator.domain.gates import SENDS_PAUSED as PARKED
+from orchestrator.domain.scope import Scope
+from orchestrator.storage import audit, clock, journey_pokes, sends_pauses
+from orchestrator.storage.sends_pauses import ALL
+
+
+async def pause(conn: Connection[Record], scope: Scope, journey_id: str) -> datetime:
+    """Hold the sends of a journey (of ALL); since when they are held. Raises NotFound."""
+    await _require(conn, scope, journey_id)
+    now = await clock.now(conn)
+    if await sends_pauses.pause(conn, scope.project_no, journey_id, now):
+        await _record(conn, scope, now, SENDS_PAUSED, journey_id)
+    since = await sends_pauses.since(conn, scope.project_no, journey_id)
+    return since if since is not None else now
+
+
+async def resume(conn: Connection[Record], scope: Scope, journey_id: str) -> None:
+    """Let the sends of a journey (of ALL) go on; a worker tells those held, after the commit. Raises NotFound."""
+    await _require(conn, scope, journey_id)
+    if await sends_pauses.resume(conn, scope.project_no, journey_id):
+        now = await clock.now(conn)
+        await journey_pokes.request_parked(conn, scope.project_no, journey_id, PARKED, now)
+        await _record(conn, scope, now, SENDS_RESUMED, journey_id)
+
+
+async def paused(conn: Connection[Record], scope: Scope) -> list[tuple[str, datetime]]:
+    """Journeys (ALL first) whose sends are held, and since when."""
+    return await sends_pauses.paused(conn, scope.project_no)
+
+
+async def _require(conn: Connection[Record], scope: Scope, journey_id: str) -> None:
+    if journey_id != ALL:
+        await journeys.get(conn, scope, journey_id)
+
+
+async def _record(conn: Connection[Record], scope: Scope, now: datetime, action: Action, journey_id: str) -> None:
+    await audit.append(
+        conn,
+        project_no=scope.project_no,
+        at=now,
+        actor=scope.actor,
+        action=action,
+        resource_id=journey_id or scope.project_id,
+        metadata={"whose": "journey" if journey_id else "project"},
+    )
