@@ -39,6 +39,14 @@ _OF_AN_EVENT: Json = {
     ],
 }
 
+_HOURS: Json = {"start": "09:00", "end": "18:30", "weekdays": ["monday", "tuesday"]}
+
+_SENDING: Json = {
+    "frequencyCaps": [{"channel": "log", "category": "marketing", "limit": 3, "window": "1w"}],
+    "quietHours": {"start": "21:00", "end": "08:00", "channels": ["log"]},
+    "globalHoldout": {"percent": 2, "salt": "2026"},
+}
+
 _HAPPENING: Json = {"eventName": "return", "where": _OF_AN_EVENT, "entryKeyPath": "order.id"}
 
 
@@ -64,11 +72,18 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
             {"id": "returned-it", "event": {**_HAPPENING, "after": "entry"}},
         ],
         "exitOnGoal": True,
+        "sendWindow": _HOURS,
+        "holdout": {"percent": 10, "salt": "spring"},
         "steps": [
             {
                 "id": "welcome",
                 "next": "pause",
-                "send": {"communicationId": f"communication-{number}", "onBlocked": "exit"},
+                "send": {
+                    "communicationId": f"communication-{number}",
+                    "onBlocked": "wait",
+                    "waitAtMost": "2d",
+                    "sendWindow": _HOURS,
+                },
             },
             {"id": "pause", "next": "check", "wait": {"duration": "36h"}},
             {
@@ -126,7 +141,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     contracts: list[Json] = [{**contract, "predicate": _OF_AN_EVENT}, {**contract, "predicate": rules}, of_segment]
     segments: list[Json] = [{**name, **description, "kind": "static"}, {**name, "kind": "dynamic", "rules": rules}]
     subject: Json = {"attributes": {"plan": "pro"}, "timeZone": "Europe/Berlin"}
-    settings: Json = {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5000, "eventRetention": "500d"}
+    settings: Json = {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5000, "eventRetention": "500d", **_SENDING}
     subject_id = {"subjectId": f"subject-{number}"}
     draft, active = {"journeyId": f"draft-{number}"}, {"journeyId": f"journey-{number}"}
     new = {"id": f"new-{number}"}
@@ -181,6 +196,9 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "GetStepStats": active,
         "GetJourneyFunnel": active,
         "ListJourneyAuditEntries": {**draft, **page},
+        "ListSendsPauses": page,
+        "PauseSends": [active, {"allJourneys": True}],
+        "ResumeSends": [active, {"allJourneys": True}],
         "ListProjects": page,
         "CreateProject": {"project": {"id": f"{project.project_id}-{number}", **name, "settings": settings}},
         "GetProject": project_id,

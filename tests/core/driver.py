@@ -7,7 +7,7 @@ but the last effect, asks again when its timer fires or a poke comes, and never 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
 
@@ -15,9 +15,10 @@ from orchestrator.domain import conditions
 from orchestrator.domain.advance import Known, advance, first_position
 from orchestrator.domain.conditions import happenings, matches
 from orchestrator.domain.execution import Decision, Done, Effect, End, Position, Result, Run, Sleep, Visit
-from orchestrator.domain.gates import Consent
-from orchestrator.domain.journey import JourneyVersion
+from orchestrator.domain.gates import Consent, FrequencyCap, Limits
+from orchestrator.domain.journey import JourneyVersion, Send
 from orchestrator.domain.journey_graph import predicates_in
+from orchestrator.domain.project import read_sending
 from orchestrator.predicates.tree import AllOf
 from tests.conformance.worlds import Happened as Counted
 from tests.conformance.worlds import World as Asked
@@ -77,8 +78,9 @@ class Application:
         self.parked: str | None = None
         self.asked = 0
         known = self.known()
-        decision = advance(version, first_position(version, known, self.now), known, self.now)
         self.seq = -1
+        at = first_position(version, known, self.now)
+        decision = advance(version, at, replace(known, limits=self._limits()), self.now)
         self._write(decision)
 
     def known(self) -> Known:
@@ -178,14 +180,38 @@ class Application:
 
     def _decide(self, done: Done | None = None) -> Decision:
         self.asked += 1
-        decision = advance(self.version, self.position, self.known(), self.now, done)
+        known = replace(self.known(), limits=self._limits())
+        decision = advance(self.version, self.position, known, self.now, done)
         if isinstance(decision.effect, Sleep):
             assert decision.effect.until > self.now, "whoever sleeps into the past never sleeps"
         return decision
 
+    def _limits(self) -> Limits:
+        """As storage/sends.py finds them."""
+        world, settings = self.world, read_sending({"quietHours": self.world.quiet, "frequencyCaps": self.world.caps})
+        taken = list(world.elsewhere)
+        for seq, row in self.sends.items():
+            step = self.version.definition.steps[row.step_id]
+            assert isinstance(step, Send)
+            if seq != self.seq and row.state != "failed":
+                pinned = self.version.pinned[step.communication_id]
+                taken.append((pinned.channel, pinned.category, row.begun_at))
+        full: dict[FrequencyCap, datetime] = {}
+        for cap in settings["frequency_caps"]:
+            counted = sorted(at for channel, category, at in taken if cap.is_about(channel, category))
+            if len(counted) >= cap.limit:
+                full[cap] = counted[-cap.limit] + cap.window
+        return Limits(paused=world.paused, quiet=settings["quiet_hours"], full=full)
+
+    def _topics(self, decision: Decision) -> frozenset[str]:
+        step = self.version.definition.steps[decision.position.step_id]
+        sleeps = not isinstance(decision.effect, Run)
+        return conditions.topics(self.version.definition, step, self.goal_event, sleeps=sleeps)
+
     def _record(self, decision: Decision) -> Answer:
         if decision.still_waiting:
             self.parked = decision.effect.parked if isinstance(decision.effect, Sleep) else None
+            self.awaits = self._topics(decision)
             return Answer(self.seq, decision.effect)
         return self._write(decision)
 
@@ -196,12 +222,11 @@ class Application:
         self.visits += decision.visits
         self.stored = Answer(self.seq, effect)
         self.parked = effect.parked if isinstance(effect, Sleep) else None
-        step = self.version.definition.steps[decision.position.step_id]
         self.awaits = frozenset[str]()
         if isinstance(effect, End):
             self.ended = (effect.outcome.value, effect.reason, self.now)
         else:
-            self.awaits = conditions.topics(self.version.definition, step, self.goal_event)
+            self.awaits = self._topics(decision)
         return self.stored
 
 

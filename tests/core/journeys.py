@@ -46,7 +46,18 @@ class Author:
             document["exitOnGoal"] = True
         if self.chance(0.4):
             document["maxDurationDays"] = self.random.choice([1, 2, 7, 30])
+        if self.chance(0.15):
+            document["sendWindow"] = self.hours()
         return document
+
+    def hours(self) -> Json:
+        """None that start or end while clocks are changed: what is meant then is no matter of opinion, and tried
+        elsewhere."""
+        start, end = self.choice([("09:00", "18:15"), ("06:30", "23:45"), ("20:00", "12:00")])
+        hours: Json = {"start": start, "end": end}
+        if self.chance(0.3):
+            hours["weekdays"] = self.random.sample(DAYS, self.random.randint(3, 6))
+        return hours
 
     def step(self, number: int, count: int) -> Json:
         """A step leads to later ones only, mostly to the next."""
@@ -59,8 +70,12 @@ class Author:
         match self.random.choice(KINDS if number > 1 else KINDS[:-1]):
             case "send":
                 step |= {"send": {"communicationId": self.choice(list(ROUTES))}, "next": later()}
-                if self.chance(0.3):
-                    step["send"]["onBlocked"] = self.choice(["skip", "exit"])
+                if self.chance(0.5):
+                    step["send"]["onBlocked"] = self.choice(["skip", "wait", "wait", "exit"])
+                if self.chance(0.3) and step["send"].get("onBlocked") in (None, "wait"):
+                    step["send"]["waitAtMost"] = self.choice(["15m", "6h", "1d"])
+                if self.chance(0.2):
+                    step["send"]["sendWindow"] = self.hours()
             case "duration":
                 step |= {"wait": {"duration": self.choice(WAITS)}, "next": later()}
             case "timeOfDay":

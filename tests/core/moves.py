@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from orchestrator.domain.conditions import ANY_EVENT, ATTRIBUTES, event_topic, segment_topic
+from orchestrator.domain.conditions import ANY_EVENT, ATTRIBUTES, GATES, event_topic, segment_topic
 from orchestrator.domain.execution import Run
 from tests.core import journeys
-from tests.core.world import GOAL_EVENT, Event
+from tests.core.world import GOAL_EVENT, ROUTES, Event
 
 if TYPE_CHECKING:
     from tests.core.walk import Walk
@@ -182,6 +183,64 @@ def _preferences(walk: Walk, how: str) -> _Change:
     return change
 
 
+def quiet_hours(random: Random) -> dict[str, Any] | None:
+    start, end = random.choice([("21:00", "08:00"), ("22:15", "06:30"), ("12:00", "14:00")])
+    hours: dict[str, Any] = {"start": start, "end": end}
+    if random.random() < 0.3:
+        hours["channels"] = ["email"]
+    return hours if random.random() < 0.4 else None
+
+
+def caps(random: Random) -> list[dict[str, Any]]:
+    return [
+        {
+            "channel": random.choice(["*", "*", "email"]),
+            "category": random.choice(["*", "*", "marketing"]),
+            "limit": random.choice([1, 1, 2, 3]),
+            "window": window,
+        }
+        for window in random.choice([[], [], ["6h"], ["1d"], ["6h", "2d"]])
+    ]
+
+
+def _settings(walk: Walk) -> _Change:
+    def change() -> set[str]:
+        walk.world.quiet, walk.world.caps = quiet_hours(walk.random), caps(walk.random)
+        return {GATES}
+
+    return change
+
+
+def _elsewhere(walk: Walk) -> _Change:
+    """Another journey sends something."""
+
+    def change() -> set[str]:
+        walk.world.elsewhere.append((*walk.random.choice(list(ROUTES.values())), walk.now))
+        return {"sent elsewhere"}
+
+    return change
+
+
+def _pause(walk: Walk) -> _Change:
+    def change() -> set[str]:
+        if walk.world.paused:
+            return set()
+        walk.world.paused = True
+        return {"paused"}
+
+    return change
+
+
+def _resume(walk: Walk) -> _Change:
+    def change() -> set[str]:
+        if not walk.world.paused:
+            return set()
+        walk.world.paused = False
+        return {"resumed"}
+
+    return change
+
+
 def _close(walk: Walk, why: str) -> _Change:
     def change() -> set[str]:
         if walk.app.ended is not None:
@@ -304,6 +363,10 @@ MOVES = [
     Move("opt-in", 4, _world(lambda walk: _preferences(walk, "opt in"))),
     Move("suppression", 2, _world(lambda walk: _preferences(walk, "suppress"))),
     Move("suppression lifted", 4, _world(lambda walk: _preferences(walk, "lift"))),
+    Move("other settings", 2, _world(_settings)),
+    Move("another journey sends", 4, _world(_elsewhere)),
+    Move("sends paused", 1, _world(_pause)),
+    Move("sends resumed", 8, _world(_resume)),
     Move("journey archived", 1, _world(lambda walk: _close(walk, "journey_archived"))),
     Move("journey deleted", 1, _world(lambda walk: _close(walk, "journey_deleted"))),
     Move("poke without reason", 4, _poke),

@@ -14,7 +14,7 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 
 from tests.core.oracle_answers import Answers, Gone
-from tests.core.oracle_clocks import date_of, next_shown
+from tests.core.oracle_clocks import DAYS, date_of, next_quarter, next_shown, within
 from tests.core.oracle_json import (
     DAY,
     Json,
@@ -34,7 +34,6 @@ Visit = tuple[str, str, str, str | None, datetime, datetime]
 Ending = tuple[str, str, datetime]
 
 ABSENT = "nothing is there"
-DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class Oracle(Answers):
@@ -86,7 +85,7 @@ class Oracle(Answers):
         else:  # between two tries only what bears on the journey is looked at
             before = self._end_or_park()
             happen()
-            self.news |= self._end_or_park() != before
+            self.news |= self.held or self._end_or_park() != before
             self._heed_news()
 
     def tried(self) -> None:
@@ -128,6 +127,8 @@ class Oracle(Answers):
         if self._end_or_park() == ("park",):
             return True
         step = self.steps[self.at]
+        if "send" in step:  # or it would be under way
+            return True
         try:
             if "branch" in step:
                 for arm in step["branch"]["arms"]:
@@ -209,6 +210,11 @@ class Oracle(Answers):
                 if blocked is None:
                     self.sending = True
                     return False
+                if self._waits(body, blocked):
+                    self.notes.append(f"waits {blocked}")
+                    return False
+                if self._policy(body, blocked) == "wait":
+                    self.notes.append("waits no longer")
                 self._skip(step, blocked)
             case "wait":
                 until, reason = self._until(body)
@@ -249,10 +255,49 @@ class Oracle(Answers):
         for pair in self.world.opted_out:
             if pair[0] in (channel, "*") and pair[1] in (category, "*"):
                 return "opted_out"
+        if self.world.paused:
+            return "sends_paused"
+        zone = self.world.zone or self.world.project_zone
+        window = send.get("sendWindow") or self.document.get("sendWindow")
+        if window is not None and not within(self.now, window, zone):
+            return "send_window"
+        quiet = self.world.quiet
+        if quiet is not None and channel in quiet.get("channels", [channel]) and within(self.now, quiet, zone):
+            return "quiet_hours"
+        for cap, instants in self._counted():
+            is_about = cap["channel"] in (channel, "*") and cap["category"] in (category, "*")
+            is_full = len(instants) >= cap["limit"]
+            if is_about and is_full and self.now < instants[-cap["limit"]] + span_of(cap["window"]):
+                return "frequency_cap"
         return None
 
+    def _counted(self) -> list[tuple[Json, list[datetime]]]:
+        """Of each cap, when the messages were begun that it counts, the newest last."""
+        sent = list(self.world.elsewhere)
+        for number, (step_id, at) in enumerate(self.begun):
+            being_made = self.sending and self.flight > 0 and number == len(self.begun) - 1
+            if not being_made and self.settled[number] != "failed":
+                sent.append((*ROUTES[self.steps[step_id]["send"]["communicationId"]], at))
+        return [
+            (
+                cap,
+                sorted(at for ch, cat, at in sent if cap["channel"] in (ch, "*") and cap["category"] in (cat, "*")),
+            )
+            for cap in self.world.caps
+        ]
+
+    def _policy(self, send: Json, blocked: str) -> str:
+        if blocked == "sends_paused":
+            return "held"
+        return str(send.get("onBlocked") or ("wait" if blocked in ("send_window", "quiet_hours") else "skip"))
+
+    def _waits(self, send: Json, blocked: str) -> bool:
+        policy = self._policy(send, blocked)
+        at_most = send.get("waitAtMost")
+        return policy == "held" or (policy == "wait" and (at_most is None or self.now < self.since + span_of(at_most)))
+
     def _skip(self, step: Json, reason: str) -> None:
-        if step["send"].get("onBlocked") == "exit":
+        if self._policy(step["send"], reason) == "exit":
             self._pass("send", "skipped", reason, None)
             self._end("exited", reason)
         else:
@@ -276,7 +321,9 @@ class Oracle(Answers):
         elif self.flight == 0:
             self.sending = False
             self._look("change")
-        elif wanted == ("park",):  # it is made when that is mended
+        elif wanted == ("park",) or (
+            wanted is None and blocked is not None and self._waits(step["send"], blocked)
+        ):  # it is made when that is mended
             self.notes.append("held")
             self.held = True
         elif self.in_doubt:  # it may have gone out
@@ -321,6 +368,12 @@ class Oracle(Answers):
             candidates.append(until)
         if "waitFor" in step and "timeout" in step["waitFor"]:
             candidates.append(self.since + span_of(step["waitFor"]["timeout"]))
+        if "send" in step and (self.held or not self.sending):
+            if self.world.quiet or step["send"].get("sendWindow") or self.document.get("sendWindow"):
+                candidates.append(next_quarter(self.now))
+            if "waitAtMost" in step["send"]:
+                candidates.append(self.since + span_of(step["send"]["waitAtMost"]))
+            candidates += [at + span_of(cap["window"]) for cap, instants in self._counted() for at in instants]
         return min((edge for edge in candidates if edge > self.now), default=None)
 
     def _until(self, wait: Json) -> tuple[datetime | None, str | None]:

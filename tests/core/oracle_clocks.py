@@ -10,9 +10,28 @@ from zoneinfo import ZoneInfo
 from tests.core.oracle_json import Json, instant_of, span_of
 
 DAY = timedelta(days=1)
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 QUARTER = timedelta(minutes=15)
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def within(now: datetime, hours: Json, zone: str) -> bool:
+    """Whether clocks there show a time within these hours."""
+    shown = now.astimezone(ZoneInfo(zone))
+    start, end = (int(hours[name][:2]) * 60 + int(hours[name][3:]) for name in ("start", "end"))
+    minute, day = shown.hour * 60 + shown.minute, shown.weekday()
+    if start < end:
+        inside = start <= minute < end
+    else:
+        inside = minute >= start or minute < end
+        day = (day - 1) % 7 if minute < end else day
+    return inside and ("weekdays" not in hours or DAYS[day] in hours["weekdays"])
+
+
+def next_quarter(now: datetime) -> datetime:
+    """The next instant at which hours can start or end."""
+    return EPOCH + ((now - EPOCH) // QUARTER + 1) * QUARTER
 
 
 def _crossings(start: datetime, end: datetime, clock: str, zone: str) -> list[tuple[datetime, datetime]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from orchestrator.domain import advance, conditions, local_time
+from orchestrator.domain import advance, conditions, gates, local_time
 from orchestrator.domain.conditions import ATTRIBUTES
 from orchestrator.domain.execution import Decision, Done, Result
 from orchestrator.domain.gates import Consent
@@ -60,10 +60,21 @@ def _known(what: str, **wrong: Any) -> Slip:
     return _asked(what, lambda asked: asked | {"known": replace(asked["known"], **wrong)})
 
 
+def _limits(what: str, **wrong: Any) -> Slip:
+    def instead(asked: dict[str, Any]) -> dict[str, Any]:
+        known = asked["known"]
+        return asked | {"known": replace(known, limits=replace(known.limits, **wrong))}
+
+    return _asked(what, instead)
+
+
 def _topics(what: str, without: Callable[[str], bool]) -> Slip:
     """Nobody is told of this."""
     return Slip(
-        what, conditions, "topics", lambda right: lambda *of: frozenset(t for t in right(*of) if not without(t))
+        what,
+        conditions,
+        "topics",
+        lambda right: lambda *of, **how: frozenset(t for t in right(*of, **how) if not without(t)),
     )
 
 
@@ -204,13 +215,14 @@ SLIPS = [
     _topics("nobody is told of events by their names", lambda topic: topic.startswith("event:")),
     _topics("nobody is told of any event", lambda topic: topic == conditions.ANY_EVENT),
     Slip("a branch that is parked awaits nothing", conditions, "topics",
-         lambda right: lambda d, step, goal: right(d, _not_a_branch(step), goal)),
+         lambda right: lambda d, step, goal, **how: right(d, _not_a_branch(step), goal, **how)),
     _topics("nobody is told of segments", lambda topic: topic.startswith("segment:")),
     Slip("rules await nothing", conditions, "topics",
-         lambda right: lambda d, step, goal: right(replace(d, exit_rules=()), step, goal)),
-    Slip("goals are not awaited", conditions, "topics", lambda right: lambda d, step, goal: right(d, step, None)),
+         lambda right: lambda d, step, goal, **how: right(replace(d, exit_rules=()), step, goal, **how)),
+    Slip("goals are not awaited", conditions, "topics",
+         lambda right: lambda d, step, goal, **how: right(d, step, None, **how)),
     Slip("waits for a date await nothing", conditions, "topics",
-         lambda right: lambda d, step, goal: right(d, _not_of_dates(step), goal)),
+         lambda right: lambda d, step, goal, **how: right(d, _not_of_dates(step), goal, **how)),
     Slip("a time that has come is tomorrow", advance, "next_time_of_day", _not_at_once),
     Slip("any day of the week", advance, "next_time_of_day",
          lambda right: lambda since, clock, days, zone: right(since, clock, (), zone)),
@@ -233,6 +245,21 @@ SLIPS = [
     _steps("a blocked send never ends it", _never_ends_it),
     _steps("an exit has no reason of its own", _without_reason),
     _known("consent is not looked at", consent=Consent()),
+    _limits("a pause is not looked at", paused=False),
+    _limits("quiet hours are not looked at", quiet=None),
+    _limits("caps are not looked at", full={}),
+    _steps("sends have no window of their own",
+           lambda step: replace(step, window=None) if isinstance(step, Send) else step),
+    _definition("journeys have no window", lambda d: replace(d, send_window=None)),
+    _steps("gates are waited for for ever",
+           lambda step: replace(step, wait_at_most=None) if isinstance(step, Send) else step),
+    _steps("what is usual is done at every gate",
+           lambda step: replace(step, on_blocked=None) if isinstance(step, Send) else step),
+    swapped("the night is passed over", advance, "USUAL", dict.fromkeys(gates.USUAL, OnBlocked.SKIP)),
+    Slip("quiet hours end a tick later", gates, "end_of", _late_by_a_tick),
+    Slip("windows start a tick later", gates, "next_start_of", _late_by_a_tick),
+    _topics("nobody is told of preferences", lambda topic: topic == conditions.PREFERENCES),
+    _topics("nobody is told of settings", lambda topic: topic == conditions.GATES),
     _known("the goal is not looked at", goal_reached=False),
     _known("the end of the journey is not looked at", closed=None),
     _definition("nothing expires", lambda d: replace(d, max_duration=None)),

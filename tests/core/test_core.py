@@ -36,6 +36,10 @@ ROWS = [
     "woken: expired by time", "woken: goal_reached by change", "woken: canceled by change",
     *(f"gate: send skipped {gate}" for gate in ("opted_out", "suppressed", "withdrawn")), "gate: withdrawn in doubt",
     "gate: held",
+    *(f"gate: waits {gate}" for gate in ("opted_out", "suppressed", "sends_paused", "send_window", "quiet_hours",
+                                         "frequency_cap", "no longer")),
+    *(f"gate: send skipped {gate}" for gate in ("send_window", "quiet_hours", "frequency_cap")),
+    *(f"end: exited {gate}" for gate in ("send_window", "quiet_hours", "frequency_cap")),
     "end: completed", "end: exited rule", "end: exited opted_out", "end: exited suppressed", "end: goal_reached",
     "end: expired", "end: canceled journey_archived", "end: canceled journey_deleted",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from orchestrator.domain import journey_form
 from orchestrator.domain.journey import Definition, JourneyVersion, Pinned
 from tests.core import journeys
 from tests.core.driver import Application, Workflow
-from tests.core.moves import BEFOREHAND, DAY, HOUR, LANDINGS, MINUTE, MOVES, TICK, written
+from tests.core.moves import BEFOREHAND, DAY, HOUR, LANDINGS, MINUTE, MOVES, TICK, caps, quiet_hours, written
 from tests.core.oracle import Oracle
 from tests.core.world import ROUTES, Entered, World
 
@@ -60,6 +60,8 @@ class Walk:
             created_at=self.now - self.random.choice([MINUTE, 5 * HOUR, 20 * DAY]),
             project_zone=self.random.choice(self.zones),
             lists={name: self.random.random() < 0.3 for name in journeys.LISTS},
+            quiet=quiet_hours(self.random),
+            caps=caps(self.random),
         )
         self.entries = 0
         self.linger = 0
@@ -126,7 +128,8 @@ class Walk:
             self.world.changes += 1
 
         self.oracle.change(happen)
-        if "closed" in topics or self.app.awaits & topics or ("mended" in topics and self.app.parked):
+        resumed = "resumed" in topics and self.app.parked == "sends_paused"
+        if "closed" in topics or self.app.awaits & topics or ("mended" in topics and self.app.parked) or resumed:
             self.workflow.poke()
             self.workflow.flush()
         else:
@@ -185,10 +188,10 @@ class Walk:
                 case "wait" if reason:
                     tally[f"way: wait {reason}"] += 1
         for note in oracle.notes:
-            tally[f"{'gate' if note.startswith(('withdrawn', 'held')) else 'woken'}: {note}"] += 1
+            tally[f"{'gate' if note.startswith(('withdrawn', 'held', 'waits')) else 'woken'}: {note}"] += 1
         if oracle.ended is not None:
             outcome, reason, _ = oracle.ended
-            gates = ("opted_out", "suppressed")
+            gates = ("opted_out", "suppressed", "quiet_hours", "send_window", "frequency_cap")
             by = reason if outcome == "canceled" or reason in gates else ""
             if outcome == "exited" and not by:
                 by = "rule"

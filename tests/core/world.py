@@ -34,6 +34,12 @@ class World:
     opted_out: set[tuple[str, str]] = field(default_factory=set)
     suppressed: set[str] = field(default_factory=set)
     closed: str | None = None
+    #: Hours in which nothing goes out, and caps, as settings have them; messages of other journeys: (channel, category,
+    #: instant); whether sends are paused.
+    quiet: dict[str, Any] | None = None
+    caps: list[dict[str, Any]] = field(default_factory=list)
+    elsewhere: list[tuple[str, str, datetime]] = field(default_factory=list)
+    paused: bool = False
     changes: int = 0
 
 

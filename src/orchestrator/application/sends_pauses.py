@@ -33,9 +33,11 @@ async def resume(conn: Connection[Record], scope: Scope, journey_id: str) -> Non
         await _record(conn, scope, now, SENDS_RESUMED, journey_id)
 
 
-async def paused(conn: Connection[Record], scope: Scope) -> list[tuple[str, datetime]]:
-    """Journeys (ALL first) whose sends are held, and since when."""
-    return await sends_pauses.paused(conn, scope.project_no)
+async def paused(
+    conn: Connection[Record], scope: Scope, *, after: str | None, limit: int
+) -> list[tuple[str, datetime]]:
+    """At most `limit` journeys (ALL first) whose sends are held, after this one, and since when."""
+    return await sends_pauses.paused(conn, scope.project_no, after=after, limit=limit)
 
 
 async def _require(conn: Connection[Record], scope: Scope, journey_id: str) -> None:

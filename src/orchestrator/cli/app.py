@@ -28,6 +28,7 @@ COMMANDS = (
     "segments",
     "communications",
     "trigger-contracts",
+    "sends",
     "keys",
     "doctor",
     "serve",

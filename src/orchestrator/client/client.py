@@ -18,6 +18,7 @@ from orchestrator.v1 import (
     journey_service_pb2_grpc,
     project_service_pb2_grpc,
     segment_service_pb2_grpc,
+    sends_pause_service_pb2_grpc,
     subject_service_pb2_grpc,
     trigger_contract_service_pb2_grpc,
 )
@@ -50,6 +51,7 @@ class OrchestratorClient:
     projects: project_service_pb2_grpc.ProjectServiceAsyncStub
     segments: segment_service_pb2_grpc.SegmentServiceAsyncStub
     subjects: subject_service_pb2_grpc.SubjectServiceAsyncStub
+    sends_pauses: sends_pause_service_pb2_grpc.SendsPauseServiceAsyncStub
     trigger_contracts: trigger_contract_service_pb2_grpc.TriggerContractServiceAsyncStub
 
     def __init__(self, target: str, api_key: str, *, tls: Tls | None = None, timeout: float = 10.0) -> None:
@@ -73,6 +75,7 @@ class OrchestratorClient:
         self.projects = project_service_pb2_grpc.ProjectServiceStub(channel)
         self.segments = segment_service_pb2_grpc.SegmentServiceStub(channel)
         self.subjects = subject_service_pb2_grpc.SubjectServiceStub(channel)
+        self.sends_pauses = sends_pause_service_pb2_grpc.SendsPauseServiceStub(channel)
         self.trigger_contracts = trigger_contract_service_pb2_grpc.TriggerContractServiceStub(channel)
         return self
 

@@ -90,6 +90,12 @@ def each(
 ) -> AsyncIterator[m.Subject]: ...
 @overload
 def each(
+    method: Method[m.ListSendsPausesRequest, m.ListSendsPausesResponse], request: m.ListSendsPausesRequest
+) -> AsyncIterator[m.SendsPause]: ...
+
+
+@overload
+def each(
     method: Method[m.ListSuppressionsRequest, m.ListSuppressionsResponse], request: m.ListSuppressionsRequest
 ) -> AsyncIterator[m.Suppression]: ...
 @overload

@@ -14,7 +14,7 @@ GLOBAL, JOURNEY = "global", "journey"
 class Holdout:
     """So many percent of all subjects. Holdouts of one `salt` hold out the same ones; None: of its own."""
 
-    percent: float
+    percent: int
     salt: str | None = None
 
     def has(self, subject_id: str, own_salt: str) -> bool:
@@ -22,7 +22,7 @@ class Holdout:
 
         `own_salt` is taken where there is none.
         """
-        return drawn(self.salt if self.salt is not None else own_salt, subject_id) < self.percent / 100 * 2.0**64
+        return drawn(self.salt if self.salt is not None else own_salt, subject_id) < self.percent * 2**64 // 100
 
 
 def held_out_by(

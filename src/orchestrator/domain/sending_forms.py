@@ -28,26 +28,26 @@ def read_hours(form: FormReader, value: object, path: str) -> Hours | None:
     """Hours of the day, on some days of the week or on all."""
     if value is None:
         return None
-    body = form.members(value, path, ("from", "to", "weekdays"))
+    body = form.members(value, path, ("start", "end", "weekdays"))
     if body is None:
         return None
-    start = read_clock(form, body.get("from"), under(path, "from"))
-    end = read_clock(form, body.get("to"), under(path, "to"))
+    start = read_clock(form, body.get("start"), under(path, "start"))
+    end = read_clock(form, body.get("end"), under(path, "end"))
     weekdays = read_weekdays(form, body.get("weekdays"), under(path, "weekdays"))
     if start is None or end is None:
         return None
     if start == end:
-        form.fault(under(path, "to"), "INVALID_VALUE", "hours end at another time than they start")
+        form.fault(under(path, "end"), "INVALID_VALUE", "hours end at another time than they start")
     return Hours(start=start, end=end, weekdays=weekdays)
 
 
 def read_quiet_hours(form: FormReader, value: object, path: str) -> QuietHours | None:
     if value is None:
         return None
-    body = form.members(value, path, ("from", "to", "channels"))
+    body = form.members(value, path, ("start", "end", "channels"))
     if body is None:
         return None
-    hours = read_hours(form, {name: body.get(name) for name in ("from", "to")}, path)
+    hours = read_hours(form, {name: body.get(name) for name in ("start", "end")}, path)
     channels: set[str] = set()
     for at, element in form.elements(body.get("channels"), under(path, "channels"), MAX_QUIET_CHANNELS):
         if (channel := _channel(form, element, at)) is not None:
@@ -88,20 +88,15 @@ def read_holdout(form: FormReader, value: object, path: str) -> Holdout | None:
     if body is None:
         return None
     salt = form.text(body.get("salt"), under(path, "salt"), MAX_SALT)
-    percent, at = body.get("percent"), under(path, "percent")
-    if percent is None:
+    at = under(path, "percent")
+    if body.get("percent") is None:
         form.required(at, "a holdout has a share")
-    elif isinstance(percent, bool) or not isinstance(percent, int | float):
-        form.fault(at, "INVALID_TYPE", "must be a number of percent")
-    elif not 0 < percent <= MAX_HOLDOUT_PERCENT:  # nor is NaN
-        form.fault(at, "OUT_OF_RANGE", f"must be more than 0 and at most {MAX_HOLDOUT_PERCENT} percent")
-    else:
-        return Holdout(percent=float(percent), salt=salt)
-    return None
+    percent = form.number(body.get("percent"), at, MAX_HOLDOUT_PERCENT, " percent")
+    return Holdout(percent=percent, salt=salt) if percent is not None else None
 
 
 def hours_document(hours: Hours) -> dict[str, Any]:
-    document: dict[str, Any] = {"from": _written(hours.start), "to": _written(hours.end)}
+    document: dict[str, Any] = {"start": _written(hours.start), "end": _written(hours.end)}
     if hours.weekdays:
         document["weekdays"] = [WEEKDAYS[day] for day in sorted(hours.weekdays)]
     return document

@@ -48,9 +48,15 @@ async def since(conn: Connection[Record], project_no: int, journey_id: str) -> d
     return paused_at
 
 
-_PAUSED = "SELECT journey_id, paused_at FROM sends_pauses WHERE project_no = $1 ORDER BY journey_id LIMIT 1000"
+_PAUSED = """
+SELECT journey_id, paused_at FROM sends_pauses
+ WHERE project_no = $1 AND ($2::text IS NULL OR journey_id > $2) ORDER BY journey_id LIMIT $3
+"""
 
 
-async def paused(conn: Connection[Record], project_no: int) -> list[tuple[str, datetime]]:
-    """What is paused, and since when; ALL comes first."""
-    return [(row["journey_id"], row["paused_at"]) for row in await conn.fetch(_PAUSED, project_no)]
+async def paused(
+    conn: Connection[Record], project_no: int, *, after: str | None, limit: int
+) -> list[tuple[str, datetime]]:
+    """At most `limit` pauses, by journey, after this one (None: from the first, which is ALL); since when each is."""
+    rows = await conn.fetch(_PAUSED, project_no, after, limit)
+    return [(row["journey_id"], row["paused_at"]) for row in rows]

@@ -182,10 +182,12 @@ class QuietHours(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FROM_FIELD_NUMBER: _builtins.int
-    TO_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
-    to: _builtins.str
+    start: _builtins.str
+    """From 00:00 to 23:59, such as 21:00."""
+    end: _builtins.str
     """When they end; where it is not later than they start, on the next day."""
     @_builtins.property
     def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -194,12 +196,13 @@ class QuietHours(_message.Message):
     def __init__(
         self,
         *,
-        to: _builtins.str = ...,
+        start: _builtins.str = ...,
+        end: _builtins.str = ...,
         channels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "from", b"from", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "end", b"end", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,14 +216,14 @@ class Holdout(_message.Message):
 
     PERCENT_FIELD_NUMBER: _builtins.int
     SALT_FIELD_NUMBER: _builtins.int
-    percent: _builtins.float
-    """How many percent: more than 0 and at most 99."""
+    percent: _builtins.int
+    """How many percent: 1 to 99."""
     salt: _builtins.str
     """Holdouts of one salt hold out the same subjects. Empty: a salt of its own. At most 128 characters."""
     def __init__(
         self,
         *,
-        percent: _builtins.float | None = ...,
+        percent: _builtins.int | None = ...,
         salt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_percent", b"_percent", "percent", b"percent"]  # noqa: Y015

@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from orchestrator.v1 import sends_pause_pb2 as orchestrator_dot_v1_dot_sends__pause__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)orchestrator/v1/sends_pause_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a!orchestrator/v1/sends_pause.proto\"\x18\n\x16ListSendsPausesRequest\"F\n\x17ListSendsPausesResponse\x12+\n\x06pauses\x18\x01 \x03(\x0b\x32\x1b.orchestrator.v1.SendsPause\"^\n\x11PauseSendsRequest\x12\x14\n\njourney_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x61ll_journeys\x18\x02 \x01(\x08H\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\x07\n\x05whose\"@\n\x12PauseSendsResponse\x12*\n\x05pause\x18\x01 \x01(\x0b\x32\x1b.orchestrator.v1.SendsPause\"_\n\x12ResumeSendsRequest\x12\x14\n\njourney_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x61ll_journeys\x18\x02 \x01(\x08H\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\x07\n\x05whose\"\x15\n\x13ResumeSendsResponse2\x9a\x03\n\x11SendsPauseService\x12\x80\x01\n\x0fListSendsPauses\x12\'.orchestrator.v1.ListSendsPausesRequest\x1a(.orchestrator.v1.ListSendsPausesResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/sendsPauses\x12\x81\x01\n\nPauseSends\x12\".orchestrator.v1.PauseSendsRequest\x1a#.orchestrator.v1.PauseSendsResponse\"*\x90\x02\x02\x82\xd3\xe4\x93\x02!\"\x15/v1/sendsPauses:pause:\x01*b\x05pause\x12~\n\x0bResumeSends\x12#.orchestrator.v1.ResumeSendsRequest\x1a$.orchestrator.v1.ResumeSendsResponse\"$\x90\x02\x02\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/sendsPauses:resume:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)orchestrator/v1/sends_pause_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a!orchestrator/v1/sends_pause.proto\"?\n\x16ListSendsPausesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x17ListSendsPausesResponse\x12+\n\x06pauses\x18\x01 \x03(\x0b\x32\x1b.orchestrator.v1.SendsPause\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x11PauseSendsRequest\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61ll_journeys\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"@\n\x12PauseSendsResponse\x12*\n\x05pause\x18\x01 \x01(\x0b\x32\x1b.orchestrator.v1.SendsPause\"R\n\x12ResumeSendsRequest\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61ll_journeys\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x15\n\x13ResumeSendsResponse2\x9a\x03\n\x11SendsPauseService\x12\x80\x01\n\x0fListSendsPauses\x12\'.orchestrator.v1.ListSendsPausesRequest\x1a(.orchestrator.v1.ListSendsPausesResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/sendsPauses\x12\x81\x01\n\nPauseSends\x12\".orchestrator.v1.PauseSendsRequest\x1a#.orchestrator.v1.PauseSendsResponse\"*\x90\x02\x02\x82\xd3\xe4\x93\x02!\"\x15/v1/sendsPauses:pause:\x01*b\x05pause\x12~\n\x0bResumeSends\x12#.orchestrator.v1.ResumeSendsRequest\x1a$.orchestrator.v1.ResumeSendsResponse\"$\x90\x02\x02\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/sendsPauses:resume:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,17 +40,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SENDSPAUSESERVICE'].methods_by_name['ResumeSends']._loaded_options = None
   _globals['_SENDSPAUSESERVICE'].methods_by_name['ResumeSends']._serialized_options = b'\220\002\002\202\323\344\223\002\033\"\026/v1/sendsPauses:resume:\001*'
   _globals['_LISTSENDSPAUSESREQUEST']._serialized_start=127
-  _globals['_LISTSENDSPAUSESREQUEST']._serialized_end=151
-  _globals['_LISTSENDSPAUSESRESPONSE']._serialized_start=153
-  _globals['_LISTSENDSPAUSESRESPONSE']._serialized_end=223
-  _globals['_PAUSESENDSREQUEST']._serialized_start=225
-  _globals['_PAUSESENDSREQUEST']._serialized_end=319
-  _globals['_PAUSESENDSRESPONSE']._serialized_start=321
-  _globals['_PAUSESENDSRESPONSE']._serialized_end=385
-  _globals['_RESUMESENDSREQUEST']._serialized_start=387
-  _globals['_RESUMESENDSREQUEST']._serialized_end=482
-  _globals['_RESUMESENDSRESPONSE']._serialized_start=484
-  _globals['_RESUMESENDSRESPONSE']._serialized_end=505
-  _globals['_SENDSPAUSESERVICE']._serialized_start=508
-  _globals['_SENDSPAUSESERVICE']._serialized_end=918
+  _globals['_LISTSENDSPAUSESREQUEST']._serialized_end=190
+  _globals['_LISTSENDSPAUSESRESPONSE']._serialized_start=192
+  _globals['_LISTSENDSPAUSESRESPONSE']._serialized_end=287
+  _globals['_PAUSESENDSREQUEST']._serialized_start=289
+  _globals['_PAUSESENDSREQUEST']._serialized_end=370
+  _globals['_PAUSESENDSRESPONSE']._serialized_start=372
+  _globals['_PAUSESENDSRESPONSE']._serialized_end=436
+  _globals['_RESUMESENDSREQUEST']._serialized_start=438
+  _globals['_RESUMESENDSREQUEST']._serialized_end=520
+  _globals['_RESUMESENDSRESPONSE']._serialized_start=522
+  _globals['_RESUMESENDSRESPONSE']._serialized_end=543
+  _globals['_SENDSPAUSESERVICE']._serialized_start=546
+  _globals['_SENDSPAUSESERVICE']._serialized_end=956
 # @@protoc_insertion_point(module_scope)

@@ -25,12 +25,21 @@ class ListSendsPausesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many; 0 means 50, more than 1000 means 1000."""
+    page_token: _builtins.str
+    """From the page before; empty for the first."""
     def __init__(
         self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -43,6 +52,9 @@ class ListSendsPausesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PAUSES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty after the last."""
     @_builtins.property
     def pauses(self) -> _containers.RepeatedCompositeFieldContainer[_sends_pause_pb2.SendsPause]:
         """The project's first, then by journey."""
@@ -51,10 +63,11 @@ class ListSendsPausesResponse(_message.Message):
         self,
         *,
         pauses: _abc.Iterable[_sends_pause_pb2.SendsPause] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pauses", b"pauses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "pauses", b"pauses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -70,7 +83,7 @@ class PauseSendsRequest(_message.Message):
     ALL_JOURNEYS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
-    """Those of this journey."""
+    """Those of this journey. This, or all_journeys."""
     all_journeys: _builtins.bool
     """Those of all journeys, now and later: true."""
     request_id: _builtins.str
@@ -82,13 +95,11 @@ class PauseSendsRequest(_message.Message):
         all_journeys: _builtins.bool = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all_journeys", b"all_journeys", "journey_id", b"journey_id", "whose", b"whose"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_journeys", b"all_journeys", "journey_id", b"journey_id", "request_id", b"request_id", "whose", b"whose"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_journeys", b"all_journeys", "journey_id", b"journey_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_whose: _TypeAlias = _typing.Literal["journey_id", "all_journeys"]  # noqa: Y015
-    _WhichOneofArgType_whose: _TypeAlias = _typing.Literal["whose", b"whose"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_whose) -> _WhichOneofReturnType_whose | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PauseSendsRequest: _TypeAlias = PauseSendsRequest  # noqa: Y015
 
@@ -126,7 +137,7 @@ class ResumeSendsRequest(_message.Message):
     ALL_JOURNEYS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
-    """That of this journey."""
+    """That of this journey. This, or all_journeys."""
     all_journeys: _builtins.bool
     """That of all journeys: true. Those that are paused by themselves stay so."""
     request_id: _builtins.str
@@ -138,13 +149,11 @@ class ResumeSendsRequest(_message.Message):
         all_journeys: _builtins.bool = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all_journeys", b"all_journeys", "journey_id", b"journey_id", "whose", b"whose"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_journeys", b"all_journeys", "journey_id", b"journey_id", "request_id", b"request_id", "whose", b"whose"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_journeys", b"all_journeys", "journey_id", b"journey_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_whose: _TypeAlias = _typing.Literal["journey_id", "all_journeys"]  # noqa: Y015
-    _WhichOneofArgType_whose: _TypeAlias = _typing.Literal["whose", b"whose"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_whose) -> _WhichOneofReturnType_whose | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResumeSendsRequest: _TypeAlias = ResumeSendsRequest  # noqa: Y015
 

@@ -57,7 +57,7 @@ class SendsPauseServiceServicer:
     """
 
     def ListSendsPauses(self, request, context):
-        """Lists what is paused: the project's pause first, then journeys by id. At most 1000.
+        """Lists what is paused: the project's pause first, then journeys by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

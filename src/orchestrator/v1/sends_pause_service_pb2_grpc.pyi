@@ -34,7 +34,7 @@ class SendsPauseServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SendsPauseServiceAsyncStub: ...
     ListSendsPauses: _grpc.UnaryUnaryMultiCallable[_sends_pause_service_pb2.ListSendsPausesRequest, _sends_pause_service_pb2.ListSendsPausesResponse]
-    """Lists what is paused: the project's pause first, then journeys by id. At most 1000."""
+    """Lists what is paused: the project's pause first, then journeys by id."""
     PauseSends: _grpc.UnaryUnaryMultiCallable[_sends_pause_service_pb2.PauseSendsRequest, _sends_pause_service_pb2.PauseSendsResponse]
     """Holds the sends of one journey, or of all. No send is begun any more that was not begun when this was answered; those
     that were are tried to their end. What is paused stays so.
@@ -50,7 +50,7 @@ class SendsPauseServiceAsyncStub(SendsPauseServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListSendsPauses: _aio.UnaryUnaryMultiCallable[_sends_pause_service_pb2.ListSendsPausesRequest, _sends_pause_service_pb2.ListSendsPausesResponse]  # type: ignore[assignment]
-    """Lists what is paused: the project's pause first, then journeys by id. At most 1000."""
+    """Lists what is paused: the project's pause first, then journeys by id."""
     PauseSends: _aio.UnaryUnaryMultiCallable[_sends_pause_service_pb2.PauseSendsRequest, _sends_pause_service_pb2.PauseSendsResponse]  # type: ignore[assignment]
     """Holds the sends of one journey, or of all. No send is begun any more that was not begun when this was answered; those
     that were are tried to their end. What is paused stays so.
@@ -69,7 +69,7 @@ class SendsPauseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sends_pause_service_pb2.ListSendsPausesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sends_pause_service_pb2.ListSendsPausesResponse, _abc.Awaitable[_sends_pause_service_pb2.ListSendsPausesResponse]]:
-        """Lists what is paused: the project's pause first, then journeys by id. At most 1000."""
+        """Lists what is paused: the project's pause first, then journeys by id."""
 
     @_abc_1.abstractmethod
     def PauseSends(

@@ -20,7 +20,10 @@ PREDICATE: Json = {
 }
 STAMPS: Json = {"updatedAt": TIME, "etag": "abc"}
 SETTINGS: Json = {"url": "https://example.com", "nested": {"list": [1, "two", False]}}
+HOURS: Json = {"start": "09:00", "end": "18:30", "weekdays": ["monday"]}
 DEFINITION: Json = {
+    "sendWindow": HOURS,
+    "holdout": {"percent": 10, "salt": "spring"},
     "audienceId": "buyers",
     "triggerContractId": "bought",
     "reentry": {"policy": "interval", "interval": "1w"},
@@ -35,7 +38,11 @@ DEFINITION: Json = {
     ],
     "exitOnGoal": True,
     "steps": [
-        {"id": "welcome", "next": "pause", "send": {"communicationId": "hello", "onBlocked": "exit"}},
+        {
+            "id": "welcome",
+            "next": "pause",
+            "send": {"communicationId": "hello", "onBlocked": "wait", "waitAtMost": "2d", "sendWindow": HOURS},
+        },
         {"id": "pause", "next": "check", "wait": {"duration": "36h"}},
         {
             "id": "check",
@@ -125,10 +132,15 @@ SUBJECT: Json = {
     "timeZone": "Europe/Berlin",
     **STAMPS,
 }
+_SENDING: Json = {
+    "frequencyCaps": [{"channel": "log", "category": "marketing", "limit": 3, "window": "1w"}],
+    "quietHours": {"start": "21:00", "end": "08:00", "channels": ["log"]},
+    "globalHoldout": {"percent": 2, "salt": "2026"},
+}
 PROJECT: Json = {
     "id": "acme",
     "name": "Acme",
-    "settings": {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5, "eventRetention": "90d"},
+    "settings": {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5, "eventRetention": "90d", **_SENDING},
     **STAMPS,
 }
 EVENT: Json = {
@@ -205,6 +217,9 @@ REQUESTS: dict[str, Json] = {
     "CreateSuppression": {"suppression": {**_OF_SUBJECT, "channel": "log", "reason": "bounce"}, **CHANGE},
     "DeleteSuppression": {**_OF_SUBJECT, "channel": "log", **ONCE},
     "IngestEvents": {"events": [EVENT], "backfill": True},
+    "ListSendsPauses": dict(PAGE),
+    "PauseSends": {**_OF_JOURNEY, "allJourneys": True, **ONCE},
+    "ResumeSends": {**_OF_JOURNEY, "allJourneys": True, **ONCE},
     "ListProjects": dict(PAGE),
     "CreateProject": {"project": PROJECT, **CHANGE},
     "GetProject": {"projectId": "acme"},

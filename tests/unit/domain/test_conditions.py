@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from orchestrator.domain.conditions import (
     ANY_EVENT,
     ATTRIBUTES,
+    GATES,
+    PREFERENCES,
     event_topic,
     flip,
     happenings,
@@ -172,11 +174,12 @@ def test_an_execution_is_told_of_events_changes_dates_and_its_goal() -> None:
     assert topics(definition(), wait_for(Changed(path=("x",))), None) == {ATTRIBUTES}
     for until in (TimeOfDay(clock=time(9)), AttributeDate(path=("due",), offset=HOUR)):
         assert topics(definition(), WaitUntil(id="w", until=until, next="bye"), None) == {ATTRIBUTES}
-    assert topics(definition(rules=(rule,)), send, None) == {event_topic("buy")}
+    assert topics(definition(rules=(rule,)), send, None, sleeps=False) == {event_topic("buy")}
     assert topics(definition(), branch, None) == {segment_topic("vip")}
-    assert topics(definition(on_goal=True), send, "goal") == {event_topic("goal")}
-    assert topics(definition(on_goal=True), send, None) == set()
-    assert topics(definition(), send, "goal") == set()
+    assert topics(definition(on_goal=True), send, "goal", sleeps=False) == {event_topic("goal")}
+    assert topics(definition(on_goal=True), send, None, sleeps=False) == set()
+    assert topics(definition(), send, "goal", sleeps=False) == set()
+    assert topics(definition(), send, "goal") == {PREFERENCES, ATTRIBUTES, GATES}
 
 
 def test_at_an_exit_nobody_is_told_anything() -> None:

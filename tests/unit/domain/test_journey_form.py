@@ -77,7 +77,7 @@ def test_a_whole_definition_is_read() -> None:
             "welcome": Send(id="welcome", communication_id="welcome", on_blocked=OnBlocked.EXIT, next="pause"),
             "pause": Wait(id="pause", duration=timedelta(days=1, hours=12), next="check"),
             "check": Branch(id="check", arms=(Arm(id="bought", when=when, next="done"),), otherwise="nudge"),
-            "nudge": Send(id="nudge", communication_id="nudge", on_blocked=OnBlocked.SKIP, next="done"),
+            "nudge": Send(id="nudge", communication_id="nudge", on_blocked=None, next="done"),
             "done": Exit(id="done", reason="finished"),
         },
     )
@@ -233,7 +233,7 @@ def test_a_draft_may_leave_references_open() -> None:
 
     assert faults == []
     assert definition is not None
-    assert definition.steps["a"] == Send(id="a", communication_id="", on_blocked=OnBlocked.SKIP, next="")
+    assert definition.steps["a"] == Send(id="a", communication_id="", on_blocked=None, next="")
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,29 @@ def test_a_draft_may_leave_references_open() -> None:
         (with_step({"id": "a", "wait": {"duration": "soon"}}), [("steps[0].wait.duration", "INVALID_VALUE")]),
         (with_step({"id": "a", "wait": {"duration": "0s"}}), [("steps[0].wait.duration", "OUT_OF_RANGE")]),
         (with_step({"id": "a", "wait": {"duration": "731d"}}), [("steps[0].wait.duration", "OUT_OF_RANGE")]),
-        (with_step({"id": "a", "send": {"onBlocked": "wait"}}), [("steps[0].send.onBlocked", "UNKNOWN_ENUM_VALUE")]),
+        (with_step({"id": "a", "send": {"onBlocked": "hold"}}), [("steps[0].send.onBlocked", "UNKNOWN_ENUM_VALUE")]),
+        (
+            with_step({"id": "a", "send": {"onBlocked": "skip", "waitAtMost": "1h"}}),
+            [("steps[0].send.waitAtMost", "INVALID_VALUE")],
+        ),
+        (
+            with_step({"id": "a", "send": {"sendWindow": {"start": "9", "weekdays": ["noday"], "zone": "UTC"}}}),
+            [
+                ("steps[0].send.sendWindow.zone", "UNKNOWN_FIELD"),
+                ("steps[0].send.sendWindow.start", "INVALID_VALUE"),
+                ("steps[0].send.sendWindow.end", "REQUIRED"),
+                ("steps[0].send.sendWindow.weekdays[0]", "UNKNOWN_ENUM_VALUE"),
+            ],
+        ),
+        ({**ONE_EXIT, "sendWindow": {"start": "09:00", "end": "09:00"}}, [("sendWindow.end", "INVALID_VALUE")]),
+        (
+            {**ONE_EXIT, "holdout": {"percent": 100, "salt": 7}},
+            [
+                ("holdout.salt", "INVALID_TYPE"),
+                ("holdout.percent", "OUT_OF_RANGE"),
+            ],
+        ),
+        ({**ONE_EXIT, "holdout": {}}, [("holdout.percent", "REQUIRED")]),
         (with_step({"id": "a", "branch": {}}), [("steps[0].branch.arms", "REQUIRED")]),
         (with_step({"id": "a", "branch": {"arms": []}}), [("steps[0].branch.arms", "REQUIRED")]),
         (with_step({"id": "a", "branch": {"arms": {}}}), [("steps[0].branch.arms", "INVALID_TYPE")]),

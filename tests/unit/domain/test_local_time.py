@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.domain.hours import Hours
 from orchestrator.domain.journey import AttributeDate
-from orchestrator.domain.local_time import at_local, attribute_date, next_time_of_day
+from orchestrator.domain.local_time import at_local, attribute_date, end_of, next_start_of, next_time_of_day
 
 NEW_YORK = "America/New_York"
 BERLIN = "Europe/Berlin"
@@ -218,3 +219,46 @@ class TestAttributeDate:
             about = datetime.combine(value, clock or time(), tzinfo=UTC) + offset
             assert found is not None
             assert abs(found - about) <= timedelta(days=2)
+
+
+def hours(start: str, end: str, *weekdays: int) -> Hours:
+    return Hours(start=time.fromisoformat(start), end=time.fromisoformat(end), weekdays=frozenset(weekdays))
+
+
+class TestHours:
+    @pytest.mark.parametrize(
+        ("kept", "zone", "now", "end"),
+        [
+            (hours("21:00", "08:00"), "UTC", "2026-03-10T20:59:59.999999", None),
+            (hours("21:00", "08:00"), "UTC", "2026-03-10T21:00", "2026-03-11T08:00"),
+            (hours("21:00", "08:00"), "UTC", "2026-03-11T07:59:59.999999", "2026-03-11T08:00"),
+            (hours("21:00", "08:00"), "UTC", "2026-03-11T08:00", None),
+            # The night in which an hour is jumped over, and the one with an hour more.
+            (hours("21:00", "08:00"), NEW_YORK, "2026-03-08T05:00", "2026-03-08T12:00"),
+            (hours("21:00", "08:00"), NEW_YORK, "2026-11-01T05:30", "2026-11-01T13:00"),
+            # They end in the hour that is jumped over: when clocks jump.
+            (hours("21:00", "02:30"), NEW_YORK, "2026-03-08T06:59", "2026-03-08T07:00"),
+            (hours("21:00", "02:30"), NEW_YORK, "2026-03-08T07:00", None),
+            # They lie within it: there are none on that day.
+            (hours("02:10", "02:50"), NEW_YORK, "2026-03-08T07:00", None),
+            # They start at a time that is shown twice: the first time, and go on through the second.
+            (hours("01:30", "06:00"), NEW_YORK, "2026-11-01T06:10", "2026-11-01T11:00"),
+            # Days are those on which they start.
+            (hours("21:00", "08:00", FRIDAY), "UTC", "2026-03-14T07:00", "2026-03-14T08:00"),
+            (hours("21:00", "08:00", SATURDAY), "UTC", "2026-03-14T07:00", None),
+        ],
+    )
+    def test_it_is_within_them_or_not(self, kept: Hours, zone: str, now: str, end: str | None) -> None:
+        assert end_of(kept, utc(now), ZoneInfo(zone)) == (utc(end) if end else None)
+
+    @given(now=INSTANTS, start=CLOCKS, end=CLOCKS, zone=st.sampled_from([NEW_YORK, BERLIN, LORD_HOWE, "UTC"]))
+    def test_outside_they_start_within_two_days_and_then_it_is_within_them(
+        self, now: datetime, start: time, end: time, zone: str
+    ) -> None:
+        kept, place = Hours(start=start, end=end), ZoneInfo(zone)
+        begins = next_start_of(kept, now, place)
+
+        assert now < begins <= now + timedelta(days=2, hours=1)
+        inside = end_of(kept, begins, place)
+        assert inside is not None
+        assert inside > begins

@@ -85,9 +85,9 @@ def test_all_faults_of_settings_come_together() -> None:
 
 
 def test_settings_of_a_newer_release_are_kept_by_an_older_one_that_changes_others() -> None:
-    stored = {"timeZone": "Europe/Berlin", "quietHours": {"from": "22:00"}}
+    stored = {"timeZone": "Europe/Berlin", "louderHours": {"from": "22:00"}}
 
     changed = settings_document(replace(stored_settings(stored), max_journeys=3))
 
-    assert changed["quietHours"] == {"from": "22:00"}
+    assert changed["louderHours"] == {"from": "22:00"}
     assert (changed["timeZone"], changed["maxJourneys"]) == ("Europe/Berlin", 3)

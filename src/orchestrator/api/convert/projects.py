@@ -78,8 +78,7 @@ def _cap(cap: FrequencyCap) -> pb.FrequencyCap:
 def _quiet_hours(quiet: QuietHours | None) -> pb.QuietHours | None:
     if quiet is None:
         return None
-    written = quiet_hours_document(quiet)
-    return pb.QuietHours(to=written["to"], channels=written["channels"], **{"from": written["from"]})
+    return pb.QuietHours(**quiet_hours_document(quiet))
 
 
 def _holdout(holdout: Holdout | None) -> pb.Holdout | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.api.call import Call
 from orchestrator.api.convert.times import to_timestamp
+from orchestrator.api.page_tokens import page_limit, page_start, page_token
 from orchestrator.application import sends_pauses
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.storage.sends_pauses import ALL
@@ -13,9 +14,13 @@ from orchestrator.v1 import sends_pause_service_pb2 as rpc
 
 class SendsPauseHandlers:
     async def ListSendsPauses(self, request: rpc.ListSendsPausesRequest, call: Call) -> rpc.ListSendsPausesResponse:
-        found = await sends_pauses.paused(call.conn, call.scope)
+        limit = page_limit(request)
+        start = page_start(request, str)
+        found = await sends_pauses.paused(call.conn, call.scope, after=start[0] if start else None, limit=limit + 1)
+        shown = found[:limit]
         return rpc.ListSendsPausesResponse(
-            pauses=[pb.SendsPause(journey_id=journey_id, pause_time=to_timestamp(at)) for journey_id, at in found]
+            pauses=[pb.SendsPause(journey_id=journey_id, pause_time=to_timestamp(at)) for journey_id, at in shown],
+            next_page_token=page_token(request, shown[-1][0]) if len(found) > limit else "",
         )
 
     async def PauseSends(self, request: rpc.PauseSendsRequest, call: Call) -> rpc.PauseSendsResponse:
@@ -30,6 +35,8 @@ class SendsPauseHandlers:
 
 def _whose(request: rpc.PauseSendsRequest | rpc.ResumeSendsRequest) -> str:
     """The journey's id, or ALL. Nothing is not everything. Raises InvalidArgument."""
+    if request.all_journeys and request.journey_id:
+        raise InvalidArgument.of("allJourneys", "INVALID_VALUE", "either one journey or all")
     if request.all_journeys:
         return ALL
     if not request.journey_id:
