@@ -24,7 +24,8 @@ MAY = {
     "sends": {"SELECT", "UPDATE(provider_id)"} | GIVEN,
     "log_messages": {"SELECT", "DELETE"} | GIVEN,
     "refusal_counts": {"SELECT", "INSERT", "UPDATE"},
-    "journey_closings": {"SELECT", "INSERT"},
+    "journey_closings": {"SELECT", "INSERT"}
+    | {f"UPDATE({column})" for column in ("bucket", "subject_no", "execution_id", "requested_at")},
     "outbox": {"SELECT", "INSERT", "DELETE"} | GIVEN,
     "outbox_dead": {"SELECT", "DELETE"} | GIVEN,
     "inbox_dead": {"SELECT", "DELETE", "UPDATE(transition_nos)"} | GIVEN,

@@ -33,7 +33,7 @@ async def test_the_operator_makes_a_project_and_its_first_owner_key(served: Serv
     made = await create(served, id="acme")
 
     assert made["project"]["id"] == "acme"
-    assert made["project"]["settings"] == {"timeZone": "UTC", "goalWindow": "1w"}
+    assert made["project"]["settings"] == {"timeZone": "UTC", "goalWindow": "1w", "frequencyCaps": []}
     assert made["apiKey"]["role"] == "owner"
     own = await served.call(made["secret"], "GetProject", projectId="acme")
     assert own["project"] == made["project"]
@@ -69,7 +69,7 @@ async def test_the_first_key_is_shown_once(served: Served, owner: Connection[Rec
         ({"settings": {"maxJourneys": -1}}, [("settings.maxJourneys", "OUT_OF_RANGE")]),
         ({"settings": {"eventRetention": "23h"}}, [("settings.eventRetention", "OUT_OF_RANGE")]),
         ({"settings": {"eventRetention": "36501d"}}, [("settings.eventRetention", "OUT_OF_RANGE")]),
-        ({"settings": {"quietHours": {}}}, [("settings.quietHours", "UNKNOWN_FIELD")]),
+        ({"settings": {"louderHours": {}}}, [("settings.louderHours", "UNKNOWN_FIELD")]),
         (
             {"settings": {"timeZone": "Berlin", "goalWindow": "366d"}},
             [("settings.timeZone", "INVALID_VALUE"), ("settings.goalWindow", "OUT_OF_RANGE")],
@@ -105,9 +105,9 @@ async def test_an_owner_changes_settings_and_leaves_the_others_as_they_are(serve
     named = await update(name="Acme Ltd")
     reset = await update(settings={"maxJourneys": None, "goalWindow": None})
 
-    assert zoned["settings"] == {"timeZone": "Europe/Berlin", "goalWindow": "3d", "maxJourneys": 3}
+    assert zoned["settings"] == {"timeZone": "Europe/Berlin", "goalWindow": "3d", "maxJourneys": 3, "frequencyCaps": []}
     assert (named["name"], named["settings"]) == ("Acme Ltd", zoned["settings"])
-    assert reset["settings"] == {"timeZone": "Europe/Berlin", "goalWindow": "1w"}
+    assert reset["settings"] == {"timeZone": "Europe/Berlin", "goalWindow": "1w", "frequencyCaps": []}
     assert await served.call(key, "GetProject", projectId="acme") == {"project": reset}
 
 
@@ -145,8 +145,13 @@ async def test_a_mask_names_the_settings_to_change_too(served: Served) -> None:
     one = await served.call(key, "UpdateProject", project=project, updateMask="settings.timeZone")
     whole = await served.call(key, "UpdateProject", project={"id": "acme"}, updateMask="settings")
 
-    assert one["project"]["settings"] == {"timeZone": "Europe/Berlin", "goalWindow": "1w", "maxJourneys": 3}
-    assert whole["project"]["settings"] == {"timeZone": "UTC", "goalWindow": "1w"}
+    assert one["project"]["settings"] == {
+        "timeZone": "Europe/Berlin",
+        "goalWindow": "1w",
+        "maxJourneys": 3,
+        "frequencyCaps": [],
+    }
+    assert whole["project"]["settings"] == {"timeZone": "UTC", "goalWindow": "1w", "frequencyCaps": []}
 
 
 async def test_a_change_that_is_refused_leaves_everything_as_it_was(served: Served) -> None:

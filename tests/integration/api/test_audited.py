@@ -46,6 +46,8 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("EnrollSubjects", {**JOURNEY, "subjectIds": ["ann"]}),
     ("PauseJourney", JOURNEY),
     ("ResumeJourney", JOURNEY),
+    ("PauseSends", JOURNEY),
+    ("ResumeSends", {"journeyId": "spring"}),
     ("ArchiveJourney", JOURNEY),
     ("DeleteJourney", {**JOURNEY, "force": True}),
     ("DeleteTriggerContract", {"triggerContractId": "bought"}),
