@@ -83,11 +83,11 @@ class Executions:
         try:
             key = UUID(execution_id)
         except ValueError:
-            raise _no_execution(execution_id) from None
+            raise no_execution(execution_id) from None
         async with transactions.read(scope.project_no) as conn:
             shown = (await executions_read.by_id(conn, scope.project_no, [key])).get(key)
             if shown is None:
-                raise _no_execution(execution_id)
+                raise no_execution(execution_id)
             visits = await executions_read.visits(conn, scope.project_no, key)
             sends = await executions_read.sends(conn, scope.project_no, key)
         seen = await self._with_status(transactions, scope, [shown])
@@ -120,5 +120,5 @@ async def _require_journey(conn: Connection[Record], scope: Scope, journey_id: s
         raise not_found(journey_id)
 
 
-def _no_execution(execution_id: str) -> NotFound:
+def no_execution(execution_id: str) -> NotFound:
     return NotFound("EXECUTION_NOT_FOUND", f"there is no execution {execution_id}", executionId=execution_id)
