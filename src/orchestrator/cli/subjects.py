@@ -124,7 +124,7 @@ def timeline(
     limit: Limit = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List what happened to a subject, newest first: events, enrollments, visits, sends, ends, what it does not want."""
+    """List what happened to a subject, newest first: events, enrollments, visits, sends, ends, opt-outs."""
     request = messages.ListTimelineRequest(subject_id=subject_id, page_size=page_size(limit))
     found = call(lambda client: first(each(client.subjects.ListTimeline, request), limit))
     print_list(found, ("at", "kind", "journeyId", "stepId", "eventName", "channel", "result", "reason"), output)

@@ -72,9 +72,11 @@ def in_words(at: Standing) -> str:
             tries = f"tried {at.tries} times" if at.tries > 1 else "under way" if at.tries else "not begun"
             told = f"Sends {where}: {tries}, since {write_instant(at.since)}."
         case Doing.PARK:
-            told = f"Cannot go on {where} ({at.parked}), since {write_instant(at.since)}: something has to be mended."
+            told = (
+                f"Is stopped {where} ({at.parked}), since {write_instant(at.since)}: something has to be mended first."
+            )
         case Doing.DUE:
-            told = f"Could go on {where}: it is about to look, or it is stuck."
+            told = f"Stands {where} and could go on: it is about to look, or it is stuck."
         case _:
             assert_never(at.doing)
     if at.canceling is not None:

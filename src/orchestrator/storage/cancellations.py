@@ -240,7 +240,7 @@ async def mark_and_poke(
 _GO_ON = """
 UPDATE cancellations
    SET canceled = canceled + $3, started_at = coalesce($4, started_at), execution_id = coalesce($5, execution_id),
-       moved_at = $6, ended_at = CASE WHEN $7 THEN $6 END
+       moved_at = $6::timestamptz, ended_at = CASE WHEN $7::bool THEN $6::timestamptz END
  WHERE project_no = $1 AND cancellation_id = $2
 """
 

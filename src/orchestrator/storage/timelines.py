@@ -120,7 +120,11 @@ _PARTS = (
     ),
 )  # fmt: skip
 
-_PAGE = f'{" UNION ALL ".join(_PARTS)} ORDER BY at DESC, rank DESC, item_key COLLATE "C" DESC LIMIT $7'
+_PAGE = f"""
+SELECT * FROM ({" UNION ALL ".join(_PARTS)}) AS happened
+ ORDER BY at DESC, rank DESC, item_key COLLATE "C" DESC
+ LIMIT $7
+"""
 
 
 async def page(conn: Connection[Record], key: SubjectKey, before: Place | None, limit: int) -> list[Item]:
