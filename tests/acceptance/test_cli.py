@@ -195,7 +195,7 @@ async def test_executions_are_counted_by_a_dry_run_before_they_are_canceled(run:
 
     async def both_have_ended() -> bool:
         stats = await run("journeys", "stats", "waiting", "-o", "json")
-        return bool(stats.json["byOutcome"] == {"canceled": 2})
+        return bool(stats.json["completed"] == {"canceled": 2})
 
     await eventually(both_have_ended, within=60)
     done = await run("executions", "cancellation", asked.json["id"], "-o", "json")

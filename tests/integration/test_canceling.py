@@ -188,8 +188,13 @@ async def test_those_of_named_subjects_are_told_at_once_and_their_ids_are_not_ke
     await world.lay_execution("anna", journey_id="other")
     await world.lay_execution("bert")
 
-    asked = await cancel_many(world, Filter(subject_ids=("anna", "nobody")), at_most=1)
+    with pytest.raises(InvalidArgument) as refused:
+        await cancel_many(world, Filter(subject_ids=("anna", "nobody")), at_most=1)
+    asked = await cancel_many(world, Filter(subject_ids=("anna", "anna")), at_most=1)
 
+    assert [(fault.path, fault.reason) for fault in refused.value.faults] == [
+        ("filter.subjectIds[1]", "SUBJECT_NOT_FOUND")
+    ]
     assert (await marked(world), [entry.execution_id for entry in asked.told]) == ({annas: "canceled"}, [annas])
     assert asked.cancellation.ended_at is not None
     kept = await world.owner.fetchval("SELECT string_agg(c::text, '') FROM cancellations AS c")

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.application import watchdog
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.watchdog import Late, Watchdog
+from orchestrator.domain.refusals import NotFound
 from orchestrator.storage import clock, stuck
 from tests.integration.journey_world import World
 
@@ -75,7 +76,8 @@ async def test_each_cause_is_found_and_nobody_who_goes_on(world: World) -> None:
 
     assert {one.seen.execution.execution_id: one.cause for one in found} == expected
     assert await late(world, overdue_by=2 * HOUR) == []
-    assert await late(world, journey_id="other") == []
+    with pytest.raises(NotFound, match="no journey"):
+        await late(world, journey_id="other")
     assert len(await late(world, journey_id="welcome", limit=1)) == 4
 
 

@@ -5,21 +5,21 @@ says. So an end from outside and a decision of its own never cross.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.executions import no_execution
-from orchestrator.application.journeys import not_found
+from orchestrator.application.executions import no_execution, require_journey
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.audit import EXECUTION_CANCELED, EXECUTIONS_CANCEL_REQUESTED, EXECUTIONS_CANCELED, RUNTIME
 from orchestrator.domain.cancellation import CANCELED, Cancellation, Count, Filter
 from orchestrator.domain.ids import new_id
-from orchestrator.domain.refusals import FailedPrecondition, NotFound
+from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound
 from orchestrator.domain.scope import Scope, SubjectKey
-from orchestrator.storage import audit, cancellations, clock, executions_read, journeys, outbox, subjects
+from orchestrator.predicates.faults import Fault
+from orchestrator.storage import audit, cancellations, clock, executions_read, outbox, subjects
 from orchestrator.storage.cancellations import Meant, UnderWay
 from orchestrator.storage.executions_read import Shown
 from orchestrator.storage.outbox import Entry
@@ -76,11 +76,11 @@ class Asked:
 async def count_many(conn: Connection[Record], scope: Scope, journey_id: str, wanted: Filter) -> Count:
     """How many executions meet the filter now. Raises InvalidArgument, and NotFound JOURNEY_NOT_FOUND."""
     wanted.require("filter")
-    await _require_journey(conn, scope, journey_id)
+    await require_journey(conn, scope, journey_id)
     if not wanted.subject_ids:
         return await cancellations.count(conn, scope.project_no, journey_id, wanted)
-    keys = set((await subjects.find_keys(conn, scope.project_no, wanted.subject_ids)).values())
-    return _counted(await cancellations.of_subjects(conn, scope.project_no, journey_id, wanted, sorted(keys)))
+    keys = _all_of(wanted, await subjects.find_keys(conn, scope.project_no, wanted.subject_ids))
+    return _counted(await cancellations.of_subjects(conn, scope.project_no, journey_id, wanted, keys))
 
 
 async def cancel_many(
@@ -88,14 +88,14 @@ async def cancel_many(
 ) -> Asked:
     """Have the executions that meet the filter end: those of named subjects at once, others by a worker.
 
-    Raises InvalidArgument, NotFound JOURNEY_NOT_FOUND, and FailedPrecondition MORE_EXECUTIONS_MATCH.
+    Raises InvalidArgument with all faults, NotFound JOURNEY_NOT_FOUND, and FailedPrecondition MORE_EXECUTIONS_MATCH.
     """
     wanted.require("filter")
-    await _require_journey(conn, scope, journey_id)
+    await require_journey(conn, scope, journey_id)
     meant: list[Meant] = []
     if wanted.subject_ids:
-        keys = set((await subjects.find_locked(conn, scope.project_no, wanted.subject_ids)).values())
-        meant = await cancellations.of_subjects(conn, scope.project_no, journey_id, wanted, sorted(keys))
+        keys = _all_of(wanted, await subjects.find_locked(conn, scope.project_no, wanted.subject_ids))
+        meant = await cancellations.of_subjects(conn, scope.project_no, journey_id, wanted, keys)
         count = _counted(meant)
     else:
         count = await cancellations.count(conn, scope.project_no, journey_id, wanted)
@@ -242,11 +242,20 @@ async def _held(conn: Connection[Record], scope: Scope, execution_id: str) -> tu
     return shown, next(iter(held))
 
 
+def _all_of(wanted: Filter, keys: Mapping[str, SubjectKey]) -> list[SubjectKey]:
+    """The subjects that the filter names. Raises InvalidArgument SUBJECT_NOT_FOUND with each that does not exist: who
+    mistypes one must not believe that their executions were ended.
+    """
+    unknown = [
+        Fault(path=f"filter.subjectIds[{place}]", reason="SUBJECT_NOT_FOUND", message="there is no such subject")
+        for place, subject_id in enumerate(wanted.subject_ids)
+        if subject_id not in keys
+    ]
+    if unknown:
+        raise InvalidArgument(unknown)
+    return sorted(set(keys.values()))
+
+
 def _counted(meant: Sequence[Meant]) -> Count:
     steps = Counter(one.step_id for one in meant)
     return Count(total=len(meant), by_step=dict(sorted(steps.items(), key=lambda step: (-step[1], step[0]))))
-
-
-async def _require_journey(conn: Connection[Record], scope: Scope, journey_id: str) -> None:
-    if not await journeys.exists(conn, scope.project_no, journey_id):
-        raise not_found(journey_id)

@@ -73,7 +73,7 @@ class Executions:
                 limit=limit + 1,
             )
             if not found and after is None and journey_id is not None:
-                await _require_journey(conn, scope, journey_id)
+                await require_journey(conn, scope, journey_id)
         shown = found[:limit]
         end = (shown[-1].started_at, shown[-1].execution_id) if len(found) > limit else None
         return await self._with_status(transactions, scope, shown), end
@@ -115,7 +115,8 @@ def _seen(execution: Shown, told: dict[str, Status]) -> Seen:
     return Seen(execution=execution, status=status_of(execution.outcome), live=False)
 
 
-async def _require_journey(conn: Connection[Record], scope: Scope, journey_id: str) -> None:
+async def require_journey(conn: Connection[Record], scope: Scope, journey_id: str) -> None:
+    """Raises NotFound."""
     if not await journeys.exists(conn, scope.project_no, journey_id):
         raise not_found(journey_id)
 

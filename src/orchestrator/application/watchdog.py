@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.executions import Seen
+from orchestrator.application.executions import Seen, require_journey
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.execution_status import status_of
 from orchestrator.domain.scope import Scope
@@ -45,6 +45,8 @@ async def page(
 ) -> tuple[list[Late], Place | None]:
     """Those of the project, or of one of its journeys, that are late by so much (None: `Bounds`), and where the looking
     ended. A page may be short, or empty, and not the last.
+
+    Raises NotFound when there never was such a journey.
     """
     now = await clock.now(conn)
     bounds = Bounds() if overdue_by is None else Bounds(moment=overdue_by, send=overdue_by)
@@ -60,6 +62,8 @@ async def page(
     if len(found) > limit:
         found = found[:limit]
         end = found[-1].place
+    if not found and after is None and end is None and journey_id is not None:
+        await require_journey(conn, scope, journey_id)
     shown = await executions_read.by_id(conn, scope.project_no, [one.execution_id for one in found])
     late = [
         Late(

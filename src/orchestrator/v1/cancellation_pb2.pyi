@@ -44,7 +44,7 @@ class ExecutionFilter(_message.Message):
 
     @_builtins.property
     def subject_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Those of one of these subjects, at most 1000."""
+        """Those of one of these subjects, at most 1000; one that does not exist is refused."""
 
     @_builtins.property
     def started_after(self) -> _timestamp_pb2.Timestamp:

@@ -12,7 +12,7 @@ def filter_of(message: pb.ExecutionFilter) -> Filter:
         everybody=message.all,
         version=message.version or None,
         step_ids=tuple(dict.fromkeys(message.step_ids)),
-        subject_ids=tuple(dict.fromkeys(message.subject_ids)),
+        subject_ids=tuple(message.subject_ids),
         started_after=from_timestamp(message.started_after) if message.HasField("started_after") else None,
         started_before=from_timestamp(message.started_before) if message.HasField("started_before") else None,
         parked=message.parked,
