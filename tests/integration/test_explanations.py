@@ -14,6 +14,7 @@ from orchestrator.application.entry_explanations import EntryExplanation, explai
 from orchestrator.application.execution_explanations import ExecutionExplanation, ExecutionExplanations
 from orchestrator.application.executions import Executions
 from orchestrator.domain.etag import Expected
+from orchestrator.domain.holdout import Holdout, held_out_by
 from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.refusals import NotFound
 from orchestrator.domain.standing import Doing
@@ -229,3 +230,42 @@ async def test_who_is_not_there_is_not_found(road: Road) -> None:
         await entry(road, "nobody")
     with pytest.raises(NotFound, match="no journey"):
         await road.crowd.world.look(explain_entry, road.versions, "nowhere", "ann")
+
+
+async def test_a_holdout_is_told_of_beside_the_gates(road: Road) -> None:
+    await road.publish(HELLO, BYE, holdout={"percent": 50})
+    holdout = Holdout(percent=50)
+    who = next(
+        f"s{n}"
+        for n in range(100)
+        if held_out_by(None, holdout, project_id="default", journey_id="welcome", subject_id=f"s{n}")
+    )
+    await road.crowd.known(**{who: {}})
+
+    told = await entry(road, who)
+    await road.enroll(who)
+    after = await entry(road, who)
+
+    assert (refusals(told), told.held_out_by) == ({"enroll": None}, "journey")
+    assert [(one.held_out_by, one.outcome) for one in after.earlier] == [("journey", None)]
+
+
+async def test_a_send_that_a_gate_holds_off_is_said_to_wait_for_it(road: Road) -> None:
+    held = {"communicationId": "welcome", "onBlocked": "wait"}
+    await road.publish({**HELLO, "send": held}, BYE)
+    await road.crowd.known(ann={})
+    await road.owner.execute(
+        'UPDATE projects SET settings = settings || \'{"frequencyCaps": [{"limit": 1, "window": "1d"}]}\''
+    )
+    execution_id = await road.crowd.world.lay_execution("ann", outcome="completed")
+    await road.crowd.world.lay_send("ann", execution_id, seq=0)
+    await road.owner.execute("UPDATE sends SET reserved_at = now(), settled_at = now()")
+    await road.owner.execute("UPDATE executions SET journey_id = 'other'")
+    await road.owner.execute("UPDATE enrollments SET journey_id = 'other'")
+    await road.enroll("ann")
+    await road.owner.execute("DELETE FROM executions WHERE outcome IS NOT NULL")
+
+    told = await standing(road)
+
+    assert told.doing is Doing.GATE
+    assert "to send (frequency_cap)" in told.summary

@@ -81,7 +81,8 @@ async def informed(
     settings = standing.settings
     # Nobody is held by a pause that is over already, and would not be found when it ends.
     paused = standing.sends_paused and await sends_pauses.hold(conn, key.project_no, [standing.journey_id])
-    (full,) = await sends.full(conn, key.project_no, [(key, execution_id, standing.seq)], settings.frequency_caps, now)
+    asked = (key, standing.execution_id, standing.seq)
+    (full,) = await sends.full(conn, key.project_no, [asked], settings.frequency_caps, now)
     known = Known(
         subject=subject,
         consent=standing.consent,

@@ -30,6 +30,7 @@ from orchestrator.domain.entry import (
     refuse_trigger,
     transition_key,
 )
+from orchestrator.domain.holdout import held_out_by
 from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.journey import JourneyStatus
 from orchestrator.domain.refusals import NotFound
@@ -95,7 +96,9 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryExplanation:
-    """`refused` counts the entries of anybody that the journey refused lately, by reason."""
+    """`refused` counts the entries of anybody that the journey refused lately, by reason. `held_out_by`: the holdout
+    that keeps the subject from its steps, though let in (domain/holdout.py).
+    """
 
     journey_id: str
     version: int | None
@@ -105,6 +108,7 @@ class EntryExplanation:
     events: tuple[Heard, ...]
     earlier: tuple[Entered, ...]
     refused: Mapping[str, int]
+    held_out_by: str | None
     at: datetime
 
 
@@ -146,10 +150,18 @@ async def explain_entry(
     now = project.now
     ways: tuple[Way, ...] = ()
     events: tuple[Heard, ...] = ()
+    holdout: str | None = None
     if journey.latest_version is not None:
         asked = await _asked(conn, versions, key, journey_id, journey, project)
         ways = tuple([way async for way in _ways(conn, asked)])
         events = tuple(await _heard(conn, asked))
+        holdout = held_out_by(
+            project.settings.global_holdout,
+            asked.prepared.version.definition.holdout,
+            project_id=scope.project_id,
+            journey_id=journey_id,
+            subject_id=subject.subject_id,
+        )
     return EntryExplanation(
         journey_id=journey_id,
         version=journey.latest_version,
@@ -159,6 +171,7 @@ async def explain_entry(
         events=events,
         earlier=tuple(await enrollments.newest(conn, key, journey_id, limit=SHOWN)),
         refused=await refusal_counts.since(conn, project_no, journey_id, now - LATELY),
+        held_out_by=holdout,
         at=now,
     )
 

@@ -29,7 +29,7 @@ from orchestrator.storage import cancellations, catalog, clock, executions, subj
 from orchestrator.storage.sends import DISPATCHING
 from orchestrator.storage.subjects import Held
 
-_WHY = {Why.WAIT: Doing.WAIT, Why.WAIT_FOR: Doing.WAIT_FOR, Why.PARK: Doing.PARK}
+_WHY = {Why.WAIT: Doing.WAIT, Why.WAIT_FOR: Doing.WAIT_FOR, Why.GATE: Doing.GATE, Why.PARK: Doing.PARK}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,8 @@ def _doing(ready: Ready, decision: Decision) -> Doing:
             return Doing.DUE if ready.standing.parked else Doing.SEND
         case Sleep(why=why):
             doing = _WHY.get(why, Doing.WAIT)
-            return Doing.DUE if ready.standing.parked and doing is not Doing.PARK else doing
+            held = doing in (Doing.PARK, Doing.GATE)
+            return Doing.DUE if ready.standing.parked and not held else doing
         case _:
             return Doing.DUE
 

@@ -35,6 +35,8 @@ class Doing(Enum):
     WAIT = "wait"
     WAIT_FOR = "wait_for"
     SEND = "send"
+    # a gate holds off its send
+    GATE = "gate"
     PARK = "park"
     # it could go on: it is about to, or it is stuck
     DUE = "due"
@@ -71,6 +73,8 @@ def in_words(at: Standing) -> str:
         case Doing.SEND:
             tries = f"tried {at.tries} times" if at.tries > 1 else "under way" if at.tries else "not begun"
             told = f"Sends {where}: {tries}, since {write_instant(at.since)}."
+        case Doing.GATE:
+            told = f"Waits {where} to send ({at.parked}), since {write_instant(at.since)}."
         case Doing.PARK:
             told = (
                 f"Is stopped {where} ({at.parked}), since {write_instant(at.since)}: something has to be mended first."

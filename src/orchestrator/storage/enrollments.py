@@ -119,13 +119,14 @@ class Entered:
     entry_key: str
     triggered_at: datetime
     enrolled_at: datetime
-    held_out: bool
+    # global | journey
+    held_out_by: str | None
     outcome: str | None
 
 
 _ENTERED = """
 SELECT n.enrollment_id, n.version, n.entry_kind, n.entry_key, n.triggered_at, n.enrolled_at,
-       n.held_out_by IS NOT NULL AS held_out, e.outcome
+       n.held_out_by, e.outcome
   FROM enrollments AS n
   LEFT JOIN executions AS e
     ON (e.project_no, e.bucket, e.subject_no, e.execution_id)

@@ -102,7 +102,7 @@ _PARTS = (
     _part(
         3, "x.enrollment_id::text COLLATE \"C\"", "x.enrolled_at", "enrollments AS x", journey_id="x.journey_id",
         version="x.version", execution_id="x.enrollment_id", result="x.entry_kind",
-        reason="CASE WHEN x.held_out_by IS NOT NULL THEN 'held_out' END",
+        reason="'held out by ' || x.held_out_by",
     ),
     _part(
         4, f"{_EXECUTION} || {_text('x.seq', 10)}", "x.reserved_at", "sends AS x", journey_id="x.journey_id",

@@ -37,7 +37,7 @@ class ExecutionFilter(_message.Message):
     version: _builtins.int
     """Those that travel on this version. 0: on any."""
     parked: _builtins.bool
-    """Those that cannot go on before something is mended."""
+    """Those that cannot go on: something has to be mended, or a gate or a pause holds off their send."""
     @_builtins.property
     def step_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Those that stand on one of these steps."""

@@ -56,6 +56,7 @@ class EntryExplanation(_message.Message):
     EARLIER_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     EXPLAIN_TIME_FIELD_NUMBER: _builtins.int
+    HELD_OUT_BY_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """The journey."""
     version: _builtins.int
@@ -64,6 +65,8 @@ class EntryExplanation(_message.Message):
     """The subject; of an id that was merged into another subject, that one's."""
     open: _builtins.bool
     """Whether the journey takes anybody in: it is active."""
+    held_out_by: _builtins.str
+    """The holdout that keeps the subject from the journey's steps, though let in: global or journey. Empty: none."""
     @_builtins.property
     def ways(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryWay]:
         """The ways in: the trigger's, if the journey has one, and by hand."""
@@ -96,10 +99,11 @@ class EntryExplanation(_message.Message):
         earlier: _abc.Iterable[Global___EarlierEntry] | None = ...,
         refused: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         explain_time: _timestamp_pb2.Timestamp | None = ...,
+        held_out_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explain_time", b"explain_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["earlier", b"earlier", "events", b"events", "explain_time", b"explain_time", "journey_id", b"journey_id", "open", b"open", "refused", b"refused", "subject_id", b"subject_id", "version", b"version", "ways", b"ways"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["earlier", b"earlier", "events", b"events", "explain_time", b"explain_time", "held_out_by", b"held_out_by", "journey_id", b"journey_id", "open", b"open", "refused", b"refused", "subject_id", b"subject_id", "version", b"version", "ways", b"ways"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -287,7 +291,7 @@ class EarlierEntry(_message.Message):
     ENTRY_KEY_FIELD_NUMBER: _builtins.int
     TRIGGER_TIME_FIELD_NUMBER: _builtins.int
     ENROLL_TIME_FIELD_NUMBER: _builtins.int
-    HELD_OUT_FIELD_NUMBER: _builtins.int
+    HELD_OUT_BY_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     enrollment_id: _builtins.str
     """Its id, which is its execution's too."""
@@ -297,8 +301,8 @@ class EarlierEntry(_message.Message):
     """event, segment or enroll."""
     entry_key: _builtins.str
     """What tells the entry from others."""
-    held_out: _builtins.bool
-    """Whether it was held out for measurement."""
+    held_out_by: _builtins.str
+    """The holdout it is in: global or journey. Empty: none."""
     outcome: _builtins.str
     """How its execution ended; empty: it runs, or there is none."""
     @_builtins.property
@@ -318,12 +322,12 @@ class EarlierEntry(_message.Message):
         entry_key: _builtins.str = ...,
         trigger_time: _timestamp_pb2.Timestamp | None = ...,
         enroll_time: _timestamp_pb2.Timestamp | None = ...,
-        held_out: _builtins.bool = ...,
+        held_out_by: _builtins.str = ...,
         outcome: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["enroll_time", b"enroll_time", "trigger_time", b"trigger_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enroll_time", b"enroll_time", "enrollment_id", b"enrollment_id", "entry_key", b"entry_key", "entry_kind", b"entry_kind", "held_out", b"held_out", "outcome", b"outcome", "trigger_time", b"trigger_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enroll_time", b"enroll_time", "enrollment_id", b"enrollment_id", "entry_key", b"entry_key", "entry_kind", b"entry_kind", "held_out_by", b"held_out_by", "outcome", b"outcome", "trigger_time", b"trigger_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

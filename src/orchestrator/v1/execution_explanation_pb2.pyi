@@ -48,6 +48,8 @@ class ExecutionExplanation(_message.Message):
         """It cannot go on before something is mended."""
         DOING_DUE: ExecutionExplanation._Doing.ValueType  # 6
         """It could go on at this moment: it is about to, or it is stuck."""
+        DOING_GATE: ExecutionExplanation._Doing.ValueType  # 7
+        """A gate holds off its send: a cap, quiet hours, a window."""
 
     class Doing(_Doing, metaclass=_DoingEnumTypeWrapper):
         """What it is doing.
@@ -69,6 +71,8 @@ class ExecutionExplanation(_message.Message):
     """It cannot go on before something is mended."""
     DOING_DUE: ExecutionExplanation.Doing.ValueType  # 6
     """It could go on at this moment: it is about to, or it is stuck."""
+    DOING_GATE: ExecutionExplanation.Doing.ValueType  # 7
+    """A gate holds off its send: a cap, quiet hours, a window."""
 
     EXECUTION_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int

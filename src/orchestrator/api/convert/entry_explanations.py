@@ -28,6 +28,7 @@ def explanation_message(explanation: told.EntryExplanation) -> pb.EntryExplanati
         earlier=[_earlier(entered) for entered in explanation.earlier],
         refused=explanation.refused,
         explain_time=to_timestamp(explanation.at),
+        held_out_by=explanation.held_out_by or "",
     )
 
 
@@ -74,6 +75,6 @@ def _earlier(entered: Entered) -> pb.EarlierEntry:
         entry_key=entered.entry_key,
         trigger_time=to_timestamp(entered.triggered_at),
         enroll_time=to_timestamp(entered.enrolled_at),
-        held_out=entered.held_out,
+        held_out_by=entered.held_out_by or "",
         outcome=entered.outcome or "",
     )
