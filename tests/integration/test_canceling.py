@@ -18,6 +18,7 @@ from orchestrator.domain.cancellation import Filter
 from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound
 from orchestrator.storage import clock, outbox
+from tests.eventually import eventually
 from tests.integration.journey_world import ANY_STATE, START, World
 from tests.integration.lost_commits import fail_first_commit
 from tests.integration.road import Road, when
@@ -297,3 +298,29 @@ async def test_archiving_afterwards_does_not_change_the_reason(road: Road) -> No
     await road.ask()
 
     assert await road.ended() == ("canceled", "wrong-price")
+
+
+async def test_whoever_is_merged_at_that_moment_is_canceled_as_the_survivor(
+    world: World, owner: Connection[Record], worker_pool: Pool[Record]
+) -> None:
+    one, many = [await world.lay_execution(who) for who in ("anna", "bert")]
+    await world.lay_execution("survivor", outcome="completed")
+    await cancel_many(world, Filter(step_ids=("pause",)), at_most=2)
+
+    async def both_wait() -> bool:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(await owner.fetchval(waiting) == 2)
+
+    async with world.transactions.write(world.scope.project_no) as conn:
+        for who in ("anna", "bert"):
+            await merging.merge(conn, world.scope, b"0" * 32, RuleBook(), who, into="survivor")
+        waiting = [
+            asyncio.create_task(cancel(world, one, "by-name")),
+            asyncio.create_task(Cancellations(Transactions(worker_pool)).step()),
+        ]
+        await eventually(both_wait)
+    await asyncio.gather(*waiting)
+
+    assert set(await marked(world)) == {one, many}

@@ -20,7 +20,7 @@ from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, No
 from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.predicates.faults import Fault
 from orchestrator.storage import audit, cancellations, clock, executions_read, outbox, subjects
-from orchestrator.storage.cancellations import Meant, UnderWay
+from orchestrator.storage.cancellations import Meant
 from orchestrator.storage.executions_read import Shown
 from orchestrator.storage.outbox import Entry
 
@@ -165,7 +165,7 @@ class Cancellations:
             if under_way is None or await cancellations.is_backlog(conn, await clock.now(conn), self._backlog):
                 return False
             page = await cancellations.page(conn, under_way, self._page)
-            await _hold(conn, under_way, page.meant, page.keys)
+            await _hold(conn, under_way.project_no, page.meant, page.keys)
             now = await clock.now(conn)
             marked = await cancellations.mark_and_poke(conn, under_way, page.meant, now)
             await cancellations.go_on(conn, under_way, marked, page.place, now)
@@ -177,15 +177,19 @@ class Cancellations:
 
 
 async def _hold(
-    conn: Connection[Record], under_way: UnderWay, execution_ids: Sequence[UUID], keys: Sequence[SubjectKey]
-) -> None:
-    """Take the rows of the subjects whose executions these are, whomever they have been merged into meanwhile."""
+    conn: Connection[Record], project_no: int, execution_ids: Sequence[UUID], keys: Sequence[SubjectKey] = ()
+) -> set[SubjectKey]:
+    """Take the rows of the subjects whose executions these are, whomever they have been merged into meanwhile; returns
+    those that are there. `keys` are as good as known.
+    """
     held = set(await subjects.lock(conn, keys))
-    while missing := await cancellations.whose(conn, under_way.project_no, execution_ids) - held:
-        locked = await subjects.lock(conn, missing)
-        held.update(locked)
-        if not locked:  # of subjects that are gone only what has ended is left
-            return
+    gone: set[SubjectKey] = set()
+    while missing := await cancellations.whose(conn, project_no, execution_ids) - held - gone:
+        locked = set(await subjects.lock(conn, missing))
+        held |= locked
+        # Merged, and found under another key at the next look; or deleted, and only what has ended is left.
+        gone |= missing - locked
+    return held
 
 
 async def _note_end(conn: Connection[Record], project_no: int, actor: str, ended: Cancellation) -> None:
@@ -230,12 +234,7 @@ async def _held(conn: Connection[Record], scope: Scope, execution_id: str) -> tu
         named = UUID(execution_id)
     except ValueError:
         raise no_execution(execution_id) from None
-    held: set[SubjectKey] = set()
-    while missing := await cancellations.whose(conn, scope.project_no, [named]) - held:
-        locked = await subjects.lock(conn, missing)
-        held = set(locked)
-        if not locked:
-            break
+    held = await _hold(conn, scope.project_no, [named])
     shown = (await executions_read.by_id(conn, scope.project_no, [named])).get(named)
     if shown is None or not held:
         raise no_execution(execution_id)
