@@ -137,22 +137,30 @@ class Awaited(_message.Message):
     EVENT_NAME_FIELD_NUMBER: _builtins.int
     SEGMENT_ID_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PREFERENCES_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
     event_name: _builtins.str
     """An event of this name; `*`: any event."""
     segment_id: _builtins.str
     """The subject comes to this segment, or leaves it."""
     attributes: _builtins.bool
     """An attribute changes, or the time zone."""
+    preferences: _builtins.bool
+    """What the subject does not want changes, or what may not be sent to it."""
+    gates: _builtins.bool
+    """What holds off sends is set anew."""
     def __init__(
         self,
         *,
         event_name: _builtins.str = ...,
         segment_id: _builtins.str = ...,
         attributes: _builtins.bool = ...,
+        preferences: _builtins.bool = ...,
+        gates: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "event_name", b"event_name", "segment_id", b"segment_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "event_name", b"event_name", "gates", b"gates", "preferences", b"preferences", "segment_id", b"segment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

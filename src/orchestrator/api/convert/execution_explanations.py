@@ -7,7 +7,7 @@ from orchestrator.api.convert.times import to_timestamp
 from orchestrator.api.json_decode import decode_stored
 from orchestrator.application.execution_explanations import ExecutionExplanation, Truth
 from orchestrator.application.watchdog import Late
-from orchestrator.domain.conditions import ANY_EVENT, ATTRIBUTES, event_in, segment_in
+from orchestrator.domain.conditions import ANY_EVENT, ATTRIBUTES, GATES, PREFERENCES, event_in, segment_in
 from orchestrator.domain.standing import Doing
 from orchestrator.storage import stuck
 from orchestrator.v1 import execution_explanation_pb2 as pb
@@ -52,6 +52,10 @@ def stuck_message(late: Late) -> pb.StuckExecution:
 def _awaited(topic: str) -> pb.Awaited:
     if topic == ATTRIBUTES:
         return pb.Awaited(attributes=True)
+    if topic == PREFERENCES:
+        return pb.Awaited(preferences=True)
+    if topic == GATES:
+        return pb.Awaited(gates=True)
     if topic == ANY_EVENT:
         return pb.Awaited(event_name="*")
     return pb.Awaited(event_name=event_in(topic) or "", segment_id=segment_in(topic) or "")
