@@ -105,7 +105,7 @@ def handlers(parts: Parts) -> list[object]:
         AuditHandlers(),
         CommunicationHandlers(Communications(parts.rules)),
         EventHandlers(Ingest(parts.transactions), bell),
-        ExecutionHandlers(Executions(Statuses(parts.temporal))),
+        ExecutionHandlers(Executions(Statuses(parts.temporal)), versions, parts.delivery.deliver),
         JourneyHandlers(versions, parts.delivery.deliver),
         ProjectHandlers(api_keys),
         SegmentHandlers(bell, versions.rule_book),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from temporalio.common import MetricMeter
 
 
@@ -28,10 +30,19 @@ class Metrics:
         self.unswept = meter.create_counter(
             "orchestrator_segment_sweeps_failed", "Projects that a sweep could not verify and left out"
         )
+        self._stuck = meter.create_gauge(
+            "orchestrator_executions_stuck",
+            "Executions that should have gone on and have not, by cause. Every process tells the same number",
+        )
         self._tries = meter.create_counter(
             "orchestrator_sends", "Tries at a provider, by channel and what came of them"
         )
         self._try_time = meter.create_histogram_float("orchestrator_send_seconds", "How long a provider took", "s")
+
+    def stuck(self, counts: Mapping[str, int]) -> None:
+        """Executions that are late, by cause."""
+        for cause, total in counts.items():
+            self._stuck.set(total, {"cause": cause})
 
     def tried(self, channel: str, state: str, seconds: float) -> None:
         """One try at a provider: sent, failed, unknown or unavailable."""

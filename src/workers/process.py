@@ -16,6 +16,7 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from orchestrator.application.advance import Advance
+from orchestrator.application.canceling import Cancellations
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
@@ -27,6 +28,7 @@ from orchestrator.application.sending import Sending
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
+from orchestrator.application.watchdog import Watchdog
 from orchestrator.temporal.contract import JOURNEYS_QUEUE, channel_queue
 from orchestrator.temporal.executions import Executions
 from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
@@ -107,6 +109,8 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     sweeper = Sweeper(
         delivery,
         Closings(transactions),
+        Cancellations(transactions),
+        Watchdog(transactions),
         Reconciliation(transactions, executions),
         Upkeep(transactions),
         Backfill(transactions),

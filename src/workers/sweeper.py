@@ -1,5 +1,5 @@
-"""What nobody waits for: outbox entries left behind, executions ended by their journey or in Temporal, events of before
-somebody asked, rows that have had their time."""
+"""What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal, and
+those that do not move, events of before somebody asked, rows that have had their time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable
 
 from temporalio.service import RPCError
 
+from orchestrator.application.canceling import Cancellations
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.upkeep import Upkeep
+from orchestrator.application.watchdog import Watchdog
 from orchestrator.storage.outages import is_outage
 from workers.metrics import Metrics
 
@@ -28,6 +30,7 @@ RECONCILE_EVERY = 15.0
 COUNT_EVERY = 1.0
 RUNS_EVERY = 1.0
 SCHEDULE_EVERY = 30.0
+WATCH_EVERY = 20.0
 UPKEEP_EVERY = 3600.0
 
 
@@ -38,6 +41,8 @@ class Sweeper:
         self,
         delivery: Delivery,
         closings: Closings,
+        cancellations: Cancellations,
+        watchdog: Watchdog,
         reconciliation: Reconciliation,
         upkeep: Upkeep,
         backfill: Backfill,
@@ -46,6 +51,8 @@ class Sweeper:
     ) -> None:
         self._delivery = delivery
         self._closings = closings
+        self._cancellations = cancellations
+        self._watchdog = watchdog
         self._reconciliation = reconciliation
         self._upkeep = upkeep
         self._backfill = backfill
@@ -60,6 +67,8 @@ class Sweeper:
         await asyncio.gather(
             self._every(OUTBOX_EVERY, self._sweep),
             self._every(OUTBOX_EVERY, self._close),
+            self._every(OUTBOX_EVERY, self._cancel),
+            self._every(WATCH_EVERY, self._watch),
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._tidy),
             self._every(COUNT_EVERY, self._count),
@@ -92,6 +101,13 @@ class Sweeper:
     async def _close(self) -> None:
         while not self._stopping.is_set() and await self._closings.step():
             pass
+
+    async def _cancel(self) -> None:
+        while not self._stopping.is_set() and await self._cancellations.step():
+            pass
+
+    async def _watch(self) -> None:
+        self._metrics.stuck(await self._watchdog.look())
 
     async def _count(self) -> None:
         """Events of before somebody asked about their kind."""

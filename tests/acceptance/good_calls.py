@@ -146,6 +146,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     draft, active = {"journeyId": f"draft-{number}"}, {"journeyId": f"journey-{number}"}
     new = {"id": f"new-{number}"}
     execution = {"executionId": project.executions[number]} if project.executions else {}
+    cancellation = {"cancellationId": project.cancellations[number]} if project.cancellations else {}
     api_key = {"apiKeyId": project.api_keys[number]} if project.api_keys else {}
     project_id = {"projectId": project.project_id}
     page = {"pageSize": 10}
@@ -180,6 +181,24 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "IngestEvents": {"events": [event], "backfill": False},
         "ListExecutions": {**active, **page, "subjectId": "member-0"},
         "GetExecution": execution,
+        "ExplainExecution": execution,
+        "ListStuckExecutions": {**active, **page, "overdueBy": "90m"},
+        "CancelExecution": {**execution, "reason": "wrong-price"},
+        "CancelExecutions": [
+            {**active, "filter": {"stepIds": ["pause"], "subjectIds": ["member-0"]}, "reason": "why", "atMost": 5},
+            {
+                **active,
+                "filter": {
+                    "version": 2,
+                    "startedAfter": "2026-03-01T12:00:00Z",
+                    "startedBefore": "2026-03-02T12:00:00Z",
+                    "parked": True,
+                },
+                "atMost": 5,
+            },
+            {**active, "filter": {"all": True}, "atMost": 5},
+        ],
+        "GetCancellation": cancellation,
         "ListJourneys": {**page, "status": "active"},
         "CreateJourney": {"journey": {**new, **journey}},
         "GetJourney": draft,
@@ -193,6 +212,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "ResumeJourney": {"journeyId": f"paused-{number}"},
         "ArchiveJourney": {**active, "onArchive": "end"},
         "EnrollSubjects": {**active, "subjectIds": [f"subject-{number}"]},
+        "ExplainEntry": {**active, **subject_id},
         "GetStepStats": active,
         "GetJourneyFunnel": active,
         "ListJourneyAuditEntries": {**draft, **page},
@@ -221,6 +241,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "GetSubject": subject_id,
         "DeleteSubject": subject_id,
         "MergeSubjects": {**subject_id, "intoSubjectId": f"survivor-{number}"},
+        "ListTimeline": {**subject_id, **page},
         "GetPreferences": subject_id,
         "UpdatePreferences": {**subject_id, "changes": [{**channel, "category": "marketing", "optedOut": True}]},
         "ListSuppressions": {**subject_id, **page},

@@ -43,7 +43,7 @@ NOUNS = {
     "AuditService": ("draft",),
     "CommunicationService": ("communication",),
     "EventService": ("subject",),
-    "ExecutionService": ("journey", "subject", "execution"),
+    "ExecutionService": ("journey", "subject", "execution", "cancellation"),
     "JourneyService": (
         *("audience", "segment", "communication", "trigger_contract", "subject"),
         *("draft", "journey", "paused", "execution"),
@@ -68,6 +68,7 @@ class Project:
     prefix: str = ""
     api_keys: list[str] = field(default_factory=list)
     executions: list[str] = field(default_factory=list)
+    cancellations: list[str] = field(default_factory=list)
     etags: dict[str, str] = field(default_factory=dict)
     updated_at: dict[str, str] = field(default_factory=dict)
 
@@ -137,6 +138,12 @@ class Ground:
                 await self.http.document(key, "POST", f"/v1/journeys/{prefix}journey-{number}:enroll", who)
                 found = await self.http.document(key, "GET", f"/v1/executions?journeyId={prefix}journey-{number}")
                 project.executions.append(found["executions"][0]["id"])
+            case "cancellation":
+                nobody = {"filter": {"version": 9}}
+                made = await self.http.document(
+                    key, "POST", f"/v1/journeys/{prefix}journey-{number}/executions:cancel", nobody
+                )
+                project.cancellations.append(made["cancellation"]["id"])
             case "project":
                 path = f"/v1/projects/{project.project_id}"
                 made = await self.http.document(key, "GET", path)

@@ -160,12 +160,49 @@ async def test_subjects_travel_and_are_looked_at(run: CommandLine) -> None:
     got = await run("executions", "get", annas.json[0]["id"], "-o", "json")
     shown = await run("executions", "get", annas.json[0]["id"])
     audit = await run("journeys", "audit", "greeting", "-o", "json")
+    why = await run("executions", "explain", annas.json[0]["id"])
+    berts = await run("journeys", "explain", "greeting", "bert", "-o", "json")
+    entry = await run("journeys", "explain", "greeting", "bert")
+    timeline = await run("subjects", "timeline", "anna", "-o", "json")
+    stuck = await run("executions", "stuck", "greeting", "-o", "json")
 
+    assert "Ended completed on the step done" in why.out
+    assert [way["refusal"] for way in berts.json["ways"]] == ["suppressed"]
+    assert "enroll: does not enter: suppressed" in entry.out
+    assert [item["kind"] for item in timeline.json] == ["end", "visit", "visit", "send", "enrollment"]
+    assert stuck.json == []
     assert {execution["endUserId"] for execution in listed.json} == {"anna", "carl"}
     assert [visit["stepId"] for visit in got.json["visits"]] == ["hello", "done"]
     assert got.json["sends"][0]["state"] == "sent"
     assert "greeted" in shown.out
     assert [entry["action"] for entry in audit.json] == ["journey_enrolled", "journey_published", "journey_created"]
+
+
+async def test_executions_are_counted_by_a_dry_run_before_they_are_canceled(run: CommandLine, tmp_path: Path) -> None:
+    journey = tmp_path / "waiting.yaml"
+    journey.write_text(
+        "kind: journey\nid: waiting\nname: Waiting\nsteps:\n"
+        "  - {id: pause, wait: {duration: 30d}, next: done}\n  - {id: done, exit: {}}\n"
+    )
+    await run("apply", "-f", str(journey))
+    await run("journeys", "enroll", "waiting", "dora", "emil")
+
+    nobody = await run("executions", "cancel", "--journey", "waiting", "--yes")
+    counted = await run("executions", "cancel", "--journey", "waiting", "--step", "pause", "--dry-run", "-o", "json")
+    asked = await run(
+        "executions", "cancel", "--journey", "waiting", "--all", "--reason", "wrong-price", "--yes", "-o", "json"
+    )
+
+    async def both_have_ended() -> bool:
+        stats = await run("journeys", "stats", "waiting", "-o", "json")
+        return bool(stats.json["completed"] == {"canceled": 2})
+
+    await eventually(both_have_ended, within=60)
+    done = await run("executions", "cancellation", asked.json["id"], "-o", "json")
+
+    assert (nobody.code, "REQUIRED" in nobody.err or "says nobody" in nobody.err) == (1, True)
+    assert (counted.json["count"], counted.json["steps"]) == (2, [{"stepId": "pause", "count": 2}])
+    assert (done.json["canceledCount"], done.json["reason"]) == (2, "wrong-price")
 
 
 async def test_two_subjects_are_merged_and_both_ids_name_the_one(run: CommandLine) -> None:

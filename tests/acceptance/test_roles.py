@@ -36,6 +36,8 @@ EDITORS = {
     *("ListJourneys", "CreateJourney", "GetJourney", "UpdateJourney", "ListJourneyVersions", "GetJourneyVersion"),
     *("ValidateJourney", "PublishJourney", "PauseJourney", "ResumeJourney", "ArchiveJourney", "EnrollSubjects"),
     *("ListJourneyAuditEntries", "ListAuditEntries", "ListExecutions", "GetExecution"),
+    *("ExplainExecution", "ListStuckExecutions", "CancelExecution", "CancelExecutions", "GetCancellation"),
+    *("ExplainEntry", "ListTimeline"),
     *("ListSubjects", "UpsertSubject", "BatchUpsertSubjects", "GetSubject", "IngestEvents"),
     *("GetPreferences", "UpdatePreferences", "ListSuppressions", "CreateSuppression"),
     "GetProject",

@@ -42,6 +42,12 @@ FAULTS = {
     "closings_late": """
         INSERT INTO journey_closings (project_no, journey_id, requested_at)
         VALUES (1, 'welcome', now() - interval '2 minutes')""",
+    "cancellations_late": """
+        INSERT INTO cancellations (project_no, cancellation_id, journey_id, filter, reason, matched, requested_at,
+                                   started_at, moved_at)
+        VALUES (1, 'can-1', 'welcome', '{}', 'why', 3, now(), now(), now() - interval '6 minutes')""",
+    "canceled_running": f"""
+        UPDATE executions SET {REOPEN}, cancel_reason = 'why', cancel_asked_at = now() - interval '2 minutes'""",
     "outbox_dead": f"""
         INSERT INTO outbox_dead (outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts,
                                  leased_until, last_error, created_at, died_at)

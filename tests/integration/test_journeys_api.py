@@ -66,7 +66,7 @@ async def api(owner: Connection[Record], api_pool: Pool[Record]) -> Api:
     served = await Served.open(
         api_pool,
         JourneyHandlers(Versions(), deliver),
-        ExecutionHandlers(Executions(Statuses(temporal))),
+        ExecutionHandlers(Executions(Statuses(temporal)), Versions(), deliver),
         AuditHandlers(),
     )
     return Api(world, served, await served.admit(world.scope, Role.ADMIN), told)

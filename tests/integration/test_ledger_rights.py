@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 #: A merge gives rows of one subject to another.
+#: It tells executions to end, which their workers do.
+CANCELED = {"UPDATE(cancel_reason)", "UPDATE(cancel_asked_at)"}
 GIVEN = {"UPDATE(bucket)", "UPDATE(subject_no)"}
 
 MAY = {
@@ -19,7 +21,8 @@ MAY = {
     "journey_goals": {"SELECT", "INSERT"},
     "communication_revisions": {"SELECT", "INSERT"},
     "enrollments": {"SELECT", "INSERT", "UPDATE(entry)", "UPDATE(entry_key)"} | GIVEN,
-    "executions": {"SELECT", "INSERT", "UPDATE(workflow_id)"} | GIVEN,
+    "executions": {"SELECT", "INSERT", "UPDATE(workflow_id)"} | CANCELED | GIVEN,
+    "cancellations": {"SELECT", "INSERT"},
     "visits": {"SELECT", "INSERT"} | GIVEN,
     "sends": {"SELECT", "UPDATE(provider_id)"} | GIVEN,
     "log_messages": {"SELECT", "DELETE"} | GIVEN,

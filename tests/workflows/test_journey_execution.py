@@ -11,9 +11,11 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.testing import WorkflowEnvironment
 
-from orchestrator.application import lifecycle, preferences, segments
+from orchestrator.application import canceling, lifecycle, preferences, segments
+from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.versions import Versions
+from orchestrator.domain.cancellation import Filter
 from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.segment import STATIC, Segment
@@ -163,6 +165,36 @@ async def test_archive_with_end_wakes_those_who_wait_and_ends_them(at_work: Runn
 
     outcomes = await at_work.owner.fetch("SELECT outcome, reason FROM executions")
     assert [tuple(row) for row in outcomes] == [("canceled", "journey_archived")] * 2
+
+
+async def test_a_cancel_by_filter_wakes_those_who_wait_and_ends_them(at_work: Running) -> None:
+    await at_work.publish(HELLO, pause("30d"), CHECK, AGAIN, BYE)
+    await at_work.enroll("ann", "bob")
+    await at_work.until("(SELECT count(*) FROM executions WHERE step_id = 'pause') = 2")
+
+    wanted = Filter(step_ids=("pause",))
+    await at_work.world.do(canceling.cancel_many, "welcome", wanted, "wrong-price", 2)
+    await at_work.until(ALL_ENDED)
+
+    outcomes = await at_work.owner.fetch("SELECT outcome, reason, step_id FROM executions")
+    assert [tuple(row) for row in outcomes] == [("canceled", "wrong-price", "pause")] * 2
+    assert await at_work.owner.fetchval("SELECT canceled FROM cancellations") == 2
+
+
+async def test_a_cancel_withdraws_a_send_that_waits_for_its_next_try(at_work: Running) -> None:
+    at_work.channel.answers = [ChannelUnavailable("timeout", in_doubt=True)] * 20
+    await at_work.publish(HELLO, pause("1s"), CHECK, AGAIN, BYE)
+    (entry,) = await at_work.enroll("ann")
+    await at_work.channel.called.wait()
+
+    canceled = await at_work.world.do(canceling.cancel, str(entry.execution_id), "wrong-price")
+    executions = Executions(at_work.client, eager=False, searchable=False)
+    await Delivery(at_work.transactions, executions).deliver(canceled.told)
+    await at_work.until(ALL_ENDED)
+
+    assert await at_work.visits() == [("hello", "executed", "unknown")]
+    assert await at_work.owner.fetchval("SELECT (state, reason)::text FROM sends") == "(unknown,withdrawn)"
+    assert await at_work.owner.fetchval("SELECT (outcome, reason)::text FROM executions") == "(canceled,wrong-price)"
 
 
 async def test_an_execution_terminated_in_temporal_is_closed_in_the_ledger(at_work: Running) -> None:

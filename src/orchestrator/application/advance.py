@@ -60,7 +60,14 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
     key, held = found
     if standing.ended or standing.seq > question.seq:
         return effect_from(standing.effect)
-    now = max(instant(question.now), standing.now)
+    return await informed(conn, versions, key, held, standing, max(instant(question.now), standing.now))
+
+
+async def informed(
+    conn: Connection[Record], versions: Versions, key: SubjectKey, held: Held, standing: Standing, now: datetime
+) -> Ready:
+    """What deciding about an execution takes besides where it stands. Who decides holds the subject; who only explains
+    need not."""
     prepared = await versions.get(conn, key.project_no, standing.journey_id, standing.version)
     subject = Facts(attributes=held.attributes, entry=standing.entry, time_zone=held.time_zone)
     if prepared.asks_of_ledgers:
@@ -74,7 +81,8 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
     settings = standing.settings
     # Nobody is held by a pause that is over already, and would not be found when it ends.
     paused = standing.sends_paused and await sends_pauses.hold(conn, key.project_no, [standing.journey_id])
-    (full,) = await sends.full(conn, key.project_no, [(key, execution_id, standing.seq)], settings.frequency_caps, now)
+    asked = (key, standing.execution_id, standing.seq)
+    (full,) = await sends.full(conn, key.project_no, [asked], settings.frequency_caps, now)
     known = Known(
         subject=subject,
         consent=standing.consent,
@@ -84,7 +92,7 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
         limits=Limits(paused=bool(paused), quiet=settings.quiet_hours, full=full),
         happened=past.happened,
         goal_reached=past.goal_reached,
-        closed=closed(standing.journey_status, standing.on_archive),
+        closed=standing.cancel_reason or closed(standing.journey_status, standing.on_archive),
     )
     return Ready(key=key, held=held, standing=standing, prepared=prepared, goal=goal, known=known, now=now)
 

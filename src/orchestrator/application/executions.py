@@ -73,7 +73,7 @@ class Executions:
                 limit=limit + 1,
             )
             if not found and after is None and journey_id is not None:
-                await _require_journey(conn, scope, journey_id)
+                await require_journey(conn, scope, journey_id)
         shown = found[:limit]
         end = (shown[-1].started_at, shown[-1].execution_id) if len(found) > limit else None
         return await self._with_status(transactions, scope, shown), end
@@ -83,11 +83,11 @@ class Executions:
         try:
             key = UUID(execution_id)
         except ValueError:
-            raise _no_execution(execution_id) from None
+            raise no_execution(execution_id) from None
         async with transactions.read(scope.project_no) as conn:
             shown = (await executions_read.by_id(conn, scope.project_no, [key])).get(key)
             if shown is None:
-                raise _no_execution(execution_id)
+                raise no_execution(execution_id)
             visits = await executions_read.visits(conn, scope.project_no, key)
             sends = await executions_read.sends(conn, scope.project_no, key)
         seen = await self._with_status(transactions, scope, [shown])
@@ -115,10 +115,11 @@ def _seen(execution: Shown, told: dict[str, Status]) -> Seen:
     return Seen(execution=execution, status=status_of(execution.outcome), live=False)
 
 
-async def _require_journey(conn: Connection[Record], scope: Scope, journey_id: str) -> None:
+async def require_journey(conn: Connection[Record], scope: Scope, journey_id: str) -> None:
+    """Raises NotFound."""
     if not await journeys.exists(conn, scope.project_no, journey_id):
         raise not_found(journey_id)
 
 
-def _no_execution(execution_id: str) -> NotFound:
+def no_execution(execution_id: str) -> NotFound:
     return NotFound("EXECUTION_NOT_FOUND", f"there is no execution {execution_id}", executionId=execution_id)

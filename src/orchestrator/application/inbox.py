@@ -251,7 +251,7 @@ class Inbox:
             listener = Listener(
                 prepared=await self._versions.get(conn, project.project_no, row.journey_id, row.latest_version),
                 goal_revision=row.goal_revision,
-                contract=_contract_of(row),
+                contract=contract_of(row),
                 audience_id=row.audience_id,
                 audience=audience_of(row.audience_id, row.audience),
             )
@@ -420,7 +420,8 @@ def _counts(contract: SegmentContract, cause: Cause) -> bool:
             return False
 
 
-def _contract_of(row: catalog.Listening) -> TriggerContract | SegmentContract:
+def contract_of(row: catalog.Listening) -> TriggerContract | SegmentContract:
+    """How a journey listens."""
     about = About.EVENT if row.segment_id is None else About.SUBJECT
     predicate = stored_predicate(row.predicate, about) if row.predicate is not None else None
     if row.segment_id is not None:

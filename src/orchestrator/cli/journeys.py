@@ -189,6 +189,30 @@ def enroll(
 
 
 @app.command()
+def explain(
+    journey_id: Id,
+    subject_id: Annotated[str, typer.Argument(metavar="SUBJECT_ID", help="Who.")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say whether a subject would be let in at this moment, by each way in, and why."""
+    request = messages.ExplainEntryRequest(journey_id=journey_id, subject_id=subject_id)
+    told = encode(call(lambda client: client.journeys.ExplainEntry(request)).explanation)
+    if output is Output.JSON:
+        print_json(told)
+        return
+    ways, events, earlier = (told.pop(name, []) for name in ("ways", "events", "earlier"))
+    print_one(told, output)
+    for way in ways:
+        enters = "enters" if way.get("enters") else f"does not enter: {way['refusal']}"
+        print_table(way["gates"], ("gate", "open", "refusal", "explanation"), title=f"\n{way['kind']}: {enters}")
+    if events:
+        print_table(events, ("eventId", "occurredAt", "entryKey", "enrollmentId", "refusal"), title="\nevents")
+    if earlier:
+        columns = ("enrollmentId", "version", "entryKind", "entryKey", "enrolledAt", "outcome")
+        print_table(earlier, columns, title="\nearlier entries")
+
+
+@app.command()
 def stats(journey_id: Id, output: OutputOption = Output.TABLE) -> None:
     """Show who came in, who was refused and why, and what each step did."""
     request = messages.GetJourneyFunnelRequest(journey_id=journey_id)

@@ -118,6 +118,18 @@ def suppress(
     print_one(encode(call(lambda client: client.subjects.CreateSuppression(request)).suppression), output)
 
 
+@app.command()
+def timeline(
+    subject_id: Annotated[str, typer.Argument(metavar="ID", help="Whose.")],
+    limit: Limit = 50,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List what happened to a subject, newest first: events, enrollments, visits, sends, ends, opt-outs."""
+    request = messages.ListTimelineRequest(subject_id=subject_id, page_size=page_size(limit))
+    found = call(lambda client: first(each(client.subjects.ListTimeline, request), limit))
+    print_list(found, ("at", "kind", "journeyId", "stepId", "eventName", "channel", "result", "reason"), output)
+
+
 def _subject(subject_id: str, attributes: str, time_zone: str) -> messages.Subject:
     """Raises CommandFailure for attributes that are no JSON object."""
     try:

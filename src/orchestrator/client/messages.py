@@ -7,11 +7,14 @@ from orchestrator.v1.audience_pb2 import *
 from orchestrator.v1.audience_service_pb2 import *
 from orchestrator.v1.audit_pb2 import *
 from orchestrator.v1.audit_service_pb2 import *
+from orchestrator.v1.cancellation_pb2 import *
 from orchestrator.v1.communication_pb2 import *
 from orchestrator.v1.communication_service_pb2 import *
+from orchestrator.v1.entry_explanation_pb2 import *
 from orchestrator.v1.error_reason_pb2 import *
 from orchestrator.v1.event_pb2 import *
 from orchestrator.v1.event_service_pb2 import *
+from orchestrator.v1.execution_explanation_pb2 import *
 from orchestrator.v1.execution_pb2 import *
 from orchestrator.v1.execution_service_pb2 import *
 from orchestrator.v1.explanation_pb2 import *
@@ -29,6 +32,7 @@ from orchestrator.v1.sends_pause_service_pb2 import *
 from orchestrator.v1.subject_pb2 import *
 from orchestrator.v1.subject_service_pb2 import *
 from orchestrator.v1.suppression_pb2 import *
+from orchestrator.v1.timeline_pb2 import *
 from orchestrator.v1.trigger_contract_pb2 import *
 from orchestrator.v1.trigger_contract_service_pb2 import *
 from orchestrator.v1.violation_pb2 import *

@@ -86,6 +86,10 @@ def each(
 ) -> AsyncIterator[m.SegmentMember]: ...
 @overload
 def each(
+    method: Method[m.ListStuckExecutionsRequest, m.ListStuckExecutionsResponse], request: m.ListStuckExecutionsRequest
+) -> AsyncIterator[m.StuckExecution]: ...
+@overload
+def each(
     method: Method[m.ListSubjectsRequest, m.ListSubjectsResponse], request: m.ListSubjectsRequest
 ) -> AsyncIterator[m.Subject]: ...
 @overload
@@ -98,6 +102,10 @@ def each(
 def each(
     method: Method[m.ListSuppressionsRequest, m.ListSuppressionsResponse], request: m.ListSuppressionsRequest
 ) -> AsyncIterator[m.Suppression]: ...
+@overload
+def each(
+    method: Method[m.ListTimelineRequest, m.ListTimelineResponse], request: m.ListTimelineRequest
+) -> AsyncIterator[m.TimelineItem]: ...
 @overload
 def each(
     method: Method[m.ListTriggerContractsRequest, m.ListTriggerContractsResponse],

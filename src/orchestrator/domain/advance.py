@@ -62,7 +62,7 @@ JOURNEY_DELETED = "journey_deleted"
 class Known:
     """What `advance` may ask about one execution, all read in one snapshot.
 
-    `closed` says why the journey wants its executions ended (None: it does not). `time_zone` is the project's, for
+    `closed` says why it is to be ended from outside (None: it is not). `time_zone` is the project's, for
     subjects without one. `happened` has, by the name that `conditions.happenings` gives to it, when the newest event
     occurred that counts for a condition, later than the entry; what never happened is missing. `goal_reached`: an event
     of the goal that the enrollment is measured by has come within its window.

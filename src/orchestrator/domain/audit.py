@@ -55,6 +55,24 @@ JOURNEY_DELETED = Action("journey_deleted", "journey", ("forced", "runningExecut
 JOURNEY_ENROLLED = Action(
     "journey_enrolled", "journey", ("enrolled", "skipped", "errors"), "Subjects were enrolled by id."
 )
+EXECUTION_CANCELED = Action(
+    "execution_canceled", "journey", ("executionId", "stepId", "reason"), "One execution was told to end."
+)
+EXECUTIONS_CANCEL_REQUESTED = Action(
+    "executions_cancel_requested",
+    "journey",
+    (
+        *("cancellationId", "reason", "executions", "all", "journeyVersion", "stepIds", "subjects"),
+        *("startedAfter", "startedBefore", "parked"),
+    ),
+    "Executions that meet a filter are to end; `executions` did when it was asked for.",
+)
+EXECUTIONS_CANCELED = Action(
+    "executions_canceled",
+    "journey",
+    ("cancellationId", "reason", "canceled"),
+    "All of them have been told: so many.",
+)
 ENTRY_REFUSED_AUDIENCE_NOT_FOUND = Action(
     "entry_refused_audience_not_found",
     "journey",

@@ -58,6 +58,16 @@ def segment_topic(segment_id: str) -> str:
     return _SEGMENT + segment_id
 
 
+def event_in(topic: str) -> str | None:
+    """The event's name that a topic is about; None: it is about something else."""
+    return topic.removeprefix(_EVENT) if topic.startswith(_EVENT) else None
+
+
+def segment_in(topic: str) -> str | None:
+    """The segment that a topic is about; None: it is about something else."""
+    return topic.removeprefix(_SEGMENT) if topic.startswith(_SEGMENT) else None
+
+
 def is_about_segments(topic: str) -> bool:
     return topic.startswith(_SEGMENT)
 

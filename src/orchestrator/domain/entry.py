@@ -6,7 +6,7 @@ the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -37,6 +37,9 @@ class EntryRefusal(Enum):
 
 #: A reason whose cause is a broken definition rather than the subject: worth an entry in the audit log.
 BROKEN = frozenset({EntryRefusal.AUDIENCE_NOT_FOUND, EntryRefusal.COHORT_NOT_FOUND})
+
+#: The gates about a subject, as whoever asks why is told of them.
+AUDIENCE, REENTRY, CONSENT = "audience", "re_entry", "consent"
 
 _CONSENT = {SUPPRESSED: EntryRefusal.SUPPRESSED, OPTED_OUT: EntryRefusal.OPTED_OUT}
 
@@ -112,13 +115,16 @@ def entry_key(contract: TriggerContract, trigger: Trigger) -> str | None:
 
 def refuse_trigger(contract: TriggerContract, trigger: Trigger, now: datetime) -> EntryRefusal | None:
     """What the contract itself has against an event. Needs nothing about the subject."""
-    if contract.predicate is not None:
-        read = Facts(attributes=trigger.properties)
-        if not evaluate(contract.predicate, read, now):
-            return EntryRefusal.TRIGGER_PREDICATE
+    if contract.predicate is not None and not evaluate(contract.predicate, event_facts(trigger), now):
+        return EntryRefusal.TRIGGER_PREDICATE
     if now - trigger.at > contract.max_event_age:
         return EntryRefusal.TOO_OLD
     return EntryRefusal.ENTRY_KEY_MISSING if entry_key(contract, trigger) is None else None
+
+
+def event_facts(trigger: Trigger) -> Facts:
+    """What the predicate of a contract may ask of an event."""
+    return Facts(attributes=trigger.properties)
 
 
 def transition_key(segment_id: str, transition_no: int) -> str:
@@ -164,23 +170,41 @@ def refuse_subject(
     now: datetime,
 ) -> EntryRefusal | None:
     """What stands between this subject and this journey. `audience` None means everyone; `key` is the entry's key."""
-    if isinstance(audience, Gone):
-        return EntryRefusal.AUDIENCE_NOT_FOUND
-    if audience is not None:
-        try:
-            if not evaluate(audience, facts, now):
-                return EntryRefusal.AUDIENCE
-        except Missing:
-            return EntryRefusal.COHORT_NOT_FOUND
-    if _entered_before(reentry_of(version, trigger), trigger, key, earlier):
-        return EntryRefusal.REENTRY
+    asked = gates(version, audience, trigger, key, facts, consent, earlier, now)
+    return next((refusal for _, refusal in asked if refusal is not None), None)
+
+
+def gates(
+    version: JourneyVersion,
+    audience: Predicate | Gone | None,
+    trigger: Trigger,
+    key: str,
+    facts: Facts,
+    consent: Consent,
+    earlier: Earlier,
+    now: datetime,
+) -> Iterator[tuple[str, EntryRefusal | None]]:
+    """The gates between this subject and this journey in their order, each with what it has against the subject. Who
+    only wants to know whether there is one stops at the first."""
+    yield AUDIENCE, _outside(audience, facts, now)
+    entered = _entered_before(reentry_of(version, trigger), trigger, key, earlier)
+    yield REENTRY, EntryRefusal.REENTRY if entered else None
     routes = [
         (version.pinned[step.communication_id].channel, version.pinned[step.communication_id].category)
         for step in version.definition.steps.values()
         if isinstance(step, Send)
     ]
     blocked = consent.blocks_all(routes)
-    return _CONSENT[blocked] if blocked is not None else None
+    yield CONSENT, _CONSENT[blocked] if blocked is not None else None
+
+
+def _outside(audience: Predicate | Gone | None, facts: Facts, now: datetime) -> EntryRefusal | None:
+    if isinstance(audience, Gone):
+        return EntryRefusal.AUDIENCE_NOT_FOUND
+    try:
+        return None if audience is None or evaluate(audience, facts, now) else EntryRefusal.AUDIENCE
+    except Missing:
+        return EntryRefusal.COHORT_NOT_FOUND
 
 
 def _entered_before(policy: Reentry, trigger: Trigger, key: str, earlier: Earlier) -> bool:

@@ -69,7 +69,7 @@ async def current(conn: Connection[Record], project_nos: Sequence[int]) -> dict[
     return {row["project_no"]: Current(**{**row, "settings": stored_settings(row["settings"])}) for row in rows}
 
 
-_LISTENING = """
+_HEARS = """
 SELECT j.journey_id, j.latest_version, j.goal_revision, v.definition ->> 'audienceId' AS audience_id,
        a.predicate AS audience, t.trigger_contract_id, t.event_name, t.segment_id, s.segment_no,
        t.transition IS NOT DISTINCT FROM 'entered' AS entered, t.include_definition_changes, t.predicate,
@@ -83,14 +83,26 @@ SELECT j.journey_id, j.latest_version, j.goal_revision, v.definition ->> 'audien
     ON s.project_no = j.project_no AND s.segment_id = t.segment_id
   LEFT JOIN audiences AS a
     ON a.project_no = j.project_no AND a.audience_id = v.definition ->> 'audienceId'
+"""
+
+_LISTENING = f"""
+{_HEARS.rstrip()}
  WHERE j.project_no = $1 AND j.status = 'active'
  ORDER BY j.created_at, j.journey_id
 """
+
+_LISTENS = f"{_HEARS.rstrip()} WHERE j.project_no = $1 AND j.journey_id = $2"
 
 
 async def listening(conn: Connection[Record], project_no: int) -> list[Listening]:
     """The active journeys that start on something, oldest first: in this order a subject enters them."""
     return [Listening(**row) for row in await conn.fetch(_LISTENING, project_no)]
+
+
+async def listens(conn: Connection[Record], project_no: int, journey_id: str) -> Listening | None:
+    """How the newest version of this journey listens, active or not; None where it starts on nothing."""
+    row = await conn.fetchrow(_LISTENS, project_no, journey_id)
+    return Listening(**row) if row else None
 
 
 def heard(rows: Iterable[Listening]) -> dict[tuple[int, bool], bool]:
@@ -116,7 +128,6 @@ SELECT j.name, j.status, j.latest_version, j.goal_revision, v.definition ->> 'au
   LEFT JOIN audiences AS a
     ON a.project_no = j.project_no AND a.audience_id = v.definition ->> 'audienceId'
  WHERE j.project_no = $1 AND j.journey_id = $2
-   FOR KEY SHARE OF j
 """
 
 
@@ -133,7 +144,10 @@ class EnteredByHand:
     sends_paused: Collection[str]
 
 
-async def entered_by_hand(conn: Connection[Record], project_no: int, journey_id: str) -> EnteredByHand | None:
-    """What a call to enroll needs to know of a journey, which is not shut before this transaction has ended."""
-    row = await conn.fetchrow(_ENTERED_BY_HAND, project_no, journey_id)
+async def entered_by_hand(
+    conn: Connection[Record], project_no: int, journey_id: str, *, hold: bool = True
+) -> EnteredByHand | None:
+    """What a call to enroll needs to know of a journey; if held, it is not shut before this transaction has ended."""
+    lock = "FOR KEY SHARE OF j" if hold else ""
+    row = await conn.fetchrow(f"{_ENTERED_BY_HAND.rstrip()} {lock}", project_no, journey_id)
     return EnteredByHand(**{**row, "settings": stored_settings(row["settings"])}) if row else None

@@ -40,6 +40,18 @@ SELECT format('project %s, journey %s', project_no, journey_id) AS example
   FROM journey_closings WHERE requested_at < $1::timestamptz - interval '60 seconds'
 """
 
+_CANCELLATIONS_LATE = """
+SELECT format('project %s, cancellation %s: %s told', project_no, cancellation_id, canceled) AS example
+  FROM cancellations WHERE ended_at IS NULL AND moved_at < $1::timestamptz - interval '5 minutes'
+"""
+
+_CANCELED_RUNNING = """
+SELECT format('execution %s, step %s, told to end %s', execution_id, step_id, cancel_asked_at) AS example
+  FROM executions
+ WHERE project_no = $2 AND bucket >= $3 AND bucket < $4
+   AND outcome IS NULL AND cancel_asked_at < $1::timestamptz - interval '60 seconds'
+"""
+
 _OUTBOX_DEAD = """
 SELECT format('outbox_dead %s: %s %s', outbox_no, kind, last_error) AS example FROM outbox_dead
 """
@@ -298,6 +310,19 @@ CHECKS: tuple[Check, ...] = (
         name="closings_late",
         remedy="Not all executions of these journeys have been told to end, after a minute: see that workers run.",
         sql=_CLOSINGS_LATE,
+    ),
+    Check(
+        name="cancellations_late",
+        remedy="The cancelling of executions has not moved for five minutes: see that workers run, and what they log. "
+        "While much waits in the outbox, it waits too.",
+        sql=_CANCELLATIONS_LATE,
+    ),
+    Check(
+        name="canceled_running",
+        remedy="They were told to end a minute ago and have not: see that workers run and Temporal answers. A send "
+        "that is under way is waited for.",
+        sql=_CANCELED_RUNNING,
+        divided=True,
     ),
     Check(
         name="outbox_dead",

@@ -107,3 +107,43 @@ async def earlier(
     for no, entry_key, triggered_at in rows:
         found[no - 1].append((entry_key, triggered_at))
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entered:
+    """An enrollment as it is told of afterwards. `outcome` None: its execution runs, or there is none."""
+
+    enrollment_id: UUID
+    version: int
+    entry_kind: str
+    entry_key: str
+    triggered_at: datetime
+    enrolled_at: datetime
+    # global | journey
+    held_out_by: str | None
+    outcome: str | None
+
+
+_ENTERED = """
+SELECT n.enrollment_id, n.version, n.entry_kind, n.entry_key, n.triggered_at, n.enrolled_at,
+       n.held_out_by, e.outcome
+  FROM enrollments AS n
+  LEFT JOIN executions AS e
+    ON (e.project_no, e.bucket, e.subject_no, e.execution_id)
+     = (n.project_no, n.bucket, n.subject_no, n.enrollment_id)
+ WHERE n.project_no = $1 AND n.bucket = $2 AND n.subject_no = $3 AND n.journey_id = $4
+   AND ($5::text[] IS NULL OR n.entry_key = ANY ($5))
+ ORDER BY n.enrolled_at DESC, n.enrollment_id DESC
+ LIMIT $6
+"""
+
+
+async def newest(
+    conn: Connection[Record], key: SubjectKey, journey_id: str, *, entry_keys: Sequence[str] | None = None, limit: int
+) -> list[Entered]:
+    """A subject's enrollments into a journey, newest first; of these keys, or of any."""
+    rows = await conn.fetch(
+        _ENTERED, key.project_no, key.bucket, key.subject_no, journey_id,
+        None if entry_keys is None else list(entry_keys), limit,
+    )  # fmt: skip
+    return [Entered(**row) for row in rows]

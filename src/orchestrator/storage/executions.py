@@ -39,6 +39,8 @@ class Standing:
     started_at: datetime
     ended: bool
     parked: bool
+    # why it was told to end (storage/cancellations.py)
+    cancel_reason: str | None
     # None: the journey is gone
     journey_status: str | None
     on_archive: str | None
@@ -55,7 +57,8 @@ class Standing:
 
 _STANDING = """
 SELECT e.execution_id, e.journey_id, e.version, e.workflow_id, e.seq, e.step_id, e.since, e.mark, e.effect,
-       e.started_at, e.outcome IS NOT NULL AS ended, e.parked, j.status AS journey_status, j.on_archive,
+       e.started_at, e.outcome IS NOT NULL AS ended, e.parked, e.cancel_reason,
+       j.status AS journey_status, j.on_archive,
        ARRAY(SELECT ARRAY[o.channel, o.category] FROM opt_outs AS o
               WHERE (o.project_no, o.bucket, o.subject_no) = ($1, $2, $3)) AS opt_outs,
        ARRAY(SELECT s.channel FROM suppressions AS s
@@ -90,6 +93,7 @@ async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) ->
         started_at=row["started_at"],
         ended=row["ended"],
         parked=row["parked"] is not None,
+        cancel_reason=row["cancel_reason"],
         journey_status=row["journey_status"],
         on_archive=row["on_archive"],
         consent=Consent(

@@ -30,6 +30,8 @@ class Shown:
     parked: str | None
     started_at: datetime
     ended_at: datetime | None
+    # why it was told to end, if it was and has not yet
+    canceling: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ class Sent:
 
 _SELECT = """
 SELECT e.execution_id, e.workflow_id, s.subject_id, e.journey_id, e.version, e.outcome, e.reason, e.step_id, e.since,
-       e.wakes_at, e.parked, e.started_at, e.ended_at
+       e.wakes_at, e.parked, e.started_at, e.ended_at, CASE WHEN e.outcome IS NULL THEN e.cancel_reason END AS canceling
   FROM executions AS e
   JOIN subjects AS s ON s.project_no = e.project_no AND s.bucket = e.bucket AND s.subject_no = e.subject_no
 """

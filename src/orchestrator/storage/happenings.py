@@ -69,3 +69,31 @@ async def newest(conn: Connection[Record], project_no: int, looks: Sequence[Look
     for place, event_no, occurred_at, properties in rows:
         seen[place].append(Seen(event_no, occurred_at, properties))
     return seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occurred:
+    """An event, whole."""
+
+    event_id: str
+    occurred_at: datetime
+    received_at: datetime
+    properties: dict[str, Any]
+
+
+_RECENT = """
+SELECT e.event_id, e.occurred_at, e.received_at, e.properties
+  FROM (SELECT name_no FROM event_names WHERE project_no = $1 AND name = $4 OFFSET 0) AS n
+ CROSS JOIN LATERAL (
+       SELECT * FROM events
+        WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND name_no = n.name_no
+        ORDER BY occurred_at DESC, event_no DESC
+        LIMIT $5) AS e
+ ORDER BY e.occurred_at DESC, e.event_no DESC
+"""
+
+
+async def recent(conn: Connection[Record], key: SubjectKey, event_name: str, limit: int) -> list[Occurred]:
+    """A subject's newest events of a name, newest first."""
+    rows = await conn.fetch(_RECENT, key.project_no, key.bucket, key.subject_no, event_name, limit)
+    return [Occurred(**row) for row in rows]

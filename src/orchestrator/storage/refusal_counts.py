@@ -32,3 +32,16 @@ async def add(conn: Connection[Record], totals: Mapping[Slot, int]) -> None:
     if totals:
         rows = [(*at, total) for at, total in sorted(totals.items())]
         await conn.execute(_ADD, *map(list, zip(*rows, strict=True)))
+
+
+_SINCE = """
+SELECT reason, sum(total)::bigint AS total
+  FROM refusal_counts WHERE project_no = $1 AND journey_id = $2 AND hour >= $3
+ GROUP BY reason ORDER BY total DESC, reason
+"""
+
+
+async def since(conn: Connection[Record], project_no: int, journey_id: str, start: datetime) -> dict[str, int]:
+    """How many entries a journey refused by reason, in the hours that began then or later."""
+    rows = await conn.fetch(_SINCE, project_no, journey_id, start)
+    return {row["reason"]: row["total"] for row in rows}

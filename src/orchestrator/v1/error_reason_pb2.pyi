@@ -164,6 +164,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The attributes of both subjects together are beyond what one may have; the violation says which limit."""
     ERROR_REASON_EVENTS_BEING_COUNTED: _ErrorReason.ValueType  # 328
     """Of what the audience asks about events, the past is still being counted: try again later."""
+    ERROR_REASON_MORE_EXECUTIONS_MATCH: _ErrorReason.ValueType  # 330
+    """More executions meet the filter than the request says at most; metadata says how many."""
+    ERROR_REASON_CANCELLATION_NOT_FOUND: _ErrorReason.ValueType  # 331
+    """The cancelling does not exist."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -329,6 +333,10 @@ ERROR_REASON_SUBJECT_TOO_LARGE: ErrorReason.ValueType  # 327
 """The attributes of both subjects together are beyond what one may have; the violation says which limit."""
 ERROR_REASON_EVENTS_BEING_COUNTED: ErrorReason.ValueType  # 328
 """Of what the audience asks about events, the past is still being counted: try again later."""
+ERROR_REASON_MORE_EXECUTIONS_MATCH: ErrorReason.ValueType  # 330
+"""More executions meet the filter than the request says at most; metadata says how many."""
+ERROR_REASON_CANCELLATION_NOT_FOUND: ErrorReason.ValueType  # 331
+"""The cancelling does not exist."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402

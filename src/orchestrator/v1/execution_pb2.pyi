@@ -154,6 +154,7 @@ class Execution(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     VISITS_FIELD_NUMBER: _builtins.int
     SENDS_FIELD_NUMBER: _builtins.int
+    CANCELING_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Made by the server."""
     workflow_id: _builtins.str
@@ -176,6 +177,8 @@ class Execution(_message.Message):
     """The step it stands on, or ended on."""
     parked: _builtins.str
     """What has to be mended before it can go on. Empty: nothing."""
+    canceling: _builtins.str
+    """The reason for which it was told to end and will in a moment. Empty: it was not."""
     @_builtins.property
     def step_time(self) -> _timestamp_pb2.Timestamp:
         """Since when it stands there."""
@@ -220,10 +223,11 @@ class Execution(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         visits: _abc.Iterable[Global___Visit] | None = ...,
         sends: _abc.Iterable[Global___Send] | None = ...,
+        canceling: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time", "step_time", b"step_time", "wake_time", b"wake_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_step_id", b"current_step_id", "end_time", b"end_time", "id", b"id", "journey_id", b"journey_id", "outcome", b"outcome", "parked", b"parked", "reason", b"reason", "sends", b"sends", "start_time", b"start_time", "status", b"status", "status_source", b"status_source", "step_time", b"step_time", "subject_id", b"subject_id", "version", b"version", "visits", b"visits", "wake_time", b"wake_time", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canceling", b"canceling", "current_step_id", b"current_step_id", "end_time", b"end_time", "id", b"id", "journey_id", b"journey_id", "outcome", b"outcome", "parked", b"parked", "reason", b"reason", "sends", b"sends", "start_time", b"start_time", "status", b"status", "status_source", b"status_source", "step_time", b"step_time", "subject_id", b"subject_id", "version", b"version", "visits", b"visits", "wake_time", b"wake_time", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,10 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from orchestrator.v1 import cancellation_pb2 as orchestrator_dot_v1_dot_cancellation__pb2
 from orchestrator.v1 import execution_pb2 as orchestrator_dot_v1_dot_execution__pb2
+from orchestrator.v1 import execution_explanation_pb2 as orchestrator_dot_v1_dot_execution__explanation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'orchestrator/v1/execution_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1forchestrator/v1/execution.proto\"f\n\x15ListExecutionsRequest\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\"a\n\x16ListExecutionsResponse\x12.\n\nexecutions\x18\x01 \x03(\x0b\x32\x1a.orchestrator.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x13GetExecutionRequest\x12\x1a\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"E\n\x14GetExecutionResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.orchestrator.v1.Execution2\xcc\x02\n\x10\x45xecutionService\x12\xa4\x01\n\x0eListExecutions\x12&.orchestrator.v1.ListExecutionsRequest\x1a\'.orchestrator.v1.ListExecutionsResponse\"A\x90\x02\x01\x82\xd3\xe4\x93\x02\x38\x12$/v1/journeys/{journey_id}/executionsZ\x10\x12\x0e/v1/executions\x12\x90\x01\n\x0cGetExecution\x12$.orchestrator.v1.GetExecutionRequest\x1a%.orchestrator.v1.GetExecutionResponse\"3\x90\x02\x01\x82\xd3\xe4\x93\x02*\x12\x1d/v1/executions/{execution_id}b\texecutionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'orchestrator/v1/execution_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\"orchestrator/v1/cancellation.proto\x1a\x1forchestrator/v1/execution.proto\x1a+orchestrator/v1/execution_explanation.proto\"f\n\x15ListExecutionsRequest\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\"a\n\x16ListExecutionsResponse\x12.\n\nexecutions\x18\x01 \x03(\x0b\x32\x1a.orchestrator.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x13GetExecutionRequest\x12\x1a\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"E\n\x14GetExecutionResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.orchestrator.v1.Execution\"5\n\x17\x45xplainExecutionRequest\x12\x1a\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"V\n\x18\x45xplainExecutionResponse\x12:\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32%.orchestrator.v1.ExecutionExplanation\"\x86\x01\n\x1aListStuckExecutionsRequest\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12-\n\noverdue_by\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"k\n\x1bListStuckExecutionsResponse\x12\x33\n\nexecutions\x18\x01 \x03(\x0b\x32\x1f.orchestrator.v1.StuckExecution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"o\n\x16\x43\x61ncelExecutionRequest\x12\x1a\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"H\n\x17\x43\x61ncelExecutionResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.orchestrator.v1.Execution\"\xb7\x01\n\x17\x43\x61ncelExecutionsRequest\x12\x18\n\njourney_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x06\x66ilter\x18\x02 \x01(\x0b\x32 .orchestrator.v1.ExecutionFilterB\x04\xe2\x41\x01\x02\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07\x61t_most\x18\x04 \x01(\x05\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\"\x89\x01\n\x18\x43\x61ncelExecutionsResponse\x12\x33\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x1d.orchestrator.v1.Cancellation\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12)\n\x05steps\x18\x03 \x03(\x0b\x32\x1a.orchestrator.v1.StepCount\"7\n\x16GetCancellationRequest\x12\x1d\n\x0f\x63\x61ncellation_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"N\n\x17GetCancellationResponse\x12\x33\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x1d.orchestrator.v1.Cancellation2\xfc\x08\n\x10\x45xecutionService\x12\xa4\x01\n\x0eListExecutions\x12&.orchestrator.v1.ListExecutionsRequest\x1a\'.orchestrator.v1.ListExecutionsResponse\"A\x90\x02\x01\x82\xd3\xe4\x93\x02\x38\x12$/v1/journeys/{journey_id}/executionsZ\x10\x12\x0e/v1/executions\x12\x90\x01\n\x0cGetExecution\x12$.orchestrator.v1.GetExecutionRequest\x1a%.orchestrator.v1.GetExecutionResponse\"3\x90\x02\x01\x82\xd3\xe4\x93\x02*\x12\x1d/v1/executions/{execution_id}b\texecution\x12\xa9\x01\n\x10\x45xplainExecution\x12(.orchestrator.v1.ExplainExecutionRequest\x1a).orchestrator.v1.ExplainExecutionResponse\"@\x90\x02\x01\x82\xd3\xe4\x93\x02\x37\"%/v1/executions/{execution_id}:explain:\x01*b\x0b\x65xplanation\x12\x91\x01\n\x13ListStuckExecutions\x12+.orchestrator.v1.ListStuckExecutionsRequest\x1a,.orchestrator.v1.ListStuckExecutionsResponse\"\x1f\x90\x02\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/executions:stuck\x12\xa3\x01\n\x0f\x43\x61ncelExecution\x12\'.orchestrator.v1.CancelExecutionRequest\x1a(.orchestrator.v1.CancelExecutionResponse\"=\x90\x02\x02\x82\xd3\xe4\x93\x02\x34\"$/v1/executions/{execution_id}:cancel:\x01*b\texecution\x12\xa2\x01\n\x10\x43\x61ncelExecutions\x12(.orchestrator.v1.CancelExecutionsRequest\x1a).orchestrator.v1.CancelExecutionsResponse\"9\x90\x02\x02\x82\xd3\xe4\x93\x02\x30\"+/v1/journeys/{journey_id}/executions:cancel:\x01*\x12\xa2\x01\n\x0fGetCancellation\x12\'.orchestrator.v1.GetCancellationRequest\x1a(.orchestrator.v1.GetCancellationResponse\"<\x90\x02\x01\x82\xd3\xe4\x93\x02\x33\x12#/v1/cancellations/{cancellation_id}b\x0c\x63\x61ncellationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,18 +39,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETEXECUTIONREQUEST'].fields_by_name['execution_id']._loaded_options = None
   _globals['_GETEXECUTIONREQUEST'].fields_by_name['execution_id']._serialized_options = b'\342A\001\002'
+  _globals['_EXPLAINEXECUTIONREQUEST'].fields_by_name['execution_id']._loaded_options = None
+  _globals['_EXPLAINEXECUTIONREQUEST'].fields_by_name['execution_id']._serialized_options = b'\342A\001\002'
+  _globals['_CANCELEXECUTIONREQUEST'].fields_by_name['execution_id']._loaded_options = None
+  _globals['_CANCELEXECUTIONREQUEST'].fields_by_name['execution_id']._serialized_options = b'\342A\001\002'
+  _globals['_CANCELEXECUTIONSREQUEST'].fields_by_name['journey_id']._loaded_options = None
+  _globals['_CANCELEXECUTIONSREQUEST'].fields_by_name['journey_id']._serialized_options = b'\342A\001\002'
+  _globals['_CANCELEXECUTIONSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_CANCELEXECUTIONSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\002'
+  _globals['_GETCANCELLATIONREQUEST'].fields_by_name['cancellation_id']._loaded_options = None
+  _globals['_GETCANCELLATIONREQUEST'].fields_by_name['cancellation_id']._serialized_options = b'\342A\001\002'
   _globals['_EXECUTIONSERVICE'].methods_by_name['ListExecutions']._loaded_options = None
   _globals['_EXECUTIONSERVICE'].methods_by_name['ListExecutions']._serialized_options = b'\220\002\001\202\323\344\223\0028\022$/v1/journeys/{journey_id}/executionsZ\020\022\016/v1/executions'
   _globals['_EXECUTIONSERVICE'].methods_by_name['GetExecution']._loaded_options = None
   _globals['_EXECUTIONSERVICE'].methods_by_name['GetExecution']._serialized_options = b'\220\002\001\202\323\344\223\002*\022\035/v1/executions/{execution_id}b\texecution'
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=156
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=258
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=260
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=357
-  _globals['_GETEXECUTIONREQUEST']._serialized_start=359
-  _globals['_GETEXECUTIONREQUEST']._serialized_end=408
-  _globals['_GETEXECUTIONRESPONSE']._serialized_start=410
-  _globals['_GETEXECUTIONRESPONSE']._serialized_end=479
-  _globals['_EXECUTIONSERVICE']._serialized_start=482
-  _globals['_EXECUTIONSERVICE']._serialized_end=814
+  _globals['_EXECUTIONSERVICE'].methods_by_name['ExplainExecution']._loaded_options = None
+  _globals['_EXECUTIONSERVICE'].methods_by_name['ExplainExecution']._serialized_options = b'\220\002\001\202\323\344\223\0027\"%/v1/executions/{execution_id}:explain:\001*b\013explanation'
+  _globals['_EXECUTIONSERVICE'].methods_by_name['ListStuckExecutions']._loaded_options = None
+  _globals['_EXECUTIONSERVICE'].methods_by_name['ListStuckExecutions']._serialized_options = b'\220\002\001\202\323\344\223\002\026\022\024/v1/executions:stuck'
+  _globals['_EXECUTIONSERVICE'].methods_by_name['CancelExecution']._loaded_options = None
+  _globals['_EXECUTIONSERVICE'].methods_by_name['CancelExecution']._serialized_options = b'\220\002\002\202\323\344\223\0024\"$/v1/executions/{execution_id}:cancel:\001*b\texecution'
+  _globals['_EXECUTIONSERVICE'].methods_by_name['CancelExecutions']._loaded_options = None
+  _globals['_EXECUTIONSERVICE'].methods_by_name['CancelExecutions']._serialized_options = b'\220\002\002\202\323\344\223\0020\"+/v1/journeys/{journey_id}/executions:cancel:\001*'
+  _globals['_EXECUTIONSERVICE'].methods_by_name['GetCancellation']._loaded_options = None
+  _globals['_EXECUTIONSERVICE'].methods_by_name['GetCancellation']._serialized_options = b'\220\002\001\202\323\344\223\0023\022#/v1/cancellations/{cancellation_id}b\014cancellation'
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=269
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=371
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=373
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=470
+  _globals['_GETEXECUTIONREQUEST']._serialized_start=472
+  _globals['_GETEXECUTIONREQUEST']._serialized_end=521
+  _globals['_GETEXECUTIONRESPONSE']._serialized_start=523
+  _globals['_GETEXECUTIONRESPONSE']._serialized_end=592
+  _globals['_EXPLAINEXECUTIONREQUEST']._serialized_start=594
+  _globals['_EXPLAINEXECUTIONREQUEST']._serialized_end=647
+  _globals['_EXPLAINEXECUTIONRESPONSE']._serialized_start=649
+  _globals['_EXPLAINEXECUTIONRESPONSE']._serialized_end=735
+  _globals['_LISTSTUCKEXECUTIONSREQUEST']._serialized_start=738
+  _globals['_LISTSTUCKEXECUTIONSREQUEST']._serialized_end=872
+  _globals['_LISTSTUCKEXECUTIONSRESPONSE']._serialized_start=874
+  _globals['_LISTSTUCKEXECUTIONSRESPONSE']._serialized_end=981
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=983
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=1094
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=1096
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=1168
+  _globals['_CANCELEXECUTIONSREQUEST']._serialized_start=1171
+  _globals['_CANCELEXECUTIONSREQUEST']._serialized_end=1354
+  _globals['_CANCELEXECUTIONSRESPONSE']._serialized_start=1357
+  _globals['_CANCELEXECUTIONSRESPONSE']._serialized_end=1494
+  _globals['_GETCANCELLATIONREQUEST']._serialized_start=1496
+  _globals['_GETCANCELLATIONREQUEST']._serialized_end=1551
+  _globals['_GETCANCELLATIONRESPONSE']._serialized_start=1553
+  _globals['_GETCANCELLATIONRESPONSE']._serialized_end=1631
+  _globals['_EXECUTIONSERVICE']._serialized_start=1634
+  _globals['_EXECUTIONSERVICE']._serialized_end=2782
 # @@protoc_insertion_point(module_scope)

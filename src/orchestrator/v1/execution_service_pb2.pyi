@@ -5,8 +5,11 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from orchestrator.v1 import cancellation_pb2 as _cancellation_pb2
+from orchestrator.v1 import execution_explanation_pb2 as _execution_explanation_pb2
 from orchestrator.v1 import execution_pb2 as _execution_pb2
 import builtins as _builtins
 import sys
@@ -126,3 +129,297 @@ class GetExecutionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetExecutionResponse: _TypeAlias = GetExecutionResponse  # noqa: Y015
+
+@_typing.final
+class ExplainExecutionRequest(_message.Message):
+    """Asks why an execution stands where it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Which."""
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainExecutionRequest: _TypeAlias = ExplainExecutionRequest  # noqa: Y015
+
+@_typing.final
+class ExplainExecutionResponse(_message.Message):
+    """Why it does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def explanation(self) -> _execution_explanation_pb2.ExecutionExplanation:
+        """The explanation."""
+
+    def __init__(
+        self,
+        *,
+        explanation: _execution_explanation_pb2.ExecutionExplanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainExecutionResponse: _TypeAlias = ExplainExecutionResponse  # noqa: Y015
+
+@_typing.final
+class ListStuckExecutionsRequest(_message.Message):
+    """Asks for a page of executions that do not move."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    OVERDUE_BY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    journey_id: _builtins.str
+    """Only executions of this journey. Empty: all."""
+    page_size: _builtins.int
+    """At most so many; 0 means 50, more than 1000 means 1000."""
+    page_token: _builtins.str
+    """From the page before; empty for the first."""
+    @_builtins.property
+    def overdue_by(self) -> _duration_pb2.Duration:
+        """For how long they should have gone on by now. Unset: for a minute where they should have woken or ended, for five
+        where a send is late.
+        """
+
+    def __init__(
+        self,
+        *,
+        journey_id: _builtins.str = ...,
+        overdue_by: _duration_pb2.Duration | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["overdue_by", b"overdue_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey_id", b"journey_id", "overdue_by", b"overdue_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStuckExecutionsRequest: _TypeAlias = ListStuckExecutionsRequest  # noqa: Y015
+
+@_typing.final
+class ListStuckExecutionsResponse(_message.Message):
+    """A page of executions that do not move."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty after the last."""
+    @_builtins.property
+    def executions(self) -> _containers.RepeatedCompositeFieldContainer[_execution_explanation_pb2.StuckExecution]:
+        """By journey."""
+
+    def __init__(
+        self,
+        *,
+        executions: _abc.Iterable[_execution_explanation_pb2.StuckExecution] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStuckExecutionsResponse: _TypeAlias = ListStuckExecutionsResponse  # noqa: Y015
+
+@_typing.final
+class CancelExecutionRequest(_message.Message):
+    """Asks for an execution to be ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Which."""
+    reason: _builtins.str
+    """What it records as the reason, written like an id, such as `wrong-price`. Empty: `canceled`."""
+    request_id: _builtins.str
+    """Makes repeats safe: the first answer is kept for 7 days and returned again. At most 128 characters."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing."""
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelExecutionRequest: _TypeAlias = CancelExecutionRequest  # noqa: Y015
+
+@_typing.final
+class CancelExecutionResponse(_message.Message):
+    """The execution, which ends in a moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def execution(self) -> _execution_pb2.Execution:
+        """The execution, without visits and sends."""
+
+    def __init__(
+        self,
+        *,
+        execution: _execution_pb2.Execution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelExecutionResponse: _TypeAlias = CancelExecutionResponse  # noqa: Y015
+
+@_typing.final
+class CancelExecutionsRequest(_message.Message):
+    """Asks for executions of a journey to be ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AT_MOST_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    journey_id: _builtins.str
+    """Whose."""
+    reason: _builtins.str
+    """What they record as the reason, written like an id, such as `wrong-price`. Empty: `canceled`."""
+    at_most: _builtins.int
+    """How many there may be at most: the number that the same request with validate_only answers. Needed without it."""
+    request_id: _builtins.str
+    """Makes repeats safe: the first answer is kept for 7 days and returned again. At most 128 characters."""
+    validate_only: _builtins.bool
+    """Counts and changes nothing."""
+    @_builtins.property
+    def filter(self) -> _cancellation_pb2.ExecutionFilter:
+        """Which of them. An empty filter is refused."""
+
+    def __init__(
+        self,
+        *,
+        journey_id: _builtins.str = ...,
+        filter: _cancellation_pb2.ExecutionFilter | None = ...,
+        reason: _builtins.str = ...,
+        at_most: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most", b"at_most", "filter", b"filter", "journey_id", b"journey_id", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelExecutionsRequest: _TypeAlias = CancelExecutionsRequest  # noqa: Y015
+
+@_typing.final
+class CancelExecutionsResponse(_message.Message):
+    """How many executions are meant, and how their cancelling is called."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANCELLATION_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many executions meet the filter."""
+    @_builtins.property
+    def cancellation(self) -> _cancellation_pb2.Cancellation:
+        """The cancelling; unset with validate_only."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_cancellation_pb2.StepCount]:
+        """On which steps they stand, the most on the first."""
+
+    def __init__(
+        self,
+        *,
+        cancellation: _cancellation_pb2.Cancellation | None = ...,
+        count: _builtins.int = ...,
+        steps: _abc.Iterable[_cancellation_pb2.StepCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancellation", b"cancellation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancellation", b"cancellation", "count", b"count", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelExecutionsResponse: _TypeAlias = CancelExecutionsResponse  # noqa: Y015
+
+@_typing.final
+class GetCancellationRequest(_message.Message):
+    """Asks for the cancelling of many executions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANCELLATION_ID_FIELD_NUMBER: _builtins.int
+    cancellation_id: _builtins.str
+    """Which."""
+    def __init__(
+        self,
+        *,
+        cancellation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancellation_id", b"cancellation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCancellationRequest: _TypeAlias = GetCancellationRequest  # noqa: Y015
+
+@_typing.final
+class GetCancellationResponse(_message.Message):
+    """The cancelling of many executions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANCELLATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cancellation(self) -> _cancellation_pb2.Cancellation:
+        """How far it has come."""
+
+    def __init__(
+        self,
+        *,
+        cancellation: _cancellation_pb2.Cancellation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancellation", b"cancellation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancellation", b"cancellation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCancellationResponse: _TypeAlias = GetCancellationResponse  # noqa: Y015

@@ -45,6 +45,31 @@ class ExecutionServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_execution__service__pb2.GetExecutionRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_execution__service__pb2.GetExecutionResponse.FromString,
                 _registered_method=True)
+        self.ExplainExecution = channel.unary_unary(
+                '/orchestrator.v1.ExecutionService/ExplainExecution',
+                request_serializer=orchestrator_dot_v1_dot_execution__service__pb2.ExplainExecutionRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_execution__service__pb2.ExplainExecutionResponse.FromString,
+                _registered_method=True)
+        self.ListStuckExecutions = channel.unary_unary(
+                '/orchestrator.v1.ExecutionService/ListStuckExecutions',
+                request_serializer=orchestrator_dot_v1_dot_execution__service__pb2.ListStuckExecutionsRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_execution__service__pb2.ListStuckExecutionsResponse.FromString,
+                _registered_method=True)
+        self.CancelExecution = channel.unary_unary(
+                '/orchestrator.v1.ExecutionService/CancelExecution',
+                request_serializer=orchestrator_dot_v1_dot_execution__service__pb2.CancelExecutionRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_execution__service__pb2.CancelExecutionResponse.FromString,
+                _registered_method=True)
+        self.CancelExecutions = channel.unary_unary(
+                '/orchestrator.v1.ExecutionService/CancelExecutions',
+                request_serializer=orchestrator_dot_v1_dot_execution__service__pb2.CancelExecutionsRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_execution__service__pb2.CancelExecutionsResponse.FromString,
+                _registered_method=True)
+        self.GetCancellation = channel.unary_unary(
+                '/orchestrator.v1.ExecutionService/GetCancellation',
+                request_serializer=orchestrator_dot_v1_dot_execution__service__pb2.GetCancellationRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_execution__service__pb2.GetCancellationResponse.FromString,
+                _registered_method=True)
 
 
 class ExecutionServiceServicer:
@@ -67,6 +92,53 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainExecution(self, request, context):
+        """Says where an execution stands and why: what it waits for, what parked it, when it wakes, and how it came there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStuckExecutions(self, request, context):
+        """Lists running executions that should have gone on some time ago and have not.
+
+        Looks at the project's running executions some at a time: a page may have few elements, or none, and others follow.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelExecution(self, request, context):
+        """Ends an execution where it stands, also in the middle of a wait: it is told at once, and ends canceled.
+
+        What a channel is sending at that moment is not held back. An execution that has ended, or is being canceled, stays as
+        it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelExecutions(self, request, context):
+        """Ends the running executions of a journey that meet a filter: workers tell them after the call, however many there
+        are.
+
+        With validate_only it says how many there are, by step. The call itself has to say how many may be meant at most, and
+        is refused if there are more.
+
+        Fails with INVALID_ARGUMENT (REQUIRED) if the filter is empty, and with FAILED_PRECONDITION (MORE_EXECUTIONS_MATCH) if
+        more than `at_most` executions meet it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCancellation(self, request, context):
+        """Says how far the cancelling of many executions has come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExecutionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +151,31 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.GetExecution,
                     request_deserializer=orchestrator_dot_v1_dot_execution__service__pb2.GetExecutionRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_execution__service__pb2.GetExecutionResponse.SerializeToString,
+            ),
+            'ExplainExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainExecution,
+                    request_deserializer=orchestrator_dot_v1_dot_execution__service__pb2.ExplainExecutionRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_execution__service__pb2.ExplainExecutionResponse.SerializeToString,
+            ),
+            'ListStuckExecutions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStuckExecutions,
+                    request_deserializer=orchestrator_dot_v1_dot_execution__service__pb2.ListStuckExecutionsRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_execution__service__pb2.ListStuckExecutionsResponse.SerializeToString,
+            ),
+            'CancelExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelExecution,
+                    request_deserializer=orchestrator_dot_v1_dot_execution__service__pb2.CancelExecutionRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_execution__service__pb2.CancelExecutionResponse.SerializeToString,
+            ),
+            'CancelExecutions': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelExecutions,
+                    request_deserializer=orchestrator_dot_v1_dot_execution__service__pb2.CancelExecutionsRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_execution__service__pb2.CancelExecutionsResponse.SerializeToString,
+            ),
+            'GetCancellation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCancellation,
+                    request_deserializer=orchestrator_dot_v1_dot_execution__service__pb2.GetCancellationRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_execution__service__pb2.GetCancellationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +233,141 @@ class ExecutionService:
             '/orchestrator.v1.ExecutionService/GetExecution',
             orchestrator_dot_v1_dot_execution__service__pb2.GetExecutionRequest.SerializeToString,
             orchestrator_dot_v1_dot_execution__service__pb2.GetExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.ExecutionService/ExplainExecution',
+            orchestrator_dot_v1_dot_execution__service__pb2.ExplainExecutionRequest.SerializeToString,
+            orchestrator_dot_v1_dot_execution__service__pb2.ExplainExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStuckExecutions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.ExecutionService/ListStuckExecutions',
+            orchestrator_dot_v1_dot_execution__service__pb2.ListStuckExecutionsRequest.SerializeToString,
+            orchestrator_dot_v1_dot_execution__service__pb2.ListStuckExecutionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.ExecutionService/CancelExecution',
+            orchestrator_dot_v1_dot_execution__service__pb2.CancelExecutionRequest.SerializeToString,
+            orchestrator_dot_v1_dot_execution__service__pb2.CancelExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelExecutions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.ExecutionService/CancelExecutions',
+            orchestrator_dot_v1_dot_execution__service__pb2.CancelExecutionsRequest.SerializeToString,
+            orchestrator_dot_v1_dot_execution__service__pb2.CancelExecutionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCancellation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.ExecutionService/GetCancellation',
+            orchestrator_dot_v1_dot_execution__service__pb2.GetCancellationRequest.SerializeToString,
+            orchestrator_dot_v1_dot_execution__service__pb2.GetCancellationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,31 @@ class ExecutionServiceStub:
     """
     GetExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.GetExecutionRequest, _execution_service_pb2.GetExecutionResponse]
     """Returns one execution with its visits and sends."""
+    ExplainExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ExplainExecutionRequest, _execution_service_pb2.ExplainExecutionResponse]
+    """Says where an execution stands and why: what it waits for, what parked it, when it wakes, and how it came there."""
+    ListStuckExecutions: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ListStuckExecutionsRequest, _execution_service_pb2.ListStuckExecutionsResponse]
+    """Lists running executions that should have gone on some time ago and have not.
+
+    Looks at the project's running executions some at a time: a page may have few elements, or none, and others follow.
+    """
+    CancelExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.CancelExecutionRequest, _execution_service_pb2.CancelExecutionResponse]
+    """Ends an execution where it stands, also in the middle of a wait: it is told at once, and ends canceled.
+
+    What a channel is sending at that moment is not held back. An execution that has ended, or is being canceled, stays as
+    it is.
+    """
+    CancelExecutions: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.CancelExecutionsRequest, _execution_service_pb2.CancelExecutionsResponse]
+    """Ends the running executions of a journey that meet a filter: workers tell them after the call, however many there
+    are.
+
+    With validate_only it says how many there are, by step. The call itself has to say how many may be meant at most, and
+    is refused if there are more.
+
+    Fails with INVALID_ARGUMENT (REQUIRED) if the filter is empty, and with FAILED_PRECONDITION (MORE_EXECUTIONS_MATCH) if
+    more than `at_most` executions meet it.
+    """
+    GetCancellation: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.GetCancellationRequest, _execution_service_pb2.GetCancellationResponse]
+    """Says how far the cancelling of many executions has come."""
 
 @_typing.type_check_only
 class ExecutionServiceAsyncStub(ExecutionServiceStub):
@@ -53,6 +78,31 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     """
     GetExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.GetExecutionRequest, _execution_service_pb2.GetExecutionResponse]  # type: ignore[assignment]
     """Returns one execution with its visits and sends."""
+    ExplainExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ExplainExecutionRequest, _execution_service_pb2.ExplainExecutionResponse]  # type: ignore[assignment]
+    """Says where an execution stands and why: what it waits for, what parked it, when it wakes, and how it came there."""
+    ListStuckExecutions: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ListStuckExecutionsRequest, _execution_service_pb2.ListStuckExecutionsResponse]  # type: ignore[assignment]
+    """Lists running executions that should have gone on some time ago and have not.
+
+    Looks at the project's running executions some at a time: a page may have few elements, or none, and others follow.
+    """
+    CancelExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.CancelExecutionRequest, _execution_service_pb2.CancelExecutionResponse]  # type: ignore[assignment]
+    """Ends an execution where it stands, also in the middle of a wait: it is told at once, and ends canceled.
+
+    What a channel is sending at that moment is not held back. An execution that has ended, or is being canceled, stays as
+    it is.
+    """
+    CancelExecutions: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.CancelExecutionsRequest, _execution_service_pb2.CancelExecutionsResponse]  # type: ignore[assignment]
+    """Ends the running executions of a journey that meet a filter: workers tell them after the call, however many there
+    are.
+
+    With validate_only it says how many there are, by step. The call itself has to say how many may be meant at most, and
+    is refused if there are more.
+
+    Fails with INVALID_ARGUMENT (REQUIRED) if the filter is empty, and with FAILED_PRECONDITION (MORE_EXECUTIONS_MATCH) if
+    more than `at_most` executions meet it.
+    """
+    GetCancellation: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.GetCancellationRequest, _execution_service_pb2.GetCancellationResponse]  # type: ignore[assignment]
+    """Says how far the cancelling of many executions has come."""
 
 class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Executions: the durable runs of subjects through journeys."""
@@ -75,5 +125,60 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_execution_service_pb2.GetExecutionResponse, _abc.Awaitable[_execution_service_pb2.GetExecutionResponse]]:
         """Returns one execution with its visits and sends."""
+
+    @_abc_1.abstractmethod
+    def ExplainExecution(
+        self,
+        request: _execution_service_pb2.ExplainExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.ExplainExecutionResponse, _abc.Awaitable[_execution_service_pb2.ExplainExecutionResponse]]:
+        """Says where an execution stands and why: what it waits for, what parked it, when it wakes, and how it came there."""
+
+    @_abc_1.abstractmethod
+    def ListStuckExecutions(
+        self,
+        request: _execution_service_pb2.ListStuckExecutionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.ListStuckExecutionsResponse, _abc.Awaitable[_execution_service_pb2.ListStuckExecutionsResponse]]:
+        """Lists running executions that should have gone on some time ago and have not.
+
+        Looks at the project's running executions some at a time: a page may have few elements, or none, and others follow.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelExecution(
+        self,
+        request: _execution_service_pb2.CancelExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.CancelExecutionResponse, _abc.Awaitable[_execution_service_pb2.CancelExecutionResponse]]:
+        """Ends an execution where it stands, also in the middle of a wait: it is told at once, and ends canceled.
+
+        What a channel is sending at that moment is not held back. An execution that has ended, or is being canceled, stays as
+        it is.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelExecutions(
+        self,
+        request: _execution_service_pb2.CancelExecutionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.CancelExecutionsResponse, _abc.Awaitable[_execution_service_pb2.CancelExecutionsResponse]]:
+        """Ends the running executions of a journey that meet a filter: workers tell them after the call, however many there
+        are.
+
+        With validate_only it says how many there are, by step. The call itself has to say how many may be meant at most, and
+        is refused if there are more.
+
+        Fails with INVALID_ARGUMENT (REQUIRED) if the filter is empty, and with FAILED_PRECONDITION (MORE_EXECUTIONS_MATCH) if
+        more than `at_most` executions meet it.
+        """
+
+    @_abc_1.abstractmethod
+    def GetCancellation(
+        self,
+        request: _execution_service_pb2.GetCancellationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.GetCancellationResponse, _abc.Awaitable[_execution_service_pb2.GetCancellationResponse]]:
+        """Says how far the cancelling of many executions has come."""
 
 def add_ExecutionServiceServicer_to_server(servicer: ExecutionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

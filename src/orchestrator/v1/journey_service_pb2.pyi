@@ -9,6 +9,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from orchestrator.v1 import audit_pb2 as _audit_pb2
+from orchestrator.v1 import entry_explanation_pb2 as _entry_explanation_pb2
 from orchestrator.v1 import journey_pb2 as _journey_pb2
 from orchestrator.v1 import journey_stats_pb2 as _journey_stats_pb2
 from orchestrator.v1 import violation_pb2 as _violation_pb2
@@ -797,6 +798,56 @@ class EnrollSubjectsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnrollSubjectsResponse: _TypeAlias = EnrollSubjectsResponse  # noqa: Y015
+
+@_typing.final
+class ExplainEntryRequest(_message.Message):
+    """Asks whether a subject would be let in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    journey_id: _builtins.str
+    """Into which journey."""
+    subject_id: _builtins.str
+    """Who."""
+    def __init__(
+        self,
+        *,
+        journey_id: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey_id", b"journey_id", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainEntryRequest: _TypeAlias = ExplainEntryRequest  # noqa: Y015
+
+@_typing.final
+class ExplainEntryResponse(_message.Message):
+    """Whether it would be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def explanation(self) -> _entry_explanation_pb2.EntryExplanation:
+        """The explanation."""
+
+    def __init__(
+        self,
+        *,
+        explanation: _entry_explanation_pb2.EntryExplanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainEntryResponse: _TypeAlias = ExplainEntryResponse  # noqa: Y015
 
 @_typing.final
 class GetStepStatsRequest(_message.Message):

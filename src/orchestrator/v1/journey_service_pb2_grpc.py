@@ -100,6 +100,11 @@ class JourneyServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.EnrollSubjectsRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.EnrollSubjectsResponse.FromString,
                 _registered_method=True)
+        self.ExplainEntry = channel.unary_unary(
+                '/orchestrator.v1.JourneyService/ExplainEntry',
+                request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.ExplainEntryRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.ExplainEntryResponse.FromString,
+                _registered_method=True)
         self.GetStepStats = channel.unary_unary(
                 '/orchestrator.v1.JourneyService/GetStepStats',
                 request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.GetStepStatsRequest.SerializeToString,
@@ -225,6 +230,15 @@ class JourneyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainEntry(self, request, context):
+        """Says whether a subject would be let into a journey at this moment, and why.
+
+        Asks the gates that are asked at entry, in their order, and changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStepStats(self, request, context):
         """Returns what executions did at each step.
         """
@@ -313,6 +327,11 @@ def add_JourneyServiceServicer_to_server(servicer, server):
                     servicer.EnrollSubjects,
                     request_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.EnrollSubjectsRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_journey__service__pb2.EnrollSubjectsResponse.SerializeToString,
+            ),
+            'ExplainEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainEntry,
+                    request_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.ExplainEntryRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_journey__service__pb2.ExplainEntryResponse.SerializeToString,
             ),
             'GetStepStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStepStats,
@@ -682,6 +701,33 @@ class JourneyService:
             '/orchestrator.v1.JourneyService/EnrollSubjects',
             orchestrator_dot_v1_dot_journey__service__pb2.EnrollSubjectsRequest.SerializeToString,
             orchestrator_dot_v1_dot_journey__service__pb2.EnrollSubjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.JourneyService/ExplainEntry',
+            orchestrator_dot_v1_dot_journey__service__pb2.ExplainEntryRequest.SerializeToString,
+            orchestrator_dot_v1_dot_journey__service__pb2.ExplainEntryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -76,6 +76,11 @@ class JourneyServiceStub:
 
     Fails with FAILED_PRECONDITION (JOURNEY_NOT_ACTIVE) unless the journey is active.
     """
+    ExplainEntry: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.ExplainEntryRequest, _journey_service_pb2.ExplainEntryResponse]
+    """Says whether a subject would be let into a journey at this moment, and why.
+
+    Asks the gates that are asked at entry, in their order, and changes nothing.
+    """
     GetStepStats: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.GetStepStatsRequest, _journey_service_pb2.GetStepStatsResponse]
     """Returns what executions did at each step."""
     GetJourneyFunnel: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.GetJourneyFunnelRequest, _journey_service_pb2.GetJourneyFunnelResponse]
@@ -130,6 +135,11 @@ class JourneyServiceAsyncStub(JourneyServiceStub):
     """Takes up to 1000 subjects into the newest version of an active journey, by hand. Unknown subjects are created.
 
     Fails with FAILED_PRECONDITION (JOURNEY_NOT_ACTIVE) unless the journey is active.
+    """
+    ExplainEntry: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.ExplainEntryRequest, _journey_service_pb2.ExplainEntryResponse]  # type: ignore[assignment]
+    """Says whether a subject would be let into a journey at this moment, and why.
+
+    Asks the gates that are asked at entry, in their order, and changes nothing.
     """
     GetStepStats: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.GetStepStatsRequest, _journey_service_pb2.GetStepStatsResponse]  # type: ignore[assignment]
     """Returns what executions did at each step."""
@@ -260,6 +270,17 @@ class JourneyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes up to 1000 subjects into the newest version of an active journey, by hand. Unknown subjects are created.
 
         Fails with FAILED_PRECONDITION (JOURNEY_NOT_ACTIVE) unless the journey is active.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainEntry(
+        self,
+        request: _journey_service_pb2.ExplainEntryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journey_service_pb2.ExplainEntryResponse, _abc.Awaitable[_journey_service_pb2.ExplainEntryResponse]]:
+        """Says whether a subject would be let into a journey at this moment, and why.
+
+        Asks the gates that are asked at entry, in their order, and changes nothing.
         """
 
     @_abc_1.abstractmethod

@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from orchestrator.v1 import preferences_pb2 as _preferences_pb2
 from orchestrator.v1 import subject_pb2 as _subject_pb2
 from orchestrator.v1 import suppression_pb2 as _suppression_pb2
+from orchestrator.v1 import timeline_pb2 as _timeline_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -234,6 +235,64 @@ class GetSubjectResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetSubjectResponse: _TypeAlias = GetSubjectResponse  # noqa: Y015
+
+@_typing.final
+class ListTimelineRequest(_message.Message):
+    """Asks for a page of what happened to a subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    subject_id: _builtins.str
+    """To whom."""
+    page_size: _builtins.int
+    """At most so many; 0 means 50, more than 1000 means 1000."""
+    page_token: _builtins.str
+    """From the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        subject_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTimelineRequest: _TypeAlias = ListTimelineRequest  # noqa: Y015
+
+@_typing.final
+class ListTimelineResponse(_message.Message):
+    """A page of what happened to a subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty after the last."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_timeline_pb2.TimelineItem]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[_timeline_pb2.TimelineItem] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTimelineResponse: _TypeAlias = ListTimelineResponse  # noqa: Y015
 
 @_typing.final
 class DeleteSubjectRequest(_message.Message):

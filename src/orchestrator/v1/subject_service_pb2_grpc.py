@@ -65,6 +65,11 @@ class SubjectServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_subject__service__pb2.MergeSubjectsRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_subject__service__pb2.MergeSubjectsResponse.FromString,
                 _registered_method=True)
+        self.ListTimeline = channel.unary_unary(
+                '/orchestrator.v1.SubjectService/ListTimeline',
+                request_serializer=orchestrator_dot_v1_dot_subject__service__pb2.ListTimelineRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_subject__service__pb2.ListTimelineResponse.FromString,
+                _registered_method=True)
         self.GetPreferences = channel.unary_unary(
                 '/orchestrator.v1.SubjectService/GetPreferences',
                 request_serializer=orchestrator_dot_v1_dot_subject__service__pb2.GetPreferencesRequest.SerializeToString,
@@ -147,6 +152,15 @@ class SubjectServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTimeline(self, request, context):
+        """Lists what happened to a subject, newest first: events, enrollments, visits, sends, ends, what it does not want.
+
+        Of events the names, never what they carry. What happens while pages are read is on none of those that follow.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetPreferences(self, request, context):
         """Returns what a subject does not want.
         """
@@ -218,6 +232,11 @@ def add_SubjectServiceServicer_to_server(servicer, server):
                     servicer.MergeSubjects,
                     request_deserializer=orchestrator_dot_v1_dot_subject__service__pb2.MergeSubjectsRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_subject__service__pb2.MergeSubjectsResponse.SerializeToString,
+            ),
+            'ListTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTimeline,
+                    request_deserializer=orchestrator_dot_v1_dot_subject__service__pb2.ListTimelineRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_subject__service__pb2.ListTimelineResponse.SerializeToString,
             ),
             'GetPreferences': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPreferences,
@@ -408,6 +427,33 @@ class SubjectService:
             '/orchestrator.v1.SubjectService/MergeSubjects',
             orchestrator_dot_v1_dot_subject__service__pb2.MergeSubjectsRequest.SerializeToString,
             orchestrator_dot_v1_dot_subject__service__pb2.MergeSubjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.SubjectService/ListTimeline',
+            orchestrator_dot_v1_dot_subject__service__pb2.ListTimelineRequest.SerializeToString,
+            orchestrator_dot_v1_dot_subject__service__pb2.ListTimelineResponse.FromString,
             options,
             channel_credentials,
             insecure,

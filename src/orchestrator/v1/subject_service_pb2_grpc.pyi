@@ -56,6 +56,11 @@ class SubjectServiceStub:
     Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
     attributes would become too large (SUBJECT_TOO_LARGE).
     """
+    ListTimeline: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.ListTimelineRequest, _subject_service_pb2.ListTimelineResponse]
+    """Lists what happened to a subject, newest first: events, enrollments, visits, sends, ends, what it does not want.
+
+    Of events the names, never what they carry. What happens while pages are read is on none of those that follow.
+    """
     GetPreferences: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.GetPreferencesRequest, _subject_service_pb2.GetPreferencesResponse]
     """Returns what a subject does not want."""
     UpdatePreferences: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.UpdatePreferencesRequest, _subject_service_pb2.UpdatePreferencesResponse]
@@ -100,6 +105,11 @@ class SubjectServiceAsyncStub(SubjectServiceStub):
 
     Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
     attributes would become too large (SUBJECT_TOO_LARGE).
+    """
+    ListTimeline: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.ListTimelineRequest, _subject_service_pb2.ListTimelineResponse]  # type: ignore[assignment]
+    """Lists what happened to a subject, newest first: events, enrollments, visits, sends, ends, what it does not want.
+
+    Of events the names, never what they carry. What happens while pages are read is on none of those that follow.
     """
     GetPreferences: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.GetPreferencesRequest, _subject_service_pb2.GetPreferencesResponse]  # type: ignore[assignment]
     """Returns what a subject does not want."""
@@ -178,6 +188,17 @@ class SubjectServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
         attributes would become too large (SUBJECT_TOO_LARGE).
+        """
+
+    @_abc_1.abstractmethod
+    def ListTimeline(
+        self,
+        request: _subject_service_pb2.ListTimelineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subject_service_pb2.ListTimelineResponse, _abc.Awaitable[_subject_service_pb2.ListTimelineResponse]]:
+        """Lists what happened to a subject, newest first: events, enrollments, visits, sends, ends, what it does not want.
+
+        Of events the names, never what they carry. What happens while pages are read is on none of those that follow.
         """
 
     @_abc_1.abstractmethod

@@ -22,7 +22,8 @@ STEPS = [
 ]
 JOURNEY = {"journeyId": "spring"}
 
-#: In an order in which each succeeds. `{key}` is the id of the API key made before.
+#: In an order in which each succeeds. `{key}` is the id of the API key made before, `{execution}` that of
+#: the execution.
 CALLS: list[tuple[str, dict[str, Any]]] = [
     ("CreateAudience", {"audience": {"id": "a", "name": "A", "predicate": EVERYONE}}),
     ("UpdateAudience", {"audience": {"id": "a", "name": "B"}}),
@@ -44,6 +45,8 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("UpdateJourney", {"journey": {"id": "spring", "name": "Summer"}}),
     ("PublishJourney", JOURNEY),
     ("EnrollSubjects", {**JOURNEY, "subjectIds": ["ann"]}),
+    ("CancelExecution", {"executionId": "{execution}"}),
+    ("CancelExecutions", {**JOURNEY, "filter": {"all": True}, "atMost": 1}),
     ("PauseJourney", JOURNEY),
     ("ResumeJourney", JOURNEY),
     ("PauseSends", JOURNEY),
@@ -72,7 +75,11 @@ async def test_every_audited_rpc_leaves_an_entry(served: Served, owner: Connecti
     key_id = ""
     for rpc, document in CALLS:
         before = await entries(owner)
-        filled = {name: key_id if value == "{key}" else value for name, value in document.items()}
+        execution_id = str(await owner.fetchval("SELECT execution_id FROM executions"))
+        known = {"{key}": key_id, "{execution}": execution_id}
+        filled = {
+            name: known.get(value, value) if isinstance(value, str) else value for name, value in document.items()
+        }
         request, faults = decode(GetMessageClass(RPCS[rpc].input_type), filled)
         assert not faults
 

@@ -65,6 +65,7 @@ def execution_message(seen: Seen) -> pb.Execution:
         parked=execution.parked or "",
         start_time=to_timestamp(execution.started_at),
         end_time=to_timestamp(execution.ended_at) if execution.ended_at else None,
+        canceling=execution.canceling or "",
     )
 
 

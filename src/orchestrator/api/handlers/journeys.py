@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from orchestrator.api.call import Call
 from orchestrator.api.convert.audit import PAGE_SIZE, entry_message, number_before, token_below
+from orchestrator.api.convert.entry_explanations import explanation_message
 from orchestrator.api.convert.journeys import (
     changes_of,
     funnel_message,
@@ -21,7 +22,7 @@ from orchestrator.api.convert.places import place_of, token_after
 from orchestrator.api.convert.violations import violations
 from orchestrator.api.expected import expected
 from orchestrator.api.page_tokens import page_limit
-from orchestrator.application import audit, enrollment, journeys, lifecycle, publishing, stats
+from orchestrator.application import audit, enrollment, entry_explanations, journeys, lifecycle, publishing, stats
 from orchestrator.application.versions import Versions
 from orchestrator.storage.outbox import Entry
 from orchestrator.v1 import journey_service_pb2 as rpc
@@ -129,6 +130,12 @@ class JourneyHandlers:
             total=enrolled.total,
             refused=enrolled.refused,
         )
+
+    async def ExplainEntry(self, request: rpc.ExplainEntryRequest, call: Call) -> rpc.ExplainEntryResponse:
+        told = await entry_explanations.explain_entry(
+            call.conn, call.scope, self._versions, request.journey_id, request.subject_id
+        )
+        return rpc.ExplainEntryResponse(explanation=explanation_message(told))
 
     async def GetStepStats(self, request: rpc.GetStepStatsRequest, call: Call) -> rpc.GetStepStatsResponse:
         steps = await stats.step_stats(call.conn, call.scope, request.journey_id)

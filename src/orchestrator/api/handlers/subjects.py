@@ -10,9 +10,10 @@ from orchestrator.api.convert.subjects import (
     subject_patch,
     suppression_message,
 )
+from orchestrator.api.convert.timelines import item_message, place_before, token_before
 from orchestrator.api.expected import expected
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
-from orchestrator.application import merging, preferences, subjects
+from orchestrator.application import merging, preferences, subjects, timelines
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.gates import ANY
@@ -68,6 +69,12 @@ class SubjectHandlers:
         )
         self._tell(call, 1)
         return pb.MergeSubjectsResponse(subject=subject_message(kept))
+
+    async def ListTimeline(self, request: pb.ListTimelineRequest, call: Call) -> pb.ListTimelineResponse:
+        page, end = await timelines.page(
+            call.conn, call.scope, request.subject_id, place_before(request), page_limit(request)
+        )
+        return pb.ListTimelineResponse(items=map(item_message, page), next_page_token=token_before(request, end))
 
     async def GetPreferences(self, request: pb.GetPreferencesRequest, call: Call) -> pb.GetPreferencesResponse:
         opt_outs = await preferences.opt_outs(call.conn, call.scope.project_no, request.subject_id)

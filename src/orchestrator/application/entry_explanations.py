@@ -1,0 +1,322 @@
+"""Would this subject be let into this journey now, and why (not)? Asks the gates of admission, and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from orchestrator.application import subject_facts
+from orchestrator.application.inbox import audience_of, contract_of, question
+from orchestrator.application.journeys import not_found
+from orchestrator.application.versions import Prepared, Versions
+from orchestrator.domain.entry import (
+    AUDIENCE,
+    Earlier,
+    EntryRefusal,
+    Gone,
+    SegmentContract,
+    Trigger,
+    TriggerContract,
+    entry_key,
+    event_facts,
+    gates,
+    reentry_of,
+    refuse_subject,
+    refuse_transition,
+    refuse_trigger,
+    transition_key,
+)
+from orchestrator.domain.holdout import held_out_by
+from orchestrator.domain.ids import new_uuid
+from orchestrator.domain.journey import JourneyStatus
+from orchestrator.domain.refusals import NotFound
+from orchestrator.domain.scope import Scope, SubjectKey
+from orchestrator.predicates.explain import explain
+from orchestrator.predicates.facts import Facts, needs
+from orchestrator.predicates.tree import Predicate
+from orchestrator.storage import catalog, enrollments, happenings, refusal_counts, subjects
+from orchestrator.storage.enrollments import Entered
+from orchestrator.storage.facts import Known
+from orchestrator.storage.happenings import Occurred
+
+#: Events and enrollments that are told of.
+SHOWN = 10
+
+#: How far back refusals are counted.
+LATELY = timedelta(days=7)
+
+#: Gates of the journey and of its trigger; those about the subject are domain/entry.py's.
+JOURNEY, TRIGGER_PREDICATE = "journey", "trigger_predicate"
+#: The ways in.
+EVENT, SEGMENT, ENROLL = "event", "segment", "enroll"
+#: Why nobody is let in. Such entries are not counted: nobody listens.
+NOT_ACTIVE = "journey_not_active"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A gate and what it has against the subject; `explanation` is what predicates/explain.py says, where it asks."""
+
+    name: str
+    refusal: str | None
+    explanation: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """One way in, as if it were taken now: an event that its contract takes, a transition, a call to enroll."""
+
+    kind: str
+    gates: tuple[Gate, ...]
+    contract: TriggerContract | SegmentContract | None = None
+    transition: str = ""
+
+    @property
+    def refusal(self) -> str | None:
+        """What would be counted: the first gate's."""
+        return next((gate.refusal for gate in self.gates if gate.refusal is not None), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """An event of the trigger's name. `refusal`: why it would be refused if it arrived now; `enrollment`: that it led
+    to, or that has its key.
+    """
+
+    event: Occurred
+    entry_key: str | None
+    refusal: str | None
+    enrollment: Entered | None
+    explanation: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryExplanation:
+    """`refused` counts the entries of anybody that the journey refused lately, by reason. `held_out_by`: the holdout
+    that keeps the subject from its steps, though let in (domain/holdout.py).
+    """
+
+    journey_id: str
+    version: int | None
+    subject_id: str
+    active: bool
+    ways: tuple[Way, ...]
+    events: tuple[Heard, ...]
+    earlier: tuple[Entered, ...]
+    refused: Mapping[str, int]
+    held_out_by: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the gates are asked with. `inlined` are predicates with the rules of their segments put in, to be shown."""
+
+    key: SubjectKey
+    prepared: Prepared
+    active: bool
+    audience: Predicate | Gone | None
+    contract: TriggerContract | SegmentContract | None
+    # of a segment's contract
+    transition: str
+    known: Known
+    inlined: Mapping[int, Predicate]
+    now: datetime
+
+    def told(self, predicate: Predicate | Gone | None, facts: Facts) -> Mapping[str, Any] | None:
+        """Why a predicate about the subject holds or not. Values of attributes stay hidden: they are personal."""
+        if predicate is None or isinstance(predicate, Gone):
+            return None
+        return explain(self.inlined.get(id(predicate), predicate), facts, self.now, reveal=lambda path: False)
+
+
+async def explain_entry(
+    conn: Connection[Record], scope: Scope, versions: Versions, journey_id: str, subject_id: str
+) -> EntryExplanation:
+    """Raises NotFound: JOURNEY_NOT_FOUND, SUBJECT_NOT_FOUND."""
+    project_no = scope.project_no
+    journey = await catalog.entered_by_hand(conn, project_no, journey_id, hold=False)
+    if journey is None:
+        raise not_found(journey_id)
+    found = await subjects.find(conn, project_no, subject_id)
+    if found is None:
+        raise NotFound("SUBJECT_NOT_FOUND", "there is no such subject", subjectId=subject_id)
+    key, subject = found
+    project = (await catalog.current(conn, [project_no]))[project_no]
+    now = project.now
+    ways: tuple[Way, ...] = ()
+    events: tuple[Heard, ...] = ()
+    holdout: str | None = None
+    if journey.latest_version is not None:
+        asked = await _asked(conn, versions, key, journey_id, journey, project)
+        ways = tuple([way async for way in _ways(conn, asked)])
+        events = tuple(await _heard(conn, asked))
+        holdout = held_out_by(
+            project.settings.global_holdout,
+            asked.prepared.version.definition.holdout,
+            project_id=scope.project_id,
+            journey_id=journey_id,
+            subject_id=subject.subject_id,
+        )
+    return EntryExplanation(
+        journey_id=journey_id,
+        version=journey.latest_version,
+        subject_id=subject.subject_id,
+        active=journey.status == JourneyStatus.ACTIVE.value,
+        ways=ways,
+        events=events,
+        earlier=tuple(await enrollments.newest(conn, key, journey_id, limit=SHOWN)),
+        refused=await refusal_counts.since(conn, project_no, journey_id, now - LATELY),
+        held_out_by=holdout,
+        at=now,
+    )
+
+
+async def _asked(
+    conn: Connection[Record],
+    versions: Versions,
+    key: SubjectKey,
+    journey_id: str,
+    journey: catalog.EnteredByHand,
+    project: catalog.Current,
+) -> _Asked:
+    assert journey.latest_version is not None, "a journey without a version has no ways in"
+    prepared = await versions.get(conn, key.project_no, journey_id, journey.latest_version)
+    listening = await catalog.listens(conn, key.project_no, journey_id)
+    contract = contract_of(listening) if listening is not None else None
+    audience = audience_of(journey.audience_id, journey.audience)
+    of_subject = [audience] if audience is not None and not isinstance(audience, Gone) else []
+    if isinstance(contract, SegmentContract) and contract.predicate is not None:
+        of_subject.append(contract.predicate)
+    cohorts = (await versions.rule_book.of(conn, project)).cohorts
+    inlined = {id(predicate): cohorts.inline(predicate) for predicate in of_subject}
+    loaded = await subject_facts.load(
+        conn,
+        versions.rule_book,
+        key.project_no,
+        [key],
+        needs([*prepared.asked, *of_subject, *inlined.values()]),
+        project.now,
+    )
+    if key not in loaded:  # deleted, or merged into another, since it was looked up
+        raise NotFound("SUBJECT_NOT_FOUND", "there is no such subject")
+    return _Asked(
+        key=key,
+        prepared=prepared,
+        active=journey.status == JourneyStatus.ACTIVE.value,
+        audience=audience,
+        contract=contract,
+        transition="entered" if listening is not None and listening.entered else "left",
+        known=loaded[key],
+        inlined=inlined,
+        now=project.now,
+    )
+
+
+async def _ways(conn: Connection[Record], asked: _Asked) -> AsyncIterator[Way]:
+    """The trigger's way in, and by hand."""
+    match asked.contract:
+        case TriggerContract():
+            # One that nobody has sent before, and that the contract takes.
+            trigger = Trigger(at=asked.now, event_id=new_uuid().hex)
+            assert trigger.event_id is not None
+            yield Way(kind=EVENT, gates=await _gates(conn, asked, trigger, trigger.event_id), contract=asked.contract)
+        case SegmentContract() as contract:
+            refusal = refuse_transition(contract, asked.known.facts, asked.now)
+            own = Gate(
+                name=TRIGGER_PREDICATE,
+                refusal=refusal.value if refusal is not None else None,
+                explanation=asked.told(contract.predicate, asked.known.facts),
+            )
+            trigger, entry = Trigger(at=asked.now), transition_key(contract.segment_id, 0)
+            ask = await _gates(conn, asked, trigger, entry, own)
+            yield Way(kind=SEGMENT, gates=ask, contract=contract, transition=asked.transition)
+        case None:
+            pass
+    yield Way(kind=ENROLL, gates=await _gates(conn, asked, Trigger(at=asked.now), f"enroll:{new_uuid().hex}"))
+
+
+async def _gates(conn: Connection[Record], asked: _Asked, trigger: Trigger, entry: str, *own: Gate) -> tuple[Gate, ...]:
+    earlier = (await _earlier(conn, asked, [(trigger, entry)]))[0]
+    version, known = asked.prepared.version, asked.known
+    found = gates(version, asked.audience, trigger, entry, known.facts, known.consent, earlier, asked.now)
+    return (
+        Gate(name=JOURNEY, refusal=None if asked.active else NOT_ACTIVE),
+        *own,
+        *(
+            Gate(
+                name=name,
+                refusal=refusal.value if refusal is not None else None,
+                explanation=asked.told(asked.audience, known.facts) if name == AUDIENCE else None,
+            )
+            for name, refusal in found
+        ),
+    )
+
+
+async def _heard(conn: Connection[Record], asked: _Asked) -> Sequence[Heard]:
+    """The subject's newest events of the trigger's name, and what would become of each if it arrived now."""
+    contract = asked.contract
+    if not isinstance(contract, TriggerContract):
+        return ()
+    events = await happenings.recent(conn, asked.key, contract.event_name, SHOWN)
+    triggers = [Trigger(at=e.occurred_at, event_id=e.event_id, properties=e.properties) for e in events]
+    keys = [entry_key(contract, trigger) for trigger in triggers]
+    keyed = [(trigger, key) for trigger, key in zip(triggers, keys, strict=True) if key is not None]
+    earlier = iter(await _earlier(conn, asked, keyed))
+    entered: dict[str, Entered] = {}
+    if keyed:
+        of_keys = await enrollments.newest(
+            conn, asked.key, asked.prepared.version.journey_id, entry_keys=[key for _, key in keyed], limit=SHOWN
+        )
+        entered = {one.entry_key: one for one in of_keys}
+    return [
+        _judged(asked, contract, event, trigger, key, next(earlier) if key is not None else None, entered)
+        for event, trigger, key in zip(events, triggers, keys, strict=True)
+    ]
+
+
+def _judged(
+    asked: _Asked,
+    contract: TriggerContract,
+    event: Occurred,
+    trigger: Trigger,
+    key: str | None,
+    earlier: Earlier | None,
+    entered: Mapping[str, Entered],
+) -> Heard:
+    refusal: EntryRefusal | None = refuse_trigger(contract, trigger, asked.now)
+    if refusal is None and key is not None and earlier is not None:
+        known = asked.known
+        version = asked.prepared.version
+        refusal = refuse_subject(
+            version, asked.audience, trigger, key, known.facts, known.consent, earlier, asked.now
+        )  # fmt: skip
+    told = None
+    if contract.predicate is not None:
+        told = explain(contract.predicate, event_facts(trigger), asked.now, reveal=lambda path: False)
+    return Heard(
+        event=event,
+        entry_key=key,
+        refusal=refusal.value if refusal is not None else None if asked.active else NOT_ACTIVE,
+        enrollment=entered.get(key) if key is not None else None,
+        explanation=told,
+    )
+
+
+async def _earlier(conn: Connection[Record], asked: _Asked, entries: Sequence[tuple[Trigger, str]]) -> list[Earlier]:
+    """Of earlier entries, that which the policy asks for each of these."""
+    version = asked.prepared.version
+    found = await enrollments.earlier(
+        conn,
+        asked.key.project_no,
+        [
+            question(asked.key, version.journey_id, reentry_of(version, trigger), (key,), [trigger.at])
+            for trigger, key in entries
+        ],
+    )
+    return [Earlier.of(rows) for rows in found]

@@ -1,0 +1,115 @@
+"""Looking for executions that should have gone on and have not: for who asks, and once a minute for the metric."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from asyncpg import Connection, Record
+
+from orchestrator.application.executions import Seen, require_journey
+from orchestrator.application.transactions import Transactions
+from orchestrator.domain.execution_status import status_of
+from orchestrator.domain.scope import Scope
+from orchestrator.storage import clock, executions_read, stuck
+from orchestrator.storage.stuck import CAUSES, START, Bounds, Place
+
+#: Between two counts.
+PAUSE = timedelta(minutes=1)
+#: A process that has not counted by then has died.
+LEASE = timedelta(minutes=5)
+
+#: Statements that look for one page of a list.
+LOOKS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Late:
+    """An execution, as the ledger has it, and what it should have done when."""
+
+    seen: Seen
+    cause: str
+    due_at: datetime
+
+
+async def page(
+    conn: Connection[Record],
+    scope: Scope,
+    *,
+    journey_id: str | None,
+    overdue_by: timedelta | None,
+    after: Place | None,
+    limit: int,
+) -> tuple[list[Late], Place | None]:
+    """Those of the project, or of one of its journeys, that are late by so much (None: `Bounds`), and where the looking
+    ended. A page may be short, or empty, and not the last.
+
+    Raises NotFound when there never was such a journey.
+    """
+    now = await clock.now(conn)
+    bounds = Bounds() if overdue_by is None else Bounds(moment=overdue_by, send=overdue_by)
+    found: list[stuck.Stuck] = []
+    end: Place | None = after or START
+    for _ in range(LOOKS):
+        assert end is not None, "the loop ends there"
+        looked = await stuck.page(conn, scope.project_no, journey_id=journey_id, after=end, bounds=bounds, now=now)
+        found += looked.stuck
+        end = looked.end
+        if end is None or len(found) > limit:
+            break
+    if len(found) > limit:
+        found = found[:limit]
+        end = found[-1].place
+    if not found and after is None and end is None and journey_id is not None:
+        await require_journey(conn, scope, journey_id)
+    shown = await executions_read.by_id(conn, scope.project_no, [one.execution_id for one in found])
+    late = [
+        Late(
+            seen=Seen(execution=execution, status=status_of(execution.outcome), live=False),
+            cause=one.cause,
+            due_at=one.due_at,
+        )
+        for one in found
+        # What has ended meanwhile is well.
+        if (execution := shown.get(one.execution_id)) is not None and execution.outcome is None
+    ]
+    return late, end
+
+
+class Watchdog:
+    """Counts for the metric, once a minute in one of all processes; the others tell what that one found."""
+
+    def __init__(self, transactions: Transactions, *, bounds: Bounds | None = None) -> None:
+        self._transactions = transactions
+        self._bounds = bounds or Bounds()
+
+    async def look(self) -> Mapping[str, int]:
+        """How many executions are late, by cause."""
+        async with self._transactions.write(None) as conn:
+            now = await clock.now(conn)
+            mine = await stuck.take_turn(conn, now, now + LEASE)
+        if mine:
+            counts = await self._count()
+            async with self._transactions.write(None) as conn:
+                await stuck.note(conn, counts, await clock.now(conn) + PAUSE)
+        async with self._transactions.read(None) as conn:
+            noted = await stuck.noted(conn)
+        return {cause: noted.get(cause, 0) for cause in CAUSES}
+
+    async def _count(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        async with self._transactions.read(None) as conn:
+            projects = await stuck.projects(conn)
+        for project_no in projects:
+            place: Place | None = START
+            while place is not None:
+                async with self._transactions.read(None) as conn:
+                    now = await clock.now(conn)
+                    looked = await stuck.page(
+                        conn, project_no, journey_id=None, after=place, bounds=self._bounds, now=now
+                    )
+                counts.update(one.cause for one in looked.stuck)
+                place = looked.end
+        return counts

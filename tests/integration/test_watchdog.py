@@ -1,0 +1,117 @@
+"""Executions that should have gone on and have not are found, and nobody else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+
+from orchestrator.application import watchdog
+from orchestrator.application.transactions import Transactions
+from orchestrator.application.watchdog import Late, Watchdog
+from orchestrator.domain.refusals import NotFound
+from orchestrator.storage import clock, stuck
+from tests.integration.journey_world import World
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool, Record
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+async def world(owner: Connection[Record], api_pool: Pool[Record]) -> World:
+    return await World.make(owner, api_pool)
+
+
+async def lay(world: World, subject_id: str, **columns: object) -> UUID:
+    """An execution that runs, with these columns."""
+    now = await clock.now(world.owner)
+    execution_id = await world.lay_execution(subject_id, started_at=now - 2 * HOUR)
+    for name, value in columns.items():
+        await world.owner.execute(f"UPDATE executions SET {name} = $2 WHERE execution_id = $1", execution_id, value)
+    return execution_id
+
+
+async def late(
+    world: World, *, journey_id: str | None = None, overdue_by: timedelta | None = None, limit: int = 50
+) -> list[Late]:
+    found: list[Late] = []
+    end = None
+    while True:
+        page, end = await world.look(
+            watchdog.page, journey_id=journey_id, overdue_by=overdue_by, after=end, limit=limit
+        )
+        found += page
+        if end is None:
+            return found
+
+
+async def lay_all(world: World) -> dict[UUID, str]:
+    """One of each cause, and some with nothing wrong; by id the cause."""
+    now = await clock.now(world.owner)
+    run = '{"kind": "run", "queue": "channel-log"}'
+    begun = await lay(world, "begun", effect=run)
+    await world.lay_send("begun", begun, seq=1, state="sent")
+    await world.owner.execute("UPDATE sends SET state = 'dispatching', settled_at = NULL, reserved_at = $1", now - HOUR)
+    expected = {
+        await lay(world, "overdue", wakes_at=now - HOUR): "wake",
+        await lay(world, "canceled", wakes_at=now + HOUR, cancel_reason="x", cancel_asked_at=now - HOUR): "cancel",
+        await lay(world, "not-begun", effect=run, since=now - HOUR): "send_not_begun",
+        begun: "send_not_settled",
+    }
+    await lay(world, "asleep", wakes_at=now + HOUR)
+    await lay(world, "just-due", wakes_at=now - timedelta(seconds=1))
+    await lay(world, "held", effect=run, since=now - HOUR, parked="cohort_not_found", wakes_at=now + HOUR)
+    await world.lay_execution("over", outcome="completed")
+    return expected
+
+
+async def test_each_cause_is_found_and_nobody_who_goes_on(world: World) -> None:
+    expected = await lay_all(world)
+
+    found = await late(world)
+
+    assert {one.seen.execution.execution_id: one.cause for one in found} == expected
+    assert await late(world, overdue_by=2 * HOUR) == []
+    with pytest.raises(NotFound, match="no journey"):
+        await late(world, journey_id="other")
+    assert len(await late(world, journey_id="welcome", limit=1)) == 4
+
+
+async def test_a_shorter_bound_finds_more(world: World) -> None:
+    await lay_all(world)
+
+    assert len(await late(world, overdue_by=timedelta())) == 5
+
+
+async def test_looking_goes_on_behind_those_with_nothing_wrong(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = await lay_all(world)
+    found: list[stuck.Stuck] = []
+    end: stuck.Place | None = stuck.START
+    async with world.transactions.read(world.scope.project_no) as conn:
+        now = await clock.now(conn)
+        while end is not None:
+            page = await stuck.page(
+                conn, world.scope.project_no, journey_id=None, after=end, bounds=stuck.Bounds(), now=now, scan=2
+            )
+            found += page.stuck
+            end = page.end
+
+    assert {one.execution_id: one.cause for one in found} == expected
+
+
+async def test_one_process_counts_for_all(world: World, worker_pool: Pool[Record]) -> None:
+    await lay_all(world)
+    first, second = (Watchdog(Transactions(worker_pool)) for _ in range(2))
+    counted = await first.look()
+
+    await world.owner.execute("UPDATE executions SET wakes_at = NULL WHERE wakes_at < now()")
+    told = await second.look()
+    await world.owner.execute("UPDATE stuck_counts SET leased_until = now() - interval '1 second'")
+    anew = await second.look()
+
+    assert counted == told == {"wake": 1, "send_not_begun": 1, "send_not_settled": 1, "cancel": 1}
+    assert anew["wake"] == 0
