@@ -39,6 +39,7 @@ from orchestrator.api.pipeline import Pipeline
 from orchestrator.api.policy import POLICY
 from orchestrator.api.routes import Routes
 from orchestrator.api.tls import TlsFiles
+from orchestrator.api.unsubscribe_page import UnsubscribePage
 from orchestrator.application.api_keys import ApiKeys
 from orchestrator.application.communications import Communications
 from orchestrator.application.executions import Executions
@@ -47,9 +48,11 @@ from orchestrator.application.ingest import Ingest
 from orchestrator.application.prompt_delivery import PromptDelivery
 from orchestrator.application.setup import Setup
 from orchestrator.application.transactions import Transactions
+from orchestrator.application.unsubscribing import Unsubscribing
 from orchestrator.application.versions import Versions
 from orchestrator.domain.channels import Rules
 from orchestrator.domain.scope import INSTANCE
+from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.settings import STRONG_KEY, InvalidSettings, Settings
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.migrations import SchemaRefused, missing_migrations
@@ -196,7 +199,16 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         )
         calls = HttpCalls(pipeline, Routes(methods.values()), allowed_origins=settings.allowed_origins)
         contract = openapi.document_path().read_bytes()
-        http_server = HttpServer(application(calls, state=lambda: health.state, registry=registry, openapi=contract))
+        links = UnsubscribeLinks.of(map(_revealed, settings.unsubscribe_secrets), instance_secret, settings.public_url)
+        http_server = HttpServer(
+            application(
+                calls,
+                state=lambda: health.state,
+                registry=registry,
+                openapi=contract,
+                unsubscribe=UnsubscribePage(Unsubscribing(transactions, links)),
+            )
+        )
 
         stack.callback(health.close)
         await health.look()
@@ -271,6 +283,10 @@ def _tls(settings: Settings) -> TlsFiles | None:
             f"The files of ORCHESTRATOR_TLS_CERTIFICATE and _KEY (and _CLIENT_CA) do not fit together: {error}."
         ) from error
     return files
+
+
+def _revealed(secret: SecretStr) -> str:
+    return secret.get_secret_value()
 
 
 def _text(secret: SecretStr | None) -> str | None:

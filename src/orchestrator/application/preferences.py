@@ -36,6 +36,15 @@ async def update(
     return await preferences.opt_outs(conn, key)
 
 
+async def opt_out(conn: Connection[Record], key: SubjectKey, channel: str, category: str) -> None:
+    """Opt a subject out whose row the caller holds; nothing, if it has opted out of just that."""
+    if any((kept.channel, kept.category) == (channel, category) for kept in await preferences.opt_outs(conn, key)):
+        return
+    now = await clock.now(conn)
+    await preferences.opt_out(conn, key, {(channel, category)}, now)
+    await inbox_entries.add(conn, [key], "preferences", now)
+
+
 async def opt_outs(conn: Connection[Record], project_no: int, subject_id: str) -> list[OptOut]:
     """What the subject opted out of. Raises NotFound SUBJECT_NOT_FOUND."""
     key, _ = await find(conn, project_no, subject_id)

@@ -155,7 +155,7 @@ async def _serve(certificate: str, key: str, login: str) -> None:
     while await asyncio.to_thread(sys.stdin.readline):
         for each in connections:
             if each.transport is not None:
-                each.transport.abort()
+                each.transport.close()
         _say("hung up")
 
 
