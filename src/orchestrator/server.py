@@ -22,6 +22,7 @@ from orchestrator.api.handlers.api_keys import ApiKeyHandlers
 from orchestrator.api.handlers.audiences import AudienceHandlers
 from orchestrator.api.handlers.audit import AuditHandlers
 from orchestrator.api.handlers.communications import CommunicationHandlers
+from orchestrator.api.handlers.deliveries import DeliveryHandlers
 from orchestrator.api.handlers.events import EventHandlers
 from orchestrator.api.handlers.executions import ExecutionHandlers
 from orchestrator.api.handlers.journeys import JourneyHandlers
@@ -42,6 +43,7 @@ from orchestrator.api.tls import TlsFiles
 from orchestrator.api.unsubscribe_page import UnsubscribePage
 from orchestrator.application.api_keys import ApiKeys
 from orchestrator.application.communications import Communications
+from orchestrator.application.deliveries import Deliveries
 from orchestrator.application.executions import Executions
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.ingest import Ingest
@@ -102,12 +104,14 @@ def handlers(parts: Parts) -> list[object]:
     api_keys = ApiKeys(parts.instance_secret)
     bell = InboxBell(parts.transactions)
     versions = Versions()
+    ingest = Ingest(parts.transactions)
     return [
         ApiKeyHandlers(api_keys),
         AudienceHandlers(versions.rule_book),
         AuditHandlers(),
         CommunicationHandlers(Communications(parts.rules)),
-        EventHandlers(Ingest(parts.transactions), bell),
+        DeliveryHandlers(Deliveries(parts.transactions, ingest, parts.instance_secret), bell),
+        EventHandlers(ingest, bell),
         ExecutionHandlers(Executions(Statuses(parts.temporal))),
         JourneyHandlers(versions, parts.delivery.deliver),
         ProjectHandlers(api_keys),

@@ -37,6 +37,7 @@ EDITORS = {
     *("ValidateJourney", "PublishJourney", "PauseJourney", "ResumeJourney", "ArchiveJourney", "EnrollSubjects"),
     *("ListJourneyAuditEntries", "ListAuditEntries", "ListExecutions", "GetExecution"),
     *("ListSubjects", "UpsertSubject", "BatchUpsertSubjects", "GetSubject", "IngestEvents"),
+    "ReportDeliveries",
     *("GetPreferences", "UpdatePreferences", "ListSuppressions", "CreateSuppression"),
     "GetProject",
 }
@@ -76,6 +77,7 @@ CALLERS = (
 _UNNAMED = {
     *("CreateApiKey", "CreateAudience", "CreateCommunication", "CreateJourney", "CreateSegment"),
     *("CreateTriggerContract", "CreateSuppression", "UpsertSubject", "BatchUpsertSubjects", "IngestEvents"),
+    "ReportDeliveries",
     *("ListApiKeys", "ListAudiences", "ListAuditEntries", "ListCommunications", "ListJourneys", "ListSegments"),
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
 }

@@ -76,6 +76,25 @@ async def suppress(
     return suppression
 
 
+async def suppress_held(
+    conn: Connection[Record],
+    scope: Scope,
+    secret: bytes,
+    subject_id: str,
+    key: SubjectKey,
+    *,
+    channel: str,
+    reason: str,
+    now: datetime,
+) -> None:
+    """Suppress a channel of a subject whose row the caller holds. A suppression that is there stays as it is."""
+    if await preferences.find_suppression(conn, key, channel) is not None:
+        return
+    await preferences.suppress(conn, key, Suppression(channel=channel, reason=reason, suppressed_at=now))
+    await inbox_entries.add(conn, [key], "preferences", now)
+    await _record(conn, scope, secret, subject_id, SUBJECT_SUPPRESSED, channel, now)
+
+
 async def unsuppress(conn: Connection[Record], scope: Scope, secret: bytes, subject_id: str, *, channel: str) -> None:
     """Take a suppression away. Raises NotFound SUBJECT_NOT_FOUND, SUPPRESSION_NOT_FOUND."""
     key = (await subjects.find_locked(conn, scope.project_no, [subject_id])).get(subject_id)

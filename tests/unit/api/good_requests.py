@@ -138,6 +138,14 @@ EVENT: Json = {
     "occurTime": TIME,
     "properties": {"amount": 12.5},
 }
+REPORT: Json = {
+    "kind": "clicked",
+    "idempotencyKey": "0" * 64,
+    "providerId": "<m-1@example.com>",
+    "reportId": "e/1",
+    "occurTime": TIME,
+    "link": "https://example.com/sale",
+}
 PAGE: Json = {"pageSize": 10, "pageToken": "abc"}
 ONCE: Json = {"requestId": "r-1"}
 CHANGE: Json = {**ONCE, "validateOnly": True}
@@ -204,6 +212,7 @@ REQUESTS: dict[str, Json] = {
     "ListSuppressions": {**_OF_SUBJECT, **PAGE},
     "CreateSuppression": {"suppression": {**_OF_SUBJECT, "channel": "log", "reason": "bounce"}, **CHANGE},
     "DeleteSuppression": {**_OF_SUBJECT, "channel": "log", **ONCE},
+    "ReportDeliveries": {"reports": [REPORT]},
     "IngestEvents": {"events": [EVENT], "backfill": True},
     "ListProjects": dict(PAGE),
     "CreateProject": {"project": PROJECT, **CHANGE},

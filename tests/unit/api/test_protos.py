@@ -25,8 +25,8 @@ SOURCE = generate_protos.ROOT / "src"
 METHODS = [method for service in services() for method in service.methods]
 BUF = Path(sysconfig.get_path("scripts")) / "buf"
 
-# An event's own id is the key of its repetition.
-WITHOUT_REQUEST_ID = {"IngestEvents"}
+# The id of an event, and of a report, is the key of its repetition.
+WITHOUT_REQUEST_ID = {"IngestEvents", "ReportDeliveries"}
 
 
 def messages() -> Iterator[Descriptor]:
