@@ -68,7 +68,7 @@ class Communication(_message.Message):
     name: _builtins.str
     """For people, at most 255 characters."""
     channel: _builtins.str
-    """The channel it goes out by: `log` or `webhook`."""
+    """The channel it goes out by: `email`, `log` or `webhook`."""
     category: Global___Category.ValueType
     """What it is for."""
     subject: _builtins.str
@@ -81,7 +81,7 @@ class Communication(_message.Message):
     """Differs after every change. Sent back in an update, it refuses the update if something changed in between."""
     @_builtins.property
     def settings(self) -> _struct_pb2.Struct:
-        """What the channel needs to know, by the channel's own names (`webhook`: url)."""
+        """What the channel needs to know, by the channel's own names (`webhook`: url; `email`: to, from, replyTo, html)."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
