@@ -47,6 +47,7 @@ from orchestrator.application.deliveries import Deliveries
 from orchestrator.application.executions import Executions
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.ingest import Ingest
+from orchestrator.application.previews import Previews
 from orchestrator.application.prompt_delivery import PromptDelivery
 from orchestrator.application.setup import Setup
 from orchestrator.application.transactions import Transactions
@@ -109,7 +110,7 @@ def handlers(parts: Parts) -> list[object]:
         ApiKeyHandlers(api_keys),
         AudienceHandlers(versions.rule_book),
         AuditHandlers(),
-        CommunicationHandlers(Communications(parts.rules)),
+        CommunicationHandlers(Communications(parts.rules), Previews(parts.rules)),
         DeliveryHandlers(Deliveries(parts.transactions, ingest, parts.instance_secret), bell),
         EventHandlers(ingest, bell),
         ExecutionHandlers(Executions(Statuses(parts.temporal))),

@@ -169,6 +169,16 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "GetCommunication": {"communicationId": f"communication-{number}"},
         "UpdateCommunication": {"communication": {"id": f"communication-{number}", **communication}},
         "DeleteCommunication": {"communicationId": f"communication-{number}"},
+        "PreviewCommunication": [
+            {
+                "communicationId": f"communication-{number}",
+                "contentRevision": 1,
+                **subject_id,
+                "entry": {"amount": 12.5},
+                "showValues": True,
+            },
+            {"content": communication, "attributes": {"name": "Ann"}},
+        ],
         "ListCommunicationRevisions": {"communicationId": f"communication-{number}", **page},
         "ReportDeliveries": {"reports": [report]},
         "IngestEvents": {"events": [event], "backfill": False},

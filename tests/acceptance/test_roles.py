@@ -31,7 +31,7 @@ EDITORS = {
     *("ListSegments", "CreateSegment", "GetSegment", "UpdateSegment"),
     *("EvaluateSegment", "ListSegmentMembers", "AddSegmentMembers", "RemoveSegmentMembers"),
     *("ListCommunications", "CreateCommunication", "GetCommunication", "UpdateCommunication"),
-    *("ListCommunicationRevisions",),
+    *("ListCommunicationRevisions", "PreviewCommunication"),
     *("ListTriggerContracts", "CreateTriggerContract", "GetTriggerContract", "UpdateTriggerContract"),
     *("ListJourneys", "CreateJourney", "GetJourney", "UpdateJourney", "ListJourneyVersions", "GetJourneyVersion"),
     *("ValidateJourney", "PublishJourney", "PauseJourney", "ResumeJourney", "ArchiveJourney", "EnrollSubjects"),

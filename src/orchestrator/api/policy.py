@@ -58,6 +58,7 @@ POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.CommunicationService/GetCommunication": _READ,
     "orchestrator.v1.CommunicationService/UpdateCommunication": _AUTHOR,
     "orchestrator.v1.CommunicationService/DeleteCommunication": _DELETE,
+    "orchestrator.v1.CommunicationService/PreviewCommunication": _READ,
     "orchestrator.v1.CommunicationService/ListCommunicationRevisions": _READ,
     "orchestrator.v1.DeliveryService/ReportDeliveries": _CHANGE,
     "orchestrator.v1.EventService/IngestEvents": _CHANGE,
