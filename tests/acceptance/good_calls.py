@@ -177,7 +177,10 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
                 "entry": {"amount": 12.5},
                 "showValues": True,
             },
-            {"content": communication, "attributes": {"name": "Ann"}},
+            {
+                "content": {name: value for name, value in communication.items() if name != "name"},
+                "attributes": {"name": "Ann"},
+            },
         ],
         "ListCommunicationRevisions": {"communicationId": f"communication-{number}", **page},
         "ReportDeliveries": {"reports": [report]},

@@ -32,6 +32,9 @@ MAIL: dict[str, Any] = {
 }
 
 
+CONTENT = {name: MAIL[name] for name in ("channel", "category", "subject", "body", "settings")}
+
+
 class Author:
     def __init__(self, served: Served, key: str) -> None:
         self.served = served
@@ -97,7 +100,7 @@ async def test_an_earlier_revision_can_be_seen(author: Author) -> None:
 
 
 async def test_given_content_is_shown_and_not_stored(author: Author, owner: Connection[Record]) -> None:
-    content = {**MAIL, "subject": "Draft for {{ subject.attributes.name }}"}
+    content = {**CONTENT, "subject": "Draft for {{ subject.attributes.name }}"}
 
     preview = await author.preview(content=content, attributes={"name": "Bob"})
 
@@ -106,7 +109,7 @@ async def test_given_content_is_shown_and_not_stored(author: Author, owner: Conn
 
 
 async def test_every_fault_is_told(author: Author) -> None:
-    content = {**MAIL, "subject": "{{", "settings": {"html": "{% if", "to": "a..b", "colour": "red"}}
+    content = {**CONTENT, "subject": "{{", "settings": {"html": "{% if", "to": "a..b", "colour": "red"}}
     with pytest.raises(Refused) as refused:
         await author.preview(communicationId="mail", content=content, subjectId="ann", attributes={})
 
@@ -125,7 +128,7 @@ async def test_every_fault_is_told(author: Author) -> None:
 
 async def test_templates_that_give_no_text_say_where(author: Author) -> None:
     fails = "fine\n{% if subject.attributes.n > 'x' %}{% endif %}"
-    content = {**MAIL, "subject": fails, "body": fails, "settings": {"html": "fine"}}
+    content = {**CONTENT, "subject": fails, "body": fails, "settings": {"html": "fine"}}
     with pytest.raises(Refused) as refused:
         await author.preview(content=content, attributes={"n": 5})
 

@@ -310,8 +310,8 @@ class PreviewCommunicationRequest(_message.Message):
     Given attributes are always shown. The link `unsubscribe_url` is made when a message is sent: here it is empty.
     """
     @_builtins.property
-    def content(self) -> _communication_pb2.Communication:
-        """Content that need not be stored; its id and revision do not matter."""
+    def content(self) -> _communication_pb2.CommunicationContent:
+        """Content that need not be stored."""
 
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
@@ -326,7 +326,7 @@ class PreviewCommunicationRequest(_message.Message):
         *,
         communication_id: _builtins.str = ...,
         content_revision: _builtins.int = ...,
-        content: _communication_pb2.Communication | None = ...,
+        content: _communication_pb2.CommunicationContent | None = ...,
         subject_id: _builtins.str = ...,
         attributes: _struct_pb2.Struct | None = ...,
         entry: _struct_pb2.Struct | None = ...,

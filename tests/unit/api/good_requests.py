@@ -185,7 +185,7 @@ REQUESTS: dict[str, Json] = {
     "PreviewCommunication": {
         "communicationId": "hello",
         "contentRevision": 3,
-        "content": COMMUNICATION,
+        "content": {name: COMMUNICATION[name] for name in ("channel", "category", "subject", "body", "settings")},
         "subjectId": "ann",
         "attributes": {"plan": "pro"},
         "entry": {"amount": 5},

@@ -45,11 +45,22 @@ def asked_preview(request: rpc.PreviewCommunicationRequest) -> Asked:
     return Asked(
         communication_id=request.communication_id,
         content_revision=request.content_revision,
-        content=communication_content(request.content) if request.HasField("content") else None,
+        content=_given_content(request.content) if request.HasField("content") else None,
         subject_id=request.subject_id,
         attributes=struct_to_json(request.attributes) if request.HasField("attributes") else None,
         entry=struct_to_json(request.entry),
         show_values=request.show_values,
+    )
+
+
+def _given_content(message: pb.CommunicationContent) -> Communication:
+    return Communication(
+        name="-",  # it has none, and needs none
+        channel=message.channel,
+        category=category_word(message.category, unspecified=""),
+        subject=message.subject,
+        body=message.body,
+        settings=struct_to_json(message.settings),
     )
 
 
