@@ -1,43 +1,51 @@
-"""What providers report of messages, over HTTP."""
+"""What providers report of messages."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import httpx
 import pytest
-from pydantic import SecretStr
 
+from orchestrator.api.handlers.deliveries import DeliveryHandlers
+from orchestrator.api.handlers.subjects import SubjectHandlers
+from orchestrator.application.deliveries import Deliveries
+from orchestrator.application.inbox_bell import InboxBell
+from orchestrator.application.ingest import Ingest
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.sending import idempotency_key
+from orchestrator.application.transactions import Transactions
 from orchestrator.domain.ids import new_uuid
-from orchestrator.server import running
-from orchestrator.settings import Settings
+from orchestrator.domain.scope import Role
+from orchestrator.storage.instance import read_secret
+from tests.integration.journey_world import World
+from tests.integration.served import Refused, Served
 
 if TYPE_CHECKING:
-    from asyncpg import Connection, Record
+    from asyncpg import Connection, Pool, Record
 
-KEY = "owner-key-of-a-deliveries-test"
 RESERVED = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
 class Provider:
     """Who reports. `keys` are those of Ann's two messages, m-1 and m-2."""
 
-    def __init__(self, http: httpx.AsyncClient, owner: Connection[Record], keys: list[str]) -> None:
-        self.http = http
+    def __init__(self, served: Served, key: str, owner: Connection[Record], keys: list[str]) -> None:
+        self.served = served
+        self.key = key
         self.owner = owner
         self.keys = keys
 
+    async def call(self, rpc: str, **request: Any) -> dict[str, Any]:
+        return await self.served.call(self.key, rpc, **request)
+
     async def report(self, *reports: dict[str, Any]) -> list[str]:
         """The status of each."""
-        response = await self.http.post("/deliveries", json={"reports": reports})
-        assert response.status_code == 200, response.text
-        return [result["status"] for result in response.json()["results"]]
+        answer = await self.call("ReportDeliveries", reports=list(reports))
+        return [result["status"] for result in answer["results"]]
 
     async def noted(self, place: int = 0) -> dict[str, datetime]:
         """What is known of a message besides that it was sent."""
@@ -57,36 +65,26 @@ class Provider:
         return [(row["name"], json.loads(row["properties"])) for row in rows]
 
     async def suppressions(self, subject_id: str = "ann") -> list[tuple[str, str]]:
-        response = await self.http.get(f"/subjects/{subject_id}/suppressions")
-        return [(each["channel"], each["reason"]) for each in response.json().get("suppressions", [])]
-
-
-def _read(properties: Any) -> dict[str, Any]:
-    import json
-
-    read: dict[str, Any] = json.loads(properties) if isinstance(properties, str) else properties
-    return read
+        answer = await self.call("ListSuppressions", subjectId=subject_id)
+        return [(each["channel"], each["reason"]) for each in answer.get("suppressions", [])]
 
 
 @pytest.fixture
-async def http(database: str) -> AsyncIterator[httpx.AsyncClient]:
-    settings = Settings(database_url=database, api_key=SecretStr(KEY), grpc_port=0, http_port=0)
-    async with (
-        running(settings) as server,
-        httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{server.http_port}/v1", headers={"X-Api-Key": KEY}, timeout=20
-        ) as client,
-    ):
-        await client.put("/subjects/ann", json={"attributes": {}})
-        await client.put("/subjects/bob", json={"attributes": {}})
-        yield client
-
-
-@pytest.fixture
-async def provider(http: httpx.AsyncClient, owner: Connection[Record]) -> Provider:
+async def provider(owner: Connection[Record], api_pool: Pool[Record]) -> Provider:
+    transactions = Transactions(api_pool)
+    bell = InboxBell(transactions)
+    secret = await read_secret(owner)
+    served = await Served.open(
+        api_pool,
+        DeliveryHandlers(Deliveries(transactions, Ingest(transactions), secret), bell),
+        SubjectHandlers(secret, bell, RuleBook()),
+    )
+    world = await World.make(owner, api_pool)
+    await world.subject("ann")
+    await world.subject("bob")
     execution_id = new_uuid()
     keys = [await lay_send(owner, "ann", execution_id, seq, f"m-{seq}") for seq in (1, 2)]
-    return Provider(http, owner, keys)
+    return Provider(served, await served.admit(world.scope, Role.ADMIN), owner, keys)
 
 
 async def lay_send(
@@ -179,7 +177,7 @@ async def test_a_soft_bounce_suppresses_nobody(provider: Provider) -> None:
 
 async def test_who_was_let_in_again_is_not_shut_out_by_a_repeat(provider: Provider) -> None:
     await provider.report(of("m-1", "bounced"))
-    assert (await provider.http.delete("/subjects/ann/suppressions/email")).status_code == 200
+    await provider.call("DeleteSuppression", subjectId="ann", channel="email")
 
     assert await provider.report(of("m-1", "bounced")) == ["duplicate"]
     assert await provider.suppressions() == []
@@ -189,7 +187,8 @@ async def test_who_was_let_in_again_is_not_shut_out_by_a_repeat(provider: Provid
 
 
 async def test_a_suppression_that_is_there_keeps_its_reason(provider: Provider) -> None:
-    await provider.http.post("/subjects/ann/suppressions", json={"channel": "email", "reason": "asked by phone"})
+    suppression = {"subjectId": "ann", "channel": "email", "reason": "asked by phone"}
+    await provider.call("CreateSuppression", suppression=suppression)
 
     await provider.report(of("m-1", "complained"))
 
@@ -230,21 +229,18 @@ async def test_the_future_is_now(provider: Provider) -> None:
 
 
 async def test_what_is_wrong_with_one_report_does_not_touch_the_others(provider: Provider) -> None:
-    response = await provider.http.post(
-        "/deliveries",
-        json={
-            "reports": [
-                {"kind": "delivered"},
-                {"idempotencyKey": "x", "kind": "delivered"},
-                {"providerId": "m-1", "kind": "lost"},
-                {"providerId": "m-1"},
-                of("m-1", "delivered"),
-                of("m-9", "delivered"),
-            ]
-        },
+    answer = await provider.call(
+        "ReportDeliveries",
+        reports=[
+            {"kind": "delivered"},
+            {"idempotencyKey": "x", "kind": "delivered"},
+            {"providerId": "m-1", "kind": "lost"},
+            {"providerId": "m-1"},
+            of("m-1", "delivered"),
+            of("m-9", "delivered"),
+        ],
     )
 
-    answer = response.json()
     assert [result["status"] for result in answer["results"]] == [*["rejected"] * 4, "accepted", "unknown_send"]
     assert [
         [(violation["path"], violation["reason"]) for violation in result.get("violations", [])]
@@ -276,8 +272,7 @@ async def test_a_report_that_overtakes_the_providers_answer_finds_its_message_by
 
 
 async def test_who_was_merged_is_reported_as_the_survivor(provider: Provider) -> None:
-    merged = await provider.http.post("/subjects/ann:merge", json={"intoSubjectId": "bob"})
-    assert merged.status_code == 200, merged.text
+    await provider.call("MergeSubjects", subjectId="ann", intoSubjectId="bob")
 
     assert await provider.report(of("m-1", "bounced")) == ["accepted"]
 
@@ -285,13 +280,14 @@ async def test_who_was_merged_is_reported_as_the_survivor(provider: Provider) ->
 
 
 async def test_who_was_deleted_does_not_come_back_by_a_report(provider: Provider) -> None:
-    await provider.http.delete("/subjects/ann")
+    await provider.call("DeleteSubject", subjectId="ann")
 
     assert await provider.report({"idempotencyKey": provider.keys[0], "kind": "bounced"}, of("m-1", "opened")) == [
         "unknown_send",
         "unknown_send",
     ]
-    assert (await provider.http.get("/subjects/ann")).status_code == 404
+    with pytest.raises(Refused, match="SUBJECT_NOT_FOUND"):
+        await provider.call("GetSubject", subjectId="ann")
 
 
 async def test_the_same_report_from_many_sides_counts_once(provider: Provider) -> None:
