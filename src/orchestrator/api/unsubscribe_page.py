@@ -68,10 +68,7 @@ class UnsubscribePage:
             return _page("This link does not work", _NOT_FOUND, status=404)
         if is_asking:
             return _page(f"Unsubscribe from {offer.project_name}?", _question(offer))
-        logger.info(
-            "unsubscribed",
-            extra={"project_id": offer.project_id, "channel": offer.channel, "category": offer.category},
-        )
+        logger.info("unsubscribed", extra={"project_id": offer.project_id, "channel": offer.channel})
         return _page("You are unsubscribed", _answer(offer))
 
 
@@ -88,7 +85,7 @@ async def _in_time(do: Callable[[str], Awaitable[Offer | None]], token: str) -> 
 
 def _failed(error: Exception) -> Response:
     if not isinstance(error, TooManyCalls) and not is_outage(error):
-        logger.error("a page failed", exc_info=error, extra={"page": "unsubscribe"})
+        logger.error("the page for unsubscribing failed", exc_info=error)
     status = 429 if isinstance(error, TooManyCalls) else 503
     text = "<p>Nothing has been changed. Please try again in a minute.</p>"
     return _page("This did not work just now", text, status=status, **{"Retry-After": _RETRY_AFTER})
