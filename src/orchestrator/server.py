@@ -22,6 +22,7 @@ from orchestrator.api.handlers.api_keys import ApiKeyHandlers
 from orchestrator.api.handlers.audiences import AudienceHandlers
 from orchestrator.api.handlers.audit import AuditHandlers
 from orchestrator.api.handlers.communications import CommunicationHandlers
+from orchestrator.api.handlers.deliveries import DeliveryHandlers
 from orchestrator.api.handlers.events import EventHandlers
 from orchestrator.api.handlers.executions import ExecutionHandlers
 from orchestrator.api.handlers.journeys import JourneyHandlers
@@ -39,17 +40,22 @@ from orchestrator.api.pipeline import Pipeline
 from orchestrator.api.policy import POLICY
 from orchestrator.api.routes import Routes
 from orchestrator.api.tls import TlsFiles
+from orchestrator.api.unsubscribe_page import UnsubscribePage
 from orchestrator.application.api_keys import ApiKeys
 from orchestrator.application.communications import Communications
+from orchestrator.application.deliveries import Deliveries
 from orchestrator.application.executions import Executions
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.ingest import Ingest
+from orchestrator.application.previews import Previews
 from orchestrator.application.prompt_delivery import PromptDelivery
 from orchestrator.application.setup import Setup
 from orchestrator.application.transactions import Transactions
+from orchestrator.application.unsubscribing import Unsubscribing
 from orchestrator.application.versions import Versions
 from orchestrator.domain.channels import Rules
 from orchestrator.domain.scope import INSTANCE
+from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.settings import STRONG_KEY, InvalidSettings, Settings
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.migrations import SchemaRefused, missing_migrations
@@ -99,12 +105,14 @@ def handlers(parts: Parts) -> list[object]:
     api_keys = ApiKeys(parts.instance_secret)
     bell = InboxBell(parts.transactions)
     versions = Versions()
+    ingest = Ingest(parts.transactions)
     return [
         ApiKeyHandlers(api_keys),
         AudienceHandlers(versions.rule_book),
         AuditHandlers(),
-        CommunicationHandlers(Communications(parts.rules)),
-        EventHandlers(Ingest(parts.transactions), bell),
+        CommunicationHandlers(Communications(parts.rules), Previews(parts.rules)),
+        DeliveryHandlers(Deliveries(parts.transactions, ingest, parts.instance_secret), bell),
+        EventHandlers(ingest, bell),
         ExecutionHandlers(Executions(Statuses(parts.temporal)), versions, parts.delivery.deliver),
         JourneyHandlers(versions, parts.delivery.deliver),
         ProjectHandlers(api_keys),
@@ -196,7 +204,16 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         )
         calls = HttpCalls(pipeline, Routes(methods.values()), allowed_origins=settings.allowed_origins)
         contract = openapi.document_path().read_bytes()
-        http_server = HttpServer(application(calls, state=lambda: health.state, registry=registry, openapi=contract))
+        links = UnsubscribeLinks.of(map(_revealed, settings.unsubscribe_secrets), instance_secret, settings.public_url)
+        http_server = HttpServer(
+            application(
+                calls,
+                state=lambda: health.state,
+                registry=registry,
+                openapi=contract,
+                unsubscribe=UnsubscribePage(Unsubscribing(transactions, links)),
+            )
+        )
 
         stack.callback(health.close)
         await health.look()
@@ -271,6 +288,10 @@ def _tls(settings: Settings) -> TlsFiles | None:
             f"The files of ORCHESTRATOR_TLS_CERTIFICATE and _KEY (and _CLIENT_CA) do not fit together: {error}."
         ) from error
     return files
+
+
+def _revealed(secret: SecretStr) -> str:
+    return secret.get_secret_value()
 
 
 def _text(secret: SecretStr | None) -> str | None:

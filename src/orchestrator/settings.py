@@ -13,9 +13,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 #: Characters a chosen key needs before others than this machine may try to guess it.
 STRONG_KEY = 16
+#: Characters of a text that links are made with, and the word that stands for the one in the database.
+LONG_SECRET = 32
+INSTANCE_SECRET = "instance"
 
 #: As browsers write them. `*` is none: it would hand every page what is meant for a few.
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
+_PUBLIC_URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{1,100})?")
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -90,6 +94,26 @@ class Settings(BaseSettings):
     webhook_plain_http: bool = False
     """Lets webhooks go to `http` URLs too. For server and workers alike; for development."""
 
+    smtp_url: SecretStr | None = None
+    """The mail server, `smtps://user:password@host:465`, or `smtp://user:password@host:587` with STARTTLS. Without it,
+    mail waits."""
+    smtp_plain: bool = False
+    """Lets mail go to an `smtp` server without TLS, and then without a password. For development."""
+    smtp_ca: Path | None = None
+    """PEM file: who may vouch for the mail server. Without it, the usual authorities."""
+    smtp_from: str | None = None
+    """The sender of communications that name none: `Example <hello@example.com>`."""
+    smtp_on_ambiguity: Literal["at_most_once", "at_least_once"] = "at_most_once"
+    """What becomes of mail whose acceptance was not heard: it ends `unknown`, or is sent again."""
+    smtp_connections: Annotated[int, Field(ge=1, le=100)] = 8
+    """Connections to the mail server that a worker has at once."""
+    public_url: str | None = None
+    """Where people reach the server's HTTP, `https://go.example.com`: the beginning of the links by which they
+    unsubscribe. Mail that advertises waits without it. `up` takes its own address."""
+    unsubscribe_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """What these links are made with, newest first, texts of 32 characters and more, the same for server and workers;
+    links of each work. The word `instance` stands for a secret in the database, which alone is used without a list."""
+
     pool_size: Annotated[int, Field(ge=2, le=500)] = 16
     """Connections to PostgreSQL that a server or a worker works with. Each has up to five more, for health,
     notifications and starts."""
@@ -150,7 +174,7 @@ class Settings(BaseSettings):
             raise ValueError("must be origins such as https://app.example.com, separated by commas")
         return origins
 
-    @field_validator("webhook_secrets", "webhook_networks", mode="before")
+    @field_validator("webhook_secrets", "webhook_networks", "unsubscribe_secrets", mode="before")
     @classmethod
     def _listed(cls, values: object) -> object:
         if isinstance(values, str):
@@ -163,6 +187,26 @@ class Settings(BaseSettings):
         for network in networks:
             ip_network(network)
         return networks
+
+    @field_validator("public_url", mode="before")
+    @classmethod
+    def _without_slash(cls, url: object) -> object:
+        return url.rstrip("/") if isinstance(url, str) else url
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_place_on_the_web(cls, url: str | None) -> str | None:
+        if url is not None and _PUBLIC_URL.fullmatch(url) is None:
+            raise ValueError("must be a URL such as https://go.example.com")
+        return url
+
+    @field_validator("unsubscribe_secrets")
+    @classmethod
+    def _long_enough(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        texts = [secret.get_secret_value() for secret in secrets]
+        if any(len(text) < LONG_SECRET for text in texts if text != INSTANCE_SECRET):
+            raise ValueError(f"each must have at least {LONG_SECRET} characters, or be the word {INSTANCE_SECRET}")
+        return secrets
 
     @field_validator("api_key", "operator_key", "internal_token")
     @classmethod

@@ -9,20 +9,28 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 from temporalio.runtime import Runtime
 
 from orchestrator import logs
+from orchestrator.domain.email_address import parse_mailbox
+from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.settings import InvalidSettings, Settings
-from orchestrator.storage.pool import WORKER_ROLE, open_pool
+from orchestrator.storage.instance import read_secret
+from orchestrator.storage.pool import WORKER_ROLE, connection, open_pool
 from orchestrator.temporal.client import Target, connect, missing_search_attributes, runtime
-from workers.channels.registry import open_channels
+from workers.channels.channel import OnAmbiguity
+from workers.channels.registry import Mail, open_channels
 from workers.channels.rendering import Renderer
 from workers.channels.signature import SigningSecrets
+from workers.channels.smtp import SmtpServer
 from workers.execution_names import ExecutionNames
 from workers.process import PartCrashed, Parts, running
+
+if TYPE_CHECKING:
+    from asyncpg import Pool, Record
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +71,39 @@ def _settings() -> Settings:
         SigningSecrets.parse(_webhook_secrets(settings))
     except ValueError as error:
         raise InvalidSettings(f"ORCHESTRATOR_WEBHOOK_SECRETS is not usable: {error}.") from None
+    _mail(settings)
     return settings
 
 
 def _webhook_secrets(settings: Settings) -> list[str]:
     return [secret.get_secret_value() for secret in settings.webhook_secrets]
+
+
+def _mail(settings: Settings) -> Mail:
+    """Raises InvalidSettings."""
+    try:
+        sender = parse_mailbox(settings.smtp_from) if settings.smtp_from is not None else None
+    except ValueError as error:
+        raise InvalidSettings(f"ORCHESTRATOR_SMTP_FROM is not usable: it {error}.") from None
+    try:
+        server = _smtp_server(settings)
+    except ValueError as error:
+        raise InvalidSettings(f"ORCHESTRATOR_SMTP_URL is not usable: {error}.") from None
+    if settings.smtp_ca is not None and not settings.smtp_ca.is_file():
+        raise InvalidSettings(f"ORCHESTRATOR_SMTP_CA is not usable: there is no file {settings.smtp_ca}.")
+    return Mail(
+        server=server,
+        sender=sender,
+        on_ambiguity=OnAmbiguity(settings.smtp_on_ambiguity),
+        connections=settings.smtp_connections,
+    )
+
+
+def _smtp_server(settings: Settings) -> SmtpServer | None:
+    """Raises ValueError."""
+    if settings.smtp_url is None:
+        return None
+    return SmtpServer.parse(settings.smtp_url.get_secret_value(), plain=settings.smtp_plain, ca=settings.smtp_ca)
 
 
 def _runtime(settings: Settings) -> Runtime:
@@ -100,6 +136,9 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames) -> 
         if pool is None:
             return
         stack.push_async_callback(pool.close)
+        instance_secret = await _reach("postgres", stop, lambda: _instance_secret(pool))
+        if instance_secret is None:
+            return
         client = await _reach("temporal", stop, lambda: connect(target, runtime=native))
         if client is None:
             return
@@ -111,6 +150,7 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames) -> 
                 webhook_secrets=_webhook_secrets(settings),
                 allow_private=settings.webhook_networks,
                 plain_http=settings.webhook_plain_http,
+                mail=_mail(settings),
             )
         )
         parts = Parts(
@@ -122,11 +162,21 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames) -> 
             meter=native.metric_meter,
             searchable=not missing,
             names=names,
+            links=UnsubscribeLinks.of(
+                [secret.get_secret_value() for secret in settings.unsubscribe_secrets],
+                instance_secret,
+                settings.public_url,
+            ),
         )
         async with running(parts):
             logger.info("working")
             await stop.wait()
             logger.info("stopping")
+
+
+async def _instance_secret(pool: Pool[Record]) -> bytes:
+    async with connection(pool) as conn:
+        return await read_secret(conn)
 
 
 async def _reach(part: str, stop: asyncio.Event, open_part: Callable[[], Awaitable[_Part]]) -> _Part | None:

@@ -29,6 +29,7 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
 from orchestrator.application.watchdog import Watchdog
+from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.temporal.contract import JOURNEYS_QUEUE, channel_queue
 from orchestrator.temporal.executions import Executions
 from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
@@ -89,6 +90,7 @@ class Parts:
     searchable: bool
     # Ask Temporal for the first task together with the start.
     eager: bool = True
+    links: UnsubscribeLinks = field(default_factory=UnsubscribeLinks)
     # Learns what the log calls the executions that are worked on.
     names: ExecutionNames = field(default_factory=ExecutionNames)
     limits: Limits = Limits()
@@ -119,7 +121,11 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     )
     passes = SegmentActivities(runs, metrics)
     sends = SendActivities(
-        sending=Sending(transactions, versions), channels=parts.channels, renderer=parts.renderer, metrics=metrics
+        sending=Sending(transactions, versions),
+        channels=parts.channels,
+        renderer=parts.renderer,
+        links=parts.links,
+        metrics=metrics,
     )
     workers = _workers(parts, AdvanceActivities(Advance(transactions, versions)), sends, passes)
     parts.names.take_over()

@@ -159,6 +159,14 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "occurTime": "2026-03-01T12:00:00Z",
         "properties": {"amount": 12.5},
     }
+    report: Json = {
+        "kind": "clicked",
+        "idempotencyKey": "0" * 64,
+        "providerId": f"message-{number}",
+        "reportId": f"report-{number}",
+        "occurTime": "2026-03-01T12:00:00Z",
+        "link": "https://example.com/sale",
+    }
     by_rpc: dict[str, Json | list[Json]] = {
         "ListApiKeys": page,
         "CreateApiKey": {"apiKey": {**name, "role": "editor", "expiresAt": "2199-01-01T00:00:00Z"}},
@@ -177,7 +185,21 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "GetCommunication": {"communicationId": f"communication-{number}"},
         "UpdateCommunication": {"communication": {"id": f"communication-{number}", **communication}},
         "DeleteCommunication": {"communicationId": f"communication-{number}"},
+        "PreviewCommunication": [
+            {
+                "communicationId": f"communication-{number}",
+                "contentRevision": 1,
+                **subject_id,
+                "entry": {"amount": 12.5},
+                "showValues": True,
+            },
+            {
+                "content": {name: value for name, value in communication.items() if name != "name"},
+                "attributes": {"name": "Ann"},
+            },
+        ],
         "ListCommunicationRevisions": {"communicationId": f"communication-{number}", **page},
+        "ReportDeliveries": {"reports": [report]},
         "IngestEvents": {"events": [event], "backfill": False},
         "ListExecutions": {**active, **page, "subjectId": "member-0"},
         "GetExecution": execution,

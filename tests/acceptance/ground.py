@@ -41,7 +41,8 @@ NOUNS = {
     "ApiKeyService": ("api_key",),
     "AudienceService": ("audience", "subject", "segment"),
     "AuditService": ("draft",),
-    "CommunicationService": ("communication",),
+    "CommunicationService": ("communication", "subject"),
+    "DeliveryService": ("subject",),
     "EventService": ("subject",),
     "ExecutionService": ("journey", "subject", "execution", "cancellation"),
     "JourneyService": (

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 from google.protobuf.descriptor import MethodDescriptor
 
+from orchestrator.v1.delivery_service_pb2 import ReportDeliveriesResponse
 from orchestrator.v1.event_pb2 import EventResult
 from orchestrator.v1.event_service_pb2 import IngestEventsResponse
 from tests.integration.api.callers import GrpcCaller, Refused, refused_by
@@ -69,7 +70,7 @@ class RawHttp:
         status, headers, body = await self._send(request, key)
         if status == 200:
             document = json.loads(body)
-            return _item_outcome(document) if rpc == "IngestEvents" else Outcome(code=OK, response=document)
+            return _item_outcome(document) if rpc in _WITH_ITEMS else Outcome(code=OK, response=document)
         assert headers["content-type"] == "application/json", body[:200]
         return outcome_of(refused_by(httpx.Response(status, content=body)))
 
@@ -111,14 +112,21 @@ async def _answer(reader: StreamReader) -> tuple[int, dict[str, str], bytes]:
     return int(status.split(" ")[1]), headers, body
 
 
+#: Answers that say of each item what became of it.
+_WITH_ITEMS: dict[str, type[IngestEventsResponse] | type[ReportDeliveriesResponse]] = {
+    "IngestEvents": IngestEventsResponse,
+    "ReportDeliveries": ReportDeliveriesResponse,
+}
+
+
 async def call_grpc(caller: GrpcCaller, rpc: MethodDescriptor, message: bytes, key: str | None) -> Outcome:
     """Send these bytes as the request."""
     try:
         response = await caller.raw(rpc, message, key=key)
     except Refused as refused:
         return outcome_of(refused)
-    if rpc.name == "IngestEvents":
-        return _item_outcome_of_message(IngestEventsResponse.FromString(response))
+    if rpc.name in _WITH_ITEMS:
+        return _item_outcome_of_message(_WITH_ITEMS[rpc.name].FromString(response))
     return Outcome(code=OK, response=response)
 
 
@@ -136,9 +144,10 @@ def _item_outcome(document: dict[str, Any]) -> Outcome:
     return _rejected(faults, document)
 
 
-def _item_outcome_of_message(response: IngestEventsResponse) -> Outcome:
+def _item_outcome_of_message(response: IngestEventsResponse | ReportDeliveriesResponse) -> Outcome:
     faults = [(v.path, v.reason) for result in response.results for v in result.violations]
     statuses = {result.status for result in response.results}
+    # The same number in both enums.
     assert (EventResult.STATUS_REJECTED in statuses) == bool(faults), "rejected is what has violations"
     return _rejected(faults, response)
 

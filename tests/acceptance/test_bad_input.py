@@ -64,6 +64,7 @@ def _makes_what_it_names(probe: Probe) -> bool:
         "IngestEvents",
         "ListSuppressions",
         "RemoveSegmentMembers",
+        "ReportDeliveries",
         "UpdatePreferences",
         "UpsertSubject",
     )

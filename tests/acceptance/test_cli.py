@@ -387,3 +387,16 @@ async def test_the_doctor_finds_nothing_wrong_with_a_sound_stack_and_says_so(
     assert [check["check"] for check in json.loads(ill.out) if check["wrong"]] == ["temporal_away"]
     assert "temporal_away: " in ill.err
     assert unreachable.code == 5
+
+
+async def test_a_communication_is_looked_at_before_anybody_gets_it(run: CommandLine) -> None:
+    await run("apply", "-f", str(WELCOME))
+    await run("subjects", "upsert", "looked-at", "--attributes", '{"name": "Ann"}')
+
+    hidden = await run("communications", "preview", "thanks", "--subject", "looked-at", "-o", "json")
+    shown = await run("communications", "preview", "thanks", "--subject", "looked-at", "--show-values")
+    missing = await run("communications", "preview", "thanks", "--revision", "99")
+
+    assert hidden.json["subject"] == "Thank you, •••"
+    assert "Thank you, Ann" in shown.out
+    assert missing.code == 3

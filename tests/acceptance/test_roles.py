@@ -31,7 +31,7 @@ EDITORS = {
     *("ListSegments", "CreateSegment", "GetSegment", "UpdateSegment"),
     *("EvaluateSegment", "ListSegmentMembers", "AddSegmentMembers", "RemoveSegmentMembers"),
     *("ListCommunications", "CreateCommunication", "GetCommunication", "UpdateCommunication"),
-    *("ListCommunicationRevisions",),
+    *("ListCommunicationRevisions", "PreviewCommunication"),
     *("ListTriggerContracts", "CreateTriggerContract", "GetTriggerContract", "UpdateTriggerContract"),
     *("ListJourneys", "CreateJourney", "GetJourney", "UpdateJourney", "ListJourneyVersions", "GetJourneyVersion"),
     *("ValidateJourney", "PublishJourney", "PauseJourney", "ResumeJourney", "ArchiveJourney", "EnrollSubjects"),
@@ -39,6 +39,7 @@ EDITORS = {
     *("ExplainExecution", "ListStuckExecutions", "CancelExecution", "CancelExecutions", "GetCancellation"),
     *("ExplainEntry", "ListTimeline"),
     *("ListSubjects", "UpsertSubject", "BatchUpsertSubjects", "GetSubject", "IngestEvents"),
+    "ReportDeliveries",
     *("GetPreferences", "UpdatePreferences", "ListSuppressions", "CreateSuppression"),
     "GetProject",
 }
@@ -78,6 +79,7 @@ CALLERS = (
 _UNNAMED = {
     *("CreateApiKey", "CreateAudience", "CreateCommunication", "CreateJourney", "CreateSegment"),
     *("CreateTriggerContract", "CreateSuppression", "UpsertSubject", "BatchUpsertSubjects", "IngestEvents"),
+    "ReportDeliveries",
     *("ListApiKeys", "ListAudiences", "ListAuditEntries", "ListCommunications", "ListJourneys", "ListSegments"),
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
 }

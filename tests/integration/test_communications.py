@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.api.handlers.communications import CommunicationHandlers
 from orchestrator.application.communications import Communications
+from orchestrator.application.previews import Previews
 from orchestrator.domain.channels import Rules
 from orchestrator.domain.journey import Pinned
 from orchestrator.domain.scope import Role, Scope
@@ -36,7 +37,7 @@ async def scope(api_pool: Pool[Record]) -> Scope:
 
 @pytest.fixture
 async def served(api_pool: Pool[Record]) -> Served:
-    return await Served.open(api_pool, CommunicationHandlers(Communications(Rules())))
+    return await Served.open(api_pool, CommunicationHandlers(Communications(Rules()), Previews(Rules())))
 
 
 @pytest.fixture
@@ -198,7 +199,9 @@ async def test_an_update_is_checked_as_a_whole(served: Served, admin: str) -> No
 
 
 async def test_plain_http_goes_where_the_instance_allows_it(api_pool: Pool[Record], scope: Scope) -> None:
-    lenient = await Served.open(api_pool, CommunicationHandlers(Communications(Rules(plain_http=True))))
+    lenient = await Served.open(
+        api_pool, CommunicationHandlers(Communications(Rules(plain_http=True)), Previews(Rules(plain_http=True)))
+    )
     key = await lenient.admit(scope, Role.EDITOR)
 
     made = await create(lenient, key, channel="webhook", settings={"url": "http://127.0.0.1:9000/hook"})

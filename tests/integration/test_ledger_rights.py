@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.delivery import Kind
 from orchestrator.storage.pool import API_ROLE
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ MAY = {
     "executions": {"SELECT", "INSERT", "UPDATE(workflow_id)"} | CANCELED | GIVEN,
     "cancellations": {"SELECT", "INSERT"},
     "visits": {"SELECT", "INSERT"} | GIVEN,
-    "sends": {"SELECT", "UPDATE(provider_id)"} | GIVEN,
+    "sends": {"SELECT", "UPDATE(provider_id)", *(f"UPDATE({kind.column})" for kind in Kind)} | GIVEN,
     "log_messages": {"SELECT", "DELETE"} | GIVEN,
     "refusal_counts": {"SELECT", "INSERT", "UPDATE"},
     "journey_closings": {"SELECT", "INSERT"}

@@ -32,6 +32,24 @@ def test_a_secret_that_signs_nothing_is_refused_in_one_sentence_that_does_not_te
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ORCHESTRATOR_SMTP_URL", "smtp://us:pass-word@host/x", "nothing may follow the host"),
+        ("ORCHESTRATOR_SMTP_FROM", "Shop", "must be an address"),
+        ("ORCHESTRATOR_SMTP_CA", "/none.pem", "there is no file /none.pem"),
+    ],
+)
+def test_what_mail_cannot_go_by_is_told_in_one_sentence(variable: str, value: str, words: str) -> None:
+    ended = start(**{variable: value})
+
+    assert ended.returncode == 2
+    [sentence] = ended.stderr.splitlines()
+    assert sentence.startswith(f"{variable} is not usable: ")
+    assert words in sentence
+    assert "pass-word" not in sentence
+
+
 def test_a_taken_port_for_metrics_is_told_in_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -70,6 +70,10 @@ def test_keys_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPa
         ("ORCHESTRATOR_ALLOWED_ORIGINS", "https://a.example, app.example.com", "https://app.example.com"),
         ("ORCHESTRATOR_ALLOWED_ORIGINS", "https://a.example/page", "https://app.example.com"),
         ("ORCHESTRATOR_TLS_CLIENT_CA", "/ca.pem", "ORCHESTRATOR_TLS_CERTIFICATE"),
+        ("ORCHESTRATOR_PUBLIC_URL", "go.example.com", "https://go.example.com"),
+        ("ORCHESTRATOR_PUBLIC_URL", "https://go.example.com/?a=b", "https://go.example.com"),
+        ("ORCHESTRATOR_UNSUBSCRIBE_SECRETS", "instance,short", "at least 32 characters"),
+        ("ORCHESTRATOR_SMTP_ON_AMBIGUITY", "twice", "at_most_once"),
     ],
 )
 def test_an_unusable_value_is_one_sentence(

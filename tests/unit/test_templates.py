@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.domain.templates import MAX_SOURCE_BYTES, TemplateFailed, check_template, render
+from orchestrator.domain.templates import MASK, MAX_SOURCE_BYTES, TemplateFailed, check_template, render
 
 SUBJECT: dict[str, Any] = {
     "subject": {
@@ -201,3 +201,26 @@ def test_a_render_leaves_nothing_for_the_next_one() -> None:
 
 def test_the_caller_may_set_the_time() -> None:
     assert render("{{ now | date: '%Y' }}", {"now": "2031-01-01T00:00:00Z"}) == "2031"
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ name }}", MASK),
+        ("{{ nothing }}", ""),
+        ("{{ 'Hi' }} {{ 'x' | upcase }}", "Hi X"),
+        ("{{ 'Hi ' | append: name }}", MASK),
+        ("{{ name | size }}{{ deep.list[0] }}", MASK * 2),
+        ("{% assign n = name %}{{ n }}", MASK),
+        ("{% capture n %}Hi {{ name }}{% endcapture %}{{ n }}", MASK),
+        ("{% cycle name, 'b' %}{% cycle 'a', 'b' %}", f"{MASK}a"),
+        ("{% for each in deep.list %}<{{ each }}>{% endfor %}", f"<{MASK}><{MASK}>"),
+        ("{% if name == 'Ann' %}yes{% else %}no{% endif %}", "yes"),
+        ("{% case name %}{% when 'Ann' %}{{ name }}{% endcase %}", MASK),
+    ],
+)
+def test_a_masked_text_shows_no_value_of_a_variable(source: str, text: str) -> None:
+    variables = {"name": "Ann", "deep": {"list": ["secret", "more"]}}
+
+    assert render(source, variables, masked=True) == text
+    assert "Ann" not in render(source, variables, masked=True, escape_html=True)

@@ -16,6 +16,7 @@ from orchestrator.api.descriptors import owner_of
 from orchestrator.domain import (
     attributes,
     condition_forms,
+    delivery,
     event,
     ids,
     journey_form,
@@ -33,7 +34,13 @@ MAX_STRUCT_DEPTH = attributes.MAX_DEPTH
 MAX_REQUEST_BYTES = 1024 * 1024
 #: Of requests that carry many events or subjects.
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-_BATCHES = frozenset({"orchestrator.v1.BatchUpsertSubjectsRequest", "orchestrator.v1.IngestEventsRequest"})
+_BATCHES = frozenset(
+    {
+        "orchestrator.v1.BatchUpsertSubjectsRequest",
+        "orchestrator.v1.IngestEventsRequest",
+        "orchestrator.v1.ReportDeliveriesRequest",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,9 @@ TEXTS: Mapping[str, TextLimit] = {
     "otherwise": Id(),
     "page_token": Characters(2048),
     "provider_id": Characters(1024),
+    "report_id": Characters(delivery.MAX_REPORT_ID_LENGTH),
+    "DeliveryReport.idempotency_key": Characters(64),
+    "DeliveryReport.link": Characters(delivery.MAX_LINK_LENGTH),
     "request_id": Characters(128),
     "resource_kind": Characters(64),
     "step_ids": Id(),
@@ -107,6 +117,7 @@ LISTS: Mapping[str, int] = {
     "exit_rules": condition_forms.MAX_EXIT_RULES,
     "step_ids": step_forms.MAX_STEPS,
     "steps": step_forms.MAX_STEPS,
+    "reports": delivery.MAX_BATCH,
     "subject_ids": MAX_MEMBERS_PER_CALL,
     "subjects": 1000,
     "weekdays": len(condition_forms.WEEKDAYS),

@@ -23,6 +23,8 @@ from orchestrator.api.health import State
 from orchestrator.api.http_calls import IDEMPOTENCY_HEADER, TIMEOUT_HEADER, HttpCalls, failed
 from orchestrator.api.json_text import write_json
 from orchestrator.api.tls import TlsFiles, http_context
+from orchestrator.api.unsubscribe_page import UnsubscribePage
+from orchestrator.domain.unsubscribe_link import PATH
 
 JSON = "application/json"
 
@@ -32,7 +34,12 @@ _TOLD = ("ETag", "X-Request-Id", "Retry-After", "WWW-Authenticate")
 
 
 def application(
-    calls: HttpCalls, *, state: Callable[[], State], registry: CollectorRegistry, openapi: bytes
+    calls: HttpCalls,
+    *,
+    state: Callable[[], State],
+    registry: CollectorRegistry,
+    openapi: bytes,
+    unsubscribe: UnsubscribePage,
 ) -> Starlette:
     """The ASGI application. What stands beside /v1 needs no key."""
 
@@ -55,14 +62,15 @@ def application(
         return failed(failure, call_id_of(request.headers))
 
     async def wrong_verb(request: Request, error: Exception) -> Response:
+        is_page = request.url.path.startswith(f"{PATH}/")
         failure = Failure(
             code=StatusCode.UNIMPLEMENTED,
             reason="METHOD_NOT_FOUND",
-            message="only GET is possible here",
+            message=f"only GET{' and POST are' if is_page else ' is'} possible here",
             http_status=405,
         )
         response = failed(failure, call_id_of(request.headers))
-        response.headers["Allow"] = "GET, HEAD"
+        response.headers["Allow"] = "GET, HEAD, POST" if is_page else "GET, HEAD"
         return response
 
     app = Starlette(
@@ -72,6 +80,7 @@ def application(
             Route("/readyz", ready),
             Route("/metrics", metrics),
             Route("/openapi.json", contract),
+            Route(PATH + "/{token}", unsubscribe.__call__, methods=["GET", "POST"]),
         ],
         middleware=_cross_origin(calls.allowed_origins),
         exception_handlers={404: no_such_path, 405: wrong_verb},

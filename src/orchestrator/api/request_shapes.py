@@ -38,7 +38,10 @@ class Shape:
         return field_masks.json_path(request, path)
 
 
-_ITEMS = {"orchestrator.v1.IngestEventsRequest": "events"}
+_ITEMS = {
+    "orchestrator.v1.IngestEventsRequest": "events",
+    "orchestrator.v1.ReportDeliveriesRequest": "reports",
+}
 
 
 def shape_of(request: Descriptor) -> Shape:

@@ -36,6 +36,15 @@ async def update(
     return await preferences.opt_outs(conn, key)
 
 
+async def opt_out(conn: Connection[Record], key: SubjectKey, channel: str, category: str) -> None:
+    """Opt a subject out whose row the caller holds; nothing, if it has opted out of just that."""
+    if any((kept.channel, kept.category) == (channel, category) for kept in await preferences.opt_outs(conn, key)):
+        return
+    now = await clock.now(conn)
+    await preferences.opt_out(conn, key, {(channel, category)}, now)
+    await inbox_entries.add(conn, [key], "preferences", now)
+
+
 async def opt_outs(conn: Connection[Record], project_no: int, subject_id: str) -> list[OptOut]:
     """What the subject opted out of. Raises NotFound SUBJECT_NOT_FOUND."""
     key, _ = await find(conn, project_no, subject_id)
@@ -65,6 +74,25 @@ async def suppress(
         await inbox_entries.add(conn, [key], "preferences", now)
     await _record(conn, scope, secret, subject_id, SUBJECT_SUPPRESSED, channel, now)
     return suppression
+
+
+async def suppress_held(
+    conn: Connection[Record],
+    scope: Scope,
+    secret: bytes,
+    subject_id: str,
+    key: SubjectKey,
+    *,
+    channel: str,
+    reason: str,
+    now: datetime,
+) -> None:
+    """Suppress a channel of a subject whose row the caller holds. A suppression that is there stays as it is."""
+    if await preferences.find_suppression(conn, key, channel) is not None:
+        return
+    await preferences.suppress(conn, key, Suppression(channel=channel, reason=reason, suppressed_at=now))
+    await inbox_entries.add(conn, [key], "preferences", now)
+    await _record(conn, scope, secret, subject_id, SUBJECT_SUPPRESSED, channel, now)
 
 
 async def unsuppress(conn: Connection[Record], scope: Scope, secret: bytes, subject_id: str, *, channel: str) -> None:

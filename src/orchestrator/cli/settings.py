@@ -23,6 +23,10 @@ GROUPS = {
     ),
     "TLS": ("tls_certificate", "tls_key", "tls_client_ca"),
     "Webhooks": ("webhook_secrets", "webhook_networks", "webhook_plain_http"),
+    "Mail": (
+        "smtp_url", "smtp_plain", "smtp_ca", "smtp_from", "smtp_on_ambiguity", "smtp_connections",
+        "public_url", "unsubscribe_secrets",
+    ),
     "How much at once": ("pool_size", "max_calls", "drain_seconds", "grace_seconds", "workers"),
     "Logs": ("log_level", "log_format"),
 }  # fmt: skip

@@ -13,6 +13,7 @@ from orchestrator.v1 import (
     audience_service_pb2_grpc,
     audit_service_pb2_grpc,
     communication_service_pb2_grpc,
+    delivery_service_pb2_grpc,
     event_service_pb2_grpc,
     execution_service_pb2_grpc,
     journey_service_pb2_grpc,
@@ -45,6 +46,7 @@ class OrchestratorClient:
     audiences: audience_service_pb2_grpc.AudienceServiceAsyncStub
     audit: audit_service_pb2_grpc.AuditServiceAsyncStub
     communications: communication_service_pb2_grpc.CommunicationServiceAsyncStub
+    deliveries: delivery_service_pb2_grpc.DeliveryServiceAsyncStub
     events: event_service_pb2_grpc.EventServiceAsyncStub
     executions: execution_service_pb2_grpc.ExecutionServiceAsyncStub
     journeys: journey_service_pb2_grpc.JourneyServiceAsyncStub

@@ -10,6 +10,8 @@ from orchestrator.v1.audit_service_pb2 import *
 from orchestrator.v1.cancellation_pb2 import *
 from orchestrator.v1.communication_pb2 import *
 from orchestrator.v1.communication_service_pb2 import *
+from orchestrator.v1.delivery_pb2 import *
+from orchestrator.v1.delivery_service_pb2 import *
 from orchestrator.v1.entry_explanation_pb2 import *
 from orchestrator.v1.error_reason_pb2 import *
 from orchestrator.v1.event_pb2 import *

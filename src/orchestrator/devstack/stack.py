@@ -322,6 +322,8 @@ class Stack:
             environment["TEMPORAL_CONFIG_FILE"] = os.devnull
         elif options.temporal_namespace:
             environment["TEMPORAL_NAMESPACE"] = options.temporal_namespace
+        # Where links lead that people are sent, unless somebody says otherwise.
+        environment.setdefault("ORCHESTRATOR_PUBLIC_URL", self.addresses.http)
         return environment | {"DATABASE_URL": self._dsn, "TEMPORAL_ADDRESS": self._temporal, **options.environment}
 
     async def _stop(self) -> None:

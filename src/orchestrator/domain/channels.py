@@ -12,10 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from orchestrator.domain.email_address import parse_mailbox
+from orchestrator.domain.templates import check_template
 from orchestrator.predicates.faults import Fault, under
+from orchestrator.predicates.paths import split_path
 
+EMAIL = "email"
 LOG = "log"
 WEBHOOK = "webhook"
+
+#: Where in a subject's attributes its email address stands, unless the communication's settings say otherwise.
+EMAIL_PATH = "email"
+#: Settings that are templates as bodies are, of HTML.
+HTML_TEMPLATES: Mapping[str, tuple[str, ...]] = {EMAIL: ("html",)}
 
 MAX_URL_LENGTH = 2_048
 MAX_HEADERS = 20
@@ -61,6 +70,19 @@ def _log_faults(settings: Mapping[str, Any], path: str, rules: Rules) -> list[Fa
     return _unknown(settings, (), path)
 
 
+def _email_faults(settings: Mapping[str, Any], path: str, rules: Rules) -> list[Fault]:
+    faults = []
+    for name, check in (("from", _mailbox_fault), ("replyTo", _mailbox_fault), ("to", _path_fault)):
+        if settings.get(name) is not None and (wrong := check(settings[name])) is not None:
+            faults.append(Fault(path=under(path, name), reason=wrong[0], message=wrong[1]))
+    html = settings.get("html")
+    if isinstance(html, str):
+        faults += check_template(html, under(path, "html"))
+    elif html is not None:
+        faults.append(Fault(path=under(path, "html"), reason="INVALID_TYPE", message="must be text"))
+    return faults + _unknown(settings, ("from", "replyTo", "to", "html"), path)
+
+
 def _webhook_faults(settings: Mapping[str, Any], path: str, rules: Rules) -> list[Fault]:
     faults = _url_faults(settings.get("url"), under(path, "url"), rules)
     if settings.get("headers") is not None:
@@ -69,7 +91,27 @@ def _webhook_faults(settings: Mapping[str, Any], path: str, rules: Rules) -> lis
 
 
 #: Every channel, with the check of its settings.
-CHANNELS: Mapping[str, SettingsCheck] = {LOG: _log_faults, WEBHOOK: _webhook_faults}
+CHANNELS: Mapping[str, SettingsCheck] = {LOG: _log_faults, WEBHOOK: _webhook_faults, EMAIL: _email_faults}
+
+
+def _mailbox_fault(value: object) -> tuple[str, str] | None:
+    if not isinstance(value, str):
+        return "INVALID_TYPE", "must be text"
+    try:
+        parse_mailbox(value)
+    except ValueError as error:
+        return "INVALID_VALUE", str(error)
+    return None
+
+
+def _path_fault(value: object) -> tuple[str, str] | None:
+    if not isinstance(value, str):
+        return "INVALID_TYPE", "must be text"
+    try:
+        split_path(value)
+    except ValueError as error:
+        return "INVALID_VALUE", str(error)
+    return None
 
 
 def _url_faults(url: object, path: str, rules: Rules) -> list[Fault]:

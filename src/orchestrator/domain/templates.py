@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import StringIO
 from threading import Lock
 from typing import Any, TextIO, cast
 
@@ -32,6 +33,8 @@ from orchestrator.domain.template_lexer import TooMuchMarkup, tokenize_template
 from orchestrator.predicates.faults import Fault
 
 MAX_SOURCE_BYTES = 32 * 1024
+#: What stands where a value would, in a text that is not to show any.
+MASK = "•••"
 
 # What a render may spend and what it pays, in units of about 0.1 µs (filters: template_filters.py).
 _ALLOWANCE = 1_000_000
@@ -75,8 +78,10 @@ def check_template(source: str, path: str) -> list[Fault]:
     ]
 
 
-def render(source: str, variables: Mapping[str, Any], *, escape_html: bool = False) -> str:
+def render(source: str, variables: Mapping[str, Any], *, escape_html: bool = False, masked: bool = False) -> str:
     """The template's text, of at most MAX_TEXT bytes.
+
+    With `masked`, MASK stands for all that would come out of variables; which way the template takes is still theirs.
 
     A missing variable is an empty text and `nil` in comparisons. A text is never taken for a number in a comparison,
     which then fails; in arithmetic it is one, or 0. With `escape_html`, what comes out of variables is escaped; what
@@ -85,7 +90,7 @@ def render(source: str, variables: Mapping[str, Any], *, escape_html: bool = Fal
     """
     template = _TEMPLATES.parsed(source, _HTML if escape_html else _PLAIN)
     enclosed: dict[str, Any] = enclose(variables)
-    context = _Context(template, globals=enclosed)
+    context = _Context(template, globals=enclosed, masked=masked)
     buffer = LimitedStringIO(limit=MAX_TEXT)
     try:
         template.render_with_context(context, buffer)
@@ -135,14 +140,15 @@ def _children(node: Node) -> Iterable[Node]:
 class _Context(RenderContext):
     """One render: its variables and what it has spent."""
 
-    __slots__ = ("held", "spent")
+    __slots__ = ("held", "masked", "spent")
 
-    def __init__(self, template: BoundTemplate, *, globals: Mapping[str, object]) -> None:
+    def __init__(self, template: BoundTemplate, *, globals: Mapping[str, object], masked: bool = False) -> None:
         super().__init__(template, globals=globals)
         # The library's own scope has a clock in it.
         self.scope = ReadOnlyChainMap(self.locals, self.globals)
         self.spent = 0
         self.held = 0
+        self.masked = masked
 
     def spend(self, units: int) -> None:
         self.spent += units
@@ -181,6 +187,9 @@ class _Charged(Node):
     def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
         assert isinstance(context, _Context)
         context.spend(self.price)
+        if context.masked and isinstance(self.node, output.OutputNode | cycle_tag.CycleNode) and _reads(self.node):
+            # Rendered all the same: it may fail, or come to nothing.
+            return buffer.write(MASK) if self.node.render_to_output(context, StringIO()) else 0
         return self.node.render_to_output(context, buffer)
 
     def children(self, static_context: RenderContext, *, include_partials: bool = True) -> Any:
@@ -194,6 +203,15 @@ class _Charged(Node):
 
     def block_scope(self) -> Any:
         return self.node.block_scope()
+
+
+def _reads(node: Node) -> bool:
+    """Whether variables are in what a node writes."""
+    return any(_has_path(expression) for expression in node.expressions())
+
+
+def _has_path(expression: Expression) -> bool:
+    return isinstance(expression, Path) or any(map(_has_path, expression.children()))
 
 
 def _price(node: Node) -> int:

@@ -63,6 +63,13 @@ class Sent:
     provider_id: str | None
     reserved_at: datetime
     settled_at: datetime | None
+    # What the provider has reported since, and when it was true first.
+    delivered_at: datetime | None
+    soft_bounced_at: datetime | None
+    bounced_at: datetime | None
+    complained_at: datetime | None
+    opened_at: datetime | None
+    clicked_at: datetime | None
 
 
 _SELECT = """
@@ -148,7 +155,8 @@ async def visits(conn: Connection[Record], project_no: int, execution_id: UUID) 
 
 _SENDS = f"""
 SELECT l.seq, l.step_id, l.communication_id, l.content_revision, l.channel, l.category, l.state, l.attempt, l.reason,
-       l.provider_id, l.reserved_at, l.settled_at
+       l.provider_id, l.reserved_at, l.settled_at, l.delivered_at, l.soft_bounced_at, l.bounced_at, l.complained_at,
+       l.opened_at, l.clicked_at
 {_OF_EXECUTION.format(ledger="sends")}
  ORDER BY l.seq
 """

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#orchestrator/v1/communication.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x02\n\rCommunication\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63hannel\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x08\x63\x61tegory\x18\x04 \x01(\x0e\x32\x19.orchestrator.v1.CategoryB\x04\xe2\x41\x01\x02\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12)\n\x08settings\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1e\n\x10\x63ontent_revision\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"\x8f\x02\n\x15\x43ommunicationRevision\x12\x18\n\x10\x63ommunication_id\x18\x01 \x01(\t\x12\x18\n\x10\x63ontent_revision\x18\x02 \x01(\x05\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12+\n\x08\x63\x61tegory\x18\x04 \x01(\x0e\x32\x19.orchestrator.v1.Category\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12)\n\x08settings\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12:\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt*X\n\x08\x43\x61tegory\x12\x18\n\x14\x43\x41TEGORY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41TEGORY_MARKETING\x10\x01\x12\x1a\n\x16\x43\x41TEGORY_TRANSACTIONAL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#orchestrator/v1/communication.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x02\n\rCommunication\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63hannel\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x08\x63\x61tegory\x18\x04 \x01(\x0e\x32\x19.orchestrator.v1.CategoryB\x04\xe2\x41\x01\x02\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12)\n\x08settings\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1e\n\x10\x63ontent_revision\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"\xaa\x01\n\x14\x43ommunicationContent\x12\x15\n\x07\x63hannel\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x08\x63\x61tegory\x18\x02 \x01(\x0e\x32\x19.orchestrator.v1.CategoryB\x04\xe2\x41\x01\x02\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12)\n\x08settings\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x8f\x02\n\x15\x43ommunicationRevision\x12\x18\n\x10\x63ommunication_id\x18\x01 \x01(\t\x12\x18\n\x10\x63ontent_revision\x18\x02 \x01(\x05\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12+\n\x08\x63\x61tegory\x18\x04 \x01(\x0e\x32\x19.orchestrator.v1.Category\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12)\n\x08settings\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12:\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt*X\n\x08\x43\x61tegory\x12\x18\n\x14\x43\x41TEGORY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41TEGORY_MARKETING\x10\x01\x12\x1a\n\x16\x43\x41TEGORY_TRANSACTIONAL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,10 +46,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMMUNICATION'].fields_by_name['content_revision']._serialized_options = b'\342A\001\003'
   _globals['_COMMUNICATION'].fields_by_name['create_time']._loaded_options = None
   _globals['_COMMUNICATION'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
-  _globals['_CATEGORY']._serialized_start=802
-  _globals['_CATEGORY']._serialized_end=890
+  _globals['_COMMUNICATIONCONTENT'].fields_by_name['channel']._loaded_options = None
+  _globals['_COMMUNICATIONCONTENT'].fields_by_name['channel']._serialized_options = b'\342A\001\002'
+  _globals['_COMMUNICATIONCONTENT'].fields_by_name['category']._loaded_options = None
+  _globals['_COMMUNICATIONCONTENT'].fields_by_name['category']._serialized_options = b'\342A\001\002'
+  _globals['_CATEGORY']._serialized_start=975
+  _globals['_CATEGORY']._serialized_end=1063
   _globals['_COMMUNICATION']._serialized_start=153
   _globals['_COMMUNICATION']._serialized_end=526
-  _globals['_COMMUNICATIONREVISION']._serialized_start=529
-  _globals['_COMMUNICATIONREVISION']._serialized_end=800
+  _globals['_COMMUNICATIONCONTENT']._serialized_start=529
+  _globals['_COMMUNICATIONCONTENT']._serialized_end=699
+  _globals['_COMMUNICATIONREVISION']._serialized_start=702
+  _globals['_COMMUNICATIONREVISION']._serialized_end=973
 # @@protoc_insertion_point(module_scope)

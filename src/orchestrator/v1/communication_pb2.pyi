@@ -68,7 +68,7 @@ class Communication(_message.Message):
     name: _builtins.str
     """For people, at most 255 characters."""
     channel: _builtins.str
-    """The channel it goes out by: `log` or `webhook`."""
+    """The channel it goes out by: `email`, `log` or `webhook`."""
     category: Global___Category.ValueType
     """What it is for."""
     subject: _builtins.str
@@ -81,7 +81,7 @@ class Communication(_message.Message):
     """Differs after every change. Sent back in an update, it refuses the update if something changed in between."""
     @_builtins.property
     def settings(self) -> _struct_pb2.Struct:
-        """What the channel needs to know, by the channel's own names (`webhook`: url)."""
+        """What the channel needs to know, by the channel's own names (`webhook`: url; `email`: to, from, replyTo, html)."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -115,6 +115,46 @@ class Communication(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Communication: _TypeAlias = Communication  # noqa: Y015
+
+@_typing.final
+class CommunicationContent(_message.Message):
+    """What a communication says, and how it goes out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """The channel it goes out by: `email`, `log` or `webhook`."""
+    category: Global___Category.ValueType
+    """What it is for."""
+    subject: _builtins.str
+    """The subject line, a Liquid template of at most 8 KiB."""
+    body: _builtins.str
+    """The text, a Liquid template of at most 32 KiB."""
+    @_builtins.property
+    def settings(self) -> _struct_pb2.Struct:
+        """What the channel needs to know, as in Communication."""
+
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        category: Global___Category.ValueType = ...,
+        subject: _builtins.str = ...,
+        body: _builtins.str = ...,
+        settings: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "category", b"category", "channel", b"channel", "settings", b"settings", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommunicationContent: _TypeAlias = CommunicationContent  # noqa: Y015
 
 @_typing.final
 class CommunicationRevision(_message.Message):

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from orchestrator.v1 import communication_pb2 as orchestrator_dot_v1_dot_communication__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+orchestrator/v1/communication_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a#orchestrator/v1/communication.proto\"B\n\x19ListCommunicationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"m\n\x1aListCommunicationsResponse\x12\x36\n\x0e\x63ommunications\x18\x01 \x03(\x0b\x32\x1e.orchestrator.v1.Communication\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x84\x01\n\x1a\x43reateCommunicationRequest\x12;\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.CommunicationB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"T\n\x1b\x43reateCommunicationResponse\x12\x35\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.Communication\"9\n\x17GetCommunicationRequest\x12\x1e\n\x10\x63ommunication_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"Q\n\x18GetCommunicationResponse\x12\x35\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.Communication\"\xb5\x01\n\x1aUpdateCommunicationRequest\x12;\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.CommunicationB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"T\n\x1bUpdateCommunicationResponse\x12\x35\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.Communication\"^\n\x1a\x44\x65leteCommunicationRequest\x12\x1e\n\x10\x63ommunication_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x1d\n\x1b\x44\x65leteCommunicationResponse\"j\n!ListCommunicationRevisionsRequest\x12\x1e\n\x10\x63ommunication_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"x\n\"ListCommunicationRevisionsResponse\x12\x39\n\trevisions\x18\x01 \x03(\x0b\x32&.orchestrator.v1.CommunicationRevision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xac\x08\n\x14\x43ommunicationService\x12\x8c\x01\n\x12ListCommunications\x12*.orchestrator.v1.ListCommunicationsRequest\x1a+.orchestrator.v1.ListCommunicationsResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/communications\x12\xad\x01\n\x13\x43reateCommunication\x12+.orchestrator.v1.CreateCommunicationRequest\x1a,.orchestrator.v1.CreateCommunicationResponse\";\x90\x02\x02\x82\xd3\xe4\x93\x02\x32\"\x12/v1/communications:\rcommunicationb\rcommunication\x12\xa8\x01\n\x10GetCommunication\x12(.orchestrator.v1.GetCommunicationRequest\x1a).orchestrator.v1.GetCommunicationResponse\"?\x90\x02\x01\x82\xd3\xe4\x93\x02\x36\x12%/v1/communications/{communication_id}b\rcommunication\x12\xc0\x01\n\x13UpdateCommunication\x12+.orchestrator.v1.UpdateCommunicationRequest\x1a,.orchestrator.v1.UpdateCommunicationResponse\"N\x90\x02\x02\x82\xd3\xe4\x93\x02\x45\x32%/v1/communications/{communication.id}:\rcommunicationb\rcommunication\x12\xa2\x01\n\x13\x44\x65leteCommunication\x12+.orchestrator.v1.DeleteCommunicationRequest\x1a,.orchestrator.v1.DeleteCommunicationResponse\"0\x90\x02\x02\x82\xd3\xe4\x93\x02\'*%/v1/communications/{communication_id}\x12\xc1\x01\n\x1aListCommunicationRevisions\x12\x32.orchestrator.v1.ListCommunicationRevisionsRequest\x1a\x33.orchestrator.v1.ListCommunicationRevisionsResponse\":\x90\x02\x01\x82\xd3\xe4\x93\x02\x31\x12//v1/communications/{communication_id}/revisionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+orchestrator/v1/communication_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a#orchestrator/v1/communication.proto\"B\n\x19ListCommunicationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"m\n\x1aListCommunicationsResponse\x12\x36\n\x0e\x63ommunications\x18\x01 \x03(\x0b\x32\x1e.orchestrator.v1.Communication\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x84\x01\n\x1a\x43reateCommunicationRequest\x12;\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.CommunicationB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"T\n\x1b\x43reateCommunicationResponse\x12\x35\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.Communication\"9\n\x17GetCommunicationRequest\x12\x1e\n\x10\x63ommunication_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"Q\n\x18GetCommunicationResponse\x12\x35\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.Communication\"\xb5\x01\n\x1aUpdateCommunicationRequest\x12;\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.CommunicationB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"T\n\x1bUpdateCommunicationResponse\x12\x35\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.Communication\"^\n\x1a\x44\x65leteCommunicationRequest\x12\x1e\n\x10\x63ommunication_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x1d\n\x1b\x44\x65leteCommunicationResponse\"\x87\x02\n\x1bPreviewCommunicationRequest\x12\x18\n\x10\x63ommunication_id\x18\x01 \x01(\t\x12\x18\n\x10\x63ontent_revision\x18\x02 \x01(\x05\x12\x36\n\x07\x63ontent\x18\x03 \x01(\x0b\x32%.orchestrator.v1.CommunicationContent\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05\x65ntry\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0bshow_values\x18\x07 \x01(\x08\"\x93\x01\n\x1cPreviewCommunicationResponse\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x18\n\x10\x63ontent_revision\x18\x02 \x01(\x05\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12)\n\x08settings\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"j\n!ListCommunicationRevisionsRequest\x12\x1e\n\x10\x63ommunication_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"x\n\"ListCommunicationRevisionsResponse\x12\x39\n\trevisions\x18\x01 \x03(\x0b\x32&.orchestrator.v1.CommunicationRevision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xcc\t\n\x14\x43ommunicationService\x12\x8c\x01\n\x12ListCommunications\x12*.orchestrator.v1.ListCommunicationsRequest\x1a+.orchestrator.v1.ListCommunicationsResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/communications\x12\xad\x01\n\x13\x43reateCommunication\x12+.orchestrator.v1.CreateCommunicationRequest\x1a,.orchestrator.v1.CreateCommunicationResponse\";\x90\x02\x02\x82\xd3\xe4\x93\x02\x32\"\x12/v1/communications:\rcommunicationb\rcommunication\x12\xa8\x01\n\x10GetCommunication\x12(.orchestrator.v1.GetCommunicationRequest\x1a).orchestrator.v1.GetCommunicationResponse\"?\x90\x02\x01\x82\xd3\xe4\x93\x02\x36\x12%/v1/communications/{communication_id}b\rcommunication\x12\xc0\x01\n\x13UpdateCommunication\x12+.orchestrator.v1.UpdateCommunicationRequest\x1a,.orchestrator.v1.UpdateCommunicationResponse\"N\x90\x02\x02\x82\xd3\xe4\x93\x02\x45\x32%/v1/communications/{communication.id}:\rcommunicationb\rcommunication\x12\xa2\x01\n\x13\x44\x65leteCommunication\x12+.orchestrator.v1.DeleteCommunicationRequest\x1a,.orchestrator.v1.DeleteCommunicationResponse\"0\x90\x02\x02\x82\xd3\xe4\x93\x02\'*%/v1/communications/{communication_id}\x12\x9d\x01\n\x14PreviewCommunication\x12,.orchestrator.v1.PreviewCommunicationRequest\x1a-.orchestrator.v1.PreviewCommunicationResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/communications:preview:\x01*\x12\xc1\x01\n\x1aListCommunicationRevisions\x12\x32.orchestrator.v1.ListCommunicationRevisionsRequest\x1a\x33.orchestrator.v1.ListCommunicationRevisionsResponse\":\x90\x02\x01\x82\xd3\xe4\x93\x02\x31\x12//v1/communications/{communication_id}/revisionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,32 +56,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMMUNICATIONSERVICE'].methods_by_name['UpdateCommunication']._serialized_options = b'\220\002\002\202\323\344\223\002E2%/v1/communications/{communication.id}:\rcommunicationb\rcommunication'
   _globals['_COMMUNICATIONSERVICE'].methods_by_name['DeleteCommunication']._loaded_options = None
   _globals['_COMMUNICATIONSERVICE'].methods_by_name['DeleteCommunication']._serialized_options = b'\220\002\002\202\323\344\223\002\'*%/v1/communications/{communication_id}'
+  _globals['_COMMUNICATIONSERVICE'].methods_by_name['PreviewCommunication']._loaded_options = None
+  _globals['_COMMUNICATIONSERVICE'].methods_by_name['PreviewCommunication']._serialized_options = b'\220\002\001\202\323\344\223\002\037\"\032/v1/communications:preview:\001*'
   _globals['_COMMUNICATIONSERVICE'].methods_by_name['ListCommunicationRevisions']._loaded_options = None
   _globals['_COMMUNICATIONSERVICE'].methods_by_name['ListCommunicationRevisions']._serialized_options = b'\220\002\001\202\323\344\223\0021\022//v1/communications/{communication_id}/revisions'
-  _globals['_LISTCOMMUNICATIONSREQUEST']._serialized_start=198
-  _globals['_LISTCOMMUNICATIONSREQUEST']._serialized_end=264
-  _globals['_LISTCOMMUNICATIONSRESPONSE']._serialized_start=266
-  _globals['_LISTCOMMUNICATIONSRESPONSE']._serialized_end=375
-  _globals['_CREATECOMMUNICATIONREQUEST']._serialized_start=378
-  _globals['_CREATECOMMUNICATIONREQUEST']._serialized_end=510
-  _globals['_CREATECOMMUNICATIONRESPONSE']._serialized_start=512
-  _globals['_CREATECOMMUNICATIONRESPONSE']._serialized_end=596
-  _globals['_GETCOMMUNICATIONREQUEST']._serialized_start=598
-  _globals['_GETCOMMUNICATIONREQUEST']._serialized_end=655
-  _globals['_GETCOMMUNICATIONRESPONSE']._serialized_start=657
-  _globals['_GETCOMMUNICATIONRESPONSE']._serialized_end=738
-  _globals['_UPDATECOMMUNICATIONREQUEST']._serialized_start=741
-  _globals['_UPDATECOMMUNICATIONREQUEST']._serialized_end=922
-  _globals['_UPDATECOMMUNICATIONRESPONSE']._serialized_start=924
-  _globals['_UPDATECOMMUNICATIONRESPONSE']._serialized_end=1008
-  _globals['_DELETECOMMUNICATIONREQUEST']._serialized_start=1010
-  _globals['_DELETECOMMUNICATIONREQUEST']._serialized_end=1104
-  _globals['_DELETECOMMUNICATIONRESPONSE']._serialized_start=1106
-  _globals['_DELETECOMMUNICATIONRESPONSE']._serialized_end=1135
-  _globals['_LISTCOMMUNICATIONREVISIONSREQUEST']._serialized_start=1137
-  _globals['_LISTCOMMUNICATIONREVISIONSREQUEST']._serialized_end=1243
-  _globals['_LISTCOMMUNICATIONREVISIONSRESPONSE']._serialized_start=1245
-  _globals['_LISTCOMMUNICATIONREVISIONSRESPONSE']._serialized_end=1365
-  _globals['_COMMUNICATIONSERVICE']._serialized_start=1368
-  _globals['_COMMUNICATIONSERVICE']._serialized_end=2436
+  _globals['_LISTCOMMUNICATIONSREQUEST']._serialized_start=228
+  _globals['_LISTCOMMUNICATIONSREQUEST']._serialized_end=294
+  _globals['_LISTCOMMUNICATIONSRESPONSE']._serialized_start=296
+  _globals['_LISTCOMMUNICATIONSRESPONSE']._serialized_end=405
+  _globals['_CREATECOMMUNICATIONREQUEST']._serialized_start=408
+  _globals['_CREATECOMMUNICATIONREQUEST']._serialized_end=540
+  _globals['_CREATECOMMUNICATIONRESPONSE']._serialized_start=542
+  _globals['_CREATECOMMUNICATIONRESPONSE']._serialized_end=626
+  _globals['_GETCOMMUNICATIONREQUEST']._serialized_start=628
+  _globals['_GETCOMMUNICATIONREQUEST']._serialized_end=685
+  _globals['_GETCOMMUNICATIONRESPONSE']._serialized_start=687
+  _globals['_GETCOMMUNICATIONRESPONSE']._serialized_end=768
+  _globals['_UPDATECOMMUNICATIONREQUEST']._serialized_start=771
+  _globals['_UPDATECOMMUNICATIONREQUEST']._serialized_end=952
+  _globals['_UPDATECOMMUNICATIONRESPONSE']._serialized_start=954
+  _globals['_UPDATECOMMUNICATIONRESPONSE']._serialized_end=1038
+  _globals['_DELETECOMMUNICATIONREQUEST']._serialized_start=1040
+  _globals['_DELETECOMMUNICATIONREQUEST']._serialized_end=1134
+  _globals['_DELETECOMMUNICATIONRESPONSE']._serialized_start=1136
+  _globals['_DELETECOMMUNICATIONRESPONSE']._serialized_end=1165
+  _globals['_PREVIEWCOMMUNICATIONREQUEST']._serialized_start=1168
+  _globals['_PREVIEWCOMMUNICATIONREQUEST']._serialized_end=1431
+  _globals['_PREVIEWCOMMUNICATIONRESPONSE']._serialized_start=1434
+  _globals['_PREVIEWCOMMUNICATIONRESPONSE']._serialized_end=1581
+  _globals['_LISTCOMMUNICATIONREVISIONSREQUEST']._serialized_start=1583
+  _globals['_LISTCOMMUNICATIONREVISIONSREQUEST']._serialized_end=1689
+  _globals['_LISTCOMMUNICATIONREVISIONSRESPONSE']._serialized_start=1691
+  _globals['_LISTCOMMUNICATIONREVISIONSRESPONSE']._serialized_end=1811
+  _globals['_COMMUNICATIONSERVICE']._serialized_start=1814
+  _globals['_COMMUNICATIONSERVICE']._serialized_end=3042
 # @@protoc_insertion_point(module_scope)

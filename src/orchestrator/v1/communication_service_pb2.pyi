@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from orchestrator.v1 import communication_pb2 as _communication_pb2
 import builtins as _builtins
@@ -284,6 +285,100 @@ class DeleteCommunicationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteCommunicationResponse: _TypeAlias = DeleteCommunicationResponse  # noqa: Y015
+
+@_typing.final
+class PreviewCommunicationRequest(_message.Message):
+    """Asks what a communication would say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMUNICATION_ID_FIELD_NUMBER: _builtins.int
+    CONTENT_REVISION_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    SHOW_VALUES_FIELD_NUMBER: _builtins.int
+    communication_id: _builtins.str
+    """A communication that is stored. Either this or `content`."""
+    content_revision: _builtins.int
+    """Which revision of it; 0: the newest."""
+    subject_id: _builtins.str
+    """To whom. Either this or `attributes`, or neither: then nothing is known of the subject."""
+    show_values: _builtins.bool
+    """True: the subject's values are shown. Otherwise `•••` stands for each, and only the way through the template is theirs.
+    Given attributes are always shown. The link `unsubscribe_url` is made when a message is sent: here it is empty.
+    """
+    @_builtins.property
+    def content(self) -> _communication_pb2.CommunicationContent:
+        """Content that need not be stored."""
+
+    @_builtins.property
+    def attributes(self) -> _struct_pb2.Struct:
+        """What is known of a subject that there need not be."""
+
+    @_builtins.property
+    def entry(self) -> _struct_pb2.Struct:
+        """What templates read as `entry`: the properties of a triggering event."""
+
+    def __init__(
+        self,
+        *,
+        communication_id: _builtins.str = ...,
+        content_revision: _builtins.int = ...,
+        content: _communication_pb2.CommunicationContent | None = ...,
+        subject_id: _builtins.str = ...,
+        attributes: _struct_pb2.Struct | None = ...,
+        entry: _struct_pb2.Struct | None = ...,
+        show_values: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "content", b"content", "entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "communication_id", b"communication_id", "content", b"content", "content_revision", b"content_revision", "entry", b"entry", "show_values", b"show_values", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewCommunicationRequest: _TypeAlias = PreviewCommunicationRequest  # noqa: Y015
+
+@_typing.final
+class PreviewCommunicationResponse(_message.Message):
+    """What a communication would say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    CONTENT_REVISION_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """The channel."""
+    content_revision: _builtins.int
+    """The revision that was asked for; 0 for given content."""
+    subject: _builtins.str
+    """The subject line."""
+    body: _builtins.str
+    """The text."""
+    @_builtins.property
+    def settings(self) -> _struct_pb2.Struct:
+        """The channel's settings; those that are templates are rendered (`email`: html)."""
+
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        content_revision: _builtins.int = ...,
+        subject: _builtins.str = ...,
+        body: _builtins.str = ...,
+        settings: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "channel", b"channel", "content_revision", b"content_revision", "settings", b"settings", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewCommunicationResponse: _TypeAlias = PreviewCommunicationResponse  # noqa: Y015
 
 @_typing.final
 class ListCommunicationRevisionsRequest(_message.Message):

@@ -60,6 +60,11 @@ class CommunicationServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_communication__service__pb2.DeleteCommunicationRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_communication__service__pb2.DeleteCommunicationResponse.FromString,
                 _registered_method=True)
+        self.PreviewCommunication = channel.unary_unary(
+                '/orchestrator.v1.CommunicationService/PreviewCommunication',
+                request_serializer=orchestrator_dot_v1_dot_communication__service__pb2.PreviewCommunicationRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_communication__service__pb2.PreviewCommunicationResponse.FromString,
+                _registered_method=True)
         self.ListCommunicationRevisions = channel.unary_unary(
                 '/orchestrator.v1.CommunicationService/ListCommunicationRevisions',
                 request_serializer=orchestrator_dot_v1_dot_communication__service__pb2.ListCommunicationRevisionsRequest.SerializeToString,
@@ -110,6 +115,15 @@ class CommunicationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewCommunication(self, request, context):
+        """Shows what a communication would say to a subject, or with given attributes. Nothing is sent, and nothing is stored.
+
+        Fails with INVALID_ARGUMENT, naming every part, if a template gives no text with these values (TEMPLATE_FAILED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListCommunicationRevisions(self, request, context):
         """Lists what a communication said, newest first.
         """
@@ -144,6 +158,11 @@ def add_CommunicationServiceServicer_to_server(servicer, server):
                     servicer.DeleteCommunication,
                     request_deserializer=orchestrator_dot_v1_dot_communication__service__pb2.DeleteCommunicationRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_communication__service__pb2.DeleteCommunicationResponse.SerializeToString,
+            ),
+            'PreviewCommunication': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewCommunication,
+                    request_deserializer=orchestrator_dot_v1_dot_communication__service__pb2.PreviewCommunicationRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_communication__service__pb2.PreviewCommunicationResponse.SerializeToString,
             ),
             'ListCommunicationRevisions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCommunicationRevisions,
@@ -287,6 +306,33 @@ class CommunicationService:
             '/orchestrator.v1.CommunicationService/DeleteCommunication',
             orchestrator_dot_v1_dot_communication__service__pb2.DeleteCommunicationRequest.SerializeToString,
             orchestrator_dot_v1_dot_communication__service__pb2.DeleteCommunicationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewCommunication(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.CommunicationService/PreviewCommunication',
+            orchestrator_dot_v1_dot_communication__service__pb2.PreviewCommunicationRequest.SerializeToString,
+            orchestrator_dot_v1_dot_communication__service__pb2.PreviewCommunicationResponse.FromString,
             options,
             channel_credentials,
             insecure,

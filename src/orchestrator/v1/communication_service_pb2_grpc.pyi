@@ -49,6 +49,11 @@ class CommunicationServiceStub:
     """
     DeleteCommunication: _grpc.UnaryUnaryMultiCallable[_communication_service_pb2.DeleteCommunicationRequest, _communication_service_pb2.DeleteCommunicationResponse]
     """Deletes a communication. Its revisions stay: published journeys go on sending theirs."""
+    PreviewCommunication: _grpc.UnaryUnaryMultiCallable[_communication_service_pb2.PreviewCommunicationRequest, _communication_service_pb2.PreviewCommunicationResponse]
+    """Shows what a communication would say to a subject, or with given attributes. Nothing is sent, and nothing is stored.
+
+    Fails with INVALID_ARGUMENT, naming every part, if a template gives no text with these values (TEMPLATE_FAILED).
+    """
     ListCommunicationRevisions: _grpc.UnaryUnaryMultiCallable[_communication_service_pb2.ListCommunicationRevisionsRequest, _communication_service_pb2.ListCommunicationRevisionsResponse]
     """Lists what a communication said, newest first."""
 
@@ -73,6 +78,11 @@ class CommunicationServiceAsyncStub(CommunicationServiceStub):
     """
     DeleteCommunication: _aio.UnaryUnaryMultiCallable[_communication_service_pb2.DeleteCommunicationRequest, _communication_service_pb2.DeleteCommunicationResponse]  # type: ignore[assignment]
     """Deletes a communication. Its revisions stay: published journeys go on sending theirs."""
+    PreviewCommunication: _aio.UnaryUnaryMultiCallable[_communication_service_pb2.PreviewCommunicationRequest, _communication_service_pb2.PreviewCommunicationResponse]  # type: ignore[assignment]
+    """Shows what a communication would say to a subject, or with given attributes. Nothing is sent, and nothing is stored.
+
+    Fails with INVALID_ARGUMENT, naming every part, if a template gives no text with these values (TEMPLATE_FAILED).
+    """
     ListCommunicationRevisions: _aio.UnaryUnaryMultiCallable[_communication_service_pb2.ListCommunicationRevisionsRequest, _communication_service_pb2.ListCommunicationRevisionsResponse]  # type: ignore[assignment]
     """Lists what a communication said, newest first."""
 
@@ -124,6 +134,17 @@ class CommunicationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_communication_service_pb2.DeleteCommunicationResponse, _abc.Awaitable[_communication_service_pb2.DeleteCommunicationResponse]]:
         """Deletes a communication. Its revisions stay: published journeys go on sending theirs."""
+
+    @_abc_1.abstractmethod
+    def PreviewCommunication(
+        self,
+        request: _communication_service_pb2.PreviewCommunicationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_communication_service_pb2.PreviewCommunicationResponse, _abc.Awaitable[_communication_service_pb2.PreviewCommunicationResponse]]:
+        """Shows what a communication would say to a subject, or with given attributes. Nothing is sent, and nothing is stored.
+
+        Fails with INVALID_ARGUMENT, naming every part, if a template gives no text with these values (TEMPLATE_FAILED).
+        """
 
     @_abc_1.abstractmethod
     def ListCommunicationRevisions(

@@ -80,6 +80,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A leaf that has no meaning where it stands: `in_cohort` over an event's properties."""
     ERROR_REASON_INVALID_TEMPLATE: _ErrorReason.ValueType  # 113
     """A Liquid template that cannot be read; the message says where."""
+    ERROR_REASON_TEMPLATE_FAILED: _ErrorReason.ValueType  # 115
+    """A Liquid template that can be read and gives no text with these values; the message says why, and in which line."""
     ERROR_REASON_OPERATOR_NOT_ALLOWED: _ErrorReason.ValueType  # 114
     """An operator that has no meaning for its field, or where it stands."""
     ERROR_REASON_EMPTY_DEFINITION: _ErrorReason.ValueType  # 201
@@ -249,6 +251,8 @@ ERROR_REASON_LEAF_NOT_ALLOWED: ErrorReason.ValueType  # 112
 """A leaf that has no meaning where it stands: `in_cohort` over an event's properties."""
 ERROR_REASON_INVALID_TEMPLATE: ErrorReason.ValueType  # 113
 """A Liquid template that cannot be read; the message says where."""
+ERROR_REASON_TEMPLATE_FAILED: ErrorReason.ValueType  # 115
+"""A Liquid template that can be read and gives no text with these values; the message says why, and in which line."""
 ERROR_REASON_OPERATOR_NOT_ALLOWED: ErrorReason.ValueType  # 114
 """An operator that has no meaning for its field, or where it stands."""
 ERROR_REASON_EMPTY_DEFINITION: ErrorReason.ValueType  # 201

@@ -365,6 +365,12 @@ class Send(_message.Message):
     PROVIDER_ID_FIELD_NUMBER: _builtins.int
     RESERVE_TIME_FIELD_NUMBER: _builtins.int
     SETTLE_TIME_FIELD_NUMBER: _builtins.int
+    DELIVER_TIME_FIELD_NUMBER: _builtins.int
+    SOFT_BOUNCE_TIME_FIELD_NUMBER: _builtins.int
+    BOUNCE_TIME_FIELD_NUMBER: _builtins.int
+    COMPLAIN_TIME_FIELD_NUMBER: _builtins.int
+    OPEN_TIME_FIELD_NUMBER: _builtins.int
+    CLICK_TIME_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """The decision that reserved it, counted from the execution's start."""
     step_id: _builtins.str
@@ -393,6 +399,30 @@ class Send(_message.Message):
     def settle_time(self) -> _timestamp_pb2.Timestamp:
         """When its outcome was known; unset before."""
 
+    @_builtins.property
+    def deliver_time(self) -> _timestamp_pb2.Timestamp:
+        """When it arrived, as the provider reported; unset like the following ones while nothing of the kind was reported."""
+
+    @_builtins.property
+    def soft_bounce_time(self) -> _timestamp_pb2.Timestamp:
+        """When it first bounced, and might have gone through later."""
+
+    @_builtins.property
+    def bounce_time(self) -> _timestamp_pb2.Timestamp:
+        """When it bounced for good."""
+
+    @_builtins.property
+    def complain_time(self) -> _timestamp_pb2.Timestamp:
+        """When the subject complained about it."""
+
+    @_builtins.property
+    def open_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was first opened."""
+
+    @_builtins.property
+    def click_time(self) -> _timestamp_pb2.Timestamp:
+        """When a link in it was first followed."""
+
     def __init__(
         self,
         *,
@@ -408,10 +438,16 @@ class Send(_message.Message):
         provider_id: _builtins.str = ...,
         reserve_time: _timestamp_pb2.Timestamp | None = ...,
         settle_time: _timestamp_pb2.Timestamp | None = ...,
+        deliver_time: _timestamp_pb2.Timestamp | None = ...,
+        soft_bounce_time: _timestamp_pb2.Timestamp | None = ...,
+        bounce_time: _timestamp_pb2.Timestamp | None = ...,
+        complain_time: _timestamp_pb2.Timestamp | None = ...,
+        open_time: _timestamp_pb2.Timestamp | None = ...,
+        click_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["reserve_time", b"reserve_time", "settle_time", b"settle_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bounce_time", b"bounce_time", "click_time", b"click_time", "complain_time", b"complain_time", "deliver_time", b"deliver_time", "open_time", b"open_time", "reserve_time", b"reserve_time", "settle_time", b"settle_time", "soft_bounce_time", b"soft_bounce_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "category", b"category", "channel", b"channel", "communication_id", b"communication_id", "content_revision", b"content_revision", "provider_id", b"provider_id", "reason", b"reason", "reserve_time", b"reserve_time", "seq", b"seq", "settle_time", b"settle_time", "state", b"state", "step_id", b"step_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "bounce_time", b"bounce_time", "category", b"category", "channel", b"channel", "click_time", b"click_time", "communication_id", b"communication_id", "complain_time", b"complain_time", "content_revision", b"content_revision", "deliver_time", b"deliver_time", "open_time", b"open_time", "provider_id", b"provider_id", "reason", b"reason", "reserve_time", b"reserve_time", "seq", b"seq", "settle_time", b"settle_time", "soft_bounce_time", b"soft_bounce_time", "state", b"state", "step_id", b"step_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

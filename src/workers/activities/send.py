@@ -12,6 +12,8 @@ from typing import Any
 from temporalio import activity
 
 from orchestrator.application.sending import Receipt, Reserved, Sending
+from orchestrator.domain.channels import HTML_TEMPLATES
+from orchestrator.domain.unsubscribe_link import UnsubscribeLinks, Unsubscription
 from orchestrator.storage.sends import FAILED, SENT, UNKNOWN
 from orchestrator.temporal.contract import HEARTBEAT, Effect, Question
 from workers.channels.channel import Accepted, Channel, ChannelUnavailable, Message, OnAmbiguity, Refused
@@ -27,6 +29,7 @@ class SendActivities:
     sending: Sending
     channels: Mapping[str, Channel]
     renderer: Renderer
+    links: UnsubscribeLinks
     metrics: Metrics
 
     @activity.defn(name="send")
@@ -93,10 +96,17 @@ class SendActivities:
 
     async def _message(self, reserved: Reserved, channel: Channel) -> Message:
         content = reserved.content
+        category: str = content["category"]
+        link = self.links.url(Unsubscription(key=reserved.key, channel=reserved.channel, category=category))
         variables: dict[str, Any] = {
             "subject": {"id": reserved.subject_id, "attributes": reserved.attributes},
             "entry": reserved.entry,
+            "unsubscribe_url": link,
         }
+        settings = dict(content["settings"])
+        for name in HTML_TEMPLATES.get(reserved.channel, ()):
+            if settings.get(name) is not None:
+                settings[name] = await self.renderer.render(settings[name], variables, escape_html=True)
         return Message(
             idempotency_key=reserved.idempotency_key,
             key=reserved.key,
@@ -107,7 +117,10 @@ class SendActivities:
             step_id=reserved.step_id,
             communication_id=reserved.communication_id,
             content_revision=reserved.content_revision,
-            settings=content["settings"],
+            category=category,
+            settings=settings,
+            attributes=reserved.attributes,
+            unsubscribe_url=link,
             subject=await self.renderer.render(content["subject"], variables),
             body=await self.renderer.render(content["body"], variables, escape_html=channel.html),
         )

@@ -21,7 +21,10 @@ class Message:
 
     `idempotency_key`: 64 hexadecimal digits, the same on every try of one pass over one send step. `subject` and `body`
     are rendered by each try, from the same revision and what is known of the subject then.
-    `settings` are the communication's, checked when it was saved (orchestrator/domain/channels.py).
+    `settings` are the communication's, checked when it was saved (orchestrator/domain/channels.py); those that are
+    templates are rendered. `attributes` are what is known of the subject: a channel finds the address there.
+    `unsubscribe_url` is where the subject can refuse this category on this channel; None: this instance has no place
+    for that.
     """
 
     idempotency_key: str
@@ -33,7 +36,10 @@ class Message:
     step_id: str
     communication_id: str
     content_revision: int
+    category: str
     settings: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    unsubscribe_url: str | None
     subject: str
     body: str
 

@@ -21,7 +21,10 @@ MESSAGE = Message(
     step_id="hello",
     communication_id="hi",
     content_revision=2,
+    category="marketing",
     settings={},
+    attributes={},
+    unsubscribe_url=None,
     subject="Hello Ann",
     body="Good to see you, Ännchen ☺",
 )

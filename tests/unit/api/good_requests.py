@@ -150,6 +150,14 @@ EVENT: Json = {
     "occurTime": TIME,
     "properties": {"amount": 12.5},
 }
+REPORT: Json = {
+    "kind": "clicked",
+    "idempotencyKey": "0" * 64,
+    "providerId": "<m-1@example.com>",
+    "reportId": "e/1",
+    "occurTime": TIME,
+    "link": "https://example.com/sale",
+}
 PAGE: Json = {"pageSize": 10, "pageToken": "abc"}
 ONCE: Json = {"requestId": "r-1"}
 CHANGE: Json = {**ONCE, "validateOnly": True}
@@ -186,6 +194,15 @@ REQUESTS: dict[str, Json] = {
     "ListSegmentMembers": {"segmentId": "vip", **PAGE},
     "AddSegmentMembers": {"segmentId": "vip", "subjectIds": ["ann", "bob"], **ONCE},
     "RemoveSegmentMembers": {"segmentId": "vip", "subjectIds": ["ann"], **ONCE},
+    "PreviewCommunication": {
+        "communicationId": "hello",
+        "contentRevision": 3,
+        "content": {name: COMMUNICATION[name] for name in ("channel", "category", "subject", "body", "settings")},
+        "subjectId": "ann",
+        "attributes": {"plan": "pro"},
+        "entry": {"amount": 5},
+        "showValues": True,
+    },
     "ListCommunicationRevisions": {"communicationId": "hello", **PAGE},
     "ListJourneyVersions": {**_OF_JOURNEY, **PAGE},
     "GetJourneyVersion": {**_OF_JOURNEY, "version": 3},
@@ -237,6 +254,7 @@ REQUESTS: dict[str, Json] = {
     "ListSuppressions": {**_OF_SUBJECT, **PAGE},
     "CreateSuppression": {"suppression": {**_OF_SUBJECT, "channel": "log", "reason": "bounce"}, **CHANGE},
     "DeleteSuppression": {**_OF_SUBJECT, "channel": "log", **ONCE},
+    "ReportDeliveries": {"reports": [REPORT]},
     "IngestEvents": {"events": [EVENT], "backfill": True},
     "ListSendsPauses": dict(PAGE),
     "PauseSends": {**_OF_JOURNEY, "allJourneys": True, **ONCE},

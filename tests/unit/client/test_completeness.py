@@ -58,4 +58,6 @@ def test_importing_the_client_imports_nothing_of_the_server() -> None:
 def _attribute(service: str) -> str:
     """`trigger_contracts` for TriggerContractService."""
     noun = "".join(f"_{c.lower()}" if c.isupper() else c for c in service.removesuffix("Service")).lstrip("_")
+    if noun.endswith("ry"):
+        return f"{noun[:-1]}ies"
     return noun if noun == "audit" else f"{noun}s"

@@ -155,8 +155,32 @@ def test_settings_a_channel_does_not_know_are_refused() -> None:
     ]
 
 
-def test_there_are_two_channels() -> None:
-    assert sorted(CHANNELS) == ["log", "webhook"]
+def test_there_are_three_channels() -> None:
+    assert sorted(CHANNELS) == ["email", "log", "webhook"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "faults"),
+    [
+        ({}, []),
+        (
+            {"to": "contact.mail", "from": '"Shop, Ltd" <a@b.example>', "replyTo": "c@d.example", "html": "{{ a }}"},
+            [],
+        ),
+        ({"to": None, "from": None, "replyTo": None, "html": None}, []),
+        ({"to": "a..b"}, [("settings.to", "INVALID_VALUE")]),
+        ({"to": 5, "html": []}, [("settings.to", "INVALID_TYPE"), ("settings.html", "INVALID_TYPE")]),
+        ({"from": "Shop"}, [("settings.from", "INVALID_VALUE")]),
+        ({"from": "a@b.example\r\nBcc: c@d.example"}, [("settings.from", "INVALID_VALUE")]),
+        ({"replyTo": "A <a@b.example>, <c@d.example>"}, [("settings.replyTo", "INVALID_VALUE")]),
+        ({"html": "{% if %}"}, [("settings.html", "INVALID_TEMPLATE")]),
+        ({"url": "https://example.com"}, [("settings.url", "UNKNOWN_FIELD")]),
+    ],
+)
+def test_mail_says_where_from_and_where_to(settings: dict[str, object], faults: list[tuple[str, str]]) -> None:
+    found = faults_in(replace(LOG, channel="email", settings=settings), "", Rules())
+
+    assert [(fault.path, fault.reason) for fault in found] == faults
 
 
 def test_a_new_name_makes_no_revision() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from orchestrator.api.convert.categories import category_number, category_word
 from orchestrator.api.convert.times import to_timestamp
 from orchestrator.api.json_values import struct_of, struct_to_json
+from orchestrator.application.previews import Asked
 from orchestrator.domain.communication import Communication, Revision
 from orchestrator.domain.etag import etag_of
 from orchestrator.domain.resource import Resource
 from orchestrator.v1 import communication_pb2 as pb
+from orchestrator.v1 import communication_service_pb2 as rpc
 
 
 def communication_content(message: pb.Communication) -> Communication:
@@ -36,6 +38,29 @@ def communication_message(resource: Resource[Communication]) -> pb.Communication
         create_time=to_timestamp(resource.created_at),
         update_time=to_timestamp(resource.updated_at),
         etag=etag_of(resource.revision, resource.updated_at),
+    )
+
+
+def asked_preview(request: rpc.PreviewCommunicationRequest) -> Asked:
+    return Asked(
+        communication_id=request.communication_id,
+        content_revision=request.content_revision,
+        content=_given_content(request.content) if request.HasField("content") else None,
+        subject_id=request.subject_id,
+        attributes=struct_to_json(request.attributes) if request.HasField("attributes") else None,
+        entry=struct_to_json(request.entry),
+        show_values=request.show_values,
+    )
+
+
+def _given_content(message: pb.CommunicationContent) -> Communication:
+    return Communication(
+        name="-",  # it has none, and needs none
+        channel=message.channel,
+        category=category_word(message.category, unspecified=""),
+        subject=message.subject,
+        body=message.body,
+        settings=struct_to_json(message.settings),
     )
 
 

@@ -119,4 +119,10 @@ def _send(send: Sent) -> pb.Send:
         provider_id=send.provider_id or "",
         reserve_time=to_timestamp(send.reserved_at),
         settle_time=to_timestamp(send.settled_at) if send.settled_at else None,
+        deliver_time=to_timestamp(send.delivered_at) if send.delivered_at else None,
+        soft_bounce_time=to_timestamp(send.soft_bounced_at) if send.soft_bounced_at else None,
+        bounce_time=to_timestamp(send.bounced_at) if send.bounced_at else None,
+        complain_time=to_timestamp(send.complained_at) if send.complained_at else None,
+        open_time=to_timestamp(send.opened_at) if send.opened_at else None,
+        click_time=to_timestamp(send.clicked_at) if send.clicked_at else None,
     )

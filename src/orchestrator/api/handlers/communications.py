@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from orchestrator.api.call import Call, tells_all
-from orchestrator.api.convert.communications import communication_content, communication_message, revision_message
+from orchestrator.api.convert.communications import (
+    asked_preview,
+    communication_content,
+    communication_message,
+    revision_message,
+)
 from orchestrator.api.convert.places import place_of, token_after
 from orchestrator.api.expected import expected
+from orchestrator.api.json_values import struct_of
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
 from orchestrator.application import communications
 from orchestrator.application.communications import Communications
+from orchestrator.application.previews import Previews
 from orchestrator.v1 import communication_service_pb2 as rpc
 
 
 class CommunicationHandlers:
-    def __init__(self, use_cases: Communications) -> None:
+    def __init__(self, use_cases: Communications, previews: Previews) -> None:
         self._use_cases = use_cases
+        self._previews = previews
 
     async def ListCommunications(
         self, request: rpc.ListCommunicationsRequest, call: Call
@@ -52,6 +60,19 @@ class CommunicationHandlers:
     ) -> rpc.DeleteCommunicationResponse:
         await communications.delete(call.conn, call.scope, request.communication_id, expected(request))
         return rpc.DeleteCommunicationResponse()
+
+    @tells_all
+    async def PreviewCommunication(
+        self, request: rpc.PreviewCommunicationRequest, call: Call
+    ) -> rpc.PreviewCommunicationResponse:
+        preview = await self._previews.show(call.conn, call.scope, asked_preview(request))
+        return rpc.PreviewCommunicationResponse(
+            channel=preview.channel,
+            content_revision=preview.content_revision,
+            subject=preview.subject,
+            body=preview.body,
+            settings=struct_of(preview.settings),
+        )
 
     async def ListCommunicationRevisions(
         self, request: rpc.ListCommunicationRevisionsRequest, call: Call
