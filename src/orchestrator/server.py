@@ -22,6 +22,7 @@ from orchestrator.api.handlers.api_keys import ApiKeyHandlers
 from orchestrator.api.handlers.audiences import AudienceHandlers
 from orchestrator.api.handlers.audit import AuditHandlers
 from orchestrator.api.handlers.communications import CommunicationHandlers
+from orchestrator.api.handlers.enrollment_jobs import EnrollmentJobHandlers
 from orchestrator.api.handlers.events import EventHandlers
 from orchestrator.api.handlers.executions import ExecutionHandlers
 from orchestrator.api.handlers.journeys import JourneyHandlers
@@ -104,6 +105,7 @@ def handlers(parts: Parts) -> list[object]:
         AudienceHandlers(versions.rule_book),
         AuditHandlers(),
         CommunicationHandlers(Communications(parts.rules)),
+        EnrollmentJobHandlers(),
         EventHandlers(Ingest(parts.transactions), bell),
         ExecutionHandlers(Executions(Statuses(parts.temporal))),
         JourneyHandlers(versions, parts.delivery.deliver),

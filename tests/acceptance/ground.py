@@ -42,6 +42,7 @@ NOUNS = {
     "AudienceService": ("audience", "subject", "segment"),
     "AuditService": ("draft",),
     "CommunicationService": ("communication",),
+    "EnrollmentJobService": ("audience", "segment", "journey", "job", "paused_job"),
     "EventService": ("subject",),
     "ExecutionService": ("journey", "subject", "execution"),
     "JourneyService": (
@@ -137,6 +138,13 @@ class Ground:
                 await self.http.document(key, "POST", f"/v1/journeys/{prefix}journey-{number}:enroll", who)
                 found = await self.http.document(key, "GET", f"/v1/executions?journeyId={prefix}journey-{number}")
                 project.executions.append(found["executions"][0]["id"])
+            case "job" | "paused_job":
+                job: dict[str, Any] = {"id": thing, "journeyId": f"{prefix}journey-{number}", "everyone": True}
+                made = await self.http.document(key, "POST", "/v1/enrollmentJobs", job)
+                project.etags[thing] = made["etag"]
+                # Its etag has passed, and it can be paused, or resumed.
+                for verb in ("pause",) if noun == "paused_job" else ("pause", "resume"):
+                    await self.http.document(key, "POST", f"/v1/enrollmentJobs/{thing}:{verb}", {})
             case "project":
                 path = f"/v1/projects/{project.project_id}"
                 made = await self.http.document(key, "GET", path)

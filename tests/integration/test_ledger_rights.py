@@ -24,6 +24,10 @@ MAY = {
     "sends": {"SELECT", "UPDATE(provider_id)"} | GIVEN,
     "log_messages": {"SELECT", "DELETE"} | GIVEN,
     "refusal_counts": {"SELECT", "INSERT", "UPDATE"},
+    "enrollment_jobs": {
+        *("SELECT", "INSERT", "UPDATE(state)", "UPDATE(reason)", "UPDATE(paced_to)", "UPDATE(next_at)"),
+        *("UPDATE(revision)", "UPDATE(updated_at)", "UPDATE(ended_at)"),
+    },
     "journey_closings": {"SELECT", "INSERT"},
     "outbox": {"SELECT", "INSERT", "DELETE"} | GIVEN,
     "outbox_dead": {"SELECT", "DELETE"} | GIVEN,

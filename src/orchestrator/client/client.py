@@ -13,6 +13,7 @@ from orchestrator.v1 import (
     audience_service_pb2_grpc,
     audit_service_pb2_grpc,
     communication_service_pb2_grpc,
+    enrollment_job_service_pb2_grpc,
     event_service_pb2_grpc,
     execution_service_pb2_grpc,
     journey_service_pb2_grpc,
@@ -44,6 +45,7 @@ class OrchestratorClient:
     audiences: audience_service_pb2_grpc.AudienceServiceAsyncStub
     audit: audit_service_pb2_grpc.AuditServiceAsyncStub
     communications: communication_service_pb2_grpc.CommunicationServiceAsyncStub
+    enrollment_jobs: enrollment_job_service_pb2_grpc.EnrollmentJobServiceAsyncStub
     events: event_service_pb2_grpc.EventServiceAsyncStub
     executions: execution_service_pb2_grpc.ExecutionServiceAsyncStub
     journeys: journey_service_pb2_grpc.JourneyServiceAsyncStub
@@ -67,6 +69,7 @@ class OrchestratorClient:
         self.audiences = audience_service_pb2_grpc.AudienceServiceStub(channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
         self.communications = communication_service_pb2_grpc.CommunicationServiceStub(channel)
+        self.enrollment_jobs = enrollment_job_service_pb2_grpc.EnrollmentJobServiceStub(channel)
         self.events = event_service_pb2_grpc.EventServiceStub(channel)
         self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
         self.journeys = journey_service_pb2_grpc.JourneyServiceStub(channel)

@@ -1,7 +1,7 @@
 """May this subject enter this journey now? The gates at entry, in their order, over loaded facts.
 
-Order: trigger predicate, the event's age, audience, re-entry, suppression and opt-out. The first that refuses gives
-the reason.
+Order: trigger predicate, the event's age, the version's dates, audience, re-entry, suppression and opt-out. The first
+that refuses gives the reason.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ class EntryRefusal(Enum):
     TRIGGER_PREDICATE = "trigger_predicate"
     TOO_OLD = "too_old"
     ENTRY_KEY_MISSING = "entry_key_missing"
+    # the version's dates
+    NOT_STARTED = "not_started"
+    ENDED = "ended"
     AUDIENCE_NOT_FOUND = "audience_not_found"
     # a predicate names something that no longer exists
     COHORT_NOT_FOUND = "cohort_not_found"
@@ -153,6 +156,16 @@ class Gone:
     """The audience a journey names is no longer there."""
 
 
+def refuse_date(version: JourneyVersion, now: datetime) -> EntryRefusal | None:
+    """What the version's dates have against anybody who comes now."""
+    definition = version.definition
+    if definition.starts_at is not None and now < definition.starts_at:
+        return EntryRefusal.NOT_STARTED
+    if definition.ends_at is not None and now >= definition.ends_at:
+        return EntryRefusal.ENDED
+    return None
+
+
 def refuse_subject(
     version: JourneyVersion,
     audience: Predicate | Gone | None,
@@ -164,6 +177,8 @@ def refuse_subject(
     now: datetime,
 ) -> EntryRefusal | None:
     """What stands between this subject and this journey. `audience` None means everyone; `key` is the entry's key."""
+    if (closed := refuse_date(version, now)) is not None:
+        return closed
     if isinstance(audience, Gone):
         return EntryRefusal.AUDIENCE_NOT_FOUND
     if audience is not None:

@@ -34,6 +34,8 @@ DEFINITION: Json = {
         },
     ],
     "exitOnGoal": True,
+    "startsAt": TIME,
+    "endsAt": "2026-09-01T12:00:00.000Z",
     "steps": [
         {"id": "welcome", "next": "pause", "send": {"communicationId": "hello", "onBlocked": "exit"}},
         {"id": "pause", "next": "check", "wait": {"duration": "36h"}},
@@ -131,6 +133,14 @@ PROJECT: Json = {
     "settings": {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5, "eventRetention": "90d"},
     **STAMPS,
 }
+ENROLLMENT_JOB: Json = {
+    "id": "spring-pros",
+    "journeyId": "spring",
+    "audienceId": "buyers",
+    "segmentId": "vip",
+    "everyone": True,
+    "ratePerSecond": 50,
+}
 EVENT: Json = {
     "eventId": "e/1",
     "name": "buy",
@@ -157,6 +167,7 @@ def _crud(noun: str, plural: str, resource: Json) -> dict[str, Json]:
 
 _OF_JOURNEY: Json = {"journeyId": "spring"}
 _OF_SUBJECT: Json = {"subjectId": "ann"}
+_OF_JOB: Json = {"enrollmentJobId": "spring-pros"}
 
 #: By RPC: the request as one document, as if all of it were the body.
 REQUESTS: dict[str, Json] = {
@@ -183,6 +194,12 @@ REQUESTS: dict[str, Json] = {
     "ResumeJourney": {**_OF_JOURNEY, "etag": "abc", **ONCE},
     "ArchiveJourney": {**_OF_JOURNEY, "onArchive": "end", "etag": "abc", **CHANGE},
     "EnrollSubjects": {**_OF_JOURNEY, "subjectIds": ["ann", "bob"], **ONCE},
+    "ListEnrollmentJobs": {**PAGE, **_OF_JOURNEY, "state": "running"},
+    "CreateEnrollmentJob": {"enrollmentJob": ENROLLMENT_JOB, **CHANGE},
+    "GetEnrollmentJob": dict(_OF_JOB),
+    "PauseEnrollmentJob": {**_OF_JOB, "etag": "abc", **ONCE},
+    "ResumeEnrollmentJob": {**_OF_JOB, "etag": "abc", **ONCE},
+    "CancelEnrollmentJob": {**_OF_JOB, "etag": "abc", **ONCE},
     "GetStepStats": dict(_OF_JOURNEY),
     "GetJourneyFunnel": dict(_OF_JOURNEY),
     "ListJourneyAuditEntries": {**_OF_JOURNEY, **PAGE},
