@@ -58,6 +58,8 @@ class EnrollmentJobRunner:
     async def _work_once(self) -> float:
         """One page, if it is a job's turn; returns how long to wait before the next, in seconds."""
         others = await self._pages.others()
+        if others is None:
+            return LOOK_EVERY
         if others.untold >= UNTOLD:
             # Temporal is away, or slow: what is decided has to be told first.
             return YIELD

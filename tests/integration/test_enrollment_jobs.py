@@ -430,6 +430,24 @@ async def test_who_is_deleted_or_comes_to_be_meanwhile_harms_nobody(campaign: Ca
     assert len(enrolled) == len(set(enrolled))
 
 
+async def test_others_are_asked_after_while_a_job_runs(campaign: Campaign) -> None:
+    pages = campaign.pages()
+    before = await pages.others()
+    job_id = await campaign.create()
+    quiet = await pages.others()
+    await campaign.work_until_enrolled(7, pages, job_id)
+    await campaign.owner.execute("UPDATE inbox SET received_at = received_at - interval '2 s'")
+    await campaign.road.crowd.happened(("s1", "purchase", None))
+    await campaign.owner.execute("UPDATE inbox SET received_at = received_at - interval '2 s'")
+    busy = await pages.others()
+
+    assert before is None
+    assert quiet is not None
+    assert (quiet.untold, quiet.waiting) == (0, False)
+    assert busy is not None
+    assert (busy.untold, busy.waiting) == (7, True)
+
+
 async def test_an_empty_project_is_soon_looked_through(campaign: Campaign) -> None:
     await campaign.owner.execute("DELETE FROM subjects")
     job_id = await campaign.create()
@@ -487,3 +505,22 @@ async def test_a_journey_that_has_not_started_is_waited_for_and_one_that_has_end
     assert (waiting.state, waiting.reason) == (JobState.RUNNING, "journey_not_started")
     assert (ended.state, ended.reason) == (JobState.FAILED, "journey_ended")
     assert await campaign.enrolled("early") == await campaign.enrolled("over") == []
+
+
+async def test_dates_refuse_whoever_comes_by_an_event_or_by_id(
+    campaign: Campaign, far: tuple[datetime, datetime]
+) -> None:
+    past, future = (at.isoformat().replace("+00:00", "Z") for at in far)
+    contract = await campaign.road.starts_on("purchase")
+    dates = {"early": {"startsAt": future}, "over": {"endsAt": past}, "open": {"startsAt": past, "endsAt": future}}
+    for journey_id, members in dates.items():
+        await campaign.road.publish(MONTH, BYE, journey_id=journey_id, triggerContractId=contract, **members)
+    await campaign.road.crowd.happened(("s1", "purchase", None))
+
+    await campaign.road.crowd.settle()
+    for journey_id in dates:
+        await campaign.road.enroll("s2", journey_id=journey_id)
+
+    counted = await campaign.owner.fetch("SELECT journey_id, reason, sum(total) FROM refusal_counts GROUP BY 1, 2")
+    assert {tuple(row) for row in counted} == {("early", "not_started", 2), ("over", "ended", 2)}
+    assert await campaign.owner.fetchval("SELECT count(*) FROM executions WHERE journey_id = 'open'") == 2

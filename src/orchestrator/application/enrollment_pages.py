@@ -124,8 +124,8 @@ class EnrollmentPages:
         self._versions = versions
         self._most = page
 
-    async def others(self) -> Others:
-        """Those who go first."""
+    async def others(self) -> Others | None:
+        """Those who go first; None: no job runs."""
         async with self._transactions.read(None) as conn:
             return await enrollment_jobs.others(conn, UNTOLD, PATIENCE)
 

@@ -172,16 +172,17 @@ class Others:
 
 
 _OTHERS = """
-SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS some) AS untold,
+SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS told_later) AS untold,
        coalesce((SELECT received_at < clock_timestamp() - $2::interval FROM inbox
                   WHERE attempts = 0 ORDER BY inbox_no LIMIT 1), false) AS waiting
+ WHERE EXISTS (SELECT FROM enrollment_jobs WHERE state = 'running')
 """
 
 
-async def others(conn: Connection[Record], most: int, patience: timedelta) -> Others:
+async def others(conn: Connection[Record], most: int, patience: timedelta) -> Others | None:
+    """None: no job runs, and nobody has to be asked after."""
     row = await conn.fetchrow(_OTHERS, most, patience)
-    assert row is not None
-    return Others(**row)
+    return Others(**row) if row else None
 
 
 def _job(row: Record) -> EnrollmentJob:
