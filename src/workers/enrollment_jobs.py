@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment_pages import UNTOLD, EnrollmentPages
@@ -16,13 +17,15 @@ from workers.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks while there is no job, or none that is due.
-LOOK_EVERY = 1.0
+LOOK_EVERY = 0.5
 
 #: While something waits in the inbox, one page in so many seconds.
 YIELD = 0.5
 
-#: Calls to Temporal under way for jobs. Fewer than what is decided at once has, which does not wait for these.
-AT_ONCE = 16
+#: Calls to Temporal under way for a job: at most, and at least. One with a rate has no more than it needs if each takes
+#: CALL seconds, so that those of a page do not come all at once.
+MOST, LEAST = 32, 2
+CALL = 0.04
 
 #: Pages that are being told while the next one is worked on.
 AHEAD = 1
@@ -31,7 +34,8 @@ AHEAD = 1
 class EnrollmentJobRunner:
     """Runs in every worker process until `stop`; processes share the jobs by locks."""
 
-    def __init__(self, pages: EnrollmentPages, delivery: Delivery, metrics: Metrics) -> None:
+    def __init__(self, pages: EnrollmentPages, delivery: Callable[[int], Delivery], metrics: Metrics) -> None:
+        """`delivery` makes one that has so many calls to Temporal under way."""
         self._pages = pages
         self._delivery = delivery
         self._metrics = metrics
@@ -68,20 +72,21 @@ class EnrollmentJobRunner:
             return LOOK_EVERY if step.due_in is None else min(LOOK_EVERY, step.due_in.total_seconds())
         if step.told:
             self._metrics.enrolled_by_jobs.add(len(step.told))
-            await self._tell_beside(step.told)
+            await self._tell_beside(step.told, step.rate)
         return YIELD if others.waiting else 0.0
 
-    async def _tell_beside(self, told: Sequence[Entry]) -> None:
+    async def _tell_beside(self, told: Sequence[Entry], rate: int | None) -> None:
         """Begin to tell these, and wait until no more than AHEAD pages are being told."""
-        task = asyncio.create_task(self._tell(told))
+        at_once = MOST if rate is None else min(MOST, max(LEAST, math.ceil(rate * CALL)))
+        task = asyncio.create_task(self._tell(told, self._delivery(at_once)))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
         while len(self._telling) > AHEAD:
             await asyncio.wait(self._telling, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _tell(self, told: Sequence[Entry]) -> None:
+    async def _tell(self, told: Sequence[Entry], delivery: Delivery) -> None:
         try:
-            await self._delivery.deliver(told)
+            await delivery.deliver(told)
         except Exception as error:
             logger.warning("a delivery is left to the sweeper", extra={"error": type(error).__name__})
 

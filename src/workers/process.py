@@ -36,7 +36,6 @@ from workers.activities.segments import SegmentActivities
 from workers.activities.send import SendActivities
 from workers.channels.channel import Channel
 from workers.channels.rendering import Renderer
-from workers.enrollment_jobs import AT_ONCE as TOLD_BY_JOBS
 from workers.enrollment_jobs import EnrollmentJobRunner
 from workers.execution_names import ExecutionNames, NamingInterceptor
 from workers.inbox import InboxConsumer
@@ -116,10 +115,12 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         SegmentErrands(runs, SegmentWorkflows(parts.client)),
         metrics,
     )
-    # What jobs let in is told beside what is told at once, and takes none of its places.
+    # What jobs let in is told beside what is told at once, takes none of its places, and waits behind it. It asks for
+    # no first task, for which places are kept until it comes.
+    behind = Executions(parts.client, eager=False, searchable=parts.searchable, behind=True)
     jobs = EnrollmentJobRunner(
         EnrollmentPages(transactions, versions),
-        Delivery(transactions, executions, at_once=TOLD_BY_JOBS),
+        lambda at_once: Delivery(transactions, behind, at_once=at_once),
         metrics,
     )
     passes = SegmentActivities(runs, metrics)

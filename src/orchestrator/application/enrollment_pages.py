@@ -83,11 +83,12 @@ _CLOSED = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """What came of a look at the jobs: a page of one, and what Temporal is to be told; or nothing (not `worked`), and
-    how long until a job is due, if one is.
+    how long until a job is due, if one is. `rate` is the job's.
     """
 
     worked: bool = False
     told: Sequence[Entry] = ()
+    rate: int | None = None
     due_in: timedelta | None = None
 
 
@@ -185,7 +186,7 @@ class EnrollmentPages:
                 if is_outage(error):
                     raise
                 raise PageFailed((found.project_no, found.job.job_id)) from error
-        return Step(worked=True, told=told)
+        return Step(worked=True, told=told, rate=found.job.rate)
 
     async def _work(
         self, conn: Connection[Record], found: Next, job: EnrollmentJob, most: int, *, leave_behind: bool

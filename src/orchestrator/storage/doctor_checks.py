@@ -40,6 +40,11 @@ SELECT format('project %s, journey %s', project_no, journey_id) AS example
   FROM journey_closings WHERE requested_at < $1::timestamptz - interval '60 seconds'
 """
 
+_JOBS_LATE = """
+SELECT format('project %s, enrollment job %s', project_no, enrollment_job_id) AS example
+  FROM enrollment_jobs WHERE state = 'running' AND next_at < $1::timestamptz - interval '60 seconds'
+"""
+
 _OUTBOX_DEAD = """
 SELECT format('outbox_dead %s: %s %s', outbox_no, kind, last_error) AS example FROM outbox_dead
 """
@@ -298,6 +303,12 @@ CHECKS: tuple[Check, ...] = (
         name="closings_late",
         remedy="Not all executions of these journeys have been told to end, after a minute: see that workers run.",
         sql=_CLOSINGS_LATE,
+    ),
+    Check(
+        name="enrollment_jobs_late",
+        remedy="Nobody has worked on these jobs for a minute: see that workers run, and that Temporal is there, for "
+        "which they wait while much has still to be told.",
+        sql=_JOBS_LATE,
     ),
     Check(
         name="outbox_dead",
