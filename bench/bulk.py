@@ -19,7 +19,7 @@ import httpx
 from temporalio.client import Client
 
 from bench import welcome
-from bench.ground import furnish, ground
+from bench.ground import WORKER, CoreTime, furnish, ground
 from bench.pace import at_pace
 from bench.plan import Plan
 from bench.remote import remote
@@ -102,9 +102,10 @@ async def measure(plan: Plan) -> list[Row]:
                 await asyncio.sleep(0.5)
         rate = max(1, round(median(bare) / 2))
         job = await _begin(api, "paced", rate)
-        began = time.monotonic()
+        used, began = CoreTime(stack, worker=stack.part(WORKER).pid), time.monotonic()
         busy = await _entries(stack, channel, conn, "busy", int(PACE * min(seconds, 0.9 * count / rate)))
         enrolled, took = await conn.fetchval(_ENROLLED, job), time.monotonic() - began
+        cores = ", ".join(f"{name} {seconds / took:.2f}" for name, seconds in used.used().items())
         (await api.post(f"/v1/enrollmentJobs/{job}:cancel", json={})).raise_for_status()
     slower = percentile(busy, 99) / percentile(quiet, 99)
     return [
@@ -114,7 +115,7 @@ async def measure(plan: Plan) -> list[Row]:
         at_most(MOST_SLOWER, "event → first row beside a job at half of that, p99 against quiet", slower, "×"),
         beside("event → first row, quiet, p99", percentile(quiet, 99), "ms", f"p50 {percentile(quiet, 50):.0f}"),
         beside("event → first row beside the job, p99", percentile(busy, 99), "ms", f"p50 {percentile(busy, 50):.0f}"),
-        beside("the job beside them", enrolled / took, "/s", f"asked for {rate}/s"),
+        beside("the job beside them", enrolled / took, "/s", f"asked for {rate}/s; cores: {cores}"),
     ]
 
 

@@ -19,30 +19,21 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import estimates
 from orchestrator.application.enrollment import LetIn, admit
+from orchestrator.application.enrollment_stand_still import LOOK_AGAIN, finish, stand_still
 from orchestrator.application.memberships import compiled
 from orchestrator.application.segment_rules import stored_rules
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
-from orchestrator.domain.audit import (
-    ENROLLMENT_JOB_DONE,
-    ENROLLMENT_JOB_FAILED,
-    ENROLLMENT_JOB_STOPPED,
-    RUNTIME,
-    Action,
-    Value,
-)
-from orchestrator.domain.enrollment_job import EnrollmentJob, JobState, StandStill
+from orchestrator.domain.enrollment_job import EnrollmentJob, StandStill
 from orchestrator.domain.entry import EntryRefusal, refuse_date
 from orchestrator.domain.journey import JourneyStatus
 from orchestrator.domain.refusals import FailedPrecondition, Unavailable
-from orchestrator.domain.resource import later
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.evaluate import Missing
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.sql.inputs import Among
 from orchestrator.predicates.tree import Everyone, Predicate
 from orchestrator.storage import (
-    audit,
     catalog,
     clock,
     derived_events,
@@ -64,9 +55,6 @@ PAGE = 100
 
 #: Subjects in a row that could not be enrolled: whatever it is, it is about the job.
 TOO_MANY_ERRORS = 10
-
-#: What stands in a job's way and passes by itself is looked at again after this.
-LOOK_AGAIN = timedelta(seconds=5)
 
 #: Others go first while so much has still to be told to Temporal, or something has waited in the inbox for so long.
 UNTOLD = 1000
@@ -173,7 +161,7 @@ class EnrollmentPages:
         async with self._transactions.write(None) as conn:
             found = await enrollment_jobs.hold_next(conn, job)
             if found.job is not None:
-                await _stand_still(conn, found, found.job, StandStill.TOO_MANY_ERRORS, await clock.now(conn))
+                await stand_still(conn, found.project_no, found.job, StandStill.TOO_MANY_ERRORS, await clock.now(conn))
 
     async def _page(self, most: int, only: tuple[int, str] | None = None, *, leave_behind: bool = False) -> Step:
         async with self._transactions.write(None) as conn:
@@ -226,10 +214,10 @@ class EnrollmentPages:
                 at_most=allowed,
             )
         except _StandsStill as still:
-            await _stand_still(conn, found, job, still.why, now)
+            await stand_still(conn, found.project_no, job, still.why, now)
             return ()
         except Missing:
-            await _stand_still(conn, found, job, StandStill.COHORT_NOT_FOUND, now)
+            await stand_still(conn, found.project_no, job, StandStill.COHORT_NOT_FOUND, now)
             return ()
         if let_in.reached < len(held):
             look = _up_to(look, held[let_in.reached - 1])
@@ -317,15 +305,9 @@ class EnrollmentPages:
             next_at=next_at,
         )
         if look.last:
-            job = _ended(replace(job, state=JobState.DONE), now)
-            said: dict[str, Value] = {
-                "enrolled": job.enrolled,
-                "skipped": job.skipped,
-                "errors": job.errors,
-                "lookedAt": job.looked_at,
-            }
-            await _tell(conn, found, job, ENROLLMENT_JOB_DONE, now, **said)
-        await enrollment_jobs.record(conn, found.project_no, job)
+            await finish(conn, found.project_no, job, now)
+        else:
+            await enrollment_jobs.record(conn, found.project_no, job)
 
 
 def _up_to(look: _Look, place: SubjectKey, members: int | None = None) -> _Look:
@@ -343,42 +325,3 @@ def _open(journey: EnteredByHand | None) -> EnteredByHand:
     if journey.status != JourneyStatus.ACTIVE.value:
         raise _StandsStill(StandStill.JOURNEY_PAUSED)
     return journey
-
-
-async def _stand_still(
-    conn: Connection[Record], found: Next, job: EnrollmentJob, why: StandStill, now: datetime
-) -> None:
-    """Wait for what passes by itself, pause for what somebody has to mend, and end for what lasts for ever."""
-    job = replace(job, reason=why.value)
-    match why:
-        case StandStill.EVENTS_BEING_COUNTED | StandStill.JOURNEY_NOT_STARTED:
-            job = replace(job, next_at=now + LOOK_AGAIN)
-        case StandStill.JOURNEY_NOT_FOUND | StandStill.JOURNEY_ARCHIVED | StandStill.JOURNEY_ENDED:
-            job = _ended(replace(job, state=JobState.FAILED), now)
-            await _tell(conn, found, job, ENROLLMENT_JOB_FAILED, now, reason=why.value)
-        case _:
-            job = _changed(replace(job, state=JobState.PAUSED), now)
-            await _tell(conn, found, job, ENROLLMENT_JOB_STOPPED, now, reason=why.value)
-    await enrollment_jobs.record(conn, found.project_no, job)
-
-
-def _ended(job: EnrollmentJob, now: datetime) -> EnrollmentJob:
-    return replace(_changed(job, now), ended_at=now)
-
-
-def _changed(job: EnrollmentJob, now: datetime) -> EnrollmentJob:
-    return replace(job, revision=job.revision + 1, updated_at=later(job.updated_at, now))
-
-
-async def _tell(
-    conn: Connection[Record], found: Next, job: EnrollmentJob, action: Action, now: datetime, **said: Value
-) -> None:
-    await audit.append(
-        conn,
-        project_no=found.project_no,
-        at=now,
-        actor=RUNTIME,
-        action=action,
-        resource_id=job.journey_id,
-        metadata={"enrollmentJobId": job.job_id, **said},
-    )

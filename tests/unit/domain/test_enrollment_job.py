@@ -14,8 +14,8 @@ START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 PAGE = 100
 
 
-def job(rate: int | None, **more: int) -> EnrollmentJob:
-    made = EnrollmentJob(
+def job(rate: int | None, *, looked_at: int = 0, enrolled: int = 0, errors: int = 0) -> EnrollmentJob:
+    return EnrollmentJob(
         job_id="j",
         journey_id="welcome",
         crowd=Crowd(),
@@ -29,8 +29,10 @@ def job(rate: int | None, **more: int) -> EnrollmentJob:
         revision=1,
         created_at=START,
         updated_at=START,
+        looked_at=looked_at,
+        enrolled=enrolled,
+        errors=errors,
     )
-    return replace(made, **more) if more else made
 
 
 @pytest.mark.parametrize("rate", [1, 3, 7, 50, 99, 1000, 10_000])
