@@ -16,6 +16,7 @@ CREATE TABLE enrollment_jobs (
     subject_no         bigint      NOT NULL DEFAULT 0,
     looked_at          bigint      NOT NULL DEFAULT 0,
     enrolled           bigint      NOT NULL DEFAULT 0,
+    held_out           bigint      NOT NULL DEFAULT 0,   -- among those enrolled
     errors             bigint      NOT NULL DEFAULT 0,
     refused            jsonb       NOT NULL DEFAULT '{}', -- by reason
     estimate           bigint,                           -- null: not estimated yet; -1: could not be

@@ -524,3 +524,16 @@ async def test_dates_refuse_whoever_comes_by_an_event_or_by_id(
     counted = await campaign.owner.fetch("SELECT journey_id, reason, sum(total) FROM refusal_counts GROUP BY 1, 2")
     assert {tuple(row) for row in counted} == {("early", "not_started", 2), ("over", "ended", 2)}
     assert await campaign.owner.fetchval("SELECT count(*) FROM executions WHERE journey_id = 'open'") == 2
+
+
+async def test_who_is_held_out_is_enrolled_and_counted_and_goes_nowhere(campaign: Campaign) -> None:
+    await campaign.road.publish(MONTH, BYE, journey_id="measured", holdout={"percent": 50})
+    job_id = await campaign.create(journey_id="measured", everyone=True)
+
+    await campaign.work()
+
+    job = await campaign.job(job_id)
+    enrolled = await campaign.owner.fetchval("SELECT count(*) FROM enrollments WHERE held_out_by IS NOT NULL")
+    assert job.enrolled == 40
+    assert 0 < job.held_out < 40
+    assert job.held_out == enrolled == 40 - len(await campaign.enrolled("measured"))

@@ -120,7 +120,8 @@ async def enroll(
 class LetIn:
     """What came of some subjects who would enter by hand. The caller adds `ledger` to the refusals counted, late.
 
-    `enrolled` counts those who are held out as well, of whom there is nothing to tell. `reached` is how many of them were looked at, in order: all, unless there were more than were to be let in.
+    `enrolled` counts those who are held out as well, of whom there is nothing to tell. `reached` is how many were
+    looked at, in order: all, unless there were more than were to be let in.
     """
 
     enrolled: int

@@ -288,7 +288,7 @@ class EnrollmentPages:
         now: datetime,
     ) -> None:
         """How far the job has come with this page. `let_in` None: those that belong to the crowd are left behind."""
-        enrolled = len(let_in.told) if let_in else 0
+        enrolled = let_in.enrolled if let_in else 0
         paced_to, next_at = job.paced(now, enrolled, self._most)
         refused = Counter(job.refused)
         if let_in is not None:
@@ -299,6 +299,7 @@ class EnrollmentPages:
             place=look.keys[-1] if look.keys else job.place,
             looked_at=job.looked_at + len(look.keys),
             enrolled=job.enrolled + enrolled,
+            held_out=job.held_out + (enrolled - len(let_in.told) if let_in else 0),
             errors=job.errors + (len(look.members) if let_in is None else 0),
             refused=refused,
             paced_to=paced_to,

@@ -88,6 +88,8 @@ class EnrollmentJob:
     place: SubjectKey
     looked_at: int = 0
     enrolled: int = 0
+    # among those
+    held_out: int = 0
     errors: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)
     estimate: int | None = None

@@ -16,7 +16,7 @@ UNKNOWN = -1
 
 _COLUMNS = """
 project_no, enrollment_job_id, journey_id, audience_id, segment_id, rate, state, reason, bucket, subject_no, looked_at,
-enrolled, errors, refused, estimate, paced_to, next_at, created_by, revision, created_at, updated_at, ended_at
+enrolled, held_out, errors, refused, estimate, paced_to, next_at, created_by, revision, created_at, updated_at, ended_at
 """
 
 _INSERT = """
@@ -115,7 +115,7 @@ async def hold_next(conn: Connection[Record], only: tuple[int, str] | None = Non
 _RECORD = """
 UPDATE enrollment_jobs
    SET state = $3, reason = $4, bucket = $5, subject_no = $6, looked_at = $7, enrolled = $8, errors = $9, refused = $10,
-       estimate = $11, paced_to = $12, next_at = $13, revision = $14, updated_at = $15, ended_at = $16
+       estimate = $11, paced_to = $12, next_at = $13, revision = $14, updated_at = $15, ended_at = $16, held_out = $17
  WHERE project_no = $1 AND enrollment_job_id = $2
 """
 
@@ -127,7 +127,7 @@ async def record(conn: Connection[Record], project_no: int, job: EnrollmentJob) 
         _RECORD,
         project_no, job.job_id, job.state.value, job.reason, job.place.bucket, job.place.subject_no, job.looked_at,
         job.enrolled, job.errors, dict(job.refused), estimate, job.paced_to, job.next_at, job.revision, job.updated_at,
-        job.ended_at,
+        job.ended_at, job.held_out,
     )  # fmt: skip
 
 
@@ -197,6 +197,7 @@ def _job(row: Record) -> EnrollmentJob:
         place=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),
         looked_at=row["looked_at"],
         enrolled=row["enrolled"],
+        held_out=row["held_out"],
         errors=row["errors"],
         refused=row["refused"],
         estimate=None if estimate == UNKNOWN else estimate,

@@ -85,6 +85,7 @@ class EnrollmentJob(_message.Message):
     ESTIMATED_COUNT_FIELD_NUMBER: _builtins.int
     CREATOR_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    HELD_OUT_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -121,6 +122,8 @@ class EnrollmentJob(_message.Message):
     """How many belong to the crowd, roughly, as it was estimated when the job began. Unset: not estimated, or not yet."""
     creator: _builtins.str
     """Who asked for it."""
+    held_out_count: _builtins.int
+    """How many of those who were let in are held out for measurement, and go nowhere."""
     etag: _builtins.str
     """Differs after every such change."""
     @_builtins.property
@@ -158,13 +161,14 @@ class EnrollmentJob(_message.Message):
         estimated_count: _builtins.int | None = ...,
         creator: _builtins.str = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        held_out_count: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_estimated_count", b"_estimated_count", "_rate_per_second", b"_rate_per_second", "create_time", b"create_time", "end_time", b"end_time", "estimated_count", b"estimated_count", "rate_per_second", b"rate_per_second", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_count", b"_estimated_count", "_rate_per_second", b"_rate_per_second", "audience_id", b"audience_id", "create_time", b"create_time", "creator", b"creator", "end_time", b"end_time", "enrolled_count", b"enrolled_count", "error_count", b"error_count", "estimated_count", b"estimated_count", "etag", b"etag", "everyone", b"everyone", "id", b"id", "journey_id", b"journey_id", "looked_at_count", b"looked_at_count", "rate_per_second", b"rate_per_second", "reason", b"reason", "refused", b"refused", "segment_id", b"segment_id", "skipped_count", b"skipped_count", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_count", b"_estimated_count", "_rate_per_second", b"_rate_per_second", "audience_id", b"audience_id", "create_time", b"create_time", "creator", b"creator", "end_time", b"end_time", "enrolled_count", b"enrolled_count", "error_count", b"error_count", "estimated_count", b"estimated_count", "etag", b"etag", "everyone", b"everyone", "held_out_count", b"held_out_count", "id", b"id", "journey_id", b"journey_id", "looked_at_count", b"looked_at_count", "rate_per_second", b"rate_per_second", "reason", b"reason", "refused", b"refused", "segment_id", b"segment_id", "skipped_count", b"skipped_count", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__estimated_count: _TypeAlias = _typing.Literal["estimated_count"]  # noqa: Y015
     _WhichOneofArgType__estimated_count: _TypeAlias = _typing.Literal["_estimated_count", b"_estimated_count"]  # noqa: Y015

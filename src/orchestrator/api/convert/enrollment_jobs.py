@@ -29,6 +29,7 @@ def job_message(job: EnrollmentJob) -> pb.EnrollmentJob:
         reason=job.reason or "",
         looked_at_count=job.looked_at,
         enrolled_count=job.enrolled,
+        held_out_count=job.held_out,
         skipped_count=job.skipped,
         error_count=job.errors,
         refused=[pb.RefusedEntries(reason=reason, count=count) for reason, count in sorted(job.refused.items())],
