@@ -17,7 +17,7 @@ from tests.faults.field import ENVIRONMENT, Field, field_on, kill
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
-CROWD = 2400
+CROWD = 1500
 
 _ADD_SUBJECTS = """
 INSERT INTO subjects (project_no, bucket, subject_id, created_at, updated_at)

@@ -52,6 +52,8 @@ STEPS = [{"id": "end", "exit": {"reason": "done"}}]
                     "followLiveCommunications": None,
                     "exitRules": None,
                     "exitOnGoal": None,
+                    "sendWindow": None,
+                    "holdout": None,
                     "startsAt": None,
                     "endsAt": None,
                 }
