@@ -166,7 +166,10 @@ class TestReading:
         _, faults = decode(Journey, {"name": "x", "definition": {"nodes": [], "edges": []}})
 
         assert reasons(faults) == {"definition": "UNKNOWN_FIELD"}
-        assert ", steps, followLiveCommunications, exitRules, exitOnGoal, sendWindow, holdout, startsAt, endsAt, goal, " in faults[0].message
+        names = (
+            ", steps, followLiveCommunications, exitRules, exitOnGoal, sendWindow, holdout, startsAt, endsAt, goal, "
+        )
+        assert names in faults[0].message
 
     def test_a_member_that_stands_twice_is_refused_however_deep(self) -> None:
         document = parse_json(b'{"attributes": {"a": [{"b": 1, "b": 2}]}, "timeZone": "UTC", "timeZone": "UTC"}')
