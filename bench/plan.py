@@ -21,6 +21,7 @@ class Plan:
     passes: int = 3
     checks: int = 3_000
     fresh_seconds: float = 40.0
+    crowd: int = 2_000
 
 
 WHOLE = Plan()
@@ -37,6 +38,7 @@ QUICK = Plan(
     passes=1,
     checks=500,
     fresh_seconds=5.0,
+    crowd=600,
 )
 #: The workers' memory with 20,000 waiting executions instead of 5,000.
 SOAK = Plan(waiting=20_000)

@@ -23,6 +23,7 @@ from orchestrator.api.handlers.audiences import AudienceHandlers
 from orchestrator.api.handlers.audit import AuditHandlers
 from orchestrator.api.handlers.communications import CommunicationHandlers
 from orchestrator.api.handlers.deliveries import DeliveryHandlers
+from orchestrator.api.handlers.enrollment_jobs import EnrollmentJobHandlers
 from orchestrator.api.handlers.events import EventHandlers
 from orchestrator.api.handlers.executions import ExecutionHandlers
 from orchestrator.api.handlers.journeys import JourneyHandlers
@@ -112,6 +113,7 @@ def handlers(parts: Parts) -> list[object]:
         AuditHandlers(),
         CommunicationHandlers(Communications(parts.rules), Previews(parts.rules)),
         DeliveryHandlers(Deliveries(parts.transactions, ingest, parts.instance_secret), bell),
+        EnrollmentJobHandlers(),
         EventHandlers(ingest, bell),
         ExecutionHandlers(Executions(Statuses(parts.temporal)), versions, parts.delivery.deliver),
         JourneyHandlers(versions, parts.delivery.deliver),

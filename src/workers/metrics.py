@@ -18,6 +18,9 @@ class Metrics:
             "orchestrator_inbox_failures", "Subjects whose entries made the consumer fail"
         )
         self.swept = meter.create_counter("orchestrator_outbox_swept", "Outbox entries that a sweeper had to take up")
+        self.enrolled_by_jobs = meter.create_counter(
+            "orchestrator_enrolled_by_jobs", "Subjects let in by jobs that enroll whole crowds"
+        )
         self.reconciled = meter.create_counter(
             "orchestrator_reconciled", "Executions closed because they had been ended in Temporal"
         )

@@ -20,6 +20,7 @@ from orchestrator.application.canceling import Cancellations
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
+from orchestrator.application.enrollment_pages import EnrollmentPages
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
@@ -38,6 +39,7 @@ from workers.activities.segments import SegmentActivities
 from workers.activities.send import SendActivities
 from workers.channels.channel import Channel
 from workers.channels.rendering import Renderer
+from workers.enrollment_jobs import EnrollmentJobRunner
 from workers.execution_names import ExecutionNames, NamingInterceptor
 from workers.inbox import InboxConsumer
 from workers.metrics import Metrics
@@ -119,6 +121,14 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         SegmentErrands(runs, SegmentWorkflows(parts.client)),
         metrics,
     )
+    # What jobs let in is told beside what is told at once, takes none of its places, and waits behind it. It asks for
+    # no first task, for which places are kept until it comes.
+    behind = Executions(parts.client, eager=False, searchable=parts.searchable, behind=True)
+    jobs = EnrollmentJobRunner(
+        EnrollmentPages(transactions, versions),
+        lambda at_once: Delivery(transactions, behind, at_once=at_once),
+        metrics,
+    )
     passes = SegmentActivities(runs, metrics)
     sends = SendActivities(
         sending=Sending(transactions, versions),
@@ -135,12 +145,14 @@ async def running(parts: Parts) -> AsyncIterator[None]:
                 *(group.create_task(worker.run(), name=worker.task_queue) for worker in workers),
                 group.create_task(consumer.run(), name="inbox"),
                 group.create_task(sweeper.run(), name="sweeper"),
+                group.create_task(jobs.run(), name="enrollment jobs"),
             ]
             try:
                 yield
             finally:
                 consumer.stop()
                 sweeper.stop()
+                jobs.stop()
                 await _ended(workers, tasks)
     except BaseExceptionGroup as failed:
         crashed = {task.get_name(): task.exception() for task in tasks if not task.cancelled() and task.exception()}

@@ -74,6 +74,8 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "exitOnGoal": True,
         "sendWindow": _HOURS,
         "holdout": {"percent": 10, "salt": "spring"},
+        "startsAt": "2026-03-01T12:00:00Z",
+        "endsAt": "2126-03-01T12:00:00Z",
         "steps": [
             {
                 "id": "welcome",
@@ -145,6 +147,9 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     subject_id = {"subjectId": f"subject-{number}"}
     draft, active = {"journeyId": f"draft-{number}"}, {"journeyId": f"journey-{number}"}
     new = {"id": f"new-{number}"}
+    job: Json = {**new, **active, "ratePerSecond": 50, "refused": [{"reason": "re_entry", "count": 1}]}
+    crowds: list[Json] = [{"audienceId": f"audience-{number}"}, {"segmentId": segment_id}, {"everyone": True}]
+    of_job = {"enrollmentJobId": f"job-{number}"}
     execution = {"executionId": project.executions[number]} if project.executions else {}
     cancellation = {"cancellationId": project.cancellations[number]} if project.cancellations else {}
     api_key = {"apiKeyId": project.api_keys[number]} if project.api_keys else {}
@@ -235,6 +240,12 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "ArchiveJourney": {**active, "onArchive": "end"},
         "EnrollSubjects": {**active, "subjectIds": [f"subject-{number}"]},
         "ExplainEntry": {**active, **subject_id},
+        "ListEnrollmentJobs": {**active, **page, "state": "running"},
+        "CreateEnrollmentJob": [{"enrollmentJob": {**job, **crowd}} for crowd in crowds],
+        "GetEnrollmentJob": of_job,
+        "PauseEnrollmentJob": of_job,
+        "ResumeEnrollmentJob": {"enrollmentJobId": f"paused_job-{number}"},
+        "CancelEnrollmentJob": of_job,
         "GetStepStats": active,
         "GetJourneyFunnel": active,
         "ListJourneyAuditEntries": {**draft, **page},

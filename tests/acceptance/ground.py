@@ -43,6 +43,7 @@ NOUNS = {
     "AuditService": ("draft",),
     "CommunicationService": ("communication", "subject"),
     "DeliveryService": ("subject",),
+    "EnrollmentJobService": ("audience", "segment", "journey", "job", "paused_job"),
     "EventService": ("subject",),
     "ExecutionService": ("journey", "subject", "execution", "cancellation"),
     "JourneyService": (
@@ -145,6 +146,13 @@ class Ground:
                     key, "POST", f"/v1/journeys/{prefix}journey-{number}/executions:cancel", nobody
                 )
                 project.cancellations.append(made["cancellation"]["id"])
+            case "job" | "paused_job":
+                job: dict[str, Any] = {"id": thing, "journeyId": f"{prefix}journey-{number}", "everyone": True}
+                made = await self.http.document(key, "POST", "/v1/enrollmentJobs", job)
+                project.etags[thing] = made["etag"]
+                # Its etag has passed, and it can be paused, or resumed.
+                for verb in ("pause",) if noun == "paused_job" else ("pause", "resume"):
+                    await self.http.document(key, "POST", f"/v1/enrollmentJobs/{thing}:{verb}", {})
             case "project":
                 path = f"/v1/projects/{project.project_id}"
                 made = await self.http.document(key, "GET", path)

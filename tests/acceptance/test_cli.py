@@ -400,3 +400,33 @@ async def test_a_communication_is_looked_at_before_anybody_gets_it(run: CommandL
     assert hidden.json["subject"] == "Thank you, •••"
     assert "Thank you, Ann" in shown.out
     assert missing.code == 3
+
+
+async def test_a_crowd_is_enrolled_by_a_job_that_can_be_looked_at_and_steered(run: CommandLine) -> None:
+    await run("apply", "-f", "-", stdin=f"{GREETING}\n---\nkind: segment\nid: crowd\nname: Crowd\n")
+    await run("segments", "add", "crowd", "-f", "-", stdin="\n".join(f"c{n}" for n in range(30)))
+
+    began = await run("journeys", "enroll-all", "greeting", "--segment", "crowd", "--rate", "1", "--no-wait")
+    job_id = began.out.strip()
+    listed = await run("jobs", "list", "greeting", "-o", "json")
+    paused = await run("jobs", "pause", job_id)
+    stands = await run("jobs", "watch", job_id)
+    resumed = await run("jobs", "resume", job_id)
+    canceled = await run("jobs", "cancel", job_id)
+    again = await run("jobs", "resume", job_id)
+    kept = await run("jobs", "get", job_id, "-o", "json")
+    of_nobody = await run("journeys", "enroll-all", "greeting", "--no-wait")
+    whole = await run("journeys", "enroll-all", "greeting", "--segment", "crowd")
+
+    assert [(job["id"], job["state"], job["ratePerSecond"]) for job in listed.json] == [(job_id, "running", 1)]
+    assert (paused.code, resumed.code, canceled.code) == (0, 0, 0)
+    assert stands.code == 1
+    assert "paused: " in stands.err
+    assert again.code == 1
+    assert "ENROLLMENT_JOB_ENDED" in again.err
+    assert (kept.json["state"], kept.json["segmentId"]) == ("canceled", "crowd")
+    assert of_nobody.code == 1
+    assert "name an audience or a segment" in of_nobody.err
+    assert whole.code == 0
+    enrolled = 30 - kept.json["enrolledCount"]
+    assert f"done: {enrolled} of about 30 enrolled, {kept.json['enrolledCount']} skipped, 0 errors" in whole.err

@@ -35,6 +35,8 @@ EDITORS = {
     *("ListTriggerContracts", "CreateTriggerContract", "GetTriggerContract", "UpdateTriggerContract"),
     *("ListJourneys", "CreateJourney", "GetJourney", "UpdateJourney", "ListJourneyVersions", "GetJourneyVersion"),
     *("ValidateJourney", "PublishJourney", "PauseJourney", "ResumeJourney", "ArchiveJourney", "EnrollSubjects"),
+    *("ListEnrollmentJobs", "CreateEnrollmentJob", "GetEnrollmentJob"),
+    *("PauseEnrollmentJob", "ResumeEnrollmentJob", "CancelEnrollmentJob"),
     *("ListJourneyAuditEntries", "ListAuditEntries", "ListExecutions", "GetExecution"),
     *("ExplainExecution", "ListStuckExecutions", "CancelExecution", "CancelExecutions", "GetCancellation"),
     *("ExplainEntry", "ListTimeline"),

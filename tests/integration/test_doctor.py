@@ -48,6 +48,11 @@ FAULTS = {
         VALUES (1, 'can-1', 'welcome', '{}', 'why', 3, now(), now(), now() - interval '6 minutes')""",
     "canceled_running": f"""
         UPDATE executions SET {REOPEN}, cancel_reason = 'why', cancel_asked_at = now() - interval '2 minutes'""",
+    "enrollment_jobs_late": """
+        INSERT INTO enrollment_jobs (project_no, enrollment_job_id, journey_id, state, paced_to, next_at, created_by,
+                                     created_at, updated_at)
+        SELECT 1, 'job', 'welcome', 'running', t, t, 'key:k', t, t
+          FROM (SELECT now() - interval '2 minutes') AS q (t)""",
     "outbox_dead": f"""
         INSERT INTO outbox_dead (outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts,
                                  leased_until, last_error, created_at, died_at)

@@ -30,6 +30,10 @@ MAY = {
     "refusal_counts": {"SELECT", "INSERT", "UPDATE"},
     "journey_closings": {"SELECT", "INSERT"}
     | {f"UPDATE({column})" for column in ("bucket", "subject_no", "execution_id", "requested_at")},
+    "enrollment_jobs": {
+        *("SELECT", "INSERT", "UPDATE(state)", "UPDATE(reason)", "UPDATE(paced_to)", "UPDATE(next_at)"),
+        *("UPDATE(revision)", "UPDATE(updated_at)", "UPDATE(ended_at)"),
+    },
     "outbox": {"SELECT", "INSERT", "DELETE"} | GIVEN,
     "outbox_dead": {"SELECT", "DELETE"} | GIVEN,
     "inbox_dead": {"SELECT", "DELETE", "UPDATE(transition_nos)"} | GIVEN,

@@ -101,8 +101,8 @@ def _with_form(check: Check) -> Check:
         faults += within
         try:
             document = encode(definition)
-        except OverflowError:
-            return  # A duration that has no JSON form, and has been told.
+        except (OverflowError, ValueError):
+            return  # A duration, or a time, that has no JSON form, and has been told.
         faults += unrelated(within, journey_form.parse(document, path)[1])
 
     return check_both

@@ -17,6 +17,7 @@ from orchestrator.domain import (
     attributes,
     condition_forms,
     delivery,
+    enrollment_job,
     event,
     ids,
     journey_form,
@@ -125,6 +126,7 @@ LISTS: Mapping[str, int] = {
 _ANY_LIST = 1000
 
 INTEGERS: Mapping[str, Range] = {
+    "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "GetJourneyVersionRequest.version": Range(1, 2**31 - 1),
     "JourneyDefinition.max_duration_days": Range(1, journey_form.MAX_DURATION_DAYS),
     "SplitArm.weight": Range(1, step_forms.MAX_WEIGHT),

@@ -75,10 +75,11 @@ _Answer = _Taken | _Gone | _Left | _Postponed | _Refused
 class Delivery:
     """Delivers outbox entries. An entry that cannot be delivered now stays for the sweeper; nothing is raised."""
 
-    def __init__(self, transactions: Transactions, executions: Executions) -> None:
+    def __init__(self, transactions: Transactions, executions: Executions, *, at_once: int = AT_ONCE) -> None:
+        """`at_once`: calls to Temporal that this one has under way."""
         self._transactions = transactions
         self._executions = executions
-        self._turn = asyncio.Semaphore(AT_ONCE)
+        self._turn = asyncio.Semaphore(at_once)
 
     async def deliver(self, entries: Sequence[Entry], *, lease: timedelta = outbox.FIRST_LEASE) -> None:
         """Tell Temporal, then delete what it has taken, postpone what it could not be told, bury what it refuses for

@@ -1,10 +1,13 @@
-"""Enroll by id: one subject, or up to a thousand, into the newest version of an active journey."""
+"""Enroll by hand, into the newest version of an active journey: by id, one subject or up to a thousand; and what jobs
+that enroll whole crowds do for each of their pages.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from asyncpg import Connection, Record
 
@@ -17,8 +20,10 @@ from orchestrator.domain.entry import Earlier, EntryRefusal, Gone, Trigger, miss
 from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.journey import JourneyStatus
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound
-from orchestrator.domain.scope import Scope
+from orchestrator.domain.scope import Scope, SubjectKey
+from orchestrator.predicates.evaluate import evaluate
 from orchestrator.predicates.facts import needs
+from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import audit, catalog, clock, enrollments, inbox_entries, refusal_counts, subjects
 from orchestrator.storage.outbox import Entry
 
@@ -75,28 +80,101 @@ async def enroll(
     now = await clock.now(conn)
     # Whoever keeps something about every subject hears of the new ones.
     await inbox_entries.add(conn, sorted(keys[subject_id] for subject_id in created), "attributes", now)
+    # Nobody gave these entries a key, so each call makes its own.
+    let_in = await admit(
+        conn,
+        versions,
+        project_no=project_no,
+        project_id=scope.project_id,
+        journey_id=journey_id,
+        journey=journey,
+        keys=named,
+        entry_key=f"enroll:{new_uuid().hex}",
+        now=now,
+    )
+    twice = len(subject_ids) - len(named)
+    skipped = twice + let_in.refused.total()
+    await audit.append(
+        conn,
+        project_no=project_no,
+        at=now,
+        actor=scope.actor,
+        action=JOURNEY_ENROLLED,
+        resource_id=journey_id,
+        metadata={"enrolled": let_in.enrolled, "skipped": skipped, "errors": 0},
+    )
+    await refusal_counts.add(conn, let_in.ledger)
+    return Enrolled(
+        journey_id=journey_id,
+        journey_name=journey.name,
+        enrolled=let_in.enrolled,
+        skipped=skipped,
+        errors=0,
+        total=len(subject_ids),
+        refused={reason.value: count for reason, count in let_in.refused.items()},
+        told=let_in.told,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetIn:
+    """What came of some subjects who would enter by hand. The caller adds `ledger` to the refusals counted, late.
+
+    `enrolled` counts those who are held out as well, of whom there is nothing to tell. `reached` is how many were
+    looked at, in order: all, unless there were more than were to be let in.
+    """
+
+    enrolled: int
+    told: Sequence[Entry]
+    refused: Counter[EntryRefusal]
+    ledger: Counter[refusal_counts.Slot]
+    reached: int
+
+
+async def admit(
+    conn: Connection[Record],
+    versions: Versions,
+    *,
+    project_no: int,
+    project_id: str,
+    journey_id: str,
+    journey: catalog.EnteredByHand,
+    keys: Sequence[SubjectKey],
+    entry_key: str,
+    now: datetime,
+    crowd: Predicate | None = None,
+    at_most: int | None = None,
+) -> LetIn:
+    """Ask the gates about these subjects, whose rows the caller holds, and write those who are let in.
+
+    The journey takes subjects in, and stays so until the transaction ends (`catalog.entered_by_hand`). Who entered
+    under this key before is refused, whatever the policy. With a `crowd`, those it does not hold for are passed over
+    without a word; `at_most` so many are let in.
+    """
+    assert journey.latest_version is not None, "only journeys that were published take subjects in"
     prepared = await versions.get(conn, project_no, journey_id, journey.latest_version)
     audience = audience_of(journey.audience_id, journey.audience)
     asked = [] if audience is None or isinstance(audience, Gone) else [audience]
+    asked += [crowd] if crowd is not None else []
     known = await subject_facts.load(
         conn,
         versions.rule_book,
         project_no,
-        sorted(named),
+        sorted(keys),
         needs([*asked, *prepared.asked]),
         now,
     )
     trigger = Trigger(at=now)
     policy = reentry_of(prepared.version, trigger)
-    # Nobody gave these entries a key, so each call makes its own.
-    entry_key = f"enroll:{new_uuid().hex}"
+    # A key that was made just now nobody has.
+    entry_keys = () if crowd is None else (entry_key,)
     earlier = await enrollments.earlier(
-        conn, project_no, [question(key, journey_id, policy, (), [now]) for key in named]
+        conn, project_no, [question(key, journey_id, policy, entry_keys, [now]) for key in keys]
     )
     admissions = Admissions(
         versions,
         project_no=project_no,
-        project_id=scope.project_id,
+        project_id=project_id,
         settings=journey.settings,
         sends_paused=journey.sends_paused,
         now=now,
@@ -104,8 +182,14 @@ async def enroll(
     refused = Counter[EntryRefusal]()
     lacking: str | None = None
     ledger: Counter[refusal_counts.Slot] = Counter()
-    for key, entries in zip(named, earlier, strict=True):
+    reached = let_in = 0
+    for key, entries in zip(keys, earlier, strict=True):
+        if let_in == at_most:
+            break
+        reached += 1
         found = known[key]
+        if crowd is not None and not evaluate(crowd, found.facts, now):
+            continue
         reason = refuse_subject(
             prepared.version, audience, trigger, entry_key, found.facts, found.consent, Earlier.of(entries), now
         )
@@ -115,6 +199,7 @@ async def enroll(
                 lacking = missing_segment([audience], found.facts, now)
             ledger[refusal_counts.slot(project_no, journey_id, reason.value, now, key.bucket)] += 1
             continue
+        let_in += 1
         admissions.admit(
             key=key,
             prepared=prepared,
@@ -135,25 +220,4 @@ async def enroll(
             segment_id=lacking,
         )
     told = await admissions.write(conn)
-    twice = len(subject_ids) - len(named)
-    skipped = twice + refused.total()
-    await audit.append(
-        conn,
-        project_no=project_no,
-        at=now,
-        actor=scope.actor,
-        action=JOURNEY_ENROLLED,
-        resource_id=journey_id,
-        metadata={"enrolled": admissions.count, "skipped": skipped, "errors": 0},
-    )
-    await refusal_counts.add(conn, ledger)
-    return Enrolled(
-        journey_id=journey_id,
-        journey_name=journey.name,
-        enrolled=admissions.count,
-        skipped=skipped,
-        errors=0,
-        total=len(subject_ids),
-        refused={reason.value: count for reason, count in refused.items()},
-        told=told,
-    )
+    return LetIn(enrolled=admissions.count, told=told, refused=refused, ledger=ledger, reached=reached)

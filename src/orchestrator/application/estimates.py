@@ -18,6 +18,7 @@ from orchestrator.domain.subject import BUCKETS
 from orchestrator.predicates.evaluate import Missing
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.sql import query
+from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import derived_events, estimates
 from orchestrator.storage.event_names import numbers_of
 
@@ -45,18 +46,25 @@ class Audience:
 
 
 async def of_audience(conn: Connection[Record], scope: Scope, rule_book: RuleBook, audience_id: str) -> Audience:
+    """`of_predicate` of this audience; raises NotFound, too."""
+    predicate = stored_rules((await audiences.get(conn, scope, audience_id)).content.predicate)
+    return await of_predicate(conn, scope.project_no, rule_book, predicate, audience_id=audience_id)
+
+
+async def of_predicate(
+    conn: Connection[Record], project_no: int, rule_book: RuleBook, predicate: Predicate, *, audience_id: str = ""
+) -> Audience:
     """Look at bucket after bucket until all were looked at, or time is up. The transaction's settings change.
 
-    Raises NotFound, FailedPrecondition COHORT_NOT_FOUND, FailedPrecondition EVENTS_BEING_COUNTED while the past of a
-    kind of event is being counted that it asks about, and Unavailable ESTIMATE_TOO_SLOW when time was up before the
-    first bucket was done.
+    `audience_id` is whose predicate it is, if anybody's. Raises FailedPrecondition COHORT_NOT_FOUND, FailedPrecondition
+    EVENTS_BEING_COUNTED while the past of a kind of event is being counted that it asks about, and Unavailable
+    ESTIMATE_TOO_SLOW when time was up before the first bucket was done.
     """
     until = time.monotonic() + BUDGET.total_seconds()
-    predicate = stored_rules((await audiences.get(conn, scope, audience_id)).content.predicate)
-    rules, now = await rule_book.current(conn, scope.project_no)
+    rules, now = await rule_book.current(conn, project_no)
     asked = rules.cohorts.inline(predicate)
     sources = needs([asked]).events
-    if behind := await derived_events.uncounted(conn, scope.project_no) & sources.keys():
+    if behind := await derived_events.uncounted(conn, project_no) & sources.keys():
         names = ", ".join(sorted({str(source.name) for source in behind}))
         raise FailedPrecondition(
             "EVENTS_BEING_COUNTED",
@@ -64,7 +72,7 @@ async def of_audience(conn: Connection[Record], scope: Scope, rule_book: RuleBoo
             audienceId=audience_id,
             eventNames=names,
         )
-    numbers = await numbers_of(conn, scope.project_no, sources)
+    numbers = await numbers_of(conn, project_no, sources)
     try:
         compiled = query.compile(
             {_ASKED: asked},
@@ -86,7 +94,7 @@ async def of_audience(conn: Connection[Record], scope: Scope, rule_book: RuleBoo
             async with conn.transaction():  # a look that is cut off leaves the transaction usable
                 counted = await estimates.count(
                     conn,
-                    scope.project_no,
+                    project_no,
                     bucket,
                     end - 1,
                     compiled,

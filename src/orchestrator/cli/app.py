@@ -22,6 +22,7 @@ COMMANDS = (
     "apply",
     "journeys",
     "executions",
+    "jobs",
     "subjects",
     "events",
     "audiences",

@@ -13,6 +13,7 @@ from orchestrator.cli.documents import look_through
 from orchestrator.cli.export import export
 from orchestrator.cli.failure import FAILED, USAGE, CommandFailure
 from orchestrator.cli.files import FilesOrNone
+from orchestrator.cli.jobs import follow
 from orchestrator.cli.kinds import JOURNEY
 from orchestrator.cli.output import (
     Output,
@@ -186,6 +187,28 @@ def enroll(
         return total
 
     print_one(encode(call(enroll_all)), output)
+
+
+@app.command("enroll-all")
+def enroll_all(
+    journey_id: Id,
+    audience: Annotated[str, typer.Option(metavar="ID", help="Those who belong to this audience.")] = "",
+    segment: Annotated[str, typer.Option(metavar="ID", help="Those who are in this segment.")] = "",
+    everyone: Annotated[bool, typer.Option("--everyone", help="Every subject of the project.")] = False,
+    rate: Annotated[
+        int | None, typer.Option(min=1, help="So many a second; as many as hold up nobody else, if left out.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show how it gets on, until it has ended.")] = True,
+) -> None:
+    """Take a whole crowd in, in the background: its job goes on whoever watches it (`orchestrator jobs`)."""
+    job = messages.EnrollmentJob(
+        journey_id=journey_id, audience_id=audience, segment_id=segment, everyone=everyone, rate_per_second=rate
+    )
+    request = messages.CreateEnrollmentJobRequest(enrollment_job=job)
+    job_id = call(lambda client: client.enrollment_jobs.CreateEnrollmentJob(request)).enrollment_job.id
+    typer.echo(job_id)
+    if wait:
+        follow(job_id)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from orchestrator.v1 import (
     audit_service_pb2_grpc,
     communication_service_pb2_grpc,
     delivery_service_pb2_grpc,
+    enrollment_job_service_pb2_grpc,
     event_service_pb2_grpc,
     execution_service_pb2_grpc,
     journey_service_pb2_grpc,
@@ -47,6 +48,7 @@ class OrchestratorClient:
     audit: audit_service_pb2_grpc.AuditServiceAsyncStub
     communications: communication_service_pb2_grpc.CommunicationServiceAsyncStub
     deliveries: delivery_service_pb2_grpc.DeliveryServiceAsyncStub
+    enrollment_jobs: enrollment_job_service_pb2_grpc.EnrollmentJobServiceAsyncStub
     events: event_service_pb2_grpc.EventServiceAsyncStub
     executions: execution_service_pb2_grpc.ExecutionServiceAsyncStub
     journeys: journey_service_pb2_grpc.JourneyServiceAsyncStub
@@ -71,6 +73,7 @@ class OrchestratorClient:
         self.audiences = audience_service_pb2_grpc.AudienceServiceStub(channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
         self.communications = communication_service_pb2_grpc.CommunicationServiceStub(channel)
+        self.enrollment_jobs = enrollment_job_service_pb2_grpc.EnrollmentJobServiceStub(channel)
         self.events = event_service_pb2_grpc.EventServiceStub(channel)
         self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
         self.journeys = journey_service_pb2_grpc.JourneyServiceStub(channel)

@@ -57,6 +57,10 @@ def each(
 ) -> AsyncIterator[m.CommunicationRevision]: ...
 @overload
 def each(
+    method: Method[m.ListEnrollmentJobsRequest, m.ListEnrollmentJobsResponse], request: m.ListEnrollmentJobsRequest
+) -> AsyncIterator[m.EnrollmentJob]: ...
+@overload
+def each(
     method: Method[m.ListExecutionsRequest, m.ListExecutionsResponse], request: m.ListExecutionsRequest
 ) -> AsyncIterator[m.Execution]: ...
 @overload

@@ -73,6 +73,37 @@ EXECUTIONS_CANCELED = Action(
     ("cancellationId", "reason", "canceled"),
     "All of them have been told: so many.",
 )
+ENROLLMENT_JOB_CREATED = Action(
+    "enrollment_job_created",
+    "journey",
+    ("enrollmentJobId", "audienceId", "segmentId", "everyone", "ratePerSecond"),
+    "Somebody asked for a whole crowd to be enrolled.",
+)
+ENROLLMENT_JOB_PAUSED = Action(
+    "enrollment_job_paused", "journey", ("enrollmentJobId",), "Nobody is let in by this job until it is resumed."
+)
+ENROLLMENT_JOB_RESUMED = Action("enrollment_job_resumed", "journey", ("enrollmentJobId",), "The job goes on.")
+ENROLLMENT_JOB_CANCELED = Action(
+    "enrollment_job_canceled", "journey", ("enrollmentJobId",), "The job has ended where it stood."
+)
+ENROLLMENT_JOB_STOPPED = Action(
+    "enrollment_job_stopped",
+    "journey",
+    ("enrollmentJobId", "reason"),
+    "The job has paused itself, since something has to be mended first.",
+)
+ENROLLMENT_JOB_DONE = Action(
+    "enrollment_job_done",
+    "journey",
+    ("enrollmentJobId", "enrolled", "skipped", "errors", "lookedAt"),
+    "The job has looked at every subject.",
+)
+ENROLLMENT_JOB_FAILED = Action(
+    "enrollment_job_failed",
+    "journey",
+    ("enrollmentJobId", "reason"),
+    "The job has ended, since its journey takes nobody in any more.",
+)
 ENTRY_REFUSED_AUDIENCE_NOT_FOUND = Action(
     "entry_refused_audience_not_found",
     "journey",

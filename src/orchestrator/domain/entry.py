@@ -1,7 +1,7 @@
 """May this subject enter this journey now? The gates at entry, in their order, over loaded facts.
 
-Order: trigger predicate, the event's age, audience, re-entry, suppression and opt-out. The first that refuses gives
-the reason.
+Order: trigger predicate, the event's age, the version's dates, audience, re-entry, suppression and opt-out. The first
+that refuses gives the reason.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ class EntryRefusal(Enum):
     TRIGGER_PREDICATE = "trigger_predicate"
     TOO_OLD = "too_old"
     ENTRY_KEY_MISSING = "entry_key_missing"
+    # the version's dates
+    NOT_STARTED = "not_started"
+    ENDED = "ended"
     AUDIENCE_NOT_FOUND = "audience_not_found"
     # a predicate names something that no longer exists
     COHORT_NOT_FOUND = "cohort_not_found"
@@ -39,7 +42,7 @@ class EntryRefusal(Enum):
 BROKEN = frozenset({EntryRefusal.AUDIENCE_NOT_FOUND, EntryRefusal.COHORT_NOT_FOUND})
 
 #: The gates about a subject, as whoever asks why is told of them.
-AUDIENCE, REENTRY, CONSENT = "audience", "re_entry", "consent"
+DATES, AUDIENCE, REENTRY, CONSENT = "dates", "audience", "re_entry", "consent"
 
 _CONSENT = {SUPPRESSED: EntryRefusal.SUPPRESSED, OPTED_OUT: EntryRefusal.OPTED_OUT}
 
@@ -159,6 +162,16 @@ class Gone:
     """The audience a journey names is no longer there."""
 
 
+def refuse_date(version: JourneyVersion, now: datetime) -> EntryRefusal | None:
+    """What the version's dates have against anybody who comes now."""
+    definition = version.definition
+    if definition.starts_at is not None and now < definition.starts_at:
+        return EntryRefusal.NOT_STARTED
+    if definition.ends_at is not None and now >= definition.ends_at:
+        return EntryRefusal.ENDED
+    return None
+
+
 def refuse_subject(
     version: JourneyVersion,
     audience: Predicate | Gone | None,
@@ -186,6 +199,7 @@ def gates(
 ) -> Iterator[tuple[str, EntryRefusal | None]]:
     """The gates between this subject and this journey in their order, each with what it has against the subject. Who
     only wants to know whether there is one stops at the first."""
+    yield DATES, refuse_date(version, now)
     yield AUDIENCE, _outside(audience, facts, now)
     entered = _entered_before(reentry_of(version, trigger), trigger, key, earlier)
     yield REENTRY, EntryRefusal.REENTRY if entered else None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from orchestrator.domain.ids import ID
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.fields import unknown_fields, whole_number
+from orchestrator.predicates.instants import parse_instant
 from orchestrator.predicates.parse import About
 from orchestrator.predicates.parse import parse as parse_predicate
 from orchestrator.predicates.spans import read_span
@@ -133,6 +134,17 @@ class FormReader:
         if timedelta(0) < duration <= at_most:
             return duration
         self.fault(path, "OUT_OF_RANGE", f"must be more than 0 and at most {at_most.days} days")
+        return None
+
+    def instant(self, value: object, path: str) -> datetime | None:
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            self.fault(path, "INVALID_TYPE", "must be text, such as 2026-03-01T09:00:00Z")
+        elif (instant := parse_instant(value)) is None:
+            self.fault(path, "INVALID_VALUE", "must be an RFC 3339 time with an offset, such as 2026-03-01T09:00:00Z")
+        else:
+            return instant
         return None
 
     def choice(self, value: object, path: str, choices: Mapping[str, _Choice]) -> _Choice | None:

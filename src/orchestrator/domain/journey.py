@@ -207,6 +207,9 @@ class Definition:
     # In which sends are made that have no window of their own; None: at any time.
     send_window: Hours | None = None
     holdout: Holdout | None = None
+    # Nobody comes in before, nor from `ends_at` on.
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
 
     @property
     def first_step_id(self) -> str:

@@ -27,7 +27,7 @@ ONE_EXIT: dict[str, Any] = {"steps": [{"id": "exit", "exit": {"reason": "finishe
 
 _DEFINITION_FIELDS = (
     "audienceId", "triggerContractId", "reentry", "maxDurationDays", "steps", "followLiveCommunications", "exitRules",
-    "exitOnGoal", "sendWindow", "holdout",
+    "exitOnGoal", "sendWindow", "holdout", "startsAt", "endsAt",
 )  # fmt: skip
 
 _POLICIES = {kind.value: kind for kind in ReentryKind}
@@ -72,6 +72,10 @@ def _definition(form: FormReader, document: object, path: str) -> Definition | N
     fields = form.members(document, path, _DEFINITION_FIELDS)
     if fields is None:
         return None
+    starts_at = form.instant(fields.get("startsAt"), under(path, "startsAt"))
+    ends_at = form.instant(fields.get("endsAt"), under(path, "endsAt"))
+    if starts_at is not None and ends_at is not None and ends_at <= starts_at:
+        form.fault(under(path, "endsAt"), "INVALID_VALUE", "must be later than startsAt")
     days = form.number(fields.get("maxDurationDays"), under(path, "maxDurationDays"), MAX_DURATION_DAYS, " days")
     return Definition(
         audience_id=form.reference(fields.get("audienceId"), under(path, "audienceId")) or None,
@@ -86,6 +90,8 @@ def _definition(form: FormReader, document: object, path: str) -> Definition | N
         follow_live_communications=form.flag(
             fields.get("followLiveCommunications"), under(path, "followLiveCommunications")
         ),
+        starts_at=starts_at,
+        ends_at=ends_at,
     )
 
 

@@ -52,6 +52,11 @@ SELECT format('execution %s, step %s, told to end %s', execution_id, step_id, ca
    AND outcome IS NULL AND cancel_asked_at < $1::timestamptz - interval '60 seconds'
 """
 
+_JOBS_LATE = """
+SELECT format('project %s, enrollment job %s', project_no, enrollment_job_id) AS example
+  FROM enrollment_jobs WHERE state = 'running' AND next_at < $1::timestamptz - interval '60 seconds'
+"""
+
 _OUTBOX_DEAD = """
 SELECT format('outbox_dead %s: %s %s', outbox_no, kind, last_error) AS example FROM outbox_dead
 """
@@ -323,6 +328,12 @@ CHECKS: tuple[Check, ...] = (
         "that is under way is waited for.",
         sql=_CANCELED_RUNNING,
         divided=True,
+    ),
+    Check(
+        name="enrollment_jobs_late",
+        remedy="Nobody has worked on these jobs for a minute: see that workers run, and that Temporal is there, for "
+        "which they wait while much has still to be told.",
+        sql=_JOBS_LATE,
     ),
     Check(
         name="outbox_dead",

@@ -202,7 +202,7 @@ class EntryGate(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
-    """journey, trigger_predicate, audience, re_entry or consent."""
+    """journey, trigger_predicate, dates, audience, re_entry or consent."""
     open: _builtins.bool
     """Whether it lets the subject through."""
     refusal: _builtins.str

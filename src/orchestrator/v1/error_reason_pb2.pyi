@@ -164,6 +164,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Both ids name one subject already."""
     ERROR_REASON_SUBJECT_TOO_LARGE: _ErrorReason.ValueType  # 327
     """The attributes of both subjects together are beyond what one may have; the violation says which limit."""
+    ERROR_REASON_ENROLLMENT_JOB_NOT_FOUND: _ErrorReason.ValueType  # 329
+    """The enrollment job does not exist."""
+    ERROR_REASON_ENROLLMENT_JOB_ENDED: _ErrorReason.ValueType  # 332
+    """The enrollment job has ended: it is done, canceled or failed."""
     ERROR_REASON_EVENTS_BEING_COUNTED: _ErrorReason.ValueType  # 328
     """Of what the audience asks about events, the past is still being counted: try again later."""
     ERROR_REASON_MORE_EXECUTIONS_MATCH: _ErrorReason.ValueType  # 330
@@ -335,6 +339,10 @@ ERROR_REASON_SUBJECT_ALREADY_MERGED: ErrorReason.ValueType  # 326
 """Both ids name one subject already."""
 ERROR_REASON_SUBJECT_TOO_LARGE: ErrorReason.ValueType  # 327
 """The attributes of both subjects together are beyond what one may have; the violation says which limit."""
+ERROR_REASON_ENROLLMENT_JOB_NOT_FOUND: ErrorReason.ValueType  # 329
+"""The enrollment job does not exist."""
+ERROR_REASON_ENROLLMENT_JOB_ENDED: ErrorReason.ValueType  # 332
+"""The enrollment job has ended: it is done, canceled or failed."""
 ERROR_REASON_EVENTS_BEING_COUNTED: ErrorReason.ValueType  # 328
 """Of what the audience asks about events, the past is still being counted: try again later."""
 ERROR_REASON_MORE_EXECUTIONS_MATCH: ErrorReason.ValueType  # 330

@@ -37,6 +37,8 @@ DEFINITION: Json = {
         },
     ],
     "exitOnGoal": True,
+    "startsAt": TIME,
+    "endsAt": "2026-09-01T12:00:00.000Z",
     "steps": [
         {
             "id": "welcome",
@@ -143,6 +145,14 @@ PROJECT: Json = {
     "settings": {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5, "eventRetention": "90d", **_SENDING},
     **STAMPS,
 }
+ENROLLMENT_JOB: Json = {
+    "id": "spring-pros",
+    "journeyId": "spring",
+    "audienceId": "buyers",
+    "segmentId": "vip",
+    "everyone": True,
+    "ratePerSecond": 50,
+}
 EVENT: Json = {
     "eventId": "e/1",
     "name": "buy",
@@ -177,6 +187,7 @@ def _crud(noun: str, plural: str, resource: Json) -> dict[str, Json]:
 
 _OF_JOURNEY: Json = {"journeyId": "spring"}
 _OF_SUBJECT: Json = {"subjectId": "ann"}
+_OF_JOB: Json = {"enrollmentJobId": "spring-pros"}
 
 #: By RPC: the request as one document, as if all of it were the body.
 REQUESTS: dict[str, Json] = {
@@ -212,6 +223,12 @@ REQUESTS: dict[str, Json] = {
     "ResumeJourney": {**_OF_JOURNEY, "etag": "abc", **ONCE},
     "ArchiveJourney": {**_OF_JOURNEY, "onArchive": "end", "etag": "abc", **CHANGE},
     "EnrollSubjects": {**_OF_JOURNEY, "subjectIds": ["ann", "bob"], **ONCE},
+    "ListEnrollmentJobs": {**PAGE, **_OF_JOURNEY, "state": "running"},
+    "CreateEnrollmentJob": {"enrollmentJob": ENROLLMENT_JOB, **CHANGE},
+    "GetEnrollmentJob": dict(_OF_JOB),
+    "PauseEnrollmentJob": {**_OF_JOB, "etag": "abc", **ONCE},
+    "ResumeEnrollmentJob": {**_OF_JOB, "etag": "abc", **ONCE},
+    "CancelEnrollmentJob": {**_OF_JOB, "etag": "abc", **ONCE},
     "GetStepStats": dict(_OF_JOURNEY),
     "GetJourneyFunnel": dict(_OF_JOURNEY),
     "ListJourneyAuditEntries": {**_OF_JOURNEY, **PAGE},

@@ -12,16 +12,6 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
-
-from orchestrator.api.fault_relations import unrelated
-from orchestrator.api.json_codec import read_request, write_response
-from orchestrator.api.json_decode import decode, decode_stored
-from orchestrator.api.json_encode import encode
-from orchestrator.api.json_predicates import predicate_from_document, predicate_to_document
-from orchestrator.api.json_text import parse_json, value_faults
-from orchestrator.api.json_values import struct_of, struct_to_json
-from orchestrator.predicates.faults import Fault, Wrong
-from orchestrator.predicates.values import equal
 from orchestrator.v1.audience_pb2 import Audience
 from orchestrator.v1.audience_service_pb2 import (
     CreateAudienceRequest,
@@ -45,6 +35,16 @@ from orchestrator.v1.journey_stats_pb2 import JourneyFunnel
 from orchestrator.v1.segment_pb2 import Segment
 from orchestrator.v1.subject_pb2 import Subject
 from orchestrator.v1.subject_service_pb2 import UpsertSubjectRequest
+
+from orchestrator.api.fault_relations import unrelated
+from orchestrator.api.json_codec import read_request, write_response
+from orchestrator.api.json_decode import decode, decode_stored
+from orchestrator.api.json_encode import encode
+from orchestrator.api.json_predicates import predicate_from_document, predicate_to_document
+from orchestrator.api.json_text import parse_json, value_faults
+from orchestrator.api.json_values import struct_of, struct_to_json
+from orchestrator.predicates.faults import Fault, Wrong
+from orchestrator.predicates.values import equal
 from tests.unit.api.good_requests import DEFINITION, JOURNEY, PREDICATE
 from tests.unit.predicates import documents
 
@@ -166,9 +166,10 @@ class TestReading:
         _, faults = decode(Journey, {"name": "x", "definition": {"nodes": [], "edges": []}})
 
         assert reasons(faults) == {"definition": "UNKNOWN_FIELD"}
-        assert (
-            ", steps, followLiveCommunications, exitRules, exitOnGoal, sendWindow, holdout, goal, " in faults[0].message
+        names = (
+            ", steps, followLiveCommunications, exitRules, exitOnGoal, sendWindow, holdout, startsAt, endsAt, goal, "
         )
+        assert names in faults[0].message
 
     def test_a_member_that_stands_twice_is_refused_however_deep(self) -> None:
         document = parse_json(b'{"attributes": {"a": [{"b": 1, "b": 2}]}, "timeZone": "UTC", "timeZone": "UTC"}')

@@ -247,6 +247,15 @@ def test_a_draft_may_leave_references_open() -> None:
         ({"audienceId": "has space"}, [("audienceId", "INVALID_ID")]),
         ({"followLiveCommunications": "yes"}, [("followLiveCommunications", "INVALID_TYPE")]),
         ({"followLiveCommunications": 1}, [("followLiveCommunications", "INVALID_TYPE")]),
+        ({"startsAt": 5}, [("startsAt", "INVALID_TYPE")]),
+        (
+            {"startsAt": "tomorrow", "endsAt": "2026-03-01"},
+            [("startsAt", "INVALID_VALUE"), ("endsAt", "INVALID_VALUE")],
+        ),
+        (
+            {"startsAt": "2026-03-01T12:00:00Z", "endsAt": "2026-03-01T13:00:00+01:00"},
+            [("endsAt", "INVALID_VALUE")],
+        ),
         ({"maxDurationDays": 0}, [("maxDurationDays", "OUT_OF_RANGE")]),
         ({"maxDurationDays": 366}, [("maxDurationDays", "OUT_OF_RANGE")]),
         ({"maxDurationDays": 1.5}, [("maxDurationDays", "INVALID_TYPE")]),

@@ -1,0 +1,2 @@
+-- Placeholder of this worktree only; never committed.
+SELECT 1;

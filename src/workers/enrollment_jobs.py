@@ -1,0 +1,96 @@
+"""Does the pages of jobs that enroll whole crowds, and tells Temporal whom they let in, behind everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+from orchestrator.application.delivery import Delivery
+from orchestrator.application.enrollment_pages import UNTOLD, EnrollmentPages
+from orchestrator.storage.outages import is_outage
+from orchestrator.storage.outbox import Entry
+from workers.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks while there is no job, or none that is due.
+LOOK_EVERY = 0.5
+
+#: While something waits in the inbox, one page in so many seconds.
+YIELD = 0.5
+
+#: Calls to Temporal under way for a job: at most, and at least. One with a rate has no more than it needs if each takes
+#: CALL seconds, so that those of a page do not come all at once.
+MOST, LEAST = 32, 2
+CALL = 0.04
+
+#: Pages that are being told while the next one is worked on.
+AHEAD = 1
+
+
+class EnrollmentJobRunner:
+    """Runs in every worker process until `stop`; processes share the jobs by locks."""
+
+    def __init__(self, pages: EnrollmentPages, delivery: Callable[[int], Delivery], metrics: Metrics) -> None:
+        """`delivery` makes one that has so many calls to Temporal under way."""
+        self._pages = pages
+        self._delivery = delivery
+        self._metrics = metrics
+        self._stopping = asyncio.Event()
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Returns after `stop`, when what is being told has been."""
+        pause = 0.0
+        while not await self._stopped(pause):
+            try:
+                pause = await self._work_once()
+            except Exception as error:
+                if is_outage(error):
+                    logger.warning("enrollment jobs wait", extra={"error": type(error).__name__})
+                else:
+                    logger.exception("an enrollment job waits")
+                pause = LOOK_EVERY
+        await asyncio.gather(*self._telling)
+
+    async def _work_once(self) -> float:
+        """One page, if it is a job's turn; returns how long to wait before the next, in seconds."""
+        others = await self._pages.others()
+        if others is None:
+            return LOOK_EVERY
+        if others.untold >= UNTOLD:
+            # Temporal is away, or slow: what is decided has to be told first.
+            return YIELD
+        step = await self._pages.step()
+        if not step.worked:
+            return LOOK_EVERY if step.due_in is None else min(LOOK_EVERY, step.due_in.total_seconds())
+        if step.told:
+            self._metrics.enrolled_by_jobs.add(len(step.told))
+            await self._tell_beside(step.told, step.rate)
+        return YIELD if others.waiting else 0.0
+
+    async def _tell_beside(self, told: Sequence[Entry], rate: int | None) -> None:
+        """Begin to tell these, and wait until no more than AHEAD pages are being told."""
+        at_once = MOST if rate is None else min(MOST, max(LEAST, math.ceil(rate * CALL)))
+        task = asyncio.create_task(self._tell(told, self._delivery(at_once)))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+        while len(self._telling) > AHEAD:
+            await asyncio.wait(self._telling, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _tell(self, told: Sequence[Entry], delivery: Delivery) -> None:
+        try:
+            await delivery.deliver(told)
+        except Exception as error:
+            logger.warning("a delivery is left to the sweeper", extra={"error": type(error).__name__})
+
+    async def _stopped(self, within: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), within)
+        return self._stopping.is_set()

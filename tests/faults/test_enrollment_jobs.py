@@ -1,0 +1,85 @@
+"""A whole crowd is enrolled while workers die: everybody is let in once, and started once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+
+from orchestrator.devstack.stack import worker_name
+from orchestrator.domain.subject import bucket_of
+from tests.conftest import StartStack
+from tests.eventually import eventually
+from tests.faults.field import ENVIRONMENT, Field, field_on, kill
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
+
+CROWD = 1500
+
+_ADD_SUBJECTS = """
+INSERT INTO subjects (project_no, bucket, subject_id, created_at, updated_at)
+SELECT 1, w.bucket, w.subject_id, now(), now() FROM unnest($1::smallint[], $2::text[]) AS w (bucket, subject_id)
+"""
+
+# Of each: how many enrollments, executions and workflow ids there are, and subjects they are of.
+_LEFT = """
+SELECT count(*) AS enrollments, count(e.execution_id) AS executions, count(DISTINCT e.workflow_id) AS workflows,
+       count(DISTINCT (n.bucket, n.subject_no)) AS subjects
+  FROM enrollments AS n
+  LEFT JOIN executions AS e ON (e.project_no, e.bucket, e.subject_no, e.execution_id)
+                             = (n.project_no, n.bucket, n.subject_no, n.enrollment_id)
+"""
+
+
+async def test_workers_killed_while_a_crowd_is_enrolled(
+    start_stack: StartStack, temporal_namespace: str, tmp_path: Path
+) -> None:
+    stack = await start_stack(environment=ENVIRONMENT)
+    async with field_on(stack, tmp_path) as field:
+        steps = [
+            {"id": "pause", "wait": {"duration": "30d"}, "next": "bye"},
+            {"id": "bye", "exit": {"reason": "finished"}},
+        ]
+        await field.call("POST", "/v1/journeys", {"id": "long", "name": "Long", "steps": steps})
+        await field.call("POST", "/v1/journeys/long:publish", {})
+        conn = await field.owner()
+        people = [f"p-{n}" for n in range(CROWD)]
+        await conn.execute(_ADD_SUBJECTS, [bucket_of(p) for p in people], people)
+
+        job = await field.call("POST", "/v1/enrollmentJobs", {"journeyId": "long", "everyone": True})
+        for third in range(1, 4):
+            await _until(field, job["id"], third * CROWD // 4)
+            # Both: one of them does the page, and tells of the one before.
+            for number in (1, 2):
+                await kill(stack.part(worker_name(number)))
+        done = await _until(field, job["id"], CROWD)
+
+        assert (done["state"], done["enrolledCount"], done["lookedAtCount"]) == ("done", CROWD, CROWD)
+        left = await conn.fetchrow(_LEFT)
+        assert tuple(left or ()) == (CROWD, CROWD, CROWD, CROWD)
+        client = await Client.connect(stack.addresses.temporal, namespace=temporal_namespace)
+
+        async def all_started() -> bool:
+            told = await conn.fetchval("SELECT count(*) FROM outbox") == 0
+            return told and (await client.count_workflows("ExecutionStatus = 'Running'")).count == CROWD
+
+        await eventually(all_started, within=60)
+        await conn.close()
+
+
+async def _until(field: Field, job_id: str, enrolled: int) -> dict[str, object]:
+    """Wait until the job has enrolled so many, or has ended."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        answer = await field.http.get(f"/v1/enrollmentJobs/{job_id}")
+        job: dict[str, object] = answer.json()
+        count = job.get("enrolledCount", 0)
+        assert isinstance(count, int)
+        assert job["state"] in ("running", "done"), job
+        if job["state"] == "done" or (enrolled < CROWD and count >= enrolled):
+            return job
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"the job does not get on: {job}")
