@@ -1,2 +1,0 @@
--- Placeholder of this worktree only; never committed.
-SELECT 1;
