@@ -32,7 +32,8 @@ TIMESTAMP = "google.protobuf.Timestamp"
 DURATION = "google.protobuf.Duration"
 FIELD_MASK = "google.protobuf.FieldMask"
 #: Messages whose fields are no fields to callers: they are written in a form of their own.
-LEAVES = frozenset({VALUE, STRUCT, TIMESTAMP, DURATION, FIELD_MASK})
+GRAPH = "orchestrator.v1.JourneyGraph"
+LEAVES = frozenset({VALUE, STRUCT, TIMESTAMP, DURATION, FIELD_MASK, GRAPH})
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from orchestrator.api.field_limits import (
 from orchestrator.api.field_masks import is_divisible
 from orchestrator.api.json_encode import encode
 from orchestrator.api.json_enums import words
+from orchestrator.api.json_graphs import graph_faults, graph_to_document
 from orchestrator.api.json_predicates import predicate_to_document
 from orchestrator.api.json_text import text_fault, value_faults
 from orchestrator.api.json_values import check_duration, check_time, struct_to_json
@@ -226,6 +227,10 @@ def _check_struct(struct: Struct, path: str, faults: list[Fault]) -> None:
     faults += within
 
 
+def _check_graph(graph: Any, path: str, faults: list[Fault]) -> None:
+    faults += graph_faults(graph_to_document(graph), path)
+
+
 def _is_plain(document: dict[str, Any]) -> bool:
     """True if a glance at the text shows that nothing can be wrong with it: nearly always."""
     try:
@@ -245,4 +250,5 @@ _SPECIAL: dict[str, Check] = {
     "google.protobuf.FieldMask": _check_mask,
     "google.protobuf.Struct": _check_struct,
     "google.protobuf.Timestamp": _collecting(check_time),
+    "orchestrator.v1.JourneyGraph": _check_graph,
 }

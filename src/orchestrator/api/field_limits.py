@@ -94,6 +94,7 @@ TEXTS: Mapping[str, TextLimit] = {
     "Suppression.reason": Characters(preferences.MAX_REASON_LENGTH),
     "TimeOfDay.time": Characters(condition_forms.MAX_CLOCK),
     "next": Id(),
+    "start": Id(),
     "otherwise": Id(),
     "page_token": Characters(2048),
     "provider_id": Characters(1024),
@@ -127,6 +128,7 @@ _ANY_LIST = 1000
 
 INTEGERS: Mapping[str, Range] = {
     "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),
+    "PublishJourneyRequest.from_version": Range(1, 2**31 - 1),
     "GetJourneyVersionRequest.version": Range(1, 2**31 - 1),
     "JourneyDefinition.max_duration_days": Range(1, journey_form.MAX_DURATION_DAYS),
     "SplitArm.weight": Range(1, step_forms.MAX_WEIGHT),

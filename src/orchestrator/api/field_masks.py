@@ -53,6 +53,13 @@ def resolve(resource: Descriptor, path: str) -> str | None:
     return ".".join(names)
 
 
+def as_in_messages(resource: Descriptor, path: str) -> str:
+    """A path of a URL as messages have it: a name that JSON has for a field means that field, and not one of this name
+    that JSON does not know."""
+    found = _json_member(resource, path)
+    return ".".join((*found[0], found[1].name)) if found is not None else path
+
+
 def leads_to_changeable(resource: Descriptor, path: str) -> bool:
     """Whether an update can change what a resolved path names."""
     return _is_changeable(resource.fields_by_name[path.split(".")[0]])
@@ -62,7 +69,7 @@ def paths_of_document(resource: Descriptor, document: dict[str, Any]) -> list[st
     """The paths of the members that a JSON document has, whatever their values: null takes a field's value away."""
     paths: list[str] = []
     for name, value in document.items():
-        found = _member(resource, name)
+        found = _json_member(resource, name)
         if found is None or not _is_changeable(found[1]):
             continue
         way, field = found
@@ -139,6 +146,11 @@ def _member(message: Descriptor, name: str) -> tuple[tuple[str, ...], FieldDescr
     """A field by either spelling, with the way to the message that has it: those of inline messages stand here too."""
     if (named := message.fields_by_name.get(name)) is not None:
         return (), named
+    return _json_member(message, name)
+
+
+def _json_member(message: Descriptor, name: str) -> tuple[tuple[str, ...], FieldDescriptor] | None:
+    """A member of the message's document: what is inline is none, though another field may be called so there."""
     return next(((way, field) for way, field in json_fields(message) if name in (field.json_name, field.name)), None)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from orchestrator.api import field_masks
@@ -47,6 +47,8 @@ def read_request(
     except Wrong as wrong:
         return request, [wrong.fault]
     _read_query(request, body_field, path, query, faults)
+    if body_field not in ("", WHOLE_REQUEST) and "update_mask" in descriptor_of(request).fields_by_name:
+        _read_mask(request, descriptor_of(getattr(request, body_field)))
     for name, text in path.items():
         _read_variable(request, name, text, faults)
     return request, faults + unrelated(faults, check_message(request))
@@ -93,6 +95,12 @@ def _read_query(
             continue
         request.ClearField(field.name)
         decode_text(request, field, values, field.json_name, faults)
+
+
+def _read_mask(request: Any, resource: Descriptor) -> None:
+    paths = [field_masks.as_in_messages(resource, path) for path in request.update_mask.paths]
+    del request.update_mask.paths[:]
+    request.update_mask.paths.extend(paths)
 
 
 def _has_text(field: FieldDescriptor) -> bool:

@@ -15,11 +15,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from orchestrator.api.descriptors import enum_in, message_in
 from orchestrator.api.field_limits import MAX_STRUCT_DEPTH
 from orchestrator.api.json_enums import numbers, words
+from orchestrator.api.json_graphs import graph_faults, graph_from_document
 from orchestrator.api.json_predicates import predicate_from_document, readable_part
 from orchestrator.api.json_text import NoNumber, text_fault, value_faults
 from orchestrator.api.json_values import read_duration, read_time, struct_of
 from orchestrator.api.predicate_fields import about_of, document_faults
 from orchestrator.predicates.faults import Fault, Wrong
+from orchestrator.v1.journey_pb2 import JourneyGraph
 from orchestrator.v1.predicate_pb2 import Predicate
 
 #: (value, path, faults) -> the value as the message takes it; None: it has none, the faults say why. Raises Wrong.
@@ -118,6 +120,8 @@ def special_converter(field: FieldDescriptor, stored: bool) -> Convert | None:
             return _field_mask
         case "google.protobuf.Struct":
             return _struct
+        case "orchestrator.v1.JourneyGraph":
+            return _graph
         case "orchestrator.v1.Predicate":
             return _stored_predicate if stored else _predicate_converter(field)
         case _:
@@ -149,6 +153,12 @@ def _struct(value: Any, path: str, faults: list[Fault]) -> Struct | None:
         faults.extend(within)
         return None
     return struct_of(value)
+
+
+def _graph(value: Any, path: str, faults: list[Fault]) -> JourneyGraph | None:
+    within = graph_faults(value, path)
+    faults.extend(within)
+    return None if within else graph_from_document(value)
 
 
 def _predicate_converter(field: FieldDescriptor) -> Convert:

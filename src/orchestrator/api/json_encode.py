@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from orchestrator.api.descriptors import descriptor_of, is_inline, is_map, message_in
 from orchestrator.api.json_enums import words
+from orchestrator.api.json_graphs import graph_to_document
 from orchestrator.api.json_predicates import predicate_to_document
 from orchestrator.api.json_values import struct_to_json, value_to_json, write_duration, write_time
 
@@ -31,12 +32,16 @@ _QUIET_LISTS = frozenset({
     "orchestrator.v1.TimeOfDay.weekdays",
 })  # fmt: skip
 
+#: Absent when empty, if this field of the same message has what they would have.
+_REPLACED_LISTS = {"orchestrator.v1.JourneyDefinition.steps": "graph"}
+
 _SPECIAL: dict[str, _Writer] = {
     "google.protobuf.Duration": write_duration,
     "google.protobuf.FieldMask": lambda mask: ",".join(mask.paths),
     "google.protobuf.Struct": struct_to_json,
     "google.protobuf.Timestamp": write_time,
     "google.protobuf.Value": value_to_json,
+    "orchestrator.v1.JourneyGraph": graph_to_document,
     "orchestrator.v1.Predicate": predicate_to_document,
 }
 
@@ -82,11 +87,11 @@ def _member(field: FieldDescriptor) -> Callable[[Any, dict[str, Any]], None]:
 
         return write_map
     if field.is_repeated:
-        quiet = field.full_name in _QUIET_LISTS
+        quiet, other = field.full_name in _QUIET_LISTS, _REPLACED_LISTS.get(field.full_name)
 
         def write_list(message: Any, document: dict[str, Any]) -> None:
             elements = [write(element) for element in getattr(message, name)]
-            if elements or not quiet:
+            if elements or not (quiet or (other is not None and message.HasField(other))):
                 document[key] = elements
 
         return write_list

@@ -29,6 +29,14 @@ _SPECIAL: Mapping[str, dict[str, Any]] = {
     "google.protobuf.FieldMask": {**_STRING, "examples": ["name,description"]},
     "google.protobuf.Struct": {"type": "object", "additionalProperties": True},
     "google.protobuf.Timestamp": {**_STRING, "format": "date-time"},
+    "orchestrator.v1.JourneyGraph": {
+        "type": "object",
+        "properties": {
+            name: {"type": "array", "items": {"type": "object", "additionalProperties": True}}
+            for name in ("nodes", "edges")
+        },
+        "additionalProperties": True,
+    },
     "orchestrator.v1.Predicate": {"$ref": "#/components/schemas/Predicate"},
 }
 

@@ -13,9 +13,11 @@ from orchestrator.application.event_retention import window_faults
 from orchestrator.application.examination import examine
 from orchestrator.application.predicates import count_events
 from orchestrator.domain.audit import JOURNEY_CREATED, JOURNEY_UPDATED, Action, Value
+from orchestrator.domain.definition_changes import edited_definition
 from orchestrator.domain.entry import BROKEN
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.event import name_fault
+from orchestrator.domain.graph_form import as_written
 from orchestrator.domain.ids import description_faults, id_fault, name_faults, new_id
 from orchestrator.domain.journey import Goal, Journey, JourneyStatus
 from orchestrator.domain.journey_form import ONE_EXIT, digest, parse, stored
@@ -72,7 +74,8 @@ async def create(
     Raises InvalidArgument with every fault, and AlreadyExists, also where ledgers keep the id of a deleted journey:
     what it did would be counted as this one's, and nobody whom it took in could come in.
     """
-    document = {**ONE_EXIT, **_without_nulls(definition or {})}
+    given = _without_nulls(definition or {})
+    document = given if "steps" in given else {**ONE_EXIT, **given}
     faults = [fault] if journey_id and (fault := id_fault(journey_id, "id")) else []
     faults += name_faults(name, "name") + description_faults(description, "description")
     await projects.touch_definitions(conn, scope.project_no)
@@ -121,7 +124,7 @@ async def update(
     Raises NotFound, FailedPrecondition JOURNEY_ARCHIVED, Conflict, and InvalidArgument with every fault.
     """
     journey = await hold(conn, scope, journey_id, expected)
-    document = _without_nulls({**journey.definition, **changes.definition})
+    document = edited_definition(journey.definition, changes.definition)
     faults = [] if changes.name is None else name_faults(changes.name, "name")
     faults += [] if changes.description is None else description_faults(changes.description, "description")
     faults += _goal_faults(changes.goal_event, changes.goal_window)
@@ -161,7 +164,7 @@ async def definition_faults(conn: Connection[Record], project_no: int, document:
     if definition is not None:
         for predicate, path in placed_predicates(definition):
             faults += await window_faults(conn, project_no, predicate, path)
-    return faults
+    return as_written(document, faults)
 
 
 async def hold(conn: Connection[Record], scope: Scope, journey_id: str, expected: Expected) -> Journey:

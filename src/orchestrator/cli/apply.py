@@ -12,6 +12,7 @@ from orchestrator.cli.connection import call, sentence_of
 from orchestrator.cli.documents import Document, read_documents
 from orchestrator.cli.failure import CommandFailure
 from orchestrator.cli.files import Files
+from orchestrator.cli.forms import form_of
 from orchestrator.cli.kinds import JOURNEY
 from orchestrator.cli.output import Output, OutputOption, print_list
 from orchestrator.cli.publication import find_publication
@@ -78,7 +79,7 @@ async def _apply(
 
 async def _publish(client: OrchestratorClient, prospect: Prospect, document: Document) -> int | None:
     """The version that was made; None when the newest one is what the draft says, or says without one."""
-    journey = await JOURNEY.find(client, document.id)
+    journey = await JOURNEY.find(client, document.id, form=form_of(document.resource))
     if await find_publication(client, prospect, journey) is None:
         return None
     try:

@@ -10,6 +10,7 @@ from grpc import StatusCode
 
 from orchestrator.api.field_masks import apply_update, json_path
 from orchestrator.cli.documents import Document, Finding
+from orchestrator.cli.forms import form_of, keep_canvas
 from orchestrator.cli.kinds import COMMUNICATION, JOURNEY, SEGMENT, Kind
 from orchestrator.client import OrchestratorClient, OrchestratorError, messages
 from orchestrator.domain.ids import id_fault
@@ -41,7 +42,7 @@ class Change:
         after = self.document.kind.empty()
         if self.found is None:
             after.CopyFrom(self.document.resource)
-            if self.document.kind is JOURNEY and not after.definition.steps:
+            if self.document.kind is JOURNEY and not (after.definition.steps or after.definition.HasField("graph")):
                 after.definition.steps.add(id="exit", exit=messages.ExitStep(reason="finished"))
             return after
         after.CopyFrom(self.found)
@@ -66,19 +67,23 @@ async def find_changes(client: OrchestratorClient, documents: Iterable[Document]
 
 
 async def _find_change(client: OrchestratorClient, document: Document) -> Change:
-    found = await find(client, document.kind, document.id)
+    found = await find(client, document.kind, document.id, document.resource)
     if found is None:
         return Change(document=document, found=None, paths=())
+    if document.kind is JOURNEY:
+        keep_canvas(document.resource, found)
     paths = tuple(path for path in document.paths if _at(document.resource, path) != _at(found, path))
     return Change(document=document, found=found, paths=paths)
 
 
-async def find(client: OrchestratorClient, kind: Kind, resource_id: str) -> Any | None:
-    """A resource as it is now; None: there is none, nor can there be where a name is no id."""
+async def find(client: OrchestratorClient, kind: Kind, resource_id: str, like: Any = None) -> Any | None:
+    """A resource as it is now; None: there is none, nor can there be where a name is no id. A journey comes in the form
+    in which `like` is written, or else with steps."""
+    form = {"form": form_of(like or kind.empty())} if kind is JOURNEY else {}
     if id_fault(resource_id, "id") is not None:
         return None
     try:
-        return await kind.find(client, resource_id)
+        return await kind.find(client, resource_id, **form)
     except OrchestratorError as error:
         if error.code is StatusCode.NOT_FOUND:
             return None

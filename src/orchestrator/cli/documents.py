@@ -14,7 +14,8 @@ from orchestrator.api.json_decode import decode
 from orchestrator.api.message_check import check_message
 from orchestrator.cli.failure import USAGE, CommandFailure
 from orchestrator.cli.files import STDIN, read_text
-from orchestrator.cli.kinds import KINDS, SEGMENT, Kind
+from orchestrator.cli.forms import settle
+from orchestrator.cli.kinds import JOURNEY, KINDS, SEGMENT, Kind
 from orchestrator.cli.names import names_in
 from orchestrator.cli.yaml_text import NotYaml, parse_documents
 from orchestrator.predicates.faults import Fault
@@ -147,6 +148,8 @@ def _read(place: str, body: Any) -> tuple[Document | None, list[Fault]]:
     faults += unrelated(faults, check_message(kind.creation(resource)))
     if not resource.id and all(fault.path != "id" for fault in faults):
         faults.append(Fault(path="id", reason="REQUIRED", message="must be given"))
+    if kind is JOURNEY and not faults:
+        settle(resource)
     # Documents may be what somebody has got earlier; they say how things shall be, not how they were.
     resource.ClearField("etag")
     resource.ClearField("update_time")

@@ -10,10 +10,11 @@ import typer
 from orchestrator.cli.changes import find
 from orchestrator.cli.connection import call
 from orchestrator.cli.failure import FAILED, USAGE, CommandFailure
+from orchestrator.cli.forms import Form, FormOption, number_of
 from orchestrator.cli.kinds import JOURNEY, KINDS, SEGMENT
 from orchestrator.cli.names import names_in
 from orchestrator.cli.output import Output
-from orchestrator.cli.publication import find_version, newest_version
+from orchestrator.cli.publication import find_version
 from orchestrator.cli.written import document_of
 from orchestrator.cli.yaml_text import write_documents
 from orchestrator.client import OrchestratorClient, each, messages
@@ -26,6 +27,7 @@ def export(
     everything: Annotated[bool, typer.Option("--all", help="All of them but the archived ones.")] = False,
     draft: Annotated[bool, typer.Option("--draft", help="Drafts, of those that have one.")] = False,
     version: Annotated[int | None, typer.Option(help="This version of the one journey.", min=1)] = None,
+    form: FormOption = Form.WRITTEN,
     directory: Annotated[
         Path | None,
         typer.Option("--directory", "-o", help="A file for each resource, in here; else all on stdout.", metavar="DIR"),
@@ -46,10 +48,13 @@ def export(
     async def gather(client: OrchestratorClient) -> dict[_Key, Any]:
         found: dict[_Key, Any] = {}
         for journey_id in ids or await _all(client):
-            journey = await JOURNEY.find(client, journey_id)
-            await _choose_definition(client, journey, draft=draft, number=version)
-            found[JOURNEY.word, journey_id] = journey
-            await _add_named(client, journey, f"journey {journey_id}", found)
+            # What a journey names stands in its steps.
+            plain = await _journey(client, journey_id, Form.STEPS, draft=draft, number=version)
+            shown = plain
+            if form is not Form.STEPS:
+                shown = await _journey(client, journey_id, form, draft=draft, number=version)
+            found[JOURNEY.word, journey_id] = shown
+            await _add_named(client, plain, f"journey {journey_id}", found)
         return found
 
     found = call(gather)
@@ -73,13 +78,17 @@ async def _all(client: OrchestratorClient) -> list[str]:
     ]
 
 
-async def _choose_definition(client: OrchestratorClient, journey: Any, *, draft: bool, number: int | None) -> None:
+async def _journey(
+    client: OrchestratorClient, journey_id: str, form: Form, *, draft: bool, number: int | None
+) -> messages.Journey:
+    """The journey with the definition that is asked for."""
+    journey: messages.Journey = await JOURNEY.find(client, journey_id, form=number_of(form))
+    if number is None and not draft and journey.HasField("latest_version"):
+        number = journey.latest_version
     if number is not None:
-        chosen: messages.JourneyVersion | None = await find_version(client, journey.id, number)
-    else:
-        chosen = None if draft else await newest_version(client, journey)
-    if chosen is not None:
+        chosen = await find_version(client, journey_id, number, number_of(form))
         journey.definition.CopyFrom(chosen.definition)
+    return journey
 
 
 async def _add_named(client: OrchestratorClient, resource: Any, user: str, found: dict[_Key, Any]) -> None:

@@ -13,6 +13,7 @@ from orchestrator.cli.documents import look_through
 from orchestrator.cli.export import export
 from orchestrator.cli.failure import FAILED, USAGE, CommandFailure
 from orchestrator.cli.files import FilesOrNone
+from orchestrator.cli.forms import Form, FormOption, number_of
 from orchestrator.cli.jobs import follow
 from orchestrator.cli.kinds import JOURNEY
 from orchestrator.cli.output import (
@@ -25,14 +26,18 @@ from orchestrator.cli.output import (
     print_table,
     text_of,
 )
-from orchestrator.cli.resources import Id, Limit, add_get, first, page_size
+from orchestrator.cli.resources import Id, Limit, first, page_size
 from orchestrator.cli.subject_ids import SubjectIds, SubjectIdsFile, batches, read_subject_ids
 from orchestrator.cli.validation import examine
 from orchestrator.client import OrchestratorClient, Violation, each, messages
 
 app = typer.Typer(help="Keep journeys in files, publish them, run them, look at them.", no_args_is_help=True)
 
-add_get(app, JOURNEY)
+
+@app.command()
+def get(resource_id: Id, form: FormOption = Form.WRITTEN, output: OutputOption = Output.TABLE) -> None:
+    """Show one of the journeys, whole."""
+    print_one(encode(call(lambda client: JOURNEY.find(client, resource_id, form=number_of(form)))), output)
 
 
 class Status(Enum):
@@ -101,11 +106,25 @@ app.command("export")(export)
 @app.command()
 def publish(
     journey_id: Id,
+    from_version: Annotated[
+        int | None, typer.Option(help="Go back: make this earlier version anew, and leave the draft alone.", min=1)
+    ] = None,
+    newest_texts: Annotated[
+        bool, typer.Option("--newest-texts", help="With the texts of now, not those that version sent.")
+    ] = False,
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Check all of it and change nothing.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make the draft a version that never changes, and that everybody takes who comes in from now on."""
-    request = messages.PublishJourneyRequest(journey_id=journey_id, validate_only=validate_only)
+    if newest_texts and from_version is None:
+        raise CommandFailure(
+            "A draft is always published with the newest texts: name the version to go back to.", USAGE
+        )
+    request = messages.PublishJourneyRequest(
+        journey_id=journey_id, from_version=from_version, validate_only=validate_only
+    )
+    if newest_texts:
+        request.pins = messages.PublishJourneyRequest.PINS_NEWEST
     published = call(lambda client: client.journeys.PublishJourney(request))
     for warning in published.warnings:
         typer.echo(f"warning: {_told(warning)}", err=True)
@@ -257,9 +276,14 @@ def versions(journey_id: Id, limit: Limit = 100, output: OutputOption = Output.T
 
 
 @app.command()
-def version(journey_id: Id, number: Annotated[int, typer.Argument(min=1)], output: OutputOption = Output.TABLE) -> None:
+def version(
+    journey_id: Id,
+    number: Annotated[int, typer.Argument(min=1)],
+    form: FormOption = Form.WRITTEN,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """Show one published version, whole."""
-    request = messages.GetJourneyVersionRequest(journey_id=journey_id, version=number)
+    request = messages.GetJourneyVersionRequest(journey_id=journey_id, version=number, form=number_of(form))
     print_one(encode(call(lambda client: client.journeys.GetJourneyVersion(request)).version), output)
 
 

@@ -37,8 +37,8 @@ class Kind:
     def creation(self, resource: Message, *, validate_only: bool = False) -> Any:
         return self._request("Create", **{self.field: resource}, validate_only=validate_only)
 
-    async def find(self, client: OrchestratorClient, resource_id: str) -> Any:
-        response = await self._call(client, "Get", **{f"{self.field}_id": resource_id})
+    async def find(self, client: OrchestratorClient, resource_id: str, **more: Any) -> Any:
+        response = await self._call(client, "Get", **{f"{self.field}_id": resource_id}, **more)
         return getattr(response, self.field)
 
     async def create(self, client: OrchestratorClient, resource: Message, *, validate_only: bool = False) -> Any:

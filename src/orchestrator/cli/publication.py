@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.cli.changes import Prospect
+from orchestrator.cli.forms import form_of
 from orchestrator.cli.kinds import COMMUNICATION
 from orchestrator.client import OrchestratorClient, messages
 
@@ -36,13 +37,16 @@ async def find_publication(client: OrchestratorClient, prospect: Prospect, journ
 
 
 async def newest_version(client: OrchestratorClient, journey: Any) -> messages.JourneyVersion | None:
+    """In the form in which the journey is told."""
     if not journey.HasField("latest_version"):
         return None
-    return await find_version(client, journey.id, journey.latest_version)
+    return await find_version(client, journey.id, journey.latest_version, form_of(journey))
 
 
-async def find_version(client: OrchestratorClient, journey_id: str, number: int) -> messages.JourneyVersion:
-    request = messages.GetJourneyVersionRequest(journey_id=journey_id, version=number)
+async def find_version(
+    client: OrchestratorClient, journey_id: str, number: int, form: messages.DefinitionForm.ValueType
+) -> messages.JourneyVersion:
+    request = messages.GetJourneyVersionRequest(journey_id=journey_id, version=number, form=form)
     return (await client.journeys.GetJourneyVersion(request)).version
 
 

@@ -20,7 +20,9 @@ from orchestrator.cli.names import names_in
 from orchestrator.client import OrchestratorClient, messages
 from orchestrator.domain import journey_graph
 from orchestrator.domain.communication import MARKETING
+from orchestrator.domain.graph_form import as_written
 from orchestrator.domain.journey import Definition, Pinned
+from orchestrator.domain.journey_form import kept as keep
 from orchestrator.domain.journey_form import parse as parse_definition
 from orchestrator.domain.journey_graph import Existing
 from orchestrator.predicates.cohorts import CohortCycle, Cohorts, TooManyCohorts, TooManyLeaves
@@ -54,14 +56,17 @@ async def _examine_journey(prospect: Prospect, change: Change, retention: timede
     journey = change.after
     if journey.status == messages.Journey.STATUS_ARCHIVED:  # never published again
         return
-    definition, _ = parse_definition(encode(journey.definition))
+    written = encode(journey.definition)
+    definition, _ = parse_definition(written)
     if definition is None:  # which the server has said, as it would not keep it
         return
     found = journey_graph.examine(definition, await _existing(prospect, definition, journey, retention))
+    kept = keep(written)
+    faults, warnings = (as_written(kept, list(some)) for some in (found.faults, found.warnings))
     told = {(f.fault.path, f.fault.reason) for f in findings.faults if f.document is change.document}
     document = change.document
-    findings.faults += _about(document, (fault for fault in found.faults if (fault.path, fault.reason) not in told))
-    findings.warnings += _about(document, found.warnings)
+    findings.faults += _about(document, (fault for fault in faults if (fault.path, fault.reason) not in told))
+    findings.warnings += _about(document, warnings)
 
 
 def _about(document: Document, faults: Iterable[Fault]) -> list[Finding]:

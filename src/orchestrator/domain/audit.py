@@ -43,7 +43,12 @@ JOURNEY_CREATED = Action("journey_created", "journey", (), "A draft was created.
 JOURNEY_UPDATED = Action(
     "journey_updated", "journey", ("fields",), "The draft, the name, the description or the goal was changed."
 )
-JOURNEY_PUBLISHED = Action("journey_published", "journey", ("version", "sha256"), "The draft became a version.")
+JOURNEY_PUBLISHED = Action(
+    "journey_published",
+    "journey",
+    ("version", "sha256", "fromVersion"),
+    "The draft became a version; or an earlier version did, anew.",
+)
 JOURNEY_PAUSED = Action("journey_paused", "journey", (), "No new executions; running ones go on.")
 JOURNEY_RESUMED = Action("journey_resumed", "journey", (), "New executions again.")
 SENDS_PAUSED = Action("sends_paused", "journey", ("whose",), "Sends are held: of the journey, or of all.")

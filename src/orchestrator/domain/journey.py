@@ -191,7 +191,7 @@ class Reentry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """What a version fixes. The first of `steps` is where executions start (mappings keep their order)."""
+    """What a version fixes. Executions start at `start`: "" where the author has not said yet, in drafts alone."""
 
     audience_id: str | None
     trigger_contract_id: str | None
@@ -210,10 +210,12 @@ class Definition:
     # Nobody comes in before, nor from `ends_at` on.
     starts_at: datetime | None = None
     ends_at: datetime | None = None
+    # None: the first of `steps` (mappings keep their order).
+    start: str | None = None
 
     @property
     def first_step_id(self) -> str:
-        return next(iter(self.steps))
+        return next(iter(self.steps), "") if self.start is None else self.start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

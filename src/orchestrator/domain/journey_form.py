@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from orchestrator.domain.canvas import read_canvas
 from orchestrator.domain.condition_forms import read_exit_rules
 from orchestrator.domain.form_reader import FormReader
+from orchestrator.domain.graph_form import STEPS_MEMBERS, WRITTEN_AS
+from orchestrator.domain.graph_reading import GraphReader
 from orchestrator.domain.journey import Definition, Reentry, ReentryKind
 from orchestrator.domain.sending_forms import read_holdout, read_hours
 from orchestrator.domain.step_forms import read_steps
@@ -27,7 +31,7 @@ ONE_EXIT: dict[str, Any] = {"steps": [{"id": "exit", "exit": {"reason": "finishe
 
 _DEFINITION_FIELDS = (
     "audienceId", "triggerContractId", "reentry", "maxDurationDays", "steps", "followLiveCommunications", "exitRules",
-    "exitOnGoal", "sendWindow", "holdout", "startsAt", "endsAt",
+    "exitOnGoal", "sendWindow", "holdout", "startsAt", "endsAt", "start", "canvas", "definition", WRITTEN_AS,
 )  # fmt: skip
 
 _POLICIES = {kind.value: kind for kind in ReentryKind}
@@ -68,10 +72,21 @@ def _canonical(value: Any) -> Any:
             return value
 
 
+def kept(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition without faults as it is kept: with steps, whichever of the two forms its author wrote."""
+    if document.get("definition") is None:
+        return dict(document)
+    rest = {name: value for name, value in document.items() if name not in ("definition", *STEPS_MEMBERS)}
+    return {**rest, **GraphReader(FormReader(), document["definition"], "").steps}
+
+
 def _definition(form: FormReader, document: object, path: str) -> Definition | None:
     fields = form.members(document, path, _DEFINITION_FIELDS)
     if fields is None:
         return None
+    if fields.get("definition") is not None:
+        return _of_graph(form, fields, path)
+    read_canvas(form, fields.get("canvas"), under(path, "canvas"))
     starts_at = form.instant(fields.get("startsAt"), under(path, "startsAt"))
     ends_at = form.instant(fields.get("endsAt"), under(path, "endsAt"))
     if starts_at is not None and ends_at is not None and ends_at <= starts_at:
@@ -87,12 +102,27 @@ def _definition(form: FormReader, document: object, path: str) -> Definition | N
         send_window=read_hours(form, fields.get("sendWindow"), under(path, "sendWindow")),
         holdout=read_holdout(form, fields.get("holdout"), under(path, "holdout")),
         steps=read_steps(form, fields.get("steps"), under(path, "steps")),
+        start=form.reference(fields["start"], under(path, "start")) if fields.get("start") is not None else None,
         follow_live_communications=form.flag(
             fields.get("followLiveCommunications"), under(path, "followLiveCommunications")
         ),
         starts_at=starts_at,
         ends_at=ends_at,
     )
+
+
+def _of_graph(form: FormReader, fields: Mapping[str, Any], path: str) -> Definition | None:
+    at = under(path, "definition")
+    if both := [name for name in STEPS_MEMBERS if fields.get(name) is not None]:
+        form.fault(at, "INVALID_VALUE", f"either definition or {both[0]} can be given, not both")
+        return None
+    graph = GraphReader(form, fields["definition"], at)
+    rest = {name: value for name, value in fields.items() if name not in ("definition", *STEPS_MEMBERS)}
+    within = FormReader()
+    definition = _definition(within, {**rest, **graph.steps}, path)
+    told = {fault.path for fault in form.faults}
+    form.faults += [fault for one in within.faults if (fault := graph.places.told(one, path)).path not in told]
+    return definition
 
 
 def _reentry(form: FormReader, value: object, path: str) -> Reentry | None:

@@ -129,9 +129,15 @@ def examine(definition: Definition, existing: Existing, path: str = "") -> Findi
         way = " → ".join([*(steps[number].id for number, _ in cycle), steps[edge.target].id])
         at = under(under(steps_path, last), edge.path)
         faults.append(Fault(path=at, reason="CYCLE", message=f"a journey never goes back to a step: {way}"))
-    reachable = reached_from(edges, 0)
+    start = index.get(definition.first_step_id)
+    if start is None:
+        named = definition.first_step_id
+        message = f"there is no step {named}" if named else "nothing says where executions start"
+        faults.append(Fault(path=under(path, "start"), reason="NEXT_NOT_FOUND", message=message))
+        return Findings(faults=tuple(faults), warnings=tuple(warnings))
+    reachable = reached_from(edges, start)
     if not cycles:
-        arrivals = _slowest_arrivals(steps, edges, reachable)
+        arrivals = _slowest_arrivals(steps, edges, start, reachable)
         if definition.max_duration is not None:
             faults.extend(_waits_too_long(steps, arrivals, definition.max_duration, steps_path))
         if existing.event_retention is not None:
@@ -269,10 +275,10 @@ class _Spent:
 
 
 def _slowest_arrivals(
-    steps: Sequence[Step], edges: Sequence[Sequence[Edge]], reachable: AbstractSet[int]
+    steps: Sequence[Step], edges: Sequence[Sequence[Edge]], start: int, reachable: AbstractSet[int]
 ) -> dict[int, _Spent]:
     """Of each reachable step, how long it takes to come there. Needs a graph without cycles."""
-    arrivals = {0: _Spent(timedelta(0), timedelta(0))}
+    arrivals = {start: _Spent(timedelta(0), timedelta(0))}
     for number in reversed(by_finish(edges)):
         if number not in reachable:
             continue

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from orchestrator.domain.canvas import read_step_canvas
 from orchestrator.domain.condition_forms import read_changed, read_date, read_happened, read_time_of_day
 from orchestrator.domain.form_reader import FormReader
 from orchestrator.domain.journey import (
@@ -49,6 +50,7 @@ class _Node:
     path: str
     next: object
     next_path: str
+    members: tuple[str, ...]
 
 
 def read_steps(form: FormReader, value: object, path: str) -> dict[str, Step]:
@@ -56,21 +58,24 @@ def read_steps(form: FormReader, value: object, path: str) -> dict[str, Step]:
     steps: dict[str, Step] = {}
     taken: set[str] = set()
     for at, element in form.elements(value, path, MAX_STEPS):
-        fields = form.members(element, at, ("id", "next", *_KINDS))
+        fields = form.members(element, at, ("id", "next", "canvas", *STEP_FORMS))
         if fields is None:
             continue
         step_id = form.own_id(fields, at, taken, "step")
-        kind = form.only_one(fields, _KINDS, at, "a step has exactly one kind")
+        kind = form.only_one(fields, STEP_FORMS, at, "a step has exactly one kind")
         if kind is None:
             continue
+        step_form = STEP_FORMS[kind]
+        read_step_canvas(form, fields.get("canvas"), under(at, "canvas"), step_form.members)
         node = _Node(
             id=step_id,
             body=fields[kind],
             path=under(at, kind),
             next=fields.get("next"),
             next_path=under(at, "next"),
+            members=step_form.members,
         )
-        step = _KINDS[kind](form, node)
+        step = step_form.read(form, node)
         if step is not None:
             steps[step_id] = step
     return steps
@@ -87,7 +92,7 @@ def _no_next(form: FormReader, node: _Node, why: str) -> None:
 
 def _send(form: FormReader, node: _Node) -> Step | None:
     following = _next(form, node)
-    body = form.members(node.body, node.path, ("communicationId", "onBlocked", "waitAtMost", "sendWindow"))
+    body = form.members(node.body, node.path, node.members)
     if body is None:
         return None
     on_blocked = form.choice(body.get("onBlocked"), under(node.path, "onBlocked"), _ON_BLOCKED)
@@ -107,11 +112,10 @@ def _send(form: FormReader, node: _Node) -> Step | None:
 
 def _wait(form: FormReader, node: _Node) -> Step | None:
     following = _next(form, node)
-    kinds = ("duration", "timeOfDay", "date")
-    body = form.members(node.body, node.path, kinds)
+    body = form.members(node.body, node.path, node.members)
     if body is None:
         return None
-    kind = form.only_one(body, kinds, node.path, "a wait has exactly one end")
+    kind = form.only_one(body, ("duration", "timeOfDay", "date"), node.path, "a wait has exactly one end")
     if kind is None:
         return None
     at = under(node.path, kind)
@@ -125,7 +129,7 @@ def _wait(form: FormReader, node: _Node) -> Step | None:
 
 def _wait_for(form: FormReader, node: _Node) -> Step | None:
     following = _next(form, node)
-    body = form.members(node.body, node.path, ("when", "event", "changed", "timeout", "otherwise"))
+    body = form.members(node.body, node.path, node.members)
     if body is None:
         return None
     condition = _condition(form, body, node.path)
@@ -153,7 +157,7 @@ def _condition(form: FormReader, body: Mapping[str, Any], path: str) -> Conditio
 
 def _branch(form: FormReader, node: _Node) -> Step | None:
     _no_next(form, node, "a branch goes on by its arms and `otherwise`")
-    body = form.members(node.body, node.path, ("arms", "otherwise"))
+    body = form.members(node.body, node.path, node.members)
     if body is None:
         return None
     arms: list[Arm] = []
@@ -173,7 +177,7 @@ def _branch(form: FormReader, node: _Node) -> Step | None:
 
 def _split(form: FormReader, node: _Node) -> Step | None:
     _no_next(form, node, "a split goes on by its arms")
-    body = form.members(node.body, node.path, ("arms", "salt"))
+    body = form.members(node.body, node.path, node.members)
     if body is None:
         return None
     arms: list[SplitArm] = []
@@ -203,7 +207,7 @@ def _arms(
 
 def _exit(form: FormReader, node: _Node) -> Step | None:
     _no_next(form, node, "nothing comes after an exit")
-    body = form.members(node.body, node.path, ("reason",))
+    body = form.members(node.body, node.path, node.members)
     if body is None:
         return None
     reason = body.get("reason")
@@ -216,15 +220,31 @@ def _exit(form: FormReader, node: _Node) -> Step | None:
     return Exit(id=node.id, reason=read) if read is not None else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepForm:
+    """How a kind of step is written: what its body may hold, and where it names the steps that come after it.
+
+    `ways`: `next` beside the kind, `arms` whose elements have a `next` each, and members of the body.
+    """
+
+    read: Callable[[FormReader, _Node], Step | None]
+    members: tuple[str, ...]
+    ways: tuple[str, ...]
+
+
 #: A step's kind is the name of its member.
-_KINDS: Mapping[str, Callable[[FormReader, _Node], Step | None]] = {
-    "send": _send,
-    "wait": _wait,
-    "waitFor": _wait_for,
-    "branch": _branch,
-    "split": _split,
-    "exit": _exit,
+STEP_FORMS: Mapping[str, StepForm] = {
+    "send": StepForm(
+        read=_send, members=("communicationId", "onBlocked", "waitAtMost", "sendWindow"), ways=("next",)
+    ),
+    "wait": StepForm(read=_wait, members=("duration", "timeOfDay", "date"), ways=("next",)),
+    "waitFor": StepForm(
+        read=_wait_for, members=("when", "event", "changed", "timeout", "otherwise"), ways=("next", "otherwise")
+    ),
+    "branch": StepForm(read=_branch, members=("arms", "otherwise"), ways=("arms", "otherwise")),
+    "split": StepForm(read=_split, members=("arms", "salt"), ways=("arms",)),
+    "exit": StepForm(read=_exit, members=("reason",), ways=()),
 }
 
 #: What steps may be, as authors write it.
-STEP_KINDS = tuple(_KINDS)
+STEP_KINDS = tuple(STEP_FORMS)

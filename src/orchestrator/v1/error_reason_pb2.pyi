@@ -106,6 +106,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A warning: executions end with the journey's goal, and it has none."""
     ERROR_REASON_NO_ENTRY_KEY: _ErrorReason.ValueType  # 212
     """A warning: events with the key of an entry are waited for, and entries have none that an event could have."""
+    ERROR_REASON_ENTRY_TRIGGER_REQUIRED: _ErrorReason.ValueType  # 220
+    """A graph without an entry_trigger."""
+    ERROR_REASON_DUPLICATE_ENTRY_TRIGGER: _ErrorReason.ValueType  # 221
+    """A graph with several entry_triggers."""
+    ERROR_REASON_NODE_NOT_FOUND: _ErrorReason.ValueType  # 222
+    """An edge that leads on from a node that does not exist."""
+    ERROR_REASON_DUPLICATE_EDGE: _ErrorReason.ValueType  # 223
+    """Two edges that lead on from a node by one way."""
+    ERROR_REASON_UNKNOWN_HANDLE: _ErrorReason.ValueType  # 224
+    """An edge that leads on by a way that its node does not have."""
     ERROR_REASON_INVALID_DEFINITION: _ErrorReason.ValueType  # 210
     """Publishing was refused; the violations name every fault."""
     ERROR_REASON_JOURNEY_NOT_FOUND: _ErrorReason.ValueType  # 301
@@ -281,6 +291,16 @@ ERROR_REASON_NO_GOAL: ErrorReason.ValueType  # 211
 """A warning: executions end with the journey's goal, and it has none."""
 ERROR_REASON_NO_ENTRY_KEY: ErrorReason.ValueType  # 212
 """A warning: events with the key of an entry are waited for, and entries have none that an event could have."""
+ERROR_REASON_ENTRY_TRIGGER_REQUIRED: ErrorReason.ValueType  # 220
+"""A graph without an entry_trigger."""
+ERROR_REASON_DUPLICATE_ENTRY_TRIGGER: ErrorReason.ValueType  # 221
+"""A graph with several entry_triggers."""
+ERROR_REASON_NODE_NOT_FOUND: ErrorReason.ValueType  # 222
+"""An edge that leads on from a node that does not exist."""
+ERROR_REASON_DUPLICATE_EDGE: ErrorReason.ValueType  # 223
+"""Two edges that lead on from a node by one way."""
+ERROR_REASON_UNKNOWN_HANDLE: ErrorReason.ValueType  # 224
+"""An edge that leads on by a way that its node does not have."""
 ERROR_REASON_INVALID_DEFINITION: ErrorReason.ValueType  # 210
 """Publishing was refused; the violations name every fault."""
 ERROR_REASON_JOURNEY_NOT_FOUND: ErrorReason.ValueType  # 301

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from orchestrator.v1 import communication_pb2 as orchestrator_dot_v1_dot_communication__pb2
 from orchestrator.v1 import predicate_pb2 as orchestrator_dot_v1_dot_predicate__pb2
 from orchestrator.v1 import project_pb2 as orchestrator_dot_v1_dot_project__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dorchestrator/v1/journey.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#orchestrator/v1/communication.proto\x1a\x1forchestrator/v1/predicate.proto\x1a\x1dorchestrator/v1/project.proto\"\x95\x05\n\x07Journey\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x35\n\x06status\x18\x04 \x01(\x0e\x32\x1f.orchestrator.v1.Journey.StatusB\x04\xe2\x41\x01\x03\x12!\n\x0elatest_version\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x17\n\thas_draft\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x36\n\ndefinition\x18\x07 \x01(\x0b\x32\".orchestrator.v1.JourneyDefinition\x12#\n\x04goal\x18\x08 \x01(\x0b\x32\x15.orchestrator.v1.Goal\x12\x34\n\non_archive\x18\t \x01(\x0e\x32\x1a.orchestrator.v1.OnArchiveB\x04\xe2\x41\x01\x03\x12;\n\x0e\x65ntry_problems\x18\n \x03(\x0b\x32\x1d.orchestrator.v1.EntryProblemB\x04\xe2\x41\x01\x03\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"m\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATUS_DRAFT\x10\x01\x12\x11\n\rSTATUS_ACTIVE\x10\x02\x12\x11\n\rSTATUS_PAUSED\x10\x03\x12\x13\n\x0fSTATUS_ARCHIVED\x10\x04\x42\x11\n\x0f_latest_version\"z\n\x0c\x45ntryProblem\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x15\n\rrefused_count\x18\x02 \x01(\x03\x12\x43\n\x10last_refuse_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rlastRefusedAt\"E\n\x04Goal\x12\x12\n\nevent_name\x18\x01 \x01(\t\x12)\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb7\x04\n\x11JourneyDefinition\x12\x13\n\x0b\x61udience_id\x18\x01 \x01(\t\x12\x1b\n\x13trigger_contract_id\x18\x02 \x01(\t\x12)\n\x07reentry\x18\x03 \x01(\x0b\x32\x18.orchestrator.v1.Reentry\x12\x1e\n\x11max_duration_days\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12$\n\x05steps\x18\x05 \x03(\x0b\x32\x15.orchestrator.v1.Step\x12\'\n\x1a\x66ollow_live_communications\x18\x06 \x01(\x08H\x01\x88\x01\x01\x12-\n\nexit_rules\x18\x07 \x03(\x0b\x32\x19.orchestrator.v1.ExitRule\x12\x19\n\x0c\x65xit_on_goal\x18\x08 \x01(\x08H\x02\x88\x01\x01\x12+\n\x0bsend_window\x18\t \x01(\x0b\x32\x16.orchestrator.v1.Hours\x12)\n\x07holdout\x18\n \x01(\x0b\x32\x18.orchestrator.v1.Holdout\x12\x38\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08startsAt\x12\x34\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06\x65ndsAtB\x14\n\x12_max_duration_daysB\x1d\n\x1b_follow_live_communicationsB\x0f\n\r_exit_on_goal\"[\n\x05Hours\x12\x13\n\x05start\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x03\x65nd\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x08weekdays\x18\x03 \x03(\x0e\x32\x18.orchestrator.v1.Weekday\"\xcb\x01\n\x07Reentry\x12\x35\n\x06policy\x18\x01 \x01(\x0e\x32\x1f.orchestrator.v1.Reentry.PolicyB\x04\xe2\x41\x01\x02\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\\\n\x06Policy\x12\x16\n\x12POLICY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPOLICY_ONCE\x10\x01\x12\x13\n\x0fPOLICY_INTERVAL\x10\x02\x12\x14\n\x10POLICY_ENTRY_KEY\x10\x03\"\xbd\x02\n\x04Step\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04next\x18\x02 \x01(\t\x12)\n\x04send\x18\n \x01(\x0b\x32\x19.orchestrator.v1.SendStepH\x00\x12)\n\x04wait\x18\x0b \x01(\x0b\x32\x19.orchestrator.v1.WaitStepH\x00\x12-\n\x06\x62ranch\x18\x0c \x01(\x0b\x32\x1b.orchestrator.v1.BranchStepH\x00\x12)\n\x04\x65xit\x18\r \x01(\x0b\x32\x19.orchestrator.v1.ExitStepH\x00\x12\x30\n\x08wait_for\x18\x0e \x01(\x0b\x32\x1c.orchestrator.v1.WaitForStepH\x00\x12+\n\x05split\x18\x0f \x01(\x0b\x32\x1a.orchestrator.v1.SplitStepH\x00\x42\x06\n\x04kind\"\xa3\x02\n\x08SendStep\x12\x18\n\x10\x63ommunication_id\x18\x01 \x01(\t\x12\x37\n\non_blocked\x18\x02 \x01(\x0e\x32#.orchestrator.v1.SendStep.OnBlocked\x12/\n\x0cwait_at_most\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x0bsend_window\x18\x04 \x01(\x0b\x32\x16.orchestrator.v1.Hours\"f\n\tOnBlocked\x12\x1a\n\x16ON_BLOCKED_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_BLOCKED_SKIP\x10\x01\x12\x13\n\x0fON_BLOCKED_EXIT\x10\x02\x12\x13\n\x0fON_BLOCKED_WAIT\x10\x03\"\xa7\x01\n\x08WaitStep\x12-\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x31\n\x0btime_of_day\x18\x02 \x01(\x0b\x32\x1a.orchestrator.v1.TimeOfDayH\x00\x12\x30\n\x04\x64\x61te\x18\x03 \x01(\x0b\x32 .orchestrator.v1.DateOfAttributeH\x00\x42\x07\n\x05until\"K\n\tTimeOfDay\x12\x12\n\x04time\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x08weekdays\x18\x02 \x03(\x0e\x32\x18.orchestrator.v1.Weekday\"\x9c\x01\n\x0f\x44\x61teOfAttribute\x12\x18\n\nfield_path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12+\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12*\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x0c\n\x04time\x18\x04 \x01(\tB\x08\n\x06offset\"\xec\x01\n\x0bWaitForStep\x12*\n\x04when\x18\x01 \x01(\x0b\x32\x1a.orchestrator.v1.PredicateH\x00\x12\x30\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1f.orchestrator.v1.EventConditionH\x00\x12\x33\n\x07\x63hanged\x18\x03 \x01(\x0b\x32 .orchestrator.v1.ChangeConditionH\x00\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\totherwise\x18\x05 \x01(\tB\x0b\n\tcondition\"\xe4\x01\n\x0e\x45ventCondition\x12\x18\n\nevent_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x05where\x18\x02 \x01(\x0b\x32\x1a.orchestrator.v1.Predicate\x12\x16\n\x0e\x65ntry_key_path\x18\x03 \x01(\t\x12\x34\n\x05\x61\x66ter\x18\x04 \x01(\x0e\x32%.orchestrator.v1.EventCondition.After\"?\n\x05\x41\x66ter\x12\x15\n\x11\x41\x46TER_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x41\x46TER_ENTRY\x10\x01\x12\x0e\n\nAFTER_STEP\x10\x02\"+\n\x0f\x43hangeCondition\x12\x18\n\nfield_path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x87\x01\n\x08\x45xitRule\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x04when\x18\x02 \x01(\x0b\x32\x1a.orchestrator.v1.PredicateH\x00\x12\x30\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x1f.orchestrator.v1.EventConditionH\x00\x42\x0b\n\tcondition\"H\n\tSplitStep\x12-\n\x04\x61rms\x18\x01 \x03(\x0b\x32\x19.orchestrator.v1.SplitArmB\x04\xe2\x41\x01\x02\x12\x0c\n\x04salt\x18\x02 \x01(\t\"P\n\x08SplitArm\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x06weight\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\x0c\n\x04next\x18\x03 \x01(\tB\t\n\x07_weight\"O\n\nBranchStep\x12.\n\x04\x61rms\x18\x01 \x03(\x0b\x32\x1a.orchestrator.v1.BranchArmB\x04\xe2\x41\x01\x02\x12\x11\n\totherwise\x18\x02 \x01(\t\"[\n\tBranchArm\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12.\n\x04when\x18\x02 \x01(\x0b\x32\x1a.orchestrator.v1.PredicateB\x04\xe2\x41\x01\x02\x12\x0c\n\x04next\x18\x03 \x01(\t\"\x1a\n\x08\x45xitStep\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xf6\x02\n\x0eJourneyVersion\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x36\n\ndefinition\x18\x03 \x01(\x0b\x32\".orchestrator.v1.JourneyDefinition\x12K\n\x0e\x63ommunications\x18\x04 \x03(\x0b\x32\x33.orchestrator.v1.JourneyVersion.CommunicationsEntry\x12=\n\x0cpublish_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bpublishedAt\x12\x1e\n\tpublisher\x18\x06 \x01(\tR\x0bpublishedBy\x1a[\n\x13\x43ommunicationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x33\n\x05value\x18\x02 \x01(\x0b\x32$.orchestrator.v1.PinnedCommunication:\x02\x38\x01\"m\n\x13PinnedCommunication\x12\x18\n\x10\x63ontent_revision\x18\x01 \x01(\x05\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12+\n\x08\x63\x61tegory\x18\x03 \x01(\x0e\x32\x19.orchestrator.v1.Category*R\n\tOnArchive\x12\x1a\n\x16ON_ARCHIVE_UNSPECIFIED\x10\x00\x12\x15\n\x11ON_ARCHIVE_FINISH\x10\x01\x12\x12\n\x0eON_ARCHIVE_END\x10\x02*\xb6\x01\n\x07Weekday\x12\x17\n\x13WEEKDAY_UNSPECIFIED\x10\x00\x12\x12\n\x0eWEEKDAY_MONDAY\x10\x01\x12\x13\n\x0fWEEKDAY_TUESDAY\x10\x02\x12\x15\n\x11WEEKDAY_WEDNESDAY\x10\x03\x12\x14\n\x10WEEKDAY_THURSDAY\x10\x04\x12\x12\n\x0eWEEKDAY_FRIDAY\x10\x05\x12\x14\n\x10WEEKDAY_SATURDAY\x10\x06\x12\x12\n\x0eWEEKDAY_SUNDAY\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dorchestrator/v1/journey.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#orchestrator/v1/communication.proto\x1a\x1forchestrator/v1/predicate.proto\x1a\x1dorchestrator/v1/project.proto\"\x95\x05\n\x07Journey\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x35\n\x06status\x18\x04 \x01(\x0e\x32\x1f.orchestrator.v1.Journey.StatusB\x04\xe2\x41\x01\x03\x12!\n\x0elatest_version\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x17\n\thas_draft\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x36\n\ndefinition\x18\x07 \x01(\x0b\x32\".orchestrator.v1.JourneyDefinition\x12#\n\x04goal\x18\x08 \x01(\x0b\x32\x15.orchestrator.v1.Goal\x12\x34\n\non_archive\x18\t \x01(\x0e\x32\x1a.orchestrator.v1.OnArchiveB\x04\xe2\x41\x01\x03\x12;\n\x0e\x65ntry_problems\x18\n \x03(\x0b\x32\x1d.orchestrator.v1.EntryProblemB\x04\xe2\x41\x01\x03\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"m\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATUS_DRAFT\x10\x01\x12\x11\n\rSTATUS_ACTIVE\x10\x02\x12\x11\n\rSTATUS_PAUSED\x10\x03\x12\x13\n\x0fSTATUS_ARCHIVED\x10\x04\x42\x11\n\x0f_latest_version\"z\n\x0c\x45ntryProblem\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x15\n\rrefused_count\x18\x02 \x01(\x03\x12\x43\n\x10last_refuse_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rlastRefusedAt\"E\n\x04Goal\x12\x12\n\nevent_name\x18\x01 \x01(\t\x12)\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb8\x05\n\x11JourneyDefinition\x12\x13\n\x0b\x61udience_id\x18\x01 \x01(\t\x12\x1b\n\x13trigger_contract_id\x18\x02 \x01(\t\x12)\n\x07reentry\x18\x03 \x01(\x0b\x32\x18.orchestrator.v1.Reentry\x12\x1e\n\x11max_duration_days\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12$\n\x05steps\x18\x05 \x03(\x0b\x32\x15.orchestrator.v1.Step\x12\'\n\x1a\x66ollow_live_communications\x18\x06 \x01(\x08H\x01\x88\x01\x01\x12-\n\nexit_rules\x18\x07 \x03(\x0b\x32\x19.orchestrator.v1.ExitRule\x12\x19\n\x0c\x65xit_on_goal\x18\x08 \x01(\x08H\x02\x88\x01\x01\x12+\n\x0bsend_window\x18\t \x01(\x0b\x32\x16.orchestrator.v1.Hours\x12)\n\x07holdout\x18\n \x01(\x0b\x32\x18.orchestrator.v1.Holdout\x12\x38\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08startsAt\x12\x34\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06\x65ndsAt\x12\x12\n\x05start\x18\x14 \x01(\tH\x03\x88\x01\x01\x12\'\n\x06\x63\x61nvas\x18\x15 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x38\n\x05graph\x18\x16 \x01(\x0b\x32\x1d.orchestrator.v1.JourneyGraphR\ndefinitionB\x14\n\x12_max_duration_daysB\x1d\n\x1b_follow_live_communicationsB\x0f\n\r_exit_on_goalB\x08\n\x06_start\"[\n\x05Hours\x12\x13\n\x05start\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x03\x65nd\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x08weekdays\x18\x03 \x03(\x0e\x32\x18.orchestrator.v1.Weekday\"\x1c\n\x0cJourneyGraph\x12\x0c\n\x04json\x18\x01 \x01(\t\"\xcb\x01\n\x07Reentry\x12\x35\n\x06policy\x18\x01 \x01(\x0e\x32\x1f.orchestrator.v1.Reentry.PolicyB\x04\xe2\x41\x01\x02\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\\\n\x06Policy\x12\x16\n\x12POLICY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPOLICY_ONCE\x10\x01\x12\x13\n\x0fPOLICY_INTERVAL\x10\x02\x12\x14\n\x10POLICY_ENTRY_KEY\x10\x03\"\xe6\x02\n\x04Step\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04next\x18\x02 \x01(\t\x12\'\n\x06\x63\x61nvas\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x04send\x18\n \x01(\x0b\x32\x19.orchestrator.v1.SendStepH\x00\x12)\n\x04wait\x18\x0b \x01(\x0b\x32\x19.orchestrator.v1.WaitStepH\x00\x12-\n\x06\x62ranch\x18\x0c \x01(\x0b\x32\x1b.orchestrator.v1.BranchStepH\x00\x12)\n\x04\x65xit\x18\r \x01(\x0b\x32\x19.orchestrator.v1.ExitStepH\x00\x12\x30\n\x08wait_for\x18\x0e \x01(\x0b\x32\x1c.orchestrator.v1.WaitForStepH\x00\x12+\n\x05split\x18\x0f \x01(\x0b\x32\x1a.orchestrator.v1.SplitStepH\x00\x42\x06\n\x04kind\"\xa3\x02\n\x08SendStep\x12\x18\n\x10\x63ommunication_id\x18\x01 \x01(\t\x12\x37\n\non_blocked\x18\x02 \x01(\x0e\x32#.orchestrator.v1.SendStep.OnBlocked\x12/\n\x0cwait_at_most\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x0bsend_window\x18\x04 \x01(\x0b\x32\x16.orchestrator.v1.Hours\"f\n\tOnBlocked\x12\x1a\n\x16ON_BLOCKED_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_BLOCKED_SKIP\x10\x01\x12\x13\n\x0fON_BLOCKED_EXIT\x10\x02\x12\x13\n\x0fON_BLOCKED_WAIT\x10\x03\"\xa7\x01\n\x08WaitStep\x12-\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x31\n\x0btime_of_day\x18\x02 \x01(\x0b\x32\x1a.orchestrator.v1.TimeOfDayH\x00\x12\x30\n\x04\x64\x61te\x18\x03 \x01(\x0b\x32 .orchestrator.v1.DateOfAttributeH\x00\x42\x07\n\x05until\"K\n\tTimeOfDay\x12\x12\n\x04time\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x08weekdays\x18\x02 \x03(\x0e\x32\x18.orchestrator.v1.Weekday\"\x9c\x01\n\x0f\x44\x61teOfAttribute\x12\x18\n\nfield_path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12+\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12*\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x0c\n\x04time\x18\x04 \x01(\tB\x08\n\x06offset\"\xec\x01\n\x0bWaitForStep\x12*\n\x04when\x18\x01 \x01(\x0b\x32\x1a.orchestrator.v1.PredicateH\x00\x12\x30\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1f.orchestrator.v1.EventConditionH\x00\x12\x33\n\x07\x63hanged\x18\x03 \x01(\x0b\x32 .orchestrator.v1.ChangeConditionH\x00\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\totherwise\x18\x05 \x01(\tB\x0b\n\tcondition\"\xe4\x01\n\x0e\x45ventCondition\x12\x18\n\nevent_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x05where\x18\x02 \x01(\x0b\x32\x1a.orchestrator.v1.Predicate\x12\x16\n\x0e\x65ntry_key_path\x18\x03 \x01(\t\x12\x34\n\x05\x61\x66ter\x18\x04 \x01(\x0e\x32%.orchestrator.v1.EventCondition.After\"?\n\x05\x41\x66ter\x12\x15\n\x11\x41\x46TER_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x41\x46TER_ENTRY\x10\x01\x12\x0e\n\nAFTER_STEP\x10\x02\"+\n\x0f\x43hangeCondition\x12\x18\n\nfield_path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x87\x01\n\x08\x45xitRule\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x04when\x18\x02 \x01(\x0b\x32\x1a.orchestrator.v1.PredicateH\x00\x12\x30\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x1f.orchestrator.v1.EventConditionH\x00\x42\x0b\n\tcondition\"H\n\tSplitStep\x12-\n\x04\x61rms\x18\x01 \x03(\x0b\x32\x19.orchestrator.v1.SplitArmB\x04\xe2\x41\x01\x02\x12\x0c\n\x04salt\x18\x02 \x01(\t\"P\n\x08SplitArm\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x06weight\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\x0c\n\x04next\x18\x03 \x01(\tB\t\n\x07_weight\"O\n\nBranchStep\x12.\n\x04\x61rms\x18\x01 \x03(\x0b\x32\x1a.orchestrator.v1.BranchArmB\x04\xe2\x41\x01\x02\x12\x11\n\totherwise\x18\x02 \x01(\t\"[\n\tBranchArm\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12.\n\x04when\x18\x02 \x01(\x0b\x32\x1a.orchestrator.v1.PredicateB\x04\xe2\x41\x01\x02\x12\x0c\n\x04next\x18\x03 \x01(\t\"\x1a\n\x08\x45xitStep\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xf6\x02\n\x0eJourneyVersion\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x36\n\ndefinition\x18\x03 \x01(\x0b\x32\".orchestrator.v1.JourneyDefinition\x12K\n\x0e\x63ommunications\x18\x04 \x03(\x0b\x32\x33.orchestrator.v1.JourneyVersion.CommunicationsEntry\x12=\n\x0cpublish_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bpublishedAt\x12\x1e\n\tpublisher\x18\x06 \x01(\tR\x0bpublishedBy\x1a[\n\x13\x43ommunicationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x33\n\x05value\x18\x02 \x01(\x0b\x32$.orchestrator.v1.PinnedCommunication:\x02\x38\x01\"m\n\x13PinnedCommunication\x12\x18\n\x10\x63ontent_revision\x18\x01 \x01(\x05\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12+\n\x08\x63\x61tegory\x18\x03 \x01(\x0e\x32\x19.orchestrator.v1.Category*R\n\tOnArchive\x12\x1a\n\x16ON_ARCHIVE_UNSPECIFIED\x10\x00\x12\x15\n\x11ON_ARCHIVE_FINISH\x10\x01\x12\x12\n\x0eON_ARCHIVE_END\x10\x02*g\n\x0e\x44\x65\x66initionForm\x12\x1f\n\x1b\x44\x45\x46INITION_FORM_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45\x46INITION_FORM_STEPS\x10\x01\x12\x19\n\x15\x44\x45\x46INITION_FORM_GRAPH\x10\x02*\xb6\x01\n\x07Weekday\x12\x17\n\x13WEEKDAY_UNSPECIFIED\x10\x00\x12\x12\n\x0eWEEKDAY_MONDAY\x10\x01\x12\x13\n\x0fWEEKDAY_TUESDAY\x10\x02\x12\x15\n\x11WEEKDAY_WEDNESDAY\x10\x03\x12\x14\n\x10WEEKDAY_THURSDAY\x10\x04\x12\x12\n\x0eWEEKDAY_FRIDAY\x10\x05\x12\x14\n\x10WEEKDAY_SATURDAY\x10\x06\x12\x12\n\x0eWEEKDAY_SUNDAY\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -85,62 +86,66 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BRANCHARM'].fields_by_name['when']._serialized_options = b'\342A\001\002'
   _globals['_JOURNEYVERSION_COMMUNICATIONSENTRY']._loaded_options = None
   _globals['_JOURNEYVERSION_COMMUNICATIONSENTRY']._serialized_options = b'8\001'
-  _globals['_ONARCHIVE']._serialized_start=4496
-  _globals['_ONARCHIVE']._serialized_end=4578
-  _globals['_WEEKDAY']._serialized_start=4581
-  _globals['_WEEKDAY']._serialized_end=4763
-  _globals['_JOURNEY']._serialized_start=250
-  _globals['_JOURNEY']._serialized_end=911
-  _globals['_JOURNEY_STATUS']._serialized_start=783
-  _globals['_JOURNEY_STATUS']._serialized_end=892
-  _globals['_ENTRYPROBLEM']._serialized_start=913
-  _globals['_ENTRYPROBLEM']._serialized_end=1035
-  _globals['_GOAL']._serialized_start=1037
-  _globals['_GOAL']._serialized_end=1106
-  _globals['_JOURNEYDEFINITION']._serialized_start=1109
-  _globals['_JOURNEYDEFINITION']._serialized_end=1676
-  _globals['_HOURS']._serialized_start=1678
-  _globals['_HOURS']._serialized_end=1769
-  _globals['_REENTRY']._serialized_start=1772
-  _globals['_REENTRY']._serialized_end=1975
-  _globals['_REENTRY_POLICY']._serialized_start=1883
-  _globals['_REENTRY_POLICY']._serialized_end=1975
-  _globals['_STEP']._serialized_start=1978
-  _globals['_STEP']._serialized_end=2295
-  _globals['_SENDSTEP']._serialized_start=2298
-  _globals['_SENDSTEP']._serialized_end=2589
-  _globals['_SENDSTEP_ONBLOCKED']._serialized_start=2487
-  _globals['_SENDSTEP_ONBLOCKED']._serialized_end=2589
-  _globals['_WAITSTEP']._serialized_start=2592
-  _globals['_WAITSTEP']._serialized_end=2759
-  _globals['_TIMEOFDAY']._serialized_start=2761
-  _globals['_TIMEOFDAY']._serialized_end=2836
-  _globals['_DATEOFATTRIBUTE']._serialized_start=2839
-  _globals['_DATEOFATTRIBUTE']._serialized_end=2995
-  _globals['_WAITFORSTEP']._serialized_start=2998
-  _globals['_WAITFORSTEP']._serialized_end=3234
-  _globals['_EVENTCONDITION']._serialized_start=3237
-  _globals['_EVENTCONDITION']._serialized_end=3465
-  _globals['_EVENTCONDITION_AFTER']._serialized_start=3402
-  _globals['_EVENTCONDITION_AFTER']._serialized_end=3465
-  _globals['_CHANGECONDITION']._serialized_start=3467
-  _globals['_CHANGECONDITION']._serialized_end=3510
-  _globals['_EXITRULE']._serialized_start=3513
-  _globals['_EXITRULE']._serialized_end=3648
-  _globals['_SPLITSTEP']._serialized_start=3650
-  _globals['_SPLITSTEP']._serialized_end=3722
-  _globals['_SPLITARM']._serialized_start=3724
-  _globals['_SPLITARM']._serialized_end=3804
-  _globals['_BRANCHSTEP']._serialized_start=3806
-  _globals['_BRANCHSTEP']._serialized_end=3885
-  _globals['_BRANCHARM']._serialized_start=3887
-  _globals['_BRANCHARM']._serialized_end=3978
-  _globals['_EXITSTEP']._serialized_start=3980
-  _globals['_EXITSTEP']._serialized_end=4006
-  _globals['_JOURNEYVERSION']._serialized_start=4009
-  _globals['_JOURNEYVERSION']._serialized_end=4383
-  _globals['_JOURNEYVERSION_COMMUNICATIONSENTRY']._serialized_start=4292
-  _globals['_JOURNEYVERSION_COMMUNICATIONSENTRY']._serialized_end=4383
-  _globals['_PINNEDCOMMUNICATION']._serialized_start=4385
-  _globals['_PINNEDCOMMUNICATION']._serialized_end=4494
+  _globals['_ONARCHIVE']._serialized_start=4726
+  _globals['_ONARCHIVE']._serialized_end=4808
+  _globals['_DEFINITIONFORM']._serialized_start=4810
+  _globals['_DEFINITIONFORM']._serialized_end=4913
+  _globals['_WEEKDAY']._serialized_start=4916
+  _globals['_WEEKDAY']._serialized_end=5098
+  _globals['_JOURNEY']._serialized_start=280
+  _globals['_JOURNEY']._serialized_end=941
+  _globals['_JOURNEY_STATUS']._serialized_start=813
+  _globals['_JOURNEY_STATUS']._serialized_end=922
+  _globals['_ENTRYPROBLEM']._serialized_start=943
+  _globals['_ENTRYPROBLEM']._serialized_end=1065
+  _globals['_GOAL']._serialized_start=1067
+  _globals['_GOAL']._serialized_end=1136
+  _globals['_JOURNEYDEFINITION']._serialized_start=1139
+  _globals['_JOURNEYDEFINITION']._serialized_end=1835
+  _globals['_HOURS']._serialized_start=1837
+  _globals['_HOURS']._serialized_end=1928
+  _globals['_JOURNEYGRAPH']._serialized_start=1930
+  _globals['_JOURNEYGRAPH']._serialized_end=1958
+  _globals['_REENTRY']._serialized_start=1961
+  _globals['_REENTRY']._serialized_end=2164
+  _globals['_REENTRY_POLICY']._serialized_start=2072
+  _globals['_REENTRY_POLICY']._serialized_end=2164
+  _globals['_STEP']._serialized_start=2167
+  _globals['_STEP']._serialized_end=2525
+  _globals['_SENDSTEP']._serialized_start=2528
+  _globals['_SENDSTEP']._serialized_end=2819
+  _globals['_SENDSTEP_ONBLOCKED']._serialized_start=2717
+  _globals['_SENDSTEP_ONBLOCKED']._serialized_end=2819
+  _globals['_WAITSTEP']._serialized_start=2822
+  _globals['_WAITSTEP']._serialized_end=2989
+  _globals['_TIMEOFDAY']._serialized_start=2991
+  _globals['_TIMEOFDAY']._serialized_end=3066
+  _globals['_DATEOFATTRIBUTE']._serialized_start=3069
+  _globals['_DATEOFATTRIBUTE']._serialized_end=3225
+  _globals['_WAITFORSTEP']._serialized_start=3228
+  _globals['_WAITFORSTEP']._serialized_end=3464
+  _globals['_EVENTCONDITION']._serialized_start=3467
+  _globals['_EVENTCONDITION']._serialized_end=3695
+  _globals['_EVENTCONDITION_AFTER']._serialized_start=3632
+  _globals['_EVENTCONDITION_AFTER']._serialized_end=3695
+  _globals['_CHANGECONDITION']._serialized_start=3697
+  _globals['_CHANGECONDITION']._serialized_end=3740
+  _globals['_EXITRULE']._serialized_start=3743
+  _globals['_EXITRULE']._serialized_end=3878
+  _globals['_SPLITSTEP']._serialized_start=3880
+  _globals['_SPLITSTEP']._serialized_end=3952
+  _globals['_SPLITARM']._serialized_start=3954
+  _globals['_SPLITARM']._serialized_end=4034
+  _globals['_BRANCHSTEP']._serialized_start=4036
+  _globals['_BRANCHSTEP']._serialized_end=4115
+  _globals['_BRANCHARM']._serialized_start=4117
+  _globals['_BRANCHARM']._serialized_end=4208
+  _globals['_EXITSTEP']._serialized_start=4210
+  _globals['_EXITSTEP']._serialized_end=4236
+  _globals['_JOURNEYVERSION']._serialized_start=4239
+  _globals['_JOURNEYVERSION']._serialized_end=4613
+  _globals['_JOURNEYVERSION_COMMUNICATIONSENTRY']._serialized_start=4522
+  _globals['_JOURNEYVERSION_COMMUNICATIONSENTRY']._serialized_end=4613
+  _globals['_PINNEDCOMMUNICATION']._serialized_start=4615
+  _globals['_PINNEDCOMMUNICATION']._serialized_end=4724
 # @@protoc_insertion_point(module_scope)

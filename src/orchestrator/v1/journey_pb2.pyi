@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -50,6 +51,33 @@ ON_ARCHIVE_FINISH: OnArchive.ValueType  # 1
 ON_ARCHIVE_END: OnArchive.ValueType  # 2
 """They end where they stand, canceled."""
 Global___OnArchive: _TypeAlias = OnArchive  # noqa: Y015
+
+class _DefinitionForm:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DefinitionFormEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DefinitionForm.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEFINITION_FORM_UNSPECIFIED: _DefinitionForm.ValueType  # 0
+    """As its author wrote it."""
+    DEFINITION_FORM_STEPS: _DefinitionForm.ValueType  # 1
+    """With steps."""
+    DEFINITION_FORM_GRAPH: _DefinitionForm.ValueType  # 2
+    """With nodes and edges."""
+
+class DefinitionForm(_DefinitionForm, metaclass=_DefinitionFormEnumTypeWrapper):
+    """In which of its two forms a journey is shown.
+
+    Values may be added.
+    """
+
+DEFINITION_FORM_UNSPECIFIED: DefinitionForm.ValueType  # 0
+"""As its author wrote it."""
+DEFINITION_FORM_STEPS: DefinitionForm.ValueType  # 1
+"""With steps."""
+DEFINITION_FORM_GRAPH: DefinitionForm.ValueType  # 2
+"""With nodes and edges."""
+Global___DefinitionForm: _TypeAlias = DefinitionForm  # noqa: Y015
 
 class _Weekday:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -306,6 +334,9 @@ class JourneyDefinition(_message.Message):
     HOLDOUT_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    CANVAS_FIELD_NUMBER: _builtins.int
+    GRAPH_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """Who may come in. Empty: everyone."""
     trigger_contract_id: _builtins.str
@@ -318,13 +349,19 @@ class JourneyDefinition(_message.Message):
     """
     exit_on_goal: _builtins.bool
     """Whether an execution ends, goal_reached, as soon as the goal is that its enrollment is measured by. Unset: no."""
+    start: _builtins.str
+    """The step where executions start. Unset: the first. Empty: nowhere yet, as in a graph whose entry leads nowhere; then
+    it cannot be published.
+    """
     @_builtins.property
     def reentry(self) -> Global___Reentry:
         """Whether a subject may come in again. Unset: once for enrollment by hand, by entry key for events."""
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """At most 500. The first is where executions start."""
+        """At most 500. The first is where executions start, unless `start` says otherwise. Empty where the author wrote a
+        graph.
+        """
 
     @_builtins.property
     def exit_rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExitRule]:
@@ -348,6 +385,16 @@ class JourneyDefinition(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """Nobody comes in from then on; running executions go on. Later than startsAt. Unset: for ever."""
 
+    @_builtins.property
+    def canvas(self) -> _struct_pb2.Struct:
+        """What a canvas keeps of the journey as a whole, where it is written with steps: `graph`, what stands beside nodes and
+        edges; `entry`, the node of the way in (`id`, `at`, `node`, `data`, `edge`), null where there is none.
+        """
+
+    @_builtins.property
+    def graph(self) -> Global___JourneyGraph:
+        """The same journey as nodes and edges, in place of steps, start and canvas. In JSON it is called `definition`."""
+
     def __init__(
         self,
         *,
@@ -363,10 +410,13 @@ class JourneyDefinition(_message.Message):
         holdout: _project_pb2.Holdout | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        start: _builtins.str | None = ...,
+        canvas: _struct_pb2.Struct | None = ...,
+        graph: Global___JourneyGraph | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "end_time", b"end_time", "exit_on_goal", b"exit_on_goal", "follow_live_communications", b"follow_live_communications", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "canvas", b"canvas", "end_time", b"end_time", "exit_on_goal", b"exit_on_goal", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "start", b"start", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "audience_id", b"audience_id", "end_time", b"end_time", "exit_on_goal", b"exit_on_goal", "exit_rules", b"exit_rules", "follow_live_communications", b"follow_live_communications", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "start_time", b"start_time", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "audience_id", b"audience_id", "canvas", b"canvas", "end_time", b"end_time", "exit_on_goal", b"exit_on_goal", "exit_rules", b"exit_rules", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "start", b"start", "start_time", b"start_time", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_on_goal: _TypeAlias = _typing.Literal["exit_on_goal"]  # noqa: Y015
     _WhichOneofArgType__exit_on_goal: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal"]  # noqa: Y015
@@ -374,12 +424,16 @@ class JourneyDefinition(_message.Message):
     _WhichOneofArgType__follow_live_communications: _TypeAlias = _typing.Literal["_follow_live_communications", b"_follow_live_communications"]  # noqa: Y015
     _WhichOneofReturnType__max_duration_days: _TypeAlias = _typing.Literal["max_duration_days"]  # noqa: Y015
     _WhichOneofArgType__max_duration_days: _TypeAlias = _typing.Literal["_max_duration_days", b"_max_duration_days"]  # noqa: Y015
+    _WhichOneofReturnType__start: _TypeAlias = _typing.Literal["start"]  # noqa: Y015
+    _WhichOneofArgType__start: _TypeAlias = _typing.Literal["_start", b"_start"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_on_goal) -> _WhichOneofReturnType__exit_on_goal | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__follow_live_communications) -> _WhichOneofReturnType__follow_live_communications | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_duration_days) -> _WhichOneofReturnType__max_duration_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start) -> _WhichOneofReturnType__start | None: ...
 
 Global___JourneyDefinition: _TypeAlias = JourneyDefinition  # noqa: Y015
 
@@ -414,6 +468,34 @@ class Hours(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hours: _TypeAlias = Hours  # noqa: Y015
+
+@_typing.final
+class JourneyGraph(_message.Message):
+    """A journey as nodes and the edges between them, as canvases write it.
+
+    In JSON it is the object itself: `{"nodes": […], "edges": […]}`. A node has an `id`, a `type` (entry_trigger,
+    channel_action, wait, wait_for, condition_split, split, exit) and, in `data`, what a step of its kind has but for the
+    names of other steps; edges have `source`, `target` and, where there are several ways out, `sourceHandle`: the id of an
+    arm, `otherwise`, or `true` and `false` of a condition. Whatever else stands there is the canvas's, and is kept.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JSON_FIELD_NUMBER: _builtins.int
+    json: _builtins.str
+    """The object as JSON text: it is of free form, and may be deeper than messages can be."""
+    def __init__(
+        self,
+        *,
+        json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json", b"json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JourneyGraph: _TypeAlias = JourneyGraph  # noqa: Y015
 
 @_typing.final
 class Reentry(_message.Message):
@@ -481,6 +563,7 @@ class Step(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     NEXT_FIELD_NUMBER: _builtins.int
+    CANVAS_FIELD_NUMBER: _builtins.int
     SEND_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     BRANCH_FIELD_NUMBER: _builtins.int
@@ -491,6 +574,13 @@ class Step(_message.Message):
     """Tells it from the journey's other steps: 1 to 128 of `A-Z a-z 0-9 _ . : -`."""
     next: _builtins.str
     """The step that comes after it. Branches, splits and exits have none."""
+    @_builtins.property
+    def canvas(self) -> _struct_pb2.Struct:
+        """What a canvas keeps of it: `node`, what stands beside the node's id, type and data; `data`, what is there beside the
+        members of the kind; `edges`, by way out, what stands beside source and target. A change that says nothing of it
+        leaves the canvas of the step of this id as it is.
+        """
+
     @_builtins.property
     def send(self) -> Global___SendStep:
         """Sends a communication."""
@@ -520,6 +610,7 @@ class Step(_message.Message):
         *,
         id: _builtins.str = ...,
         next: _builtins.str = ...,
+        canvas: _struct_pb2.Struct | None = ...,
         send: Global___SendStep | None = ...,
         wait: Global___WaitStep | None = ...,
         branch: Global___BranchStep | None = ...,
@@ -527,9 +618,9 @@ class Step(_message.Message):
         wait_for: Global___WaitForStep | None = ...,
         split: Global___SplitStep | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "exit", b"exit", "kind", b"kind", "send", b"send", "split", b"split", "wait", b"wait", "wait_for", b"wait_for"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "canvas", b"canvas", "exit", b"exit", "kind", b"kind", "send", b"send", "split", b"split", "wait", b"wait", "wait_for", b"wait_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "exit", b"exit", "id", b"id", "kind", b"kind", "next", b"next", "send", b"send", "split", b"split", "wait", b"wait", "wait_for", b"wait_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "canvas", b"canvas", "exit", b"exit", "id", b"id", "kind", b"kind", "next", b"next", "send", b"send", "split", b"split", "wait", b"wait", "wait_for", b"wait_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "wait", "branch", "exit", "wait_for", "split"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015

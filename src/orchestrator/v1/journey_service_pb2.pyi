@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from orchestrator.v1 import audit_pb2 as _audit_pb2
 from orchestrator.v1 import entry_explanation_pb2 as _entry_explanation_pb2
 from orchestrator.v1 import journey_pb2 as _journey_pb2
@@ -145,16 +146,20 @@ class GetJourneyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """Which."""
+    form: _journey_pb2.DefinitionForm.ValueType
+    """In which form its definition is shown. Unset: as its author wrote it."""
     def __init__(
         self,
         *,
         journey_id: _builtins.str = ...,
+        form: _journey_pb2.DefinitionForm.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey_id", b"journey_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "journey_id", b"journey_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,7 +209,8 @@ class UpdateJourneyRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields to change, those of the definition by `steps` or by `definition.steps`, or all of it by `definition`.
+        """The fields to change, those of the definition by `steps` or by `definition.steps`. Over gRPC `definition` is all of
+        it; over HTTP it is what JSON calls so, nodes and edges. Steps take the graph's place, and it theirs.
         Unset: over HTTP the members present in the body, over gRPC the fields that are set.
         """
 
@@ -365,19 +371,23 @@ class GetJourneyVersionRequest(_message.Message):
 
     JOURNEY_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """Of which journey."""
     version: _builtins.int
     """Which version, from 1."""
+    form: _journey_pb2.DefinitionForm.ValueType
+    """In which form its definition is shown. Unset: as its author wrote it."""
     def __init__(
         self,
         *,
         journey_id: _builtins.str = ...,
         version: _builtins.int = ...,
+        form: _journey_pb2.DefinitionForm.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey_id", b"journey_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "journey_id", b"journey_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -465,10 +475,38 @@ class PublishJourneyRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Pins:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PinsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PublishJourneyRequest._Pins.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PINS_UNSPECIFIED: PublishJourneyRequest._Pins.ValueType  # 0
+        """KEPT."""
+        PINS_KEPT: PublishJourneyRequest._Pins.ValueType  # 1
+        """Those that the earlier version sent."""
+        PINS_NEWEST: PublishJourneyRequest._Pins.ValueType  # 2
+        """The newest."""
+
+    class Pins(_Pins, metaclass=_PinsEnumTypeWrapper):
+        """Which revisions of its communications a version that is made anew sends.
+
+        Values may be added.
+        """
+
+    PINS_UNSPECIFIED: PublishJourneyRequest.Pins.ValueType  # 0
+    """KEPT."""
+    PINS_KEPT: PublishJourneyRequest.Pins.ValueType  # 1
+    """Those that the earlier version sent."""
+    PINS_NEWEST: PublishJourneyRequest.Pins.ValueType  # 2
+    """The newest."""
+
     JOURNEY_ID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    FROM_VERSION_FIELD_NUMBER: _builtins.int
+    PINS_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """Which journey."""
     etag: _builtins.str
@@ -477,6 +515,10 @@ class PublishJourneyRequest(_message.Message):
     """Makes repeats safe: the first answer is kept for 7 days and returned again. At most 128 characters."""
     validate_only: _builtins.bool
     """Checks everything and changes nothing."""
+    from_version: _builtins.int
+    """The version to go back to. Unset: the draft is published."""
+    pins: Global___PublishJourneyRequest.Pins.ValueType
+    """Which texts it sends, with from_version. Without, they are those of now."""
     def __init__(
         self,
         *,
@@ -484,12 +526,16 @@ class PublishJourneyRequest(_message.Message):
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        from_version: _builtins.int | None = ...,
+        pins: Global___PublishJourneyRequest.Pins.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_version", b"_from_version", "from_version", b"from_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "journey_id", b"journey_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_version", b"_from_version", "etag", b"etag", "from_version", b"from_version", "journey_id", b"journey_id", "pins", b"pins", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__from_version: _TypeAlias = _typing.Literal["from_version"]  # noqa: Y015
+    _WhichOneofArgType__from_version: _TypeAlias = _typing.Literal["_from_version", b"_from_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_version) -> _WhichOneofReturnType__from_version | None: ...
 
 Global___PublishJourneyRequest: _TypeAlias = PublishJourneyRequest  # noqa: Y015
 

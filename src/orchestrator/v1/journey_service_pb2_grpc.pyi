@@ -61,7 +61,8 @@ class JourneyServiceStub:
     """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs.
 
     Without a draft it makes the newest version anew, with the communications as they are now. Fails with
-    FAILED_PRECONDITION (NO_DRAFT) when that would change nothing.
+    FAILED_PRECONDITION (NO_DRAFT) when that would change nothing. With from_version it makes that earlier version anew,
+    as a version of its own, and leaves the draft alone.
 
     Fails with FAILED_PRECONDITION, naming every fault: see ValidateJourney.
     """
@@ -121,7 +122,8 @@ class JourneyServiceAsyncStub(JourneyServiceStub):
     """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs.
 
     Without a draft it makes the newest version anew, with the communications as they are now. Fails with
-    FAILED_PRECONDITION (NO_DRAFT) when that would change nothing.
+    FAILED_PRECONDITION (NO_DRAFT) when that would change nothing. With from_version it makes that earlier version anew,
+    as a version of its own, and leaves the draft alone.
 
     Fails with FAILED_PRECONDITION, naming every fault: see ValidateJourney.
     """
@@ -232,7 +234,8 @@ class JourneyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs.
 
         Without a draft it makes the newest version anew, with the communications as they are now. Fails with
-        FAILED_PRECONDITION (NO_DRAFT) when that would change nothing.
+        FAILED_PRECONDITION (NO_DRAFT) when that would change nothing. With from_version it makes that earlier version anew,
+        as a version of its own, and leaves the draft alone.
 
         Fails with FAILED_PRECONDITION, naming every fault: see ValidateJourney.
         """

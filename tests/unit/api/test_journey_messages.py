@@ -56,6 +56,9 @@ STEPS = [{"id": "end", "exit": {"reason": "done"}}]
                     "holdout": None,
                     "startsAt": None,
                     "endsAt": None,
+                    "start": None,
+                    "canvas": None,
+                    "definition": None,
                 }
             ),
         ),

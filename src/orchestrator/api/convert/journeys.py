@@ -12,13 +12,17 @@ from orchestrator.api.descriptors import descriptor_of
 from orchestrator.api.json_decode import decode_stored
 from orchestrator.api.json_encode import encode
 from orchestrator.application.journeys import Changes
+from orchestrator.application.publishing import Pins
 from orchestrator.application.stats import Funnel
 from orchestrator.domain.etag import etag_of
+from orchestrator.domain.graph_form import is_graph, with_graph, with_steps
 from orchestrator.domain.journey import Goal, Journey, JourneyStatus, OnArchive, Pinned
+from orchestrator.domain.journey_form import kept
 from orchestrator.storage.journey_versions import Published
 from orchestrator.storage.journeys import Refused
 from orchestrator.storage.stats import StepCounts
 from orchestrator.v1 import journey_pb2 as pb
+from orchestrator.v1 import journey_service_pb2 as rpc
 from orchestrator.v1 import journey_stats_pb2 as stats_pb
 
 _STATUSES = {
@@ -36,11 +40,15 @@ _ON_ARCHIVE = {
 }
 
 
+_AS_WRITTEN = pb.DefinitionForm.DEFINITION_FORM_UNSPECIFIED
+
 #: The fields of a definition: as paths of updates name them, and as its document does.
 _MEMBERS = {field.name: field.json_name for field in descriptor_of(pb.JourneyDefinition).fields}
 
 
-def journey_message(journey: Journey, refused: Sequence[Refused] = ()) -> pb.Journey:
+def journey_message(
+    journey: Journey, refused: Sequence[Refused] = (), form: pb.DefinitionForm.ValueType = _AS_WRITTEN
+) -> pb.Journey:
     """`definition` is absent where the journey comes without one, in lists."""
     return pb.Journey(
         id=journey.journey_id,
@@ -49,7 +57,7 @@ def journey_message(journey: Journey, refused: Sequence[Refused] = ()) -> pb.Jou
         status=_STATUSES[journey.status],
         latest_version=journey.latest_version,
         has_draft=journey.has_draft,
-        definition=_definition(journey.definition),
+        definition=_definition(journey.definition, form),
         goal=_goal(journey.goal),
         on_archive=_ON_ARCHIVE[journey.on_archive],
         entry_problems=[
@@ -66,12 +74,12 @@ def journey_message(journey: Journey, refused: Sequence[Refused] = ()) -> pb.Jou
     )
 
 
-def version_message(version: Published) -> pb.JourneyVersion:
+def version_message(version: Published, form: pb.DefinitionForm.ValueType = _AS_WRITTEN) -> pb.JourneyVersion:
     """`definition` is absent where the version comes without one, in lists."""
     return pb.JourneyVersion(
         journey_id=version.journey_id,
         version=version.version,
-        definition=_definition(version.definition),
+        definition=_definition(version.definition, form),
         communications={communication_id: _pin(pinned) for communication_id, pinned in version.pinned.items()},
         publish_time=to_timestamp(version.published_at),
         publisher=version.published_by,
@@ -90,9 +98,9 @@ def on_archive_of(number: pb.OnArchive.ValueType) -> OnArchive:
 def new_definition(message: pb.JourneyDefinition) -> dict[str, Any]:
     """The document of a new journey's definition: without steps where none were sent, so that it gets its first one."""
     document = _document(message)
-    if not document["steps"]:
-        del document["steps"]
-    return document
+    if not document.get("steps"):
+        document.pop("steps", None)
+    return kept(document)
 
 
 def goal_window_of(message: pb.Goal) -> timedelta | None:
@@ -117,6 +125,10 @@ def changes_of(message: pb.Journey, paths: Iterable[str]) -> Changes:
             if named & {"definition", f"definition.{field}"}
         },
     )
+
+
+def pins_of(request: rpc.PublishJourneyRequest) -> Pins:
+    return Pins.NEWEST if request.pins == rpc.PublishJourneyRequest.PINS_NEWEST else Pins.KEPT
 
 
 def step_messages(counts: Iterable[StepCounts]) -> list[stats_pb.StepStats]:
@@ -146,8 +158,11 @@ def funnel_message(funnel: Funnel) -> stats_pb.JourneyFunnel:
     )
 
 
-def _definition(document: Mapping[str, Any]) -> pb.JourneyDefinition | None:
-    return decode_stored(pb.JourneyDefinition, document) if document else None
+def _definition(document: Mapping[str, Any], form: pb.DefinitionForm.ValueType) -> pb.JourneyDefinition | None:
+    if not document:
+        return None
+    as_graph = is_graph(document) if form == _AS_WRITTEN else form == pb.DEFINITION_FORM_GRAPH
+    return decode_stored(pb.JourneyDefinition, with_graph(document) if as_graph else with_steps(document))
 
 
 def _document(message: pb.JourneyDefinition) -> dict[str, Any]:

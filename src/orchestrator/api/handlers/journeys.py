@@ -14,6 +14,7 @@ from orchestrator.api.convert.journeys import (
     journey_message,
     new_definition,
     on_archive_of,
+    pins_of,
     statuses_of,
     step_messages,
     version_message,
@@ -58,7 +59,7 @@ class JourneyHandlers:
 
     async def GetJourney(self, request: rpc.GetJourneyRequest, call: Call) -> rpc.GetJourneyResponse:
         journey, refused = await journeys.get_with_problems(call.conn, call.scope, request.journey_id)
-        return rpc.GetJourneyResponse(journey=journey_message(journey, refused))
+        return rpc.GetJourneyResponse(journey=journey_message(journey, refused, request.form))
 
     async def UpdateJourney(self, request: rpc.UpdateJourneyRequest, call: Call) -> rpc.UpdateJourneyResponse:
         sent = request.journey
@@ -84,14 +85,19 @@ class JourneyHandlers:
         self, request: rpc.GetJourneyVersionRequest, call: Call
     ) -> rpc.GetJourneyVersionResponse:
         version = await journeys.version(call.conn, call.scope, request.journey_id, request.version)
-        return rpc.GetJourneyVersionResponse(version=version_message(version))
+        return rpc.GetJourneyVersionResponse(version=version_message(version, request.form))
 
     async def ValidateJourney(self, request: rpc.ValidateJourneyRequest, call: Call) -> rpc.ValidateJourneyResponse:
         findings = await publishing.validate(call.conn, call.scope, request.journey_id)
         return rpc.ValidateJourneyResponse(faults=violations(findings.faults), warnings=violations(findings.warnings))
 
     async def PublishJourney(self, request: rpc.PublishJourneyRequest, call: Call) -> rpc.PublishJourneyResponse:
-        publication = await publishing.publish(call.conn, call.scope, request.journey_id, expected(request))
+        if request.HasField("from_version"):
+            publication = await publishing.publish_again(
+                call.conn, call.scope, request.journey_id, request.from_version, pins_of(request), expected(request)
+            )
+        else:
+            publication = await publishing.publish(call.conn, call.scope, request.journey_id, expected(request))
         return rpc.PublishJourneyResponse(
             id=request.journey_id, version=publication.version, warnings=violations(publication.warnings)
         )
