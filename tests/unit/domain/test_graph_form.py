@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -238,7 +239,7 @@ def steps_of(draw: st.DrawFn) -> Json:
     return document
 
 
-def _step(draw: st.DrawFn, step_id: str) -> Json:
+def _step(draw: Callable[[Any], Any], step_id: str) -> Json:
     kind = draw(st.sampled_from(STEP_KINDS))
     step: Json = {"id": step_id}
     arm_ids = draw(st.lists(st.sampled_from(["true", "false", "a", "b"]), min_size=1, max_size=3, unique=True))
