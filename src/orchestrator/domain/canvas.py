@@ -42,15 +42,15 @@ def read_step_canvas(form: FormReader, value: object, path: str, body_members: C
     _small(form, value, path)
 
 
-def read_canvas(form: FormReader, value: object, path: str) -> None:
+def read_canvas(form: FormReader, value: object, path: str, taken: Collection[str]) -> None:
     """Of a journey: `graph`, what stands beside nodes and edges; and `entry`, the node that stands for the way in
-    (null: there is none)."""
+    (null: there is none). `taken` are the members of definitions, none of which can stand there."""
     if value is None:
         return
     fields = form.members(value, path, ("graph", "entry"))
     if fields is None:
         return
-    _free(form, fields.get("graph"), under(path, "graph"), GRAPH_MEMBERS)
+    _free(form, fields.get("graph"), under(path, "graph"), {*GRAPH_MEMBERS, *taken})
     at = under(path, "entry")
     if fields.get("entry") is not None:
         entry = form.members(fields["entry"], at, ("id", "at", "node", "data", "edge"))

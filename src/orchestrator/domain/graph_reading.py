@@ -7,7 +7,7 @@ the canvas's, and is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from orchestrator.domain.canvas import EDGE_MEMBERS, GRAPH_MEMBERS, NODE_MEMBERS, WAYS
@@ -38,9 +38,10 @@ MAX_EDGES = MAX_STEPS * (MAX_ARMS + 1) + 1
 
 class GraphReader:
     """One reading of one graph. `steps` are the members that a kept definition has in its place, and what is wrong with
-    these is told by `places`; `form` has what is wrong with the graph itself."""
+    these is told by `places`; `form` has what is wrong with the graph itself. `taken` are the members of definitions:
+    who writes them into the graph would be surprised to see them kept as part of the canvas."""
 
-    def __init__(self, form: FormReader, document: object, path: str) -> None:
+    def __init__(self, form: FormReader, document: object, path: str, taken: Collection[str] = ()) -> None:
         self._form = form
         self._path = path
         self.places = Places()
@@ -52,6 +53,9 @@ class GraphReader:
         if not isinstance(document, dict):
             form.fault(path, "INVALID_TYPE", "must be an object")
             return
+        for name in document:
+            if name in taken:
+                form.fault(under(path, name), "UNKNOWN_FIELD", "is no part of the graph: it stands beside `definition`")
         for at, node in form.elements(document.get("nodes"), under(path, "nodes"), MAX_NODES):
             self._read_node(node, at, int(at[at.rindex("[") + 1 : -1]))
         for at, edge in form.elements(document.get("edges"), under(path, "edges"), MAX_EDGES):

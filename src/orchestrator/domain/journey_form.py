@@ -86,7 +86,7 @@ def _definition(form: FormReader, document: object, path: str) -> Definition | N
         return None
     if fields.get("definition") is not None:
         return _of_graph(form, fields, path)
-    read_canvas(form, fields.get("canvas"), under(path, "canvas"))
+    read_canvas(form, fields.get("canvas"), under(path, "canvas"), _DEFINITION_FIELDS)
     starts_at = form.instant(fields.get("startsAt"), under(path, "startsAt"))
     ends_at = form.instant(fields.get("endsAt"), under(path, "endsAt"))
     if starts_at is not None and ends_at is not None and ends_at <= starts_at:
@@ -116,7 +116,7 @@ def _of_graph(form: FormReader, fields: Mapping[str, Any], path: str) -> Definit
     if both := [name for name in STEPS_MEMBERS if fields.get(name) is not None]:
         form.fault(at, "INVALID_VALUE", f"either definition or {both[0]} can be given, not both")
         return None
-    graph = GraphReader(form, fields["definition"], at)
+    graph = GraphReader(form, fields["definition"], at, _DEFINITION_FIELDS)
     rest = {name: value for name, value in fields.items() if name not in ("definition", *STEPS_MEMBERS)}
     within = FormReader()
     definition = _definition(within, {**rest, **graph.steps}, path)

@@ -234,9 +234,7 @@ class StepForm:
 
 #: A step's kind is the name of its member.
 STEP_FORMS: Mapping[str, StepForm] = {
-    "send": StepForm(
-        read=_send, members=("communicationId", "onBlocked", "waitAtMost", "sendWindow"), ways=("next",)
-    ),
+    "send": StepForm(read=_send, members=("communicationId", "onBlocked", "waitAtMost", "sendWindow"), ways=("next",)),
     "wait": StepForm(read=_wait, members=("duration", "timeOfDay", "date"), ways=("next",)),
     "waitFor": StepForm(
         read=_wait_for, members=("when", "event", "changed", "timeout", "otherwise"), ways=("next", "otherwise")

@@ -73,11 +73,13 @@ async def test_a_version_has_the_members_too_and_lists_have_none(served: Served)
     assert "definition" not in {*version, *versions[0], *listed[0]}
 
 
-async def test_a_member_called_definition_is_not_taken_for_one(served: Served) -> None:
+async def test_a_definition_as_messages_have_it_is_not_taken_for_a_graph(served: Served) -> None:
     answer = await send(served, "POST", "", {"name": "Welcome", "definition": DEFINITION})
 
     violations = next(detail["fieldViolations"] for detail in answer["error"]["details"] if "fieldViolations" in detail)
-    assert [(violation["field"], violation["reason"]) for violation in violations] == [("definition", "UNKNOWN_FIELD")]
+    assert [(violation["field"], violation["reason"]) for violation in violations] == [
+        (f"definition.{name}", "UNKNOWN_FIELD") for name in DEFINITION
+    ]
 
 
 async def test_faults_have_the_same_paths_over_both_transports(caller: Caller) -> None:

@@ -223,7 +223,7 @@ def _with(document: Json, **members: Any) -> Json:
 
 
 @st.composite
-def steps_of(draw: st.DrawFn) -> Json:
+def steps_of(draw: Callable[[Any], Any]) -> Json:
     """A definition in the form with steps, in which anything may lead anywhere or nowhere."""
     steps = [_step(draw, step_id) for step_id in IDS[: draw(st.integers(0, len(IDS)))]]
     document: Json = {"steps": steps}
