@@ -72,6 +72,8 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
             {"id": "returned-it", "event": {**_HAPPENING, "after": "entry"}},
         ],
         "exitOnGoal": True,
+        "start": "welcome",
+        "canvas": {"graph": {"viewport": {"zoom": 2}}, "entry": {"id": "in", "at": 1}},
         "sendWindow": _HOURS,
         "holdout": {"percent": 10, "salt": "spring"},
         "startsAt": "2026-03-01T12:00:00Z",
@@ -80,6 +82,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
             {
                 "id": "welcome",
                 "next": "pause",
+                "canvas": {"node": {"position": {"x": 1, "y": 2.5}}},
                 "send": {
                     "communicationId": f"communication-{number}",
                     "onBlocked": "wait",
@@ -122,6 +125,21 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "goal": {"eventName": "buy", "window": "1w"},
         # What only the server writes.
         "entryProblems": [{"reason": "audience"}],
+    }
+    drawn: Json = {
+        **name,
+        "definition": {
+            "nodes": [
+                {"id": "in", "type": "entry_trigger", "position": {"x": 1, "y": 2.5}, "data": {}},
+                {"id": "ask", "type": "condition_split", "data": {"condition": rules}},
+                {"id": "end", "type": "exit", "data": {}},
+            ],
+            "edges": [
+                {"source": "in", "target": "ask"},
+                {"source": "ask", "sourceHandle": "true", "target": "end"},
+                {"source": "ask", "sourceHandle": "false", "target": "end"},
+            ],
+        },
     }
     audience: Json = {**name, **description, "subjectType": "end_user", "predicate": rules}
     communication: Json = {
@@ -227,14 +245,17 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         ],
         "GetCancellation": cancellation,
         "ListJourneys": {**page, "status": "active"},
-        "CreateJourney": {"journey": {**new, **journey}},
-        "GetJourney": draft,
-        "UpdateJourney": {"journey": {"id": f"draft-{number}", **journey}},
+        "CreateJourney": [{"journey": {**new, **journey}}, {"journey": {**new, **drawn}}],
+        "GetJourney": {**draft, "form": "graph"},
+        "UpdateJourney": [
+            {"journey": {"id": f"draft-{number}", **journey}},
+            {"journey": {"id": f"draft-{number}", **drawn}},
+        ],
         "DeleteJourney": {**draft, "force": False},
         "ListJourneyVersions": {**active, **page},
-        "GetJourneyVersion": {**active, "version": 1},
+        "GetJourneyVersion": {**active, "version": 1, "form": "steps"},
         "ValidateJourney": draft,
-        "PublishJourney": draft,
+        "PublishJourney": [draft, {**active, "fromVersion": 1, "pins": "newest"}],
         "PauseJourney": active,
         "ResumeJourney": {"journeyId": f"paused-{number}"},
         "ArchiveJourney": {**active, "onArchive": "end"},

@@ -60,7 +60,7 @@ class GraphReader:
             self._read_node(node, at, int(at[at.rindex("[") + 1 : -1]))
         for at, edge in form.elements(document.get("edges"), under(path, "edges"), MAX_EDGES):
             self._read_edge(edge, at, int(at[at.rindex("[") + 1 : -1]))
-        self._finish(_rest(document, GRAPH_MEMBERS))
+        self._finish(_rest(document, (*GRAPH_MEMBERS, *taken)))
 
     def _read_node(self, node: object, at: str, number: int) -> None:
         form = self._form

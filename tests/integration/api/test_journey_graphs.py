@@ -87,9 +87,7 @@ async def test_an_empty_definition_is_kept_and_not_published(served: Served) -> 
 
 def violations(answer: Any) -> list[tuple[str, str]]:
     return [
-        (one["field"], one["reason"])
-        for detail in answer["error"]["details"]
-        for one in detail.get("fieldViolations", ())
+        (one["subject"], one["type"]) for detail in answer["error"]["details"] for one in detail.get("violations", ())
     ]
 
 
