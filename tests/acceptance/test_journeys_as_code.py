@@ -402,3 +402,65 @@ async def test_who_does_not_say_which_journeys_or_files_is_told_so(run: CommandL
     assert all(ran.err and not ran.out for ran in codes.values())
     assert unwritable.code == 1
     assert "cannot be written" in unwritable.err
+
+
+DRAWN = """
+kind: journey
+id: drawn
+name: Drawn
+definition:
+  nodes:
+    - {id: in, type: entry_trigger, position: {x: 0, y: 0}, data: {}}
+    - {id: hello, type: channel_action, position: {x: 0, y: 9}, data: {communicationId: hello, label: Hi}}
+    - {id: done, type: exit, data: {reason: greeted}}
+  edges:
+    - {source: hello, target: done, label: then}
+    - {source: in, target: hello}
+"""
+
+
+async def test_files_may_have_either_form_and_are_held_against_the_server_in_it(
+    run: CommandLine, tmp_path: Path
+) -> None:
+    greeting = GREETING.split("---")[0] + "---" + DRAWN
+    plain = tmp_path / "plain.yaml"
+
+    valid = await run("journeys", "validate", "-f", "-", "-o", "json", stdin=greeting)
+    applied = await run("apply", "-f", "-", "-o", "json", stdin=greeting)
+    again = await run("journeys", "diff", "-f", "-", stdin=greeting)
+    plain.write_text((await run("journeys", "export", "drawn", "--form", "steps")).out)
+    exported = await run("journeys", "export", "drawn")
+    in_steps = await run("journeys", "diff", "-f", str(plain))
+    by_hand = next(one for one in parse_documents(plain.read_text()) if one["kind"] == "journey")
+    for step in by_hand["steps"]:
+        step.pop("canvas", None)
+    without_canvas = await run("journeys", "diff", "-f", "-", stdin=json.dumps(by_hand))
+    by_hand["steps"][1]["exit"]["reason"] = "gone"
+    changed = await run("journeys", "diff", "-f", "-", "-o", "json", stdin=json.dumps(by_hand))
+    await run("apply", "-f", "-", stdin=json.dumps(by_hand))
+    shown = await run("journeys", "get", "drawn", "--form", "graph", "-o", "json")
+    back = await run("journeys", "publish", "drawn", "--from-version", "1", "-o", "json")
+
+    assert valid.json == {"faults": [], "warnings": []}
+    assert actions(applied)["journey drawn"] == "created, published"
+    assert (again.code, in_steps.code, without_canvas.code) == (0, 0, 0)
+    assert "definition:" in exported.out
+    assert "steps:" not in exported.out
+    assert [one["path"] for one in of(changed, "drawn")["differences"]] == ["steps[done].exit.reason"]
+    nodes = json.loads(shown.out)["definition"]["nodes"]
+    assert [node.get("position") for node in nodes] == [{"x": 0, "y": 0}, {"x": 0, "y": 9}, None]
+    assert (nodes[1]["data"]["label"], nodes[2]["data"]["reason"]) == ("Hi", "gone")
+    assert json.loads(back.out)["version"] == 3
+
+
+async def test_faults_of_a_graph_in_a_file_lead_into_the_graph(run: CommandLine) -> None:
+    spoiled = DRAWN.replace("target: done, label", "target: gone, label")
+
+    ran = await run("journeys", "validate", "-f", "-", "-o", "json", stdin=spoiled)
+
+    found = json.loads(ran.out)
+    assert {(one["path"], one["reason"]) for one in found["faults"]} == {
+        ("definition.nodes[1].data.communicationId", "COMMUNICATION_NOT_FOUND"),
+        ("definition.edges[1].target", "NEXT_NOT_FOUND"),
+    }
+    assert [(one["path"], one["reason"]) for one in found["warnings"]] == [("definition.nodes[2]", "UNREACHABLE_STEP")]
