@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from orchestrator.v1.journey_service_pb2 import CreateJourneyRequest
 
 from orchestrator.api.convert.journeys import changes_of, new_definition
 from orchestrator.api.json_decode import decode
@@ -15,6 +14,7 @@ from orchestrator.api.json_encode import encode
 from orchestrator.api.message_check import check_message
 from orchestrator.application.journeys import Changes
 from orchestrator.v1 import journey_pb2 as pb
+from orchestrator.v1.journey_service_pb2 import CreateJourneyRequest
 
 
 def sent() -> pb.Journey:

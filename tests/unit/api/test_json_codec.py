@@ -12,6 +12,16 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
+
+from orchestrator.api.fault_relations import unrelated
+from orchestrator.api.json_codec import read_request, write_response
+from orchestrator.api.json_decode import decode, decode_stored
+from orchestrator.api.json_encode import encode
+from orchestrator.api.json_predicates import predicate_from_document, predicate_to_document
+from orchestrator.api.json_text import parse_json, value_faults
+from orchestrator.api.json_values import struct_of, struct_to_json
+from orchestrator.predicates.faults import Fault, Wrong
+from orchestrator.predicates.values import equal
 from orchestrator.v1.audience_pb2 import Audience
 from orchestrator.v1.audience_service_pb2 import (
     CreateAudienceRequest,
@@ -35,16 +45,6 @@ from orchestrator.v1.journey_stats_pb2 import JourneyFunnel
 from orchestrator.v1.segment_pb2 import Segment
 from orchestrator.v1.subject_pb2 import Subject
 from orchestrator.v1.subject_service_pb2 import UpsertSubjectRequest
-
-from orchestrator.api.fault_relations import unrelated
-from orchestrator.api.json_codec import read_request, write_response
-from orchestrator.api.json_decode import decode, decode_stored
-from orchestrator.api.json_encode import encode
-from orchestrator.api.json_predicates import predicate_from_document, predicate_to_document
-from orchestrator.api.json_text import parse_json, value_faults
-from orchestrator.api.json_values import struct_of, struct_to_json
-from orchestrator.predicates.faults import Fault, Wrong
-from orchestrator.predicates.values import equal
 from tests.unit.api.good_requests import DEFINITION, JOURNEY, PREDICATE
 from tests.unit.predicates import documents
 
