@@ -162,11 +162,12 @@ async def test_an_entry_is_explained_gate_by_gate_and_by_its_events(road: Road) 
     assert refusals(told) == {"event": "audience", "enroll": "audience"}
     assert [(gate.name, gate.refusal) for gate in told.ways[0].gates] == [
         ("journey", None),
+        ("dates", None),
         ("audience", "audience"),
         ("re_entry", None),
         ("consent", None),
     ]
-    explained = told.ways[0].gates[1].explanation
+    explained = told.ways[0].gates[2].explanation
     assert explained is not None
     assert (explained["kind"], explained["truth"]) == ("in_cohort", False)
     assert [(heard.entry_key, heard.refusal) for heard in told.events] == [
