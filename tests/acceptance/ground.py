@@ -52,6 +52,7 @@ NOUNS = {
     ),
     "ProjectService": ("project",),
     "SegmentService": ("segment", "subject"),
+    "SendsPauseService": ("journey",),
     "SubjectService": ("subject", "survivor", "suppression"),
     "TriggerContractService": ("trigger_contract", "segment"),
 }

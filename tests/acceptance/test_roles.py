@@ -42,6 +42,7 @@ EDITORS = {
     *("ExplainEntry", "ListTimeline"),
     *("ListSubjects", "UpsertSubject", "BatchUpsertSubjects", "GetSubject", "IngestEvents"),
     "ReportDeliveries",
+    *("ListSendsPauses", "PauseSends", "ResumeSends"),
     *("GetPreferences", "UpdatePreferences", "ListSuppressions", "CreateSuppression"),
     "GetProject",
 }
@@ -84,6 +85,7 @@ _UNNAMED = {
     "ReportDeliveries",
     *("ListApiKeys", "ListAudiences", "ListAuditEntries", "ListCommunications", "ListJourneys", "ListSegments"),
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
+    "ListSendsPauses",
 }
 
 

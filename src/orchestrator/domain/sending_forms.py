@@ -22,6 +22,7 @@ MAX_CAP_WINDOW = timedelta(days=365)
 MAX_QUIET_CHANNELS = 20
 MAX_HOLDOUT_PERCENT = 99
 MAX_SALT = 128
+MAX_CHANNEL = 64
 
 
 def read_hours(form: FormReader, value: object, path: str) -> Hours | None:
@@ -126,8 +127,12 @@ _CATEGORIES = {category: category for category in (*CATEGORIES, ANY)}
 
 
 def _channel(form: FormReader, value: object, path: str) -> str | None:
-    if not isinstance(value, str):
+    if value is None or value == "":
+        form.required(path, "a channel is required")
+    elif not isinstance(value, str):
         form.fault(path, "INVALID_TYPE", "must be text")
+    elif len(value) > MAX_CHANNEL:
+        form.fault(path, "TOO_LONG", f"has at most {MAX_CHANNEL} characters")
     elif (fault := channel_fault(value, path)) is not None:
         form.faults.append(fault)
     else:
