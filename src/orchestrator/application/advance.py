@@ -60,6 +60,10 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
     key, held = found
     if standing.ended or standing.seq > question.seq:
         return effect_from(standing.effect)
+    if standing.sends_paused:
+        # Nobody is held by a pause that is over already, and would not be found when it ends.
+        paused = await sends_pauses.hold(conn, key.project_no, [standing.journey_id])
+        standing = replace(standing, sends_paused=bool(paused))
     return await informed(conn, versions, key, held, standing, max(instant(question.now), standing.now))
 
 
@@ -79,8 +83,6 @@ async def informed(
     entrant = Entrant(key=key, prepared=prepared, entry=entry, goal=goal)
     (past,) = await look_back(conn, key.project_no, [entrant])
     settings = standing.settings
-    # Nobody is held by a pause that is over already, and would not be found when it ends.
-    paused = standing.sends_paused and await sends_pauses.hold(conn, key.project_no, [standing.journey_id])
     asked = (key, standing.execution_id, standing.seq)
     (full,) = await sends.full(conn, key.project_no, [asked], settings.frequency_caps, now)
     known = Known(
@@ -89,7 +91,7 @@ async def informed(
         started_at=standing.started_at,
         subject_id=held.subject_id,
         time_zone=settings.time_zone,
-        limits=Limits(paused=bool(paused), quiet=settings.quiet_hours, full=full),
+        limits=Limits(paused=standing.sends_paused, quiet=settings.quiet_hours, full=full),
         happened=past.happened,
         goal_reached=past.goal_reached,
         closed=standing.cancel_reason or closed(standing.journey_status, standing.on_archive),
@@ -114,15 +116,14 @@ def decide(ready: Ready, done: Done | None = None) -> Decision:
 
 async def record(conn: Connection[Record], ready: Ready, decision: Decision) -> Effect:
     """Write what was decided, and say it in the workflow's words. "Still waiting" raises no `seq`."""
-    seq = ready.standing.seq
+    seq = ready.standing.seq if decision.still_waiting else ready.standing.seq + 1
+    state = state_of(decision, seq, ready.now, ready.prepared.version, ready.goal)
     if decision.still_waiting:
         # Who was parked and is told to send waits for nothing any more.
-        state = state_of(decision, seq, ready.now, ready.prepared.version, ready.goal)
         await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, state)
-        return effect_of(decision, seq)
-    state = state_of(decision, seq + 1, ready.now, ready.prepared.version, ready.goal)
-    await executions.decide(conn, ready.key, ready.standing, state, decision.visits)
-    return effect_of(decision, seq + 1)
+    else:
+        await executions.decide(conn, ready.key, ready.standing, state, decision.visits)
+    return effect_of(decision, seq)
 
 
 def done(state: str, reason: str | None) -> Done:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+#: Characters of a salt.
+MAX_SALT = 128
+
 
 def drawn(salt: str, subject_id: str) -> int:
     """The first 64 bits of SHA-256(salt, NUL, subject id)."""

@@ -12,9 +12,10 @@ from orchestrator.predicates.faults import Fault
 
 MAX_REASON_LENGTH = 255
 MAX_CHANGES = 100
+MAX_CHANNEL_LENGTH = 64
 
 # Channels that are not there yet, or no longer, can be refused as well.
-_CHANNEL = re.compile(r"[a-z][a-z0-9_-]{0,63}|\*")
+_CHANNEL = re.compile(rf"[a-z][a-z0-9_-]{{0,{MAX_CHANNEL_LENGTH - 1}}}|\*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ def channel_fault(channel: str, path: str) -> Fault | None:
     return Fault(
         path=path,
         reason="INVALID_VALUE",
-        message=f"a channel consists of a-z 0-9 _ -, at most 64; {ANY} is any channel",
+        message=f"a channel consists of a-z 0-9 _ -, at most {MAX_CHANNEL_LENGTH}; {ANY} is any channel",
     )
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from orchestrator.domain.communication import CATEGORIES
 from orchestrator.domain.condition_forms import WEEKDAYS, read_clock, read_weekdays
+from orchestrator.domain.draw import MAX_SALT
 from orchestrator.domain.durations import format_duration
 from orchestrator.domain.form_reader import FormReader
 from orchestrator.domain.gates import ANY, FrequencyCap
 from orchestrator.domain.holdout import Holdout
 from orchestrator.domain.hours import Hours, QuietHours
-from orchestrator.domain.preferences import channel_fault
+from orchestrator.domain.preferences import MAX_CHANNEL_LENGTH, channel_fault
 from orchestrator.predicates.faults import under
 
 MAX_CAPS = 20
@@ -21,8 +22,6 @@ MAX_CAP_LIMIT = 10_000
 MAX_CAP_WINDOW = timedelta(days=365)
 MAX_QUIET_CHANNELS = 20
 MAX_HOLDOUT_PERCENT = 99
-MAX_SALT = 128
-MAX_CHANNEL = 64
 
 
 def read_hours(form: FormReader, value: object, path: str) -> Hours | None:
@@ -131,8 +130,8 @@ def _channel(form: FormReader, value: object, path: str) -> str | None:
         form.required(path, "a channel is required")
     elif not isinstance(value, str):
         form.fault(path, "INVALID_TYPE", "must be text")
-    elif len(value) > MAX_CHANNEL:
-        form.fault(path, "TOO_LONG", f"has at most {MAX_CHANNEL} characters")
+    elif len(value) > MAX_CHANNEL_LENGTH:
+        form.fault(path, "TOO_LONG", f"has at most {MAX_CHANNEL_LENGTH} characters")
     elif (fault := channel_fault(value, path)) is not None:
         form.faults.append(fault)
     else:

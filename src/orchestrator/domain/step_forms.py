@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.domain.canvas import read_step_canvas
 from orchestrator.domain.condition_forms import read_changed, read_date, read_happened, read_time_of_day
+from orchestrator.domain.draw import MAX_SALT
 from orchestrator.domain.form_reader import FormReader
 from orchestrator.domain.journey import (
     Arm,
@@ -33,7 +34,6 @@ MAX_ARMS = 50
 MAX_WAIT = timedelta(days=730)
 MAX_EXIT_REASON = 200
 MAX_WEIGHT = 1_000_000
-MAX_SALT = 128
 
 #: What a branch's visit records when no arm holds; so no arm may be called so.
 OTHERWISE = "otherwise"
