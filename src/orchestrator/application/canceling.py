@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from uuid import UUID
 
 from asyncpg import Connection, Record
@@ -51,7 +52,7 @@ async def cancel(conn: Connection[Record], scope: Scope, execution_id: str, reas
     meant = Meant(key=key, execution_id=shown.execution_id, workflow_id=shown.workflow_id, step_id=shown.step_id)
     reason = reason or CANCELED
     await cancellations.mark(conn, [meant], reason, now)
-    told = await _tell(conn, scope, [meant], shown.journey_id)
+    told = await _tell(conn, [meant], now)
     await audit.append(
         conn,
         project_no=scope.project_no,
@@ -121,7 +122,7 @@ async def cancel_many(
     )
     await cancellations.insert(conn, scope.project_no, cancellation)
     await cancellations.mark(conn, meant, cancellation.reason, now)
-    told = await _tell(conn, scope, meant, journey_id)
+    told = await _tell(conn, meant, now)
     await audit.append(
         conn,
         project_no=scope.project_no,
@@ -205,27 +206,8 @@ async def _note_end(conn: Connection[Record], project_no: int, actor: str, ended
     )
 
 
-async def _tell(conn: Connection[Record], scope: Scope, meant: Sequence[Meant], journey_id: str) -> list[Entry]:
-    now = await clock.now(conn)
-    told = [(one.key, one.execution_id, one.workflow_id) for one in meant]
-    numbers = await outbox.insert(conn, "poke", told, now)
-    return [
-        Entry(
-            outbox_no=number,
-            kind="poke",
-            key=one.key,
-            project_id=scope.project_id,
-            subject_id="",
-            journey_id=journey_id,
-            version=0,
-            execution_id=one.execution_id,
-            workflow_id=one.workflow_id,
-            effect={},
-            attempts=0,
-            created_at=now,
-        )
-        for number, one in zip(numbers, meant, strict=True)
-    ]
+async def _tell(conn: Connection[Record], meant: Sequence[Meant], now: datetime) -> list[Entry]:
+    return await outbox.insert_pokes(conn, [(one.key, one.execution_id, one.workflow_id) for one in meant], now)
 
 
 async def _held(conn: Connection[Record], scope: Scope, execution_id: str) -> tuple[Shown, SubjectKey]:

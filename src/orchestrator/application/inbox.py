@@ -195,11 +195,10 @@ class Inbox:
     async def _work(self, keys: Sequence[SubjectKey], limit: int) -> Worked:
         async with self._transactions.write(None) as conn:
             keys = await memberships.share_buckets(conn, keys)
-            subject_ids = {subject.key: subject.subject_id for subject in await inbox.claim(conn, keys, limit)}
-            if not subject_ids:
+            claimed = [subject.key for subject in await inbox.claim(conn, keys, limit)]
+            if not claimed:
                 await inbox.drop_orphans(conn, keys)
                 return Worked(subjects=0, told=[])
-            claimed = list(subject_ids)
             entries = await inbox.take(conn, claimed)
             # Whoever is let in below has looked back, and is not among them.
             awaiting = await awaits.of_subjects(conn, claimed)
@@ -224,7 +223,7 @@ class Inbox:
                     project.now,
                 )
                 awaiting_here = [one for one in awaiting if one.key.project_no == project_no]
-                told += await self._waking.wake(conn, project, rules, awaiting_here, subject_ids, mine, moved)
+                told += await self._waking.wake(conn, project, rules, awaiting_here, mine, moved)
                 told += await self._trigger(conn, project, known, mine, moved, refused)
             await refusal_counts.add(conn, refused)
         # After the commit: making a catalog may give numbers to names, and a number that was rolled back is nobody's.

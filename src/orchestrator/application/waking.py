@@ -41,7 +41,6 @@ class Waking:
         project: Current,
         rules: SegmentRules,
         awaiting: Sequence[Awaiting],
-        subject_ids: Mapping[SubjectKey, str],
         entries: Iterable[Entry],
         moved: Iterable[Recorded],
     ) -> list[Told]:
@@ -56,14 +55,16 @@ class Waking:
         news = await self._told(conn, project.project_no, entries)
         if any(is_about_segments(topic) for one in awaiting for topic in one.awaits):
             earlier = [number for entry in entries for number in entry.transition_nos]
-            told = await memberships.recorded(conn, project.project_no, earlier) if earlier else []
+            recorded = await memberships.recorded(conn, project.project_no, earlier) if earlier else []
             ids = {**rules.ids, **{number: segment_id for segment_id, number in rules.lists.items()}}
-            for one in (*told, *moved):
+            for one in (*recorded, *moved):
                 transition = one.transition
                 # One that was deleted meanwhile has been told of.
                 if transition.cause not in _SILENT and transition.segment_no in ids:
                     news[transition.key].add(segment_topic(ids[transition.segment_no]))
-        return await self._poked(conn, project, [one for one in awaiting if one.awaits & news[one.key]], subject_ids)
+        woken = [one for one in awaiting if one.awaits & news[one.key]]
+        told = [(one.key, one.execution_id, one.workflow_id) for one in woken]
+        return await outbox.insert_pokes(conn, told, project.now)
 
     async def _told(
         self, conn: Connection[Record], project_no: int, entries: Iterable[Entry]
@@ -86,30 +87,3 @@ class Waking:
         if unknown := numbers - known.keys():
             known |= await event_names.names(conn, project_no, unknown)
         return known
-
-    async def _poked(
-        self,
-        conn: Connection[Record],
-        project: Current,
-        woken: Sequence[Awaiting],
-        subject_ids: Mapping[SubjectKey, str],
-    ) -> list[Told]:
-        told = [(one.key, one.execution_id, one.workflow_id) for one in woken]
-        numbers = await outbox.insert(conn, "poke", told, project.now)
-        return [
-            Told(
-                outbox_no=number,
-                kind="poke",
-                key=one.key,
-                project_id=project.project_id,
-                subject_id=subject_ids[one.key],
-                journey_id=one.journey_id,
-                version=one.version,
-                execution_id=one.execution_id,
-                workflow_id=one.workflow_id,
-                effect={},
-                attempts=0,
-                created_at=project.now,
-            )
-            for number, one in zip(numbers, woken, strict=True)
-        ]

@@ -19,17 +19,15 @@ class Awaiting:
     key: SubjectKey
     execution_id: UUID
     workflow_id: str
-    journey_id: str
-    version: int
     awaits: frozenset[str]
 
 
 # One probe for each, as in storage/subjects.py; where nobody awaits anything, of an index that is empty.
 _OF_SUBJECTS = """
-SELECT w.project_no, w.bucket, w.subject_no, e.execution_id, e.workflow_id, e.journey_id, e.version, e.awaits
+SELECT w.project_no, w.bucket, w.subject_no, e.execution_id, e.workflow_id, e.awaits
   FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
  CROSS JOIN LATERAL (
-       SELECT execution_id, workflow_id, journey_id, version, awaits FROM executions
+       SELECT execution_id, workflow_id, awaits FROM executions
         WHERE project_no = w.project_no AND bucket = w.bucket AND subject_no = w.subject_no
           AND awaits IS NOT NULL AND outcome IS NULL
        OFFSET 0) AS e
@@ -46,8 +44,6 @@ async def of_subjects(conn: Connection[Record], keys: Sequence[SubjectKey]) -> l
             key=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),
             execution_id=row["execution_id"],
             workflow_id=row["workflow_id"],
-            journey_id=row["journey_id"],
-            version=row["version"],
             awaits=frozenset(row["awaits"]),
         )
         for row in rows

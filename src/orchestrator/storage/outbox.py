@@ -66,6 +66,32 @@ async def insert(
     return [row["outbox_no"] for row in rows]
 
 
+async def insert_pokes(
+    conn: Connection[Record], told: Sequence[tuple[SubjectKey, UUID, str]], now: datetime
+) -> list[Entry]:
+    """`insert` of pokes, as what Temporal is to be told of after the commit; of that which only a start carries, they
+    have nothing.
+    """
+    numbers = await insert(conn, "poke", told, now)
+    return [
+        Entry(
+            outbox_no=number,
+            kind="poke",
+            key=key,
+            project_id="",
+            subject_id="",
+            journey_id="",
+            version=0,
+            execution_id=execution_id,
+            workflow_id=workflow_id,
+            effect={},
+            attempts=0,
+            created_at=now,
+        )
+        for number, (key, execution_id, workflow_id) in zip(numbers, told, strict=True)
+    ]
+
+
 _CLAIM = """
 WITH due AS (
     SELECT outbox_no FROM outbox WHERE leased_until <= $1
