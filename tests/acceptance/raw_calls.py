@@ -94,7 +94,7 @@ class RawHttp:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._kept() or await asyncio.open_connection("127.0.0.1", self._port)
         try:
             yield reader, writer
         except BaseException:
@@ -102,6 +102,15 @@ class RawHttp:
             raise
         if not writer.is_closing():
             self._idle.append((reader, writer))
+
+    def _kept(self) -> tuple[StreamReader, StreamWriter] | None:
+        """One that the server has not closed because nobody used it for a while."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
 
 
 async def _answer(reader: StreamReader) -> tuple[int, dict[str, str], bytes]:
