@@ -25,6 +25,7 @@ _Writer = Callable[[Any], Any]
 _QUIET_LISTS = frozenset({
     "orchestrator.v1.EventResult.violations",
     "orchestrator.v1.Execution.sends",
+    "orchestrator.v1.Execution.webhook_calls",
     "orchestrator.v1.Execution.visits",
     "orchestrator.v1.Explanation.clauses",
     "orchestrator.v1.Journey.entry_problems",
