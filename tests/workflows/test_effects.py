@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import StreamWriter
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -25,8 +23,8 @@ from orchestrator.domain.standing import Doing
 from orchestrator.domain.subject import SubjectPatch
 from orchestrator.domain.trigger_contract import Contract, Transition
 from orchestrator.temporal.statuses import Statuses
-from tests.integration.channels.receiver import Receiver, answering, receiving
-from tests.provider.wire import Request, response
+from tests.integration.channels.receiver import Receiver, answering, one_after_the_other, receiving
+from tests.provider.wire import response
 from tests.workflows.world import Running
 
 Json = dict[str, Any]
@@ -43,16 +41,6 @@ def call(where: Receiver | str, step_id: str = "call", *, following: str = "bye"
 def asks(field_path: str, operator: str, value: Any = None) -> Json:
     leaf = {"kind": "attribute", "fieldPath": field_path, "operator": operator}
     return leaf if value is None else leaf | {"value": value}
-
-
-def one_after_the_other(*answers: bytes) -> Callable[[Request, StreamWriter], Awaitable[None]]:
-    """The last one for ever."""
-    left = list(answers)
-
-    async def write(_: Request, writer: StreamWriter) -> None:
-        writer.write(left.pop(0) if len(left) > 1 else left[0])
-
-    return write
 
 
 async def ended(running: Running, count: int = 1) -> None:
