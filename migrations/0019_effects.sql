@@ -19,6 +19,8 @@ CREATE TABLE webhook_calls (
     -- What `$steps.` reads: a JSON object of at most 8 KiB. Goes with the subject.
     answer        jsonb,
     reserved_at   timestamptz NOT NULL,        -- first reserved
+    -- No try is begun before, whoever asks for one. Null: none was in vain.
+    retry_at      timestamptz,
     settled_at    timestamptz,
     PRIMARY KEY (project_no, bucket, subject_no, execution_id, seq),
     CONSTRAINT webhook_calls_settled CHECK ((state = 'calling') = (settled_at IS NULL))

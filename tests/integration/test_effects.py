@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from orchestrator.application import canceling, merging, segments
-from orchestrator.application.calling import Calling, Receipt, Reserved
+from orchestrator.application.calling import Calling, Receipt, Reserved, TooEarly
 from orchestrator.application.changing import Changing, Plan
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.fillings import Source, fill
@@ -251,7 +251,10 @@ async def test_only_the_last_try_of_a_call_says_what_came_of_it(doing: Doing) ->
     await doing.road.enroll("ann")
     question = await doing.question()
     first = await doing.reserved(question)
-    await doing.calling.note(first, "timeout", None)
+    await doing.calling.note(first, "timeout", None, timedelta(hours=1))
+    with pytest.raises(TooEarly, match="timeout"):  # whoever pokes it has it look, and not call
+        await doing.calling.reserve(question)
+    await doing.calling.note(first, "timeout", None, timedelta(0))
     second = await doing.reserved(question)
     assert first.idempotency_key == second.idempotency_key
 
@@ -319,6 +322,7 @@ def test_tries_of_a_call_are_farther_and_farther_apart_and_end() -> None:
         timedelta(seconds=seconds) for seconds in (1, 2, 4, 256, 300, 300)
     ]
     assert pause(1, zero, timedelta(minutes=20)) == timedelta(minutes=20)
+    assert pause(3, zero, zero) == timedelta(seconds=4)
     assert pause(1, zero, hour) is None
     assert pause(12, hour - timedelta(minutes=5)) is None
     assert pause(12, hour - timedelta(minutes=6)) == timedelta(minutes=5)

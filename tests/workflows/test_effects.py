@@ -30,7 +30,7 @@ from tests.workflows.world import Running
 Json = dict[str, Any]
 BYE: Json = {"id": "bye", "exit": {"reason": "finished"}}
 SORRY: Json = {"id": "sorry", "exit": {"reason": "not_taken"}}
-PUBLIC = "http://10.0.0.1/"
+PRIVATE = "http://10.0.0.1/"
 
 
 def call(where: Receiver | str, step_id: str = "call", *, following: str = "bye", **more: Any) -> Json:
@@ -126,12 +126,18 @@ async def test_a_call_that_is_not_taken_is_tried_again_under_one_key(at_work: Ru
 
 
 async def test_a_call_that_is_refused_or_too_late_leads_elsewhere(at_work: Running) -> None:
-    refusals = one_after_the_other(response(422), response(302, b"", {"location": PUBLIC}))
+    refusals = one_after_the_other(response(422), response(302, b"", {"location": PRIVATE}))
+    await knows(at_work, "ann", up="..")
     async with receiving(refusals) as refusing, receiving(answering(503, retry_after="60")) as busy:
         await at_work.publish(
             call(refusing, "refused", otherwise="late"),
             call(busy, "late", retryFor="30s", otherwise="private"),
-            call(PUBLIC, "private", otherwise="redirected"),
+            call(PRIVATE, "private", otherwise="upwards"),
+            call(
+                f"http://127.0.0.1:{refusing.port}/a/{{{{ subject.attributes.up }}}}/b",
+                "upwards",
+                otherwise="redirected",
+            ),
             call(refusing, "redirected"),
             SORRY,
             BYE,
@@ -144,6 +150,7 @@ async def test_a_call_that_is_refused_or_too_late_leads_elsewhere(at_work: Runni
         ("refused", "failed", "rejected"),
         ("late", "failed", "receiver_failed"),
         ("private", "failed", "address_forbidden"),
+        ("upwards", "failed", "url_forbidden"),
         ("redirected", "failed", "redirected"),
         ("sorry", "executed", None),
     ]

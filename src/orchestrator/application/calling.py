@@ -27,8 +27,19 @@ from orchestrator.storage import clock, journey_pokes, subjects, webhook_calls
 from orchestrator.storage.webhook_calls import CALLING, Reservation
 from orchestrator.temporal.contract import Effect, Question, effect_from
 
-#: Between two tries: after the first one, and at most. A receiver that says when gets what it says.
+#: Between two tries: after the first one, and at most, unless the receiver asks for more.
 SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=5)
+
+
+class TooEarly(Exception):
+    """The receiver is not to be asked again yet: whoever pokes an execution has it look, and not call. `reason` is why
+    the last try was in vain.
+    """
+
+    def __init__(self, reason: str, rest: timedelta) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.rest = rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +63,11 @@ class Reserved:
         return idempotency_key(self.execution_id, self.seq)
 
     def pause(self, asked: timedelta | None) -> timedelta | None:
-        """How long to wait for the next try, which the receiver may ask for; None: there is none, it is too late."""
-        backing_off = SHORTEST_PAUSE * 2 ** min(self.attempt - 1, 20)
-        pause = asked if asked is not None else min(backing_off, LONGEST_PAUSE)
+        """How long to wait for the next try, at least as long as the receiver has asked for; None: it is too late for
+        another one.
+        """
+        backing_off = min(SHORTEST_PAUSE * 2 ** min(self.attempt - 1, 20), LONGEST_PAUSE)
+        pause = max(backing_off, asked or timedelta(0))
         return pause if self.now + pause < self.reserved_at + self.step.retry_for else None
 
 
@@ -76,7 +89,7 @@ class Calling:
         self._versions = versions
 
     async def reserve(self, question: Question) -> Reserved | Effect:
-        """Take the call the execution stands on; an Effect when there is nothing (more) to call."""
+        """Take the call the execution stands on; an Effect when there is nothing (more) to call. Raises TooEarly."""
         async with self._transactions.write(None) as conn:
             found = await ready(conn, self._versions, question)
             if isinstance(found, Effect):
@@ -86,6 +99,8 @@ class Calling:
                 decision = decide(found)
                 step = found.prepared.version.definition.steps[found.standing.position.step_id]
                 if isinstance(decision.effect, Run) and decision.still_waiting and isinstance(step, Webhook):
+                    if earlier is not None and earlier.retry_at is not None and found.now < earlier.retry_at:
+                        raise TooEarly(earlier.reason or "", earlier.retry_at - found.now)
                     return await self._reserved(conn, found, question.seq, step)
             return await answer(conn, found)
 
@@ -111,14 +126,14 @@ class Calling:
             now=found.now,
         )
 
-    async def note(self, reserved: Reserved, reason: str, status: int | None) -> None:
-        """Why this try came to nothing, for whoever asks while the next one is waited for."""
+    async def note(self, reserved: Reserved, reason: str, status: int | None, pause: timedelta) -> None:
+        """Why this try came to nothing, and for how long there is to be none."""
         async with self._transactions.write(None) as conn:
             key = await subjects.lock_survivor(conn, reserved.key)
             if key is not None:
                 await webhook_calls.note(
-                    conn, key, reserved.execution_id, reserved.seq,
-                    attempt=reserved.attempt, reason=reason, status=status,
+                    conn, key, reserved.execution_id, reserved.seq, attempt=reserved.attempt, reason=reason,
+                    status=status, retry_at=await clock.now(conn) + pause,
                 )  # fmt: skip
 
     async def settle(self, question: Question, reserved: Reserved, receipt: Receipt) -> Effect:

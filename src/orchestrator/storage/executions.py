@@ -75,7 +75,7 @@ SELECT e.execution_id, e.journey_id, e.version, e.workflow_id, e.seq, e.step_id,
        EXISTS (SELECT FROM sends_pauses AS h WHERE h.project_no = $1 AND h.journey_id IN ('', e.journey_id)) AS paused,
        d.state, d.attempt, d.in_doubt, d.reason, d.content_revision, d.reserved_at,
        c.state AS call_state, c.attempt AS call_attempt, c.reason AS call_reason, c.reserved_at AS call_reserved_at,
-       clock_timestamp() AS now
+       c.retry_at AS call_retry_at, clock_timestamp() AS now
   FROM executions AS e
   LEFT JOIN journeys AS j ON j.project_no = e.project_no AND j.journey_id = e.journey_id
   LEFT JOIN enrollments AS n
@@ -134,6 +134,7 @@ async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) ->
             attempt=row["call_attempt"],
             reason=row["call_reason"],
             reserved_at=row["call_reserved_at"],
+            retry_at=row["call_retry_at"],
         )
         if row["call_state"] is not None
         else None,

@@ -17,12 +17,13 @@ CALLING, ANSWERED, FAILED = "calling", "answered", "failed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A call as the ledger has it. `state` is calling | answered | failed."""
+    """A call as the ledger has it. `state` is calling | answered | failed; no try is to be made before `retry_at`."""
 
     state: str
     attempt: int
     reason: str | None
     reserved_at: datetime
+    retry_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ async def settle(
 
 
 _NOTE = """
-UPDATE webhook_calls SET reason = $7, status = $8
+UPDATE webhook_calls SET reason = $7, status = $8, retry_at = $9
  WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND seq = $5
    AND state = 'calling' AND attempt = $6
 """
@@ -102,8 +103,9 @@ async def note(
     attempt: int,
     reason: str,
     status: int | None,
+    retry_at: datetime,
 ) -> None:
-    """Why this try came to nothing; another one follows."""
+    """Why this try came to nothing, and when another one may follow."""
     await conn.execute(
-        _NOTE, key.project_no, key.bucket, key.subject_no, execution_id, seq, attempt, reason, status
+        _NOTE, key.project_no, key.bucket, key.subject_no, execution_id, seq, attempt, reason, status, retry_at
     )  # fmt: skip

@@ -10,9 +10,9 @@ from urllib.parse import quote
 import orjson
 from temporalio import activity
 
-from orchestrator.application.calling import Calling, Receipt, Reserved
+from orchestrator.application.calling import Calling, Receipt, Reserved, TooEarly
 from orchestrator.application.changing import Changing
-from orchestrator.domain.fillings import Source, fill, templates_in
+from orchestrator.domain.fillings import Source, fill, is_template, templates_in
 from orchestrator.domain.webhook_answer import read_answer
 from orchestrator.storage.webhook_calls import ANSWERED, FAILED
 from orchestrator.temporal.contract import Effect, Question
@@ -66,6 +66,9 @@ class EffectActivities:
                 return reserved
             receipt = await self._made(reserved)
             return await self.calling.settle(question, reserved, receipt)
+        except TooEarly as early:
+            again = TryAgain(early.reason, early.rest)
+            raise as_failure(again, execution_id=question.execution_id, retry_after=early.rest) from None
         except TryAgain as again:
             raise as_failure(again, execution_id=question.execution_id, retry_after=again.retry_after) from None
         except Exception as error:
@@ -83,7 +86,7 @@ class EffectActivities:
                 self.metrics.called("failed")
                 return Receipt(state=FAILED, reason=not_now.reason, status=not_now.status)
             self.metrics.called("not_now")
-            await self.calling.note(reserved, not_now.reason, not_now.status)
+            await self.calling.note(reserved, not_now.reason, not_now.status, pause)
             raise TryAgain(not_now.reason, pause) from not_now
         match made:
             case Taken(status=status, body=body):
@@ -101,7 +104,7 @@ class EffectActivities:
         return StepCall(
             idempotency_key=reserved.idempotency_key,
             method=step.method,
-            url=await self.renderer.render(step.url, _encoded(source.variables)),
+            url=await self.renderer.render(step.url, _encoded(source.variables)) if is_template(step.url) else step.url,
             headers=step.headers,
             body=orjson.dumps(body) if body is not None else None,
             timeout=step.timeout,
