@@ -156,14 +156,16 @@ class Application:
                 return Reserved(seq, earlier.attempt)
         return self._answer(seq)
 
-    def change(self, seq: int, result: str) -> tuple[Answer, set[str]]:
-        """Do what the step says, and record it; also what is then told to whoever awaits it."""
+    def change(self, seq: int, result: str) -> tuple[Answer, set[str] | None]:
+        """Do what the step says, and record it; also what is then told to whoever awaits it, None: it was not done."""
         if self.ended is not None or self.seq > seq:
-            return self.stored, set()
+            return self.stored, None
         decision = self._decide()
         step = self.version.definition.steps[self.position.step_id]
         if not (isinstance(decision.effect, Run) and decision.still_waiting):
-            return self._answer(seq), set()
+            return self._answer(seq), None
+        if self.parked is not None:
+            return self._record(decision), None
         if result == "failed":
             return self._record(self._decide(Done(result=Result.FAILED, reason="template_value"))), set()
         match step:
@@ -400,11 +402,11 @@ class Workflow:
         self.retry_at, self.hurried = None, False
         result = "failed" if self.random.random() < 0.1 else "executed"
         is_new = self.app.ended is None and self.app.seq == self.answer.seq
-        is_done = is_new and self.changed()
+        is_to_be_done = is_new and self.changed()
         answer, topics = self.app.change(self.answer.seq, result)
-        if is_done:
+        if topics is not None and is_to_be_done:
             self.did(result)
-        if self.app.awaits & topics:
+        if topics is not None and self.app.awaits & topics:
             self.pokes += 1
         if self.random.random() < self.lose:
             self.lost += 1

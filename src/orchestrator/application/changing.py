@@ -31,8 +31,8 @@ from orchestrator.domain.fillings import Source
 from orchestrator.domain.journey import EmitEvent, UpdateSubject
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.subject import SubjectPatch
-from orchestrator.storage import clock
-from orchestrator.temporal.contract import Effect, Question, effect_from
+from orchestrator.storage import clock, journey_pokes
+from orchestrator.temporal.contract import Effect, Question
 
 #: An event that a step lets happen: this, and the key of the pass over the step.
 EVENT_ID_PREFIX = "step:"
@@ -66,7 +66,11 @@ class Changing:
             if isinstance(found, Effect):
                 return found
             step = _still_to_do(found)
-            return await answer(conn, found) if step is None else Plan(step=step, source=source_of(found))
+            if step is None:
+                return await answer(conn, found)
+            if found.standing.parked:
+                return await _go_on(conn, found)
+            return Plan(step=step, source=source_of(found))
 
     async def carry_out(self, question: Question, plan: Plan, filled: Mapping[str, Any] | None, reason: str) -> Effect:
         """Do it, and say what comes next. `filled` None: it could not be filled in, for this `reason`."""
@@ -77,12 +81,11 @@ class Changing:
             found = await ready(conn, self._versions, question)
             if isinstance(found, Effect):
                 return found
-            if found.standing.parked:
-                # This try was given up on, and the workflow sleeps: it does the step when that is mended.
-                return effect_from(found.standing.effect)
             step = _still_to_do(found)
             if step is None:
                 return await answer(conn, found)
+            if found.standing.parked:
+                return await _go_on(conn, found)
             if filled is None:
                 done = Done(result=Result.FAILED, reason=reason)
             else:
@@ -139,6 +142,15 @@ def _still_to_do(found: Ready) -> UpdateSubject | EmitEvent | None:
     if isinstance(decision.effect, Run) and decision.still_waiting and isinstance(step, UpdateSubject | EmitEvent):
         return step
     return None
+
+
+async def _go_on(conn: Connection[Record], found: Ready) -> Effect:
+    """What had parked the execution is mended. Whether the workflow sleeps, and this try was given up on, or waits for
+    it, nobody can tell: so nothing is decided behind its back, where it would take for told what happened since. It is
+    told that it may do the step, and poked in case it sleeps.
+    """
+    await journey_pokes.poke_subjects(conn, found.key, found.now)
+    return await record(conn, found, decide(found))
 
 
 def _refused(refused: InvalidArgument) -> Done:
