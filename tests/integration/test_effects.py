@@ -74,8 +74,11 @@ class Doing:
         return plan
 
     async def do(self, question: Question, plan: Plan | None = None) -> Effect:
-        plan = plan or await self.planned(question)
-        return await self.changing.carry_out(question, plan, fill(plan.filling, plan.source, {}), "")
+        planned: Plan | Effect = plan or await self.planned(question)
+        while isinstance(planned, Plan):
+            filled = fill(planned.filling, planned.source, {})
+            planned = await self.changing.carry_out(question, planned, filled, "")
+        return planned
 
     async def reserved(self, question: Question) -> Reserved:
         reserved = await self.calling.reserve(question)
@@ -167,6 +170,22 @@ async def test_what_was_planned_for_somebody_who_was_merged_is_done_to_the_survi
 
     assert effect.step_id == "tell"
     assert (await doing.subject("bob"))[0] == {"plan": "pro", "name": "Bob"}
+
+
+async def test_what_was_filled_from_something_that_has_changed_is_filled_anew(doing: Doing) -> None:
+    await doing.road.crowd.known(ann={"a": 1})
+    copy: Json = {"id": "mark", "updateSubject": {"attributes": {"b": {"$path": "a"}}}, "next": "bye"}
+    await doing.road.publish(copy, BYE)
+    await doing.road.enroll("ann")
+    question = await doing.question()
+    plan = await doing.planned(question)
+    await doing.road.crowd.known(ann={"a": 2})
+
+    anew = await doing.changing.carry_out(question, plan, {"b": 1}, "")
+    assert isinstance(anew, Plan)
+    await doing.do(question, anew)
+
+    assert (await doing.subject())[0] == {"a": 2, "b": 2}
 
 
 async def test_what_cannot_be_kept_fails_the_step_and_the_execution_goes_on(doing: Doing) -> None:

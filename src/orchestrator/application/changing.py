@@ -2,8 +2,9 @@
 
 Planned in one look, filled in outside any transaction, and carried out in a second one, which asks the core once more,
 changes the subject, records the step and decides what is next: all of it or nothing. So whatever is tried again, and
-whoever dies in between, a step changes the subject once for each time that an execution comes by. What was done is
-known to that decision: a branch right behind the step reads the attribute, and a condition sees the event.
+whoever dies in between, a step changes the subject once for each time that an execution comes by; and it is planned
+again where what it was filled from has changed meanwhile, so that two who count up do not count the same. What was done
+is known to that decision: a branch right behind the step reads the attribute, and a condition sees the event.
 """
 
 from __future__ import annotations
@@ -72,8 +73,13 @@ class Changing:
                 return await _go_on(conn, found)
             return Plan(step=step, source=source_of(found))
 
-    async def carry_out(self, question: Question, plan: Plan, filled: Mapping[str, Any] | None, reason: str) -> Effect:
-        """Do it, and say what comes next. `filled` None: it could not be filled in, for this `reason`."""
+    async def carry_out(
+        self, question: Question, plan: Plan, filled: Mapping[str, Any] | None, reason: str
+    ) -> Plan | Effect:
+        """Do it, and say what comes next; or how it is planned now, since what it was filled from has changed.
+
+        `filled` None: it could not be filled in, for this `reason`.
+        """
         if isinstance(plan.step, EmitEvent):
             near = datetime.fromtimestamp(question.now, UTC)
             await self._ingest.make_room(question.project_no, plan.step.event_name, near)
@@ -86,6 +92,8 @@ class Changing:
                 return await answer(conn, found)
             if found.standing.parked:
                 return await _go_on(conn, found)
+            if (source := source_of(found)) != plan.source:
+                return Plan(step=step, source=source)
             if filled is None:
                 done = Done(result=Result.FAILED, reason=reason)
             else:

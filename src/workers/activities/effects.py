@@ -47,15 +47,15 @@ class EffectActivities:
 
     async def _change(self, question: Question) -> Effect:
         try:
-            plan = await self.changing.plan(question)
-            if isinstance(plan, Effect):
-                return plan
-            filled, reason = None, ""
-            try:
-                filled = await self._filled(plan.filling, plan.source)
-            except TemplateFailed as failed:
-                reason = failed.reason
-            return await self.changing.carry_out(question, plan, filled, reason)
+            planned = await self.changing.plan(question)
+            while not isinstance(planned, Effect):
+                filled, reason = None, ""
+                try:
+                    filled = await self._filled(planned.filling, planned.source)
+                except TemplateFailed as failed:
+                    reason = failed.reason
+                planned = await self.changing.carry_out(question, planned, filled, reason)
+            return planned
         except Exception as error:
             raise as_failure(error, execution_id=question.execution_id) from None
 
