@@ -92,6 +92,7 @@ TEXTS: Mapping[str, TextLimit] = {
     "DateOfAttribute.time": Characters(condition_forms.MAX_CLOCK),
     "ExitStep.reason": Characters(step_forms.MAX_EXIT_REASON),
     "SplitStep.salt": Characters(draw.MAX_SALT),
+    "SupposedEvent.name": Characters(event.MAX_NAME_LENGTH),
     "Suppression.reason": Characters(preferences.MAX_REASON_LENGTH),
     "TimeOfDay.time": Characters(condition_forms.MAX_CLOCK),
     "next": Id(),

@@ -27,6 +27,7 @@ from orchestrator.cli.output import (
     text_of,
 )
 from orchestrator.cli.resources import Id, Limit, first, page_size
+from orchestrator.cli.simulation import simulate
 from orchestrator.cli.subject_ids import SubjectIds, SubjectIdsFile, batches, read_subject_ids
 from orchestrator.cli.validation import examine
 from orchestrator.client import OrchestratorClient, Violation, each, messages
@@ -252,6 +253,9 @@ def explain(
     if earlier:
         columns = ("enrollmentId", "version", "entryKind", "entryKey", "enrolledAt", "outcome")
         print_table(earlier, columns, title="\nearlier entries")
+
+
+app.command("simulate")(simulate)
 
 
 @app.command()

@@ -33,6 +33,7 @@ from orchestrator.v1.segment_pb2 import *
 from orchestrator.v1.segment_service_pb2 import *
 from orchestrator.v1.sends_pause_pb2 import *
 from orchestrator.v1.sends_pause_service_pb2 import *
+from orchestrator.v1.simulation_pb2 import *
 from orchestrator.v1.subject_pb2 import *
 from orchestrator.v1.subject_service_pb2 import *
 from orchestrator.v1.suppression_pb2 import *

@@ -1,0 +1,486 @@
+"""What a journey would do with a subject, or where it can lead at all. Production's code decides; nothing is written,
+nobody is sent anything, no workflow starts.
+
+What is stored is read in one transaction that cannot write, and what happens then happens in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from orchestrator.application import journeys, subject_facts, subjects
+from orchestrator.application.contents import Contents
+from orchestrator.application.entry_explanations import (
+    ENROLL,
+    EVENT,
+    SEGMENT,
+    TRIGGER_PREDICATE,
+    Asked,
+    Gate,
+    Way,
+    gates_of,
+    transition_gate,
+)
+from orchestrator.application.examination import existing
+from orchestrator.application.inbox import audience_of, contract_of
+from orchestrator.application.publishing import refuse_faulty
+from orchestrator.application.simulation_traces import Content, Stop, Trace, Traces
+from orchestrator.application.transactions import Transactions
+from orchestrator.application.versions import Prepared, Versions
+from orchestrator.domain.conditions import Entry
+from orchestrator.domain.entry import (
+    Gone,
+    SegmentContract,
+    Trigger,
+    TriggerContract,
+    entry_key,
+    event_facts,
+    refuse_trigger,
+    transition_key,
+)
+from orchestrator.domain.event import name_fault
+from orchestrator.domain.holdout import held_out_by
+from orchestrator.domain.ids import new_uuid
+from orchestrator.domain.journey import Goal, Journey, JourneyVersion
+from orchestrator.domain.journey_form import stored
+from orchestrator.domain.reachable import Holds, Reachable, reachable
+from orchestrator.domain.refusals import InvalidArgument, PermissionDenied
+from orchestrator.domain.resource import Resource
+from orchestrator.domain.scope import Role, Scope, SubjectKey
+from orchestrator.domain.simulation import Came, Changes, Happening, Occurs, Profile, Surroundings, World
+from orchestrator.domain.subject import is_time_zone
+from orchestrator.domain.trigger_contract import Contract
+from orchestrator.predicates.explain import explain
+from orchestrator.predicates.facts import Facts, Needs, needs
+from orchestrator.predicates.faults import Fault
+from orchestrator.predicates.tree import Predicate
+from orchestrator.storage import catalog, communications, facts, sends, sends_pauses
+from orchestrator.storage.audiences import audiences
+from orchestrator.storage.trigger_contracts import trigger_contracts
+
+#: Simulations at a time. One takes some seconds of a processor at most, and leaves the loop to others meanwhile.
+AT_ONCE = 2
+
+#: How far from its start something may be supposed to happen.
+FURTHEST = timedelta(days=36_500)
+
+
+class Override(Enum):
+    """What is not asked for once. Owners only: what then would be sent must not be."""
+
+    OPT_OUT = "opt_out"
+    SUPPRESSION = "suppression"
+    FREQUENCY_CAP = "frequency_cap"
+    HOLDOUT = "holdout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supposed:
+    """Something that is supposed to happen, `at` that instant or so long `after` the start: an event of that `name`, or
+    (no name) a merge patch of attributes."""
+
+    name: str | None
+    document: Mapping[str, Any]
+    at: datetime | None
+    after: timedelta | None
+    # where the caller wrote it
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is to be simulated. A subject that is stored, or somebody with these `attributes` and this `time_zone` (""
+    for none); neither where only `all_paths` are asked for.
+
+    `entry` has the properties of the event that starts it; None: those that its trigger takes. `starts_at` None: now.
+    `enters_anyway`: also somebody whom a gate at entry refuses.
+    """
+
+    journey_id: str
+    subject_id: str = ""
+    attributes: Mapping[str, Any] | None = None
+    time_zone: str = ""
+    overrides: frozenset[Override] = frozenset()
+    entry: Mapping[str, Any] | None = None
+    supposed: Sequence[Supposed] = ()
+    starts_at: datetime | None = None
+    enters_anyway: bool = False
+    all_paths: bool = False
+
+    @property
+    def names_somebody(self) -> bool:
+        return bool(self.subject_id) or self.attributes is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """What would come of one entry. `subject_id` "": of nobody who is stored."""
+
+    subject_id: str
+    way: Way
+    held_out_by: str | None
+    overrides: frozenset[Override]
+    started_at: datetime
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulated:
+    """`version` None: the draft. `simulation` and `paths` as they were asked for."""
+
+    journey_id: str
+    version: int | None
+    simulation: Simulation | None
+    paths: Reachable | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ground:
+    """A version, and all that is set around it."""
+
+    journey: Journey
+    prepared: Prepared
+    audience: Predicate | Gone | None
+    contract: TriggerContract | SegmentContract | None
+    transition: str
+    project: catalog.Current
+    goal: Goal | None
+    contents: Mapping[str, Content]
+
+    @property
+    def version(self) -> JourneyVersion:
+        return self.prepared.version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """All that a simulation goes by."""
+
+    question: Question
+    ground: _Ground
+    world: World
+    subject_id: str
+    way: Way
+    held_out_by: str | None
+    came: Came
+    inlined: Mapping[int, Predicate]
+
+
+class Simulations:
+    """One per process."""
+
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
+        self._contents = Contents()
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def simulate(
+        self, transactions: Transactions, scope: Scope, question: Question, *, late: timedelta = timedelta(0)
+    ) -> Simulated:
+        """Raises PermissionDenied for overrides of others than owners, InvalidArgument with all faults, NotFound
+        JOURNEY_NOT_FOUND, SUBJECT_NOT_FOUND, and FailedPrecondition INVALID_DEFINITION, with every fault, of a draft
+        that could not be published.
+
+        `late`: domain/simulation.py, travel.
+        """
+        if question.overrides and scope.role is not Role.OWNER:
+            raise PermissionDenied("ROLE_TOO_LOW", "overrides need the role owner", requiredRole="owner")
+        async with transactions.snapshot(scope.project_no) as conn:
+            ground = await self._ground(conn, scope, question.journey_id)
+            if faults := _faults(question, ground.project.now):
+                raise InvalidArgument(faults)
+            read = await self._read(conn, scope, question, ground) if question.names_somebody else None
+        simulation = await self._in_turn(read, late) if read is not None else None
+        settings = ground.project.settings
+        holds = Holds(quiet=settings.quiet_hours, caps=settings.frequency_caps)
+        return Simulated(
+            journey_id=question.journey_id,
+            version=None if ground.journey.has_draft else ground.journey.latest_version,
+            simulation=simulation,
+            paths=reachable(ground.version, holds) if question.all_paths else None,
+        )
+
+    async def _in_turn(self, read: _Read, late: timedelta) -> Simulation:
+        """In a thread, a few at a time: one that nobody waits for any more keeps its place until it is done."""
+        await self._turns.acquire()
+        working = asyncio.create_task(asyncio.to_thread(_simulated, read, late))
+        working.add_done_callback(lambda _: self._turns.release())
+        return await asyncio.shield(working)
+
+    async def _ground(self, conn: Connection[Record], scope: Scope, journey_id: str) -> _Ground:
+        project_no = scope.project_no
+        journey = await journeys.get(conn, scope, journey_id)
+        prepared = await self._prepared(conn, scope, journey)
+        definition = prepared.version.definition
+        audience: Predicate | Gone | None = None
+        if definition.audience_id is not None:
+            found = await audiences.find(conn, project_no, definition.audience_id)
+            audience = audience_of(definition.audience_id, found.content.predicate if found is not None else None)
+        contract_id = definition.trigger_contract_id
+        heard = await trigger_contracts.find(conn, project_no, contract_id) if contract_id is not None else None
+        contents = {}
+        for communication_id, pinned in prepared.version.pinned.items():
+            revision = pinned.content_revision
+            if definition.follow_live_communications:
+                revision = await communications.newest_like(conn, project_no, communication_id, pinned)
+            content = await self._contents.get(conn, project_no, communication_id, revision)
+            contents[communication_id] = Content(revision=revision, content=content)
+        return _Ground(
+            journey=journey,
+            prepared=prepared,
+            audience=audience,
+            contract=_heard(journey_id, heard) if heard is not None else None,
+            transition=(heard.content.transition or "") if heard is not None else "",
+            project=(await catalog.current(conn, [project_no]))[project_no],
+            goal=journey.goal if definition.exit_on_goal else None,
+            contents=contents,
+        )
+
+    async def _prepared(self, conn: Connection[Record], scope: Scope, journey: Journey) -> Prepared:
+        """The draft as publishing would make it, or the newest version."""
+        if not journey.has_draft:
+            assert journey.latest_version is not None, "what was never published has a draft"
+            return await self._versions.get(conn, scope.project_no, journey.journey_id, journey.latest_version)
+        definition = stored(journey.definition)
+        there = await existing(conn, scope.project_no, definition, journey.goal)
+        refuse_faulty(journey.journey_id, journey.definition, there)
+        return Prepared(
+            JourneyVersion(
+                journey_id=journey.journey_id,
+                version=(journey.latest_version or 0) + 1,
+                definition=definition,
+                pinned=there.communications,
+            )
+        )
+
+    async def _read(self, conn: Connection[Record], scope: Scope, question: Question, ground: _Ground) -> _Read:
+        start = question.starts_at or ground.project.now
+        asked = [*ground.prepared.asked, *_asked_at_entry(ground)]
+        cohorts = (await self._versions.rule_book.of(conn, ground.project)).cohorts
+        inlined = {id(predicate): cohorts.inline(predicate) for predicate in asked}
+        wanted = needs([*asked, *inlined.values()])
+        rules = await subject_facts.rules_asked(conn, self._versions.rule_book, scope.project_no, wanted)
+        wanted |= needs(rules.values())
+        key, profile = await self._profile(conn, scope, question, ground, wanted, start)
+        consent = profile.consent
+        if Override.OPT_OUT in question.overrides:
+            consent = replace(consent, opt_outs=frozenset())
+        if Override.SUPPRESSION in question.overrides:
+            consent = replace(consent, suppressed=frozenset())
+        profile = replace(profile, rules=rules, consent=consent)
+        settings = ground.project.settings
+        journey_id = question.journey_id
+        surroundings = Surroundings(
+            time_zone=settings.time_zone,
+            quiet=settings.quiet_hours,
+            caps=() if Override.FREQUENCY_CAP in question.overrides else settings.frequency_caps,
+            sends_paused=bool({sends_pauses.ALL, journey_id} & set(ground.project.sends_paused)),
+            goal=ground.goal,
+        )
+        supposed = [_happening(one, start) for one in question.supposed]
+        if isinstance(ground.contract, TriggerContract):  # the event that starts it has come, as all others
+            supposed.append(Occurs(at=start, name=ground.contract.event_name, properties=question.entry or {}))
+        world = World(profile, surroundings, wanted, supposed)
+        gates_asked = Asked(
+            key=key,
+            prepared=ground.prepared,
+            active=True,
+            audience=ground.audience,
+            contract=ground.contract,
+            transition=ground.transition,
+            known=facts.Known(subject_id=profile.subject_id, facts=world.facts(start), consent=consent),
+            inlined=inlined,
+            now=start,
+            reveals=key is None,
+        )
+        way, entry = await _way(conn, gates_asked, question.entry)
+        held_out: str | None = None
+        if key is not None and Override.HOLDOUT not in question.overrides:
+            held_out = held_out_by(
+                settings.global_holdout,
+                ground.version.definition.holdout,
+                project_id=scope.project_id,
+                journey_id=journey_id,
+                subject_id=profile.subject_id,
+            )
+        return _Read(
+            question=question,
+            ground=ground,
+            world=world,
+            subject_id=profile.subject_id,
+            way=way,
+            held_out_by=held_out,
+            came=Came(entry=entry, properties=question.entry or {}, started_at=start),
+            inlined=inlined,
+        )
+
+    async def _profile(
+        self,
+        conn: Connection[Record],
+        scope: Scope,
+        question: Question,
+        ground: _Ground,
+        wanted: Needs,
+        start: datetime,
+    ) -> tuple[SubjectKey | None, Profile]:
+        """Who travels: a subject as it is stored, or somebody made up, who is on no list and to whom nothing happened.
+
+        Raises NotFound SUBJECT_NOT_FOUND.
+        """
+        if not question.subject_id:
+            lists = (await self._versions.rule_book.of(conn, ground.project)).lists
+            made_up = Facts(
+                attributes=question.attributes or {},
+                known_cohorts=wanted.cohorts & lists.keys(),
+                created_at=start,
+                time_zone=question.time_zone or None,
+            )
+            return None, Profile(subject_id="", facts=made_up)
+        key, _ = await subjects.find(conn, scope.project_no, question.subject_id)
+        known = (await facts.load(conn, scope.project_no, [key], wanted))[key]
+        caps = ground.project.settings.frequency_caps
+        longest = max((cap.window for cap in caps), default=timedelta(0))
+        messages = await sends.counted(conn, key, start - longest) if caps else []
+        return key, Profile(
+            subject_id=known.subject_id, facts=known.facts, consent=known.consent, messages=tuple(messages)
+        )
+
+
+def _simulated(read: _Read, late: timedelta) -> Simulation:
+    """Takes a processor as long as it does: for a thread."""
+    started_at = read.came.started_at
+    if read.way.refusal is not None and not read.question.enters_anyway:
+        trace = Trace(steps=(), stop=Stop.NOT_ENTERED, at=started_at)
+    elif read.held_out_by is not None:
+        trace = Trace(steps=(), stop=Stop.HELD_OUT, at=started_at)
+    else:
+        ground = read.ground
+        traces = Traces(ground.version, read.world, ground.contents, read.inlined, reveals=not read.question.subject_id)
+        trace = traces.trace(read.came, late=late)
+    return Simulation(
+        subject_id=read.subject_id,
+        way=read.way,
+        held_out_by=read.held_out_by,
+        overrides=read.question.overrides,
+        started_at=started_at,
+        trace=trace,
+    )
+
+
+async def _way(conn: Connection[Record], asked: Asked, given: Mapping[str, Any] | None) -> tuple[Way, Entry]:
+    """How it comes in: by what the journey listens to, or by hand; and the entry that this makes."""
+    at = asked.now
+    match asked.contract:
+        case TriggerContract() as contract:
+            trigger = Trigger(at=at, event_id=new_uuid().hex, properties=given or {})
+            own: tuple[Gate, ...] = ()
+            key = trigger.event_id
+            if given is not None:  # else it is one that the contract takes
+                own = (_event_gate(contract, trigger, at),)
+                key = entry_key(contract, trigger)
+            gates = await gates_of(conn, asked, trigger, key or "")
+            return Way(kind=EVENT, gates=(*own, *gates), contract=contract), Entry(key=key or "", at=at)
+        case SegmentContract() as contract:
+            key = transition_key(contract.segment_id, 0)
+            gates = (transition_gate(asked, contract), *await gates_of(conn, asked, Trigger(at=at), key))
+            way = Way(kind=SEGMENT, gates=gates, contract=contract, transition=asked.transition)
+            return way, Entry(key=key, at=at)
+        case None:
+            key = f"enroll:{new_uuid().hex}"
+            return Way(kind=ENROLL, gates=await gates_of(conn, asked, Trigger(at=at), key)), Entry(key=key, at=at)
+
+
+def _event_gate(contract: TriggerContract, trigger: Trigger, now: datetime) -> Gate:
+    """What the contract has against the event that was given, whose values may be shown."""
+    refusal = refuse_trigger(contract, trigger, now)
+    told = None
+    if contract.predicate is not None:
+        told = explain(contract.predicate, event_facts(trigger), now, reveal=lambda path: True)
+    return Gate(name=TRIGGER_PREDICATE, refusal=refusal.value if refusal is not None else None, explanation=told)
+
+
+def _asked_at_entry(ground: _Ground) -> list[Predicate]:
+    """The predicates about the subject that are asked before it comes in."""
+    asked = [ground.audience] if ground.audience is not None and not isinstance(ground.audience, Gone) else []
+    contract = ground.contract
+    if isinstance(contract, SegmentContract) and contract.predicate is not None:
+        asked.append(contract.predicate)
+    return asked
+
+
+def _heard(journey_id: str, contract: Resource[Contract]) -> TriggerContract | SegmentContract:
+    """A contract as the inbox listens by it."""
+    content = contract.content
+    return contract_of(
+        catalog.Listening(
+            journey_id=journey_id,
+            latest_version=0,
+            goal_revision=0,
+            audience_id=None,
+            audience=None,
+            trigger_contract_id=contract.id,
+            event_name=content.event_name,
+            segment_id=content.segment_id,
+            segment_no=None,
+            entered=content.transition == "entered",
+            include_definition_changes=content.include_definition_changes,
+            predicate=content.predicate,
+            entry_key_path=content.entry_key_path,
+            max_event_age=content.max_event_age,
+        )
+    )
+
+
+def _happening(one: Supposed, start: datetime) -> Happening:
+    at = one.at if one.at is not None else start + (one.after or timedelta(0))
+    if one.name is None:
+        return Changes(at=at, attributes=one.document)
+    return Occurs(at=at, name=one.name, properties=one.document)
+
+
+def _faults(question: Question, now: datetime) -> list[Fault]:
+    """Everything that is wrong with the question."""
+    faults = []
+
+    def fault(path: str, reason: str, message: str) -> None:
+        faults.append(Fault(path=path, reason=reason, message=message))
+
+    if question.subject_id and question.attributes is not None:
+        fault("subjectAttributes", "INVALID_VALUE", "it is simulated for a subject, or with given attributes, not both")
+    elif not question.names_somebody and not question.all_paths:
+        fault("subjectId", "REQUIRED", "a subject, or subjectAttributes, or allPaths")
+    if question.time_zone and question.attributes is None:
+        fault("timeZone", "INVALID_VALUE", "only with subjectAttributes: a subject has its own")
+    elif question.time_zone and not is_time_zone(question.time_zone):
+        fault("timeZone", "INVALID_VALUE", "a time zone is an IANA name, such as Europe/Berlin")
+    start = question.starts_at or now
+    if start < now:
+        fault("startsAt", "OUT_OF_RANGE", "must not be past: what is known of subjects is what is known now")
+    elif start > now + FURTHEST:
+        fault("startsAt", "OUT_OF_RANGE", f"at most {FURTHEST.days} days ahead")
+    for one in question.supposed:
+        faults += _supposed_faults(one, start)
+    return faults
+
+
+def _supposed_faults(one: Supposed, start: datetime) -> list[Fault]:
+    faults = []
+    if one.name is not None and (wrong := name_fault(one.name, f"{one.path}.name")) is not None:
+        faults.append(wrong)
+    if (one.at is None) == (one.after is None):
+        message = "either the instant at which it happens, or how long after the start"
+        faults.append(Fault(path=f"{one.path}.at", reason="REQUIRED", message=message))
+    elif one.after is not None and one.after > FURTHEST:
+        message = f"at most {FURTHEST.days} days after the start"
+        faults.append(Fault(path=f"{one.path}.after", reason="OUT_OF_RANGE", message=message))
+    elif one.at is not None and not start - FURTHEST <= one.at <= start + FURTHEST:
+        message = f"at most {FURTHEST.days} days before or after the start"
+        faults.append(Fault(path=f"{one.path}.at", reason="OUT_OF_RANGE", message=message))
+    return faults
