@@ -430,3 +430,25 @@ async def test_a_crowd_is_enrolled_by_a_job_that_can_be_looked_at_and_steered(ru
     assert whole.code == 0
     enrolled = 30 - kept.json["enrolledCount"]
     assert f"done: {enrolled} of about 30 enrolled, {kept.json['enrolledCount']} skipped, 0 errors" in whole.err
+
+
+async def test_a_journey_is_simulated_and_drawn_and_nobody_is_enrolled(run: CommandLine) -> None:
+    await run("apply", "-f", str(WELCOME))
+    anna = ("--attributes", '{"plan": "pro", "name": "Anna", "country": "DE"}')
+    bought = ("--event", '1s purchase {"amount": 5}', "--change", '1s {"plan": "free"}')
+
+    told = await run("journeys", "simulate", "welcome", *anna, *bought, "--enter-anyway", "-o", "json")
+    drawn = await run("journeys", "simulate", "welcome", *anna, *bought, "--enter-anyway", "--all-paths")
+    wrong = await run("journeys", "simulate", "welcome", "--attributes", "{}", "--event", "soon")
+    nobody = await run("journeys", "simulate", "welcome")
+
+    steps = [(step["stepId"], step.get("reason")) for step in told.json["simulation"]["steps"]]
+    assert steps[:3] == [("greet", None), ("look-around", None), ("bought-something", "bought")]
+    assert "✓ event_fired purchase: 1 of 1" in drawn.out
+    assert "Thank you, Anna" in drawn.out
+    assert "where it can lead" in drawn.out
+    assert "\x1b" not in drawn.out
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "--event soon: write it as" in wrong.err
+    assert (nobody.code, "subjectId" in nobody.err) == (1, True)
+    assert (await run("executions", "list", "welcome", "-o", "json")).json == []

@@ -131,13 +131,13 @@ class Both:
             handle = self.environment.client.get_workflow_handle(row["workflow_id"])
             await handle.query("__temporal_workflow_metadata", result_type=dict)
             after = await self.standing()
-            if after == row and row["kind"] != "run":
+            if after == row and row["wakes_at"] is not None:
                 return row
 
     async def standing(self) -> Record | None:
         return await self.owner.fetchrow(
-            "SELECT execution_id, workflow_id, seq, step_id, since, wakes_at, outcome, reason, ended_at, started_at,"
-            " effect ->> 'kind' AS kind FROM executions ORDER BY started_at DESC, execution_id DESC LIMIT 1"
+            "SELECT execution_id, workflow_id, seq, step_id, since, wakes_at, outcome, reason, ended_at, started_at"
+            " FROM executions ORDER BY started_at DESC, execution_id DESC LIMIT 1"
         )
 
 
@@ -293,8 +293,8 @@ class _Travelled:
         """Let time pass and things happen until it ends, or long enough."""
         both, random = self.both, self.random
         coming = sorted(
-            start + timedelta(seconds=random.randrange(90, int(4 * DAY.total_seconds())))
-            for _ in range(random.randint(0, 5))
+            start + timedelta(seconds=random.randrange(90, int(random.choice([HOUR, DAY, 4 * DAY]).total_seconds())))
+            for _ in range(random.randint(1, 6))
         )
         for _ in range(MOVES):
             row = await both.settled()

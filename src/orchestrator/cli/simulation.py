@@ -129,7 +129,7 @@ def _draw(journey_id: str, which: str, simulation: Json) -> None:
         if "body" in step.get("message", {}):
             message = step["message"]
             title = f"{step['stepId']}: {message['communicationId']}, {message['channel']}"
-            lines = "\n".join(filter(None, (message.get("subject"), message["body"])))
+            lines = "\n".join(filter(None, (message.get("subject"), message["body"].rstrip())))
             console().print(Panel(text_of(lines), title=text_of(title), title_align="left", width=100))
 
 

@@ -91,10 +91,13 @@ class World:
         self._asked = asked
         self._supposed = sorted(supposed, key=lambda one: one.at)
         self._messages = list(profile.messages)
+        #: `_stored_with` of so many of what is supposed.
+        self._kept: tuple[int, Facts] = (0, profile.facts)
 
     def suppose(self, happening: Happening) -> None:
         """This happens, too."""
         self._supposed = sorted([*self._supposed, happening], key=lambda one: one.at)
+        self._kept = (0, self._profile.facts)
 
     def sent(self, channel: str, category: str, at: datetime) -> None:
         """A message counts from now on."""
@@ -106,23 +109,28 @@ class World:
 
     def facts(self, now: datetime) -> Facts:
         """What predicates see at `now`."""
-        occurred = self._occurred(now)
+        past = [one for one in self._supposed if one.at <= now]
+        if self._kept[0] != len(past):
+            self._kept = len(past), self._stored_with(past)
+        return with_segments(self._kept[1], self._profile.rules, now)
+
+    def _stored_with(self, past: Sequence[Happening]) -> Facts:
+        """What is stored, as it would be with these."""
         stored = self._profile.facts
         attributes = stored.attributes
-        for one in self._supposed:
-            if isinstance(one, Changes) and one.at <= now:
+        for one in past:
+            if isinstance(one, Changes):
                 attributes = merge_patch(attributes, one.attributes)
         events = dict(stored.events)
         for source, depth in self._asked.events.items():
-            if ats := [one.at for one in occurred if _is_of(source, one)]:
+            if ats := [one.at for one in past if isinstance(one, Occurs) and _is_of(source, one)]:
                 events[source] = _joined(events.get(source), ats, depth)
-        subject = replace(stored, attributes=attributes, events=events)
-        return with_segments(subject, self._profile.rules, now)
+        return replace(stored, attributes=attributes, events=events)
 
     def known(self, version: JourneyVersion, came: Came, now: datetime) -> Known:
         """What the core may ask about the execution at `now`."""
         around = self._surroundings
-        later = [one for one in self._occurred(now) if one.at > came.entry.at]
+        later = [one for one in self._supposed if isinstance(one, Occurs) and came.entry.at < one.at <= now]
         happened: dict[str, datetime] = {}
         for name, condition in happenings(version.definition).items():
             counting = [
@@ -144,9 +152,6 @@ class World:
             goal_reached=goal is not None
             and any(one.name == goal.event_name and one.at <= came.entry.at + goal.window for one in later),
         )
-
-    def _occurred(self, now: datetime) -> list[Occurs]:
-        return [one for one in self._supposed if isinstance(one, Occurs) and one.at <= now]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
