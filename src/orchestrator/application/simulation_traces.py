@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
+from itertools import count
 from typing import Any
 
 from orchestrator.application.condition_truths import Asking, Truth, truth_of
@@ -14,7 +15,7 @@ from orchestrator.application.previews import Preview, put_together, templates_i
 from orchestrator.domain.advance import Known, step_kind
 from orchestrator.domain.execution import Done, End, Outcome, Position, Result, Run, Sleep, Visit, Why
 from orchestrator.domain.journey import Branch, Changed, Condition, Happened, JourneyVersion, Send, Split, Step, WaitFor
-from orchestrator.domain.simulation import Came, Look, World, travel
+from orchestrator.domain.simulation import Came, Look, Traveler, World
 from orchestrator.domain.templates import TemplateFailed, render
 from orchestrator.predicates.tree import Predicate, leaves
 
@@ -137,10 +138,12 @@ class Traces:
         self._leaves_left = MAX_LEAVES
 
     def trace(self, came: Came, *, late: timedelta = timedelta(0)) -> Trace:
-        """`late`: domain/simulation.py, travel."""
+        """`late`: domain/simulation.py, Traveler."""
         deadline = time.monotonic() + MAX_SECONDS
         horizon = came.started_at + HORIZON
-        for looks, look in enumerate(travel(self._version, self._world, came, self._carry_out, late=late), start=1):
+        traveler = Traveler(self._version, self._world, came, self._carry_out, late=late)
+        for looks in count(1):
+            look = traveler.look()
             self._note(look)
             effect = look.decision.effect
             if isinstance(effect, End):
@@ -155,7 +158,7 @@ class Traces:
             if stop is not None:
                 self._stands(look.decision.position)
                 return self._told(stop, look.at)
-        raise AssertionError("whoever travels ends, or looks again")
+        raise AssertionError("it counts without end")
 
     def _carry_out(self, run: Run, known: Known, now: datetime) -> Done:
         """What workers would do, as far as nothing is done by it: a message is rendered, and taken as sent."""

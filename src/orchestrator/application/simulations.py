@@ -188,7 +188,7 @@ class Simulations:
         JOURNEY_NOT_FOUND, SUBJECT_NOT_FOUND, and FailedPrecondition INVALID_DEFINITION, with every fault, of a draft
         that could not be published.
 
-        `late`: domain/simulation.py, travel.
+        `late`: domain/simulation.py, Traveler.
         """
         if question.overrides and scope.role is not Role.OWNER:
             raise PermissionDenied("ROLE_TOO_LOW", "overrides need the role owner", requiredRole="owner")

@@ -1,11 +1,11 @@
 """A journey travelled on a virtual clock: the core that production asks is asked again and again, and nothing is done.
 
-`World` is one subject as it would be at any instant; `travel` goes from one look of the execution to the next.
+`World` is one subject as it would be at any instant; a `Traveler` goes through it from one look to the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
@@ -144,7 +144,11 @@ class World:
         return Known(
             subject=replace(self.facts(now), entry=came.properties),
             consent=self._profile.consent,
-            limits=Limits(paused=around.sends_paused, quiet=around.quiet, full=full(around.caps, self._messages, now)),
+            limits=Limits(
+                paused=around.sends_paused,
+                quiet=around.quiet,
+                full=full(around.caps, (one for one in self._messages if one.at <= now), now) if around.caps else {},
+            ),
             started_at=came.started_at,
             subject_id=self._profile.subject_id,
             time_zone=around.time_zone,
@@ -172,32 +176,53 @@ class Look:
 CarryOut = Callable[[Run, Known, datetime], Done]
 
 
-def travel(
-    version: JourneyVersion, world: World, came: Came, carry_out: CarryOut, *, late: timedelta = timedelta(0)
-) -> Iterator[Look]:
-    """Every look of an execution from its start to its end, which may never come.
+class Traveler:
+    """An execution under way. It looks when it wakes by itself and whenever something is supposed to happen: once too
+    often does no harm. Doing takes no time.
 
-    It looks when it wakes by itself and whenever something is supposed to happen: once too often does no harm. Doing
-    takes no time. `late` is how much later than they should those look who sleep.
+    `looks_at` is when it looks next; None: it has ended.
     """
-    now, done = came.started_at, None
-    known = world.known(version, came, now)
-    position = first_position(version, known, now)
-    while True:
-        decision = advance(version, position, known, now, done)
-        yield Look(at=now, known=known, position=position, done=done, decision=decision)
-        position, done = decision.position, None
+
+    def __init__(
+        self,
+        version: JourneyVersion,
+        world: World,
+        came: Came,
+        carry_out: CarryOut,
+        *,
+        late: timedelta = timedelta(0),
+    ) -> None:
+        """`late` is how much later than they should those look who sleep."""
+        self._version = version
+        self._world = world
+        self._came = came
+        self._carry_out = carry_out
+        self._late = late
+        self._position: Position | None = None
+        #: What it was told to do, and what was known when it was.
+        self._told: tuple[Run, Known] | None = None
+        self.looks_at: datetime | None = came.started_at
+
+    def look(self) -> Look:
+        """What it decides next, if it has not ended."""
+        now = self.looks_at
+        assert now is not None, "who has ended looks no more"
+        done = self._carry_out(*self._told, now) if self._told is not None else None
+        known = self._world.known(self._version, self._came, now)
+        position = self._position or first_position(self._version, known, now)
+        decision = advance(self._version, position, known, now, done)
+        self._position, self._told = decision.position, None
         match decision.effect:
             case End():
-                return
+                self.looks_at = None
             case Run() as run:
-                done = carry_out(run, known, now)
+                self._told = run, known
             case Sleep(until=until):
-                coming = world.next_after(now)
-                now = min(until + late, coming) if coming is not None else until + late
+                wakes, coming = until + self._late, self._world.next_after(now)
+                self.looks_at = min(wakes, coming) if coming is not None else wakes
             case _:
                 assert_never(decision.effect)
-        known = world.known(version, came, now)
+        return Look(at=now, known=known, position=position, done=done, decision=decision)
 
 
 def _is_of(source: Source, event: Occurs) -> bool:
