@@ -261,6 +261,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "ArchiveJourney": {**active, "onArchive": "end"},
         "EnrollSubjects": {**active, "subjectIds": [f"subject-{number}"]},
         "ExplainEntry": {**active, **subject_id},
+        "BacktestJourney": {"journeyId": f"listening-{number}", "days": 28},
         "SimulateJourney": [
             {
                 **active,

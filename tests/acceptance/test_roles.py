@@ -39,7 +39,7 @@ EDITORS = {
     *("PauseEnrollmentJob", "ResumeEnrollmentJob", "CancelEnrollmentJob"),
     *("ListJourneyAuditEntries", "ListAuditEntries", "ListExecutions", "GetExecution"),
     *("ExplainExecution", "ListStuckExecutions", "CancelExecution", "CancelExecutions", "GetCancellation"),
-    *("ExplainEntry", "SimulateJourney", "ListTimeline"),
+    *("ExplainEntry", "SimulateJourney", "BacktestJourney", "ListTimeline"),
     *("ListSubjects", "UpsertSubject", "BatchUpsertSubjects", "GetSubject", "IngestEvents"),
     "ReportDeliveries",
     *("ListSendsPauses", "PauseSends", "ResumeSends"),

@@ -15,6 +15,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from orchestrator.api.descriptors import owner_of
 from orchestrator.domain import (
     attributes,
+    backtest,
     condition_forms,
     delivery,
     draw,
@@ -129,6 +130,7 @@ LISTS: Mapping[str, int] = {
 _ANY_LIST = 1000
 
 INTEGERS: Mapping[str, Range] = {
+    "BacktestJourneyRequest.days": Range(0, backtest.MAX_DAYS),
     "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "PublishJourneyRequest.from_version": Range(1, 2**31 - 1),
     "GetJourneyVersionRequest.version": Range(1, 2**31 - 1),

@@ -15,8 +15,7 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
-from orchestrator.application import journeys, subject_facts, subjects
-from orchestrator.application.contents import Contents
+from orchestrator.application import subject_facts, subjects
 from orchestrator.application.entry_explanations import (
     ENROLL,
     EVENT,
@@ -28,15 +27,12 @@ from orchestrator.application.entry_explanations import (
     gates_of,
     transition_gate,
 )
-from orchestrator.application.examination import existing
-from orchestrator.application.inbox import audience_of, contract_of
-from orchestrator.application.publishing import refuse_faulty
+from orchestrator.application.simulation_grounds import Ground, Grounds
 from orchestrator.application.simulation_traces import Content, Stop, Trace, Traces
 from orchestrator.application.transactions import Transactions
-from orchestrator.application.versions import Prepared, Versions
+from orchestrator.application.versions import Versions
 from orchestrator.domain.conditions import Entry
 from orchestrator.domain.entry import (
-    Gone,
     SegmentContract,
     Trigger,
     TriggerContract,
@@ -48,22 +44,16 @@ from orchestrator.domain.entry import (
 from orchestrator.domain.event import name_fault
 from orchestrator.domain.holdout import held_out_by
 from orchestrator.domain.ids import new_uuid
-from orchestrator.domain.journey import Goal, Journey, JourneyVersion
-from orchestrator.domain.journey_form import stored
 from orchestrator.domain.reachable import Holds, Reachable, reachable
 from orchestrator.domain.refusals import InvalidArgument, PermissionDenied
-from orchestrator.domain.resource import Resource
 from orchestrator.domain.scope import Role, Scope, SubjectKey
 from orchestrator.domain.simulation import Came, Changes, Happening, Occurs, Profile, Surroundings, World
 from orchestrator.domain.subject import is_time_zone
-from orchestrator.domain.trigger_contract import Contract
 from orchestrator.predicates.explain import explain
 from orchestrator.predicates.facts import Facts, Needs, needs
 from orchestrator.predicates.faults import Fault
 from orchestrator.predicates.tree import Predicate
-from orchestrator.storage import catalog, communications, facts, sends, sends_pauses
-from orchestrator.storage.audiences import audiences
-from orchestrator.storage.trigger_contracts import trigger_contracts
+from orchestrator.storage import facts, sends, sends_pauses
 
 #: Simulations at a time. One takes some seconds of a processor at most, and leaves the loop to others meanwhile.
 AT_ONCE = 2
@@ -142,34 +132,17 @@ class Simulated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ground:
-    """A version, and all that is set around it."""
-
-    journey: Journey
-    prepared: Prepared
-    audience: Predicate | Gone | None
-    contract: TriggerContract | SegmentContract | None
-    transition: str
-    project: catalog.Current
-    goal: Goal | None
-    contents: Mapping[str, Content]
-
-    @property
-    def version(self) -> JourneyVersion:
-        return self.prepared.version
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
     """All that a simulation goes by."""
 
     question: Question
-    ground: _Ground
+    ground: Ground
     world: World
     subject_id: str
     way: Way
     held_out_by: str | None
     came: Came
+    contents: Mapping[str, Content]
     inlined: Mapping[int, Predicate]
 
 
@@ -178,7 +151,7 @@ class Simulations:
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
-        self._contents = Contents()
+        self._grounds = Grounds(versions)
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def simulate(
@@ -193,7 +166,7 @@ class Simulations:
         if question.overrides and scope.role is not Role.OWNER:
             raise PermissionDenied("ROLE_TOO_LOW", "overrides need the role owner", requiredRole="owner")
         async with transactions.snapshot(scope.project_no) as conn:
-            ground = await self._ground(conn, scope, question.journey_id)
+            ground = await self._grounds.of(conn, scope, question.journey_id)
             if faults := _faults(question, ground.project.now):
                 raise InvalidArgument(faults)
             read = await self._read(conn, scope, question, ground) if question.names_somebody else None
@@ -202,7 +175,7 @@ class Simulations:
         holds = Holds(quiet=settings.quiet_hours, caps=settings.frequency_caps)
         return Simulated(
             journey_id=question.journey_id,
-            version=None if ground.journey.has_draft else ground.journey.latest_version,
+            version=ground.number,
             simulation=simulation,
             paths=reachable(ground.version, holds) if question.all_paths else None,
         )
@@ -214,55 +187,9 @@ class Simulations:
         working.add_done_callback(lambda _: self._turns.release())
         return await asyncio.shield(working)
 
-    async def _ground(self, conn: Connection[Record], scope: Scope, journey_id: str) -> _Ground:
-        project_no = scope.project_no
-        journey = await journeys.get(conn, scope, journey_id)
-        prepared = await self._prepared(conn, scope, journey)
-        definition = prepared.version.definition
-        audience: Predicate | Gone | None = None
-        if definition.audience_id is not None:
-            found = await audiences.find(conn, project_no, definition.audience_id)
-            audience = audience_of(definition.audience_id, found.content.predicate if found is not None else None)
-        contract_id = definition.trigger_contract_id
-        heard = await trigger_contracts.find(conn, project_no, contract_id) if contract_id is not None else None
-        contents = {}
-        for communication_id, pinned in prepared.version.pinned.items():
-            revision = pinned.content_revision
-            if definition.follow_live_communications:
-                revision = await communications.newest_like(conn, project_no, communication_id, pinned)
-            content = await self._contents.get(conn, project_no, communication_id, revision)
-            contents[communication_id] = Content(revision=revision, content=content)
-        return _Ground(
-            journey=journey,
-            prepared=prepared,
-            audience=audience,
-            contract=_heard(journey_id, heard) if heard is not None else None,
-            transition=(heard.content.transition or "") if heard is not None else "",
-            project=(await catalog.current(conn, [project_no]))[project_no],
-            goal=journey.goal if definition.exit_on_goal else None,
-            contents=contents,
-        )
-
-    async def _prepared(self, conn: Connection[Record], scope: Scope, journey: Journey) -> Prepared:
-        """The draft as publishing would make it, or the newest version."""
-        if not journey.has_draft:
-            assert journey.latest_version is not None, "what was never published has a draft"
-            return await self._versions.get(conn, scope.project_no, journey.journey_id, journey.latest_version)
-        definition = stored(journey.definition)
-        there = await existing(conn, scope.project_no, definition, journey.goal)
-        refuse_faulty(journey.journey_id, journey.definition, there)
-        return Prepared(
-            JourneyVersion(
-                journey_id=journey.journey_id,
-                version=(journey.latest_version or 0) + 1,
-                definition=definition,
-                pinned=there.communications,
-            )
-        )
-
-    async def _read(self, conn: Connection[Record], scope: Scope, question: Question, ground: _Ground) -> _Read:
+    async def _read(self, conn: Connection[Record], scope: Scope, question: Question, ground: Ground) -> _Read:
         start = question.starts_at or ground.project.now
-        asked = [*ground.prepared.asked, *_asked_at_entry(ground)]
+        asked = [*ground.prepared.asked, *ground.asked_at_entry]
         cohorts = (await self._versions.rule_book.of(conn, ground.project)).cohorts
         inlined = {id(predicate): cohorts.inline(predicate) for predicate in asked}
         wanted = needs([*asked, *inlined.values()])
@@ -317,6 +244,7 @@ class Simulations:
             subject_id=profile.subject_id,
             way=way,
             held_out_by=held_out,
+            contents=await self._grounds.contents(conn, scope.project_no, ground.version),
             came=Came(entry=entry, properties=question.entry or {}, started_at=start),
             inlined=inlined,
         )
@@ -326,7 +254,7 @@ class Simulations:
         conn: Connection[Record],
         scope: Scope,
         question: Question,
-        ground: _Ground,
+        ground: Ground,
         wanted: Needs,
         start: datetime,
     ) -> tuple[SubjectKey | None, Profile]:
@@ -362,7 +290,7 @@ def _simulated(read: _Read, late: timedelta) -> Simulation:
         trace = Trace(steps=(), stop=Stop.HELD_OUT, at=started_at)
     else:
         ground = read.ground
-        traces = Traces(ground.version, read.world, ground.contents, read.inlined, reveals=not read.question.subject_id)
+        traces = Traces(ground.version, read.world, read.contents, read.inlined, reveals=not read.question.subject_id)
         trace = traces.trace(read.came, late=late)
     return Simulation(
         subject_id=read.subject_id,
@@ -404,38 +332,6 @@ def _event_gate(contract: TriggerContract, trigger: Trigger, now: datetime) -> G
     if contract.predicate is not None:
         told = explain(contract.predicate, event_facts(trigger), now, reveal=lambda path: True)
     return Gate(name=TRIGGER_PREDICATE, refusal=refusal.value if refusal is not None else None, explanation=told)
-
-
-def _asked_at_entry(ground: _Ground) -> list[Predicate]:
-    """The predicates about the subject that are asked before it comes in."""
-    asked = [ground.audience] if ground.audience is not None and not isinstance(ground.audience, Gone) else []
-    contract = ground.contract
-    if isinstance(contract, SegmentContract) and contract.predicate is not None:
-        asked.append(contract.predicate)
-    return asked
-
-
-def _heard(journey_id: str, contract: Resource[Contract]) -> TriggerContract | SegmentContract:
-    """A contract as the inbox listens by it."""
-    content = contract.content
-    return contract_of(
-        catalog.Listening(
-            journey_id=journey_id,
-            latest_version=0,
-            goal_revision=0,
-            audience_id=None,
-            audience=None,
-            trigger_contract_id=contract.id,
-            event_name=content.event_name,
-            segment_id=content.segment_id,
-            segment_no=None,
-            entered=content.transition == "entered",
-            include_definition_changes=content.include_definition_changes,
-            predicate=content.predicate,
-            entry_key_path=content.entry_key_path,
-            max_event_age=content.max_event_age,
-        )
-    )
 
 
 def _happening(one: Supposed, start: datetime) -> Happening:

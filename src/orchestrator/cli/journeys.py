@@ -7,6 +7,7 @@ import typer
 
 from orchestrator.api.json_encode import encode
 from orchestrator.cli.apply import apply
+from orchestrator.cli.backtest import backtest
 from orchestrator.cli.connection import call, sentence_of
 from orchestrator.cli.diff import diff
 from orchestrator.cli.documents import look_through
@@ -256,6 +257,7 @@ def explain(
 
 
 app.command("simulate")(simulate)
+app.command("backtest")(backtest)
 
 
 @app.command()

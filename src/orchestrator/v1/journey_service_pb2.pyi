@@ -12,6 +12,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from orchestrator.v1 import audit_pb2 as _audit_pb2
+from orchestrator.v1 import backtest_pb2 as _backtest_pb2
 from orchestrator.v1 import entry_explanation_pb2 as _entry_explanation_pb2
 from orchestrator.v1 import journey_pb2 as _journey_pb2
 from orchestrator.v1 import journey_stats_pb2 as _journey_stats_pb2
@@ -1009,6 +1010,56 @@ class SimulateJourneyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SimulateJourneyResponse: _TypeAlias = SimulateJourneyResponse  # noqa: Y015
+
+@_typing.final
+class BacktestJourneyRequest(_message.Message):
+    """Asks what a journey would have done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    journey_id: _builtins.str
+    """Which journey."""
+    days: _builtins.int
+    """How many days back, at most 365. 0 means 28: whole weeks forecast best."""
+    def __init__(
+        self,
+        *,
+        journey_id: _builtins.str = ...,
+        days: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "journey_id", b"journey_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BacktestJourneyRequest: _TypeAlias = BacktestJourneyRequest  # noqa: Y015
+
+@_typing.final
+class BacktestJourneyResponse(_message.Message):
+    """What the journey would have done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKTEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def backtest(self) -> _backtest_pb2.Backtest:
+        """The backtest."""
+
+    def __init__(
+        self,
+        *,
+        backtest: _backtest_pb2.Backtest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backtest", b"backtest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backtest", b"backtest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BacktestJourneyResponse: _TypeAlias = BacktestJourneyResponse  # noqa: Y015
 
 @_typing.final
 class GetStepStatsRequest(_message.Message):

@@ -90,6 +90,13 @@ class JourneyServiceStub:
     for a draft that could not be published, and with PERMISSION_DENIED (ROLE_TOO_LOW) for overrides of others than
     owners.
     """
+    BacktestJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.BacktestJourneyRequest, _journey_service_pb2.BacktestJourneyResponse]
+    """Says what the journey would have done within the last days, if it had run: the events of real subjects are replayed.
+
+    Takes the draft if there is one, else the newest version. Looks at as many subjects as can be done in eight seconds,
+    and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) unless an event starts
+    the journey, and as SimulateJourney does for a draft that could not be published.
+    """
     GetStepStats: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.GetStepStatsRequest, _journey_service_pb2.GetStepStatsResponse]
     """Returns what executions did at each step."""
     GetJourneyFunnel: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.GetJourneyFunnelRequest, _journey_service_pb2.GetJourneyFunnelResponse]
@@ -158,6 +165,13 @@ class JourneyServiceAsyncStub(JourneyServiceStub):
     nobody is sent anything, no workflow starts. Fails with FAILED_PRECONDITION (INVALID_DEFINITION), naming every fault,
     for a draft that could not be published, and with PERMISSION_DENIED (ROLE_TOO_LOW) for overrides of others than
     owners.
+    """
+    BacktestJourney: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.BacktestJourneyRequest, _journey_service_pb2.BacktestJourneyResponse]  # type: ignore[assignment]
+    """Says what the journey would have done within the last days, if it had run: the events of real subjects are replayed.
+
+    Takes the draft if there is one, else the newest version. Looks at as many subjects as can be done in eight seconds,
+    and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) unless an event starts
+    the journey, and as SimulateJourney does for a draft that could not be published.
     """
     GetStepStats: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.GetStepStatsRequest, _journey_service_pb2.GetStepStatsResponse]  # type: ignore[assignment]
     """Returns what executions did at each step."""
@@ -314,6 +328,19 @@ class JourneyServiceServicer(metaclass=_abc_1.ABCMeta):
         nobody is sent anything, no workflow starts. Fails with FAILED_PRECONDITION (INVALID_DEFINITION), naming every fault,
         for a draft that could not be published, and with PERMISSION_DENIED (ROLE_TOO_LOW) for overrides of others than
         owners.
+        """
+
+    @_abc_1.abstractmethod
+    def BacktestJourney(
+        self,
+        request: _journey_service_pb2.BacktestJourneyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journey_service_pb2.BacktestJourneyResponse, _abc.Awaitable[_journey_service_pb2.BacktestJourneyResponse]]:
+        """Says what the journey would have done within the last days, if it had run: the events of real subjects are replayed.
+
+        Takes the draft if there is one, else the newest version. Looks at as many subjects as can be done in eight seconds,
+        and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) unless an event starts
+        the journey, and as SimulateJourney does for a draft that could not be published.
         """
 
     @_abc_1.abstractmethod

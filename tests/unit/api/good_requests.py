@@ -259,6 +259,7 @@ REQUESTS: dict[str, Json] = {
     },
     "GetCancellation": {"cancellationId": "can-1"},
     "ExplainEntry": {**_OF_JOURNEY, **_OF_SUBJECT},
+    "BacktestJourney": {**_OF_JOURNEY, "days": 28},
     "SimulateJourney": {
         **_OF_JOURNEY,
         **_OF_SUBJECT,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from orchestrator.api.call import Call, own_transactions
 from orchestrator.api.convert.audit import PAGE_SIZE, entry_message, number_before, token_below
+from orchestrator.api.convert.backtests import backtest_message
 from orchestrator.api.convert.entry_explanations import explanation_message
 from orchestrator.api.convert.journeys import (
     changes_of,
@@ -25,6 +26,7 @@ from orchestrator.api.convert.violations import violations
 from orchestrator.api.expected import expected
 from orchestrator.api.page_tokens import page_limit
 from orchestrator.application import audit, enrollment, entry_explanations, journeys, lifecycle, publishing, stats
+from orchestrator.application.backtests import Backtests
 from orchestrator.application.simulations import Simulations
 from orchestrator.application.versions import Versions
 from orchestrator.storage.outbox import Entry
@@ -36,6 +38,7 @@ class JourneyHandlers:
         """`deliver` tells Temporal, after the commit, of executions that were started."""
         self._versions = versions
         self._simulations = Simulations(versions)
+        self._backtests = Backtests(versions)
         self._deliver = deliver
 
     async def ListJourneys(self, request: rpc.ListJourneysRequest, call: Call) -> rpc.ListJourneysResponse:
@@ -150,6 +153,11 @@ class JourneyHandlers:
     async def SimulateJourney(self, request: rpc.SimulateJourneyRequest, call: Call) -> rpc.SimulateJourneyResponse:
         simulated = await self._simulations.simulate(call.transactions, call.scope, question_of(request))
         return response_message(simulated)
+
+    @own_transactions
+    async def BacktestJourney(self, request: rpc.BacktestJourneyRequest, call: Call) -> rpc.BacktestJourneyResponse:
+        told = await self._backtests.run(call.transactions, call.scope, request.journey_id, request.days)
+        return rpc.BacktestJourneyResponse(backtest=backtest_message(told))
 
     async def GetStepStats(self, request: rpc.GetStepStatsRequest, call: Call) -> rpc.GetStepStatsResponse:
         steps = await stats.step_stats(call.conn, call.scope, request.journey_id)

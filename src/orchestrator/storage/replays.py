@@ -1,0 +1,135 @@
+"""The past of subjects, as a backtest reads it. In a transaction that writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from orchestrator.domain.gates import Counted
+from orchestrator.domain.scope import SubjectKey
+
+_SUBJECTS = """
+SELECT DISTINCT e.subject_no
+  FROM event_names AS n
+  JOIN events AS e
+    ON e.project_no = $1 AND e.bucket = $2 AND e.name_no = n.name_no AND e.occurred_at > $4 AND e.occurred_at <= $5
+ WHERE n.project_no = $1 AND n.name = $3
+ ORDER BY e.subject_no
+"""
+
+
+async def subjects(
+    conn: Connection[Record], project_no: int, bucket: int, event_name: str, since: datetime, until: datetime
+) -> list[SubjectKey]:
+    """Those of a bucket to whom such an event has occurred, later than `since` and not later than `until`."""
+    rows = await conn.fetch(_SUBJECTS, project_no, bucket, event_name, since, until)
+    return [SubjectKey(project_no=project_no, bucket=bucket, subject_no=row[0]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened."""
+
+    name: str
+    event_id: str
+    occurred_at: datetime
+    properties: dict[str, Any]
+
+
+_EVENTS = """
+SELECT w.subject_no, n.name, e.event_id, e.occurred_at, e.properties
+  FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
+ CROSS JOIN LATERAL (
+       SELECT name_no, event_id, occurred_at, event_no, properties FROM events
+        WHERE project_no = $1 AND bucket = w.bucket AND subject_no = w.subject_no
+          AND name_no = ANY (ARRAY(SELECT name_no FROM event_names
+                                    WHERE project_no = $1 AND ($4::text[] IS NULL OR name = ANY ($4))))
+          AND occurred_at <= $5
+        ORDER BY occurred_at DESC, event_no DESC
+        LIMIT $6) AS e
+  JOIN event_names AS n ON n.project_no = $1 AND n.name_no = e.name_no
+ ORDER BY w.subject_no, e.occurred_at, e.event_no
+"""
+
+
+async def events(
+    conn: Connection[Record],
+    keys: Sequence[SubjectKey],
+    names: Collection[str] | None,
+    until: datetime,
+    *,
+    most: int,
+) -> dict[SubjectKey, list[Event]]:
+    """The newest `most` events of each of these subjects of one bucket, of these names (None: of any), not later than
+    `until`; in the order in which they occurred."""
+    found: dict[SubjectKey, list[Event]] = {key: [] for key in keys}
+    by_no = {key.subject_no: found[key] for key in keys}
+    rows = await conn.fetch(
+        _EVENTS,
+        keys[0].project_no,
+        [key.bucket for key in keys],
+        [key.subject_no for key in keys],
+        sorted(names) if names is not None else None,
+        until,
+        most,
+    )
+    for subject_no, *event in rows:
+        by_no[subject_no].append(Event(*event))
+    return found
+
+
+_ENTRIES = """
+SELECT w.subject_no, e.entry_key, e.triggered_at
+  FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
+  JOIN enrollments AS e
+    ON e.project_no = $1 AND e.bucket = w.bucket AND e.subject_no = w.subject_no AND e.journey_id = $4
+   AND e.triggered_at <= $5
+"""
+
+
+async def entries(
+    conn: Connection[Record], keys: Sequence[SubjectKey], journey_id: str, until: datetime
+) -> dict[SubjectKey, list[tuple[str, datetime]]]:
+    """(entry key, trigger's instant) of the entries of these subjects of one bucket, triggered not later than then."""
+    found: dict[SubjectKey, list[tuple[str, datetime]]] = {key: [] for key in keys}
+    by_no = {key.subject_no: found[key] for key in keys}
+    rows = await conn.fetch(
+        _ENTRIES, keys[0].project_no, [k.bucket for k in keys], [k.subject_no for k in keys], journey_id, until
+    )
+    for subject_no, entry_key, triggered_at in rows:
+        by_no[subject_no].append((entry_key, triggered_at))
+    return found
+
+
+_MESSAGES = """
+SELECT w.subject_no, s.channel, s.category, s.reserved_at
+  FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
+  JOIN sends AS s
+    ON s.project_no = $1 AND s.bucket = w.bucket AND s.subject_no = w.subject_no AND s.state <> 'failed'
+   AND s.reserved_at > $5 AND (s.journey_id <> $4 OR s.reserved_at <= $6)
+"""
+
+
+async def messages(
+    conn: Connection[Record], keys: Sequence[SubjectKey], journey_id: str, since: datetime, replayed_from: datetime
+) -> dict[SubjectKey, list[Counted]]:
+    """The messages of these subjects of one bucket that count for caps, later than `since`; those of this journey only
+    up to when it is replayed."""
+    found: dict[SubjectKey, list[Counted]] = {key: [] for key in keys}
+    by_no = {key.subject_no: found[key] for key in keys}
+    rows = await conn.fetch(
+        _MESSAGES,
+        keys[0].project_no,
+        [key.bucket for key in keys],
+        [key.subject_no for key in keys],
+        journey_id,
+        since,
+        replayed_from,
+    )
+    for subject_no, channel, category, reserved_at in rows:
+        by_no[subject_no].append(Counted(channel=channel, category=category, at=reserved_at))
+    return found
