@@ -248,7 +248,7 @@ async def _pasts(conn: Connection[Record], frame: _Frame, keys: Sequence[Subject
                 triggers=[
                     Trigger(at=event.occurred_at, event_id=event.event_id, properties=event.properties)
                     for event in events
-                    if event.name == plan.contract.event_name and event.occurred_at > plan.since
+                    if event.name == plan.contract.event_name and event.occurred_at >= plan.since
                 ],
                 earlier=Earlier.of(earlier[key]),
                 cut_short=len(events) == EVENTS,

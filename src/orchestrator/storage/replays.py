@@ -16,7 +16,7 @@ _SUBJECTS = """
 SELECT DISTINCT e.subject_no
   FROM event_names AS n
   JOIN events AS e
-    ON e.project_no = $1 AND e.bucket = $2 AND e.name_no = n.name_no AND e.occurred_at > $4 AND e.occurred_at <= $5
+    ON e.project_no = $1 AND e.bucket = $2 AND e.name_no = n.name_no AND e.occurred_at >= $4 AND e.occurred_at < $5
  WHERE n.project_no = $1 AND n.name = $3
  ORDER BY e.subject_no
 """
@@ -25,7 +25,7 @@ SELECT DISTINCT e.subject_no
 async def subjects(
     conn: Connection[Record], project_no: int, bucket: int, event_name: str, since: datetime, until: datetime
 ) -> list[SubjectKey]:
-    """Those of a bucket to whom such an event has occurred, later than `since` and not later than `until`."""
+    """Those of a bucket to whom such an event has occurred, from `since` on and before `until`."""
     rows = await conn.fetch(_SUBJECTS, project_no, bucket, event_name, since, until)
     return [SubjectKey(project_no=project_no, bucket=bucket, subject_no=row[0]) for row in rows]
 
@@ -48,7 +48,7 @@ SELECT w.subject_no, n.name, e.event_id, e.occurred_at, e.properties
         WHERE project_no = $1 AND bucket = w.bucket AND subject_no = w.subject_no
           AND name_no = ANY (ARRAY(SELECT name_no FROM event_names
                                     WHERE project_no = $1 AND ($4::text[] IS NULL OR name = ANY ($4))))
-          AND occurred_at <= $5
+          AND occurred_at < $5
         ORDER BY occurred_at DESC, event_no DESC
         LIMIT $6) AS e
   JOIN event_names AS n ON n.project_no = $1 AND n.name_no = e.name_no
@@ -64,8 +64,8 @@ async def events(
     *,
     most: int,
 ) -> dict[SubjectKey, list[Event]]:
-    """The newest `most` events of each of these subjects of one bucket, of these names (None: of any), not later than
-    `until`; in the order in which they occurred."""
+    """The newest `most` events of each of these subjects of one bucket, of these names (None: of any), before `until`;
+    in the order in which they occurred."""
     found: dict[SubjectKey, list[Event]] = {key: [] for key in keys}
     by_no = {key.subject_no: found[key] for key in keys}
     rows = await conn.fetch(
@@ -87,14 +87,14 @@ SELECT w.subject_no, e.entry_key, e.triggered_at
   FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
   JOIN enrollments AS e
     ON e.project_no = $1 AND e.bucket = w.bucket AND e.subject_no = w.subject_no AND e.journey_id = $4
-   AND e.triggered_at <= $5
+   AND e.triggered_at < $5
 """
 
 
 async def entries(
     conn: Connection[Record], keys: Sequence[SubjectKey], journey_id: str, until: datetime
 ) -> dict[SubjectKey, list[tuple[str, datetime]]]:
-    """(entry key, trigger's instant) of the entries of these subjects of one bucket, triggered not later than then."""
+    """(entry key, trigger's instant) of the entries of these subjects of one bucket, triggered before then."""
     found: dict[SubjectKey, list[tuple[str, datetime]]] = {key: [] for key in keys}
     by_no = {key.subject_no: found[key] for key in keys}
     rows = await conn.fetch(
@@ -110,7 +110,7 @@ SELECT w.subject_no, s.channel, s.category, s.reserved_at
   FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
   JOIN sends AS s
     ON s.project_no = $1 AND s.bucket = w.bucket AND s.subject_no = w.subject_no AND s.state <> 'failed'
-   AND s.reserved_at > $5 AND (s.journey_id <> $4 OR s.reserved_at <= $6)
+   AND s.reserved_at > $5 AND (s.journey_id <> $4 OR s.reserved_at < $6)
 """
 
 
