@@ -452,3 +452,14 @@ async def test_a_journey_is_simulated_and_drawn_and_nobody_is_enrolled(run: Comm
     assert "--event soon: write it as" in wrong.err
     assert (nobody.code, "subjectId" in nobody.err) == (1, True)
     assert (await run("executions", "list", "welcome", "-o", "json")).json == []
+
+    event = {"eventId": "e-1", "name": "signed_up", "subjectId": "anna", "properties": {"source": "friend"}}
+    await run("subjects", "upsert", "anna", "--attributes", '{"plan": "pro", "name": "Anna", "country": "DE"}')
+    await run("events", "send", "--backfill", stdin=json.dumps(event))
+    replayed = await run("journeys", "backtest", "welcome", "--days", "7", "-o", "json")
+    table = await run("journeys", "backtest", "welcome", "--days", "7")
+
+    assert (replayed.json["entries"]["count"], replayed.json["days"][6]["sends"]) == (1, {"log": 1})
+    assert len(replayed.json["days"]) == 7
+    assert "1 entries, 0 of them held out; 1 sends" in table.out
+    assert "reactions: what subjects did, they did without these messages" in table.out

@@ -172,20 +172,25 @@ class Backtests:
         plan = frame.plan
         deadline = time.monotonic() + self._budget.total_seconds()
         tallies: list[Tally] = []
-        for bucket in range(BUCKETS):
-            tally = Tally()
+        step = 1
+        while (first := len(tallies)) < BUCKETS:
+            began = time.monotonic()
+            last = min(first + step, BUCKETS) - 1
+            found = {bucket: Tally() for bucket in range(first, last + 1)}
             try:
                 await _hurry(conn, deadline)
                 keys = await replays.subjects(
-                    conn, project_no, bucket, plan.contract.event_name, plan.since, plan.until
+                    conn, project_no, first, last, plan.contract.event_name, plan.since, plan.until
                 )
-                for first in range(0, len(keys), SUBJECTS):
+                for start in range(0, len(keys), SUBJECTS):
                     await _hurry(conn, deadline)
-                    pasts = await _pasts(conn, frame, keys[first : first + SUBJECTS])
-                    await asyncio.to_thread(_replay_all, plan, pasts, tally, deadline)
+                    pasts = await _pasts(conn, frame, keys[start : start + SUBJECTS])
+                    await asyncio.to_thread(_replay_all, plan, pasts, found, deadline)
             except (QueryCanceledError, _TimeIsUp):
                 break
-            tallies.append(tally)
+            tallies += found.values()
+            if time.monotonic() - began < self._budget.total_seconds() / 16:
+                step *= 2
         return tallies
 
 
@@ -196,7 +201,7 @@ def _held_out(
 
 
 class _TimeIsUp(Exception):
-    """The bucket at hand is not done in time."""
+    """The buckets at hand are not done in time."""
 
 
 async def _hurry(conn: Connection[Record], deadline: float) -> None:
@@ -207,16 +212,16 @@ async def _hurry(conn: Connection[Record], deadline: float) -> None:
     await conn.execute(f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")
 
 
-def _replay_all(plan: Plan, pasts: Sequence[Past], tally: Tally, deadline: float) -> None:
-    """Takes a processor as long as it does: for a thread."""
-    for past in pasts:
+def _replay_all(plan: Plan, pasts: Sequence[tuple[int, Past]], tallies: Mapping[int, Tally], deadline: float) -> None:
+    """Each counted in its bucket. Takes a processor as long as it does: for a thread."""
+    for bucket, past in pasts:
         if time.monotonic() > deadline:
             raise _TimeIsUp
-        replay(plan, past, tally)
+        replay(plan, past, tallies[bucket])
 
 
-async def _pasts(conn: Connection[Record], frame: _Frame, keys: Sequence[SubjectKey]) -> list[Past]:
-    """What happened to these subjects of one bucket."""
+async def _pasts(conn: Connection[Record], frame: _Frame, keys: Sequence[SubjectKey]) -> list[tuple[int, Past]]:
+    """What happened to these subjects, each with its bucket."""
     plan, caps = frame.plan, frame.surroundings.caps
     project_no, journey_id = keys[0].project_no, plan.version.journey_id
     known = await facts.load(conn, project_no, keys, replace(frame.wanted, events={}))
@@ -240,20 +245,19 @@ async def _pasts(conn: Connection[Record], frame: _Frame, keys: Sequence[Subject
             messages=tuple(messages.get(key, ())),
         )
         supposed = [Occurs(at=event.occurred_at, name=event.name, properties=event.properties) for event in events]
-        pasts.append(
-            Past(
-                subject_id=one.subject_id,
-                consent=one.consent,
-                world=World(profile, frame.surroundings, frame.wanted, supposed),
-                triggers=[
-                    Trigger(at=event.occurred_at, event_id=event.event_id, properties=event.properties)
-                    for event in events
-                    if event.name == plan.contract.event_name and event.occurred_at >= plan.since
-                ],
-                earlier=Earlier.of(earlier[key]),
-                cut_short=len(events) == EVENTS,
-            )
+        past = Past(
+            subject_id=one.subject_id,
+            consent=one.consent,
+            world=World(profile, frame.surroundings, frame.wanted, supposed),
+            triggers=[
+                Trigger(at=event.occurred_at, event_id=event.event_id, properties=event.properties)
+                for event in events
+                if event.name == plan.contract.event_name and event.occurred_at >= plan.since
+            ],
+            earlier=Earlier.of(earlier[key]),
+            cut_short=len(events) == EVENTS,
         )
+        pasts.append((key.bucket, past))
     return pasts
 
 

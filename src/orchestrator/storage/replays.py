@@ -13,21 +13,28 @@ from orchestrator.domain.gates import Counted
 from orchestrator.domain.scope import SubjectKey
 
 _SUBJECTS = """
-SELECT DISTINCT e.subject_no
+SELECT DISTINCT e.bucket, e.subject_no
   FROM event_names AS n
   JOIN events AS e
-    ON e.project_no = $1 AND e.bucket = $2 AND e.name_no = n.name_no AND e.occurred_at >= $4 AND e.occurred_at < $5
- WHERE n.project_no = $1 AND n.name = $3
- ORDER BY e.subject_no
+    ON e.project_no = $1 AND e.bucket BETWEEN $2 AND $3 AND e.name_no = n.name_no
+   AND e.occurred_at >= $5 AND e.occurred_at < $6
+ WHERE n.project_no = $1 AND n.name = $4
+ ORDER BY e.bucket, e.subject_no
 """
 
 
 async def subjects(
-    conn: Connection[Record], project_no: int, bucket: int, event_name: str, since: datetime, until: datetime
+    conn: Connection[Record],
+    project_no: int,
+    first: int,
+    last: int,
+    event_name: str,
+    since: datetime,
+    until: datetime,
 ) -> list[SubjectKey]:
-    """Those of a bucket to whom such an event has occurred, from `since` on and before `until`."""
-    rows = await conn.fetch(_SUBJECTS, project_no, bucket, event_name, since, until)
-    return [SubjectKey(project_no=project_no, bucket=bucket, subject_no=row[0]) for row in rows]
+    """Those of buckets `first` to `last` to whom such an event has occurred, from `since` on and before `until`."""
+    rows = await conn.fetch(_SUBJECTS, project_no, first, last, event_name, since, until)
+    return [SubjectKey(project_no=project_no, bucket=row[0], subject_no=row[1]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class Event:
 
 
 _EVENTS = """
-SELECT w.subject_no, n.name, e.event_id, e.occurred_at, e.properties
+SELECT w.bucket, w.subject_no, n.name, e.event_id, e.occurred_at, e.properties
   FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
  CROSS JOIN LATERAL (
        SELECT name_no, event_id, occurred_at, event_no, properties FROM events
@@ -52,7 +59,7 @@ SELECT w.subject_no, n.name, e.event_id, e.occurred_at, e.properties
         ORDER BY occurred_at DESC, event_no DESC
         LIMIT $6) AS e
   JOIN event_names AS n ON n.project_no = $1 AND n.name_no = e.name_no
- ORDER BY w.subject_no, e.occurred_at, e.event_no
+ ORDER BY w.bucket, w.subject_no, e.occurred_at, e.event_no
 """
 
 
@@ -64,10 +71,9 @@ async def events(
     *,
     most: int,
 ) -> dict[SubjectKey, list[Event]]:
-    """The newest `most` events of each of these subjects of one bucket, of these names (None: of any), before `until`;
+    """The newest `most` events of each of these subjects, of these names (None: of any), before `until`;
     in the order in which they occurred."""
     found: dict[SubjectKey, list[Event]] = {key: [] for key in keys}
-    by_no = {key.subject_no: found[key] for key in keys}
     rows = await conn.fetch(
         _EVENTS,
         keys[0].project_no,
@@ -77,13 +83,13 @@ async def events(
         until,
         most,
     )
-    for subject_no, *event in rows:
-        by_no[subject_no].append(Event(*event))
+    for bucket, subject_no, *event in rows:
+        found[_key(keys, bucket, subject_no)].append(Event(*event))
     return found
 
 
 _ENTRIES = """
-SELECT w.subject_no, e.entry_key, e.triggered_at
+SELECT w.bucket, w.subject_no, e.entry_key, e.triggered_at
   FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
   JOIN enrollments AS e
     ON e.project_no = $1 AND e.bucket = w.bucket AND e.subject_no = w.subject_no AND e.journey_id = $4
@@ -94,19 +100,18 @@ SELECT w.subject_no, e.entry_key, e.triggered_at
 async def entries(
     conn: Connection[Record], keys: Sequence[SubjectKey], journey_id: str, until: datetime
 ) -> dict[SubjectKey, list[tuple[str, datetime]]]:
-    """(entry key, trigger's instant) of the entries of these subjects of one bucket, triggered before then."""
+    """(entry key, trigger's instant) of the entries of these subjects, triggered before then."""
     found: dict[SubjectKey, list[tuple[str, datetime]]] = {key: [] for key in keys}
-    by_no = {key.subject_no: found[key] for key in keys}
     rows = await conn.fetch(
         _ENTRIES, keys[0].project_no, [k.bucket for k in keys], [k.subject_no for k in keys], journey_id, until
     )
-    for subject_no, entry_key, triggered_at in rows:
-        by_no[subject_no].append((entry_key, triggered_at))
+    for bucket, subject_no, entry_key, triggered_at in rows:
+        found[_key(keys, bucket, subject_no)].append((entry_key, triggered_at))
     return found
 
 
 _MESSAGES = """
-SELECT w.subject_no, s.channel, s.category, s.reserved_at
+SELECT w.bucket, w.subject_no, s.channel, s.category, s.reserved_at
   FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
   JOIN sends AS s
     ON s.project_no = $1 AND s.bucket = w.bucket AND s.subject_no = w.subject_no AND s.state <> 'failed'
@@ -117,10 +122,9 @@ SELECT w.subject_no, s.channel, s.category, s.reserved_at
 async def messages(
     conn: Connection[Record], keys: Sequence[SubjectKey], journey_id: str, since: datetime, replayed_from: datetime
 ) -> dict[SubjectKey, list[Counted]]:
-    """The messages of these subjects of one bucket that count for caps, later than `since`; those of this journey only
+    """The messages of these subjects that count for caps, later than `since`; those of this journey only
     up to when it is replayed."""
     found: dict[SubjectKey, list[Counted]] = {key: [] for key in keys}
-    by_no = {key.subject_no: found[key] for key in keys}
     rows = await conn.fetch(
         _MESSAGES,
         keys[0].project_no,
@@ -130,6 +134,11 @@ async def messages(
         since,
         replayed_from,
     )
-    for subject_no, channel, category, reserved_at in rows:
-        by_no[subject_no].append(Counted(channel=channel, category=category, at=reserved_at))
+    for bucket, subject_no, channel, category, reserved_at in rows:
+        message = Counted(channel=channel, category=category, at=reserved_at)
+        found[_key(keys, bucket, subject_no)].append(message)
     return found
+
+
+def _key(keys: Sequence[SubjectKey], bucket: int, subject_no: int) -> SubjectKey:
+    return SubjectKey(project_no=keys[0].project_no, bucket=bucket, subject_no=subject_no)
