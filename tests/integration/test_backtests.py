@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
 
 from orchestrator.application import segments
-from orchestrator.application.backtests import Backtest, Backtests
+from orchestrator.application.backtests import BIASES, Backtest, Backtests
 from orchestrator.application.journeys import Changes, update
 from orchestrator.application.versions import Versions
 from orchestrator.domain.refusals import FailedPrecondition, Unavailable
@@ -147,6 +149,13 @@ async def test_what_happened_meanwhile_wakes_and_who_is_not_through_is_under_way
 
     assert told.tally.ways == {("await", "came"): 1}
     assert (told.tally.outcomes, told.tally.under_way) == ({"completed": 1}, 1)
+
+
+def test_the_page_names_every_bias() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*)\. \|$", page, re.MULTILINE)
+
+    assert {bias: told[0].lower() + told[1:] for bias, told in rows if bias in BIASES} == dict(BIASES)
 
 
 async def test_time_that_is_up_gives_an_estimate_or_says_so(road: Road) -> None:

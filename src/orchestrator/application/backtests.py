@@ -110,8 +110,9 @@ class Backtests:
                     journeyId=journey_id,
                 )
             days = days or DAYS
-            frame = await self._frame(conn, scope, ground, ground.contract, days)
-            tallies = await self._replayed(conn, scope.project_no, frame)
+            deadline = time.monotonic() + self._budget.total_seconds()
+            frame = await self._frame(conn, scope, ground, ground.contract, days, deadline)
+            tallies = await self._replayed(conn, scope.project_no, frame, deadline)
         if not tallies:
             raise Unavailable("BACKTEST_TOO_SLOW", "nobody could be replayed in time; try again")
         total = Tally()
@@ -131,7 +132,13 @@ class Backtests:
         )
 
     async def _frame(
-        self, conn: Connection[Record], scope: Scope, ground: Ground, contract: TriggerContract, days: int
+        self,
+        conn: Connection[Record],
+        scope: Scope,
+        ground: Ground,
+        contract: TriggerContract,
+        days: int,
+        deadline: float,
     ) -> _Frame:
         settings, version = ground.project.settings, ground.version
         wanted = needs([*ground.prepared.asked, *ground.asked_at_entry])
@@ -155,6 +162,7 @@ class Backtests:
                 held_out=partial(
                     _held_out, settings.global_holdout, definition.holdout, scope.project_id, version.journey_id
                 ),
+                hurry=partial(_in_time, deadline),
             ),
             surroundings=Surroundings(
                 time_zone=settings.time_zone,
@@ -167,10 +175,9 @@ class Backtests:
             names=None if asks_of_all else names,
         )
 
-    async def _replayed(self, conn: Connection[Record], project_no: int, frame: _Frame) -> list[Tally]:
+    async def _replayed(self, conn: Connection[Record], project_no: int, frame: _Frame, deadline: float) -> list[Tally]:
         """Of each bucket that was done in time."""
         plan = frame.plan
-        deadline = time.monotonic() + self._budget.total_seconds()
         tallies: list[Tally] = []
         step = 1
         while (first := len(tallies)) < BUCKETS:
@@ -185,7 +192,7 @@ class Backtests:
                 for start in range(0, len(keys), SUBJECTS):
                     await _hurry(conn, deadline)
                     pasts = await _pasts(conn, frame, keys[start : start + SUBJECTS])
-                    await asyncio.to_thread(_replay_all, plan, pasts, found, deadline)
+                    await asyncio.to_thread(_replay_all, plan, pasts, found)
             except (QueryCanceledError, _TimeIsUp):
                 break
             tallies += found.values()
@@ -204,19 +211,22 @@ class _TimeIsUp(Exception):
     """The buckets at hand are not done in time."""
 
 
+def _in_time(deadline: float) -> None:
+    if time.monotonic() >= deadline:
+        raise _TimeIsUp
+
+
 async def _hurry(conn: Connection[Record], deadline: float) -> None:
     """No statement takes longer than there is time."""
+    _in_time(deadline)
     left = deadline - time.monotonic()
-    if left <= 0:
-        raise _TimeIsUp
     await conn.execute(f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")
 
 
-def _replay_all(plan: Plan, pasts: Sequence[tuple[int, Past]], tallies: Mapping[int, Tally], deadline: float) -> None:
+def _replay_all(plan: Plan, pasts: Sequence[tuple[int, Past]], tallies: Mapping[int, Tally]) -> None:
     """Each counted in its bucket. Takes a processor as long as it does: for a thread."""
     for bucket, past in pasts:
-        if time.monotonic() > deadline:
-            raise _TimeIsUp
+        plan.hurry()
         replay(plan, past, tallies[bucket])
 
 

@@ -60,7 +60,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is held against the past from `since` to `until`. `held_out` says whom a holdout has, by subject id."""
+    """What is held against the past from `since` to `until`.
+
+    `held_out` says whom a holdout has, by subject id. `hurry` is called before every look, and may raise.
+    """
 
     version: JourneyVersion
     contract: TriggerContract
@@ -68,6 +71,7 @@ class Plan:
     since: datetime
     until: datetime
     held_out: Callable[[str], str | None]
+    hurry: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +150,7 @@ class _Travels:
     def go_on(self, until: datetime) -> None:
         """Everything that is decided before then."""
         while self._coming and self._coming[0][0] < until:
+            self._plan.hurry()
             _, number, travel = heapq.heappop(self._coming)
             self._count(travel, travel.traveler.look())
             travel.looks += 1
