@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from orchestrator.application import segments
+from orchestrator.application import segments, trigger_contracts
 from orchestrator.application.backtests import BIASES, Backtest, Backtests
 from orchestrator.application.journeys import Changes, update
 from orchestrator.application.versions import Versions
 from orchestrator.domain.refusals import FailedPrecondition, Unavailable
+from orchestrator.domain.trigger_contract import Contract
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
 from tests.integration.crowd import Crowd
 from tests.integration.journey_world import ANY_STATE, World
@@ -139,6 +140,31 @@ async def test_executions_of_one_subject_meet_the_same_caps_in_the_order_of_time
     assert told.tally.stopped == {"frequency_cap": 2}
 
 
+async def test_ways_into_segments_are_replayed_as_they_were_taken(road: Road) -> None:
+    lately = {"kind": "event_fired", "eventName": "visit", "window": {"type": "last", "duration": "2d"}}
+    await road.crowd.known(ann={"plan": "pro"}, bob={"plan": "free"}, cid={"plan": "pro"})
+    await road.crowd.segment("visitors", lately)
+    await road.crowd.run("build")
+    pro = {"kind": "attribute", "fieldPath": "plan", "operator": "equals", "value": "pro"}
+    contract = Contract(
+        name="Visitors",
+        event_name=None,
+        predicate=pro,
+        entry_key_path=None,
+        segment_id="visitors",
+        transition="entered",
+    )
+    await road.crowd.world.do(trigger_contracts.create, "visits", contract)
+    await draft(road, HELLO, BYE, triggerContractId="visits")
+    await road.crowd.happened(("ann", "visit", None), ("bob", "visit", None))
+    await road.crowd.settle()
+
+    told = await backtest(road)
+
+    assert (told.tally.subjects, told.tally.entries, told.tally.sends) == (2, {6: 1}, {(6, "log"): 1})
+    assert told.tally.refused == {"trigger_predicate": 1}
+
+
 async def test_what_happened_meanwhile_wakes_and_who_is_not_through_is_under_way(road: Road) -> None:
     start = await now(road)
     await draft(road, wait_for(event("paid")), BYE, LATE)
@@ -164,9 +190,9 @@ async def test_time_that_is_up_gives_an_estimate_or_says_so(road: Road) -> None:
         await backtest(road, budget=timedelta(0))
 
 
-async def test_a_journey_that_no_event_starts_has_nothing_to_replay(road: Road) -> None:
+async def test_a_journey_that_is_only_entered_by_hand_has_nothing_to_replay(road: Road) -> None:
     await road.crowd.world.draft("welcome", {"steps": [BYE]})
-    with pytest.raises(FailedPrecondition, match="no event starts"):
+    with pytest.raises(FailedPrecondition, match="nothing that happens starts"):
         await backtest(road)
     await road.crowd.world.do(
         update, "welcome", Changes(definition={"steps": [{"id": "x", "wait": {"duration": "1d"}}]}), ANY_STATE

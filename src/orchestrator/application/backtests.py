@@ -20,7 +20,7 @@ from orchestrator.application.simulation_grounds import Ground, Grounds
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.backtest import DAYS, Past, Plan, Tally, replay
-from orchestrator.domain.entry import Earlier, Trigger, TriggerContract
+from orchestrator.domain.entry import Earlier, SegmentContract, Trigger, TriggerContract, transition_key
 from orchestrator.domain.estimate import Estimate, estimate
 from orchestrator.domain.gates import Counted
 from orchestrator.domain.holdout import Holdout, held_out_by
@@ -31,6 +31,7 @@ from orchestrator.domain.subject import BUCKETS
 from orchestrator.predicates.facts import Needs, needs
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import facts, replays
+from orchestrator.storage.membership_history import STAYS_KEPT
 
 #: What a backtest may take.
 BUDGET = timedelta(seconds=8)
@@ -50,7 +51,8 @@ BIASES: Mapping[str, str] = {
     "deliveries": "every message is taken as sent: what providers would have refused is not known",
     "other_journeys": "other journeys send what they sent; none is held off by what this one would have sent",
     "first_days": "nobody was under way when it began: the first days have fewer messages than later ones would",
-    "other_ways_in": "only events let anybody in: enrolling by hand and by jobs is not replayed",
+    "other_ways_in": "only the trigger lets anybody in: enrolling by hand and by jobs is not replayed",
+    "forgotten": "who left a segment more than 90 days ago has been forgotten, with when they came",
     "dates": "the dates between which the journey takes anybody in, and pauses of sends, are not asked",
     "retention": "events that were removed by the project's retention have not happened",
     "many_events": f"of subjects with more than {EVENTS} events only the newest {EVENTS} have happened",
@@ -79,13 +81,19 @@ class Backtest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Frame:
-    """All that every subject is replayed with. `names`: of the events that anything asks about; None: of all."""
+    """All that every subject is replayed with.
+
+    `names`: of the events that anything asks about; None: of all. `way`: into or out of which segment, where that
+    starts the journey.
+    """
 
     plan: Plan
     surroundings: Surroundings
     rules: Mapping[str, Predicate]
     wanted: Needs
     names: Collection[str] | None
+    # None: an event starts it
+    way: replays.Way | None
 
 
 class Backtests:
@@ -103,10 +111,10 @@ class Backtests:
         """
         async with self._turns, transactions.snapshot(scope.project_no) as conn:
             ground = await self._grounds.of(conn, scope, journey_id)
-            if not isinstance(ground.contract, TriggerContract):
+            if ground.contract is None:
                 raise FailedPrecondition(
                     "NOTHING_TO_REPLAY",
-                    f"no event starts journey {journey_id}: there is nothing to replay",
+                    f"nothing that happens starts journey {journey_id}: there is nothing to replay",
                     journeyId=journey_id,
                 )
             days = days or DAYS
@@ -128,7 +136,7 @@ class Backtests:
             tally=total,
             entries=estimate([tally.entries.total() for tally in tallies], BUCKETS),
             sends=estimate([tally.sends.total() for tally in tallies], BUCKETS),
-            biases=tuple(_biases(ground, total, len(tallies))),
+            biases=tuple(_biases(ground, total, days, len(tallies))),
         )
 
     async def _frame(
@@ -136,7 +144,7 @@ class Backtests:
         conn: Connection[Record],
         scope: Scope,
         ground: Ground,
-        contract: TriggerContract,
+        contract: TriggerContract | SegmentContract,
         days: int,
         deadline: float,
     ) -> _Frame:
@@ -144,7 +152,14 @@ class Backtests:
         wanted = needs([*ground.prepared.asked, *ground.asked_at_entry])
         rules = await subject_facts.rules_asked(conn, self._versions.rule_book, scope.project_no, wanted)
         wanted |= needs(rules.values())
-        names = {contract.event_name, *(one.event_name for one in ground.prepared.happenings.values())}
+        names = {one.event_name for one in ground.prepared.happenings.values()}
+        way: replays.Way | None = None
+        match contract:
+            case TriggerContract(event_name=event_name):
+                names.add(event_name)
+            case SegmentContract(segment_id=segment_id, include_definition_changes=with_definitions):
+                causes = ("data", "time", *(("definition",) if with_definitions else ()))
+                way = replays.Way(segment_id=segment_id, entered=ground.transition == "entered", causes=causes)
         if ground.goal is not None and ground.goal.event_name is not None:
             names.add(ground.goal.event_name)
         names.update(source.name for source in wanted.events if source.name is not None)
@@ -173,6 +188,7 @@ class Backtests:
             rules=rules,
             wanted=wanted,
             names=None if asks_of_all else names,
+            way=way,
         )
 
     async def _replayed(self, conn: Connection[Record], project_no: int, frame: _Frame, deadline: float) -> list[Tally]:
@@ -186,9 +202,7 @@ class Backtests:
             found = {bucket: Tally() for bucket in range(first, last + 1)}
             try:
                 await _hurry(conn, deadline)
-                keys = await replays.subjects(
-                    conn, project_no, first, last, plan.contract.event_name, plan.since, plan.until
-                )
+                keys = await _moved(conn, project_no, frame, first, last)
                 for start in range(0, len(keys), SUBJECTS):
                     await _hurry(conn, deadline)
                     pasts = await _pasts(conn, frame, keys[start : start + SUBJECTS])
@@ -230,6 +244,16 @@ def _replay_all(plan: Plan, pasts: Sequence[tuple[int, Past]], tallies: Mapping[
         replay(plan, past, tallies[bucket])
 
 
+async def _moved(conn: Connection[Record], project_no: int, frame: _Frame, first: int, last: int) -> list[SubjectKey]:
+    """Those of these buckets to whom something happened that could have let them in."""
+    plan = frame.plan
+    if frame.way is not None:
+        return await replays.movers(conn, project_no, first, last, frame.way, plan.since, plan.until)
+    assert isinstance(plan.contract, TriggerContract), "a segment that starts a journey has a way"
+    name = plan.contract.event_name
+    return await replays.subjects(conn, project_no, first, last, name, plan.since, plan.until)
+
+
 async def _pasts(conn: Connection[Record], frame: _Frame, keys: Sequence[SubjectKey]) -> list[tuple[int, Past]]:
     """What happened to these subjects, each with its bucket."""
     plan, caps = frame.plan, frame.surroundings.caps
@@ -237,6 +261,9 @@ async def _pasts(conn: Connection[Record], frame: _Frame, keys: Sequence[Subject
     known = await facts.load(conn, project_no, keys, replace(frame.wanted, events={}))
     happened = await replays.events(conn, keys, frame.names, plan.until, most=EVENTS)
     earlier = await replays.entries(conn, keys, journey_id, plan.since)
+    moved: dict[SubjectKey, list[tuple[datetime, int]]] = {}
+    if frame.way is not None:
+        moved = await replays.transitions(conn, keys, frame.way, plan.since, plan.until)
     messages: dict[SubjectKey, list[Counted]] = {}
     if caps:
         since = plan.since - max(cap.window for cap in caps)
@@ -259,11 +286,7 @@ async def _pasts(conn: Connection[Record], frame: _Frame, keys: Sequence[Subject
             subject_id=one.subject_id,
             consent=one.consent,
             world=World(profile, frame.surroundings, frame.wanted, supposed),
-            triggers=[
-                Trigger(at=event.occurred_at, event_id=event.event_id, properties=event.properties)
-                for event in events
-                if event.name == plan.contract.event_name and event.occurred_at >= plan.since
-            ],
+            triggers=_triggers(plan, events, moved.get(key, ())),
             earlier=Earlier.of(earlier[key]),
             cut_short=len(events) == EVENTS,
         )
@@ -271,11 +294,28 @@ async def _pasts(conn: Connection[Record], frame: _Frame, keys: Sequence[Subject
     return pasts
 
 
-def _biases(ground: Ground, tally: Tally, buckets: int) -> Collection[str]:
+def _triggers(
+    plan: Plan, events: Sequence[replays.Event], moved: Sequence[tuple[datetime, int]]
+) -> list[tuple[Trigger, str | None]]:
+    """What could have let a subject in; of transitions, with the key of the entry."""
+    match plan.contract:
+        case TriggerContract(event_name=event_name):
+            return [
+                (Trigger(at=event.occurred_at, event_id=event.event_id, properties=event.properties), None)
+                for event in events
+                if event.name == event_name and event.occurred_at >= plan.since
+            ]
+        case SegmentContract(segment_id=segment_id):
+            return [(Trigger(at=at), transition_key(segment_id, number)) for at, number in moved]
+
+
+def _biases(ground: Ground, tally: Tally, days: int, buckets: int) -> Collection[str]:
     """Those of BIASES that this one has."""
     has = dict.fromkeys(BIASES)
     if ground.project.settings.event_retention is None:
         del has["retention"]
+    if not isinstance(ground.contract, SegmentContract) or days <= STAYS_KEPT.days:
+        del has["forgotten"]
     if not tally.cut_short:
         del has["many_events"]
     if buckets == BUCKETS:

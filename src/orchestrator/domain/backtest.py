@@ -15,7 +15,17 @@ from itertools import count
 
 from orchestrator.domain.advance import Known
 from orchestrator.domain.conditions import Entry
-from orchestrator.domain.entry import Earlier, Gone, Trigger, TriggerContract, entry_key, refuse_subject, refuse_trigger
+from orchestrator.domain.entry import (
+    Earlier,
+    Gone,
+    SegmentContract,
+    Trigger,
+    TriggerContract,
+    entry_key,
+    refuse_subject,
+    refuse_transition,
+    refuse_trigger,
+)
 from orchestrator.domain.execution import Done, End, Result, Run, Sleep, Why
 from orchestrator.domain.gates import FREQUENCY_CAP, Consent
 from orchestrator.domain.journey import JourneyVersion, Pinned, Send
@@ -66,7 +76,7 @@ class Plan:
     """
 
     version: JourneyVersion
-    contract: TriggerContract
+    contract: TriggerContract | SegmentContract
     audience: Predicate | Gone | None
     since: datetime
     until: datetime
@@ -76,13 +86,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """One subject's: its world, in which all of its events are supposed; those of them that may let it in, in the order
-    in which they occurred; and its entries from before."""
+    """One subject's: its world, in which all of its events are supposed; what may have let it in, in the order in which
+    it happened, of transitions each with the entry's key; and its entries from before."""
 
     subject_id: str
     consent: Consent
     world: World
-    triggers: Sequence[Trigger]
+    triggers: Sequence[tuple[Trigger, str | None]]
     earlier: Earlier
     cut_short: bool = False
 
@@ -92,9 +102,9 @@ def replay(plan: Plan, past: Past, tally: Tally) -> None:
     tally.subjects += 1
     tally.cut_short += past.cut_short
     travels = _Travels(plan, past.world, tally)
-    for trigger in past.triggers:
+    for trigger, given in past.triggers:
         travels.go_on(trigger.at)
-        key = _enters(plan, past, trigger, tally)
+        key = _enters(plan, past, trigger, given, tally)
         if key is None:
             continue
         past.earlier.add(key, trigger.at)
@@ -109,15 +119,16 @@ def replay(plan: Plan, past: Past, tally: Tally) -> None:
     travels.leave()
 
 
-def _enters(plan: Plan, past: Past, trigger: Trigger, tally: Tally) -> str | None:
+def _enters(plan: Plan, past: Past, trigger: Trigger, given: str | None, tally: Tally) -> str | None:
     """The key of the entry; None, and counted, if a gate refuses it."""
-    refusal = refuse_trigger(plan.contract, trigger, trigger.at)
-    key = entry_key(plan.contract, trigger)
+    at, facts = trigger.at, past.world.facts(trigger.at)
+    match plan.contract:
+        case TriggerContract() as contract:
+            refusal, key = refuse_trigger(contract, trigger, at), entry_key(contract, trigger)
+        case SegmentContract() as contract:
+            refusal, key = refuse_transition(contract, facts, at), given
     if refusal is None and key is not None:
-        facts = past.world.facts(trigger.at)
-        refusal = refuse_subject(
-            plan.version, plan.audience, trigger, key, facts, past.consent, past.earlier, trigger.at
-        )
+        refusal = refuse_subject(plan.version, plan.audience, trigger, key, facts, past.consent, past.earlier, at)
     if refusal is not None:
         tally.refused[refusal.value] += 1
         return None

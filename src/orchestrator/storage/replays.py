@@ -37,6 +37,68 @@ async def subjects(
     return [SubjectKey(project_no=project_no, bucket=row[0], subject_no=row[1]) for row in rows]
 
 
+_MOVED = """
+SELECT DISTINCT t.bucket, t.subject_no
+  FROM segments AS s
+  JOIN segment_transitions AS t
+    ON t.project_no = $1 AND t.bucket BETWEEN $2 AND $3 AND t.segment_no = s.segment_no
+   AND t.entered = $5 AND t.cause = ANY ($6::text[]) AND t.as_of >= $7 AND t.as_of < $8
+ WHERE s.project_no = $1 AND s.segment_id = $4
+ ORDER BY t.bucket, t.subject_no
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """A way in or out of a segment, taken for one of these causes."""
+
+    segment_id: str
+    entered: bool
+    causes: tuple[str, ...]
+
+
+async def movers(
+    conn: Connection[Record], project_no: int, first: int, last: int, way: Way, since: datetime, until: datetime
+) -> list[SubjectKey]:
+    """Those of buckets `first` to `last` who went that way, from `since` on and before `until`."""
+    rows = await conn.fetch(
+        _MOVED, project_no, first, last, way.segment_id, way.entered, list(way.causes), since, until
+    )
+    return [SubjectKey(project_no=project_no, bucket=row[0], subject_no=row[1]) for row in rows]
+
+
+_TRANSITIONS = """
+SELECT w.bucket, w.subject_no, t.as_of, t.transition_no
+  FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
+  JOIN segments AS s ON s.project_no = $1 AND s.segment_id = $4
+  JOIN segment_transitions AS t
+    ON t.project_no = $1 AND t.bucket = w.bucket AND t.subject_no = w.subject_no AND t.segment_no = s.segment_no
+   AND t.entered = $5 AND t.cause = ANY ($6::text[]) AND t.as_of >= $7 AND t.as_of < $8
+ ORDER BY t.as_of, t.transition_no
+"""
+
+
+async def transitions(
+    conn: Connection[Record], keys: Sequence[SubjectKey], way: Way, since: datetime, until: datetime
+) -> dict[SubjectKey, list[tuple[datetime, int]]]:
+    """(instant, number) of each time that these subjects went that way, from `since` on and before `until`."""
+    found: dict[SubjectKey, list[tuple[datetime, int]]] = {key: [] for key in keys}
+    rows = await conn.fetch(
+        _TRANSITIONS,
+        keys[0].project_no,
+        [key.bucket for key in keys],
+        [key.subject_no for key in keys],
+        way.segment_id,
+        way.entered,
+        list(way.causes),
+        since,
+        until,
+    )
+    for bucket, subject_no, as_of, number in rows:
+        found[_key(keys, bucket, subject_no)].append((as_of, number))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """What happened."""

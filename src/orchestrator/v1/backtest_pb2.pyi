@@ -111,7 +111,7 @@ class Backtest(_message.Message):
     share: _builtins.float
     """Of all subjects, the part that was looked at: 0 to 1."""
     subjects: _builtins.int
-    """Subjects that were looked at, since an event of the trigger's name occurred to them."""
+    """Subjects that were looked at: those to whom something happened that the trigger listens to."""
     held_out: _builtins.int
     """How many would have been held out."""
     under_way: _builtins.int

@@ -185,7 +185,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CANCELLATION_NOT_FOUND: _ErrorReason.ValueType  # 331
     """The cancelling does not exist."""
     ERROR_REASON_NOTHING_TO_REPLAY: _ErrorReason.ValueType  # 341
-    """A backtest of a journey that no event starts: nothing that happened could be replayed."""
+    """A backtest of a journey that is only entered by hand: nothing that happened could be replayed."""
     ERROR_REASON_BACKTEST_TOO_SLOW: _ErrorReason.ValueType  # 342
     """Not even a part of the subjects could be replayed in time: try again."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
@@ -374,7 +374,7 @@ ERROR_REASON_MORE_EXECUTIONS_MATCH: ErrorReason.ValueType  # 330
 ERROR_REASON_CANCELLATION_NOT_FOUND: ErrorReason.ValueType  # 331
 """The cancelling does not exist."""
 ERROR_REASON_NOTHING_TO_REPLAY: ErrorReason.ValueType  # 341
-"""A backtest of a journey that no event starts: nothing that happened could be replayed."""
+"""A backtest of a journey that is only entered by hand: nothing that happened could be replayed."""
 ERROR_REASON_BACKTEST_TOO_SLOW: ErrorReason.ValueType  # 342
 """Not even a part of the subjects could be replayed in time: try again."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401

@@ -266,8 +266,8 @@ class JourneyServiceServicer:
         """Says what the journey would have done within the last days, if it had run: the events of real subjects are replayed.
 
         Takes the draft if there is one, else the newest version. Looks at as many subjects as can be done in eight seconds,
-        and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) unless an event starts
-        the journey, and as SimulateJourney does for a draft that could not be published.
+        and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) if the journey
+        is only entered by hand, and as SimulateJourney does for a draft that could not be published.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -94,8 +94,8 @@ class JourneyServiceStub:
     """Says what the journey would have done within the last days, if it had run: the events of real subjects are replayed.
 
     Takes the draft if there is one, else the newest version. Looks at as many subjects as can be done in eight seconds,
-    and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) unless an event starts
-    the journey, and as SimulateJourney does for a draft that could not be published.
+    and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) if the journey
+    is only entered by hand, and as SimulateJourney does for a draft that could not be published.
     """
     GetStepStats: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.GetStepStatsRequest, _journey_service_pb2.GetStepStatsResponse]
     """Returns what executions did at each step."""
@@ -170,8 +170,8 @@ class JourneyServiceAsyncStub(JourneyServiceStub):
     """Says what the journey would have done within the last days, if it had run: the events of real subjects are replayed.
 
     Takes the draft if there is one, else the newest version. Looks at as many subjects as can be done in eight seconds,
-    and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) unless an event starts
-    the journey, and as SimulateJourney does for a draft that could not be published.
+    and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) if the journey
+    is only entered by hand, and as SimulateJourney does for a draft that could not be published.
     """
     GetStepStats: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.GetStepStatsRequest, _journey_service_pb2.GetStepStatsResponse]  # type: ignore[assignment]
     """Returns what executions did at each step."""
@@ -339,8 +339,8 @@ class JourneyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says what the journey would have done within the last days, if it had run: the events of real subjects are replayed.
 
         Takes the draft if there is one, else the newest version. Looks at as many subjects as can be done in eight seconds,
-        and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) unless an event starts
-        the journey, and as SimulateJourney does for a draft that could not be published.
+        and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) if the journey
+        is only entered by hand, and as SimulateJourney does for a draft that could not be published.
         """
 
     @_abc_1.abstractmethod
