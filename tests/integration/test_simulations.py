@@ -15,7 +15,8 @@ from asyncpg import ReadOnlySQLTransactionError
 from orchestrator.api.handlers.journeys import JourneyHandlers
 from orchestrator.application import preferences, publishing, sends_pauses
 from orchestrator.application.journeys import Changes, update
-from orchestrator.application.simulations import Question, Simulations, Supposed
+from orchestrator.application.simulation_questions import Question, Supposed
+from orchestrator.application.simulations import Simulations
 from orchestrator.application.versions import Versions
 from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.scope import Role
@@ -308,6 +309,26 @@ async def test_who_would_wait_for_ever_and_who_is_parked_are_left_standing(stage
     assert (waiting["stop"], passed(waiting)) == ("waits", [("await", None, None)])
     assert parked["stop"] == "looks"
     assert [(slept["why"], slept["parked"]) for slept in parked["steps"][0]["sleeps"]] == [("park", "sends_paused")]
+
+
+async def test_an_answer_that_would_be_too_large_says_what_is_left_out(stage: Stage) -> None:
+    await stage.road.crowd.world.add_communication("long", "marketing", body="x" * 32_000)
+    many = {"kind": "or", "clauses": [{**PRO, "value": f"plan {n}"} for n in range(199)]}
+    sends = [{"id": f"s{n}", "send": {"communicationId": "long"}, "next": f"s{n + 1}"} for n in range(40)]
+    asks = [
+        {"id": f"s{n}", "branch": {"arms": [{"id": "a", "when": many, "next": "bye"}], "otherwise": f"s{n + 1}"}}
+        for n in range(40, 70)
+    ]
+    await stage.road.publish(*sends, *asks, {"id": "s70", "exit": {}}, BYE)
+
+    simulation = await stage.trace()
+
+    assert simulation["cuts"] == ["texts", "evidence"]
+    told = ["body" in step["message"] for step in simulation["steps"][:40]]
+    assert told == [True] * 32 + [False] * 8
+    explained = ["explanation" in step["conditions"][0] for step in simulation["steps"][40:70]]
+    assert explained == [True] * 25 + [False] * 5
+    assert simulation["outcome"] == "completed"
 
 
 async def test_all_paths_need_nobody(stage: Stage) -> None:

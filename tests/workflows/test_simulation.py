@@ -20,7 +20,8 @@ from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.journeys import Changes, update
-from orchestrator.application.simulations import Question, Simulation, Simulations, Supposed
+from orchestrator.application.simulation_questions import Question, Supposed
+from orchestrator.application.simulations import Simulation, Simulations
 from orchestrator.application.subjects import upsert
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions

@@ -7,10 +7,9 @@ What is stored is read in one transaction that cannot write, and what happens th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any
 
 from asyncpg import Connection, Record
@@ -28,6 +27,7 @@ from orchestrator.application.entry_explanations import (
     transition_gate,
 )
 from orchestrator.application.simulation_grounds import Ground, Grounds
+from orchestrator.application.simulation_questions import Override, Question, happening, question_faults
 from orchestrator.application.simulation_traces import Content, Stop, Trace, Traces
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
@@ -41,72 +41,19 @@ from orchestrator.domain.entry import (
     refuse_trigger,
     transition_key,
 )
-from orchestrator.domain.event import name_fault
 from orchestrator.domain.holdout import held_out_by
 from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.reachable import Holds, Reachable, reachable
 from orchestrator.domain.refusals import InvalidArgument, PermissionDenied
 from orchestrator.domain.scope import Role, Scope, SubjectKey
-from orchestrator.domain.simulation import Came, Changes, Happening, Occurs, Profile, Surroundings, World
-from orchestrator.domain.subject import is_time_zone
+from orchestrator.domain.simulation import Came, Occurs, Profile, Surroundings, World
 from orchestrator.predicates.explain import explain
 from orchestrator.predicates.facts import Facts, Needs, needs
-from orchestrator.predicates.faults import Fault
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import facts, sends, sends_pauses
 
 #: Simulations at a time. One takes some seconds of a processor at most, and leaves the loop to others meanwhile.
 AT_ONCE = 2
-
-#: How far from its start something may be supposed to happen.
-FURTHEST = timedelta(days=36_500)
-
-
-class Override(Enum):
-    """What is not asked for once. Owners only: what then would be sent must not be."""
-
-    OPT_OUT = "opt_out"
-    SUPPRESSION = "suppression"
-    FREQUENCY_CAP = "frequency_cap"
-    HOLDOUT = "holdout"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Supposed:
-    """Something that is supposed to happen, `at` that instant or so long `after` the start: an event of that `name`, or
-    (no name) a merge patch of attributes."""
-
-    name: str | None
-    document: Mapping[str, Any]
-    at: datetime | None
-    after: timedelta | None
-    # where the caller wrote it
-    path: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is to be simulated. A subject that is stored, or somebody with these `attributes` and this `time_zone` (""
-    for none); neither where only `all_paths` are asked for.
-
-    `entry` has the properties of the event that starts it; None: those that its trigger takes. `starts_at` None: now.
-    `enters_anyway`: also somebody whom a gate at entry refuses.
-    """
-
-    journey_id: str
-    subject_id: str = ""
-    attributes: Mapping[str, Any] | None = None
-    time_zone: str = ""
-    overrides: frozenset[Override] = frozenset()
-    entry: Mapping[str, Any] | None = None
-    supposed: Sequence[Supposed] = ()
-    starts_at: datetime | None = None
-    enters_anyway: bool = False
-    all_paths: bool = False
-
-    @property
-    def names_somebody(self) -> bool:
-        return bool(self.subject_id) or self.attributes is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +114,7 @@ class Simulations:
             raise PermissionDenied("ROLE_TOO_LOW", "overrides need the role owner", requiredRole="owner")
         async with transactions.snapshot(scope.project_no) as conn:
             ground = await self._grounds.of(conn, scope, question.journey_id)
-            if faults := _faults(question, ground.project.now):
+            if faults := question_faults(question, ground.project.now):
                 raise InvalidArgument(faults)
             read = await self._read(conn, scope, question, ground) if question.names_somebody else None
         simulation = await self._in_turn(read, late) if read is not None else None
@@ -211,7 +158,7 @@ class Simulations:
             sends_paused=bool({sends_pauses.ALL, journey_id} & set(ground.project.sends_paused)),
             goal=ground.goal,
         )
-        supposed = [_happening(one, start) for one in question.supposed]
+        supposed = [happening(one, start) for one in question.supposed]
         if isinstance(ground.contract, TriggerContract):  # the event that starts it has come, as all others
             supposed.append(Occurs(at=start, name=ground.contract.event_name, properties=question.entry or {}))
         world = World(profile, surroundings, wanted, supposed)
@@ -332,51 +279,3 @@ def _event_gate(contract: TriggerContract, trigger: Trigger, now: datetime) -> G
     if contract.predicate is not None:
         told = explain(contract.predicate, event_facts(trigger), now, reveal=lambda path: True)
     return Gate(name=TRIGGER_PREDICATE, refusal=refusal.value if refusal is not None else None, explanation=told)
-
-
-def _happening(one: Supposed, start: datetime) -> Happening:
-    at = one.at if one.at is not None else start + (one.after or timedelta(0))
-    if one.name is None:
-        return Changes(at=at, attributes=one.document)
-    return Occurs(at=at, name=one.name, properties=one.document)
-
-
-def _faults(question: Question, now: datetime) -> list[Fault]:
-    """Everything that is wrong with the question."""
-    faults = []
-
-    def fault(path: str, reason: str, message: str) -> None:
-        faults.append(Fault(path=path, reason=reason, message=message))
-
-    if question.subject_id and question.attributes is not None:
-        fault("subjectAttributes", "INVALID_VALUE", "it is simulated for a subject, or with given attributes, not both")
-    elif not question.names_somebody and not question.all_paths:
-        fault("subjectId", "REQUIRED", "a subject, or subjectAttributes, or allPaths")
-    if question.time_zone and question.attributes is None:
-        fault("timeZone", "INVALID_VALUE", "only with subjectAttributes: a subject has its own")
-    elif question.time_zone and not is_time_zone(question.time_zone):
-        fault("timeZone", "INVALID_VALUE", "a time zone is an IANA name, such as Europe/Berlin")
-    start = question.starts_at or now
-    if start < now:
-        fault("startsAt", "OUT_OF_RANGE", "must not be past: what is known of subjects is what is known now")
-    elif start > now + FURTHEST:
-        fault("startsAt", "OUT_OF_RANGE", f"at most {FURTHEST.days} days ahead")
-    for one in question.supposed:
-        faults += _supposed_faults(one, start)
-    return faults
-
-
-def _supposed_faults(one: Supposed, start: datetime) -> list[Fault]:
-    faults = []
-    if one.name is not None and (wrong := name_fault(one.name, f"{one.path}.name")) is not None:
-        faults.append(wrong)
-    if (one.at is None) == (one.after is None):
-        message = "either the instant at which it happens, or how long after the start"
-        faults.append(Fault(path=f"{one.path}.at", reason="REQUIRED", message=message))
-    elif one.after is not None and one.after > FURTHEST:
-        message = f"at most {FURTHEST.days} days after the start"
-        faults.append(Fault(path=f"{one.path}.after", reason="OUT_OF_RANGE", message=message))
-    elif one.at is not None and not start - FURTHEST <= one.at <= start + FURTHEST:
-        message = f"at most {FURTHEST.days} days before or after the start"
-        faults.append(Fault(path=f"{one.path}.at", reason="OUT_OF_RANGE", message=message))
-    return faults

@@ -10,8 +10,9 @@ from orchestrator.api.convert.execution_explanations import truth_message
 from orchestrator.api.convert.executions import OUTCOMES, RESULTS
 from orchestrator.api.convert.times import from_timestamp, to_timestamp
 from orchestrator.api.json_values import struct_of, struct_to_json
+from orchestrator.application.simulation_questions import Override, Question, Supposed
 from orchestrator.application.simulation_traces import Cut, Message, Passed, Slept, Stop
-from orchestrator.application.simulations import Override, Question, Simulated, Simulation, Supposed
+from orchestrator.application.simulations import Simulated, Simulation
 from orchestrator.domain import reachable
 from orchestrator.domain.execution import Why
 from orchestrator.v1 import journey_service_pb2 as rpc
