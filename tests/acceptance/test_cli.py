@@ -440,6 +440,8 @@ async def test_a_journey_is_simulated_and_drawn_and_nobody_is_enrolled(run: Comm
     told = await run("journeys", "simulate", "welcome", *anna, *bought, "--enter-anyway", "-o", "json")
     drawn = await run("journeys", "simulate", "welcome", *anna, *bought, "--enter-anyway", "--all-paths")
     wrong = await run("journeys", "simulate", "welcome", "--attributes", "{}", "--event", "soon")
+    unanswered = await run("journeys", "simulate", "welcome", *anna, "--answer", "check")
+    greeted = await run("journeys", "simulate", "welcome", *anna, "--answer", 'greet={"score": 7}')
     nobody = await run("journeys", "simulate", "welcome")
 
     steps = [(step["stepId"], step.get("reason")) for step in told.json["simulation"]["steps"]]
@@ -450,6 +452,8 @@ async def test_a_journey_is_simulated_and_drawn_and_nobody_is_enrolled(run: Comm
     assert "\x1b" not in drawn.out
     assert (wrong.code, wrong.out) == (2, "")
     assert "--event soon: write it as" in wrong.err
+    assert (unanswered.code, "--answer check: write it as" in unanswered.err) == (2, True)
+    assert (greeted.code, "answers.greet" in greeted.err) == (1, True)
     assert (nobody.code, "subjectId" in nobody.err) == (1, True)
     assert (await run("executions", "list", "welcome", "-o", "json")).json == []
 

@@ -199,3 +199,27 @@ async def test_a_journey_that_is_only_entered_by_hand_has_nothing_to_replay(road
     )
     with pytest.raises(FailedPrecondition, match="cannot be published"):
         await backtest(road)
+
+
+async def test_what_steps_change_and_let_happen_is_seen_by_all_executions_of_the_subject_and_no_webhook_is_called(
+    road: Road,
+) -> None:
+    start = await now(road)
+    is_first = {"kind": "attribute", "fieldPath": "count", "operator": "exists"}
+    ask = {"id": "ask", "branch": {"arms": [{"id": "second", "when": is_first, "next": "call"}], "otherwise": "write"}}
+    write = {"id": "write", "updateSubject": {"attributes": {"count": 1}}, "next": "await"}
+    call = {"id": "call", "webhook": {"url": "https://example.com/", "otherwise": "late"}, "next": "tell"}
+    tell = {"id": "tell", "emitEvent": {"eventName": "second", "properties": {"n": "{{ 2 }}"}}, "next": "again"}
+    waits = wait_for(event("second")) | {"next": "hello"}
+    await draft(road, ask, write, waits, HELLO, call, tell, AGAIN, BYE, LATE)
+    await road.crowd.happened(("ann", "order", start - 5 * DAY), ("ann", "order", start - 5 * DAY + 3 * HOUR))
+
+    told = await backtest(road)
+
+    # The first one was waiting for what the second one let happen, and went on at once.
+    assert told.tally.ways == {("ask", "otherwise"): 1, ("ask", "second"): 1, ("await", "came"): 1}
+    assert told.tally.sends == {(2, "log"): 2}
+    assert told.tally.outcomes == {"completed": 2}
+    assert {"webhooks", "effects"} <= set(told.biases)
+    await road.crowd.world.do(update, "welcome", Changes(definition={"steps": [HELLO, BYE]}), ANY_STATE)
+    assert not {"webhooks", "effects"} & set((await backtest(road)).biases)

@@ -287,6 +287,102 @@ async def test_a_template_that_gives_no_text_fails_its_send_as_it_would(stage: S
     assert simulation["steps"][0]["message"]["failure"] == "template_value"
 
 
+CALL: dict[str, Any] = {
+    "id": "call",
+    "webhook": {
+        "url": "https://example.com/{{ subject.attributes.name }}?plan={{ subject.attributes.plan }}",
+        "body": {"name": {"$path": "name"}, "ask": "score"},
+        "otherwise": "late",
+    },
+    "next": "good",
+}
+SCORED = {"kind": "attribute", "fieldPath": "$steps.call.score", "operator": "gte", "value": 5}
+GOOD = {"id": "good", "branch": {"arms": [{"id": "yes", "when": SCORED, "next": "write"}], "otherwise": "bye"}}
+WRITE = {
+    "id": "write",
+    "updateSubject": {
+        "attributes": {"score": {"$path": "$steps.call.score"}, "note": "{{ steps.call.score }}!", "plan": None}
+    },
+    "next": "tell",
+}
+TELL = {
+    "id": "tell",
+    "emitEvent": {"eventName": "scored", "properties": {"note": "{{ subject.attributes.note }}", "by": "us"}},
+    "next": "hello",
+}
+
+
+async def test_a_webhook_is_not_called_and_what_it_is_said_to_answer_is_read_written_told_and_sent(
+    stage: Stage,
+) -> None:
+    await stage.road.crowd.world.add_communication(
+        "score", "marketing", body="{{ steps.call.score }} {{ subject.attributes.score }}"
+    )
+    send = {"id": "hello", "send": {"communicationId": "score"}, "next": "await"}
+    scored = event("scored", where={"kind": "attribute", "fieldPath": "note", "operator": "equals", "value": "7!"})
+    await stage.road.publish(CALL, GOOD, WRITE, TELL, send, wait_for(scored), LATE, BYE)
+    given: dict[str, Any] = {"answers": {"call": {"score": 7}}}
+
+    masked = await stage.trace(**given)
+    shown = await stage.trace(None, subjectAttributes={"plan": "a b", "name": "Eve/"}, **given)
+    silent = await stage.trace()
+
+    assert [step[0] for step in passed(masked)] == ["call", "good", "write", "tell", "hello", "await", "bye"]
+    assert passed(masked)[5] == ("await", "executed", "came")
+    call, _, write, tell, hello, *_ = masked["steps"]
+    assert call["call"] == {
+        "method": "post",
+        "url": "https://example.com/•••?plan=•••",
+        "body": {"name": "•••", "ask": "score"},
+        "answered": True,
+    }
+    assert write["change"] == {"attributes": {"score": "•••", "note": "•••!", "plan": None}}
+    assert tell["event"] == {"eventName": "scored", "properties": {"note": "•••", "by": "us"}}
+    assert hello["message"]["body"] == "••• •••"
+    assert shown["steps"][0]["call"]["url"] == "https://example.com/Eve%2F?plan=a%20b"
+    assert shown["steps"][0]["call"]["body"] == {"name": "Eve/", "ask": "score"}
+    assert shown["steps"][2]["change"] == {"attributes": {"score": 7, "note": "7!", "plan": None}}
+    assert shown["steps"][4]["message"]["body"] == "7 7"
+    assert passed(silent) == [("call", "executed", None), ("good", "executed", "otherwise"), ("bye", "executed", None)]
+    assert silent["steps"][0]["call"]["answered"] is False
+    known = await stage.road.owner.fetchval("SELECT attributes->>'score' FROM subjects WHERE subject_id = 'ann'")
+    assert known is None
+
+
+async def test_steps_that_cannot_be_filled_in_fail_as_they_would(stage: Stage) -> None:
+    broken = "{{ 1 | divided_by: subject.attributes.n }}"
+    await stage.road.publish(
+        {"id": "write", "updateSubject": {"attributes": {"m": broken}}, "next": "large"},
+        {"id": "large", "updateSubject": {"attributes": {"copy": {"$path": "long"}}}, "next": "tell"},
+        {"id": "tell", "emitEvent": {"eventName": "told", "properties": {"m": broken}}, "next": "call"},
+        {**CALL, "webhook": {**CALL["webhook"], "body": {"m": broken}}, "next": "bye"},
+        LATE,
+        BYE,
+    )
+
+    simulation = await stage.trace(None, subjectAttributes={"n": 0, "long": "x" * 40_000})
+
+    assert passed(simulation) == [
+        ("write", "failed", "template_value"),
+        ("large", "failed", "too_large"),
+        ("tell", "failed", "template_value"),
+        ("call", "failed", "template_value"),
+        ("late", "executed", None),
+    ]
+    assert [simulation["steps"][n][of] for n, of in enumerate(("change", "change", "event", "call"))] == [
+        {}, {}, {"eventName": "told"}, {"method": "post", "answered": False},
+    ]  # fmt: skip
+
+
+async def test_an_event_that_the_first_step_lets_happen_is_later_than_the_entry(stage: Stage) -> None:
+    await stage.road.publish({**TELL, "next": "pause"}, MONTH, BYE, exitRules=[{"id": "told", **event("scored")}])
+
+    simulation = await stage.trace()
+
+    assert (simulation["outcome"], simulation["reason"]) == ("exited", "told")
+    assert passed(simulation) == [("tell", "executed", None), ("pause", None, None)]
+
+
 async def test_an_exit_rule_ends_it_where_it_stands_with_its_evidence(stage: Stage) -> None:
     await stage.road.publish(MONTH, BYE, exitRules=[{"id": "became-free", "when": {**PRO, "value": "free"}}])
 
@@ -387,13 +483,22 @@ async def test_the_newest_version_is_taken_where_there_is_no_draft(stage: Stage)
             {"subjectId": "ann", "changes": [{"after": "1d", "at": "2030-01-01T00:00:00Z"}, {"after": "999999d"}]},
             [("changes[0].at", "REQUIRED"), ("changes[1].after", "OUT_OF_RANGE")],
         ),
+        (
+            {"subjectId": "ann", "answers": {"bye": {}, "call": {"a": "x" * 8192}, "more": 7, "nowhere": {}}},
+            [
+                ("answers.bye", "ANSWER_NOT_FOUND"),
+                ("answers.call", "TOO_LARGE"),
+                ("answers.more", "INVALID_TYPE"),
+                ("answers.nowhere", "ANSWER_NOT_FOUND"),
+            ],
+        ),
     ],
-    ids=["both", "nobody", "zone-of-a-subject", "no-zone", "past-and-nameless", "when"],
+    ids=["both", "nobody", "zone-of-a-subject", "no-zone", "past-and-nameless", "when", "answers"],
 )
 async def test_all_that_is_wrong_with_a_question_is_told(
     stage: Stage, asked: dict[str, Any], faults: list[tuple[str, str]]
 ) -> None:
-    await stage.road.publish(BYE)
+    await stage.road.publish({**CALL, "next": "more"}, {**CALL, "id": "more", "next": "bye"}, BYE, LATE)
 
     with pytest.raises(Refused) as refused:
         await stage.simulate(None, **asked)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -21,6 +22,7 @@ from orchestrator.application.enrollment import enroll
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.journeys import Changes, update
 from orchestrator.application.simulation_questions import Question, Supposed
+from orchestrator.application.simulation_traces import Message
 from orchestrator.application.simulations import Simulation, Simulations
 from orchestrator.application.subjects import upsert
 from orchestrator.application.transactions import Transactions
@@ -37,6 +39,7 @@ from orchestrator.temporal.executions import Executions
 from tests.core import journeys
 from tests.core.moves import caps, quiet_hours, written
 from tests.core.world import GOAL_EVENT, GOAL_HOURS
+from tests.integration.channels.receiver import Receiver, answering, receiving
 from tests.integration.journey_world import ANY_STATE, World
 from tests.workflows.virtual_clock import LATE, VirtualClock
 from tests.workflows.world import Switchboard, worker
@@ -59,7 +62,23 @@ TIERS: list[dict[str, Any]] = [
 WINDOW = {"type": "last", "duration": "1d"}
 VISITORS = {"kind": "event_fired", "eventName": "view", "window": WINDOW}
 
+#: What steps change, filled in.
+FILLED: list[dict[str, Any]] = [
+    {"score": {"$path": "$entry.amount"}, "tier": "{% if subject.attributes.tier == 'pro' %}free{% endif %}"},
+    {"tier": "{{ subject.attributes.score | plus: 1 }}", "plan": {"level": {"$path": "score"}}},
+]
+#: What webhooks answer, of those that answer anything.
+ANSWER: dict[str, Any] = {"score": 7, "tier": "pro"}
+
 _ids = count()
+
+
+@dataclass(slots=True)
+class Called:
+    """Two servers that webhooks may call: what one answers is kept, the other answers nothing."""
+
+    telling: Receiver
+    silent: Receiver
 
 
 @dataclass(slots=True)
@@ -72,6 +91,7 @@ class Both:
     owner: Connection[Record]
     workers: Transactions
     executions: Executions
+    called: Called
     environment: WorkflowEnvironment
     now: datetime = START
     tally: Counter[str] = field(default_factory=Counter)
@@ -148,7 +168,11 @@ async def both(owner: Connection[Record], database: str, time_skipping: Workflow
     await clock.install(START)
     api_pool = await open_pool(database, role=API_ROLE, size=8, application_name="test-api")
     worker_pool = await open_pool(database, role=WORKER_ROLE, size=8, application_name="test-worker")
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(api_pool.close)
+        stack.push_async_callback(worker_pool.close)
+        telling = await stack.enter_async_context(receiving(answering(200, json.dumps(ANSWER).encode())))
+        silent = await stack.enter_async_context(receiving(answering(204)))
         real, twin = [await World.make(owner, api_pool, name) for name in ("default", "twin")]
         both = Both(
             real=real,
@@ -157,14 +181,12 @@ async def both(owner: Connection[Record], database: str, time_skipping: Workflow
             owner=owner,
             workers=Transactions(worker_pool),
             executions=Executions(time_skipping.client, eager=True, searchable=False),
+            called=Called(telling, silent),
             environment=time_skipping,
         )
         await both.furnish()
         async with worker(time_skipping.client, database, worker_pool, Switchboard()):
             yield both
-    finally:
-        await api_pool.close()
-        await worker_pool.close()
 
 
 async def test_what_is_simulated_is_what_happens(both: Both, request: pytest.FixtureRequest) -> None:
@@ -183,7 +205,7 @@ async def _compare(both: Both, seeds: range, config: pytest.Config) -> None:
     for seed in seeds:
         await _Travelled(both, seed).compare()
     _print(config, both.tally, len(seeds))
-    kinds = {"send", "wait", "wait_for", "branch", "split", "exit"}
+    kinds = {"send", "wait", "wait_for", "branch", "split", "update_subject", "emit_event", "webhook", "exit"}
     assert {kind for kind in kinds if not both.tally[f"step: {kind}"]} == set()
 
 
@@ -199,6 +221,8 @@ class _Travelled:
         self.entry = {"amount": self.random.choice([5, 50, 500]), "order": self.random.choice(["o1", 7])}
         #: What is supposed to happen, with when: its instants are those of what then happened.
         self.supposed: list[Supposed] = []
+        #: What webhooks answer, by step.
+        self.answers: dict[str, Any] = {}
 
     async def compare(self) -> None:
         both = self.both
@@ -224,6 +248,7 @@ class _Travelled:
         times = [written(both.now + hours * HOUR) for hours in (-30, 7, 33, 60)]
         document = journeys.Author(random, times).journey()
         document["reentry"] = {"policy": "entry_key"}
+        self._point(document)
         sending: dict[str, Any] = {"quietHours": quiet_hours(random), "frequencyCaps": []}
         if sending["quietHours"] is not None:
             sending["quietHours"].pop("channels", None)
@@ -257,6 +282,22 @@ class _Travelled:
             if opted_out:
                 await self._opt_out(world)
         await both.until("NOT EXISTS (SELECT FROM inbox) AND NOT EXISTS (SELECT FROM outbox)")
+
+    def _point(self, document: dict[str, Any]) -> None:
+        """Webhooks call the servers here. What steps do takes no time on this clock, so what they let happen is not
+        within the instant of the entry."""
+        for step in document["steps"]:
+            if "webhook" in step:
+                tells = self.random.random() < 0.6
+                receiver = self.both.called.telling if tells else self.both.called.silent
+                step["webhook"] |= {"url": f"http://127.0.0.1:{receiver.port}/", "body": {"plan": {"$path": "tier"}}}
+                if tells:
+                    self.answers[step["id"]] = ANSWER
+            elif "updateSubject" in step and self.random.random() < 0.5:
+                step["updateSubject"] = {"attributes": self.random.choice(FILLED)}
+        if any("emitEvent" in step for step in document["steps"]):
+            first = document["steps"][0]["id"]
+            document["steps"].insert(0, {"id": "moment", "wait": {"duration": "10s"}, "next": first})
 
     async def _publish(self, world: World, document: dict[str, Any]) -> None:
         await world.draft(self.journey_id, document)
@@ -335,6 +376,7 @@ class _Travelled:
             subject_id=self.subject_id,
             entry=self.entry if self.by_event else None,
             supposed=self.supposed,
+            answers=self.answers,
             starts_at=start,
         )
         simulated = await Simulations(Versions()).simulate(twin.transactions, twin.scope, question, late=LATE)
@@ -368,7 +410,7 @@ class _Travelled:
             (one.step_id, one.step_kind, one.result and one.result.value, one.reason, one.entered_at, one.left_at)
             for one in passed
         ] == visits, told
-        messages = [(one.message, one.left_at) for one in passed if one.message is not None]
+        messages = [(one.carried_out, one.left_at) for one in passed if isinstance(one.carried_out, Message)]
         assert [(one.communication_id, one.content_revision, at) for one, at in messages] == sends, told
         if row["outcome"] is not None:
             assert trace.outcome is not None, told

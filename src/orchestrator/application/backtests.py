@@ -24,6 +24,7 @@ from orchestrator.domain.entry import Earlier, SegmentContract, Trigger, Trigger
 from orchestrator.domain.estimate import Estimate, estimate
 from orchestrator.domain.gates import Counted
 from orchestrator.domain.holdout import Holdout, held_out_by
+from orchestrator.domain.journey import EmitEvent, UpdateSubject, Webhook
 from orchestrator.domain.refusals import FailedPrecondition, Unavailable
 from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.domain.simulation import Occurs, Profile, Surroundings, World
@@ -56,6 +57,8 @@ BIASES: Mapping[str, str] = {
     "dates": "the dates between which the journey takes anybody in, and pauses of sends, are not asked",
     "retention": "events that were removed by the project's retention have not happened",
     "many_events": f"of subjects with more than {EVENTS} events only the newest {EVENTS} have happened",
+    "webhooks": "no webhook is called: each is taken as answered, without an answer that is kept",
+    "effects": "what its steps change and let happen starts no executions",
     "sample": "only a part of the subjects was looked at",
 }
 
@@ -318,6 +321,11 @@ def _biases(ground: Ground, tally: Tally, days: int, buckets: int) -> Collection
         del has["forgotten"]
     if not tally.cut_short:
         del has["many_events"]
+    steps = ground.version.definition.steps.values()
+    if not any(isinstance(step, Webhook) for step in steps):
+        del has["webhooks"]
+    if not any(isinstance(step, UpdateSubject | EmitEvent) for step in steps):
+        del has["effects"]
     if buckets == BUCKETS:
         del has["sample"]
     return has

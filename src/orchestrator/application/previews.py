@@ -12,6 +12,7 @@ from asyncpg import Connection, Record
 from orchestrator.application import communications, subjects
 from orchestrator.domain.channels import HTML_TEMPLATES, Rules
 from orchestrator.domain.communication import Communication, content_of, faults_in
+from orchestrator.domain.fillings import Source
 from orchestrator.domain.refusals import InvalidArgument, NotFound
 from orchestrator.domain.scope import Scope
 from orchestrator.domain.templates import TemplateFailed, render
@@ -46,9 +47,9 @@ class Preview:
     settings: Mapping[str, Any]
 
 
-def variables_of(subject_id: str, attributes: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+def variables_of(source: Source) -> dict[str, Any]:
     """What templates read where nothing is sent: there is no link to unsubscribe by."""
-    return {"subject": {"id": subject_id, "attributes": attributes}, "entry": entry, "unsubscribe_url": None}
+    return {**source.variables, "unsubscribe_url": None}
 
 
 def templates_in(content: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
@@ -90,7 +91,7 @@ class Previews:
         attributes: Mapping[str, Any] = asked.attributes or {}
         if asked.subject_id:
             attributes = (await subjects.find(conn, scope.project_no, asked.subject_id))[1].attributes
-        variables = variables_of(asked.subject_id, attributes, asked.entry)
+        variables = variables_of(Source(subject_id=asked.subject_id, attributes=attributes, entry=asked.entry))
         masked = bool(asked.subject_id) and not asked.show_values
         path = "content" if asked.content is not None else ""
         texts = await self._rendered(templates_in(content), variables, masked, path)

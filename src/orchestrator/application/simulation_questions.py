@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
+import orjson
+
 from orchestrator.domain.event import name_fault
+from orchestrator.domain.ids import MAX_ID_LENGTH
+from orchestrator.domain.journey import Definition, Webhook
 from orchestrator.domain.simulation import Changes, Happening, Occurs
 from orchestrator.domain.subject import is_time_zone
-from orchestrator.predicates.faults import Fault
+from orchestrator.domain.webhook_answer import MAX_ANSWER_BYTES, TOO_LARGE, read_answer
+from orchestrator.predicates.faults import Fault, under
 
 #: How far from its start something may be supposed to happen.
 FURTHEST = timedelta(days=36_500)
@@ -45,6 +50,7 @@ class Question:
     for none); neither where only `all_paths` are asked for.
 
     `entry` has the properties of the event that starts it; None: those that its trigger takes. `starts_at` None: now.
+    `answers` are what webhooks answer, by step; one without is taken as answered, with nothing that is kept.
     `enters_anyway`: also somebody whom a gate at entry refuses.
     """
 
@@ -55,6 +61,7 @@ class Question:
     overrides: frozenset[Override] = frozenset()
     entry: Mapping[str, Any] | None = None
     supposed: Sequence[Supposed] = ()
+    answers: Mapping[str, Any] = field(default_factory=dict)
     starts_at: datetime | None = None
     enters_anyway: bool = False
     all_paths: bool = False
@@ -72,8 +79,8 @@ def happening(one: Supposed, start: datetime) -> Happening:
     return Occurs(at=at, name=one.name, properties=one.document)
 
 
-def question_faults(question: Question, now: datetime) -> list[Fault]:
-    """Everything that is wrong with the question."""
+def question_faults(question: Question, definition: Definition, now: datetime) -> list[Fault]:
+    """Everything that is wrong with the question about this journey."""
     faults = []
 
     def fault(path: str, reason: str, message: str) -> None:
@@ -94,7 +101,28 @@ def question_faults(question: Question, now: datetime) -> list[Fault]:
         fault("startsAt", "OUT_OF_RANGE", f"at most {FURTHEST.days} days ahead")
     for one in question.supposed:
         faults += _supposed_faults(one, start)
+    for step_id, answer in sorted(question.answers.items()):
+        if (wrong := _answer_fault(definition, step_id, answer)) is not None:
+            faults.append(wrong)
     return faults
+
+
+def _answer_fault(definition: Definition, step_id: str, answer: Any) -> Fault | None:
+    """Why a webhook cannot have answered so."""
+    path = under("answers", step_id[:MAX_ID_LENGTH])
+    step = definition.steps.get(step_id)
+    if not isinstance(step, Webhook):
+        message = "there is no such step" if step is None else "the step is no webhook: it answers nothing"
+        return Fault(path=path, reason="ANSWER_NOT_FOUND", message=message)
+    if not isinstance(answer, Mapping):
+        return Fault(path=path, reason="INVALID_TYPE", message="must be an object")
+    _, why = read_answer(orjson.dumps(answer))
+    if why == TOO_LARGE:
+        message = f"at most {MAX_ANSWER_BYTES // 1024} KiB of JSON are kept of an answer"
+        return Fault(path=path, reason="TOO_LARGE", message=message)
+    if why is not None:
+        return Fault(path=path, reason="INVALID_VALUE", message=f"would not be kept of an answer: {why}")
+    return None
 
 
 def _supposed_faults(one: Supposed, start: datetime) -> list[Fault]:

@@ -114,7 +114,7 @@ class Simulations:
             raise PermissionDenied("ROLE_TOO_LOW", "overrides need the role owner", requiredRole="owner")
         async with transactions.snapshot(scope.project_no) as conn:
             ground = await self._grounds.of(conn, scope, question.journey_id)
-            if faults := question_faults(question, ground.project.now):
+            if faults := question_faults(question, ground.version.definition, ground.project.now):
                 raise InvalidArgument(faults)
             read = await self._read(conn, scope, question, ground) if question.names_somebody else None
         simulation = await self._in_turn(read, late) if read is not None else None
@@ -237,7 +237,15 @@ def _simulated(read: _Read, late: timedelta) -> Simulation:
         trace = Trace(steps=(), stop=Stop.HELD_OUT, at=started_at)
     else:
         ground = read.ground
-        traces = Traces(ground.version, read.world, read.contents, read.inlined, reveals=not read.question.subject_id)
+        question = read.question
+        traces = Traces(
+            ground.version,
+            read.world,
+            read.contents,
+            read.inlined,
+            question.answers,
+            reveals=not question.subject_id,
+        )
         trace = traces.trace(read.came, late=late)
     return Simulation(
         subject_id=read.subject_id,

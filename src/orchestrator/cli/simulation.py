@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from enum import Enum
+from json import dumps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +18,7 @@ from orchestrator.api.json_encode import encode
 from orchestrator.api.json_text import parse_json
 from orchestrator.cli.connection import call
 from orchestrator.cli.failure import USAGE, CommandFailure
+from orchestrator.cli.files import read_text
 from orchestrator.cli.output import Output, OutputOption, console, plain_table, print_json, text_of
 from orchestrator.cli.resources import Id
 from orchestrator.client import messages
@@ -62,6 +65,10 @@ def simulate(
         list[str] | None,
         typer.Option(metavar="'WHEN JSON'", help='What attributes become: \'3d {"plan": "pro"}\'; or at a time.'),
     ] = None,
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STEP=JSON", help="What the webhook of a step answers; or STEP=@FILE. None is called."),
+    ] = None,
     start: Annotated[str, typer.Option(metavar="TIME", help="When it starts (RFC 3339), if not now.")] = "",
     override: Annotated[
         list[Override] | None, typer.Option(help="Do not ask this gate for once. Owners only; may be repeated.")
@@ -82,6 +89,7 @@ def simulate(
         "entry": _json(entry, "--entry") if entry else None,
         "events": [_supposed(text, "--event", "properties") for text in event or ()],
         "changes": [_supposed(text, "--change", "attributes") for text in change or ()],
+        "answers": dict(map(_answer, answer)) if answer else None,
         "startsAt": start or None,
         "overrides": [one.value for one in override or ()],
         "enterAnyway": enter_anyway,
@@ -162,6 +170,22 @@ def _reasons(step: Json) -> Iterator[str]:
     if "message" in step:
         message = step["message"]
         yield " ".join(filter(None, (message["channel"], message.get("subject"), message.get("failure"))))
+    if "attributes" in step.get("change", {}):
+        yield f"changes {dumps(step['change']['attributes'], ensure_ascii=False)}"
+    if "event" in step:
+        event = step["event"]
+        yield f"{event['eventName']} happens with {dumps(event.get('properties', {}), ensure_ascii=False)}"
+    if "call" in step:
+        yield _call(step["call"], step.get("result") == "failed")
+
+
+def _call(made: Json, failed: bool) -> str:
+    told = " ".join(filter(None, (made["method"].upper(), made.get("url"))))
+    if "body" in made:
+        told += f" with {dumps(made['body'], ensure_ascii=False)}"
+    if failed:
+        return f"{told}: cannot be filled in"
+    return f"{told}: not called, taken as answered{' as given' if made.get('answered') else ' with nothing'}"
 
 
 def _condition(condition: Json) -> str:
@@ -257,6 +281,14 @@ def _supposed(text: str, option: str, member: str) -> Json:
     if found["document"] is not None:
         supposed[member] = _json(found["document"], option)
     return supposed
+
+
+def _answer(text: str) -> tuple[str, Any]:
+    """(step, answer) that one option says."""
+    step_id, sign, given = text.partition("=")
+    if not step_id or not sign:
+        raise CommandFailure(f"--answer {text}: write it as 'check={{\"score\": 7}}' or 'check=@answer.json'.", USAGE)
+    return step_id, _json(read_text(Path(given[1:])) if given.startswith("@") else given, "--answer")
 
 
 def _json(text: str, option: str) -> Any:

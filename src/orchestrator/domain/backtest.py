@@ -28,8 +28,9 @@ from orchestrator.domain.entry import (
 )
 from orchestrator.domain.execution import Done, End, Result, Run, Sleep, Why
 from orchestrator.domain.gates import FREQUENCY_CAP, Consent
-from orchestrator.domain.journey import JourneyVersion, Pinned, Send
+from orchestrator.domain.journey import EmitEvent, JourneyVersion, Pinned, Send, UpdateSubject, Webhook
 from orchestrator.domain.simulation import Came, Look, Traveler, World
+from orchestrator.domain.supposed_effects import suppose
 from orchestrator.predicates.tree import Predicate
 
 DAY = timedelta(days=1)
@@ -155,7 +156,7 @@ class _Travels:
         self._coming: list[tuple[datetime, int, _Travel]] = []
 
     def begin(self, came: Came) -> None:
-        traveler = Traveler(self._plan.version, self._world, came, self._send)
+        traveler = Traveler(self._plan.version, self._world, came, self._carry_out)
         heapq.heappush(self._coming, (came.started_at, next(self._order), _Travel(traveler)))
 
     def go_on(self, until: datetime) -> None:
@@ -173,12 +174,31 @@ class _Travels:
         """Who has not ended is under way."""
         self._tally.under_way += len(self._coming)
 
-    def _send(self, run: Run, known: Known, now: datetime) -> Done:
-        """A message is taken as sent; what it says is nobody's business here."""
-        pinned = self._pinned(run.step_id)
-        self._world.sent(pinned.channel, pinned.category, now)
-        self._tally.sends[self._day(now), pinned.channel] += 1
-        return Done(result=Result.EXECUTED)
+    def _carry_out(self, run: Run, known: Known, now: datetime) -> Done:
+        """A message is taken as sent, and a webhook as answered; what they say is nobody's business here."""
+        step = self._plan.version.definition.steps[run.step_id]
+        match step:
+            case UpdateSubject() | EmitEvent():
+                supposed = suppose(step, known, now, self._plan.hurry)
+                if supposed.happening is not None:
+                    self._world.suppose(supposed.happening)
+                    self._wake(now)
+                return supposed.done
+            case Webhook():
+                return Done(result=Result.EXECUTED)
+            case _:
+                pinned = self._pinned(run.step_id)
+                self._world.sent(pinned.channel, pinned.category, now)
+                self._tally.sends[self._day(now), pinned.channel] += 1
+                return Done(result=Result.EXECUTED)
+
+    def _wake(self, now: datetime) -> None:
+        """The subject's other executions look, too."""
+        for place, (at, number, travel) in enumerate(self._coming):
+            if travel.looks < MAX_LOOKS:
+                travel.traveler.wake(now)
+                self._coming[place] = min(at, now), number, travel
+        heapq.heapify(self._coming)
 
     def _count(self, travel: _Travel, look: Look) -> None:
         tally = self._tally
@@ -204,7 +224,7 @@ class _Travels:
 
     def _pinned(self, step_id: str) -> Pinned:
         step = self._plan.version.definition.steps[step_id]
-        assert isinstance(step, Send), "nothing else is carried out in the world"
+        assert isinstance(step, Send), "nothing else is a message"
         return self._plan.version.pinned[step.communication_id]
 
     def _day(self, now: datetime) -> int:

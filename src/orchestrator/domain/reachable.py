@@ -1,7 +1,7 @@
 """Where a journey can lead: every step that can be reached, the ways on from it, and the outcomes at their ends.
 
 Nothing is known of anybody here: a branch has all of its arms, a split each with its share, a wait that something came
-or did not, a send that it was made or that one of its gates stood against it.
+or did not, a send that it was made or that one of its gates stood against it, a webhook that it answered or did not.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from orchestrator.domain.hours import QuietHours
 from orchestrator.domain.journey import (
     AttributeDate,
     Branch,
+    EmitEvent,
     Exit,
     JourneyVersion,
     OnBlocked,
@@ -32,9 +33,11 @@ from orchestrator.domain.journey import (
     Split,
     Step,
     TimeOfDay,
+    UpdateSubject,
     Wait,
     WaitFor,
     WaitUntil,
+    Webhook,
 )
 
 #: Why a branch took none of its arms, and why an execution expires: as the core records it.
@@ -154,6 +157,12 @@ def ways_on(version: JourneyVersion, step: Step, holds: Holds) -> Iterator[Way]:
             total = sum(arm.weight for arm in step.arms)
             for part in step.arms:
                 yield Way(result=Result.EXECUTED, reason=part.id, share=part.weight / total, next=part.next)
+        case UpdateSubject() | EmitEvent():
+            yield Way(result=Result.EXECUTED, next=step.next)
+            yield Way(result=Result.FAILED, next=step.next)
+        case Webhook():
+            yield Way(result=Result.EXECUTED, next=step.next)
+            yield Way(result=Result.FAILED, next=step.otherwise or step.next)
         case Exit():
             yield Way(result=Result.EXECUTED, outcome=Outcome.COMPLETED, outcome_reason=step.reason)
         case WaitUntil():

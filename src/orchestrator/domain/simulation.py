@@ -14,7 +14,7 @@ from orchestrator.domain.advance import Known, advance, first_position
 from orchestrator.domain.attributes import merge_patch
 from orchestrator.domain.conditions import Entry, happenings, matches
 from orchestrator.domain.derived_event import matches as is_of_kind
-from orchestrator.domain.execution import Decision, Done, End, Position, Run, Sleep
+from orchestrator.domain.execution import Decision, Done, End, Position, Result, Run, Sleep
 from orchestrator.domain.gates import Consent, Counted, FrequencyCap, Limits, full
 from orchestrator.domain.hours import QuietHours
 from orchestrator.domain.journey import Goal, JourneyVersion
@@ -25,11 +25,15 @@ from orchestrator.predicates.tree import Predicate, Source
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occurs:
-    """An event that is supposed to occur, and to be told of at once."""
+    """An event that is supposed to occur, and to be told of at once.
+
+    `by_step`: a step lets it happen, and so it is later than the entry, if only by as long as doing takes.
+    """
 
     at: datetime
     name: str
     properties: Mapping[str, Any] = field(default_factory=dict)
+    by_step: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +131,17 @@ class World:
                 events[source] = _joined(events.get(source), ats, depth)
         return replace(stored, attributes=attributes, events=events)
 
-    def known(self, version: JourneyVersion, came: Came, now: datetime) -> Known:
-        """What the core may ask about the execution at `now`."""
+    def known(
+        self, version: JourneyVersion, came: Came, now: datetime, steps: Mapping[str, Mapping[str, Any]]
+    ) -> Known:
+        """What the core may ask about the execution at `now`. `steps`: what webhooks have answered it."""
         around = self._surroundings
-        later = [one for one in self._supposed if isinstance(one, Occurs) and came.entry.at < one.at <= now]
+        entered = came.entry.at
+        later = [
+            one
+            for one in self._supposed
+            if isinstance(one, Occurs) and (entered < one.at or (one.by_step and entered == one.at)) and one.at <= now
+        ]
         happened: dict[str, datetime] = {}
         for name, condition in happenings(version.definition).items():
             counting = [
@@ -142,7 +153,7 @@ class World:
                 happened[name] = max(counting)
         goal = around.goal
         return Known(
-            subject=replace(self.facts(now), entry=came.properties),
+            subject=replace(self.facts(now), entry=came.properties, steps=steps),
             consent=self._profile.consent,
             limits=Limits(
                 paused=around.sends_paused,
@@ -190,25 +201,30 @@ class Traveler:
         came: Came,
         carry_out: CarryOut,
         *,
+        answers: Mapping[str, Mapping[str, Any]] | None = None,
         late: timedelta = timedelta(0),
     ) -> None:
-        """`late` is how much later than they should those look who sleep."""
+        """`answers` are what webhooks answer that are taken, by step. `late` is how much later than they should those
+        look who sleep."""
         self._version = version
         self._world = world
         self._came = came
         self._carry_out = carry_out
+        self._answers = answers or {}
         self._late = late
         self._position: Position | None = None
-        #: What it was told to do, and what was known when it was.
-        self._told: tuple[Run, Known] | None = None
+        #: What it was told to do.
+        self._told: Run | None = None
+        #: What webhooks have answered.
+        self._steps: dict[str, Mapping[str, Any]] = {}
         self.looks_at: datetime | None = came.started_at
 
     def look(self) -> Look:
         """What it decides next, if it has not ended."""
         now = self.looks_at
         assert now is not None, "who has ended looks no more"
-        done = self._carry_out(*self._told, now) if self._told is not None else None
-        known = self._world.known(self._version, self._came, now)
+        done = self._done(self._told, now) if self._told is not None else None
+        known = self._known(now)
         position = self._position or first_position(self._version, known, now)
         decision = advance(self._version, position, known, now, done)
         self._position, self._told = decision.position, None
@@ -216,13 +232,27 @@ class Traveler:
             case End():
                 self.looks_at = None
             case Run() as run:
-                self._told = run, known
+                self._told = run
             case Sleep(until=until):
                 wakes, coming = until + self._late, self._world.next_after(now)
                 self.looks_at = min(wakes, coming) if coming is not None else wakes
             case _:
                 assert_never(decision.effect)
         return Look(at=now, known=known, position=position, done=done, decision=decision)
+
+    def wake(self, at: datetime) -> None:
+        """It looks then, if not before: something has happened that it could not foresee."""
+        if self.looks_at is not None:
+            self.looks_at = min(self.looks_at, at)
+
+    def _done(self, run: Run, now: datetime) -> Done:
+        done = self._carry_out(run, self._known(now), now)
+        if done.result is Result.EXECUTED and run.step_id in self._answers:
+            self._steps = {**self._steps, run.step_id: self._answers[run.step_id]}
+        return done
+
+    def _known(self, now: datetime) -> Known:
+        return self._world.known(self._version, self._came, now, self._steps)
 
 
 def _is_of(source: Source, event: Occurs) -> bool:

@@ -916,6 +916,7 @@ class SimulateJourneyRequest(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     ENTER_ANYWAY_FIELD_NUMBER: _builtins.int
     ALL_PATHS_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """Which journey."""
     subject_id: _builtins.str
@@ -950,6 +951,12 @@ class SimulateJourneyRequest(_message.Message):
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it starts. Unset: now. Not in the past."""
 
+    @_builtins.property
+    def answers(self) -> _struct_pb2.Struct:
+        """What webhooks answer: an object for the id of a step, of at most 8 KiB. No webhook is called. One whose answer is not
+        given is taken as answered, without an answer that `$steps.` could read.
+        """
+
     def __init__(
         self,
         *,
@@ -964,10 +971,11 @@ class SimulateJourneyRequest(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         enter_anyway: _builtins.bool = ...,
         all_paths: _builtins.bool = ...,
+        answers: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "start_time", b"start_time", "subject_attributes", b"subject_attributes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "entry", b"entry", "start_time", b"start_time", "subject_attributes", b"subject_attributes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_paths", b"all_paths", "changes", b"changes", "enter_anyway", b"enter_anyway", "entry", b"entry", "events", b"events", "journey_id", b"journey_id", "overrides", b"overrides", "start_time", b"start_time", "subject_attributes", b"subject_attributes", "subject_id", b"subject_id", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_paths", b"all_paths", "answers", b"answers", "changes", b"changes", "enter_anyway", b"enter_anyway", "entry", b"entry", "events", b"events", "journey_id", b"journey_id", "overrides", b"overrides", "start_time", b"start_time", "subject_attributes", b"subject_attributes", "subject_id", b"subject_id", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,43 +29,50 @@ from orchestrator.v1 import communication_pb2 as orchestrator_dot_v1_dot_communi
 from orchestrator.v1 import entry_explanation_pb2 as orchestrator_dot_v1_dot_entry__explanation__pb2
 from orchestrator.v1 import execution_pb2 as orchestrator_dot_v1_dot_execution__pb2
 from orchestrator.v1 import execution_explanation_pb2 as orchestrator_dot_v1_dot_execution__explanation__pb2
+from orchestrator.v1 import journey_pb2 as orchestrator_dot_v1_dot_journey__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n orchestrator/v1/simulation.proto\x12\x0forchestrator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#orchestrator/v1/communication.proto\x1a\'orchestrator/v1/entry_explanation.proto\x1a\x1forchestrator/v1/execution.proto\x1a+orchestrator/v1/execution_explanation.proto\"\x9c\x01\n\rSupposedEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\nproperties\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8f\x01\n\x0eSupposedChange\x12+\n\nattributes\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd9\x05\n\nSimulation\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12(\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x19.orchestrator.v1.EntryWay\x12\x13\n\x0bheld_out_by\x18\x03 \x01(\t\x12\x36\n\toverrides\x18\x04 \x03(\x0e\x32#.orchestrator.v1.SimulationOverride\x12\x39\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12-\n\x05steps\x18\x06 \x03(\x0b\x32\x1e.orchestrator.v1.SimulatedStep\x12.\n\x04stop\x18\x07 \x01(\x0e\x32 .orchestrator.v1.Simulation.Stop\x12\x38\n\tstop_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstoppedAt\x12\x33\n\x07outcome\x18\t \x01(\x0e\x32\".orchestrator.v1.Execution.Outcome\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x31\n\x08left_for\x18\x0b \x01(\x0b\x32\x1f.orchestrator.v1.ConditionTruth\x12-\n\x04\x63uts\x18\x0c \x03(\x0e\x32\x1f.orchestrator.v1.Simulation.Cut\"\x87\x01\n\x04Stop\x12\x14\n\x10STOP_UNSPECIFIED\x10\x00\x12\x0e\n\nSTOP_ENDED\x10\x01\x12\x14\n\x10STOP_NOT_ENTERED\x10\x02\x12\x11\n\rSTOP_HELD_OUT\x10\x03\x12\x0e\n\nSTOP_WAITS\x10\x04\x12\x0e\n\nSTOP_LOOKS\x10\x05\x12\x10\n\x0cSTOP_SECONDS\x10\x06\";\n\x03\x43ut\x12\x13\n\x0f\x43UT_UNSPECIFIED\x10\x00\x12\r\n\tCUT_TEXTS\x10\x01\x12\x10\n\x0c\x43UT_EVIDENCE\x10\x02\"\x9d\x03\n\rSimulatedStep\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x11\n\tstep_kind\x18\x02 \x01(\t\x12\x39\n\nenter_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tenteredAt\x12\x36\n\nleave_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06leftAt\x12-\n\x06result\x18\x05 \x01(\x0e\x32\x1d.orchestrator.v1.Visit.Result\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12/\n\x06sleeps\x18\x07 \x03(\x0b\x32\x1f.orchestrator.v1.SimulatedSleep\x12\x33\n\nconditions\x18\x08 \x03(\x0b\x32\x1f.orchestrator.v1.ConditionTruth\x12\x32\n\x07message\x18\t \x01(\x0b\x32!.orchestrator.v1.SimulatedMessage\x12\x12\n\x05share\x18\n \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_share\"\x96\x02\n\x0eSimulatedSleep\x12\x30\n\x03why\x18\x01 \x01(\x0e\x32#.orchestrator.v1.SimulatedSleep.Why\x12\x0e\n\x06parked\x18\x02 \x01(\t\x12\x35\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x12\x33\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05until\"V\n\x03Why\x12\x13\n\x0fWHY_UNSPECIFIED\x10\x00\x12\x0c\n\x08WHY_WAIT\x10\x01\x12\x10\n\x0cWHY_WAIT_FOR\x10\x02\x12\x0c\n\x08WHY_GATE\x10\x03\x12\x0c\n\x08WHY_PARK\x10\x04\"\xdf\x01\n\x10SimulatedMessage\x12\x18\n\x10\x63ommunication_id\x18\x01 \x01(\t\x12\x18\n\x10\x63ontent_revision\x18\x02 \x01(\x05\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12+\n\x08\x63\x61tegory\x18\x04 \x01(\x0e\x32\x19.orchestrator.v1.Category\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12)\n\x08settings\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x66\x61ilure\x18\x08 \x01(\t\"h\n\x0cJourneyPaths\x12(\n\x05nodes\x18\x01 \x03(\x0b\x32\x19.orchestrator.v1.PathNode\x12.\n\x08outcomes\x18\x02 \x03(\x0b\x32\x1c.orchestrator.v1.PathOutcome\"V\n\x08PathNode\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x11\n\tstep_kind\x18\x02 \x01(\t\x12&\n\x04ways\x18\x03 \x03(\x0b\x32\x18.orchestrator.v1.PathWay\"\xc1\x01\n\x07PathWay\x12-\n\x06result\x18\x01 \x01(\x0e\x32\x1d.orchestrator.v1.Visit.Result\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\x05share\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04next\x18\x04 \x01(\t\x12\x33\n\x07outcome\x18\x05 \x01(\x0e\x32\".orchestrator.v1.Execution.Outcome\x12\x16\n\x0eoutcome_reason\x18\x06 \x01(\tB\x08\n\x06_share\"\x8a\x01\n\x0bPathOutcome\x12\x33\n\x07outcome\x18\x01 \x01(\x0e\x32\".orchestrator.v1.Execution.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\'\n\x04path\x18\x03 \x03(\x0b\x32\x19.orchestrator.v1.PathStep\x12\r\n\x05paths\x18\x04 \x01(\x03\"+\n\x08PathStep\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t*\xc7\x01\n\x12SimulationOverride\x12#\n\x1fSIMULATION_OVERRIDE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSIMULATION_OVERRIDE_OPT_OUT\x10\x01\x12#\n\x1fSIMULATION_OVERRIDE_SUPPRESSION\x10\x02\x12%\n!SIMULATION_OVERRIDE_FREQUENCY_CAP\x10\x03\x12\x1f\n\x1bSIMULATION_OVERRIDE_HOLDOUT\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n orchestrator/v1/simulation.proto\x12\x0forchestrator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#orchestrator/v1/communication.proto\x1a\'orchestrator/v1/entry_explanation.proto\x1a\x1forchestrator/v1/execution.proto\x1a+orchestrator/v1/execution_explanation.proto\x1a\x1dorchestrator/v1/journey.proto\"\x9c\x01\n\rSupposedEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\nproperties\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8f\x01\n\x0eSupposedChange\x12+\n\nattributes\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd9\x05\n\nSimulation\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12(\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x19.orchestrator.v1.EntryWay\x12\x13\n\x0bheld_out_by\x18\x03 \x01(\t\x12\x36\n\toverrides\x18\x04 \x03(\x0e\x32#.orchestrator.v1.SimulationOverride\x12\x39\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12-\n\x05steps\x18\x06 \x03(\x0b\x32\x1e.orchestrator.v1.SimulatedStep\x12.\n\x04stop\x18\x07 \x01(\x0e\x32 .orchestrator.v1.Simulation.Stop\x12\x38\n\tstop_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstoppedAt\x12\x33\n\x07outcome\x18\t \x01(\x0e\x32\".orchestrator.v1.Execution.Outcome\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x31\n\x08left_for\x18\x0b \x01(\x0b\x32\x1f.orchestrator.v1.ConditionTruth\x12-\n\x04\x63uts\x18\x0c \x03(\x0e\x32\x1f.orchestrator.v1.Simulation.Cut\"\x87\x01\n\x04Stop\x12\x14\n\x10STOP_UNSPECIFIED\x10\x00\x12\x0e\n\nSTOP_ENDED\x10\x01\x12\x14\n\x10STOP_NOT_ENTERED\x10\x02\x12\x11\n\rSTOP_HELD_OUT\x10\x03\x12\x0e\n\nSTOP_WAITS\x10\x04\x12\x0e\n\nSTOP_LOOKS\x10\x05\x12\x10\n\x0cSTOP_SECONDS\x10\x06\";\n\x03\x43ut\x12\x13\n\x0f\x43UT_UNSPECIFIED\x10\x00\x12\r\n\tCUT_TEXTS\x10\x01\x12\x10\n\x0c\x43UT_EVIDENCE\x10\x02\"\xad\x04\n\rSimulatedStep\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x11\n\tstep_kind\x18\x02 \x01(\t\x12\x39\n\nenter_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tenteredAt\x12\x36\n\nleave_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06leftAt\x12-\n\x06result\x18\x05 \x01(\x0e\x32\x1d.orchestrator.v1.Visit.Result\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12/\n\x06sleeps\x18\x07 \x03(\x0b\x32\x1f.orchestrator.v1.SimulatedSleep\x12\x33\n\nconditions\x18\x08 \x03(\x0b\x32\x1f.orchestrator.v1.ConditionTruth\x12\x32\n\x07message\x18\t \x01(\x0b\x32!.orchestrator.v1.SimulatedMessage\x12\x12\n\x05share\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x30\n\x06\x63hange\x18\x0b \x01(\x0b\x32 .orchestrator.v1.SimulatedChange\x12.\n\x05\x65vent\x18\x0c \x01(\x0b\x32\x1f.orchestrator.v1.SimulatedEvent\x12,\n\x04\x63\x61ll\x18\r \x01(\x0b\x32\x1e.orchestrator.v1.SimulatedCallB\x08\n\x06_share\">\n\x0fSimulatedChange\x12+\n\nattributes\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"Q\n\x0eSimulatedEvent\x12\x12\n\nevent_name\x18\x01 \x01(\t\x12+\n\nproperties\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x8a\x01\n\rSimulatedCall\x12\x33\n\x06method\x18\x01 \x01(\x0e\x32#.orchestrator.v1.WebhookStep.Method\x12\x0b\n\x03url\x18\x02 \x01(\t\x12%\n\x04\x62ody\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08\x61nswered\x18\x04 \x01(\x08\"\x96\x02\n\x0eSimulatedSleep\x12\x30\n\x03why\x18\x01 \x01(\x0e\x32#.orchestrator.v1.SimulatedSleep.Why\x12\x0e\n\x06parked\x18\x02 \x01(\t\x12\x35\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x12\x33\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05until\"V\n\x03Why\x12\x13\n\x0fWHY_UNSPECIFIED\x10\x00\x12\x0c\n\x08WHY_WAIT\x10\x01\x12\x10\n\x0cWHY_WAIT_FOR\x10\x02\x12\x0c\n\x08WHY_GATE\x10\x03\x12\x0c\n\x08WHY_PARK\x10\x04\"\xdf\x01\n\x10SimulatedMessage\x12\x18\n\x10\x63ommunication_id\x18\x01 \x01(\t\x12\x18\n\x10\x63ontent_revision\x18\x02 \x01(\x05\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12+\n\x08\x63\x61tegory\x18\x04 \x01(\x0e\x32\x19.orchestrator.v1.Category\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12)\n\x08settings\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x66\x61ilure\x18\x08 \x01(\t\"h\n\x0cJourneyPaths\x12(\n\x05nodes\x18\x01 \x03(\x0b\x32\x19.orchestrator.v1.PathNode\x12.\n\x08outcomes\x18\x02 \x03(\x0b\x32\x1c.orchestrator.v1.PathOutcome\"V\n\x08PathNode\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x11\n\tstep_kind\x18\x02 \x01(\t\x12&\n\x04ways\x18\x03 \x03(\x0b\x32\x18.orchestrator.v1.PathWay\"\xc1\x01\n\x07PathWay\x12-\n\x06result\x18\x01 \x01(\x0e\x32\x1d.orchestrator.v1.Visit.Result\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\x05share\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04next\x18\x04 \x01(\t\x12\x33\n\x07outcome\x18\x05 \x01(\x0e\x32\".orchestrator.v1.Execution.Outcome\x12\x16\n\x0eoutcome_reason\x18\x06 \x01(\tB\x08\n\x06_share\"\x8a\x01\n\x0bPathOutcome\x12\x33\n\x07outcome\x18\x01 \x01(\x0e\x32\".orchestrator.v1.Execution.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\'\n\x04path\x18\x03 \x03(\x0b\x32\x19.orchestrator.v1.PathStep\x12\r\n\x05paths\x18\x04 \x01(\x03\"+\n\x08PathStep\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t*\xc7\x01\n\x12SimulationOverride\x12#\n\x1fSIMULATION_OVERRIDE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSIMULATION_OVERRIDE_OPT_OUT\x10\x01\x12#\n\x1fSIMULATION_OVERRIDE_SUPPRESSION\x10\x02\x12%\n!SIMULATION_OVERRIDE_FREQUENCY_CAP\x10\x03\x12\x1f\n\x1bSIMULATION_OVERRIDE_HOLDOUT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'orchestrator.v1.simulation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SIMULATIONOVERRIDE']._serialized_start=2841
-  _globals['_SIMULATIONOVERRIDE']._serialized_end=3040
-  _globals['_SUPPOSEDEVENT']._serialized_start=305
-  _globals['_SUPPOSEDEVENT']._serialized_end=461
-  _globals['_SUPPOSEDCHANGE']._serialized_start=464
-  _globals['_SUPPOSEDCHANGE']._serialized_end=607
-  _globals['_SIMULATION']._serialized_start=610
-  _globals['_SIMULATION']._serialized_end=1339
-  _globals['_SIMULATION_STOP']._serialized_start=1143
-  _globals['_SIMULATION_STOP']._serialized_end=1278
-  _globals['_SIMULATION_CUT']._serialized_start=1280
-  _globals['_SIMULATION_CUT']._serialized_end=1339
-  _globals['_SIMULATEDSTEP']._serialized_start=1342
-  _globals['_SIMULATEDSTEP']._serialized_end=1755
-  _globals['_SIMULATEDSLEEP']._serialized_start=1758
-  _globals['_SIMULATEDSLEEP']._serialized_end=2036
-  _globals['_SIMULATEDSLEEP_WHY']._serialized_start=1950
-  _globals['_SIMULATEDSLEEP_WHY']._serialized_end=2036
-  _globals['_SIMULATEDMESSAGE']._serialized_start=2039
-  _globals['_SIMULATEDMESSAGE']._serialized_end=2262
-  _globals['_JOURNEYPATHS']._serialized_start=2264
-  _globals['_JOURNEYPATHS']._serialized_end=2368
-  _globals['_PATHNODE']._serialized_start=2370
-  _globals['_PATHNODE']._serialized_end=2456
-  _globals['_PATHWAY']._serialized_start=2459
-  _globals['_PATHWAY']._serialized_end=2652
-  _globals['_PATHOUTCOME']._serialized_start=2655
-  _globals['_PATHOUTCOME']._serialized_end=2793
-  _globals['_PATHSTEP']._serialized_start=2795
-  _globals['_PATHSTEP']._serialized_end=2838
+  _globals['_SIMULATIONOVERRIDE']._serialized_start=3304
+  _globals['_SIMULATIONOVERRIDE']._serialized_end=3503
+  _globals['_SUPPOSEDEVENT']._serialized_start=336
+  _globals['_SUPPOSEDEVENT']._serialized_end=492
+  _globals['_SUPPOSEDCHANGE']._serialized_start=495
+  _globals['_SUPPOSEDCHANGE']._serialized_end=638
+  _globals['_SIMULATION']._serialized_start=641
+  _globals['_SIMULATION']._serialized_end=1370
+  _globals['_SIMULATION_STOP']._serialized_start=1174
+  _globals['_SIMULATION_STOP']._serialized_end=1309
+  _globals['_SIMULATION_CUT']._serialized_start=1311
+  _globals['_SIMULATION_CUT']._serialized_end=1370
+  _globals['_SIMULATEDSTEP']._serialized_start=1373
+  _globals['_SIMULATEDSTEP']._serialized_end=1930
+  _globals['_SIMULATEDCHANGE']._serialized_start=1932
+  _globals['_SIMULATEDCHANGE']._serialized_end=1994
+  _globals['_SIMULATEDEVENT']._serialized_start=1996
+  _globals['_SIMULATEDEVENT']._serialized_end=2077
+  _globals['_SIMULATEDCALL']._serialized_start=2080
+  _globals['_SIMULATEDCALL']._serialized_end=2218
+  _globals['_SIMULATEDSLEEP']._serialized_start=2221
+  _globals['_SIMULATEDSLEEP']._serialized_end=2499
+  _globals['_SIMULATEDSLEEP_WHY']._serialized_start=2413
+  _globals['_SIMULATEDSLEEP_WHY']._serialized_end=2499
+  _globals['_SIMULATEDMESSAGE']._serialized_start=2502
+  _globals['_SIMULATEDMESSAGE']._serialized_end=2725
+  _globals['_JOURNEYPATHS']._serialized_start=2727
+  _globals['_JOURNEYPATHS']._serialized_end=2831
+  _globals['_PATHNODE']._serialized_start=2833
+  _globals['_PATHNODE']._serialized_end=2919
+  _globals['_PATHWAY']._serialized_start=2922
+  _globals['_PATHWAY']._serialized_end=3115
+  _globals['_PATHOUTCOME']._serialized_start=3118
+  _globals['_PATHOUTCOME']._serialized_end=3256
+  _globals['_PATHSTEP']._serialized_start=3258
+  _globals['_PATHSTEP']._serialized_end=3301
 # @@protoc_insertion_point(module_scope)

@@ -15,6 +15,7 @@ from orchestrator.v1 import communication_pb2 as _communication_pb2
 from orchestrator.v1 import entry_explanation_pb2 as _entry_explanation_pb2
 from orchestrator.v1 import execution_explanation_pb2 as _execution_explanation_pb2
 from orchestrator.v1 import execution_pb2 as _execution_pb2
+from orchestrator.v1 import journey_pb2 as _journey_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -301,6 +302,9 @@ class SimulatedStep(_message.Message):
     CONDITIONS_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    CALL_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The step."""
     step_kind: _builtins.str
@@ -331,6 +335,18 @@ class SimulatedStep(_message.Message):
     def message(self) -> Global___SimulatedMessage:
         """What is sent."""
 
+    @_builtins.property
+    def change(self) -> Global___SimulatedChange:
+        """What it changes."""
+
+    @_builtins.property
+    def event(self) -> Global___SimulatedEvent:
+        """What it lets happen."""
+
+    @_builtins.property
+    def call(self) -> Global___SimulatedCall:
+        """Whom it would call."""
+
     def __init__(
         self,
         *,
@@ -344,16 +360,109 @@ class SimulatedStep(_message.Message):
         conditions: _abc.Iterable[_execution_explanation_pb2.ConditionTruth] | None = ...,
         message: Global___SimulatedMessage | None = ...,
         share: _builtins.float | None = ...,
+        change: Global___SimulatedChange | None = ...,
+        event: Global___SimulatedEvent | None = ...,
+        call: Global___SimulatedCall | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "enter_time", b"enter_time", "leave_time", b"leave_time", "message", b"message", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "call", b"call", "change", b"change", "enter_time", b"enter_time", "event", b"event", "leave_time", b"leave_time", "message", b"message", "share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "conditions", b"conditions", "enter_time", b"enter_time", "leave_time", b"leave_time", "message", b"message", "reason", b"reason", "result", b"result", "share", b"share", "sleeps", b"sleeps", "step_id", b"step_id", "step_kind", b"step_kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "call", b"call", "change", b"change", "conditions", b"conditions", "enter_time", b"enter_time", "event", b"event", "leave_time", b"leave_time", "message", b"message", "reason", b"reason", "result", b"result", "share", b"share", "sleeps", b"sleeps", "step_id", b"step_id", "step_kind", b"step_kind"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__share: _TypeAlias = _typing.Literal["share"]  # noqa: Y015
     _WhichOneofArgType__share: _TypeAlias = _typing.Literal["_share", b"_share"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__share) -> _WhichOneofReturnType__share | None: ...
 
 Global___SimulatedStep: _TypeAlias = SimulatedStep  # noqa: Y015
+
+@_typing.final
+class SimulatedChange(_message.Message):
+    """A change of attributes, which is known from then on in the simulation. Of a subject that is stored, `•••` stands for each
+    of its values.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attributes(self) -> _struct_pb2.Struct:
+        """The merge patch as it is filled in. Unset: it could not be, or is left out."""
+
+    def __init__(
+        self,
+        *,
+        attributes: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedChange: _TypeAlias = SimulatedChange  # noqa: Y015
+
+@_typing.final
+class SimulatedEvent(_message.Message):
+    """An event that has happened from then on in the simulation. It starts nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_NAME_FIELD_NUMBER: _builtins.int
+    PROPERTIES_FIELD_NUMBER: _builtins.int
+    event_name: _builtins.str
+    """Its name."""
+    @_builtins.property
+    def properties(self) -> _struct_pb2.Struct:
+        """Its properties as they are filled in, masked as changes are. Unset: they could not be, or are left out."""
+
+    def __init__(
+        self,
+        *,
+        event_name: _builtins.str = ...,
+        properties: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["properties", b"properties"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_name", b"event_name", "properties", b"properties"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedEvent: _TypeAlias = SimulatedEvent  # noqa: Y015
+
+@_typing.final
+class SimulatedCall(_message.Message):
+    """A call that a webhook would make. It is not made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    method: _journey_pb2.WebhookStep.Method.ValueType
+    """How."""
+    url: _builtins.str
+    """Where to, masked as changes are. Empty: it could not be filled in, or is left out."""
+    answered: _builtins.bool
+    """True: it is answered as was given. False: it is taken as answered, without an answer that is kept; or it fails."""
+    @_builtins.property
+    def body(self) -> _struct_pb2.Struct:
+        """What would be sent, masked alike. Unset: nothing, or as with `url`."""
+
+    def __init__(
+        self,
+        *,
+        method: _journey_pb2.WebhookStep.Method.ValueType = ...,
+        url: _builtins.str = ...,
+        body: _struct_pb2.Struct | None = ...,
+        answered: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "body", b"body", "method", b"method", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedCall: _TypeAlias = SimulatedCall  # noqa: Y015
 
 @_typing.final
 class SimulatedSleep(_message.Message):

@@ -82,6 +82,25 @@ DEFINITION: Json = {
                 "salt": "spring",
             },
         },
+        {
+            "id": "mark",
+            "next": "tell",
+            "updateSubject": {"attributes": {"plan": "pro", "old": None, "score": {"$path": "$steps.call.score"}}},
+        },
+        {"id": "tell", "next": "call", "emitEvent": {"eventName": "upgraded", "properties": {"plan": "pro"}}},
+        {
+            "id": "call",
+            "next": "end",
+            "webhook": {
+                "url": "https://example.com/{{ subject.id }}",
+                "method": "put",
+                "headers": {"x-team": "growth"},
+                "body": {"name": "{{ subject.attributes.name }}"},
+                "timeout": "5s",
+                "retryFor": "2h",
+                "otherwise": "end",
+            },
+        },
         {"id": "end", "exit": {"reason": "finished"}},
     ],
 }
@@ -269,6 +288,7 @@ REQUESTS: dict[str, Json] = {
         "entry": {"amount": 5},
         "events": [{"name": "buy", "properties": {"amount": 12.5}, "at": TIME, "after": "3d"}],
         "changes": [{"attributes": {"plan": None}, "at": TIME, "after": "36h"}],
+        "answers": {"check": {"score": 7}},
         "startsAt": TIME,
         "enterAnyway": True,
         "allPaths": True,

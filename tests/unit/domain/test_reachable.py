@@ -106,6 +106,22 @@ def test_a_send_can_be_stopped_by_the_gates_that_are_set_as_its_policy_says() ->
     assert ("send_window", "bye") in of_send(None, onBlocked="skip", sendWindow=hours)
 
 
+def test_a_webhook_that_is_not_taken_leads_elsewhere_if_there_is_an_otherwise() -> None:
+    calls = {"webhook": {"url": "https://example.com/"}}
+    found = led(
+        {"id": "call", "webhook": {**calls["webhook"], "otherwise": "bye"}, "next": "again"},
+        {"id": "again", **calls, "next": "write"},
+        {"id": "write", "updateSubject": {"attributes": {"plan": "pro"}}, "next": "tell"},
+        {"id": "tell", "emitEvent": {"eventName": "told"}, "next": "bye"},
+        BYE,
+    )
+
+    assert ways(found, "call") == [("executed", "again"), ("failed", "bye")]
+    assert ways(found, "again") == [("executed", "write"), ("failed", "write")]
+    assert ways(found, "write") == [("executed", "tell"), ("failed", "tell")]
+    assert ways(found, "tell") == [("executed", "bye"), ("failed", "bye")]
+
+
 def test_what_can_come_anywhere_has_no_path() -> None:
     found = led(BYE, exitRules=[{"id": "left", "when": YES}], exitOnGoal=True, maxDurationDays=3)
 
@@ -139,4 +155,6 @@ def test_whatever_the_core_does_is_on_a_way() -> None:
         if walk.app.ended is not None and walk.app.ended[0] != Outcome.CANCELED.value:
             ends = {(end.outcome.value, end.reason) for end in found.outcomes}
             assert walk.app.ended[:2] in ends, seed
-    assert set(told) == {"send", "wait", "wait_for", "branch", "split", "exit"}
+    assert set(told) == {
+        "send", "wait", "wait_for", "branch", "split", "update_subject", "emit_event", "webhook", "exit",
+    }  # fmt: skip

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from google.protobuf.struct_pb2 import Struct
 
 from orchestrator.api.convert.categories import category_number
 from orchestrator.api.convert.entry_explanations import way_message
@@ -11,13 +14,14 @@ from orchestrator.api.convert.executions import OUTCOMES, RESULTS
 from orchestrator.api.convert.times import from_timestamp, to_timestamp
 from orchestrator.api.json_values import struct_of, struct_to_json
 from orchestrator.application.simulation_questions import Override, Question, Supposed
-from orchestrator.application.simulation_traces import Cut, Message, Passed, Slept, Stop
+from orchestrator.application.simulation_traces import Call, Change, Cut, Emission, Message, Passed, Slept, Stop
 from orchestrator.application.simulations import Simulated, Simulation
 from orchestrator.domain import reachable
 from orchestrator.domain.execution import Why
 from orchestrator.v1 import journey_service_pb2 as rpc
 from orchestrator.v1 import simulation_pb2 as pb
 from orchestrator.v1.execution_pb2 import Visit
+from orchestrator.v1.journey_pb2 import WebhookStep
 
 _OVERRIDES = {
     Override.OPT_OUT: pb.SIMULATION_OVERRIDE_OPT_OUT,
@@ -35,6 +39,13 @@ _STOPS = {
     Stop.SECONDS: pb.Simulation.STOP_SECONDS,
 }
 _CUTS = {Cut.TEXTS: pb.Simulation.CUT_TEXTS, Cut.EVIDENCE: pb.Simulation.CUT_EVIDENCE}
+_METHODS = {
+    "get": WebhookStep.METHOD_GET,
+    "post": WebhookStep.METHOD_POST,
+    "put": WebhookStep.METHOD_PUT,
+    "patch": WebhookStep.METHOD_PATCH,
+    "delete": WebhookStep.METHOD_DELETE,
+}
 _WHYS = {
     Why.WAIT: pb.SimulatedSleep.WHY_WAIT,
     Why.WAIT_FOR: pb.SimulatedSleep.WHY_WAIT_FOR,
@@ -53,6 +64,7 @@ def question_of(request: rpc.SimulateJourneyRequest) -> Question:
         overrides=frozenset(_OVERRIDDEN[number] for number in request.overrides),
         entry=struct_to_json(request.entry) if has_entry else None,
         supposed=tuple(_supposed(request)),
+        answers=struct_to_json(request.answers),
         starts_at=from_timestamp(request.start_time) if request.HasField("start_time") else None,
         enters_anyway=request.enter_anyway,
         all_paths=request.all_paths,
@@ -116,9 +128,32 @@ def _step(step: Passed) -> pb.SimulatedStep:
         reason=step.reason or "",
         sleeps=[_sleep(slept) for slept in step.sleeps],
         conditions=[truth_message(truth) for truth in step.conditions],
-        message=_message(step.message) if step.message is not None else None,
         share=step.share,
+        **_carried_out(step.carried_out),
     )
+
+
+def _carried_out(carried_out: Message | Change | Emission | Call | None) -> dict[str, Any]:
+    """The member of a step that says what it does."""
+    match carried_out:
+        case None:
+            return {}
+        case Message() as message:
+            return {"message": _message(message)}
+        case Change(attributes=attributes):
+            return {"change": pb.SimulatedChange(attributes=_struct(attributes))}
+        case Emission(event_name=name, properties=properties):
+            return {"event": pb.SimulatedEvent(event_name=name, properties=_struct(properties))}
+        case Call() as call:
+            return {
+                "call": pb.SimulatedCall(
+                    method=_METHODS[call.method], url=call.url, body=_struct(call.body), answered=call.is_answered
+                )
+            }
+
+
+def _struct(document: Mapping[str, Any] | None) -> Struct | None:
+    return struct_of(document) if document is not None else None
 
 
 def _sleep(slept: Slept) -> pb.SimulatedSleep:
