@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.cli.yaml_text import parse_documents
 from orchestrator.devstack.ports import free_ports
 from tests.acceptance.command_line import CommandLine
-from tests.acceptance.journey_files import GREETING, REMINDERS, RENEWAL, WELCOME, done_with
+from tests.acceptance.journey_files import CHECK, GREETING, REMINDERS, RENEWAL, WELCOME, done_with
 from tests.eventually import eventually
 
 
@@ -430,6 +430,25 @@ async def test_a_crowd_is_enrolled_by_a_job_that_can_be_looked_at_and_steered(ru
     assert whole.code == 0
     enrolled = 30 - kept.json["enrolledCount"]
     assert f"done: {enrolled} of about 30 enrolled, {kept.json['enrolledCount']} skipped, 0 errors" in whole.err
+
+
+async def test_what_a_webhook_is_said_to_answer_is_read_and_drawn(run: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "check.yaml").write_text(CHECK)
+    (tmp_path / "answer.json").write_text('{"score": 30, "provider": "Post"}')
+    await run("apply", "-f", str(tmp_path / "check.yaml"))
+    simulate = ("journeys", "simulate", "check-the-address", "--attributes", '{"country": "DE", "name": "Anna"}')
+
+    doubtful = await run(*simulate, "--answer", f"check=@{tmp_path / 'answer.json'}")
+    good = await run(*simulate, "--answer", 'check={"score": 90}', "-o", "json")
+    unread = await run(*simulate, "--answer", f"check=@{tmp_path / 'nothing.json'}")
+
+    drawn = " ".join(doubtful.out.split())
+    assert "POST https://addresses.example.com/v1/DE" in drawn
+    assert "not called, taken as answered as given" in drawn
+    assert '"checkedFor": "DE/Post"' in drawn
+    assert 'address_doubtful happens with {"score": 30}' in drawn
+    assert [step["stepId"] for step in good.json["simulation"]["steps"]] == ["check", "keep", "good-enough", "done"]
+    assert (unread.code, "cannot be read" in unread.err) == (2, True)
 
 
 async def test_a_journey_is_simulated_and_drawn_and_nobody_is_enrolled(run: CommandLine) -> None:

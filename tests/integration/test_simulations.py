@@ -13,7 +13,7 @@ import pytest
 from asyncpg import ReadOnlySQLTransactionError
 
 from orchestrator.api.handlers.journeys import JourneyHandlers
-from orchestrator.application import preferences, publishing, sends_pauses
+from orchestrator.application import preferences, publishing, sends_pauses, simulation_traces
 from orchestrator.application.journeys import Changes, update
 from orchestrator.application.simulation_questions import Question, Supposed
 from orchestrator.application.simulations import Simulations
@@ -372,6 +372,21 @@ async def test_steps_that_cannot_be_filled_in_fail_as_they_would(stage: Stage) -
     assert [simulation["steps"][n][of] for n, of in enumerate(("change", "change", "event", "call"))] == [
         {}, {}, {"eventName": "told"}, {"method": "post", "answered": False},
     ]  # fmt: skip
+
+
+async def test_a_step_that_takes_too_long_to_fill_in_is_where_it_is_cut_off(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulation_traces, "MAX_SECONDS", 0.2)
+    slow = "{% for n in (1..5000) %}{{ n }}{% endfor %}"
+    attributes = {f"a{n}": f"{slow}{n}" for n in range(50)}
+    write = {"id": "write", "updateSubject": {"attributes": attributes}, "next": "bye"}
+    await stage.road.publish({**MONTH, "next": "write"}, write, BYE)
+
+    simulation = await stage.trace()
+
+    assert simulation["stop"] == "seconds"
+    assert passed(simulation) == [("pause", "executed", None), ("write", None, None)]
 
 
 async def test_an_event_that_the_first_step_lets_happen_is_later_than_the_entry(stage: Stage) -> None:

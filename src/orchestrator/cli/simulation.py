@@ -33,6 +33,9 @@ _SUPPOSED = re.compile(r"(?P<when>\S+)(?:\s+(?P<name>[^\s{].*?))?(?:\s+(?P<docum
 #: What the instants of a simulation are told to.
 _SECOND = timedelta(seconds=1)
 
+#: Characters of a document in a table.
+_SHOWN = 300
+
 _STOPS = {
     "not_entered": "does not enter",
     "held_out": "is let in and held out: no steps",
@@ -171,10 +174,10 @@ def _reasons(step: Json) -> Iterator[str]:
         message = step["message"]
         yield " ".join(filter(None, (message["channel"], message.get("subject"), message.get("failure"))))
     if "attributes" in step.get("change", {}):
-        yield f"changes {dumps(step['change']['attributes'], ensure_ascii=False)}"
+        yield f"changes {_short(step['change']['attributes'])}"
     if "event" in step:
         event = step["event"]
-        yield f"{event['eventName']} happens with {dumps(event.get('properties', {}), ensure_ascii=False)}"
+        yield f"{event['eventName']} happens with {_short(event.get('properties', {}))}"
     if "call" in step:
         yield _call(step["call"], step.get("result") == "failed")
 
@@ -182,10 +185,16 @@ def _reasons(step: Json) -> Iterator[str]:
 def _call(made: Json, failed: bool) -> str:
     told = " ".join(filter(None, (made["method"].upper(), made.get("url"))))
     if "body" in made:
-        told += f" with {dumps(made['body'], ensure_ascii=False)}"
+        told += f" with {_short(made['body'])}"
     if failed:
         return f"{told}: cannot be filled in"
     return f"{told}: not called, taken as answered{' as given' if made.get('answered') else ' with nothing'}"
+
+
+def _short(document: Json) -> str:
+    """As JSON, as much as a table has room for: `-o json` has all of it."""
+    text = dumps(document, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _condition(condition: Json) -> str:
