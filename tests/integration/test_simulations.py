@@ -398,6 +398,19 @@ async def test_an_event_that_the_first_step_lets_happen_is_later_than_the_entry(
     assert passed(simulation) == [("tell", "executed", None), ("pause", None, None)]
 
 
+async def test_a_text_that_only_masks_make_too_long_is_sent_and_left_out(stage: Stage) -> None:
+    body = f"{{% for n in (1..8000) %}}{{{{ subject.attributes.n }}}}{'x' * 30}{{% endfor %}}"
+    await stage.road.crowd.world.add_communication("long", "marketing", body=body)
+    await stage.road.crowd.known(ann={"n": 1})
+    await stage.road.publish({"id": "hello", "send": {"communicationId": "long"}, "next": "bye"}, BYE)
+
+    simulation = await stage.trace()
+
+    assert passed(simulation)[0] == ("hello", "executed", None)
+    assert "body" not in simulation["steps"][0]["message"]
+    assert simulation["cuts"] == ["texts"]
+
+
 async def test_an_exit_rule_ends_it_where_it_stands_with_its_evidence(stage: Stage) -> None:
     await stage.road.publish(MONTH, BYE, exitRules=[{"id": "became-free", "when": {**PRO, "value": "free"}}])
 

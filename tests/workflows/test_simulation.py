@@ -22,7 +22,7 @@ from orchestrator.application.enrollment import enroll
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.journeys import Changes, update
 from orchestrator.application.simulation_questions import Question, Supposed
-from orchestrator.application.simulation_traces import Message
+from orchestrator.application.simulation_work import Message
 from orchestrator.application.simulations import Simulation, Simulations
 from orchestrator.application.subjects import upsert
 from orchestrator.application.transactions import Transactions

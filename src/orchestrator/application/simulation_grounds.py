@@ -14,7 +14,7 @@ from orchestrator.application.contents import Contents
 from orchestrator.application.examination import existing
 from orchestrator.application.inbox import audience_of, contract_of
 from orchestrator.application.publishing import refuse_faulty
-from orchestrator.application.simulation_traces import Content
+from orchestrator.application.simulation_work import Content
 from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.entry import Gone, SegmentContract, TriggerContract
 from orchestrator.domain.journey import Goal, Journey, JourneyVersion

@@ -10,30 +10,21 @@ from enum import Enum
 from itertools import count
 from typing import Any
 
-import orjson
-
 from orchestrator.application.condition_truths import Asking, Truth, truth_of
-from orchestrator.application.previews import Preview, put_together, templates_in, variables_of
+from orchestrator.application.simulation_work import Content, Deed, StandIn, TimeIsUp
 from orchestrator.domain.advance import Known, step_kind
 from orchestrator.domain.execution import Done, End, Outcome, Position, Result, Run, Sleep, Visit, Why
-from orchestrator.domain.fillings import Source
 from orchestrator.domain.journey import (
     Branch,
     Changed,
     Condition,
-    EmitEvent,
     Happened,
     JourneyVersion,
-    Send,
     Split,
     Step,
-    UpdateSubject,
     WaitFor,
-    Webhook,
 )
 from orchestrator.domain.simulation import Came, Look, Traveler, World
-from orchestrator.domain.supposed_effects import filled, render_url, source_of, suppose
-from orchestrator.domain.templates import TemplateFailed, render
 from orchestrator.predicates.tree import Predicate, leaves
 
 #: Looks of one execution. Who is parked looks every quarter of an hour.
@@ -78,45 +69,6 @@ class Slept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """What would have been sent. `shown` None: it was left out, or its templates `failed` for that reason."""
-
-    communication_id: str
-    content_revision: int
-    channel: str
-    category: str
-    shown: Preview | None
-    failed: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What would have been changed; `attributes` None: it was left out, or could not be filled in."""
-
-    attributes: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Emission:
-    """What would have been let happen; `properties` None: they were left out, or could not be filled in."""
-
-    event_name: str
-    properties: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """Whom a webhook would have called: nobody was. `url` "": it was left out, or could not be filled in; `body` None:
-    so, or there is none. `is_answered`: with the answer that was given.
-    """
-
-    method: str
-    url: str
-    body: Mapping[str, Any] | None
-    is_answered: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Passed:
     """A step that was come to. `result` and `left_at` None: it stands there when the simulation stops.
 
@@ -131,7 +83,7 @@ class Passed:
     reason: str | None = None
     sleeps: tuple[Slept, ...] = ()
     conditions: tuple[Truth, ...] = ()
-    carried_out: Message | Change | Emission | Call | None = None
+    carried_out: Deed | None = None
     share: float | None = None
 
 
@@ -146,18 +98,6 @@ class Trace:
     reason: str = ""
     left_for: Truth | None = None
     cuts: frozenset[Cut] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """The revision of a communication that would be sent."""
-
-    revision: int
-    content: Mapping[str, Any]
-
-
-class _TimeIsUp(Exception):
-    """It takes too long."""
 
 
 class Traces:
@@ -178,28 +118,29 @@ class Traces:
         """
         self._version = version
         self._world = world
-        self._contents = contents
         self._inlined = inlined
         self._answers = answers
         self._reveals = reveals
+        self._workers = StandIn(version, world, contents, answers, room=MAX_TEXTS, masked=not reveals)
         self._steps: list[Passed] = []
         self._sleeps: list[Slept] = []
-        self._carried_out: Message | Change | Emission | Call | None = None
         self._cuts: set[Cut] = set()
-        self._texts_left = MAX_TEXTS
         self._leaves_left = MAX_LEAVES
-        self._deadline = float("inf")
 
     def trace(self, came: Came, *, late: timedelta = timedelta(0)) -> Trace:
         """`late`: domain/simulation.py, Traveler."""
-        self._deadline = time.monotonic() + MAX_SECONDS
+        deadline = time.monotonic() + MAX_SECONDS
+
+        def carry_out(run: Run, known: Known, now: datetime) -> Done:
+            return self._workers.carry_out(run, known, now, deadline)
+
         horizon = came.started_at + HORIZON
-        traveler = Traveler(self._version, self._world, came, self._carry_out, answers=self._answers, late=late)
+        traveler = Traveler(self._version, self._world, came, carry_out, answers=self._answers, late=late)
         last: Look | None = None
         for looks in count(1):
             try:
                 look = traveler.look()
-            except _TimeIsUp:  # while a step was carried out, on which it stands
+            except TimeIsUp:  # while a step was carried out, on which it stands
                 assert last is not None, "a look before told it to"
                 self._stands(last.decision.position)
                 return self._told(Stop.SECONDS, last.at)
@@ -213,100 +154,12 @@ class Traces:
                 stop = Stop.WAITS
             elif looks >= MAX_LOOKS:
                 stop = Stop.LOOKS
-            elif time.monotonic() >= self._deadline:
+            elif time.monotonic() >= deadline:
                 stop = Stop.SECONDS
             if stop is not None:
                 self._stands(look.decision.position)
                 return self._told(stop, look.at)
         raise AssertionError("it counts without end")
-
-    def _carry_out(self, run: Run, known: Known, now: datetime) -> Done:
-        """What workers would do, as far as nothing is done by it."""
-        match self._version.definition.steps[run.step_id]:
-            case Send() as step:
-                return self._send(step, known, now)
-            case UpdateSubject() | EmitEvent() as step:
-                return self._change(step, known, now)
-            case Webhook() as step:
-                return self._call(step, known)
-            case _:
-                raise AssertionError("nothing else is carried out in the world")
-
-    def _change(self, step: UpdateSubject | EmitEvent, known: Known, now: datetime) -> Done:
-        """What happens by it is supposed to happen."""
-        supposed = suppose(step, known, now, self._hurry)
-        shown = None
-        if supposed.happening is not None:
-            self._world.suppose(supposed.happening)
-            filling = step.attributes if isinstance(step, UpdateSubject) else step.properties
-            shown = self._if_it_fits(self._filled(filling, source_of(known)))
-        if isinstance(step, UpdateSubject):
-            self._carried_out = Change(attributes=shown)
-        else:
-            self._carried_out = Emission(event_name=step.event_name, properties=shown)
-        return supposed.done
-
-    def _call(self, step: Webhook, known: Known) -> Done:
-        """A webhook is filled in, and taken as answered."""
-        call = Call(method=step.method, url="", body=None, is_answered=False)
-        source = source_of(known)
-        try:
-            body = self._filled(step.body, source) if step.body is not None else None
-            self._hurry()
-            url = render_url(step.url, source, masked=not self._reveals)
-        except TemplateFailed as failed:
-            self._carried_out = call
-            return Done(result=Result.FAILED, reason=failed.reason)
-        if self._if_it_fits({"url": url, "body": body}) is not None:
-            call = replace(call, url=url, body=body)
-        self._carried_out = replace(call, is_answered=step.id in self._answers)
-        return Done(result=Result.EXECUTED)
-
-    def _filled(self, filling: Mapping[str, Any], source: Source) -> dict[str, Any]:
-        """As it is shown. Raises TemplateFailed."""
-        return filled(filling, source, self._hurry, masked=not self._reveals)
-
-    def _if_it_fits(self, document: dict[str, Any]) -> dict[str, Any] | None:
-        size = len(orjson.dumps(document))
-        if size > self._texts_left:
-            self._cuts.add(Cut.TEXTS)
-            return None
-        self._texts_left -= size
-        return document
-
-    def _hurry(self) -> None:
-        if time.monotonic() >= self._deadline:
-            raise _TimeIsUp
-
-    def _send(self, step: Send, known: Known, now: datetime) -> Done:
-        """A message is rendered, and taken as sent."""
-        pinned = self._version.pinned[step.communication_id]
-        found = self._contents[step.communication_id]
-        message = Message(
-            communication_id=step.communication_id,
-            content_revision=found.revision,
-            channel=pinned.channel,
-            category=pinned.category,
-            shown=None,
-        )
-        variables = variables_of(source_of(known))
-        try:
-            texts = {
-                name: render(source, variables, escape_html=is_html, masked=not self._reveals)
-                for name, (source, is_html) in templates_in(found.content).items()
-            }
-        except TemplateFailed as failed:
-            self._carried_out = replace(message, failed=failed.reason)
-            return Done(result=Result.FAILED, reason=failed.reason)
-        size = sum(len(text.encode(errors="surrogatepass")) for text in texts.values())
-        if size <= self._texts_left:
-            self._texts_left -= size
-            message = replace(message, shown=put_together(found.content, found.revision, texts))
-        else:
-            self._cuts.add(Cut.TEXTS)
-        self._carried_out = message
-        self._world.sent(pinned.channel, pinned.category, now)
-        return Done(result=Result.EXECUTED)
 
     def _note(self, look: Look) -> None:
         """What is to be told of one look."""
@@ -326,9 +179,6 @@ class Traces:
 
     def _pass(self, look: Look, visit: Visit, stood: Position) -> None:
         step = self._version.definition.steps[visit.step_id]
-        carried_out = None
-        if isinstance(step, Send | UpdateSubject | EmitEvent | Webhook):
-            carried_out, self._carried_out = self._carried_out, None
         sleeps, self._sleeps = self._sleeps, []
         asked = list(_asked_by(step, visit))
         self._steps.append(
@@ -341,7 +191,7 @@ class Traces:
                 reason=visit.reason,
                 sleeps=tuple(sleeps),
                 conditions=tuple(self._truth(look, stood, "", arm_id, condition) for arm_id, condition in asked),
-                carried_out=carried_out,
+                carried_out=self._workers.take(visit.step_id),
                 share=_share(step, visit),
             )
         )
@@ -385,6 +235,8 @@ class Traces:
         return replace(told, outcome=end.outcome, reason=end.reason, left_for=left_for)
 
     def _told(self, stop: Stop, at: datetime) -> Trace:
+        if self._workers.left_out:
+            self._cuts.add(Cut.TEXTS)
         return Trace(steps=tuple(self._steps), stop=stop, at=at, cuts=frozenset(self._cuts))
 
 

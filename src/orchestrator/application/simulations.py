@@ -28,7 +28,8 @@ from orchestrator.application.entry_explanations import (
 )
 from orchestrator.application.simulation_grounds import Ground, Grounds
 from orchestrator.application.simulation_questions import Override, Question, happening, question_faults
-from orchestrator.application.simulation_traces import Content, Stop, Trace, Traces
+from orchestrator.application.simulation_traces import Stop, Trace, Traces
+from orchestrator.application.simulation_work import Content
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.conditions import Entry

@@ -14,7 +14,8 @@ from orchestrator.api.convert.executions import OUTCOMES, RESULTS
 from orchestrator.api.convert.times import from_timestamp, to_timestamp
 from orchestrator.api.json_values import struct_of, struct_to_json
 from orchestrator.application.simulation_questions import Override, Question, Supposed
-from orchestrator.application.simulation_traces import Call, Change, Cut, Emission, Message, Passed, Slept, Stop
+from orchestrator.application.simulation_traces import Cut, Passed, Slept, Stop
+from orchestrator.application.simulation_work import Call, Change, Deed, Emission, Message
 from orchestrator.application.simulations import Simulated, Simulation
 from orchestrator.domain import reachable
 from orchestrator.domain.execution import Why
@@ -133,7 +134,7 @@ def _step(step: Passed) -> pb.SimulatedStep:
     )
 
 
-def _carried_out(carried_out: Message | Change | Emission | Call | None) -> dict[str, Any]:
+def _carried_out(carried_out: Deed | None) -> dict[str, Any]:
     """The member of a step that says what it does."""
     match carried_out:
         case None:
