@@ -112,6 +112,14 @@ async def tables_owner(postgres: EmbeddedPostgres, template: str) -> AsyncIterat
     await _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="module")
+async def shared_database(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+    """As `database`, for the tests of a module, each of which makes a project of its own."""
+    name = await _create_database(postgres, template)
+    yield postgres.dsn(name)
+    await _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture(scope="session")
 async def temporal_address(session_directory: Path) -> AsyncIterator[str]:
     """A development server of this session. Tests share it, so each uses a namespace of its own."""

@@ -280,6 +280,32 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "ArchiveJourney": {**active, "onArchive": "end"},
         "EnrollSubjects": {**active, "subjectIds": [f"subject-{number}"]},
         "ExplainEntry": {**active, **subject_id},
+        "BacktestJourney": {"journeyId": f"listening-{number}", "days": 28},
+        "SimulateJourney": [
+            {
+                **active,
+                **subject_id,
+                "entry": {"order": {"id": "o-1"}},
+                "events": [
+                    {"name": "buy", "properties": {"amount": 12.5}, "after": "3d"},
+                    {"name": "buy", "at": "2126-03-01T12:00:00Z"},
+                ],
+                "changes": [
+                    {"attributes": {"plan": "pro"}, "after": "36h"},
+                    {"attributes": {"plan": "pro"}, "at": "2126-03-01T12:00:00Z"},
+                ],
+                "answers": {},
+                "enterAnyway": True,
+                "allPaths": True,
+            },
+            {
+                **draft,
+                "subjectAttributes": {"plan": "pro"},
+                "timeZone": "Europe/Berlin",
+                "overrides": ["opt_out", "suppression", "frequency_cap", "holdout"],
+                "startsAt": "2126-03-01T12:00:00Z",
+            },
+        ],
         "ListEnrollmentJobs": {**active, **page, "state": "running"},
         "CreateEnrollmentJob": [{"enrollmentJob": {**job, **crowd}} for crowd in crowds],
         "GetEnrollmentJob": of_job,

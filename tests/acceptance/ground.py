@@ -48,7 +48,7 @@ NOUNS = {
     "ExecutionService": ("journey", "subject", "execution", "cancellation"),
     "JourneyService": (
         *("audience", "segment", "communication", "trigger_contract", "subject"),
-        *("draft", "journey", "paused", "execution"),
+        *("draft", "journey", "paused", "listening", "execution"),
     ),
     "ProjectService": ("project",),
     "SegmentService": ("segment", "subject"),
@@ -136,6 +136,11 @@ class Ground:
                     await self.http.document(key, "POST", f"/v1/journeys/{thing}:publish", {})
                 if noun == "paused":
                     await self.http.document(key, "POST", f"/v1/journeys/{thing}:pause", {})
+            case "listening":
+                heard = f"{prefix}heard-{number}"
+                await self._resource(project, "triggerContracts", {"id": heard, "name": heard, "eventName": "buy"})
+                document = {"id": thing, "name": thing, **DEFINITION, "triggerContractId": heard}
+                await self._resource(project, "journeys", document)
             case "execution":
                 who = {"subjectIds": ["member-0", "member-1"]}
                 await self.http.document(key, "POST", f"/v1/journeys/{prefix}journey-{number}:enroll", who)

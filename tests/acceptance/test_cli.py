@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.cli.yaml_text import parse_documents
 from orchestrator.devstack.ports import free_ports
 from tests.acceptance.command_line import CommandLine
-from tests.acceptance.journey_files import GREETING, REMINDERS, RENEWAL, WELCOME, done_with
+from tests.acceptance.journey_files import CHECK, GREETING, REMINDERS, RENEWAL, WELCOME, done_with
 from tests.eventually import eventually
 
 
@@ -430,3 +430,59 @@ async def test_a_crowd_is_enrolled_by_a_job_that_can_be_looked_at_and_steered(ru
     assert whole.code == 0
     enrolled = 30 - kept.json["enrolledCount"]
     assert f"done: {enrolled} of about 30 enrolled, {kept.json['enrolledCount']} skipped, 0 errors" in whole.err
+
+
+async def test_what_a_webhook_is_said_to_answer_is_read_and_drawn(run: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "check.yaml").write_text(CHECK)
+    (tmp_path / "answer.json").write_text('{"score": 30, "provider": "Post"}')
+    await run("apply", "-f", str(tmp_path / "check.yaml"))
+    simulate = ("journeys", "simulate", "check-the-address", "--attributes", '{"country": "DE", "name": "Anna"}')
+
+    doubtful = await run(*simulate, "--answer", f"check=@{tmp_path / 'answer.json'}")
+    good = await run(*simulate, "--answer", 'check={"score": 90}', "-o", "json")
+    unread = await run(*simulate, "--answer", f"check=@{tmp_path / 'nothing.json'}")
+
+    drawn = " ".join(doubtful.out.split())
+    assert "POST https://addresses.example.com/v1/DE" in drawn
+    assert "not called, taken as answered as given" in drawn
+    assert '"checkedFor": "DE/Post"' in drawn
+    assert 'address_doubtful happens with {"score": 30}' in drawn
+    assert [step["stepId"] for step in good.json["simulation"]["steps"]] == ["check", "keep", "good-enough", "done"]
+    assert (unread.code, "cannot be read" in unread.err) == (2, True)
+
+
+async def test_a_journey_is_simulated_and_drawn_and_nobody_is_enrolled(run: CommandLine) -> None:
+    await run("apply", "-f", str(WELCOME))
+    anna = ("--attributes", '{"plan": "pro", "name": "Anna", "country": "DE"}')
+    bought = ("--event", '1s purchase {"amount": 5}', "--change", '1s {"plan": "free"}')
+
+    told = await run("journeys", "simulate", "welcome", *anna, *bought, "--enter-anyway", "-o", "json")
+    drawn = await run("journeys", "simulate", "welcome", *anna, *bought, "--enter-anyway", "--all-paths")
+    wrong = await run("journeys", "simulate", "welcome", "--attributes", "{}", "--event", "soon")
+    unanswered = await run("journeys", "simulate", "welcome", *anna, "--answer", "check")
+    greeted = await run("journeys", "simulate", "welcome", *anna, "--answer", 'greet={"score": 7}')
+    nobody = await run("journeys", "simulate", "welcome")
+
+    steps = [(step["stepId"], step.get("reason")) for step in told.json["simulation"]["steps"]]
+    assert steps[:3] == [("greet", None), ("look-around", None), ("bought-something", "bought")]
+    assert "✓ event_fired purchase: 1 of 1" in drawn.out
+    assert "Thank you, Anna" in drawn.out
+    assert "where it can lead" in drawn.out
+    assert "\x1b" not in drawn.out
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "--event soon: write it as" in wrong.err
+    assert (unanswered.code, "--answer check: write it as" in unanswered.err) == (2, True)
+    assert (greeted.code, "answers.greet" in greeted.err) == (1, True)
+    assert (nobody.code, "subjectId" in nobody.err) == (1, True)
+    assert (await run("executions", "list", "welcome", "-o", "json")).json == []
+
+    event = {"eventId": "e-1", "name": "signed_up", "subjectId": "anna", "properties": {"source": "friend"}}
+    await run("subjects", "upsert", "anna", "--attributes", '{"plan": "pro", "name": "Anna", "country": "DE"}')
+    await run("events", "send", "--backfill", stdin=json.dumps(event))
+    replayed = await run("journeys", "backtest", "welcome", "--days", "7", "-o", "json")
+    table = await run("journeys", "backtest", "welcome", "--days", "7")
+
+    assert (replayed.json["entries"]["count"], replayed.json["days"][6]["sends"]) == (1, {"log": 1})
+    assert len(replayed.json["days"]) == 7
+    assert "1 entries, 0 of them held out; 1 sends" in table.out
+    assert "reactions: what subjects did, they did without these messages" in table.out

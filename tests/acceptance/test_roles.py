@@ -25,7 +25,7 @@ from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
 
 #: Analytics, stats, funnel.
 VIEWERS = {"GetStepStats", "GetJourneyFunnel"}
-#: List, read, create, change, publish, pause, resume, archive, enroll.
+#: List, read, create, change, publish, pause, resume, archive, enroll, simulate (overrides are tried elsewhere).
 EDITORS = {
     *("ListAudiences", "CreateAudience", "GetAudience", "UpdateAudience", "CheckAudience", "EstimateAudience"),
     *("ListSegments", "CreateSegment", "GetSegment", "UpdateSegment"),
@@ -39,7 +39,7 @@ EDITORS = {
     *("PauseEnrollmentJob", "ResumeEnrollmentJob", "CancelEnrollmentJob"),
     *("ListJourneyAuditEntries", "ListAuditEntries", "ListExecutions", "GetExecution"),
     *("ExplainExecution", "ListStuckExecutions", "CancelExecution", "CancelExecutions", "GetCancellation"),
-    *("ExplainEntry", "ListTimeline"),
+    *("ExplainEntry", "SimulateJourney", "BacktestJourney", "ListTimeline"),
     *("ListSubjects", "UpsertSubject", "BatchUpsertSubjects", "GetSubject", "IngestEvents"),
     "ReportDeliveries",
     *("ListSendsPauses", "PauseSends", "ResumeSends"),

@@ -93,7 +93,13 @@ class World:
         await self.add_communication("receipt", "transactional")
 
     async def add_communication(
-        self, communication_id: str, category: str, *, channel: str = "log", settings: dict[str, Any] | None = None
+        self,
+        communication_id: str,
+        category: str,
+        *,
+        channel: str = "log",
+        settings: dict[str, Any] | None = None,
+        body: str = "There",
     ) -> None:
         communications = Communications(Rules())
         content = Communication(
@@ -101,7 +107,7 @@ class World:
             channel=channel,
             category=category,
             subject="Hello",
-            body="There",
+            body=body,
             settings=settings or {},
         )
         await self.do(communications.create, communication_id, content)

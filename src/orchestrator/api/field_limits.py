@@ -15,6 +15,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from orchestrator.api.descriptors import owner_of
 from orchestrator.domain import (
     attributes,
+    backtest,
     condition_forms,
     delivery,
     draw,
@@ -92,6 +93,7 @@ TEXTS: Mapping[str, TextLimit] = {
     "DateOfAttribute.time": Characters(condition_forms.MAX_CLOCK),
     "ExitStep.reason": Characters(step_forms.MAX_EXIT_REASON),
     "SplitStep.salt": Characters(draw.MAX_SALT),
+    "SupposedEvent.name": Characters(event.MAX_NAME_LENGTH),
     "Suppression.reason": Characters(preferences.MAX_REASON_LENGTH),
     "TimeOfDay.time": Characters(condition_forms.MAX_CLOCK),
     "next": Id(),
@@ -128,6 +130,7 @@ LISTS: Mapping[str, int] = {
 _ANY_LIST = 1000
 
 INTEGERS: Mapping[str, Range] = {
+    "BacktestJourneyRequest.days": Range(0, backtest.MAX_DAYS),
     "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "PublishJourneyRequest.from_version": Range(1, 2**31 - 1),
     "GetJourneyVersionRequest.version": Range(1, 2**31 - 1),

@@ -30,6 +30,11 @@ _QUIET_LISTS = frozenset({
     "orchestrator.v1.Explanation.clauses",
     "orchestrator.v1.Journey.entry_problems",
     "orchestrator.v1.JourneyDefinition.exit_rules",
+    "orchestrator.v1.PathOutcome.path",
+    "orchestrator.v1.SimulatedStep.conditions",
+    "orchestrator.v1.SimulatedStep.sleeps",
+    "orchestrator.v1.Simulation.cuts",
+    "orchestrator.v1.Simulation.overrides",
     "orchestrator.v1.TimeOfDay.weekdays",
 })  # fmt: skip
 

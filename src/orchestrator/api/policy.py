@@ -89,6 +89,8 @@ POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.JourneyService/ArchiveJourney": _AUTHOR,
     "orchestrator.v1.JourneyService/EnrollSubjects": _AUTHOR,
     "orchestrator.v1.JourneyService/ExplainEntry": _READ,
+    "orchestrator.v1.JourneyService/SimulateJourney": _READ,
+    "orchestrator.v1.JourneyService/BacktestJourney": _READ,
     "orchestrator.v1.JourneyService/GetStepStats": _READ_NUMBERS,
     "orchestrator.v1.JourneyService/GetJourneyFunnel": _READ_NUMBERS,
     "orchestrator.v1.JourneyService/ListJourneyAuditEntries": _READ,

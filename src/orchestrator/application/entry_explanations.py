@@ -113,10 +113,14 @@ class EntryExplanation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """What the gates are asked with. `inlined` are predicates with the rules of their segments put in, to be shown."""
+class Asked:
+    """What the gates are asked with. `key` None: of somebody who is not stored, and has never entered.
 
-    key: SubjectKey
+    `inlined` are predicates with the rules of their segments put in, to be shown. `reveals`: with the values of
+    attributes, which stay hidden otherwise.
+    """
+
+    key: SubjectKey | None
     prepared: Prepared
     active: bool
     audience: Predicate | Gone | None
@@ -126,12 +130,13 @@ class _Asked:
     known: Known
     inlined: Mapping[int, Predicate]
     now: datetime
+    reveals: bool = False
 
     def told(self, predicate: Predicate | Gone | None, facts: Facts) -> Mapping[str, Any] | None:
-        """Why a predicate about the subject holds or not. Values of attributes stay hidden: they are personal."""
+        """Why a predicate about the subject holds or not."""
         if predicate is None or isinstance(predicate, Gone):
             return None
-        return explain(self.inlined.get(id(predicate), predicate), facts, self.now, reveal=lambda path: False)
+        return explain(self.inlined.get(id(predicate), predicate), facts, self.now, reveal=lambda path: self.reveals)
 
 
 async def explain_entry(
@@ -183,7 +188,7 @@ async def _asked(
     journey_id: str,
     journey: catalog.EnteredByHand,
     project: catalog.Current,
-) -> _Asked:
+) -> Asked:
     assert journey.latest_version is not None, "a journey without a version has no ways in"
     prepared = await versions.get(conn, key.project_no, journey_id, journey.latest_version)
     listening = await catalog.listens(conn, key.project_no, journey_id)
@@ -204,7 +209,7 @@ async def _asked(
     )
     if key not in loaded:  # deleted, or merged into another, since it was looked up
         raise NotFound("SUBJECT_NOT_FOUND", "there is no such subject")
-    return _Asked(
+    return Asked(
         key=key,
         prepared=prepared,
         active=journey.status == JourneyStatus.ACTIVE.value,
@@ -217,7 +222,7 @@ async def _asked(
     )
 
 
-async def _ways(conn: Connection[Record], asked: _Asked) -> AsyncIterator[Way]:
+async def _ways(conn: Connection[Record], asked: Asked) -> AsyncIterator[Way]:
     """The trigger's way in, and by hand."""
     match asked.contract:
         case TriggerContract():
@@ -226,12 +231,7 @@ async def _ways(conn: Connection[Record], asked: _Asked) -> AsyncIterator[Way]:
             assert trigger.event_id is not None
             yield Way(kind=EVENT, gates=await _gates(conn, asked, trigger, trigger.event_id), contract=asked.contract)
         case SegmentContract() as contract:
-            refusal = refuse_transition(contract, asked.known.facts, asked.now)
-            own = Gate(
-                name=TRIGGER_PREDICATE,
-                refusal=refusal.value if refusal is not None else None,
-                explanation=asked.told(contract.predicate, asked.known.facts),
-            )
+            own = transition_gate(asked, contract)
             trigger, entry = Trigger(at=asked.now), transition_key(contract.segment_id, 0)
             ask = await _gates(conn, asked, trigger, entry, own)
             yield Way(kind=SEGMENT, gates=ask, contract=contract, transition=asked.transition)
@@ -240,29 +240,42 @@ async def _ways(conn: Connection[Record], asked: _Asked) -> AsyncIterator[Way]:
     yield Way(kind=ENROLL, gates=await _gates(conn, asked, Trigger(at=asked.now), f"enroll:{new_uuid().hex}"))
 
 
-async def _gates(conn: Connection[Record], asked: _Asked, trigger: Trigger, entry: str, *own: Gate) -> tuple[Gate, ...]:
-    earlier = (await _earlier(conn, asked, [(trigger, entry)]))[0]
-    version, known = asked.prepared.version, asked.known
-    found = gates(version, asked.audience, trigger, entry, known.facts, known.consent, earlier, asked.now)
-    return (
-        Gate(name=JOURNEY, refusal=None if asked.active else NOT_ACTIVE),
-        *own,
-        *(
-            Gate(
-                name=name,
-                refusal=refusal.value if refusal is not None else None,
-                explanation=asked.told(asked.audience, known.facts) if name == AUDIENCE else None,
-            )
-            for name, refusal in found
-        ),
+def transition_gate(asked: Asked, contract: SegmentContract) -> Gate:
+    """What the contract itself has against the subject."""
+    refusal = refuse_transition(contract, asked.known.facts, asked.now)
+    return Gate(
+        name=TRIGGER_PREDICATE,
+        refusal=refusal.value if refusal is not None else None,
+        explanation=asked.told(contract.predicate, asked.known.facts),
     )
 
 
-async def _heard(conn: Connection[Record], asked: _Asked) -> Sequence[Heard]:
+async def _gates(conn: Connection[Record], asked: Asked, trigger: Trigger, entry: str, *own: Gate) -> tuple[Gate, ...]:
+    is_open = Gate(name=JOURNEY, refusal=None if asked.active else NOT_ACTIVE)
+    return is_open, *own, *await gates_of(conn, asked, trigger, entry)
+
+
+async def gates_of(conn: Connection[Record], asked: Asked, trigger: Trigger, entry: str) -> tuple[Gate, ...]:
+    """The gates about the subject that admission asks (domain/entry.py), in their order."""
+    earlier = (await _earlier(conn, asked, [(trigger, entry)]))[0]
+    version, known = asked.prepared.version, asked.known
+    found = gates(version, asked.audience, trigger, entry, known.facts, known.consent, earlier, asked.now)
+    return tuple(
+        Gate(
+            name=name,
+            refusal=refusal.value if refusal is not None else None,
+            explanation=asked.told(asked.audience, known.facts) if name == AUDIENCE else None,
+        )
+        for name, refusal in found
+    )
+
+
+async def _heard(conn: Connection[Record], asked: Asked) -> Sequence[Heard]:
     """The subject's newest events of the trigger's name, and what would become of each if it arrived now."""
     contract = asked.contract
     if not isinstance(contract, TriggerContract):
         return ()
+    assert asked.key is not None, "whoever is explained is stored"
     events = await happenings.recent(conn, asked.key, contract.event_name, SHOWN)
     triggers = [Trigger(at=e.occurred_at, event_id=e.event_id, properties=e.properties) for e in events]
     keys = [entry_key(contract, trigger) for trigger in triggers]
@@ -281,7 +294,7 @@ async def _heard(conn: Connection[Record], asked: _Asked) -> Sequence[Heard]:
 
 
 def _judged(
-    asked: _Asked,
+    asked: Asked,
     contract: TriggerContract,
     event: Occurred,
     trigger: Trigger,
@@ -308,8 +321,10 @@ def _judged(
     )
 
 
-async def _earlier(conn: Connection[Record], asked: _Asked, entries: Sequence[tuple[Trigger, str]]) -> list[Earlier]:
+async def _earlier(conn: Connection[Record], asked: Asked, entries: Sequence[tuple[Trigger, str]]) -> list[Earlier]:
     """Of earlier entries, that which the policy asks for each of these."""
+    if asked.key is None:
+        return [Earlier.of([]) for _ in entries]
     version = asked.prepared.version
     found = await enrollments.earlier(
         conn,

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from asyncpg import Connection, Record
 
 from orchestrator.application import subject_facts
 from orchestrator.application.advance import Ready, decide, informed
+from orchestrator.application.condition_truths import Asking, Truth, conditions_of, truth_of
 from orchestrator.application.executions import Executions, Whole, no_execution
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.advance import step_kind
-from orchestrator.domain.conditions import flip, holds, rule_name, step_name, topics
+from orchestrator.domain.conditions import topics
 from orchestrator.domain.execution import Decision, Run, Sleep, Why
-from orchestrator.domain.journey import Branch, Changed, Condition, Exit, Happened, Step, WaitFor
+from orchestrator.domain.journey import Changed, Happened, Step
 from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.domain.standing import Doing, Standing, in_words
-from orchestrator.predicates.evaluate import Missing
-from orchestrator.predicates.explain import explain
 from orchestrator.predicates.facts import Facts, needs
-from orchestrator.predicates.paths import join_path
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import cancellations, catalog, clock, executions, subjects
 from orchestrator.storage.sends import DISPATCHING
@@ -31,20 +27,6 @@ from orchestrator.storage.subjects import Held
 from orchestrator.storage.webhook_calls import CALLING
 
 _WHY = {Why.WAIT: Doing.WAIT, Why.WAIT_FOR: Doing.WAIT_FOR, Why.GATE: Doing.GATE, Why.PARK: Doing.PARK}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
-    """A condition of an exit rule or of the step, and whether it holds; None: a segment that is gone leaves it open."""
-
-    truth: bool | None
-    rule_id: str = ""
-    arm_id: str = ""
-    event_name: str = ""
-    last_event_at: datetime | None = None
-    field_path: str = ""
-    explanation: Mapping[str, Any] | None = None
-    flips_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +134,7 @@ class ExecutionExplanations:
 
     async def _truths(self, conn: Connection[Record], ready: Ready, step: Step) -> list[Truth]:
         """Of every condition that is asked where it stands; predicates with the rules of their segments put in."""
-        asked = list(_conditions(ready, step))
+        asked = list(conditions_of(ready.prepared.version.definition, step))
         predicates = [c for _, _, c in asked if not isinstance(c, Happened | Changed)]
         project_no = ready.key.project_no
         inlined: dict[int, Predicate] = {}
@@ -171,7 +153,15 @@ class ExecutionExplanations:
             )
             if ready.key in loaded:
                 facts = replace(loaded[ready.key].facts, entry=ready.standing.entry, steps=ready.standing.steps)
-        return [_truth(ready, facts, inlined, rule_id, arm_id, condition) for rule_id, arm_id, condition in asked]
+        asking = Asking(
+            known=ready.known,
+            facts=facts,
+            position=ready.standing.position,
+            now=ready.now,
+            inlined=inlined,
+            reveal=lambda path: False,
+        )
+        return [truth_of(asking, rule_id, arm_id, condition) for rule_id, arm_id, condition in asked]
 
 
 def _doing(ready: Ready, decision: Decision) -> Doing:
@@ -188,41 +178,3 @@ def _doing(ready: Ready, decision: Decision) -> Doing:
             return Doing.DUE if ready.standing.parked and not held else doing
         case _:
             return Doing.DUE
-
-
-def _conditions(ready: Ready, step: Step) -> Iterator[tuple[str, str, Condition]]:
-    """(rule, arm, condition): what it would leave for, and what the step asks."""
-    if isinstance(step, Exit):
-        return
-    for rule in ready.prepared.version.definition.exit_rules:
-        yield rule.id, "", rule.condition
-    if isinstance(step, WaitFor):
-        yield "", "", step.condition
-    elif isinstance(step, Branch):
-        for arm in step.arms:
-            yield "", arm.id, arm.when
-
-
-def _truth(
-    ready: Ready, facts: Facts, inlined: Mapping[int, Predicate], rule_id: str, arm_id: str, condition: Condition
-) -> Truth:
-    position, known = ready.standing.position, ready.known
-    name = rule_name(rule_id) if rule_id else step_name(position.step_id)
-    last = known.happened.get(name)
-    since, mark = (known.started_at, None) if rule_id else (position.since, position.mark)
-    truth: bool | None = None
-    flips_at: datetime | None = None
-    try:
-        truth = holds(condition, facts, last, since, mark, ready.now)
-        flips_at = flip(condition, facts, ready.now)
-    except Missing:
-        pass
-    told = Truth(rule_id=rule_id, arm_id=arm_id, truth=truth, flips_at=flips_at)
-    match condition:
-        case Happened(event_name=event_name):
-            return replace(told, event_name=event_name, last_event_at=last)
-        case Changed(path=path):
-            return replace(told, field_path=join_path(path))
-        case _:
-            shown = inlined.get(id(condition), condition)
-            return replace(told, explanation=explain(shown, facts, ready.now, reveal=lambda path: False))

@@ -12,6 +12,7 @@ from asyncpg import Connection, Record
 from orchestrator.application import communications, subjects
 from orchestrator.domain.channels import HTML_TEMPLATES, Rules
 from orchestrator.domain.communication import Communication, content_of, faults_in
+from orchestrator.domain.fillings import Source
 from orchestrator.domain.refusals import InvalidArgument, NotFound
 from orchestrator.domain.scope import Scope
 from orchestrator.domain.templates import TemplateFailed, render
@@ -46,6 +47,32 @@ class Preview:
     settings: Mapping[str, Any]
 
 
+def variables_of(source: Source) -> dict[str, Any]:
+    """What templates read where nothing is sent: there is no link to unsubscribe by."""
+    return {**source.variables, "unsubscribe_url": None}
+
+
+def templates_in(content: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
+    """The templates of a revision and whether each is HTML, by name."""
+    templates = {"subject": (content["subject"], False), "body": (content["body"], False)}
+    for name in HTML_TEMPLATES.get(content["channel"], ()):
+        if content["settings"].get(name) is not None:
+            templates[f"settings.{name}"] = (content["settings"][name], True)
+    return templates
+
+
+def put_together(content: Mapping[str, Any], revision: int, texts: Mapping[str, str]) -> Preview:
+    """A revision with the texts that its templates gave."""
+    settings = {name: texts.get(f"settings.{name}", value) for name, value in content["settings"].items()}
+    return Preview(
+        channel=content["channel"],
+        content_revision=revision,
+        subject=texts["subject"],
+        body=texts["body"],
+        settings=settings,
+    )
+
+
 class Previews:
     """`rules` are what this instance allows channels."""
 
@@ -64,26 +91,11 @@ class Previews:
         attributes: Mapping[str, Any] = asked.attributes or {}
         if asked.subject_id:
             attributes = (await subjects.find(conn, scope.project_no, asked.subject_id))[1].attributes
-        variables = {
-            "subject": {"id": asked.subject_id, "attributes": attributes},
-            "entry": asked.entry,
-            "steps": {},
-            "unsubscribe_url": None,
-        }
-        templates = {"subject": (content["subject"], False), "body": (content["body"], False)}
-        for name in HTML_TEMPLATES.get(content["channel"], ()):
-            if content["settings"].get(name) is not None:
-                templates[f"settings.{name}"] = (content["settings"][name], True)
+        variables = variables_of(Source(subject_id=asked.subject_id, attributes=attributes, entry=asked.entry))
         masked = bool(asked.subject_id) and not asked.show_values
-        texts = await self._rendered(templates, variables, masked, "content" if asked.content is not None else "")
-        settings = {name: texts.get(f"settings.{name}", value) for name, value in content["settings"].items()}
-        return Preview(
-            channel=content["channel"],
-            content_revision=revision,
-            subject=texts["subject"],
-            body=texts["body"],
-            settings=settings,
-        )
+        path = "content" if asked.content is not None else ""
+        texts = await self._rendered(templates_in(content), variables, masked, path)
+        return put_together(content, revision, texts)
 
     def _faults(self, asked: Asked) -> list[Fault]:
         faults = []

@@ -78,6 +78,19 @@ async def publish(conn: Connection[Record], scope: Scope, journey_id: str, expec
     return await _make(conn, scope, journey, journey.definition, there, has_draft=False)
 
 
+def refuse_faulty(journey_id: str, document: Mapping[str, Any], there: Existing) -> Findings:
+    """What is odd about a definition. Raises FailedPrecondition INVALID_DEFINITION with all that stands against it."""
+    findings = told(journey_graph.examine(stored(document), there), document)
+    if findings.faults:
+        raise FailedPrecondition(
+            "INVALID_DEFINITION",
+            f"journey {journey_id} cannot be published: {findings.faults[0].message}",
+            findings.faults,
+            journeyId=journey_id,
+        )
+    return findings
+
+
 async def publish_again(
     conn: Connection[Record], scope: Scope, journey_id: str, number: int, pins: Pins, expected: Expected
 ) -> Publication:
@@ -113,14 +126,7 @@ async def _make(
 ) -> Publication:
     """The next version, of this definition, if nothing stands against it. `has_draft`: whether a draft is left."""
     journey_id, definition = journey.journey_id, stored(document)
-    findings = told(journey_graph.examine(definition, there), document)
-    if findings.faults:
-        raise FailedPrecondition(
-            "INVALID_DEFINITION",
-            f"journey {journey_id} cannot be published: {findings.faults[0].message}",
-            findings.faults,
-            journeyId=journey_id,
-        )
+    findings = refuse_faulty(journey_id, document, there)
     if journey.status is JourneyStatus.DRAFT:
         await _require_room(conn, scope, journey_id)
     await count_events(conn, scope.project_no, journey_graph.predicates_in(definition))

@@ -58,6 +58,15 @@ class Transactions:
             if canceled is not None:
                 raise canceled
 
+    @asynccontextmanager
+    async def snapshot(self, project_no: int) -> AsyncIterator[Connection[Record]]:
+        """A transaction in this project that sees one state of it and can change nothing: Postgres refuses."""
+        async with (
+            connection(self._pool, project_no) as conn,
+            conn.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield conn
+
     async def once(
         self,
         scope: Scope,

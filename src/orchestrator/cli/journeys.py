@@ -7,6 +7,7 @@ import typer
 
 from orchestrator.api.json_encode import encode
 from orchestrator.cli.apply import apply
+from orchestrator.cli.backtest import backtest
 from orchestrator.cli.connection import call, sentence_of
 from orchestrator.cli.diff import diff
 from orchestrator.cli.documents import look_through
@@ -27,6 +28,7 @@ from orchestrator.cli.output import (
     text_of,
 )
 from orchestrator.cli.resources import Id, Limit, first, page_size
+from orchestrator.cli.simulation import simulate
 from orchestrator.cli.subject_ids import SubjectIds, SubjectIdsFile, batches, read_subject_ids
 from orchestrator.cli.validation import examine
 from orchestrator.client import OrchestratorClient, Violation, each, messages
@@ -252,6 +254,10 @@ def explain(
     if earlier:
         columns = ("enrollmentId", "version", "entryKind", "entryKey", "enrolledAt", "outcome")
         print_table(earlier, columns, title="\nearlier entries")
+
+
+app.command("simulate")(simulate)
+app.command("backtest")(backtest)
 
 
 @app.command()

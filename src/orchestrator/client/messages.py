@@ -7,6 +7,7 @@ from orchestrator.v1.audience_pb2 import *
 from orchestrator.v1.audience_service_pb2 import *
 from orchestrator.v1.audit_pb2 import *
 from orchestrator.v1.audit_service_pb2 import *
+from orchestrator.v1.backtest_pb2 import *
 from orchestrator.v1.cancellation_pb2 import *
 from orchestrator.v1.communication_pb2 import *
 from orchestrator.v1.communication_service_pb2 import *
@@ -33,6 +34,7 @@ from orchestrator.v1.segment_pb2 import *
 from orchestrator.v1.segment_service_pb2 import *
 from orchestrator.v1.sends_pause_pb2 import *
 from orchestrator.v1.sends_pause_service_pb2 import *
+from orchestrator.v1.simulation_pb2 import *
 from orchestrator.v1.subject_pb2 import *
 from orchestrator.v1.subject_service_pb2 import *
 from orchestrator.v1.suppression_pb2 import *

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from orchestrator.domain.attributes import size_fault
 from orchestrator.domain.form_reader import FormReader
-from orchestrator.domain.templates import check_template
+from orchestrator.domain.templates import MASK, check_template
 from orchestrator.predicates.faults import under
 from orchestrator.predicates.parse import About
 from orchestrator.predicates.parse import parse as parse_predicate
@@ -150,23 +151,39 @@ def copied_steps(filling: Any, path: str) -> Iterator[tuple[str, str]]:
                 yield from copied_steps(element, under(path, index))
 
 
-def fill(filling: Mapping[str, Any], source: Source, texts: Mapping[str, str]) -> dict[str, Any]:
-    """The object. `texts` are the rendered templates, by their sources."""
-    filled: dict[str, Any] = _fill(filling, source, texts)
+def encoded(value: Any) -> Any:
+    """The same with all texts percent-encoded, so that in a URL each of them stays where it was put."""
+    match value:
+        case str():
+            return quote(value, safe="")
+        case Mapping():
+            return {name: encoded(member) for name, member in value.items()}
+        case list():
+            return [encoded(element) for element in value]
+        case _:
+            return value
+
+
+def fill(
+    filling: Mapping[str, Any], source: Source, texts: Mapping[str, str], *, masked: bool = False
+) -> dict[str, Any]:
+    """The object. `texts` are the rendered templates, by their sources. `masked`: MASK stands for what is copied."""
+    filled: dict[str, Any] = _fill(filling, source, texts, masked)
     return filled
 
 
-def _fill(filling: Any, source: Source, texts: Mapping[str, str]) -> Any:
+def _fill(filling: Any, source: Source, texts: Mapping[str, str], masked: bool) -> Any:
     match filling:
         case Copy(path=path):
-            return _copied(path, source)
+            copied = _copied(path, source)
+            return MASK if masked and copied is not _ABSENT else copied
         case Template(source=template):
             return texts[template]
         case dict():
-            members = ((name, _fill(member, source, texts)) for name, member in filling.items())
+            members = ((name, _fill(member, source, texts, masked)) for name, member in filling.items())
             return {name: member for name, member in members if member is not _ABSENT}
         case list():
-            elements = [_fill(element, source, texts) for element in filling]
+            elements = [_fill(element, source, texts, masked) for element in filling]
             return [element for element in elements if element is not _ABSENT]
         case _:
             return filling

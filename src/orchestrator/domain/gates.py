@@ -105,3 +105,27 @@ class Limits:
             return Blocked(reason=QUIET_HOURS, opens=end)
         opens = [at for cap, at in self.full.items() if cap.is_about(channel, category) and now < at]
         return Blocked(reason=FREQUENCY_CAP, opens=max(opens)) if opens else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """A message that counts for caps: one that was begun at that instant, and has not failed."""
+
+    channel: str
+    category: str
+    at: datetime
+
+
+def full(caps: Iterable[FrequencyCap], messages: Iterable[Counted], now: datetime) -> dict[FrequencyCap, datetime]:
+    """The caps that let nothing more through at `now`, and from when on they do: what storage/sends.py finds in the
+    ledger, of messages that are in none."""
+    found: dict[FrequencyCap, datetime] = {}
+    sent = list(messages)
+    for cap in caps:
+        within = sorted(
+            (one.at for one in sent if cap.is_about(one.channel, one.category) and one.at > now - cap.window),
+            reverse=True,
+        )
+        if len(within) >= cap.limit:
+            found[cap] = within[cap.limit - 1] + cap.window
+    return found

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.domain.gates import FrequencyCap
+from orchestrator.domain.gates import Counted, FrequencyCap
 from orchestrator.domain.scope import SubjectKey
 
 #: What a send may be: under way, or settled in one of three ways.
@@ -151,3 +151,15 @@ UPDATE sends SET in_doubt = false
 async def release(conn: Connection[Record], key: SubjectKey, execution_id: UUID, seq: int, *, attempt: int) -> None:
     """Note that this try certainly did not reach its goal: the next one starts from a clean slate."""
     await conn.execute(_RELEASE, key.project_no, key.bucket, key.subject_no, execution_id, seq, attempt)
+
+
+_COUNTED = """
+SELECT channel, category, reserved_at AS at FROM sends
+ WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND state <> 'failed' AND reserved_at > $4
+"""
+
+
+async def counted(conn: Connection[Record], key: SubjectKey, since: datetime) -> list[Counted]:
+    """A subject's messages that count for caps, later than `since`: as many as may have been sent."""
+    rows = await conn.fetch(_COUNTED, key.project_no, key.bucket, key.subject_no, since)
+    return [Counted(**row) for row in rows]

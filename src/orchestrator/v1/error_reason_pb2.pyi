@@ -188,6 +188,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """More executions meet the filter than the request says at most; metadata says how many."""
     ERROR_REASON_CANCELLATION_NOT_FOUND: _ErrorReason.ValueType  # 331
     """The cancelling does not exist."""
+    ERROR_REASON_NOTHING_TO_REPLAY: _ErrorReason.ValueType  # 341
+    """A backtest of a journey that is only entered by hand: nothing that happened could be replayed."""
+    ERROR_REASON_BACKTEST_TOO_SLOW: _ErrorReason.ValueType  # 342
+    """Not even a part of the subjects could be replayed in time: try again."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -377,6 +381,10 @@ ERROR_REASON_MORE_EXECUTIONS_MATCH: ErrorReason.ValueType  # 330
 """More executions meet the filter than the request says at most; metadata says how many."""
 ERROR_REASON_CANCELLATION_NOT_FOUND: ErrorReason.ValueType  # 331
 """The cancelling does not exist."""
+ERROR_REASON_NOTHING_TO_REPLAY: ErrorReason.ValueType  # 341
+"""A backtest of a journey that is only entered by hand: nothing that happened could be replayed."""
+ERROR_REASON_BACKTEST_TOO_SLOW: ErrorReason.ValueType  # 342
+"""Not even a part of the subjects could be replayed in time: try again."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402

@@ -7,12 +7,16 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from orchestrator.v1 import audit_pb2 as _audit_pb2
+from orchestrator.v1 import backtest_pb2 as _backtest_pb2
 from orchestrator.v1 import entry_explanation_pb2 as _entry_explanation_pb2
 from orchestrator.v1 import journey_pb2 as _journey_pb2
 from orchestrator.v1 import journey_stats_pb2 as _journey_stats_pb2
+from orchestrator.v1 import simulation_pb2 as _simulation_pb2
 from orchestrator.v1 import violation_pb2 as _violation_pb2
 import builtins as _builtins
 import sys
@@ -894,6 +898,176 @@ class ExplainEntryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainEntryResponse: _TypeAlias = ExplainEntryResponse  # noqa: Y015
+
+@_typing.final
+class SimulateJourneyRequest(_message.Message):
+    """Asks what a journey would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    ENTER_ANYWAY_FIELD_NUMBER: _builtins.int
+    ALL_PATHS_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    journey_id: _builtins.str
+    """Which journey."""
+    subject_id: _builtins.str
+    """For whom. Either this or `subject_attributes`, or, with `all_paths`, neither."""
+    time_zone: _builtins.str
+    """Its time zone, an IANA name. Only with `subject_attributes`."""
+    enter_anyway: _builtins.bool
+    """True: goes on although a gate refuses the entry, which is told all the same."""
+    all_paths: _builtins.bool
+    """True: says also where the journey can lead, whoever enters."""
+    @_builtins.property
+    def subject_attributes(self) -> _struct_pb2.Struct:
+        """What is known of a subject that there need not be. Nothing has happened to it, and it is on no list."""
+
+    @_builtins.property
+    def overrides(self) -> _containers.RepeatedScalarFieldContainer[_simulation_pb2.SimulationOverride.ValueType]:
+        """What is not asked for once. Owners only."""
+
+    @_builtins.property
+    def entry(self) -> _struct_pb2.Struct:
+        """The properties of the event that starts it. Unset: those that the trigger takes."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_simulation_pb2.SupposedEvent]:
+        """Events that are supposed to happen."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[_simulation_pb2.SupposedChange]:
+        """Attributes that are supposed to change."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it starts. Unset: now. Not in the past."""
+
+    @_builtins.property
+    def answers(self) -> _struct_pb2.Struct:
+        """What webhooks answer: an object for the id of a step, of at most 8 KiB. No webhook is called. One whose answer is not
+        given is taken as answered, without an answer that `$steps.` could read.
+        """
+
+    def __init__(
+        self,
+        *,
+        journey_id: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        subject_attributes: _struct_pb2.Struct | None = ...,
+        time_zone: _builtins.str = ...,
+        overrides: _abc.Iterable[_simulation_pb2.SimulationOverride.ValueType] | None = ...,
+        entry: _struct_pb2.Struct | None = ...,
+        events: _abc.Iterable[_simulation_pb2.SupposedEvent] | None = ...,
+        changes: _abc.Iterable[_simulation_pb2.SupposedChange] | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        enter_anyway: _builtins.bool = ...,
+        all_paths: _builtins.bool = ...,
+        answers: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "entry", b"entry", "start_time", b"start_time", "subject_attributes", b"subject_attributes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_paths", b"all_paths", "answers", b"answers", "changes", b"changes", "enter_anyway", b"enter_anyway", "entry", b"entry", "events", b"events", "journey_id", b"journey_id", "overrides", b"overrides", "start_time", b"start_time", "subject_attributes", b"subject_attributes", "subject_id", b"subject_id", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulateJourneyRequest: _TypeAlias = SimulateJourneyRequest  # noqa: Y015
+
+@_typing.final
+class SimulateJourneyResponse(_message.Message):
+    """What the journey would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SIMULATION_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    journey_id: _builtins.str
+    """The journey's id."""
+    version: _builtins.int
+    """The version that was taken; 0: the draft."""
+    @_builtins.property
+    def simulation(self) -> _simulation_pb2.Simulation:
+        """What would come of the entry; unset unless somebody was named."""
+
+    @_builtins.property
+    def paths(self) -> _simulation_pb2.JourneyPaths:
+        """Where the journey can lead; unset unless that was asked for."""
+
+    def __init__(
+        self,
+        *,
+        journey_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        simulation: _simulation_pb2.Simulation | None = ...,
+        paths: _simulation_pb2.JourneyPaths | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths", "simulation", b"simulation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey_id", b"journey_id", "paths", b"paths", "simulation", b"simulation", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulateJourneyResponse: _TypeAlias = SimulateJourneyResponse  # noqa: Y015
+
+@_typing.final
+class BacktestJourneyRequest(_message.Message):
+    """Asks what a journey would have done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    journey_id: _builtins.str
+    """Which journey."""
+    days: _builtins.int
+    """How many days back, at most 365. 0 means 28: whole weeks forecast best."""
+    def __init__(
+        self,
+        *,
+        journey_id: _builtins.str = ...,
+        days: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "journey_id", b"journey_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BacktestJourneyRequest: _TypeAlias = BacktestJourneyRequest  # noqa: Y015
+
+@_typing.final
+class BacktestJourneyResponse(_message.Message):
+    """What the journey would have done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKTEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def backtest(self) -> _backtest_pb2.Backtest:
+        """The backtest."""
+
+    def __init__(
+        self,
+        *,
+        backtest: _backtest_pb2.Backtest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backtest", b"backtest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backtest", b"backtest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BacktestJourneyResponse: _TypeAlias = BacktestJourneyResponse  # noqa: Y015
 
 @_typing.final
 class GetStepStatsRequest(_message.Message):

@@ -105,6 +105,16 @@ class JourneyServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.ExplainEntryRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.ExplainEntryResponse.FromString,
                 _registered_method=True)
+        self.SimulateJourney = channel.unary_unary(
+                '/orchestrator.v1.JourneyService/SimulateJourney',
+                request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.SimulateJourneyRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.SimulateJourneyResponse.FromString,
+                _registered_method=True)
+        self.BacktestJourney = channel.unary_unary(
+                '/orchestrator.v1.JourneyService/BacktestJourney',
+                request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.BacktestJourneyRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.BacktestJourneyResponse.FromString,
+                _registered_method=True)
         self.GetStepStats = channel.unary_unary(
                 '/orchestrator.v1.JourneyService/GetStepStats',
                 request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.GetStepStatsRequest.SerializeToString,
@@ -240,6 +250,29 @@ class JourneyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SimulateJourney(self, request, context):
+        """Says what the journey would do with a subject, step by step on a virtual clock, or where it can lead at all.
+
+        Takes the draft if there is one, as if it were published and active, else the newest version. Nothing is written,
+        nobody is sent anything, no workflow starts. Fails with FAILED_PRECONDITION (INVALID_DEFINITION), naming every fault,
+        for a draft that could not be published, and with PERMISSION_DENIED (ROLE_TOO_LOW) for overrides of others than
+        owners.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BacktestJourney(self, request, context):
+        """Says what the journey would have done within the last days, if it had run: the events of real subjects are replayed.
+
+        Takes the draft if there is one, else the newest version. Looks at as many subjects as can be done in eight seconds,
+        and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) if the journey
+        is only entered by hand, and as SimulateJourney does for a draft that could not be published.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStepStats(self, request, context):
         """Returns what executions did at each step.
         """
@@ -333,6 +366,16 @@ def add_JourneyServiceServicer_to_server(servicer, server):
                     servicer.ExplainEntry,
                     request_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.ExplainEntryRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_journey__service__pb2.ExplainEntryResponse.SerializeToString,
+            ),
+            'SimulateJourney': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimulateJourney,
+                    request_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.SimulateJourneyRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_journey__service__pb2.SimulateJourneyResponse.SerializeToString,
+            ),
+            'BacktestJourney': grpc.unary_unary_rpc_method_handler(
+                    servicer.BacktestJourney,
+                    request_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.BacktestJourneyRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_journey__service__pb2.BacktestJourneyResponse.SerializeToString,
             ),
             'GetStepStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStepStats,
@@ -729,6 +772,60 @@ class JourneyService:
             '/orchestrator.v1.JourneyService/ExplainEntry',
             orchestrator_dot_v1_dot_journey__service__pb2.ExplainEntryRequest.SerializeToString,
             orchestrator_dot_v1_dot_journey__service__pb2.ExplainEntryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimulateJourney(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.JourneyService/SimulateJourney',
+            orchestrator_dot_v1_dot_journey__service__pb2.SimulateJourneyRequest.SerializeToString,
+            orchestrator_dot_v1_dot_journey__service__pb2.SimulateJourneyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BacktestJourney(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.JourneyService/BacktestJourney',
+            orchestrator_dot_v1_dot_journey__service__pb2.BacktestJourneyRequest.SerializeToString,
+            orchestrator_dot_v1_dot_journey__service__pb2.BacktestJourneyResponse.FromString,
             options,
             channel_credentials,
             insecure,

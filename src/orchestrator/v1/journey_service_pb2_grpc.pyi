@@ -82,6 +82,21 @@ class JourneyServiceStub:
 
     Asks the gates that are asked at entry, in their order, and changes nothing.
     """
+    SimulateJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.SimulateJourneyRequest, _journey_service_pb2.SimulateJourneyResponse]
+    """Says what the journey would do with a subject, step by step on a virtual clock, or where it can lead at all.
+
+    Takes the draft if there is one, as if it were published and active, else the newest version. Nothing is written,
+    nobody is sent anything, no workflow starts. Fails with FAILED_PRECONDITION (INVALID_DEFINITION), naming every fault,
+    for a draft that could not be published, and with PERMISSION_DENIED (ROLE_TOO_LOW) for overrides of others than
+    owners.
+    """
+    BacktestJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.BacktestJourneyRequest, _journey_service_pb2.BacktestJourneyResponse]
+    """Says what the journey would have done within the last days, if it had run: the events of real subjects are replayed.
+
+    Takes the draft if there is one, else the newest version. Looks at as many subjects as can be done in eight seconds,
+    and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) if the journey
+    is only entered by hand, and as SimulateJourney does for a draft that could not be published.
+    """
     GetStepStats: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.GetStepStatsRequest, _journey_service_pb2.GetStepStatsResponse]
     """Returns what executions did at each step."""
     GetJourneyFunnel: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.GetJourneyFunnelRequest, _journey_service_pb2.GetJourneyFunnelResponse]
@@ -142,6 +157,21 @@ class JourneyServiceAsyncStub(JourneyServiceStub):
     """Says whether a subject would be let into a journey at this moment, and why.
 
     Asks the gates that are asked at entry, in their order, and changes nothing.
+    """
+    SimulateJourney: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.SimulateJourneyRequest, _journey_service_pb2.SimulateJourneyResponse]  # type: ignore[assignment]
+    """Says what the journey would do with a subject, step by step on a virtual clock, or where it can lead at all.
+
+    Takes the draft if there is one, as if it were published and active, else the newest version. Nothing is written,
+    nobody is sent anything, no workflow starts. Fails with FAILED_PRECONDITION (INVALID_DEFINITION), naming every fault,
+    for a draft that could not be published, and with PERMISSION_DENIED (ROLE_TOO_LOW) for overrides of others than
+    owners.
+    """
+    BacktestJourney: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.BacktestJourneyRequest, _journey_service_pb2.BacktestJourneyResponse]  # type: ignore[assignment]
+    """Says what the journey would have done within the last days, if it had run: the events of real subjects are replayed.
+
+    Takes the draft if there is one, else the newest version. Looks at as many subjects as can be done in eight seconds,
+    and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) if the journey
+    is only entered by hand, and as SimulateJourney does for a draft that could not be published.
     """
     GetStepStats: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.GetStepStatsRequest, _journey_service_pb2.GetStepStatsResponse]  # type: ignore[assignment]
     """Returns what executions did at each step."""
@@ -284,6 +314,33 @@ class JourneyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says whether a subject would be let into a journey at this moment, and why.
 
         Asks the gates that are asked at entry, in their order, and changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def SimulateJourney(
+        self,
+        request: _journey_service_pb2.SimulateJourneyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journey_service_pb2.SimulateJourneyResponse, _abc.Awaitable[_journey_service_pb2.SimulateJourneyResponse]]:
+        """Says what the journey would do with a subject, step by step on a virtual clock, or where it can lead at all.
+
+        Takes the draft if there is one, as if it were published and active, else the newest version. Nothing is written,
+        nobody is sent anything, no workflow starts. Fails with FAILED_PRECONDITION (INVALID_DEFINITION), naming every fault,
+        for a draft that could not be published, and with PERMISSION_DENIED (ROLE_TOO_LOW) for overrides of others than
+        owners.
+        """
+
+    @_abc_1.abstractmethod
+    def BacktestJourney(
+        self,
+        request: _journey_service_pb2.BacktestJourneyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journey_service_pb2.BacktestJourneyResponse, _abc.Awaitable[_journey_service_pb2.BacktestJourneyResponse]]:
+        """Says what the journey would have done within the last days, if it had run: the events of real subjects are replayed.
+
+        Takes the draft if there is one, else the newest version. Looks at as many subjects as can be done in eight seconds,
+        and estimates the rest. Nothing is written. Fails with FAILED_PRECONDITION (NOTHING_TO_REPLAY) if the journey
+        is only entered by hand, and as SimulateJourney does for a draft that could not be published.
         """
 
     @_abc_1.abstractmethod

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 from temporalio import activity
 
 from orchestrator.application.calling import Calling, Receipt, Reserved, TooEarly
 from orchestrator.application.changing import Changing
-from orchestrator.domain.fillings import Source, fill, is_template, templates_in
+from orchestrator.domain.fillings import Source, encoded, fill, is_template, templates_in
 from orchestrator.domain.webhook_answer import read_answer
 from orchestrator.storage.webhook_calls import ANSWERED, FAILED
 from orchestrator.temporal.contract import Effect, Question
@@ -104,7 +103,7 @@ class EffectActivities:
         return StepCall(
             idempotency_key=reserved.idempotency_key,
             method=step.method,
-            url=await self.renderer.render(step.url, _encoded(source.variables)) if is_template(step.url) else step.url,
+            url=await self.renderer.render(step.url, encoded(source.variables)) if is_template(step.url) else step.url,
             headers=step.headers,
             body=orjson.dumps(body) if body is not None else None,
             timeout=step.timeout,
@@ -114,16 +113,3 @@ class EffectActivities:
         """Raises TemplateFailed."""
         texts = {template: await self.renderer.render(template, source.variables) for template in templates_in(filling)}
         return fill(filling, source, texts)
-
-
-def _encoded(value: Any) -> Any:
-    """The same with all texts percent-encoded, so that in a URL each of them stays where it was put."""
-    match value:
-        case str():
-            return quote(value, safe="")
-        case Mapping():
-            return {name: _encoded(member) for name, member in value.items()}
-        case list():
-            return [_encoded(element) for element in value]
-        case _:
-            return value

@@ -23,7 +23,7 @@ def explanation_message(explanation: told.EntryExplanation) -> pb.EntryExplanati
         version=explanation.version or 0,
         subject_id=explanation.subject_id,
         open=explanation.active,
-        ways=[_way(way) for way in explanation.ways],
+        ways=[way_message(way) for way in explanation.ways],
         events=[_event(heard) for heard in explanation.events],
         earlier=[_earlier(entered) for entered in explanation.earlier],
         refused=explanation.refused,
@@ -32,7 +32,7 @@ def explanation_message(explanation: told.EntryExplanation) -> pb.EntryExplanati
     )
 
 
-def _way(way: told.Way) -> pb.EntryWay:
+def way_message(way: told.Way) -> pb.EntryWay:
     contract = way.contract
     return pb.EntryWay(
         kind=_KINDS[way.kind],

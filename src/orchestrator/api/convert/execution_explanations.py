@@ -5,7 +5,8 @@ from __future__ import annotations
 from orchestrator.api.convert.executions import execution_message, whole_message
 from orchestrator.api.convert.times import to_timestamp
 from orchestrator.api.json_decode import decode_stored
-from orchestrator.application.execution_explanations import ExecutionExplanation, Truth
+from orchestrator.application.condition_truths import Truth
+from orchestrator.application.execution_explanations import ExecutionExplanation
 from orchestrator.application.watchdog import Late
 from orchestrator.domain.conditions import ANY_EVENT, ATTRIBUTES, GATES, PREFERENCES, event_in, segment_in
 from orchestrator.domain.standing import Doing
@@ -38,7 +39,7 @@ def explanation_message(told: ExecutionExplanation) -> pb.ExecutionExplanation:
         doing=_DOING[told.doing],
         step_kind=told.step_kind,
         awaits=[_awaited(topic) for topic in told.awaits],
-        conditions=[_truth(truth) for truth in told.truths],
+        conditions=[truth_message(truth) for truth in told.truths],
         expire_time=to_timestamp(told.expires_at) if told.expires_at else None,
         explain_time=to_timestamp(told.at),
     )
@@ -62,7 +63,7 @@ def _awaited(topic: str) -> pb.Awaited:
     return pb.Awaited(event_name=event_in(topic) or "", segment_id=segment_in(topic) or "")
 
 
-def _truth(truth: Truth) -> pb.ConditionTruth:
+def truth_message(truth: Truth) -> pb.ConditionTruth:
     return pb.ConditionTruth(
         rule_id=truth.rule_id,
         arm_id=truth.arm_id,

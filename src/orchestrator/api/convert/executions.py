@@ -23,7 +23,7 @@ _STATUSES = {
     Status.TIMED_OUT: pb.Execution.STATUS_TIMED_OUT,
     Status.ABORTED: pb.Execution.STATUS_ABORTED,
 }
-_OUTCOMES = {
+OUTCOMES = {
     None: pb.Execution.OUTCOME_UNSPECIFIED,
     Outcome.COMPLETED: pb.Execution.OUTCOME_COMPLETED,
     Outcome.EXITED: pb.Execution.OUTCOME_EXITED,
@@ -33,7 +33,7 @@ _OUTCOMES = {
     Outcome.FAILED: pb.Execution.OUTCOME_FAILED,
     Outcome.FORGOTTEN: pb.Execution.OUTCOME_FORGOTTEN,
 }
-_RESULTS = {
+RESULTS = {
     Result.EXECUTED: pb.Visit.RESULT_EXECUTED,
     Result.SKIPPED: pb.Visit.RESULT_SKIPPED,
     Result.FAILED: pb.Visit.RESULT_FAILED,
@@ -62,7 +62,7 @@ def execution_message(seen: Seen) -> pb.Execution:
         version=execution.version,
         status=_STATUSES[seen.status],
         status_source=pb.Execution.STATUS_SOURCE_TEMPORAL if seen.live else pb.Execution.STATUS_SOURCE_LEDGER,
-        outcome=_OUTCOMES[execution.outcome],
+        outcome=OUTCOMES[execution.outcome],
         reason=execution.reason or "",
         current_step_id=execution.step_id,
         step_time=to_timestamp(execution.since),
@@ -104,7 +104,7 @@ def _visit(visit: Passed) -> pb.Visit:
         seq=visit.seq,
         step_id=visit.step_id,
         step_kind=visit.step_kind,
-        result=_RESULTS[visit.result],
+        result=RESULTS[visit.result],
         reason=visit.reason or "",
         enter_time=to_timestamp(visit.entered_at),
         leave_time=to_timestamp(visit.left_at),

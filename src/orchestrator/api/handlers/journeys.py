@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from orchestrator.api.call import Call
+from orchestrator.api.call import Call, own_transactions
 from orchestrator.api.convert.audit import PAGE_SIZE, entry_message, number_before, token_below
+from orchestrator.api.convert.backtests import backtest_message
 from orchestrator.api.convert.entry_explanations import explanation_message
 from orchestrator.api.convert.journeys import (
     changes_of,
@@ -20,10 +21,13 @@ from orchestrator.api.convert.journeys import (
     version_message,
 )
 from orchestrator.api.convert.places import place_of, token_after
+from orchestrator.api.convert.simulations import question_of, response_message
 from orchestrator.api.convert.violations import violations
 from orchestrator.api.expected import expected
 from orchestrator.api.page_tokens import page_limit
 from orchestrator.application import audit, enrollment, entry_explanations, journeys, lifecycle, publishing, stats
+from orchestrator.application.backtests import Backtests
+from orchestrator.application.simulations import Simulations
 from orchestrator.application.versions import Versions
 from orchestrator.storage.outbox import Entry
 from orchestrator.v1 import journey_service_pb2 as rpc
@@ -33,6 +37,8 @@ class JourneyHandlers:
     def __init__(self, versions: Versions, deliver: Callable[[Sequence[Entry]], Awaitable[None]]) -> None:
         """`deliver` tells Temporal, after the commit, of executions that were started."""
         self._versions = versions
+        self._simulations = Simulations(versions)
+        self._backtests = Backtests(versions)
         self._deliver = deliver
 
     async def ListJourneys(self, request: rpc.ListJourneysRequest, call: Call) -> rpc.ListJourneysResponse:
@@ -142,6 +148,16 @@ class JourneyHandlers:
             call.conn, call.scope, self._versions, request.journey_id, request.subject_id
         )
         return rpc.ExplainEntryResponse(explanation=explanation_message(told))
+
+    @own_transactions
+    async def SimulateJourney(self, request: rpc.SimulateJourneyRequest, call: Call) -> rpc.SimulateJourneyResponse:
+        simulated = await self._simulations.simulate(call.transactions, call.scope, question_of(request))
+        return response_message(simulated)
+
+    @own_transactions
+    async def BacktestJourney(self, request: rpc.BacktestJourneyRequest, call: Call) -> rpc.BacktestJourneyResponse:
+        told = await self._backtests.run(call.transactions, call.scope, request.journey_id, request.days)
+        return rpc.BacktestJourneyResponse(backtest=backtest_message(told))
 
     async def GetStepStats(self, request: rpc.GetStepStatsRequest, call: Call) -> rpc.GetStepStatsResponse:
         steps = await stats.step_stats(call.conn, call.scope, request.journey_id)
