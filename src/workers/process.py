@@ -21,11 +21,13 @@ from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.enrollment_pages import EnrollmentPages
+from orchestrator.application.entry_replays import EntryReplays
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.segment_runs import SegmentRuns
 from orchestrator.application.sending import Sending
+from orchestrator.application.sent_tests import TestsToSend
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
@@ -43,6 +45,7 @@ from workers.enrollment_jobs import EnrollmentJobRunner
 from workers.execution_names import ExecutionNames, NamingInterceptor
 from workers.inbox import InboxConsumer
 from workers.metrics import Metrics
+from workers.sent_tests import SentTestSender
 from workers.sweeper import Sweeper
 from workers.workflows.journey_execution import JourneyExecution
 from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
@@ -55,6 +58,10 @@ logger = logging.getLogger(__name__)
 
 #: By then a stopping process has stopped, all of its parts together: who starts processes seldom waits any longer.
 DEADLINE = timedelta(seconds=28)
+
+
+#: Calls to Temporal that tell of replayed entries.
+REPLAYED_AT_ONCE = 4
 
 
 class PartCrashed(Exception):
@@ -109,11 +116,17 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     delivery = Delivery(transactions, executions)
     metrics = Metrics(parts.meter)
     consumer = InboxConsumer(parts.dsn, Inbox(transactions, versions), delivery, metrics)
+    # What jobs let in is told beside what is told at once, takes none of its places, and waits behind it. It asks for
+    # no first task, for which places are kept until it comes.
+    behind = Executions(parts.client, eager=False, searchable=parts.searchable, behind=True)
     runs = SegmentRuns(transactions, versions.rule_book)
     sweeper = Sweeper(
         delivery,
         Closings(transactions),
         Cancellations(transactions),
+        EntryReplays(transactions, versions),
+        Delivery(transactions, behind, at_once=REPLAYED_AT_ONCE),
+        SentTestSender(TestsToSend(transactions), parts.channels),
         Watchdog(transactions),
         Reconciliation(transactions, executions),
         Upkeep(transactions),
@@ -121,9 +134,6 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         SegmentErrands(runs, SegmentWorkflows(parts.client)),
         metrics,
     )
-    # What jobs let in is told beside what is told at once, takes none of its places, and waits behind it. It asks for
-    # no first task, for which places are kept until it comes.
-    behind = Executions(parts.client, eager=False, searchable=parts.searchable, behind=True)
     jobs = EnrollmentJobRunner(
         EnrollmentPages(transactions, versions),
         lambda at_once: Delivery(transactions, behind, at_once=at_once),

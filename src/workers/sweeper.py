@@ -1,5 +1,6 @@
 """What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal, and
-those that do not move, events of before somebody asked, rows that have had their time."""
+those that do not move, entries to be decided on again, tests of communications, events of before somebody asked, rows
+that have had their time."""
 
 from __future__ import annotations
 
@@ -15,12 +16,14 @@ from orchestrator.application.canceling import Cancellations
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
+from orchestrator.application.entry_replays import EntryReplays
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.watchdog import Watchdog
 from orchestrator.storage.outages import is_outage
 from workers.metrics import Metrics
+from workers.sent_tests import SentTestSender
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,9 @@ class Sweeper:
         delivery: Delivery,
         closings: Closings,
         cancellations: Cancellations,
+        replays: EntryReplays,
+        behind: Delivery,
+        sent_tests: SentTestSender,
         watchdog: Watchdog,
         reconciliation: Reconciliation,
         upkeep: Upkeep,
@@ -49,9 +55,13 @@ class Sweeper:
         segments: SegmentErrands,
         metrics: Metrics,
     ) -> None:
+        """`behind` tells of what waits behind all else."""
         self._delivery = delivery
         self._closings = closings
         self._cancellations = cancellations
+        self._replays = replays
+        self._behind = behind
+        self._sent_tests = sent_tests
         self._watchdog = watchdog
         self._reconciliation = reconciliation
         self._upkeep = upkeep
@@ -68,6 +78,8 @@ class Sweeper:
             self._every(OUTBOX_EVERY, self._sweep),
             self._every(OUTBOX_EVERY, self._close),
             self._every(OUTBOX_EVERY, self._cancel),
+            self._every(OUTBOX_EVERY, self._replay),
+            self._every(OUTBOX_EVERY, self._test),
             self._every(WATCH_EVERY, self._watch),
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._tidy),
@@ -106,8 +118,18 @@ class Sweeper:
         while not self._stopping.is_set() and await self._cancellations.step():
             pass
 
+    async def _replay(self) -> None:
+        """Each page is told before the next one begins, so that whoever is in a hurry comes between."""
+        while not self._stopping.is_set() and (told := await self._replays.step()) is not None:
+            await self._behind.deliver(told)
+
+    async def _test(self) -> None:
+        while not self._stopping.is_set() and await self._sent_tests.step():
+            pass
+
     async def _watch(self) -> None:
         self._metrics.stuck(await self._watchdog.look())
+        self._metrics.auto_paused(await self._watchdog.auto_paused())
 
     async def _count(self) -> None:
         """Events of before somebody asked about their kind."""

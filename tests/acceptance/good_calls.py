@@ -76,6 +76,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "canvas": {"graph": {"viewport": {"zoom": 2}}, "entry": {"id": "in", "at": 1}},
         "sendWindow": _HOURS,
         "holdout": {"percent": 10, "salt": "spring"},
+        "autoPause": {"failureRate": 0.25, "complaintRate": 0.01, "minimum": 50, "window": "30m"},
         "startsAt": "2026-03-01T12:00:00Z",
         "endsAt": "2126-03-01T12:00:00Z",
         "steps": [
@@ -170,6 +171,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     of_job = {"enrollmentJobId": f"job-{number}"}
     execution = {"executionId": project.executions[number]} if project.executions else {}
     cancellation = {"cancellationId": project.cancellations[number]} if project.cancellations else {}
+    refused = {"refusedAfter": "2026-03-01T12:00:00Z", "refusedBefore": "2026-03-02T12:00:00Z"}
     api_key = {"apiKeyId": project.api_keys[number]} if project.api_keys else {}
     project_id = {"projectId": project.project_id}
     page = {"pageSize": 10}
@@ -221,6 +223,21 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
                 "attributes": {"name": "Ann"},
             },
         ],
+        "SendTestCommunication": [
+            {
+                "communicationId": f"communication-{number}",
+                "contentRevision": 1,
+                **subject_id,
+                "entry": {"amount": 12.5},
+                "addresses": ["one", "two"],
+            },
+            {
+                "content": {name: value for name, value in communication.items() if name != "name"},
+                "attributes": {"name": "Ann"},
+                "addresses": ["one"],
+            },
+        ],
+        "GetTestSend": {"testSendId": project.test_sends[number]} if project.test_sends else {},
         "ListCommunicationRevisions": {"communicationId": f"communication-{number}", **page},
         "ReportDeliveries": {"reports": [report]},
         "IngestEvents": {"events": [event], "backfill": False},
@@ -273,6 +290,9 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "ListSendsPauses": page,
         "PauseSends": [active, {"allJourneys": True}],
         "ResumeSends": [active, {"allJourneys": True}],
+        "GetRefusedEntries": {**active, **refused},
+        "ReplayRefusedEntries": {**active, **refused, "reason": "audience", "atMost": 5},
+        "GetEntryReplay": {"entryReplayId": project.replays[number]} if project.replays else {},
         "ListProjects": page,
         "CreateProject": {"project": {"id": f"{project.project_id}-{number}", **name, "settings": settings}},
         "GetProject": project_id,

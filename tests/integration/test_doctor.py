@@ -48,6 +48,10 @@ FAULTS = {
         VALUES (1, 'can-1', 'welcome', '{}', 'why', 3, now(), now(), now() - interval '6 minutes')""",
     "canceled_running": f"""
         UPDATE executions SET {REOPEN}, cancel_reason = 'why', cancel_asked_at = now() - interval '2 minutes'""",
+    "entry_replays_late": """
+        INSERT INTO entry_replays (project_no, entry_replay_id, journey_id, reason, refused_after, refused_before,
+                                   matched, requested_at, place_at, moved_at)
+        VALUES (1, 'rpl-1', 'welcome', 'audience', now(), now(), 3, now(), now(), now() - interval '6 minutes')""",
     "enrollment_jobs_late": """
         INSERT INTO enrollment_jobs (project_no, enrollment_job_id, journey_id, state, paced_to, next_at, created_by,
                                      created_at, updated_at)

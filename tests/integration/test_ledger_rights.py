@@ -28,6 +28,10 @@ MAY = {
     "sends": {"SELECT", "UPDATE(provider_id)", *(f"UPDATE({kind.column})" for kind in Kind)} | GIVEN,
     "log_messages": {"SELECT", "DELETE"} | GIVEN,
     "refusal_counts": {"SELECT", "INSERT", "UPDATE"},
+    "refused_entries": {"SELECT", "DELETE"} | GIVEN,
+    "entry_replays": {"SELECT", "INSERT"},
+    "send_tallies": {"SELECT", "INSERT", "UPDATE", "DELETE"},
+    "test_sends": {"SELECT", "INSERT", "DELETE"} | GIVEN,
     "journey_closings": {"SELECT", "INSERT"}
     | {f"UPDATE({column})" for column in ("bucket", "subject_no", "execution_id", "requested_at")},
     "enrollment_jobs": {

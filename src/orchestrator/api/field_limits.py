@@ -15,6 +15,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from orchestrator.api.descriptors import owner_of
 from orchestrator.domain import (
     attributes,
+    auto_pause,
     condition_forms,
     delivery,
     draw,
@@ -24,6 +25,7 @@ from orchestrator.domain import (
     journey_form,
     preferences,
     project,
+    sent_test,
     step_forms,
 )
 from orchestrator.domain.communication import MAX_SUBJECT_BYTES
@@ -98,6 +100,8 @@ TEXTS: Mapping[str, TextLimit] = {
     "start": Id(),
     "otherwise": Id(),
     "page_token": Characters(2048),
+    "addresses": Characters(sent_test.MAX_ADDRESS_LENGTH),
+    "ReplayRefusedEntriesRequest.reason": Id(),
     "provider_id": Characters(1024),
     "report_id": Characters(delivery.MAX_REPORT_ID_LENGTH),
     "DeliveryReport.idempotency_key": Characters(64),
@@ -114,6 +118,7 @@ TEXTS: Mapping[str, TextLimit] = {
 
 #: Elements of a list, by field name.
 LISTS: Mapping[str, int] = {
+    "addresses": sent_test.MAX_ADDRESSES,
     "arms": step_forms.MAX_ARMS,
     "changes": preferences.MAX_CHANGES,
     "events": event.MAX_BATCH,
@@ -128,6 +133,7 @@ LISTS: Mapping[str, int] = {
 _ANY_LIST = 1000
 
 INTEGERS: Mapping[str, Range] = {
+    "AutoPause.minimum": Range(1, auto_pause.MAX_MINIMUM),
     "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "PublishJourneyRequest.from_version": Range(1, 2**31 - 1),
     "GetJourneyVersionRequest.version": Range(1, 2**31 - 1),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from asyncpg import Connection, Record
 from orchestrator.application import subject_facts
 from orchestrator.application.admission import Admissions
 from orchestrator.application.memberships import refresh
+from orchestrator.application.refused_entries import RefusedEntries
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Prepared, Versions
 from orchestrator.application.waking import Waking
@@ -50,7 +51,6 @@ from orchestrator.storage import (
     inbox,
     journeys,
     memberships,
-    refusal_counts,
 )
 from orchestrator.storage import (
     awaiting as awaits,
@@ -59,6 +59,7 @@ from orchestrator.storage.enrollments import Question
 from orchestrator.storage.inbox import Arrival
 from orchestrator.storage.memberships import Cause, Recorded
 from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.refused_entries import Event, Moved, Origin
 
 #: Subjects worked on in one transaction. Few, so that nobody waits long for a subject's lock.
 SUBJECTS = 64
@@ -134,6 +135,11 @@ class Candidate:
     listener: Listener
     trigger: Trigger
     entry_key: str
+    origin: Origin
+
+
+#: What is done with a candidate that is not let in, and why not.
+Refuse = Callable[[Candidate, EntryRefusal], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +211,7 @@ class Inbox:
             # Definitions and clock are read under the locks: whoever has them next knows no less.
             current = await catalog.current(conn, sorted({key.project_no for key in claimed}))
             told: list[Told] = []
-            refused: Counter[refusal_counts.Slot] = Counter()
+            refused = RefusedEntries()
             catalogs: dict[int, Catalog] = {}
             for project_no, project in current.items():
                 known = catalogs[project_no] = await self._catalog(conn, project)
@@ -225,7 +231,7 @@ class Inbox:
                 awaiting_here = [one for one in awaiting if one.key.project_no == project_no]
                 told += await self._waking.wake(conn, project, rules, awaiting_here, mine, moved)
                 told += await self._trigger(conn, project, known, mine, moved, refused)
-            await refusal_counts.add(conn, refused)
+            await refused.write(conn)
         # After the commit: making a catalog may give numbers to names, and a number that was rolled back is nobody's.
         self._catalogs |= catalogs
         return Worked(subjects=len(claimed), told=told)
@@ -247,13 +253,7 @@ class Inbox:
         of_events: defaultdict[int, list[Listener]] = defaultdict(list)
         of_segments: defaultdict[tuple[int, bool], list[Listener]] = defaultdict(list)
         for row in listening:
-            listener = Listener(
-                prepared=await self._versions.get(conn, project.project_no, row.journey_id, row.latest_version),
-                goal_revision=row.goal_revision,
-                contract=contract_of(row),
-                audience_id=row.audience_id,
-                audience=audience_of(row.audience_id, row.audience),
-            )
+            listener = await listener_of(conn, self._versions, project.project_no, row)
             if row.event_name is not None:
                 of_events[numbers[row.event_name]].append(listener)
             elif row.segment_no is not None:
@@ -271,92 +271,39 @@ class Inbox:
         known: Catalog,
         entries: Sequence[inbox.Entry],
         moved: Sequence[Recorded],
-        refused: Counter[refusal_counts.Slot],
+        refused: RefusedEntries,
     ) -> list[Told]:
         """Start what these entries start, and then what those start who have `moved` since.
 
         `now`, the instant of every decision, was read after the locks.
         """
         now = project.now
-
-        def refuse(listener: Listener, key: SubjectKey, reason: EntryRefusal) -> None:
-            journey_id = listener.prepared.version.journey_id
-            refused[refusal_counts.slot(key.project_no, journey_id, reason.value, now, key.bucket)] += 1
-
         candidates: list[Candidate] = []
-        for key, listener, contract, trigger in await self._heard(conn, project.project_no, known, entries):
+        for arrival, listener, contract, trigger in await self._heard(conn, project.project_no, known, entries):
             reason = refuse_trigger(contract, trigger, now)
             entry = entry_key(contract, trigger)
+            origin = Origin(at=arrival.occurred_at, what=Event(event_no=arrival.event_no, name_no=arrival.name_no))
             if reason is not None or entry is None:
-                refuse(listener, key, reason or EntryRefusal.ENTRY_KEY_MISSING)
+                reason = reason or EntryRefusal.ENTRY_KEY_MISSING
+                refused.add(arrival.key, listener.prepared.version.journey_id, reason, now, origin)
             else:
-                candidates.append(Candidate(key=key, listener=listener, trigger=trigger, entry_key=entry))
+                candidates.append(
+                    Candidate(key=arrival.key, listener=listener, trigger=trigger, entry_key=entry, origin=origin)
+                )
         candidates += await self._moved(conn, project.project_no, known, entries, moved)
         heard = {c.listener.prepared.version.journey_id for c in candidates}
         still_open = await journeys.keep_open(conn, project.project_no, heard) if heard else set()
         # A journey that was paused since the catalog was read takes nobody in.
         candidates = [c for c in candidates if c.listener.prepared.version.journey_id in still_open]
-        if not candidates:
-            return []
-        listeners = {id(c.listener): c.listener for c in candidates}.values()
-        subjects = await subject_facts.load(
-            conn,
-            self._versions.rule_book,
-            project.project_no,
-            sorted({c.key for c in candidates}),
-            needs([asked for listener in listeners for asked in listener.asked]),
-            now,
-        )
-        earlier = await _earlier(conn, project.project_no, candidates)
-        admissions = Admissions(
-            self._versions,
-            project_no=project.project_no,
-            project_id=project.project_id,
-            settings=project.settings,
-            sends_paused=project.sends_paused,
-            now=now,
-        )
-        met: dict[tuple[str, EntryRefusal], tuple[Listener, Facts]] = {}
-        for c in candidates:
-            version = c.listener.prepared.version
-            before = earlier[c.key, version.journey_id]
-            found = subjects[c.key]
-            kind, reason = "event", None
-            if isinstance(c.listener.contract, SegmentContract):
-                kind, reason = "segment", refuse_transition(c.listener.contract, found.facts, now)
-            reason = reason or refuse_subject(
-                version, c.listener.audience, c.trigger, c.entry_key, found.facts, found.consent, before, now
-            )
-            if reason is not None:
-                refuse(c.listener, c.key, reason)
-                met[version.journey_id, reason] = c.listener, found.facts
-                continue
-            before.add(c.entry_key, c.trigger.at)
-            admissions.admit(
-                key=c.key,
-                prepared=c.listener.prepared,
-                goal_revision=c.listener.goal_revision,
-                entry_kind=kind,
-                entry_key=c.entry_key,
-                trigger=c.trigger,
-                known=found,
-            )
-        for (_, reason), (listener, facts) in met.items():
-            asked = [listener.contract.predicate if isinstance(listener.contract, SegmentContract) else None]
-            await audit_refusal(
-                conn,
-                project.project_no,
-                listener.prepared.version,
-                reason,
-                now,
-                audience_id=listener.audience_id,
-                segment_id=missing_segment([*asked, listener.audience], facts, now),
-            )
-        return await admissions.write(conn)
+
+        def refuse(c: Candidate, reason: EntryRefusal) -> None:
+            refused.add(c.key, c.listener.prepared.version.journey_id, reason, now, c.origin)
+
+        return await let_in(conn, self._versions, project, candidates, refuse)
 
     async def _heard(
         self, conn: Connection[Record], project_no: int, known: Catalog, entries: Iterable[inbox.Entry]
-    ) -> list[tuple[SubjectKey, Listener, TriggerContract, Trigger]]:
+    ) -> list[tuple[Arrival, Listener, TriggerContract, Trigger]]:
         """Who listens to which of these events, in the order of their arrival."""
         arrivals = [
             Arrival(key=entry.key, name_no=name_no, event_no=event_no, occurred_at=occurred_at)
@@ -366,7 +313,7 @@ class Inbox:
         ]
         events = await inbox.events(conn, project_no, arrivals) if arrivals else {}
         return [
-            (a.key, listener, listener.contract, Trigger(at=a.occurred_at, event_id=event[0], properties=event[1]))
+            (a, listener, listener.contract, Trigger(at=a.occurred_at, event_id=event[0], properties=event[1]))
             for a in arrivals
             if (event := events.get(a.event_no)) is not None  # else dropped by retention meanwhile
             for listener in known.of_events[a.name_no]
@@ -392,11 +339,103 @@ class Inbox:
                 listener=listener,
                 trigger=Trigger(at=one.at),
                 entry_key=transition_key(listener.contract.segment_id, one.transition_no),
+                origin=Origin(
+                    at=one.at,
+                    what=Moved(
+                        transition_no=one.transition_no,
+                        segment_no=one.transition.segment_no,
+                        entered=one.transition.entered,
+                    ),
+                ),
             )
             for one in [*told, *moved]
             for listener in known.of_segments.get((one.transition.segment_no, one.transition.entered), ())
             if isinstance(listener.contract, SegmentContract) and _counts(listener.contract, one.transition.cause)
         ]
+
+
+async def let_in(
+    conn: Connection[Record],
+    versions: Versions,
+    project: catalog.Current,
+    candidates: Sequence[Candidate],
+    refuse: Refuse,
+) -> list[Told]:
+    """Ask the gates about these candidates, in their order, and write those who are let in; the others are refused.
+
+    The caller holds their subjects, and their journeys are kept open. `project` was read under these locks.
+    """
+    if not candidates:
+        return []
+    now = project.now
+    listeners = {id(c.listener): c.listener for c in candidates}.values()
+    subjects = await subject_facts.load(
+        conn,
+        versions.rule_book,
+        project.project_no,
+        sorted({c.key for c in candidates}),
+        needs([asked for listener in listeners for asked in listener.asked]),
+        now,
+    )
+    earlier = await _earlier(conn, project.project_no, candidates)
+    admissions = Admissions(
+        versions,
+        project_no=project.project_no,
+        project_id=project.project_id,
+        settings=project.settings,
+        sends_paused=project.sends_paused,
+        now=now,
+    )
+    met: dict[tuple[str, EntryRefusal], tuple[Listener, Facts]] = {}
+    for c in candidates:
+        version = c.listener.prepared.version
+        before = earlier[c.key, version.journey_id]
+        found = subjects[c.key]
+        kind, reason = "event", None
+        if isinstance(c.listener.contract, SegmentContract):
+            kind, reason = "segment", refuse_transition(c.listener.contract, found.facts, now)
+        reason = reason or refuse_subject(
+            version, c.listener.audience, c.trigger, c.entry_key, found.facts, found.consent, before, now
+        )
+        if reason is not None:
+            refuse(c, reason)
+            met[version.journey_id, reason] = c.listener, found.facts
+            continue
+        before.add(c.entry_key, c.trigger.at)
+        admissions.admit(
+            key=c.key,
+            prepared=c.listener.prepared,
+            goal_revision=c.listener.goal_revision,
+            entry_kind=kind,
+            entry_key=c.entry_key,
+            trigger=c.trigger,
+            known=found,
+        )
+    for (_, reason), (listener, facts) in met.items():
+        asked = [listener.contract.predicate if isinstance(listener.contract, SegmentContract) else None]
+        await audit_refusal(
+            conn,
+            project.project_no,
+            listener.prepared.version,
+            reason,
+            now,
+            audience_id=listener.audience_id,
+            segment_id=missing_segment([*asked, listener.audience], facts, now),
+        )
+    return await admissions.write(conn)
+
+
+async def listener_of(
+    conn: Connection[Record], versions: Versions, project_no: int, row: catalog.Listening
+) -> Listener:
+    """An active journey, ready to listen."""
+    return Listener(
+        prepared=await versions.get(conn, project_no, row.journey_id, row.latest_version),
+        goal_revision=row.goal_revision,
+        contract=contract_of(row),
+        audience_id=row.audience_id,
+        audience=audience_of(row.audience_id, row.audience),
+    )
 
 
 def _mixed(told: Sequence[SubjectKey], due: Sequence[SubjectKey]) -> Iterator[SubjectKey]:

@@ -40,6 +40,7 @@ class Preview:
     """A communication as it would be handed to its channel. `content_revision` 0: it was given, not stored."""
 
     channel: str
+    category: str
     content_revision: int
     subject: str
     body: str
@@ -78,6 +79,7 @@ class Previews:
         settings = {name: texts.get(f"settings.{name}", value) for name, value in content["settings"].items()}
         return Preview(
             channel=content["channel"],
+            category=content["category"],
             content_revision=revision,
             subject=texts["subject"],
             body=texts["body"],

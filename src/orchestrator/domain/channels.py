@@ -84,7 +84,7 @@ def _email_faults(settings: Mapping[str, Any], path: str, rules: Rules) -> list[
 
 
 def _webhook_faults(settings: Mapping[str, Any], path: str, rules: Rules) -> list[Fault]:
-    faults = _url_faults(settings.get("url"), under(path, "url"), rules)
+    faults = url_faults(settings.get("url"), under(path, "url"), rules)
     if settings.get("headers") is not None:
         faults += _headers_faults(settings["headers"], under(path, "headers"))
     return faults + _unknown(settings, ("url", "headers"), path)
@@ -114,7 +114,9 @@ def _path_fault(value: object) -> tuple[str, str] | None:
     return None
 
 
-def _url_faults(url: object, path: str, rules: Rules) -> list[Fault]:
+def url_faults(url: object, path: str, rules: Rules) -> list[Fault]:
+    """What is wrong with where a webhook is sent to."""
+
     def fault(reason: str, message: str) -> list[Fault]:
         return [Fault(path=path, reason=reason, message=message)]
 

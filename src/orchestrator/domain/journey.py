@@ -12,6 +12,7 @@ from datetime import datetime, time, timedelta
 from enum import Enum
 from typing import Any
 
+from orchestrator.domain.auto_pause import AutoPause
 from orchestrator.domain.holdout import Holdout
 from orchestrator.domain.hours import Hours
 from orchestrator.predicates.tree import Predicate
@@ -207,6 +208,8 @@ class Definition:
     # In which sends are made that have no window of their own; None: at any time.
     send_window: Hours | None = None
     holdout: Holdout | None = None
+    # When the journey's sends are paused by themselves; None: never.
+    auto_pause: AutoPause | None = None
     # Nobody comes in before, nor from `ends_at` on.
     starts_at: datetime | None = None
     ends_at: datetime | None = None

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from orchestrator.domain.auto_pause import read_auto_pause
 from orchestrator.domain.canvas import read_canvas
 from orchestrator.domain.condition_forms import read_exit_rules
 from orchestrator.domain.form_reader import FormReader
@@ -31,7 +32,8 @@ ONE_EXIT: dict[str, Any] = {"steps": [{"id": "exit", "exit": {"reason": "finishe
 
 _DEFINITION_FIELDS = (
     "audienceId", "triggerContractId", "reentry", "maxDurationDays", "steps", "followLiveCommunications", "exitRules",
-    "exitOnGoal", "sendWindow", "holdout", "startsAt", "endsAt", "start", "canvas", "definition", WRITTEN_AS,
+    "exitOnGoal", "sendWindow", "holdout", "autoPause", "startsAt", "endsAt", "start", "canvas", "definition",
+    WRITTEN_AS,
 )  # fmt: skip
 
 _POLICIES = {kind.value: kind for kind in ReentryKind}
@@ -101,6 +103,7 @@ def _definition(form: FormReader, document: object, path: str) -> Definition | N
         exit_on_goal=form.flag(fields.get("exitOnGoal"), under(path, "exitOnGoal")),
         send_window=read_hours(form, fields.get("sendWindow"), under(path, "sendWindow")),
         holdout=read_holdout(form, fields.get("holdout"), under(path, "holdout")),
+        auto_pause=read_auto_pause(form, fields.get("autoPause"), under(path, "autoPause")),
         steps=read_steps(form, fields.get("steps"), under(path, "steps")),
         start=form.reference(fields["start"], under(path, "start")) if fields.get("start") is not None else None,
         follow_live_communications=form.flag(

@@ -52,6 +52,11 @@ SELECT format('execution %s, step %s, told to end %s', execution_id, step_id, ca
    AND outcome IS NULL AND cancel_asked_at < $1::timestamptz - interval '60 seconds'
 """
 
+_REPLAYS_LATE = """
+SELECT format('project %s, replay %s: %s looked at', project_no, entry_replay_id, looked_at) AS example
+  FROM entry_replays WHERE ended_at IS NULL AND moved_at < $1::timestamptz - interval '5 minutes'
+"""
+
 _JOBS_LATE = """
 SELECT format('project %s, enrollment job %s', project_no, enrollment_job_id) AS example
   FROM enrollment_jobs WHERE state = 'running' AND next_at < $1::timestamptz - interval '60 seconds'
@@ -328,6 +333,12 @@ CHECKS: tuple[Check, ...] = (
         "that is under way is waited for.",
         sql=_CANCELED_RUNNING,
         divided=True,
+    ),
+    Check(
+        name="entry_replays_late",
+        remedy="The replay of refused entries has not moved for five minutes: see that workers run, and what they log. "
+        "While much waits in the outbox, it waits too.",
+        sql=_REPLAYS_LATE,
     ),
     Check(
         name="enrollment_jobs_late",

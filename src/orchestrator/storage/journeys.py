@@ -146,6 +146,15 @@ async def listening_to(conn: Connection[Record], project_no: int, segment_id: st
     return [(row["journey_id"], row["trigger_contract_id"]) for row in rows]
 
 
+_LATEST = "SELECT latest_version FROM journeys WHERE project_no = $1 AND journey_id = $2"
+
+
+async def latest_version(conn: Connection[Record], project_no: int, journey_id: str) -> int | None:
+    """The newest version; None where there is none, or no such journey."""
+    version: int | None = await conn.fetchval(_LATEST, project_no, journey_id)
+    return version
+
+
 _EXISTS = "SELECT EXISTS (SELECT FROM journeys WHERE project_no = $1 AND journey_id = $2)"
 
 

@@ -20,6 +20,7 @@ _MOVE = "UPDATE {table} SET bucket = $4, subject_no = $5 WHERE " + _FROM
 #: Rows that nothing of the other subject can stand in the way of.
 MOVED = (
     "events", "inbox", "inbox_dead", "executions", "visits", "sends", "log_messages", "outbox", "outbox_dead",
+    "refused_entries", "test_sends",
     # Those merged into it earlier lead to the other one from now on.
     "subject_aliases",
 )  # fmt: skip

@@ -184,6 +184,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """More executions meet the filter than the request says at most; metadata says how many."""
     ERROR_REASON_CANCELLATION_NOT_FOUND: _ErrorReason.ValueType  # 331
     """The cancelling does not exist."""
+    ERROR_REASON_MORE_ENTRIES_MATCH: _ErrorReason.ValueType  # 350
+    """More entries were refused so than the request says at most; metadata says how many."""
+    ERROR_REASON_ENTRY_REPLAY_NOT_FOUND: _ErrorReason.ValueType  # 351
+    """The replay does not exist."""
+    ERROR_REASON_TEST_SENDS_EXHAUSTED: _ErrorReason.ValueType  # 352
+    """As many tests as a project may send within an hour have been sent."""
+    ERROR_REASON_TEST_SEND_NOT_FOUND: _ErrorReason.ValueType  # 353
+    """The test does not exist, or is no longer kept."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -369,6 +377,14 @@ ERROR_REASON_MORE_EXECUTIONS_MATCH: ErrorReason.ValueType  # 330
 """More executions meet the filter than the request says at most; metadata says how many."""
 ERROR_REASON_CANCELLATION_NOT_FOUND: ErrorReason.ValueType  # 331
 """The cancelling does not exist."""
+ERROR_REASON_MORE_ENTRIES_MATCH: ErrorReason.ValueType  # 350
+"""More entries were refused so than the request says at most; metadata says how many."""
+ERROR_REASON_ENTRY_REPLAY_NOT_FOUND: ErrorReason.ValueType  # 351
+"""The replay does not exist."""
+ERROR_REASON_TEST_SENDS_EXHAUSTED: ErrorReason.ValueType  # 352
+"""As many tests as a project may send within an hour have been sent."""
+ERROR_REASON_TEST_SEND_NOT_FOUND: ErrorReason.ValueType  # 353
+"""The test does not exist, or is no longer kept."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402

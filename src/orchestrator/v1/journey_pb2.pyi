@@ -334,6 +334,7 @@ class JourneyDefinition(_message.Message):
     HOLDOUT_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    AUTO_PAUSE_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
     CANVAS_FIELD_NUMBER: _builtins.int
     GRAPH_FIELD_NUMBER: _builtins.int
@@ -386,6 +387,10 @@ class JourneyDefinition(_message.Message):
         """Nobody comes in from then on; running executions go on. Later than startsAt. Unset: for ever."""
 
     @_builtins.property
+    def auto_pause(self) -> Global___AutoPause:
+        """When the journey's sends are paused by themselves. Unset: never."""
+
+    @_builtins.property
     def canvas(self) -> _struct_pb2.Struct:
         """What a canvas keeps of the journey as a whole, where it is written with steps: `graph`, what stands beside nodes and
         edges; `entry`, the node of the way in (`id`, `at`, `node`, `data`, `edge`), null where there is none.
@@ -410,13 +415,14 @@ class JourneyDefinition(_message.Message):
         holdout: _project_pb2.Holdout | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        auto_pause: Global___AutoPause | None = ...,
         start: _builtins.str | None = ...,
         canvas: _struct_pb2.Struct | None = ...,
         graph: Global___JourneyGraph | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "canvas", b"canvas", "end_time", b"end_time", "exit_on_goal", b"exit_on_goal", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "start", b"start", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "auto_pause", b"auto_pause", "canvas", b"canvas", "end_time", b"end_time", "exit_on_goal", b"exit_on_goal", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "start", b"start", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "audience_id", b"audience_id", "canvas", b"canvas", "end_time", b"end_time", "exit_on_goal", b"exit_on_goal", "exit_rules", b"exit_rules", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "start", b"start", "start_time", b"start_time", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "audience_id", b"audience_id", "auto_pause", b"auto_pause", "canvas", b"canvas", "end_time", b"end_time", "exit_on_goal", b"exit_on_goal", "exit_rules", b"exit_rules", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "start", b"start", "start_time", b"start_time", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_on_goal: _TypeAlias = _typing.Literal["exit_on_goal"]  # noqa: Y015
     _WhichOneofArgType__exit_on_goal: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal"]  # noqa: Y015
@@ -436,6 +442,58 @@ class JourneyDefinition(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__start) -> _WhichOneofReturnType__start | None: ...
 
 Global___JourneyDefinition: _TypeAlias = JourneyDefinition  # noqa: Y015
+
+@_typing.final
+class AutoPause(_message.Message):
+    """Pauses the sends of a journey when too many of them come to nothing: whoever comes to one is held, and nobody is lost.
+    Resuming them is up to somebody (ResumeSends), and counts from the beginning.
+
+    It is looked at whenever a send fails, or a bounce or a complaint of one is reported, over what was learned within the
+    window. At least one of the rates is given.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURE_RATE_FIELD_NUMBER: _builtins.int
+    COMPLAINT_RATE_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    failure_rate: _builtins.float
+    """When more than this share of the sends failed, or bounced for good: 0 or more, and less than 1."""
+    complaint_rate: _builtins.float
+    """When more than this share of the sends was complained of: 0 or more, and less than 1."""
+    minimum: _builtins.int
+    """Not before so many sends were made in the window, 1 to 1,000,000. Unset: 100."""
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """Over how long, at least 1 minute and at most 1 day. Unset: 1 hour."""
+
+    def __init__(
+        self,
+        *,
+        failure_rate: _builtins.float | None = ...,
+        complaint_rate: _builtins.float | None = ...,
+        minimum: _builtins.int | None = ...,
+        window: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_complaint_rate", b"_complaint_rate", "_failure_rate", b"_failure_rate", "_minimum", b"_minimum", "complaint_rate", b"complaint_rate", "failure_rate", b"failure_rate", "minimum", b"minimum", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_complaint_rate", b"_complaint_rate", "_failure_rate", b"_failure_rate", "_minimum", b"_minimum", "complaint_rate", b"complaint_rate", "failure_rate", b"failure_rate", "minimum", b"minimum", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__complaint_rate: _TypeAlias = _typing.Literal["complaint_rate"]  # noqa: Y015
+    _WhichOneofArgType__complaint_rate: _TypeAlias = _typing.Literal["_complaint_rate", b"_complaint_rate"]  # noqa: Y015
+    _WhichOneofReturnType__failure_rate: _TypeAlias = _typing.Literal["failure_rate"]  # noqa: Y015
+    _WhichOneofArgType__failure_rate: _TypeAlias = _typing.Literal["_failure_rate", b"_failure_rate"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__complaint_rate) -> _WhichOneofReturnType__complaint_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure_rate) -> _WhichOneofReturnType__failure_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
+
+Global___AutoPause: _TypeAlias = AutoPause  # noqa: Y015
 
 @_typing.final
 class Hours(_message.Message):

@@ -54,6 +54,7 @@ STEPS = [{"id": "end", "exit": {"reason": "done"}}]
                     "exitOnGoal": None,
                     "sendWindow": None,
                     "holdout": None,
+                    "autoPause": None,
                     "startsAt": None,
                     "endsAt": None,
                     "start": None,
