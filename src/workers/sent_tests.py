@@ -43,7 +43,7 @@ class SentTestSender:
             # Nobody waits for it: who wants to see it sends another.
             return Result(state=UNKNOWN if unavailable.in_doubt else FAILED, reason=unavailable.reason)
         except Exception:
-            logger.exception("a test cannot be sent", extra={"test_send_id": due.test.test_send_id})
+            logger.exception("a test cannot be sent", extra={"channel": due.test.channel})
             return Result(state=UNKNOWN, reason="internal")
         match answer:
             case Accepted():

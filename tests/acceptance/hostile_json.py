@@ -133,7 +133,7 @@ def _everywhere(place: Place, rule: HttpRule, kind: str) -> Iterator[Probe]:
     yield make("too deep", "[" * 400 + "]" * 400, *_NO_SUCH_VALUE)
     for case, text in (("NUL", '"a\\u0000b"'), ("lone surrogate", '"a\\ud800b"')):
         yield make(case, text, *_NO_SUCH_VALUE, "INVALID_VALUE")
-    is_number = kind in ("integer", VALUE)
+    is_number = kind in ("integer", "double", VALUE)
     for text in _NO_NUMBERS if is_number else ("NaN", "1e400"):
         yield make("not a number", text, "INVALID_TYPE", "INVALID_VALUE", "OUT_OF_RANGE")
     for number in (2**53 + 1, 2**63, 10**50, -(2**53) - 1) if is_number else (2**53 + 1,):
@@ -335,6 +335,8 @@ def _right_types(kind: str) -> tuple[str, ...]:
             return ("whole",)
         case "list":
             return ("list",)
+        case "double":
+            return ("whole", "fraction")
         case name if name == VALUE:
             return ("whole", "fraction")
         case _ if kind in _TEXT_KINDS:

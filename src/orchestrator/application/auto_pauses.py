@@ -16,6 +16,7 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.audit import RUNTIME, SENDS_AUTO_PAUSED
 from orchestrator.domain.auto_pause import AutoPause
+from orchestrator.domain.refusals import NotFound
 from orchestrator.storage import audit, clock, journeys, send_tallies, sends_pauses
 from orchestrator.storage.outages import is_outage
 
@@ -32,8 +33,11 @@ class AutoPauses:
         self._versions = versions
 
     async def watches(self, conn: Connection[Record], project_no: int, journey_id: str, version: int) -> bool:
-        """Whether what comes of sends of this version is counted."""
-        prepared = await self._versions.get(conn, project_no, journey_id, version)
+        """Whether what comes of sends of this version is counted; not of one that is gone: what came of it stands."""
+        try:
+            prepared = await self._versions.get(conn, project_no, journey_id, version)
+        except NotFound:
+            return False
         return prepared.version.definition.auto_pause is not None
 
     async def look(self, project_no: int, journey_ids: Iterable[str]) -> None:

@@ -29,7 +29,6 @@ from orchestrator.temporal.contract import (
     PHASE_ATTRIBUTE,
     POKE_SIGNAL,
     PROJECT_ATTRIBUTE,
-    RUNNING_PHASE,
     SUBJECT_ATTRIBUTE,
     SUBJECT_MEMO,
     VERSION_ATTRIBUTE,
@@ -215,6 +214,6 @@ def _search_attributes(start: Start) -> TypedSearchAttributes:
             SearchAttributePair(JOURNEY_ATTRIBUTE, start.journey_id),
             SearchAttributePair(VERSION_ATTRIBUTE, start.version),
             SearchAttributePair(SUBJECT_ATTRIBUTE, start.subject_id),
-            SearchAttributePair(PHASE_ATTRIBUTE, RUNNING_PHASE),
+            SearchAttributePair(PHASE_ATTRIBUTE, start.input.phase),
         ]
     )
