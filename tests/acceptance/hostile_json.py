@@ -162,7 +162,7 @@ def _by_kind(place: Place, rule: HttpRule, kind: str) -> Iterator[Probe]:
             yield make("not a number", "[NaN]", "INVALID_TYPE", at="[0]")
             yield make("beyond 2^53", f"[{2**53 + 1}]", "INVALID_TYPE", at="[0]")
             if place.field.message_type is None:
-                yield make("too long", json.dumps(["a" * 129]), "TOO_LONG", *no_word, at="[0]")
+                yield make("too long", json.dumps([too_long(place)]), "TOO_LONG", *no_word, at="[0]")
                 yield make("empty", '[""]', "REQUIRED", *no_word, at="[0]")
             if no_word:
                 yield make("unknown word", '["no such word"]', *no_word, at="[0]")

@@ -182,7 +182,7 @@ def _list_contents(place: Place) -> Iterator[_Content]:
             yield "unknown word", str(value), tag(number, 0) + varint(value), ("UNKNOWN_ENUM_VALUE",), f"{path}[0]"
         return
     yield "huge", "too many", length_delimited(number, b"a") * (most + 1), ("TOO_LARGE",), path
-    yield "too long", "129", length_delimited(number, b"a" * 129), ("TOO_LONG",), f"{path}[0]"
+    yield "too long", "too long", length_delimited(number, too_long(place).encode()), ("TOO_LONG",), f"{path}[0]"
     yield "NUL", "a, NUL", length_delimited(number, b"a\0"), ("INVALID_VALUE",), f"{path}[0]"
     yield "lone surrogate", "no UTF-8", length_delimited(number, b"\xff"), (MALFORMED,), None
     yield "empty", "an empty element", length_delimited(number, b""), ("REQUIRED",), f"{path}[0]"
