@@ -79,6 +79,9 @@ ALTER TABLE sends_pauses
     ADD COLUMN complained bigint;
 GRANT INSERT ON sends_pauses TO orchestrator_worker;
 
+-- What is told, and runs, behind all else: those whom jobs and replays let in.
+ALTER TABLE outbox ADD COLUMN behind boolean NOT NULL DEFAULT false;
+
 -- Communications sent to addresses that somebody gave, to see them there. They are in no ledger of sends.
 CREATE TABLE test_sends (
     project_no        int         NOT NULL,

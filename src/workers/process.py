@@ -33,7 +33,7 @@ from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
 from orchestrator.application.watchdog import Watchdog
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
-from orchestrator.temporal.contract import JOURNEYS_QUEUE, channel_queue
+from orchestrator.temporal.contract import BEHIND_QUEUE, JOURNEYS_QUEUE, channel_queue
 from orchestrator.temporal.executions import Executions
 from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
 from workers.activities.advance import AdvanceActivities
@@ -72,16 +72,19 @@ class PartCrashed(Exception):
 class Limits:
     """How much one process does at a time.
 
+    `behind`: workflow tasks of executions that were let in with many others; they leave the others' places free.
     `grace`: what a stopping process has begun, it may finish within this; the rest another one does again.
     `cached`: executions kept in memory between two tasks; those that wait longer are replayed from short histories.
     """
 
     workflow_tasks: int = 8
+    behind: int = 2
     advances: int = 16
     sends_per_channel: int = 32
     # Parts of passes over segments; each keeps a core and a connection busy.
     passes: int = 2
     cached: int = 300
+    cached_behind: int = 50
     grace: timedelta = timedelta(seconds=25)
 
 
@@ -116,16 +119,13 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     delivery = Delivery(transactions, executions)
     metrics = Metrics(parts.meter)
     consumer = InboxConsumer(parts.dsn, Inbox(transactions, versions), delivery, metrics)
-    # What jobs let in is told beside what is told at once, takes none of its places, and waits behind it. It asks for
-    # no first task, for which places are kept until it comes.
-    behind = Executions(parts.client, eager=False, searchable=parts.searchable, behind=True)
     runs = SegmentRuns(transactions, versions.rule_book)
     sweeper = Sweeper(
         delivery,
         Closings(transactions),
         Cancellations(transactions),
         EntryReplays(transactions, versions),
-        Delivery(transactions, behind, at_once=REPLAYED_AT_ONCE),
+        Delivery(transactions, executions, at_once=REPLAYED_AT_ONCE),
         SentTestSender(TestsToSend(transactions), parts.channels),
         Watchdog(transactions),
         Reconciliation(transactions, executions),
@@ -136,7 +136,8 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     )
     jobs = EnrollmentJobRunner(
         EnrollmentPages(transactions, versions),
-        lambda at_once: Delivery(transactions, behind, at_once=at_once),
+        # Beside what is told at once, none of whose places it takes.
+        lambda at_once: Delivery(transactions, executions, at_once=at_once),
         metrics,
     )
     passes = SegmentActivities(runs, metrics)
@@ -176,25 +177,31 @@ async def running(parts: Parts) -> AsyncIterator[None]:
 def _workers(
     parts: Parts, advancing: AdvanceActivities, sends: SendActivities, passes: SegmentActivities
 ) -> list[Worker]:
-    """One for executions, one for passes over segments, and one for each channel."""
+    """Two for executions, one for passes over segments, and one for each channel."""
     limits = parts.limits
     interceptors = [NamingInterceptor(parts.names)]
-    journeys = Worker(
-        parts.client,
-        task_queue=JOURNEYS_QUEUE,
-        workflows=[JourneyExecution],
-        activities=[advancing.advance],
-        interceptors=interceptors,
-        # All that the workflow imports is deterministic, so nothing has to be imported anew for each execution.
-        workflow_runner=SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_all_modules()
-        ),
-        max_cached_workflows=limits.cached,
-        max_concurrent_workflow_tasks=limits.workflow_tasks,
-        max_concurrent_activities=limits.advances,
-        max_concurrent_local_activities=limits.advances,
-        graceful_shutdown_timeout=limits.grace,
-    )
+
+    def executions(queue: str, workflow_tasks: int, cached: int) -> Worker:
+        return Worker(
+            parts.client,
+            task_queue=queue,
+            workflows=[JourneyExecution],
+            activities=[advancing.advance],
+            interceptors=interceptors,
+            # All that the workflow imports is deterministic, so nothing has to be imported anew for each execution.
+            workflow_runner=SandboxedWorkflowRunner(
+                restrictions=SandboxRestrictions.default.with_passthrough_all_modules()
+            ),
+            max_cached_workflows=cached,
+            max_concurrent_workflow_tasks=workflow_tasks,
+            max_concurrent_activities=limits.advances,
+            max_concurrent_local_activities=limits.advances,
+            graceful_shutdown_timeout=limits.grace,
+        )
+
+    journeys = executions(JOURNEYS_QUEUE, limits.workflow_tasks, limits.cached)
+    # Most of them sleep for long after their first task: keeping them in memory would be of no use.
+    behind = executions(BEHIND_QUEUE, limits.behind, limits.cached_behind)
     channels = [
         Worker(
             parts.client,
@@ -220,7 +227,7 @@ def _workers(
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
     )
-    return [journeys, segments, *channels]
+    return [journeys, behind, segments, *channels]
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -195,6 +195,7 @@ class Delivery:
             journey_id=entry.journey_id,
             version=entry.version,
             subject_id=entry.subject_id,
+            behind=entry.behind,
             input=ExecutionInput(
                 project_no=entry.key.project_no,
                 bucket=entry.key.bucket,

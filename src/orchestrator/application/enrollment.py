@@ -149,7 +149,7 @@ async def admit(
 
     The journey takes subjects in, and stays so until the transaction ends (`catalog.entered_by_hand`). Who entered
     under this key before is refused, whatever the policy. With a `crowd`, those it does not hold for are passed over
-    without a word; `at_most` so many are let in.
+    without a word, and who is let in runs behind all else; `at_most` so many are let in.
     """
     assert journey.latest_version is not None, "only journeys that were published take subjects in"
     prepared = await versions.get(conn, project_no, journey_id, journey.latest_version)
@@ -178,6 +178,7 @@ async def admit(
         settings=journey.settings,
         sends_paused=journey.sends_paused,
         now=now,
+        behind=crowd is not None,
     )
     refused = Counter[EntryRefusal]()
     lacking: str | None = None

@@ -314,7 +314,7 @@ async def _decide(
         del candidates[id(candidate)]
         counted[reason.value] += 1
 
-    told = await let_in(conn, versions, project, asked, refuse)
+    told = await let_in(conn, versions, project, asked, refuse, behind=True)
     entered = list(candidates.values())
     await refused_entries.delete(conn, span, entered)
     return _Decided(told=told, enrolled=len(entered), refused=counted)

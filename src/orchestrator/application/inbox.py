@@ -360,10 +360,13 @@ async def let_in(
     project: catalog.Current,
     candidates: Sequence[Candidate],
     refuse: Refuse,
+    *,
+    behind: bool = False,
 ) -> list[Told]:
     """Ask the gates about these candidates, in their order, and write those who are let in; the others are refused.
 
-    The caller holds their subjects, and their journeys are kept open. `project` was read under these locks.
+    The caller holds their subjects, and their journeys are kept open. `project` was read under these locks. With
+    `behind` they run behind those for whom somebody waits.
     """
     if not candidates:
         return []
@@ -385,6 +388,7 @@ async def let_in(
         settings=project.settings,
         sends_paused=project.sends_paused,
         now=now,
+        behind=behind,
     )
     met: dict[tuple[str, EntryRefusal], tuple[Listener, Facts]] = {}
     for c in candidates:

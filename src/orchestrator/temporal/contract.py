@@ -16,6 +16,8 @@ from urllib.parse import quote
 from temporalio.common import SearchAttributeKey
 
 JOURNEYS_QUEUE = "journeys"
+#: Of executions that many others are let in with: workers have few places for them, so that the others have theirs.
+BEHIND_QUEUE = "journeys-behind"
 EXECUTION_WORKFLOW = "JourneyExecution"
 POKE_SIGNAL = "poke"
 ADVANCE_ACTIVITY = "advance"
