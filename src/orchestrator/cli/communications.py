@@ -15,8 +15,8 @@ from orchestrator.client import OrchestratorClient, messages
 
 app = noun(COMMUNICATION)
 
-#: Seconds that a test is waited for, and between two looks at it.
-_PATIENCE, _EVERY = 30.0, 0.5
+#: Seconds between two looks at a test.
+_EVERY = 0.5
 
 
 @app.command()
@@ -43,13 +43,14 @@ def send_test(
     to: Annotated[list[str], typer.Option(metavar="ADDRESS", help="To this address, or to these: 10 at most.")],
     subject: Annotated[str, typer.Option(metavar="SUBJECT_ID", help="With whose attributes; else with none.")] = "",
     revision: Annotated[int, typer.Option(help="Which revision; without, the newest.", min=0)] = 0,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="For how long to wait.", min=0)] = 30.0,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Send a communication to given addresses, marked as a test, and wait for what becomes of it."""
     request = messages.SendTestCommunicationRequest(
         communication_id=communication_id, content_revision=revision, subject_id=subject, addresses=to
     )
-    test = call(lambda client: _sent(client, request))
+    test = call(lambda client: _sent(client, request, wait))
     if output is Output.JSON:
         print_json(encode(test))
     else:
@@ -61,9 +62,12 @@ def send_test(
         raise CommandFailure("not every address was sent it", FAILED)
 
 
-async def _sent(client: OrchestratorClient, request: messages.SendTestCommunicationRequest) -> messages.TestSend:
+async def _sent(
+    client: OrchestratorClient, request: messages.SendTestCommunicationRequest, wait: float
+) -> messages.TestSend:
+    """The test, when it has ended, or after so many seconds."""
     test = (await client.communications.SendTestCommunication(request)).test_send
-    until = asyncio.get_running_loop().time() + _PATIENCE
+    until = asyncio.get_running_loop().time() + wait
     while not test.HasField("end_time") and asyncio.get_running_loop().time() < until:
         await asyncio.sleep(_EVERY)
         test = (await client.communications.GetTestSend(messages.GetTestSendRequest(test_send_id=test.id))).test_send
