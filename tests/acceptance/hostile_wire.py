@@ -116,9 +116,9 @@ def _contents(place: Place) -> Iterator[_Content]:
                 yield "beyond 2^53", str(value), tag(number, 0) + varint(value), reasons, path
             yield "beyond 2^53", TRUNCATED, tag(number, 0) + varint(2**53 + 1), (), path
         case "double":
-            for double in (float("nan"), float("inf"), float("-inf")):
-                content = tag(number, 1) + struct.pack("<d", double)
-                yield "not a number", str(double), content, ("INVALID_VALUE", "OUT_OF_RANGE"), path
+            for share in (float("nan"), float("inf"), float("-inf")):
+                content = tag(number, 1) + struct.pack("<d", share)
+                yield "not a number", str(share), content, ("INVALID_VALUE", "OUT_OF_RANGE"), path
         case "list":
             yield from _list_contents(place)
         case name if name == TIMESTAMP:
