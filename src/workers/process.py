@@ -21,7 +21,9 @@ from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.enrollment_pages import EnrollmentPages
+from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.inbox import Inbox
+from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.segment_runs import SegmentRuns
@@ -33,8 +35,10 @@ from orchestrator.application.watchdog import Watchdog
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.temporal.contract import JOURNEYS_QUEUE, channel_queue
 from orchestrator.temporal.executions import Executions
+from orchestrator.temporal.schedules import JourneySchedules
 from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
 from workers.activities.advance import AdvanceActivities
+from workers.activities.schedules import ScheduleActivities
 from workers.activities.segments import SegmentActivities
 from workers.activities.send import SendActivities
 from workers.channels.channel import Channel
@@ -45,6 +49,7 @@ from workers.inbox import InboxConsumer
 from workers.metrics import Metrics
 from workers.sweeper import Sweeper
 from workers.workflows.journey_execution import JourneyExecution
+from workers.workflows.scheduled_enrollment import ScheduledEnrollment
 from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
 
 if TYPE_CHECKING:
@@ -118,6 +123,8 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         Reconciliation(transactions, executions),
         Upkeep(transactions),
         Backfill(transactions),
+        HeldEntries(transactions),
+        JourneyScheduleErrands(transactions, JourneySchedules(parts.client)),
         SegmentErrands(runs, SegmentWorkflows(parts.client)),
         metrics,
     )
@@ -137,7 +144,8 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         links=parts.links,
         metrics=metrics,
     )
-    workers = _workers(parts, AdvanceActivities(Advance(transactions, versions)), sends, passes)
+    advancing, schedules = AdvanceActivities(Advance(transactions, versions)), ScheduleActivities(transactions)
+    workers = _workers(parts, advancing, sends, passes, schedules)
     parts.names.take_over()
     try:
         async with asyncio.TaskGroup() as group:
@@ -164,16 +172,20 @@ async def running(parts: Parts) -> AsyncIterator[None]:
 
 
 def _workers(
-    parts: Parts, advancing: AdvanceActivities, sends: SendActivities, passes: SegmentActivities
+    parts: Parts,
+    advancing: AdvanceActivities,
+    sends: SendActivities,
+    passes: SegmentActivities,
+    schedules: ScheduleActivities,
 ) -> list[Worker]:
-    """One for executions, one for passes over segments, and one for each channel."""
+    """One for executions and schedules, one for passes over segments, and one for each channel."""
     limits = parts.limits
     interceptors = [NamingInterceptor(parts.names)]
     journeys = Worker(
         parts.client,
         task_queue=JOURNEYS_QUEUE,
-        workflows=[JourneyExecution],
-        activities=[advancing.advance],
+        workflows=[JourneyExecution, ScheduledEnrollment],
+        activities=[advancing.advance, schedules.enroll_on_schedule],
         interceptors=interceptors,
         # All that the workflow imports is deterministic, so nothing has to be imported anew for each execution.
         workflow_runner=SandboxedWorkflowRunner(

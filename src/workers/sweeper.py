@@ -1,5 +1,5 @@
 """What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal, and
-those that do not move, events of before somebody asked, rows that have had their time."""
+those that do not move, entries that were held, events of before somebody asked, rows that have had their time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from orchestrator.application.canceling import Cancellations
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
+from orchestrator.application.held_entries import HeldEntries
+from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.upkeep import Upkeep
@@ -29,6 +31,7 @@ OUTBOX_EVERY = 1.0
 RECONCILE_EVERY = 15.0
 COUNT_EVERY = 1.0
 RUNS_EVERY = 1.0
+RELEASE_EVERY = 1.0
 SCHEDULE_EVERY = 30.0
 WATCH_EVERY = 20.0
 UPKEEP_EVERY = 3600.0
@@ -46,6 +49,8 @@ class Sweeper:
         reconciliation: Reconciliation,
         upkeep: Upkeep,
         backfill: Backfill,
+        held: HeldEntries,
+        schedules: JourneyScheduleErrands,
         segments: SegmentErrands,
         metrics: Metrics,
     ) -> None:
@@ -56,6 +61,8 @@ class Sweeper:
         self._reconciliation = reconciliation
         self._upkeep = upkeep
         self._backfill = backfill
+        self._held = held
+        self._schedules = schedules
         self._segments = segments
         self._metrics = metrics
         self._stopping = asyncio.Event()
@@ -68,11 +75,13 @@ class Sweeper:
             self._every(OUTBOX_EVERY, self._sweep),
             self._every(OUTBOX_EVERY, self._close),
             self._every(OUTBOX_EVERY, self._cancel),
+            self._every(RELEASE_EVERY, self._release),
             self._every(WATCH_EVERY, self._watch),
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._tidy),
             self._every(COUNT_EVERY, self._count),
             self._every(RUNS_EVERY, self._segments.run),
+            self._every(RUNS_EVERY, self._schedules.run),
             self._every(SCHEDULE_EVERY, self._segments.ensure_schedule, at_once=True),
         )
 
@@ -104,6 +113,11 @@ class Sweeper:
 
     async def _cancel(self) -> None:
         while not self._stopping.is_set() and await self._cancellations.step():
+            pass
+
+    async def _release(self) -> None:
+        """What was held while its journey was paused."""
+        while not self._stopping.is_set() and await self._held.step():
             pass
 
     async def _watch(self) -> None:

@@ -78,6 +78,9 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "holdout": {"percent": 10, "salt": "spring"},
         "startsAt": "2026-03-01T12:00:00Z",
         "endsAt": "2126-03-01T12:00:00Z",
+        "whilePaused": "hold",
+        "entryGrace": "5m",
+        "schedule": {"cron": "0 9 * * mon", "timeZone": "Europe/Berlin", "segmentId": segment_id, "ratePerSecond": 50},
         "steps": [
             {
                 "id": "welcome",
@@ -126,8 +129,20 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         # What only the server writes.
         "entryProblems": [{"reason": "audience"}],
     }
+    own: Json = {"eventName": "buy", "predicate": _OF_AN_EVENT, "entryKeyPath": "order.id", "maxEventAge": "2h"}
+    entered: Json = {
+        **name,
+        "entryCondition": {
+            "segmentId": segment_id,
+            "transition": "left",
+            "includeDefinitionChanges": True,
+            "predicate": rules,
+        },
+        "schedule": {"at": "2126-03-01T12:00:00Z", "everyone": True},
+    }
     drawn: Json = {
         **name,
+        "entryCondition": own,
         "definition": {
             "nodes": [
                 {"id": "in", "type": "entry_trigger", "position": {"x": 1, "y": 2.5}, "data": {}},
@@ -245,11 +260,16 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         ],
         "GetCancellation": cancellation,
         "ListJourneys": {**page, "status": "active"},
-        "CreateJourney": [{"journey": {**new, **journey}}, {"journey": {**new, **drawn}}],
+        "CreateJourney": [
+            {"journey": {**new, **journey}},
+            {"journey": {**new, **drawn}},
+            {"journey": {**new, **entered}},
+        ],
         "GetJourney": {**draft, "form": "graph"},
         "UpdateJourney": [
             {"journey": {"id": f"draft-{number}", **journey}},
             {"journey": {"id": f"draft-{number}", **drawn}},
+            {"journey": {"id": f"draft-{number}", **entered}},
         ],
         "DeleteJourney": {**draft, "force": False},
         "ListJourneyVersions": {**active, **page},

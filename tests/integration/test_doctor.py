@@ -53,6 +53,13 @@ FAULTS = {
                                      created_at, updated_at)
         SELECT 1, 'job', 'welcome', 'running', t, t, 'key:k', t, t
           FROM (SELECT now() - interval '2 minutes') AS q (t)""",
+    "held_entries_late": f"""
+        INSERT INTO held_entries (project_no, bucket, subject_no, journey_id, entry_key, entry_kind, triggered_at,
+                                  held_at, look_at)
+        SELECT s.*, 'welcome', 'e', 'event', now(), now(), now() - interval '2 minutes' FROM {ONE_SUBJECT}""",
+    "schedules_late": """
+        INSERT INTO journey_schedules (project_no, journey_id, changed_at)
+        VALUES (1, 'welcome', now() - interval '2 minutes')""",
     "outbox_dead": f"""
         INSERT INTO outbox_dead (outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts,
                                  leased_until, last_error, created_at, died_at)

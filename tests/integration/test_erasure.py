@@ -74,6 +74,9 @@ async def live(world: World, pool: Pool[Record]) -> None:
           FROM outbox;
         INSERT INTO inbox_dead (inbox_no, project_no, bucket, subject_no, kind, attempts, received_at, error, died_at)
         SELECT 1000000, project_no, bucket, subject_no, 'attributes', 11, now(), 'X', now() FROM subjects;
+        INSERT INTO held_entries (project_no, bucket, subject_no, journey_id, entry_key, entry_kind, triggered_at, entry,
+                                  held_at)
+        SELECT project_no, bucket, subject_no, 'short', 'to-{CANARY}', 'event', now(), '{{}}', now() FROM subjects;
         """
     )
 

@@ -34,6 +34,8 @@ MAY = {
         *("SELECT", "INSERT", "UPDATE(state)", "UPDATE(reason)", "UPDATE(paced_to)", "UPDATE(next_at)"),
         *("UPDATE(revision)", "UPDATE(updated_at)", "UPDATE(ended_at)"),
     },
+    "held_entries": {"SELECT", "DELETE"} | GIVEN,
+    "journey_schedules": {"SELECT", "INSERT", "UPDATE(revision)", "UPDATE(changed_at)"},
     "outbox": {"SELECT", "INSERT", "DELETE"} | GIVEN,
     "outbox_dead": {"SELECT", "DELETE"} | GIVEN,
     "inbox_dead": {"SELECT", "DELETE", "UPDATE(transition_nos)"} | GIVEN,

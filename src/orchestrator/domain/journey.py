@@ -14,6 +14,8 @@ from typing import Any
 
 from orchestrator.domain.holdout import Holdout
 from orchestrator.domain.hours import Hours
+from orchestrator.domain.schedule import Firing, Schedule
+from orchestrator.domain.trigger_contract import EntryCondition
 from orchestrator.predicates.tree import Predicate
 
 
@@ -189,6 +191,13 @@ class Reentry:
     interval: timedelta | None = None
 
 
+class WhilePaused(Enum):
+    """What becomes of whoever would enter while the journey is paused."""
+
+    REFUSE = "refuse"
+    HOLD = "hold"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
     """What a version fixes. Executions start at `start`: "" where the author has not said yet, in drafts alone."""
@@ -212,6 +221,19 @@ class Definition:
     ends_at: datetime | None = None
     # None: the first of `steps` (mappings keep their order).
     start: str | None = None
+    while_paused: WhilePaused = WhilePaused.REFUSE
+    # How long after the trigger what is asked of the subject may come to hold; None: it has to at once.
+    entry_grace: timedelta | None = None
+    # In place of a trigger contract.
+    entry_condition: EntryCondition | None = None
+    schedule: Schedule | None = None
+
+    @property
+    def firing(self) -> Firing | None:
+        """Its schedule within its dates."""
+        if self.schedule is None:
+            return None
+        return Firing(schedule=self.schedule, starts_at=self.starts_at, ends_at=self.ends_at)
 
     @property
     def first_step_id(self) -> str:

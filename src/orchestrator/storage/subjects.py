@@ -273,8 +273,8 @@ _OF_SUBJECT = "WHERE project_no = $1 AND bucket = $2 AND subject_no = $3"
 _DELETE = f"DELETE FROM {{table}} {_OF_SUBJECT}"
 
 _OWNED = (
-    "inbox", "inbox_dead", "outbox", "outbox_dead", "opt_outs", "suppressions", "static_members", "log_messages",
-    "subject_event_days", "subject_event_state", "events", "subject_aliases", "subjects",
+    "inbox", "inbox_dead", "outbox", "outbox_dead", "held_entries", "opt_outs", "suppressions", "static_members",
+    "log_messages", "subject_event_days", "subject_event_state", "events", "subject_aliases", "subjects",
 )  # fmt: skip
 
 # Ledgers keep the subject's number, which leads nowhere from now on. What else they know of whose rows these are goes:

@@ -25,7 +25,6 @@ DEFINITION: Json = {
     "sendWindow": HOURS,
     "holdout": {"percent": 10, "salt": "spring"},
     "audienceId": "buyers",
-    "triggerContractId": "bought",
     "reentry": {"policy": "interval", "interval": "1w"},
     "maxDurationDays": 30,
     "followLiveCommunications": True,
@@ -39,6 +38,20 @@ DEFINITION: Json = {
     "exitOnGoal": True,
     "startsAt": TIME,
     "endsAt": "2026-09-01T12:00:00.000Z",
+    "whilePaused": "hold",
+    "entryGrace": "90s",
+    "entryCondition": {
+        "eventName": "buy",
+        "predicate": EVENT_PREDICATE,
+        "entryKeyPath": "order.id",
+        "maxEventAge": "2h",
+    },
+    "schedule": {
+        "cron": "0 9 * * mon",
+        "timeZone": "Europe/Berlin",
+        "segmentId": "vip",
+        "ratePerSecond": 50,
+    },
     "start": "welcome",
     "canvas": {"graph": {"viewport": {"zoom": 2}}, "entry": {"id": "in", "at": 1, "data": {"label": "Bought"}}},
     "steps": [
