@@ -38,9 +38,10 @@ from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.journey import JourneyStatus, WhilePaused
 from orchestrator.domain.refusals import NotFound
 from orchestrator.domain.scope import Scope, SubjectKey
+from orchestrator.predicates.evaluate import Missing, evaluate
 from orchestrator.predicates.explain import explain
 from orchestrator.predicates.facts import Facts, needs
-from orchestrator.predicates.tree import Predicate
+from orchestrator.predicates.tree import InCohort, Predicate
 from orchestrator.storage import catalog, enrollments, happenings, held_entries, refusal_counts, subjects
 from orchestrator.storage.enrollments import Entered
 from orchestrator.storage.facts import Known
@@ -54,9 +55,9 @@ SHOWN = 10
 LATELY = timedelta(days=7)
 
 #: Gates of the journey and of its trigger; those about the subject are domain/entry.py's.
-JOURNEY, TRIGGER_PREDICATE = "journey", "trigger_predicate"
+JOURNEY, TRIGGER_PREDICATE, CROWD = "journey", "trigger_predicate", "crowd"
 #: The ways in.
-EVENT, SEGMENT, ENROLL = "event", "segment", "enroll"
+EVENT, SEGMENT, SCHEDULE, ENROLL = "event", "segment", "schedule", "enroll"
 #: Why nobody is let in. Such entries are not counted: nobody listens.
 NOT_ACTIVE = "journey_not_active"
 #: No refusal: it waits for the journey to be resumed, or for what is asked of the subject.
@@ -74,12 +75,15 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One way in, as if it were taken now: an event that its contract takes, a transition, a call to enroll."""
+    """One way in, as if it were taken now: an event that its contract takes, a transition, a time that is due, a call
+    to enroll. Who is enrolled on schedule is in that segment, if it is one.
+    """
 
     kind: str
     gates: tuple[Gate, ...]
     contract: TriggerContract | SegmentContract | None = None
     transition: str = ""
+    segment_id: str = ""
 
     @property
     def refusal(self) -> str | None:
@@ -128,6 +132,8 @@ class _Asked:
     status: JourneyStatus
     audience: Predicate | Gone | None
     contract: TriggerContract | SegmentContract | None
+    # whom the schedule enrolls; None: everyone, or the audience
+    crowd: Predicate | None
     # of a segment's contract
     transition: str
     known: Known
@@ -217,6 +223,9 @@ async def _asked(
     of_subject = [audience] if audience is not None and not isinstance(audience, Gone) else []
     if isinstance(contract, SegmentContract) and contract.predicate is not None:
         of_subject.append(contract.predicate)
+    schedule = prepared.version.definition.schedule
+    crowd = InCohort(cohort_id=schedule.segment_id) if schedule is not None and schedule.segment_id is not None else None
+    of_subject += [crowd] if crowd is not None else []
     cohorts = (await versions.rule_book.of(conn, project)).cohorts
     inlined = {id(predicate): cohorts.inline(predicate) for predicate in of_subject}
     loaded = await subject_facts.load(
@@ -235,6 +244,7 @@ async def _asked(
         status=JourneyStatus(journey.status),
         audience=audience,
         contract=contract,
+        crowd=crowd,
         transition="entered" if listening is not None and listening.entered else "left",
         known=loaded[key],
         inlined=inlined,
@@ -265,7 +275,20 @@ async def _ways(conn: Connection[Record], asked: _Asked) -> AsyncIterator[Way]:
         case None:
             pass
     shut = None if asked.status is JourneyStatus.ACTIVE else NOT_ACTIVE
+    if (schedule := asked.prepared.version.definition.schedule) is not None:
+        crowd = [] if asked.crowd is None else [_crowd(asked, asked.crowd)]
+        ask = await _gates(conn, asked, Trigger(at=asked.now), f"job:{new_uuid().hex}", shut, *crowd)
+        yield Way(kind=SCHEDULE, gates=ask, segment_id=schedule.segment_id or "")
     yield Way(kind=ENROLL, gates=await _gates(conn, asked, Trigger(at=asked.now), f"enroll:{new_uuid().hex}", shut))
+
+
+def _crowd(asked: _Asked, crowd: Predicate) -> Gate:
+    facts = asked.known.facts
+    try:
+        refusal = None if evaluate(crowd, facts, asked.now) else CROWD
+    except Missing:
+        refusal = EntryRefusal.COHORT_NOT_FOUND.value
+    return Gate(name=CROWD, refusal=refusal, explanation=asked.told(crowd, facts))
 
 
 async def _gates(

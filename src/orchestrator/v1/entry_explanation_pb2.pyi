@@ -70,7 +70,7 @@ class EntryExplanation(_message.Message):
     """The holdout that keeps the subject from the journey's steps, though let in: global or journey. Empty: none."""
     @_builtins.property
     def ways(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryWay]:
-        """The ways in: the trigger's, if the journey has one, and by hand."""
+        """The ways in: the trigger's and the schedule's, if the journey has them, and by hand."""
 
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryEvent]:
@@ -135,6 +135,8 @@ class EntryWay(_message.Message):
         """The subject comes to the trigger's segment, or leaves it."""
         KIND_ENROLL: EntryWay._Kind.ValueType  # 3
         """Somebody enrolls the subject."""
+        KIND_SCHEDULE: EntryWay._Kind.ValueType  # 4
+        """The journey's schedule is due."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What would happen at this moment.
@@ -150,6 +152,8 @@ class EntryWay(_message.Message):
     """The subject comes to the trigger's segment, or leaves it."""
     KIND_ENROLL: EntryWay.Kind.ValueType  # 3
     """Somebody enrolls the subject."""
+    KIND_SCHEDULE: EntryWay.Kind.ValueType  # 4
+    """The journey's schedule is due."""
 
     KIND_FIELD_NUMBER: _builtins.int
     ENTERS_FIELD_NUMBER: _builtins.int
@@ -170,7 +174,7 @@ class EntryWay(_message.Message):
     event_name: _builtins.str
     """The event that is listened to."""
     segment_id: _builtins.str
-    """The segment that is listened to."""
+    """The segment that is listened to, or enrolled on schedule."""
     transition: _builtins.str
     """Which way of it: entered or left."""
     @_builtins.property
@@ -208,7 +212,7 @@ class EntryGate(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
-    """journey, trigger_predicate, dates, audience, re_entry or consent."""
+    """journey, trigger_predicate, crowd, dates, audience, re_entry or consent."""
     open: _builtins.bool
     """Whether it lets the subject through."""
     refusal: _builtins.str

@@ -232,8 +232,8 @@ class Journey(_message.Message):
     on_archive: Global___OnArchive.ValueType
     """What became of executions that were running when it was archived."""
     held_entrants: _builtins.int
-    """Entries that were triggered and are not decided yet: held while the journey is paused, or for data that is late. Lists,
-    and answers to changes, leave it out.
+    """Entries that were triggered and are not decided yet: held while the journey is paused, or for data that is late. Unset:
+    none. Lists, and answers to changes, leave it out.
     """
     etag: _builtins.str
     """Differs after every change. Sent back in an update, it refuses the update if something changed in between."""

@@ -14,6 +14,7 @@ from orchestrator.v1.explanation_pb2 import Explanation
 _KINDS = {
     told.EVENT: pb.EntryWay.KIND_EVENT,
     told.SEGMENT: pb.EntryWay.KIND_SEGMENT,
+    told.SCHEDULE: pb.EntryWay.KIND_SCHEDULE,
     told.ENROLL: pb.EntryWay.KIND_ENROLL,
 }
 
@@ -53,7 +54,7 @@ def _way(way: told.Way) -> pb.EntryWay:
         gates=[_gate(gate) for gate in way.gates],
         trigger_contract_id=contract.trigger_contract_id if contract is not None else "",
         event_name=contract.event_name if isinstance(contract, TriggerContract) else "",
-        segment_id=contract.segment_id if isinstance(contract, SegmentContract) else "",
+        segment_id=contract.segment_id if isinstance(contract, SegmentContract) else way.segment_id,
         transition=way.transition,
     )
 

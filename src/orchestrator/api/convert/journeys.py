@@ -77,7 +77,8 @@ def journey_message(
 def seen_message(seen: View, form: pb.DefinitionForm.ValueType) -> pb.Journey:
     """A journey as it is looked at by itself."""
     message = journey_message(seen.journey, seen.problems, form)
-    message.held_entrants = seen.held
+    if seen.held:
+        message.held_entrants = seen.held
     message.enrolls_next.extend(pb.ScheduledTime(due_time=to_timestamp(at)) for at in seen.enrolls_next)
     return message
 
