@@ -224,7 +224,9 @@ async def _asked(
     if isinstance(contract, SegmentContract) and contract.predicate is not None:
         of_subject.append(contract.predicate)
     schedule = prepared.version.definition.schedule
-    crowd = InCohort(cohort_id=schedule.segment_id) if schedule is not None and schedule.segment_id is not None else None
+    crowd = (
+        InCohort(cohort_id=schedule.segment_id) if schedule is not None and schedule.segment_id is not None else None
+    )
     of_subject += [crowd] if crowd is not None else []
     cohorts = (await versions.rule_book.of(conn, project)).cohorts
     inlined = {id(predicate): cohorts.inline(predicate) for predicate in of_subject}
