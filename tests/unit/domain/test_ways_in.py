@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from orchestrator.domain.journey_form import parse
+from orchestrator.domain.journey_graph import Existing, examine
 from orchestrator.domain.schedule import CATCH_UP, Firing, Schedule, read_cron
+from orchestrator.predicates.tree import Everyone
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)  # a Sunday
 DAY = timedelta(days=1)
@@ -135,3 +138,59 @@ def test_ways_in_stand_beside_a_graph_and_not_in_its_entry() -> None:
         ("definition.nodes[0].data.entryCondition", "UNKNOWN_FIELD"),
         ("entryCondition.maxEventAge", "INVALID_VALUE"),
     ]
+
+
+NOTHING = Existing(communications={}, audiences={}, trigger_contracts={"on-signup"}, cohorts=set())
+GRACE = {"entryGrace": "5m"}
+
+
+@pytest.mark.parametrize(
+    ("members", "existing", "faults", "warnings"),
+    [
+        (
+            {"entryCondition": {"segmentId": "vip", "predicate": {"kind": "in_cohort", "cohortId": "gold"}}},
+            NOTHING,
+            [
+                ("entryCondition.segmentId", "COHORT_NOT_FOUND"),
+                ("entryCondition.predicate.cohortId", "COHORT_NOT_FOUND"),
+            ],
+            [],
+        ),
+        ({"schedule": {"cron": "0 9 * * *"}}, NOTHING, [("schedule", "SCHEDULE_WITHOUT_CROWD")], []),
+        (
+            {"schedule": {"cron": "0 9 * * *", "segmentId": "vip"}},
+            NOTHING,
+            [("schedule.segmentId", "COHORT_NOT_FOUND")],
+            [],
+        ),
+        ({"schedule": {"cron": "0 9 * * *", "everyone": True}}, NOTHING, [], []),
+        ({**GRACE, "triggerContractId": "on-signup"}, NOTHING, [], [("entryGrace", "ENTRY_GRACE_UNUSED")]),
+        ({**GRACE, "triggerContractId": "on-signup"}, replace(NOTHING, contract_asks=True), [], []),
+        (
+            {**GRACE, "entryCondition": {"segmentId": "vip", "predicate": {"kind": "everyone"}}},
+            replace(NOTHING, cohorts={"vip"}),
+            [],
+            [],
+        ),
+        (
+            {**GRACE, "entryCondition": {"eventName": "x", "predicate": {"kind": "everyone"}}},
+            NOTHING,
+            [],
+            [("entryGrace", "ENTRY_GRACE_UNUSED")],
+        ),
+        ({**GRACE, "audienceId": "all"}, replace(NOTHING, audiences={"all": Everyone()}), [], []),
+    ],
+)
+def test_what_stands_against_publishing_it(
+    members: dict[str, object],
+    existing: Existing,
+    faults: list[tuple[str, str]],
+    warnings: list[tuple[str, str]],
+) -> None:
+    definition, unread = parse({"steps": [BYE], **members})
+    assert definition is not None, unread
+
+    found = examine(definition, existing)
+
+    assert [(fault.path, fault.reason) for fault in found.faults] == faults
+    assert [(warning.path, warning.reason) for warning in found.warnings] == warnings
