@@ -128,6 +128,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "goal": {"eventName": "buy", "window": "1w"},
         # What only the server writes.
         "entryProblems": [{"reason": "audience"}],
+        "enrollsNext": [{"dueAt": "2026-03-01T12:00:00Z"}],
     }
     own: Json = {"eventName": "buy", "predicate": _OF_AN_EVENT, "entryKeyPath": "order.id", "maxEventAge": "2h"}
     entered: Json = {
