@@ -124,7 +124,8 @@ class TestPause:
         at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
         await door.purchase("ann", "bob", "cleo", "dora", "eve", at=at, color="red")
         held = await door.waiting()
-        await door.world.do(journeys.update, "welcome", Changes(definition={"maxDurationDays": 9}), ANY_STATE)
+        deaf = Changes(definition={"triggerContractId": None})
+        await door.world.do(journeys.update, "welcome", deaf, ANY_STATE)
         await door.world.do(publishing.publish, "welcome", ANY_STATE)
 
         assert not await door.held.step()

@@ -125,6 +125,8 @@ async def test_only_the_schedule_that_the_journey_has_now_enrolls_anybody(clockw
     assert await clockwork.fire(ago=HOUR / 2) == "cohort_not_found"
     await clockwork.world.do(lifecycle.archive, "welcome", OnArchive.FINISH, ANY_STATE)
     assert await clockwork.fire(ago=HOUR / 3) == CHANGED
+    await clockwork.world.do(lifecycle.delete, "welcome", ANY_STATE)
+    assert await clockwork.fire(ago=HOUR / 4) == CHANGED
 
     assert await clockwork.jobs() == []
     assert await clockwork.skipped() == ["too_late", "journey_not_active", "cohort_not_found"]

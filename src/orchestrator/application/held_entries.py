@@ -11,7 +11,7 @@ from orchestrator.domain.entry import EntryRefusal
 from orchestrator.domain.journey import JourneyStatus
 from orchestrator.predicates.instants import parse_instant
 from orchestrator.storage import clock, held_entries, outbox, refusal_counts
-from orchestrator.storage.held_entries import Holding
+from orchestrator.storage.held_entries import HoldingJourney
 
 #: Entries released or dropped by one transaction; and those that may wait for the consumer's look at a time.
 PAGE = 500
@@ -53,7 +53,7 @@ class HeldEntries:
         return moved > 0
 
 
-def _over(one: Holding, now: datetime) -> EntryRefusal | None:
+def _over(one: HoldingJourney, now: datetime) -> EntryRefusal | None:
     """Why nobody comes into this journey any more. An end once reached is as good as any reached since."""
     if one.status is None or one.status == JourneyStatus.ARCHIVED.value:
         return EntryRefusal.JOURNEY_ARCHIVED

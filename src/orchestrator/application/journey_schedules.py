@@ -72,7 +72,7 @@ async def fire(transactions: Transactions, project_no: int, journey_id: str, dig
     """
     async with transactions.write(None) as conn:
         standing = await journey_schedules.hold(conn, project_no, journey_id)
-        if standing is None or standing.status == JourneyStatus.ARCHIVED.value:
+        if standing is None or standing.status in (None, JourneyStatus.ARCHIVED.value):
             return CHANGED
         definition = _definition(standing)
         schedule = definition.schedule

@@ -150,7 +150,7 @@ async def drop(conn: Connection[Record], entries: Collection[HeldEntry]) -> None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
+class HoldingJourney:
     """A journey for whose resumption entries wait. `status` None: it is gone; `ends_at` is its newest version's, as its
     author wrote it.
     """
@@ -181,9 +181,9 @@ SELECT h.project_no, h.journey_id, j.status, v.definition ->> 'endsAt' AS ends_a
 """
 
 
-async def holding(conn: Connection[Record]) -> list[Holding]:
+async def holding(conn: Connection[Record]) -> list[HoldingJourney]:
     """The journeys, of all projects, for whose resumption entries wait."""
-    return [Holding(**row) for row in await conn.fetch(_HOLDING)]
+    return [HoldingJourney(**row) for row in await conn.fetch(_HOLDING)]
 
 
 _UNDECIDED = "SELECT count(*) FROM (SELECT FROM held_entries WHERE look_at <= $1 LIMIT $2) AS due"
