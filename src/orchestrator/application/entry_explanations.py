@@ -10,9 +10,9 @@ from typing import Any
 from asyncpg import Connection, Record
 
 from orchestrator.application import subject_facts
+from orchestrator.application.earlier_entries import question
 from orchestrator.application.journeys import not_found
 from orchestrator.application.listeners import audience_of, contract_of
-from orchestrator.application.triggering import question
 from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.entry import (
     AUDIENCE,

@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 
 from asyncpg import Connection, Record
 
 from orchestrator.application import subject_facts
 from orchestrator.application.admission import Admissions
+from orchestrator.application.earlier_entries import question
 from orchestrator.application.holding import Holding
 from orchestrator.application.listeners import Catalog, Listener, deaf_listener
+from orchestrator.application.refusal_audits import audit_refusal
 from orchestrator.application.versions import Versions
-from orchestrator.domain.audit import ENTRY_REFUSED_AUDIENCE_NOT_FOUND, ENTRY_REFUSED_COHORT_NOT_FOUND, Action
 from orchestrator.domain.entry import (
     MAY_COME,
     Earlier,
@@ -35,20 +36,14 @@ from orchestrator.domain.entry import (
     refuse_trigger,
     transition_key,
 )
-from orchestrator.domain.journey import JourneyStatus, JourneyVersion, Reentry, ReentryKind, WhilePaused
+from orchestrator.domain.journey import JourneyStatus, Reentry, WhilePaused
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts, needs
-from orchestrator.storage import audit, catalog, enrollments, inbox, journeys, memberships, refusal_counts
-from orchestrator.storage.enrollments import Question
+from orchestrator.storage import catalog, enrollments, inbox, journeys, memberships, refusal_counts
 from orchestrator.storage.held_entries import EntryKind, HeldEntry
 from orchestrator.storage.inbox import Arrival
 from orchestrator.storage.memberships import Cause, Recorded
 from orchestrator.storage.outbox import Entry as Told
-
-_AUDITED: dict[EntryRefusal, Action] = {
-    EntryRefusal.AUDIENCE_NOT_FOUND: ENTRY_REFUSED_AUDIENCE_NOT_FOUND,
-    EntryRefusal.COHORT_NOT_FOUND: ENTRY_REFUSED_COHORT_NOT_FOUND,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,28 +324,6 @@ def _counts(contract: SegmentContract, cause: Cause) -> bool:
             return False
 
 
-def question(
-    key: SubjectKey, journey_id: str, policy: Reentry, entry_keys: Iterable[str], ats: Sequence[datetime]
-) -> Question:
-    """What has to be known of earlier entries to decide about these."""
-    reach = policy.interval if policy.kind is ReentryKind.INTERVAL and policy.interval is not None else None
-    return Question(
-        key=key,
-        journey_id=journey_id,
-        any_entry=policy.kind is ReentryKind.ONCE,
-        entry_keys=frozenset(entry_keys),
-        since=_shifted(min(ats), -reach) if reach is not None else None,
-        until=_shifted(max(ats), reach) if reach is not None else None,
-    )
-
-
-_FIRST, _LAST = datetime.fromisoformat("1800-01-01T00:00:00+00:00"), datetime.fromisoformat("2300-01-01T00:00:00+00:00")
-
-
-def _shifted(at: datetime, by: timedelta) -> datetime:
-    return min(max(at + by, _FIRST), _LAST)
-
-
 async def _earlier(
     conn: Connection[Record], project_no: int, candidates: Sequence[Candidate]
 ) -> dict[tuple[SubjectKey, str], Earlier]:
@@ -367,25 +340,3 @@ async def _earlier(
     for (key, journey_id, _), entries in zip(groups, found, strict=True):
         entered[key, journey_id] += entries
     return {at: Earlier.of(entries) for at, entries in entered.items()}
-
-
-async def audit_refusal(
-    conn: Connection[Record],
-    project_no: int,
-    version: JourneyVersion,
-    reason: EntryRefusal,
-    now: datetime,
-    *,
-    audience_id: str | None,
-    segment_id: str | None,
-) -> None:
-    """Note that a journey refuses entries because its definition is broken: once an hour for each reason."""
-    if reason in _AUDITED:
-        said: dict[str, str | int | bool] = {"version": version.version}
-        if reason is EntryRefusal.AUDIENCE_NOT_FOUND:
-            said["audienceId"] = audience_id or ""
-        else:
-            said["segmentId"] = segment_id or ""
-        await audit.append_hourly(
-            conn, project_no=project_no, at=now, action=_AUDITED[reason], resource_id=version.journey_id, metadata=said
-        )
