@@ -16,7 +16,9 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from orchestrator.application.advance import Advance
+from orchestrator.application.calling import Calling
 from orchestrator.application.canceling import Cancellations
+from orchestrator.application.changing import Changing
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
@@ -33,11 +35,12 @@ from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
 from orchestrator.application.watchdog import Watchdog
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
-from orchestrator.temporal.contract import JOURNEYS_QUEUE, channel_queue
+from orchestrator.temporal.contract import JOURNEYS_QUEUE, WEBHOOK_STEPS_QUEUE, channel_queue
 from orchestrator.temporal.executions import Executions
 from orchestrator.temporal.schedules import JourneySchedules
 from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
 from workers.activities.advance import AdvanceActivities
+from workers.activities.effects import EffectActivities
 from workers.activities.schedules import ScheduleActivities
 from workers.activities.segments import SegmentActivities
 from workers.activities.send import SendActivities
@@ -47,6 +50,7 @@ from workers.enrollment_jobs import EnrollmentJobRunner
 from workers.execution_names import ExecutionNames, NamingInterceptor
 from workers.inbox import InboxConsumer
 from workers.metrics import Metrics
+from workers.step_calls import StepCalls
 from workers.sweeper import Sweeper
 from workers.workflows.journey_execution import JourneyExecution
 from workers.workflows.scheduled_enrollment import ScheduledEnrollment
@@ -77,6 +81,7 @@ class Limits:
     workflow_tasks: int = 8
     advances: int = 16
     sends_per_channel: int = 32
+    webhook_calls: int = 32
     # Parts of passes over segments; each keeps a core and a connection busy.
     passes: int = 2
     cached: int = 300
@@ -91,6 +96,7 @@ class Parts:
     pool: Pool[Record]
     client: Client
     channels: Mapping[str, Channel]
+    calls: StepCalls
     renderer: Renderer
     meter: MetricMeter
     # The namespace has our search attributes.
@@ -144,8 +150,15 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         links=parts.links,
         metrics=metrics,
     )
+    effects = EffectActivities(
+        changing=Changing(transactions, versions),
+        calling=Calling(transactions, versions),
+        calls=parts.calls,
+        renderer=parts.renderer,
+        metrics=metrics,
+    )
     advancing, schedules = AdvanceActivities(Advance(transactions, versions)), ScheduleActivities(transactions)
-    workers = _workers(parts, advancing, sends, passes, schedules)
+    workers = _workers(parts, advancing, sends, effects, passes, schedules)
     parts.names.take_over()
     try:
         async with asyncio.TaskGroup() as group:
@@ -175,17 +188,20 @@ def _workers(
     parts: Parts,
     advancing: AdvanceActivities,
     sends: SendActivities,
+    effects: EffectActivities,
     passes: SegmentActivities,
     schedules: ScheduleActivities,
 ) -> list[Worker]:
-    """One for executions and schedules, one for passes over segments, and one for each channel."""
+    """One for executions and schedules, one for passes over segments, one for webhooks of steps, and one for each
+    channel.
+    """
     limits = parts.limits
     interceptors = [NamingInterceptor(parts.names)]
     journeys = Worker(
         parts.client,
         task_queue=JOURNEYS_QUEUE,
         workflows=[JourneyExecution, ScheduledEnrollment],
-        activities=[advancing.advance, schedules.enroll_on_schedule],
+        activities=[advancing.advance, effects.update_subject, effects.emit_event, schedules.enroll_on_schedule],
         interceptors=interceptors,
         # All that the workflow imports is deterministic, so nothing has to be imported anew for each execution.
         workflow_runner=SandboxedWorkflowRunner(
@@ -208,6 +224,14 @@ def _workers(
         )
         for channel in parts.channels
     ]
+    calls = Worker(
+        parts.client,
+        task_queue=WEBHOOK_STEPS_QUEUE,
+        activities=[effects.webhook],
+        interceptors=interceptors,
+        max_concurrent_activities=limits.webhook_calls,
+        graceful_shutdown_timeout=limits.grace,
+    )
     segments = Worker(
         parts.client,
         task_queue=SEGMENTS_QUEUE,
@@ -222,7 +246,7 @@ def _workers(
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
     )
-    return [journeys, segments, *channels]
+    return [journeys, segments, calls, *channels]
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -6,7 +6,7 @@ The caller holds the subjects' rows, and has told nobody yet of what it finds.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -31,6 +31,7 @@ from orchestrator.domain.entry import (
     missing_segment,
     reentry_of,
     refuse_date,
+    refuse_loop,
     refuse_subject,
     refuse_transition,
     refuse_trigger,
@@ -190,9 +191,9 @@ class Look:
                 continue
             before = earlier[c.key, c.journey_id]
             found = subjects[c.key]
-            reason = None
+            reason = refuse_loop(c.trigger)
             if c.kind == "segment" and isinstance(c.listener.contract, SegmentContract):
-                reason = refuse_transition(c.listener.contract, found.facts, now)
+                reason = reason or refuse_transition(c.listener.contract, found.facts, now)
             reason = reason or refuse_subject(
                 c.listener.version, c.listener.audience, c.trigger, c.entry_key, found.facts, found.consent, before, now
             )
@@ -261,7 +262,7 @@ class Look:
             )
         return candidates
 
-    async def _heard(self, entries: Iterable[inbox.Entry]) -> list[Candidate]:
+    async def _heard(self, entries: Sequence[inbox.Entry]) -> list[Candidate]:
         """Who listens to which of these events, in the order of their arrival, and whose contract takes it."""
         project_no, known = self._project.project_no, self._known
         arrivals = [
@@ -271,13 +272,16 @@ class Look:
             if name_no in known.of_events
         ]
         events = await inbox.events(self._conn, project_no, arrivals) if arrivals else {}
+        hops = {event_no: entry.hops for entry in entries for event_no in entry.event_nos}
         return [
             candidate
             for a in arrivals
             if (event := events.get(a.event_no)) is not None  # else dropped by retention meanwhile
             for listener in known.of_events[a.name_no]
             for candidate in self._taken(
-                a.key, listener, Trigger(at=a.occurred_at, event_id=event[0], properties=event[1])
+                a.key,
+                listener,
+                Trigger(at=a.occurred_at, event_id=event[0], properties=event[1], hops=hops[a.event_no]),
             )
         ]
 
@@ -292,11 +296,17 @@ class Look:
         else:
             yield Candidate(key=key, listener=listener, kind="event", trigger=trigger, entry_key=entry)
 
-    async def _moved(self, entries: Iterable[inbox.Entry], moved: Sequence[Recorded]) -> list[Candidate]:
-        """Who listens to which of these transitions, those that entries tell of and those just made, in their order."""
+    async def _moved(self, entries: Sequence[inbox.Entry], moved: Sequence[Recorded]) -> list[Candidate]:
+        """Who listens to which of these transitions, those that entries tell of and those just made, in their order.
+
+        Which of a subject's entries has moved it nobody can tell: it counts as the one that comes from farthest away.
+        """
         of_segments = self._known.of_segments
         if not of_segments:
             return []
+        hops: defaultdict[SubjectKey, int] = defaultdict(int)
+        for entry in entries:
+            hops[entry.key] = max(hops[entry.key], entry.hops)
         earlier = [number for entry in entries for number in entry.transition_nos]
         told = await memberships.recorded(self._conn, self._project.project_no, earlier) if earlier else []
         return [
@@ -304,7 +314,7 @@ class Look:
                 key=one.transition.key,
                 listener=listener,
                 kind="segment",
-                trigger=Trigger(at=one.at),
+                trigger=Trigger(at=one.at, hops=hops[one.transition.key]),
                 entry_key=transition_key(listener.contract.segment_id, one.transition_no),
             )
             for one in chain(told, moved)

@@ -121,7 +121,7 @@ class FormReader:
         return ""
 
     def duration(self, value: object, path: str, at_most: timedelta) -> timedelta | None:
-        """More than nothing."""
+        """More than nothing, and at most some seconds or days."""
         if value is None:
             return None
         if not isinstance(value, str):
