@@ -14,6 +14,8 @@ CREATE TABLE held_entries (
     event_id      text,                        -- null: no event
     triggered_at  timestamptz NOT NULL,
     entry         jsonb       NOT NULL DEFAULT '{}',
+    -- As of enrollments: it waits, and comes from no less far away for that.
+    hops          smallint    NOT NULL DEFAULT 0,
     held_at       timestamptz NOT NULL,
     -- Until then what is asked of the subject may come to hold; null: it may not.
     grace_until   timestamptz,

@@ -81,6 +81,7 @@ class Candidate:
             held_at=self.held.held_at if self.held is not None else now,
             grace_until=self.grace_until(now),
             look_at=look_at,
+            hops=self.trigger.hops,
             entry=dict(self.trigger.properties),
         )
 
@@ -156,7 +157,7 @@ class Look:
         if self._is_twice(c):
             return
         version = c.listener.version
-        reason = refuse_date(version, self._now)
+        reason = refuse_loop(c.trigger) or refuse_date(version, self._now)
         holds = version.definition.while_paused is WhilePaused.HOLD
         if reason is None and holds and (c.held is not None or self._holding.has_room(c.key, c.journey_id)):
             self._holding.keep(c.waiting(self._now, None), since=c.held)
@@ -249,7 +250,7 @@ class Look:
                 self._count(entry.journey_id, entry.key, EntryRefusal.JOURNEY_ARCHIVED)
                 self._holding.drop(entry)
                 continue
-            trigger = Trigger(at=entry.triggered_at, event_id=entry.event_id, properties=entry.entry)
+            trigger = Trigger(at=entry.triggered_at, event_id=entry.event_id, properties=entry.entry, hops=entry.hops)
             candidates.append(
                 Candidate(
                     key=entry.key,

@@ -20,7 +20,9 @@ EntryKind = Literal["event", "segment"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldEntry:
-    """`look_at` None: its journey is paused. `grace_until` None: what is asked of the subject has to hold at once."""
+    """`look_at` None: its journey is paused. `grace_until` None: what is asked of the subject has to hold at once.
+    `hops`: domain/entry.py, Trigger.
+    """
 
     key: SubjectKey
     journey_id: str
@@ -31,11 +33,12 @@ class HeldEntry:
     held_at: datetime
     grace_until: datetime | None
     look_at: datetime | None
+    hops: int = 0
     # what `$entry.` reads
     entry: dict[str, Any] = field(default_factory=dict)
 
 
-_COLUMNS = "journey_id, entry_key, entry_kind, event_id, triggered_at, entry, held_at, grace_until, look_at"
+_COLUMNS = "journey_id, entry_key, entry_kind, event_id, triggered_at, entry, held_at, grace_until, look_at, hops"
 
 # One probe for each subject, as for the entries of the inbox.
 _HOLD = f"""
@@ -98,9 +101,10 @@ async def postpone(conn: Connection[Record], key: SubjectKey, until: datetime) -
 
 _INSERT = """
 INSERT INTO held_entries (project_no, bucket, subject_no, journey_id, entry_key, entry_kind, event_id, triggered_at,
-                          entry, held_at, grace_until, look_at)
+                          entry, held_at, grace_until, look_at, hops)
 SELECT * FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
-                     $8::timestamptz[], $9::jsonb[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[])
+                     $8::timestamptz[], $9::jsonb[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[],
+                     $13::smallint[])
 """
 
 
@@ -110,6 +114,7 @@ async def insert(conn: Connection[Record], entries: Sequence[HeldEntry]) -> None
         rows = [
             (
                 *_place(e), e.entry_kind, e.event_id, e.triggered_at, e.entry, e.held_at, e.grace_until, e.look_at,
+                e.hops,
             )
             for e in entries
         ]  # fmt: skip
@@ -241,6 +246,7 @@ def _entry(row: Record) -> HeldEntry:
         held_at=row["held_at"],
         grace_until=row["grace_until"],
         look_at=row["look_at"],
+        hops=row["hops"],
         entry=row["entry"],
     )
 
