@@ -16,13 +16,17 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from orchestrator.application.advance import Advance
+from orchestrator.application.calling import Calling
 from orchestrator.application.canceling import Cancellations
+from orchestrator.application.changing import Changing
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.enrollment_pages import EnrollmentPages
 from orchestrator.application.entry_replays import EntryReplays
+from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.inbox import Inbox
+from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.segment_runs import SegmentRuns
@@ -33,10 +37,13 @@ from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
 from orchestrator.application.watchdog import Watchdog
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
-from orchestrator.temporal.contract import BEHIND_QUEUE, JOURNEYS_QUEUE, channel_queue
+from orchestrator.temporal.contract import BEHIND_QUEUE, JOURNEYS_QUEUE, WEBHOOK_STEPS_QUEUE, channel_queue
 from orchestrator.temporal.executions import Executions
+from orchestrator.temporal.schedules import JourneySchedules
 from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
 from workers.activities.advance import AdvanceActivities
+from workers.activities.effects import EffectActivities
+from workers.activities.schedules import ScheduleActivities
 from workers.activities.segments import SegmentActivities
 from workers.activities.send import SendActivities
 from workers.channels.channel import Channel
@@ -46,8 +53,10 @@ from workers.execution_names import ExecutionNames, NamingInterceptor
 from workers.inbox import InboxConsumer
 from workers.metrics import Metrics
 from workers.sent_tests import SentTestSender
+from workers.step_calls import StepCalls
 from workers.sweeper import Sweeper
 from workers.workflows.journey_execution import JourneyExecution
+from workers.workflows.scheduled_enrollment import ScheduledEnrollment
 from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
 
 if TYPE_CHECKING:
@@ -81,6 +90,7 @@ class Limits:
     behind: int = 2
     advances: int = 16
     sends_per_channel: int = 32
+    webhook_calls: int = 32
     # Parts of passes over segments; each keeps a core and a connection busy.
     passes: int = 2
     cached: int = 300
@@ -96,6 +106,7 @@ class Parts:
     pool: Pool[Record]
     client: Client
     channels: Mapping[str, Channel]
+    calls: StepCalls
     renderer: Renderer
     meter: MetricMeter
     # The namespace has our search attributes.
@@ -131,6 +142,8 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         Reconciliation(transactions, executions),
         Upkeep(transactions),
         Backfill(transactions),
+        HeldEntries(transactions),
+        JourneyScheduleErrands(transactions, JourneySchedules(parts.client)),
         SegmentErrands(runs, SegmentWorkflows(parts.client)),
         metrics,
     )
@@ -148,7 +161,15 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         links=parts.links,
         metrics=metrics,
     )
-    workers = _workers(parts, AdvanceActivities(Advance(transactions, versions)), sends, passes)
+    effects = EffectActivities(
+        changing=Changing(transactions, versions),
+        calling=Calling(transactions, versions),
+        calls=parts.calls,
+        renderer=parts.renderer,
+        metrics=metrics,
+    )
+    advancing, schedules = AdvanceActivities(Advance(transactions, versions)), ScheduleActivities(transactions)
+    workers = _workers(parts, advancing, sends, effects, passes, schedules)
     parts.names.take_over()
     try:
         async with asyncio.TaskGroup() as group:
@@ -175,18 +196,30 @@ async def running(parts: Parts) -> AsyncIterator[None]:
 
 
 def _workers(
-    parts: Parts, advancing: AdvanceActivities, sends: SendActivities, passes: SegmentActivities
+    parts: Parts,
+    advancing: AdvanceActivities,
+    sends: SendActivities,
+    effects: EffectActivities,
+    passes: SegmentActivities,
+    scheduled: ScheduleActivities,
 ) -> list[Worker]:
-    """Two for executions, one for passes over segments, and one for each channel."""
+    """Two for executions, of which the first has schedules too, one for passes over segments, one for webhooks of
+    steps, and one for each channel.
+    """
     limits = parts.limits
     interceptors = [NamingInterceptor(parts.names)]
 
-    def executions(queue: str, workflow_tasks: int, cached: int) -> Worker:
+    def executions(queue: str, workflow_tasks: int, cached: int, *, schedules: bool) -> Worker:
         return Worker(
             parts.client,
             task_queue=queue,
-            workflows=[JourneyExecution],
-            activities=[advancing.advance],
+            workflows=[JourneyExecution, *([ScheduledEnrollment] if schedules else [])],
+            activities=[
+                advancing.advance,
+                effects.update_subject,
+                effects.emit_event,
+                *([scheduled.enroll_on_schedule] if schedules else []),
+            ],
             interceptors=interceptors,
             # All that the workflow imports is deterministic, so nothing has to be imported anew for each execution.
             workflow_runner=SandboxedWorkflowRunner(
@@ -199,9 +232,9 @@ def _workers(
             graceful_shutdown_timeout=limits.grace,
         )
 
-    journeys = executions(JOURNEYS_QUEUE, limits.workflow_tasks, limits.cached)
+    journeys = executions(JOURNEYS_QUEUE, limits.workflow_tasks, limits.cached, schedules=True)
     # Most of them sleep for long after their first task: keeping them in memory would be of no use.
-    behind = executions(BEHIND_QUEUE, limits.behind, limits.cached_behind)
+    behind = executions(BEHIND_QUEUE, limits.behind, limits.cached_behind, schedules=False)
     channels = [
         Worker(
             parts.client,
@@ -213,6 +246,14 @@ def _workers(
         )
         for channel in parts.channels
     ]
+    calls = Worker(
+        parts.client,
+        task_queue=WEBHOOK_STEPS_QUEUE,
+        activities=[effects.webhook],
+        interceptors=interceptors,
+        max_concurrent_activities=limits.webhook_calls,
+        graceful_shutdown_timeout=limits.grace,
+    )
     segments = Worker(
         parts.client,
         task_queue=SEGMENTS_QUEUE,
@@ -227,7 +268,7 @@ def _workers(
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
     )
-    return [journeys, behind, segments, *channels]
+    return [journeys, behind, segments, calls, *channels]
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -1,6 +1,6 @@
 """What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal, and
-those that do not move, entries to be decided on again, tests of communications, events of before somebody asked, rows
-that have had their time."""
+those that do not move, entries that were held, and refused ones to be decided on again, tests of communications, events
+of before somebody asked, rows that have had their time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.entry_replays import EntryReplays
+from orchestrator.application.held_entries import HeldEntries
+from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.upkeep import Upkeep
@@ -32,6 +34,7 @@ OUTBOX_EVERY = 1.0
 RECONCILE_EVERY = 15.0
 COUNT_EVERY = 1.0
 RUNS_EVERY = 1.0
+RELEASE_EVERY = 1.0
 SCHEDULE_EVERY = 30.0
 WATCH_EVERY = 20.0
 UPKEEP_EVERY = 3600.0
@@ -52,6 +55,8 @@ class Sweeper:
         reconciliation: Reconciliation,
         upkeep: Upkeep,
         backfill: Backfill,
+        held: HeldEntries,
+        schedules: JourneyScheduleErrands,
         segments: SegmentErrands,
         metrics: Metrics,
     ) -> None:
@@ -66,6 +71,8 @@ class Sweeper:
         self._reconciliation = reconciliation
         self._upkeep = upkeep
         self._backfill = backfill
+        self._held = held
+        self._schedules = schedules
         self._segments = segments
         self._metrics = metrics
         self._stopping = asyncio.Event()
@@ -80,11 +87,13 @@ class Sweeper:
             self._every(OUTBOX_EVERY, self._cancel),
             self._every(OUTBOX_EVERY, self._replay),
             self._every(OUTBOX_EVERY, self._test),
+            self._every(RELEASE_EVERY, self._release),
             self._every(WATCH_EVERY, self._watch),
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._tidy),
             self._every(COUNT_EVERY, self._count),
             self._every(RUNS_EVERY, self._segments.run),
+            self._every(RUNS_EVERY, self._schedules.run),
             self._every(SCHEDULE_EVERY, self._segments.ensure_schedule, at_once=True),
         )
 
@@ -125,6 +134,11 @@ class Sweeper:
 
     async def _test(self) -> None:
         while not self._stopping.is_set() and await self._sent_tests.step():
+            pass
+
+    async def _release(self) -> None:
+        """What was held while its journey was paused."""
+        while not self._stopping.is_set() and await self._held.step():
             pass
 
     async def _watch(self) -> None:

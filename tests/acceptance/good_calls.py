@@ -79,6 +79,9 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "autoPause": {"failureRate": 0.25, "complaintRate": 0.01, "minimum": 50, "window": "30m"},
         "startsAt": "2026-03-01T12:00:00Z",
         "endsAt": "2126-03-01T12:00:00Z",
+        "whilePaused": "hold",
+        "entryGrace": "5m",
+        "schedule": {"cron": "0 9 * * mon", "timeZone": "Europe/Berlin", "segmentId": segment_id, "ratePerSecond": 50},
         "steps": [
             {
                 "id": "welcome",
@@ -121,14 +124,46 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
                     "salt": "spring",
                 },
             },
+            {
+                "id": "mark",
+                "next": "tell",
+                "updateSubject": {"attributes": {"plan": "pro", "old": None, "score": {"$path": "$steps.call.score"}}},
+            },
+            {"id": "tell", "next": "call", "emitEvent": {"eventName": "upgraded", "properties": {"plan": "pro"}}},
+            {
+                "id": "call",
+                "next": "end",
+                "webhook": {
+                    "url": "https://example.com/{{ subject.id }}",
+                    "method": "put",
+                    "headers": {"x-team": "growth"},
+                    "body": {"name": "{{ subject.attributes.name }}"},
+                    "timeout": "5s",
+                    "retryFor": "2h",
+                    "otherwise": "end",
+                },
+            },
             {"id": "end", "exit": {"reason": "finished"}},
         ],
         "goal": {"eventName": "buy", "window": "1w"},
         # What only the server writes.
         "entryProblems": [{"reason": "audience"}],
+        "enrollsNext": [{"dueAt": "2026-03-01T12:00:00Z"}],
+    }
+    own: Json = {"eventName": "buy", "predicate": _OF_AN_EVENT, "entryKeyPath": "order.id", "maxEventAge": "2h"}
+    entered: Json = {
+        **name,
+        "entryCondition": {
+            "segmentId": segment_id,
+            "transition": "left",
+            "includeDefinitionChanges": True,
+            "predicate": rules,
+        },
+        "schedule": {"at": "2126-03-01T12:00:00Z", "everyone": True},
     }
     drawn: Json = {
         **name,
+        "entryCondition": own,
         "definition": {
             "nodes": [
                 {"id": "in", "type": "entry_trigger", "position": {"x": 1, "y": 2.5}, "data": {}},
@@ -262,11 +297,16 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         ],
         "GetCancellation": cancellation,
         "ListJourneys": {**page, "status": "active"},
-        "CreateJourney": [{"journey": {**new, **journey}}, {"journey": {**new, **drawn}}],
+        "CreateJourney": [
+            {"journey": {**new, **journey}},
+            {"journey": {**new, **drawn}},
+            {"journey": {**new, **entered}},
+        ],
         "GetJourney": {**draft, "form": "graph"},
         "UpdateJourney": [
             {"journey": {"id": f"draft-{number}", **journey}},
             {"journey": {"id": f"draft-{number}", **drawn}},
+            {"journey": {"id": f"draft-{number}", **entered}},
         ],
         "DeleteJourney": {**draft, "force": False},
         "ListJourneyVersions": {**active, **page},

@@ -1,7 +1,8 @@
 """The application and the workflow in miniature: they follow effects as the real ones do, in memory.
 
-`Application` is application/advance.py and sending.py over one row; `Workflow` is workers/workflows: it knows nothing
-but the last effect, asks again when its timer fires or a poke comes, and never looks by itself.
+`Application` is application/advance.py, sending.py, calling.py and changing.py over one row; `Workflow` is
+workers/workflows: it knows nothing but the last effect, asks again when its timer fires or a poke comes, and never
+looks by itself.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
+from typing import Any
 
 from orchestrator.domain import conditions
 from orchestrator.domain.advance import Known, advance, first_position
+from orchestrator.domain.attributes import merge_patch
 from orchestrator.domain.conditions import happenings, matches
 from orchestrator.domain.execution import Decision, Done, Effect, End, Position, Result, Run, Sleep, Visit
 from orchestrator.domain.gates import Consent, FrequencyCap, Limits
-from orchestrator.domain.journey import JourneyVersion, Send
+from orchestrator.domain.journey import EmitEvent, JourneyVersion, Send, UpdateSubject
 from orchestrator.domain.journey_graph import predicates_in
 from orchestrator.domain.project import read_sending
 from orchestrator.predicates.tree import AllOf
 from tests.conformance.worlds import Happened as Counted
 from tests.conformance.worlds import World as Asked
 from tests.conformance.worlds import facts_for
-from tests.core.world import GOAL_EVENT, GOAL_HOURS, Entered, World
+from tests.core.world import GOAL_EVENT, GOAL_HOURS, Entered, Event, World
 
 #: How long a try waits that was released, or died.
 BACK_OFF = timedelta(seconds=7)
@@ -37,7 +40,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Row:
-    """What the ledger knows of one send."""
+    """What the ledgers know of one send, or of one call of a webhook."""
 
     step_id: str
     begun_at: datetime
@@ -45,6 +48,7 @@ class Row:
     state: str = "dispatching"
     in_doubt: bool = True
     reason: str | None = None
+    calls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,10 @@ class Reserved:
 
 def _done(row: Row) -> Done:
     if row.state == "failed":
-        return Done(result=Result.FAILED, reason=row.reason)
+        is_withdrawn = row.calls and row.reason == "withdrawn"
+        return Done(result=Result.SKIPPED if is_withdrawn else Result.FAILED, reason=row.reason)
+    if row.calls:
+        return Done(result=Result.EXECUTED, reason=row.reason)
     return Done(result=Result.EXECUTED, reason="unknown" if row.state == "unknown" else None)
 
 
@@ -74,6 +81,8 @@ class Application:
         self.now = entered.started_at
         self.visits: list[Visit] = []
         self.sends: dict[int, Row] = {}
+        self.answers: dict[str, Any] = {}
+        self.changes: list[tuple[str, datetime]] = []
         self.ended: tuple[str, str, datetime] | None = None
         self.parked: str | None = None
         self.asked = 0
@@ -115,7 +124,7 @@ class Application:
                 happened[name] = max(instants)
         start, window = entered.triggered_at, timedelta(hours=GOAL_HOURS)
         return Known(
-            subject=facts_for(self._predicates, asked),
+            subject=replace(facts_for(self._predicates, asked), steps=dict(self.answers)),
             consent=Consent(opt_outs=frozenset(world.opted_out), suppressed=frozenset(world.suppressed)),
             started_at=entered.started_at,
             subject_id=entered.subject_id,
@@ -139,12 +148,38 @@ class Application:
             decision = self._decide()
             if isinstance(decision.effect, Run) and decision.still_waiting:
                 if earlier is None:
-                    self.sends[seq] = Row(decision.effect.step_id, self.now)
+                    calls = decision.effect.activity == "webhook"
+                    self.sends[seq] = Row(decision.effect.step_id, self.now, calls=calls)
                     return Reserved(seq, 1)
                 earlier.attempt += 1
                 earlier.in_doubt = True
                 return Reserved(seq, earlier.attempt)
         return self._answer(seq)
+
+    def change(self, seq: int, result: str) -> tuple[Answer, set[str] | None]:
+        """Do what the step says, and record it; also what is then told to whoever awaits it, None: it was not done."""
+        if self.ended is not None or self.seq > seq:
+            return self.stored, None
+        decision = self._decide()
+        step = self.version.definition.steps[self.position.step_id]
+        if not (isinstance(decision.effect, Run) and decision.still_waiting):
+            return self._answer(seq), None
+        if self.parked is not None:
+            return self._record(decision), None
+        if result == "failed":
+            return self._record(self._decide(Done(result=Result.FAILED, reason="template_value"))), set()
+        match step:
+            case UpdateSubject(attributes=attributes):
+                self.world.attributes = merge_patch(self.world.attributes, attributes)
+                topics = {conditions.ATTRIBUTES}
+            case EmitEvent(event_name=name, properties=properties):
+                self.world.events.append(Event(name=name, occurred=self.now, properties=dict(properties)))
+                topics = {conditions.ANY_EVENT, conditions.event_topic(name)}
+            case _:
+                raise AssertionError(step)
+        self.world.changes += 1
+        self.changes.append((step.id, self.now))
+        return self._record(self._decide(Done(result=Result.EXECUTED))), topics
 
     def _answer(self, seq: int) -> Answer:
         earlier = self.sends.get(seq)
@@ -153,8 +188,11 @@ class Application:
         decision = self._decide()
         if earlier is None or decision.still_waiting:
             return self._record(decision)
-        earlier.state, earlier.reason = ("unknown" if earlier.in_doubt else "failed"), "withdrawn"
-        if earlier.in_doubt:
+        is_unknown = earlier.in_doubt and not earlier.calls
+        earlier.state, earlier.reason = ("unknown" if is_unknown else "failed"), "withdrawn"
+        if earlier.calls:
+            decision = self._decide(_done(earlier))
+        elif earlier.in_doubt:
             decision = self._decide(Done(result=Result.EXECUTED, reason="unknown"))
         elif not decision.visits:
             decision = self._decide(Done(result=Result.SKIPPED, reason="withdrawn"))
@@ -165,11 +203,16 @@ class Application:
         if row.state == "dispatching" and row.attempt == reserved.attempt:
             row.in_doubt = False
 
-    def settle(self, reserved: Reserved, state: str, reason: str | None) -> Answer:
+    def settle(self, reserved: Reserved, state: str, reason: str | None, answer: Any = None) -> Answer:
         row = self.sends[reserved.seq]
         current = row.state == "dispatching" and row.attempt == reserved.attempt
         if current:
             row.state, row.reason, row.in_doubt = state, reason, False
+            if row.calls and state == "unknown":
+                row.reason = "answer_no_object"
+            if row.calls and state == "sent" and answer is not None:
+                self.answers[row.step_id] = answer
+                self.world.changes += 1
         if self.ended is not None or self.seq > reserved.seq:
             return self.stored
         if current and self.parked is not None:  # the workflow sleeps: it is poked, and asks
@@ -192,8 +235,7 @@ class Application:
         taken = list(world.elsewhere)
         for seq, row in self.sends.items():
             step = self.version.definition.steps[row.step_id]
-            assert isinstance(step, Send)
-            if seq != self.seq and row.state != "failed":
+            if isinstance(step, Send) and seq != self.seq and row.state != "failed":
                 pinned = self.version.pinned[step.communication_id]
                 taken.append((pinned.channel, pinned.category, row.begun_at))
         full: dict[FrequencyCap, datetime] = {}
@@ -241,12 +283,18 @@ class Flight:
 
 @dataclass(slots=True)
 class Workflow:
-    """Follows effects. `tried` is called whenever a worker takes up a send. Some answers are lost, and asked again."""
+    """Follows effects. Some answers are lost, and asked again.
+
+    `tried` is called whenever a worker takes up a send, or a call; `changed` when it takes up a step that changes the
+    subject, and says whether that is to be done, and `did` with what it came to.
+    """
 
     app: Application
     random: Random
     lose: float
     tried: Callable[[], None]
+    changed: Callable[[], bool]
+    did: Callable[[str], None]
     pokes: int = 0
     seen: int = 0
     pokes_at_run: int = 0
@@ -313,7 +361,7 @@ class Workflow:
             self.flush()
         self.app.now = max(self.app.now, to)
 
-    def land(self, result: str) -> None:
+    def land(self, result: str, said: Any = None) -> None:
         """What the provider said, or that nobody will ever know."""
         flight = self.flight
         assert flight is not None
@@ -327,7 +375,7 @@ class Workflow:
                 self.retry_at = self.app.now if self.hurried else self.app.now + BACK_OFF
                 self.hurried = False
             case _:
-                answer = self._settled(flight, result)
+                answer = self._settled(flight, result, said)
                 self.hurried = False
                 if self.random.random() < self.lose:  # told nobody: the activity is run again
                     self.lost += 1
@@ -336,10 +384,10 @@ class Workflow:
                     self._take(answer, self.pokes_at_run)
         self.go_on()
 
-    def late(self, flight: Flight, result: str) -> None:
+    def late(self, flight: Flight, result: str, said: Any = None) -> None:
         """A worker that was given up on comes back with an answer."""
         before = self.app.seq
-        self._settled(flight, result)
+        self._settled(flight, result, said)
         if self.app.seq != before and self.retry_at is not None:
             self.retry_at = self.app.now
             self.go_on()
@@ -347,10 +395,30 @@ class Workflow:
             self.poke()
             self.flush()
 
-    def _settled(self, flight: Flight, result: str) -> Answer:
-        return self.app.settle(flight.reserved, result, "refused" if result == "failed" else None)
+    def _settled(self, flight: Flight, result: str, said: Any) -> Answer:
+        return self.app.settle(flight.reserved, result, "refused" if result == "failed" else None, said)
+
+    def _change(self) -> None:
+        self.retry_at, self.hurried = None, False
+        result = "failed" if self.random.random() < 0.1 else "executed"
+        is_new = self.app.ended is None and self.app.seq == self.answer.seq
+        is_to_be_done = is_new and self.changed()
+        answer, topics = self.app.change(self.answer.seq, result)
+        if topics is not None and is_to_be_done:
+            self.did(result)
+        if topics is not None and self.app.awaits & topics:
+            self.pokes += 1
+        if self.random.random() < self.lose:
+            self.lost += 1
+            self.retry_at = self.app.now
+        else:
+            self._take(answer, self.pokes_at_run)
 
     def _try(self) -> None:
+        effect = self.answer.effect
+        if isinstance(effect, Run) and effect.activity in ("update_subject", "emit_event"):
+            self._change()
+            return
         self.retry_at, self.hurried = None, False
         if self.app.ended is None and self.app.seq == self.answer.seq:
             self.tried()

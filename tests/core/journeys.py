@@ -23,9 +23,13 @@ ZONES = ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_
 ORDERS: list[Json] = ["o1", "o1", 7, 7.0, True, 2.5, "7", None, {"a": 1}, ""]
 KEYS = ["o1", "o1", "7", "true", "2.5"]
 #: Steps by how often they come.
-KINDS = ["send"] * 4 + ["duration", "timeOfDay", "date"] + ["when"] * 3 + ["event"] * 3 + ["changed"] * 2 + [
-    "branch", "branch", "split", "exit",
+KINDS = ["send"] * 4 + ["duration", "timeOfDay", "date", "date"] + ["when"] * 3 + ["event"] * 3 + ["changed"] * 2 + [
+    "branch", "branch", "split", "updateSubject", "emitEvent", "webhook", "exit",
 ]  # fmt: skip
+#: What steps change of a subject.
+CHANGES: list[Json] = [{"tier": "pro"}, {"tier": "free"}, {"tier": None}, {"score": 5}, {"plan": {"level": 2}}]
+#: What a webhook answers.
+ANSWERS: list[Json] = [{"score": 1}, {"score": 7}, {"score": 7.0, "tier": "pro"}, {}]
 
 
 class Author:
@@ -34,6 +38,8 @@ class Author:
     def __init__(self, random: Random, times: Sequence[str]) -> None:
         self.random = random
         self.times = times
+        #: Webhooks that have been written, whose answers later predicates may read.
+        self.called: list[str] = []
 
     def journey(self) -> Json:
         count = self.random.randint(3, 14)
@@ -115,6 +121,16 @@ class Author:
                 if self.chance(0.4):
                     split["salt"] = self.choice(["salt", "pepper"])
                 step["split"] = split
+            case "updateSubject":
+                step |= {"updateSubject": {"attributes": self.choice(CHANGES)}, "next": later()}
+            case "emitEvent":
+                properties = {"amount": self.choice([1, 100]), "order": self.choice(ORDERS)}
+                step |= {"emitEvent": {"eventName": self.choice(EVENTS), "properties": properties}, "next": later()}
+            case "webhook":
+                self.called.append(step["id"])
+                step |= {"webhook": {"url": "https://example.com/"}, "next": later()}
+                if self.chance(0.6):
+                    step["webhook"]["otherwise"] = later()
             case _:
                 step["exit"] = {"reason": f"left at {number}"}
         return step
@@ -191,9 +207,12 @@ class Author:
         return {"kind": "in_cohort", "cohortId": self.choice(LISTS)}
 
     def attribute(self) -> Json:
-        match self.random.randrange(6):
+        match self.random.randrange(8):
+            case 6 | 7 if self.called:
+                path = f"$steps.{self.choice(self.called)}.score"
+                leaf: Json = {"fieldPath": path, "operator": self.choice(["gte", "exists"]), "value": 5}
             case 0:
-                leaf: Json = {"fieldPath": "score", "operator": "gte", "value": self.choice([3, 5.0])}
+                leaf = {"fieldPath": "score", "operator": "gte", "value": self.choice([3, 5.0])}
             case 1:
                 leaf = {"fieldPath": "plan.level", "operator": "exists"}
             case 2:

@@ -46,8 +46,10 @@ class Oracle(Answers):
         self.visits: list[Visit] = []
         self.begun: list[tuple[str, datetime]] = []
         self.settled: list[str] = []
+        self.changes: list[tuple[str, datetime]] = []
         self.ended: Ending | None = None
         self.flight = 0
+        self.sending = self.changing = False
         self.notes: list[str] = []
         self.spans = sorted(set(spans_in(document)))
         self.times = sorted(set(times_in(document)))
@@ -93,18 +95,40 @@ class Oracle(Answers):
         if self.ended is None and self.sending and not self.flying:
             self._try()
 
-    def answered(self, send: int, flight: int, result: str) -> None:
-        """What a try came to. Of any but the last try of the last send nobody wants to know."""
+    def changed(self) -> bool:
+        """A worker takes up a step that changes the subject; whether it is to do it. Then it does, and says `did`."""
+        if self.ended is not None or not self.changing:
+            return False
+        if self._end_or_park() is None:
+            return True
+        self.changing = False
+        self._look("change")
+        return False
+
+    def did(self, result: str) -> None:
+        """What it was to do is done, or cannot be."""
+        step = self.steps[self.at]
+        kind = "update_subject" if "updateSubject" in step else "emit_event"
+        if result == "executed":
+            self.changes.append((self.at, self.now))
+        self._pass(kind, result, None if result == "executed" else "template_value", step["next"])
+        self._look("entry")
+
+    def answered(self, send: int, flight: int, result: str, answer: Json = None) -> None:
+        """What a try came to. Of any but the last try of the last send, or call, nobody wants to know."""
         if (send, flight) != (len(self.begun), self.flight) or not self.sending or self.ended is not None:
             return
         self.flying = self.held = False
+        calls = "webhook" in self.steps[self.at]
         match result:
             case "sent":
+                if answer is not None and calls:
+                    self.answers[self.at] = answer
                 self._send_over("executed", None)
             case "failed":
                 self._send_over("failed", "refused")
             case "unknown":
-                self._send_over("executed", "unknown")
+                self._send_over("executed", "answer_no_object" if calls else "unknown")
             case "released":
                 self.in_doubt = False
                 self._heed_news()
@@ -144,7 +168,7 @@ class Oracle(Answers):
 
     def _go_to(self, step_id: str) -> None:
         self.at, self.since = step_id, self.now
-        self.sending = self.flying = self.held = self.in_doubt = self.news = False
+        self.sending = self.flying = self.held = self.in_doubt = self.news = self.changing = False
         self.flight = 0
         step = self.steps[step_id]
         self.mark = self._mark(step["waitFor"]["changed"]["fieldPath"]) if _waits_for(step, "changed") else None
@@ -202,9 +226,17 @@ class Oracle(Answers):
 
     def _step(self, step: Json, why: str) -> bool:
         """Pass this step, if one can."""
-        (kind,) = step.keys() & {"send", "wait", "waitFor", "branch", "split", "exit"}
+        (kind,) = step.keys() & {
+            "send", "wait", "waitFor", "branch", "split", "updateSubject", "emitEvent", "webhook", "exit",
+        }  # fmt: skip
         body = step[kind]
         match kind:
+            case "webhook":
+                self.sending = True
+                return False
+            case "updateSubject" | "emitEvent":
+                self.changing = True
+                return False
             case "send":
                 blocked = self._blocked(body)
                 if blocked is None:
@@ -275,6 +307,8 @@ class Oracle(Answers):
         """Of each cap, when the messages were begun that it counts, the newest last."""
         sent = list(self.world.elsewhere)
         for number, (step_id, at) in enumerate(self.begun):
+            if "send" not in self.steps[step_id]:
+                continue
             being_made = self.sending and self.flight > 0 and number == len(self.begun) - 1
             if not being_made and self.settled[number] != "failed":
                 sent.append((*ROUTES[self.steps[step_id]["send"]["communicationId"]], at))
@@ -311,7 +345,7 @@ class Oracle(Answers):
     def _try(self) -> None:
         self.news = self.held = False
         step = self.steps[self.at]
-        blocked = self._blocked(step["send"])
+        blocked = self._blocked(step["send"]) if "send" in step else None
         wanted = self._end_or_park()
         if wanted is None and blocked is None:
             self.flight += 1
@@ -326,6 +360,8 @@ class Oracle(Answers):
         ):  # it is made when that is mended
             self.notes.append("held")
             self.held = True
+        elif "webhook" in step:
+            self._send_over("skipped", "withdrawn")
         elif self.in_doubt:  # it may have gone out
             self.notes.append("withdrawn in doubt")
             self._send_over("executed", "unknown")
@@ -340,11 +376,15 @@ class Oracle(Answers):
 
     def _send_over(self, result: str, reason: str | None) -> None:
         self.sending = False
+        step = self.steps[self.at]
         if result == "executed":
-            self.settled.append(reason or "sent")
+            self.settled.append("unknown" if reason else "sent")
         else:
             self.settled.append("failed")
-        self._pass("send", result, reason, self.steps[self.at]["next"])
+        to = step["next"]
+        if "webhook" in step and result != "executed":
+            to = step["webhook"].get("otherwise", to)
+        self._pass("webhook" if "webhook" in step else "send", result, reason, to)
         self._look("entry")
 
     # Time.

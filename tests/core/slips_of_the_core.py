@@ -22,6 +22,7 @@ from orchestrator.domain.journey import (
     Wait,
     WaitFor,
     WaitUntil,
+    Webhook,
 )
 from orchestrator.predicates.paths import find
 from orchestrator.predicates.tree import Attribute, Everyone, Not
@@ -188,6 +189,15 @@ def _last_arm(step: Any) -> Any:
     return replace(step, arms=step.arms[::-1]) if isinstance(step, Branch) else step
 
 
+def _leads_back(step: Any) -> Any:
+    return replace(step, otherwise="") if isinstance(step, Webhook) else step
+
+
+def _unanswered(asked: dict[str, Any]) -> dict[str, Any]:
+    known = asked["known"]
+    return asked | {"known": replace(known, subject=replace(known.subject, steps={}))}
+
+
 def _without_reason(step: Any) -> Any:
     return replace(step, reason="finished") if isinstance(step, Exit) else step
 
@@ -244,6 +254,8 @@ SLIPS = [
     _steps("the last arm that holds", _last_arm),
     _steps("a blocked send never ends it", _never_ends_it),
     _steps("an exit has no reason of its own", _without_reason),
+    _steps("a webhook that was not taken leads on as one that was", _leads_back),
+    _asked("what webhooks answered is not looked at", _unanswered),
     _known("consent is not looked at", consent=Consent()),
     _limits("a pause is not looked at", paused=False),
     _limits("quiet hours are not looked at", quiet=None),

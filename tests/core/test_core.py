@@ -25,7 +25,10 @@ MOVES_EACH = 150
 #: Every kind of step, way of passing one, gate, and outcome: what the table must have.
 ROWS = [
     *(f"move: {move.name}" for move in [*MOVES, *LANDINGS]),
-    *(f"step: {kind}" for kind in ("send", "branch", "split", "exit")),
+    *(f"step: {kind}" for kind in ("send", "branch", "split", "update_subject", "emit_event", "webhook", "exit")),
+    *(f"way: {kind} executed" for kind in ("update_subject", "emit_event", "webhook")),
+    *(f"way: {kind} failed template_value" for kind in ("update_subject", "emit_event")),
+    *(f"way: webhook {how}" for how in ("executed answer_no_object", "failed refused", "skipped withdrawn")),
     *(f"step: wait {way}" for way in ("duration", "timeOfDay", "timeOfDay weekdays", "date")),
     *(f"step: wait_for {way}" for way in ("when", "event", "changed")),
     "way: wait no_date", "way: wait_for came", "way: wait_for timeout", "way: branch arm", "way: branch otherwise",

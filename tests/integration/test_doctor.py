@@ -57,6 +57,13 @@ FAULTS = {
                                      created_at, updated_at)
         SELECT 1, 'job', 'welcome', 'running', t, t, 'key:k', t, t
           FROM (SELECT now() - interval '2 minutes') AS q (t)""",
+    "held_entries_late": f"""
+        INSERT INTO held_entries (project_no, bucket, subject_no, journey_id, entry_key, entry_kind, triggered_at,
+                                  held_at, look_at, event_no, name_no)
+        SELECT s.*, 'welcome', 'e', 'event', now(), now(), now() - interval '2 minutes', 1, 1 FROM {ONE_SUBJECT}""",
+    "schedules_late": """
+        INSERT INTO journey_schedules (project_no, journey_id, changed_at)
+        VALUES (1, 'welcome', now() - interval '2 minutes')""",
     "outbox_dead": f"""
         INSERT INTO outbox_dead (outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts,
                                  leased_until, last_error, created_at, died_at)
@@ -74,6 +81,13 @@ FAULTS = {
     "sends_without_visit": "DELETE FROM visits WHERE step_kind = 'send'",
     "visits_without_send": "DELETE FROM sends",
     "sends_unlike_visits": "UPDATE sends SET state = 'failed'",
+    "calls_unlike_visits": """
+        INSERT INTO webhook_calls (project_no, bucket, subject_no, execution_id, seq, step_id, journey_id, version,
+                                   state, attempt, reserved_at, settled_at)
+        SELECT project_no, bucket, subject_no, execution_id, 0, 'hello', journey_id, version, 'failed', 1,
+               now() - interval '2 minutes', now() - interval '2 minutes'
+          FROM executions""",
+    "visits_without_call": "UPDATE visits SET step_kind = 'webhook' WHERE step_id = 'pause'",
     "completed_without_exit": "DELETE FROM visits WHERE step_kind = 'exit'",
     "enrollments_unlike_executions": "DELETE FROM enrollments",
     "versions_gone": "DELETE FROM journey_versions",

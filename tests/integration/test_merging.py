@@ -156,6 +156,7 @@ async def test_nothing_of_the_merged_subject_is_left_in_any_table(crowd: Crowd) 
     await crowd.settle()
     execution_id = await crowd.world.lay_execution("ann", visits=((1, "hello", "send", "executed"),))
     await crowd.world.lay_send("ann", execution_id, seq=1)
+    await crowd.world.lay_call("ann", execution_id, seq=2)
     ann, bob = await key_of(crowd, "ann"), await key_of(crowd, "bob")
     whose = (ann.project_no, ann.bucket, ann.subject_no)
     async with crowd.transactions.write(None) as conn:
@@ -166,6 +167,11 @@ async def test_nothing_of_the_merged_subject_is_left_in_any_table(crowd: Crowd) 
         await conn.execute(
             "INSERT INTO inbox_dead (inbox_no, project_no, bucket, subject_no, kind, attempts, received_at, error,"
             " died_at) VALUES (-1, $1, $2, $3, 'attributes', 11, now(), 'x', now())",
+            *whose,
+        )
+        await conn.execute(
+            "INSERT INTO held_entries (project_no, bucket, subject_no, journey_id, entry_key, entry_kind, triggered_at,"
+            " held_at, event_no, name_no) VALUES ($1, $2, $3, 'j', 'e', 'event', now(), now(), 1, 1)",
             *whose,
         )
         await conn.execute(

@@ -106,7 +106,13 @@ async def test_what_cannot_be_told_within_its_lease_is_left_to_a_sweeper(at_work
 async def test_whom_a_job_lets_in_runs_behind_all_else_whoever_tells_of_it(
     at_work: Running,
 ) -> None:
-    await at_work.publish(PAUSE, BYE)
+    # Whatever an execution does, it does there.
+    await at_work.publish(
+        {**PAUSE, "next": "mark"},
+        {"id": "mark", "updateSubject": {"attributes": {"seen": True}}, "next": "tell"},
+        {"id": "tell", "emitEvent": {"eventName": "seen", "properties": {}}, "next": "bye"},
+        BYE,
+    )
     async with at_work.transactions.write(None) as conn:
         journey = await catalog.entered_by_hand(conn, 1, "welcome")
         assert journey is not None

@@ -25,6 +25,7 @@ from orchestrator.domain import (
     journey_form,
     preferences,
     project,
+    schedule,
     sent_test,
     step_forms,
 )
@@ -84,6 +85,7 @@ TEXTS: Mapping[str, TextLimit] = {
     "name": Characters(ids.MAX_NAME_LENGTH),
     "description": Characters(ids.MAX_DESCRIPTION_LENGTH),
     "body": Bytes(MAX_SOURCE_BYTES),
+    "cron": Characters(schedule.MAX_CRON),
     "channel": Characters(preferences.MAX_CHANNEL_LENGTH),
     "etag": Characters(128),
     "event_id": Characters(event.MAX_EVENT_ID_LENGTH),
@@ -137,6 +139,7 @@ INTEGERS: Mapping[str, Range] = {
     "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "PublishJourneyRequest.from_version": Range(1, 2**31 - 1),
     "GetJourneyVersionRequest.version": Range(1, 2**31 - 1),
+    "JourneySchedule.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "JourneyDefinition.max_duration_days": Range(1, journey_form.MAX_DURATION_DAYS),
     "SplitArm.weight": Range(1, step_forms.MAX_WEIGHT),
     "ProjectSettings.max_journeys": Range(0, project.MAX_MAX_JOURNEYS),

@@ -22,13 +22,14 @@ from orchestrator.domain.gates import Limits
 from orchestrator.domain.journey import Goal
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts
-from orchestrator.storage import executions, sends, sends_pauses, subjects
+from orchestrator.storage import executions, sends, sends_pauses, subjects, webhook_calls
 from orchestrator.storage.executions import Standing
 from orchestrator.storage.sends import DISPATCHING, FAILED, UNKNOWN, Send
 from orchestrator.storage.subjects import Held
+from orchestrator.storage.webhook_calls import CALLING, Call
 from orchestrator.temporal.contract import Effect, Question, effect_from
 
-#: The reason of a send that a gate stopped between two tries.
+#: The reason of a send that a gate stopped between two tries, and of a call whose execution was to end by then.
 WITHDRAWN = "withdrawn"
 
 
@@ -73,11 +74,12 @@ async def informed(
     """What deciding about an execution takes besides where it stands. Who decides holds the subject; who only explains
     need not."""
     prepared = await versions.get(conn, key.project_no, standing.journey_id, standing.version)
-    subject = Facts(attributes=held.attributes, entry=standing.entry, time_zone=held.time_zone)
+    steps = standing.steps
+    subject = Facts(attributes=held.attributes, entry=standing.entry, steps=steps, time_zone=held.time_zone)
     if prepared.asks_of_ledgers:
         known_now = await subject_facts.load(conn, versions.rule_book, key.project_no, [key], prepared.needs, now)
         loaded = known_now[key].facts
-        subject = replace(loaded, entry=standing.entry)
+        subject = replace(loaded, entry=standing.entry, steps=steps)
     goal = await versions.goal(conn, key.project_no, prepared, standing.goal_revision)
     entry = Entry(key=standing.entry_key, at=standing.triggered_at)
     entrant = Entrant(key=key, prepared=prepared, entry=entry, goal=goal)
@@ -135,7 +137,9 @@ def done(state: str, reason: str | None) -> Done:
 
 async def answer(conn: Connection[Record], ready: Ready) -> Effect:
     """Decide and record. A send that was begun and that nobody is at is held while the execution is parked, and
-    withdrawn where it is not to be made any more."""
+    withdrawn where it is not to be made any more; so is a call of a webhook."""
+    if ready.standing.call is not None:
+        return await _answer_caller(conn, ready, ready.standing.call)
     begun = ready.standing.send
     if begun is not None and begun.state != DISPATCHING:  # settled, but not advanced from
         return await record(conn, ready, decide(ready, done(begun.state, begun.reason)))
@@ -143,6 +147,26 @@ async def answer(conn: Connection[Record], ready: Ready) -> Effect:
     if begun is None or decision.still_waiting:
         return await record(conn, ready, decision)
     return await _withdraw(conn, ready, begun, decision)
+
+
+async def _answer_caller(conn: Connection[Record], ready: Ready, begun: Call) -> Effect:
+    if begun.state != CALLING:
+        return await record(conn, ready, decide(ready, called(begun.state, begun.reason)))
+    decision = decide(ready)
+    if decision.still_waiting:
+        return await record(conn, ready, decision)
+    await webhook_calls.settle(
+        conn, ready.key, ready.standing.execution_id, ready.standing.seq,
+        attempt=begun.attempt, state=webhook_calls.FAILED, reason=WITHDRAWN, status=None, answer=None, now=ready.now,
+    )  # fmt: skip
+    return await record(conn, ready, decide(ready, called(webhook_calls.FAILED, WITHDRAWN)))
+
+
+def called(state: str, reason: str | None) -> Done:
+    """What a settled call means for the step."""
+    if state == webhook_calls.FAILED:
+        return Done(result=Result.SKIPPED if reason == WITHDRAWN else Result.FAILED, reason=reason)
+    return Done(result=Result.EXECUTED, reason=reason)
 
 
 async def _withdraw(conn: Connection[Record], ready: Ready, begun: Send, decision: Decision) -> Effect:

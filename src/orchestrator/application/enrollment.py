@@ -13,7 +13,9 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import subject_facts
 from orchestrator.application.admission import Admissions
-from orchestrator.application.inbox import audience_of, audit_refusal, question
+from orchestrator.application.earlier_entries import question
+from orchestrator.application.listeners import audience_of
+from orchestrator.application.refusal_audits import audit_refusal
 from orchestrator.application.versions import Versions
 from orchestrator.domain.audit import JOURNEY_ENROLLED
 from orchestrator.domain.entry import Earlier, EntryRefusal, Gone, Trigger, missing_segment, reentry_of, refuse_subject

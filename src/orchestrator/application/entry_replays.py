@@ -15,7 +15,9 @@ from datetime import datetime, timedelta
 from asyncpg import Connection, Record
 
 from orchestrator.application import journeys as authoring
-from orchestrator.application.inbox import Candidate, Listener, let_in, listener_of
+from orchestrator.application.holding import Holding
+from orchestrator.application.letting_in import Candidate, let_in
+from orchestrator.application.listeners import Listener, listener_of
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.audit import ENTRIES_REPLAYED, ENTRY_REPLAY_REQUESTED, RUNTIME
@@ -41,6 +43,7 @@ from orchestrator.storage import (
     clock,
     entry_replays,
     event_names,
+    held_entries,
     inbox,
     journeys,
     refusal_counts,
@@ -49,9 +52,10 @@ from orchestrator.storage import (
 )
 from orchestrator.storage.entry_replays import UnderWay
 from orchestrator.storage.inbox import Arrival
+from orchestrator.storage.origins import Event, Moved
 from orchestrator.storage.outages import is_outage
 from orchestrator.storage.outbox import Entry as Told
-from orchestrator.storage.refused_entries import Event, Kept, Moved, RefusedEntry, Span
+from orchestrator.storage.refused_entries import Kept, RefusedEntry, Span
 
 logger = logging.getLogger(__name__)
 
@@ -289,9 +293,12 @@ async def _decide(
     Raises FailedPrecondition JOURNEY_NOT_ACTIVE.
     """
     held = await _hold(conn, span, entries)
+    # An entry that waits, for the end of its grace or to be released, enters once it is decided.
+    waiting = Holding(await held_entries.hold(conn, sorted({entry.key for entry in held})))
     # Read under the locks, as the consumer of the inbox reads: a pause that was acknowledged before is seen.
     project = (await catalog.current(conn, [span.project_no]))[span.project_no]
-    if not await journeys.keep_open(conn, span.project_no, [span.journey_id]):
+    statuses = await journeys.keep_open(conn, span.project_no, [span.journey_id])
+    if statuses.get(span.journey_id) is not JourneyStatus.ACTIVE:
         raise FailedPrecondition(
             "JOURNEY_NOT_ACTIVE", f"journey {span.journey_id} takes nobody in", journeyId=span.journey_id
         )
@@ -314,7 +321,7 @@ async def _decide(
         del candidates[id(candidate)]
         counted[reason.value] += 1
 
-    told = await let_in(conn, versions, project, asked, refuse, behind=True)
+    told = await let_in(conn, versions, project, asked, waiting, refuse, behind=True)
     entered = list(candidates.values())
     await refused_entries.delete(conn, span, entered)
     return _Decided(told=told, enrolled=len(entered), refused=counted)
@@ -352,9 +359,11 @@ async def _found(
                     Candidate(
                         key=entry.key,
                         listener=listener,
-                        trigger=Trigger(at=entry.origin.at),
+                        kind="segment",
+                        trigger=Trigger(at=entry.origin.at, hops=entry.origin.hops),
                         entry_key=transition_key(contract.segment_id, what.transition_no),
                         origin=entry.origin,
+                        replayed=True,
                     )
                 )
             case _:
@@ -371,14 +380,22 @@ def _of_event(
     *,
     now: datetime,
 ) -> Candidate | str:
-    trigger = Trigger(at=entry.origin.at, event_id=event_id, properties=properties)
+    trigger = Trigger(at=entry.origin.at, event_id=event_id, properties=properties, hops=entry.origin.hops)
     # How old they may be, whoever asks for them has decided.
     ageless = replace(contract, max_event_age=timedelta.max)
     if (reason := refuse_trigger(ageless, trigger, now)) is not None:
         return reason.value
     key = entry_key(contract, trigger)
     assert key is not None, "an entry without a key is refused"
-    return Candidate(key=entry.key, listener=listener, trigger=trigger, entry_key=key, origin=entry.origin)
+    return Candidate(
+        key=entry.key,
+        listener=listener,
+        kind="event",
+        trigger=trigger,
+        entry_key=key,
+        origin=entry.origin,
+        replayed=True,
+    )
 
 
 async def _hold(conn: Connection[Record], span: Span, entries: Sequence[RefusedEntry]) -> list[RefusedEntry]:

@@ -10,11 +10,19 @@ from asyncpg import Connection, Record
 from orchestrator.domain.entry import EntryRefusal
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import refusal_counts, refused_entries
+from orchestrator.storage.origins import Origin
 from orchestrator.storage.refusal_counts import Slot
-from orchestrator.storage.refused_entries import Origin, Row
+from orchestrator.storage.refused_entries import Row
 
-#: What says no more than that an event was not meant: it stays so, and there is no end of them.
-_NOT_MEANT = frozenset({EntryRefusal.TRIGGER_PREDICATE, EntryRefusal.ENTRY_KEY_MISSING})
+#: What stays so: an event was not meant, of which there is no end; executions start one another; the journey is over.
+_FOR_GOOD = frozenset(
+    {
+        EntryRefusal.TRIGGER_PREDICATE,
+        EntryRefusal.ENTRY_KEY_MISSING,
+        EntryRefusal.LOOP,
+        EntryRefusal.JOURNEY_ARCHIVED,
+    }
+)
 
 
 class RefusedEntries:
@@ -27,7 +35,7 @@ class RefusedEntries:
     def add(self, key: SubjectKey, journey_id: str, reason: EntryRefusal, now: datetime, origin: Origin) -> None:
         slot = refusal_counts.slot(key.project_no, journey_id, reason.value, now, key.bucket)
         self._counts[slot] += 1
-        if reason not in _NOT_MEANT:
+        if reason not in _FOR_GOOD:
             self._entries[slot].append((journey_id, reason.value, now, key, origin))
 
     async def write(self, conn: Connection[Record]) -> None:

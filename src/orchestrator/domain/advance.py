@@ -19,6 +19,7 @@ from orchestrator.domain.journey import (
     Branch,
     Changed,
     Condition,
+    EmitEvent,
     Exit,
     JourneyVersion,
     OnBlocked,
@@ -26,9 +27,11 @@ from orchestrator.domain.journey import (
     Split,
     Step,
     TimeOfDay,
+    UpdateSubject,
     Wait,
     WaitFor,
     WaitUntil,
+    Webhook,
 )
 from orchestrator.domain.local_time import attribute_date, next_time_of_day
 from orchestrator.domain.split import arm_of
@@ -38,6 +41,12 @@ from orchestrator.predicates.paths import find
 
 #: One try at a provider, all in: rendering, connecting, the answer, and both transactions around it.
 SEND_TIMEOUT = timedelta(seconds=30)
+
+#: One try at changing what we know of a subject ourselves.
+CHANGE_TIMEOUT = timedelta(seconds=30)
+
+#: What a try at a webhook takes besides waiting for its answer.
+AROUND_A_CALL = timedelta(seconds=20)
 
 #: How often a parked execution looks again by itself; what parked it also pokes it when it is mended.
 PARK_RECHECK = timedelta(minutes=15)
@@ -97,6 +106,12 @@ def step_kind(step: Step) -> str:
             return "branch"
         case Split():
             return "split"
+        case UpdateSubject():
+            return "update_subject"
+        case EmitEvent():
+            return "emit_event"
+        case Webhook():
+            return "webhook"
         case Exit():
             return "exit"
         case _:
@@ -226,11 +241,25 @@ def advance(
                 arm = arm_of(step, version.journey_id, known.subject_id)
                 visit(step, Result.EXECUTED, arm.id)
                 position = come_to(arm.next)
+            case UpdateSubject() | EmitEvent() | Webhook():
+                if done is None:
+                    timeout = step.timeout + AROUND_A_CALL if isinstance(step, Webhook) else CHANGE_TIMEOUT
+                    return decide(Run(activity=step_kind(step), step_id=step.id, timeout=timeout))
+                visit(step, done.result, done.reason)
+                position = come_to(_way_on(step, done))
+                done = None
             case Exit():
                 visit(step, Result.EXECUTED)
                 return decide(End(outcome=Outcome.COMPLETED, reason=step.reason))
             case _:
                 assert_never(step)
+
+
+def _way_on(step: UpdateSubject | EmitEvent | Webhook, done: Done) -> str:
+    """A webhook that was not taken may lead elsewhere."""
+    if isinstance(step, Webhook) and done.result is not Result.EXECUTED:
+        return step.otherwise or step.next
+    return step.next
 
 
 def first_position(version: JourneyVersion, known: Known, now: datetime) -> Position:

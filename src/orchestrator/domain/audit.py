@@ -146,6 +146,13 @@ TRIGGER_SEGMENT_DELETED = Action(
     "The segment that starts executions was deleted by force: until there is one of its id again, nothing starts any.",
 )
 
+JOURNEY_SCHEDULE_SKIPPED = Action(
+    "journey_schedule_skipped",
+    "journey",
+    ("dueAt", "reason"),
+    "A crowd was due to be enrolled on schedule, and was not.",
+)
+
 AUDIENCE_CREATED = Action("audience_created", "audience", (), "An audience was created.")
 AUDIENCE_UPDATED = Action("audience_updated", "audience", ("fields",), "An audience was changed.")
 AUDIENCE_DELETED = Action("audience_deleted", "audience", (), "An audience was deleted.")

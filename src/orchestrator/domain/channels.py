@@ -86,7 +86,7 @@ def _email_faults(settings: Mapping[str, Any], path: str, rules: Rules) -> list[
 def _webhook_faults(settings: Mapping[str, Any], path: str, rules: Rules) -> list[Fault]:
     faults = url_faults(settings.get("url"), under(path, "url"), rules)
     if settings.get("headers") is not None:
-        faults += _headers_faults(settings["headers"], under(path, "headers"))
+        faults += header_faults(settings["headers"], under(path, "headers"))
     return faults + _unknown(settings, ("url", "headers"), path)
 
 
@@ -115,8 +115,6 @@ def _path_fault(value: object) -> tuple[str, str] | None:
 
 
 def url_faults(url: object, path: str, rules: Rules) -> list[Fault]:
-    """What is wrong with where a webhook is sent to."""
-
     def fault(reason: str, message: str) -> list[Fault]:
         return [Fault(path=path, reason=reason, message=message)]
 
@@ -149,7 +147,7 @@ def _split(url: str) -> SplitResult | None:
         return None
 
 
-def _headers_faults(headers: object, path: str) -> list[Fault]:
+def header_faults(headers: object, path: str) -> list[Fault]:
     if not isinstance(headers, Mapping):
         return [Fault(path=path, reason="INVALID_TYPE", message="must be an object of names and texts")]
     if len(headers) > MAX_HEADERS:

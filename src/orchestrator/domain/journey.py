@@ -15,6 +15,8 @@ from typing import Any
 from orchestrator.domain.auto_pause import AutoPause
 from orchestrator.domain.holdout import Holdout
 from orchestrator.domain.hours import Hours
+from orchestrator.domain.schedule import Firing, Schedule
+from orchestrator.domain.trigger_contract import EntryCondition
 from orchestrator.predicates.tree import Predicate
 
 
@@ -160,12 +162,50 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateSubject:
+    """Merges these attributes, filled in (domain/fillings.py), into the subject's: null removes."""
+
+    id: str
+    attributes: Mapping[str, Any]
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmitEvent:
+    """An event of the subject happens now, with these properties, filled in."""
+
+    id: str
+    event_name: str
+    properties: Mapping[str, Any]
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Calls somebody else's server, whose answer `$steps.` reads from then on.
+
+    `url` is a template behind its host. One try takes at most `timeout`; tries are made for `retry_for`. `body` None:
+    there is none. On to `otherwise` when it was not taken; "" stands for `next`.
+    """
+
+    id: str
+    url: str
+    method: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any] | None
+    timeout: timedelta
+    retry_for: timedelta
+    next: str
+    otherwise: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
     id: str
     reason: str
 
 
-Step = Send | Wait | WaitUntil | WaitFor | Branch | Split | Exit
+Step = Send | Wait | WaitUntil | WaitFor | Branch | Split | UpdateSubject | EmitEvent | Webhook | Exit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +228,13 @@ class Reentry:
 
     kind: ReentryKind
     interval: timedelta | None = None
+
+
+class WhilePaused(Enum):
+    """What becomes of whoever would enter while the journey is paused."""
+
+    REFUSE = "refuse"
+    HOLD = "hold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +262,19 @@ class Definition:
     ends_at: datetime | None = None
     # None: the first of `steps` (mappings keep their order).
     start: str | None = None
+    while_paused: WhilePaused = WhilePaused.REFUSE
+    # How long after the trigger what is asked of the subject may come to hold; None: it has to at once.
+    entry_grace: timedelta | None = None
+    # In place of a trigger contract.
+    entry_condition: EntryCondition | None = None
+    schedule: Schedule | None = None
+
+    @property
+    def firing(self) -> Firing | None:
+        """Its schedule within its dates."""
+        if self.schedule is None:
+            return None
+        return Firing(schedule=self.schedule, starts_at=self.starts_at, ends_at=self.ends_at)
 
     @property
     def first_step_id(self) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.storage.journeys import TRIGGER_SEGMENT
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
@@ -60,6 +62,17 @@ SELECT format('project %s, replay %s: %s looked at', project_no, entry_replay_id
 _JOBS_LATE = """
 SELECT format('project %s, enrollment job %s', project_no, enrollment_job_id) AS example
   FROM enrollment_jobs WHERE state = 'running' AND next_at < $1::timestamptz - interval '60 seconds'
+"""
+
+_HELD_LATE = """
+SELECT format('project %s, subject number %s, journey %s', project_no, subject_no, journey_id) AS example
+  FROM held_entries WHERE look_at < $1::timestamptz - interval '60 seconds'
+"""
+
+_SCHEDULES_LATE = """
+SELECT format('project %s, journey %s', project_no, journey_id) AS example
+  FROM journey_schedules
+ WHERE told_revision < revision AND changed_at < $1::timestamptz - interval '60 seconds'
 """
 
 _OUTBOX_DEAD = """
@@ -129,6 +142,37 @@ SELECT format('execution %s, step %s, queue %s', e.execution_id, e.step_id, e.ef
                     WHERE (s.project_no, s.bucket, s.subject_no, s.execution_id)
                         = (e.project_no, e.bucket, e.subject_no, e.execution_id)
                       AND s.seq = e.seq)
+   AND NOT EXISTS (SELECT FROM webhook_calls AS c
+                    WHERE (c.project_no, c.bucket, c.subject_no, c.execution_id)
+                        = (e.project_no, e.bucket, e.subject_no, e.execution_id)
+                      AND c.seq = e.seq)
+"""
+
+_CALL_UNLIKE_VISIT = """
+SELECT format('execution %s, seq %s: %s, but %s', c.execution_id, c.seq, c.state, coalesce(v.result, 'no visit'))
+       AS example
+  FROM webhook_calls AS c
+  LEFT JOIN executions AS e USING (project_no, bucket, subject_no, execution_id)
+  LEFT JOIN visits AS v
+    ON (v.project_no, v.bucket, v.subject_no, v.execution_id)
+     = (c.project_no, c.bucket, c.subject_no, c.execution_id)
+   AND v.seq = c.seq + 1 AND v.step_id = c.step_id
+ WHERE c.project_no = $2 AND c.bucket >= $3 AND c.bucket < $4
+   AND c.settled_at < $1::timestamptz - interval '60 seconds'
+   AND coalesce(e.reason, '') NOT LIKE 'temporal\\_%'
+   AND v.result IS DISTINCT FROM CASE WHEN c.reason = 'withdrawn' THEN 'skipped'
+                                      WHEN c.state = 'failed' THEN 'failed' ELSE 'executed' END
+"""
+
+_VISIT_WITHOUT_CALL = """
+SELECT format('execution %s, seq %s, step %s', v.execution_id, v.seq, v.step_id) AS example
+  FROM visits AS v
+ WHERE v.project_no = $2 AND v.bucket >= $3 AND v.bucket < $4
+   AND v.step_kind = 'webhook'
+   AND NOT EXISTS (SELECT FROM webhook_calls AS c
+                    WHERE (c.project_no, c.bucket, c.subject_no, c.execution_id)
+                        = (v.project_no, v.bucket, v.subject_no, v.execution_id)
+                      AND c.seq = v.seq - 1 AND c.step_id = v.step_id)
 """
 
 # Of what executions await by their versions, that which is plain to see: events by name, segments, dates and changes.
@@ -228,16 +272,17 @@ SELECT format('communication %s: newest revision %s', c.communication_id, c.cont
                         = (c.project_no, c.communication_id, c.content_revision))
 """
 
-_WITHOUT_SEGMENT = """
-SELECT format('project %s, journey %s: segment %s, by the trigger contract %s', j.project_no, j.journey_id,
-              t.segment_id, t.trigger_contract_id) AS example
+_WITHOUT_SEGMENT = f"""
+SELECT format('project %s, journey %s: segment %s, by %s', j.project_no, j.journey_id, {TRIGGER_SEGMENT},
+              coalesce('the trigger contract ' || t.trigger_contract_id, 'its entry condition')) AS example
   FROM journeys AS j
   JOIN journey_versions AS v
     ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
-  JOIN trigger_contracts AS t
+  LEFT JOIN trigger_contracts AS t
     ON t.project_no = j.project_no AND t.trigger_contract_id = v.definition ->> 'triggerContractId'
- WHERE j.status = 'active' AND t.segment_id IS NOT NULL
-   AND NOT EXISTS (SELECT FROM segments AS s WHERE s.project_no = t.project_no AND s.segment_id = t.segment_id)
+ WHERE j.status = 'active' AND {TRIGGER_SEGMENT} IS NOT NULL
+   AND NOT EXISTS (SELECT FROM segments AS s
+                    WHERE s.project_no = j.project_no AND s.segment_id = {TRIGGER_SEGMENT})
 """
 
 _MISCOUNTED = """
@@ -347,6 +392,17 @@ CHECKS: tuple[Check, ...] = (
         sql=_JOBS_LATE,
     ),
     Check(
+        name="held_entries_late",
+        remedy="Entries that were held were to be decided a minute ago: see that workers run, and what they log.",
+        sql=_HELD_LATE,
+    ),
+    Check(
+        name="schedules_late",
+        remedy="Temporal was not told of the schedules of these journeys for a minute: see that it answers, and that "
+        "workers run.",
+        sql=_SCHEDULES_LATE,
+    ),
+    Check(
         name="outbox_dead",
         remedy="Temporal refuses these for good: ID_TAKEN means that another database starts workflows in the same "
         "namespace.",
@@ -365,7 +421,8 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         name="sends_not_begun",
-        remedy="Waiting for a worker of their channel for five minutes: see that one serves the queue.",
+        remedy="Waiting for a worker of their channel, or for one that does what their step says, for five minutes: "
+        "see that one serves the queue.",
         sql=_SEND_NOT_BEGUN,
         divided=True,
     ),
@@ -385,6 +442,19 @@ CHECKS: tuple[Check, ...] = (
         name="sends_unlike_visits",
         remedy="The two ledgers tell different things of one send: report it, with the workers' logs.",
         sql=_SEND_UNLIKE_VISIT,
+        divided=True,
+    ),
+    Check(
+        name="calls_unlike_visits",
+        remedy="The ledger of webhook calls and that of visits tell different things: report it, with the workers' "
+        "logs of that execution.",
+        sql=_CALL_UNLIKE_VISIT,
+        divided=True,
+    ),
+    Check(
+        name="visits_without_call",
+        remedy="A webhook step was passed and the ledger of calls does not know: report it, with the workers' logs.",
+        sql=_VISIT_WITHOUT_CALL,
         divided=True,
     ),
     Check(
@@ -426,7 +496,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="journeys_without_segment",
         remedy="They are active, and the segment is gone that starts their executions: make one of that id again, let "
-        "the trigger contract name another, or pause them.",
+        "their trigger name another, or pause them.",
         sql=_WITHOUT_SEGMENT,
     ),
     Check(

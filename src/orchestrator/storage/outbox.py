@@ -101,6 +101,15 @@ async def insert_pokes(
     ]
 
 
+_UNTOLD = "SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS told_later"
+
+
+async def untold(conn: Connection[Record], limit: int) -> int:
+    """How many things Temporal has still to be told, counted up to a limit."""
+    count: int = await conn.fetchval(_UNTOLD, limit)
+    return count
+
+
 _CLAIM = """
 WITH due AS (
     SELECT outbox_no FROM outbox WHERE leased_until <= $1

@@ -13,36 +13,13 @@ from datetime import datetime, timedelta
 from asyncpg import Connection, Record
 
 from orchestrator.domain.scope import SubjectKey
+from orchestrator.storage import origins
+from orchestrator.storage.origins import Origin
 
 #: Of one journey, reason and hour, for each shard of the ledger of refusals.
 KEPT = 3125
 
 KEPT_FOR = timedelta(days=7)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """The event that would have started an execution."""
-
-    event_no: int
-    name_no: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
-    """The coming to a segment, or the leaving, that would have."""
-
-    transition_no: int
-    segment_no: int
-    entered: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """What would have started an execution, and when it happened."""
-
-    at: datetime
-    what: Event | Moved
 
 
 #: When an entry was refused, and its number.
@@ -59,26 +36,25 @@ class RefusedEntry:
 #: (journey, reason, when, who, what)
 Row = tuple[str, str, datetime, SubjectKey, Origin]
 
-_ADD = """
-INSERT INTO refused_entries (project_no, journey_id, reason, refused_at, bucket, subject_no, occurred_at, event_no,
-                             name_no, transition_no, segment_no, entered)
+_ADD = f"""
+INSERT INTO refused_entries (project_no, journey_id, reason, refused_at, bucket, subject_no, occurred_at, hops,
+                             {origins.COLUMNS})
 SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::smallint[], $6::bigint[],
-                     $7::timestamptz[], $8::bigint[], $9::int[], $10::bigint[], $11::int[], $12::boolean[])
+                     $7::timestamptz[], $8::smallint[], $9::bigint[], $10::int[], $11::bigint[], $12::int[],
+                     $13::boolean[])
 """
 
 
 async def add(conn: Connection[Record], rows: Sequence[Row]) -> None:
     if not rows:
         return
-    columns = []
-    what: tuple[int | None, ...]
-    for journey_id, reason, at, key, origin in rows:
-        match origin.what:
-            case Event(event_no=event_no, name_no=name_no):
-                what = (event_no, name_no, None, None, None)
-            case Moved(transition_no=number, segment_no=segment_no, entered=entered):
-                what = (None, None, number, segment_no, entered)
-        columns.append((key.project_no, journey_id, reason, at, key.bucket, key.subject_no, origin.at, *what))
+    columns = [
+        (
+            key.project_no, journey_id, reason, at, key.bucket, key.subject_no, origin.at, origin.hops,
+            *origins.values_of(origin.what),
+        )
+        for journey_id, reason, at, key, origin in rows
+    ]  # fmt: skip
     await conn.execute(_ADD, *map(list, zip(*columns, strict=True)))
 
 
@@ -103,10 +79,7 @@ async def count(conn: Connection[Record], span: Span) -> int:
     return counted
 
 
-_COLUMNS = """
-refused_at, refused_no, project_no, bucket, subject_no, occurred_at, event_no, name_no, transition_no, segment_no,
-entered
-"""
+_COLUMNS = f"refused_at, refused_no, project_no, bucket, subject_no, occurred_at, hops, {origins.COLUMNS}"
 
 _PAGE = f"""
 SELECT {_COLUMNS} FROM refused_entries
@@ -180,13 +153,8 @@ async def by_reason(
 
 
 def _entry(row: Record) -> RefusedEntry:
-    what: Event | Moved
-    if row["event_no"] is not None:
-        what = Event(event_no=row["event_no"], name_no=row["name_no"])
-    else:
-        what = Moved(transition_no=row["transition_no"], segment_no=row["segment_no"], entered=row["entered"])
     return RefusedEntry(
         place=(row["refused_at"], row["refused_no"]),
         key=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),
-        origin=Origin(at=row["occurred_at"], what=what),
+        origin=Origin(at=row["occurred_at"], what=origins.what_of(row), hops=row["hops"]),
     )

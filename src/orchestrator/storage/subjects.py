@@ -272,19 +272,21 @@ _OF_SUBJECT = "WHERE project_no = $1 AND bucket = $2 AND subject_no = $3"
 
 _DELETE = f"DELETE FROM {{table}} {_OF_SUBJECT}"
 
+# What is held before what was refused: whoever drops the one writes the other, and holds no subject.
 _OWNED = (
-    "inbox", "inbox_dead", "outbox", "outbox_dead", "opt_outs", "suppressions", "static_members", "log_messages",
-    "refused_entries", "test_sends", "subject_event_days", "subject_event_state", "events", "subject_aliases",
-    "subjects",
+    "inbox", "inbox_dead", "outbox", "outbox_dead", "held_entries", "refused_entries", "test_sends", "opt_outs",
+    "suppressions", "static_members", "log_messages", "subject_event_days", "subject_event_state", "events",
+    "subject_aliases", "subjects",
 )  # fmt: skip
 
 # Ledgers keep the subject's number, which leads nowhere from now on. What else they know of whose rows these are goes:
-# the entry and its key (an event's properties), the id at the provider, and the workflow's id, which holds the
-# subject's. Each stays what it was: unique, and not null.
+# the entry and its key (an event's properties), the id at the provider, what webhooks answered, and the workflow's id,
+# which holds the subject's. Each stays what it was: unique, and not null.
 _ANONYMIZE = (
     "UPDATE enrollments SET entry = '{}', entry_key = 'deleted:' || enrollment_id",
     "UPDATE executions SET workflow_id = 'deleted:' || execution_id",
     "UPDATE sends SET provider_id = NULL",
+    "UPDATE webhook_calls SET answer = NULL",
 )
 
 

@@ -116,6 +116,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Two edges that lead on from a node by one way."""
     ERROR_REASON_UNKNOWN_HANDLE: _ErrorReason.ValueType  # 224
     """An edge that leads on by a way that its node does not have."""
+    ERROR_REASON_ANSWER_NOT_FOUND: _ErrorReason.ValueType  # 225
+    """What a webhook answered is asked about, and there is no such webhook in the journey."""
+    ERROR_REASON_ANSWER_NEVER_KNOWN: _ErrorReason.ValueType  # 226
+    """A warning: what a webhook answered is asked about where it has not been called."""
+    ERROR_REASON_TWO_TRIGGERS: _ErrorReason.ValueType  # 227
+    """A journey with an entry condition of its own names a trigger contract, too."""
+    ERROR_REASON_ENTRY_GRACE_UNUSED: _ErrorReason.ValueType  # 228
+    """A warning: an entry grace, and nothing is asked about the subject that could come to hold within it."""
+    ERROR_REASON_SCHEDULE_WITHOUT_CROWD: _ErrorReason.ValueType  # 229
+    """A schedule that says nothing of whom it enrolls, of a journey without an audience."""
     ERROR_REASON_INVALID_DEFINITION: _ErrorReason.ValueType  # 210
     """Publishing was refused; the violations name every fault."""
     ERROR_REASON_JOURNEY_NOT_FOUND: _ErrorReason.ValueType  # 301
@@ -309,6 +319,16 @@ ERROR_REASON_DUPLICATE_EDGE: ErrorReason.ValueType  # 223
 """Two edges that lead on from a node by one way."""
 ERROR_REASON_UNKNOWN_HANDLE: ErrorReason.ValueType  # 224
 """An edge that leads on by a way that its node does not have."""
+ERROR_REASON_ANSWER_NOT_FOUND: ErrorReason.ValueType  # 225
+"""What a webhook answered is asked about, and there is no such webhook in the journey."""
+ERROR_REASON_ANSWER_NEVER_KNOWN: ErrorReason.ValueType  # 226
+"""A warning: what a webhook answered is asked about where it has not been called."""
+ERROR_REASON_TWO_TRIGGERS: ErrorReason.ValueType  # 227
+"""A journey with an entry condition of its own names a trigger contract, too."""
+ERROR_REASON_ENTRY_GRACE_UNUSED: ErrorReason.ValueType  # 228
+"""A warning: an entry grace, and nothing is asked about the subject that could come to hold within it."""
+ERROR_REASON_SCHEDULE_WITHOUT_CROWD: ErrorReason.ValueType  # 229
+"""A schedule that says nothing of whom it enrolls, of a journey without an audience."""
 ERROR_REASON_INVALID_DEFINITION: ErrorReason.ValueType  # 210
 """Publishing was refused; the violations name every fault."""
 ERROR_REASON_JOURNEY_NOT_FOUND: ErrorReason.ValueType  # 301

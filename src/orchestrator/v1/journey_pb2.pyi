@@ -14,6 +14,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from orchestrator.v1 import communication_pb2 as _communication_pb2
 from orchestrator.v1 import predicate_pb2 as _predicate_pb2
 from orchestrator.v1 import project_pb2 as _project_pb2
+from orchestrator.v1 import trigger_contract_pb2 as _trigger_contract_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -51,6 +52,37 @@ ON_ARCHIVE_FINISH: OnArchive.ValueType  # 1
 ON_ARCHIVE_END: OnArchive.ValueType  # 2
 """They end where they stand, canceled."""
 Global___OnArchive: _TypeAlias = OnArchive  # noqa: Y015
+
+class _WhilePaused:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WhilePausedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WhilePaused.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WHILE_PAUSED_UNSPECIFIED: _WhilePaused.ValueType  # 0
+    """REFUSE."""
+    WHILE_PAUSED_REFUSE: _WhilePaused.ValueType  # 1
+    """They are refused, and counted as journey_paused."""
+    WHILE_PAUSED_HOLD: _WhilePaused.ValueType  # 2
+    """They wait until it is resumed, and are then held against everything that is asked at the entry, with the trigger that
+    brought them.
+    """
+
+class WhilePaused(_WhilePaused, metaclass=_WhilePausedEnumTypeWrapper):
+    """What becomes of those who would come in while the journey is paused.
+
+    Values may be added.
+    """
+
+WHILE_PAUSED_UNSPECIFIED: WhilePaused.ValueType  # 0
+"""REFUSE."""
+WHILE_PAUSED_REFUSE: WhilePaused.ValueType  # 1
+"""They are refused, and counted as journey_paused."""
+WHILE_PAUSED_HOLD: WhilePaused.ValueType  # 2
+"""They wait until it is resumed, and are then held against everything that is asked at the entry, with the trigger that
+brought them.
+"""
+Global___WhilePaused: _TypeAlias = WhilePaused  # noqa: Y015
 
 class _DefinitionForm:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -180,6 +212,8 @@ class Journey(_message.Message):
     GOAL_FIELD_NUMBER: _builtins.int
     ON_ARCHIVE_FIELD_NUMBER: _builtins.int
     ENTRY_PROBLEMS_FIELD_NUMBER: _builtins.int
+    HELD_ENTRANTS_FIELD_NUMBER: _builtins.int
+    ENROLLS_NEXT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -197,6 +231,10 @@ class Journey(_message.Message):
     """Whether there is a draft: changes that are not published."""
     on_archive: Global___OnArchive.ValueType
     """What became of executions that were running when it was archived."""
+    held_entrants: _builtins.int
+    """Entries that were triggered and are not decided yet: held while the journey is paused, or for data that is late. Unset:
+    none. Lists, and answers to changes, leave it out.
+    """
     etag: _builtins.str
     """Differs after every change. Sent back in an update, it refuses the update if something changed in between."""
     @_builtins.property
@@ -216,6 +254,10 @@ class Journey(_message.Message):
     @_builtins.property
     def entry_problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryProblem]:
         """What keeps subjects out although the journey is active: something it names no longer exists."""
+
+    @_builtins.property
+    def enrolls_next(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScheduledTime]:
+        """When its schedule enrolls next: up to three times. Only where it is active; lists, and answers to changes, leave it out."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -240,19 +282,50 @@ class Journey(_message.Message):
         goal: Global___Goal | None = ...,
         on_archive: Global___OnArchive.ValueType = ...,
         entry_problems: _abc.Iterable[Global___EntryProblem] | None = ...,
+        held_entrants: _builtins.int | None = ...,
+        enrolls_next: _abc.Iterable[Global___ScheduledTime] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_latest_version", b"_latest_version", "create_time", b"create_time", "definition", b"definition", "goal", b"goal", "latest_version", b"latest_version", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_held_entrants", b"_held_entrants", "_latest_version", b"_latest_version", "create_time", b"create_time", "definition", b"definition", "goal", b"goal", "held_entrants", b"held_entrants", "latest_version", b"latest_version", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latest_version", b"_latest_version", "create_time", b"create_time", "definition", b"definition", "description", b"description", "entry_problems", b"entry_problems", "etag", b"etag", "goal", b"goal", "has_draft", b"has_draft", "id", b"id", "latest_version", b"latest_version", "name", b"name", "on_archive", b"on_archive", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_entrants", b"_held_entrants", "_latest_version", b"_latest_version", "create_time", b"create_time", "definition", b"definition", "description", b"description", "enrolls_next", b"enrolls_next", "entry_problems", b"entry_problems", "etag", b"etag", "goal", b"goal", "has_draft", b"has_draft", "held_entrants", b"held_entrants", "id", b"id", "latest_version", b"latest_version", "name", b"name", "on_archive", b"on_archive", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__held_entrants: _TypeAlias = _typing.Literal["held_entrants"]  # noqa: Y015
+    _WhichOneofArgType__held_entrants: _TypeAlias = _typing.Literal["_held_entrants", b"_held_entrants"]  # noqa: Y015
     _WhichOneofReturnType__latest_version: _TypeAlias = _typing.Literal["latest_version"]  # noqa: Y015
     _WhichOneofArgType__latest_version: _TypeAlias = _typing.Literal["_latest_version", b"_latest_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held_entrants) -> _WhichOneofReturnType__held_entrants | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latest_version) -> _WhichOneofReturnType__latest_version | None: ...
 
 Global___Journey: _TypeAlias = Journey  # noqa: Y015
+
+@_typing.final
+class ScheduledTime(_message.Message):
+    """A time at which a schedule enrolls its crowd."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduledTime: _TypeAlias = ScheduledTime  # noqa: Y015
 
 @_typing.final
 class EntryProblem(_message.Message):
@@ -338,6 +411,10 @@ class JourneyDefinition(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     CANVAS_FIELD_NUMBER: _builtins.int
     GRAPH_FIELD_NUMBER: _builtins.int
+    WHILE_PAUSED_FIELD_NUMBER: _builtins.int
+    ENTRY_CONDITION_FIELD_NUMBER: _builtins.int
+    ENTRY_GRACE_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """Who may come in. Empty: everyone."""
     trigger_contract_id: _builtins.str
@@ -354,6 +431,8 @@ class JourneyDefinition(_message.Message):
     """The step where executions start. Unset: the first. Empty: nowhere yet, as in a graph whose entry leads nowhere; then
     it cannot be published.
     """
+    while_paused: Global___WhilePaused.ValueType
+    """What becomes of those whom the trigger would bring in while the journey is paused."""
     @_builtins.property
     def reentry(self) -> Global___Reentry:
         """Whether a subject may come in again. Unset: once for enrollment by hand, by entry key for events."""
@@ -400,6 +479,20 @@ class JourneyDefinition(_message.Message):
     def graph(self) -> Global___JourneyGraph:
         """The same journey as nodes and edges, in place of steps, start and canvas. In JSON it is called `definition`."""
 
+    @_builtins.property
+    def entry_condition(self) -> Global___EntryCondition:
+        """What starts executions, in place of a trigger contract: the journey's own. It takes effect when it is published."""
+
+    @_builtins.property
+    def entry_grace(self) -> _duration_pb2.Duration:
+        """How long after a trigger the audience, and what the trigger asks about the subject, may come to hold before the entry is
+        refused: for data that arrives late. More than 0 and at most 1 hour. Unset: they have to hold at once.
+        """
+
+    @_builtins.property
+    def schedule(self) -> Global___JourneySchedule:
+        """When a whole crowd is enrolled, again and again or once. Within startsAt and endsAt; not while the journey is paused."""
+
     def __init__(
         self,
         *,
@@ -419,10 +512,14 @@ class JourneyDefinition(_message.Message):
         start: _builtins.str | None = ...,
         canvas: _struct_pb2.Struct | None = ...,
         graph: Global___JourneyGraph | None = ...,
+        while_paused: Global___WhilePaused.ValueType = ...,
+        entry_condition: Global___EntryCondition | None = ...,
+        entry_grace: _duration_pb2.Duration | None = ...,
+        schedule: Global___JourneySchedule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "auto_pause", b"auto_pause", "canvas", b"canvas", "end_time", b"end_time", "exit_on_goal", b"exit_on_goal", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "start", b"start", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "auto_pause", b"auto_pause", "canvas", b"canvas", "end_time", b"end_time", "entry_condition", b"entry_condition", "entry_grace", b"entry_grace", "exit_on_goal", b"exit_on_goal", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "schedule", b"schedule", "send_window", b"send_window", "start", b"start", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "audience_id", b"audience_id", "auto_pause", b"auto_pause", "canvas", b"canvas", "end_time", b"end_time", "exit_on_goal", b"exit_on_goal", "exit_rules", b"exit_rules", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "start", b"start", "start_time", b"start_time", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "audience_id", b"audience_id", "auto_pause", b"auto_pause", "canvas", b"canvas", "end_time", b"end_time", "entry_condition", b"entry_condition", "entry_grace", b"entry_grace", "exit_on_goal", b"exit_on_goal", "exit_rules", b"exit_rules", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "schedule", b"schedule", "send_window", b"send_window", "start", b"start", "start_time", b"start_time", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id", "while_paused", b"while_paused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_on_goal: _TypeAlias = _typing.Literal["exit_on_goal"]  # noqa: Y015
     _WhichOneofArgType__exit_on_goal: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal"]  # noqa: Y015
@@ -442,6 +539,117 @@ class JourneyDefinition(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__start) -> _WhichOneofReturnType__start | None: ...
 
 Global___JourneyDefinition: _TypeAlias = JourneyDefinition  # noqa: Y015
+
+@_typing.final
+class EntryCondition(_message.Message):
+    """What starts executions of one journey. It is a trigger contract without an id and a name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_NAME_FIELD_NUMBER: _builtins.int
+    PREDICATE_FIELD_NUMBER: _builtins.int
+    ENTRY_KEY_PATH_FIELD_NUMBER: _builtins.int
+    MAX_EVENT_AGE_FIELD_NUMBER: _builtins.int
+    SEGMENT_ID_FIELD_NUMBER: _builtins.int
+    TRANSITION_FIELD_NUMBER: _builtins.int
+    INCLUDE_DEFINITION_CHANGES_FIELD_NUMBER: _builtins.int
+    event_name: _builtins.str
+    """The event's name, exactly. Exactly one of this and `segment_id` is set."""
+    entry_key_path: _builtins.str
+    """The way to the property that tells entries apart, split at unescaped dots. Empty: the event's id does. Not with a
+    segment.
+    """
+    segment_id: _builtins.str
+    """The segment that is entered or left."""
+    transition: _trigger_contract_pb2.TriggerContract.Transition.ValueType
+    """Which way. Only with a segment."""
+    include_definition_changes: _builtins.bool
+    """Also start executions of those who come or go because the rules of the segment are new. Only with a segment."""
+    @_builtins.property
+    def predicate(self) -> _predicate_pb2.Predicate:
+        """With an event: over its properties, only attribute leaves and composites of them. With a segment: over the subject,
+        as it is when the execution would start. Unset: no condition.
+        """
+
+    @_builtins.property
+    def max_event_age(self) -> _duration_pb2.Duration:
+        """Events older than this on arrival start nothing. Unset: 24 hours. Not used with a segment."""
+
+    def __init__(
+        self,
+        *,
+        event_name: _builtins.str = ...,
+        predicate: _predicate_pb2.Predicate | None = ...,
+        entry_key_path: _builtins.str = ...,
+        max_event_age: _duration_pb2.Duration | None = ...,
+        segment_id: _builtins.str = ...,
+        transition: _trigger_contract_pb2.TriggerContract.Transition.ValueType = ...,
+        include_definition_changes: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_include_definition_changes", b"_include_definition_changes", "include_definition_changes", b"include_definition_changes", "max_event_age", b"max_event_age", "predicate", b"predicate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_definition_changes", b"_include_definition_changes", "entry_key_path", b"entry_key_path", "event_name", b"event_name", "include_definition_changes", b"include_definition_changes", "max_event_age", b"max_event_age", "predicate", b"predicate", "segment_id", b"segment_id", "transition", b"transition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__include_definition_changes: _TypeAlias = _typing.Literal["include_definition_changes"]  # noqa: Y015
+    _WhichOneofArgType__include_definition_changes: _TypeAlias = _typing.Literal["_include_definition_changes", b"_include_definition_changes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__include_definition_changes) -> _WhichOneofReturnType__include_definition_changes | None: ...
+
+Global___EntryCondition: _TypeAlias = EntryCondition  # noqa: Y015
+
+@_typing.final
+class JourneySchedule(_message.Message):
+    """When a journey enrolls a crowd by itself. Each time becomes an enrollment job; one that is due while the job of the last
+    one has not ended is left out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    CRON_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    SEGMENT_ID_FIELD_NUMBER: _builtins.int
+    EVERYONE_FIELD_NUMBER: _builtins.int
+    RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
+    cron: _builtins.str
+    """Again and again: minute, hour, day of the month, month, day of the week, such as `0 9 * * mon`. Days of the month or
+    days of the week, not both. At most 128 characters.
+    """
+    time_zone: _builtins.str
+    """Whose clocks `cron` means, such as Europe/Berlin. Empty: UTC."""
+    segment_id: _builtins.str
+    """Who: those who are in this segment then. Neither this nor `everyone`: whoever the journey's audience takes."""
+    everyone: _builtins.bool
+    """Who: every subject of the project. Not with a segment."""
+    rate_per_second: _builtins.int
+    """At most so many a second are let in, 1 to 10000. Unset: as many as hold up nobody else."""
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Once, at this instant, in whole seconds. Exactly one of this and `cron` is set."""
+
+    def __init__(
+        self,
+        *,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+        cron: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+        segment_id: _builtins.str = ...,
+        everyone: _builtins.bool | None = ...,
+        rate_per_second: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_everyone", b"_everyone", "_rate_per_second", b"_rate_per_second", "at_time", b"at_time", "everyone", b"everyone", "rate_per_second", b"rate_per_second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_everyone", b"_everyone", "_rate_per_second", b"_rate_per_second", "at_time", b"at_time", "cron", b"cron", "everyone", b"everyone", "rate_per_second", b"rate_per_second", "segment_id", b"segment_id", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__everyone: _TypeAlias = _typing.Literal["everyone"]  # noqa: Y015
+    _WhichOneofArgType__everyone: _TypeAlias = _typing.Literal["_everyone", b"_everyone"]  # noqa: Y015
+    _WhichOneofReturnType__rate_per_second: _TypeAlias = _typing.Literal["rate_per_second"]  # noqa: Y015
+    _WhichOneofArgType__rate_per_second: _TypeAlias = _typing.Literal["_rate_per_second", b"_rate_per_second"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__everyone) -> _WhichOneofReturnType__everyone | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_per_second) -> _WhichOneofReturnType__rate_per_second | None: ...
+
+Global___JourneySchedule: _TypeAlias = JourneySchedule  # noqa: Y015
 
 @_typing.final
 class AutoPause(_message.Message):
@@ -532,9 +740,10 @@ class JourneyGraph(_message.Message):
     """A journey as nodes and the edges between them, as canvases write it.
 
     In JSON it is the object itself: `{"nodes": […], "edges": […]}`. A node has an `id`, a `type` (entry_trigger,
-    channel_action, wait, wait_for, condition_split, split, exit) and, in `data`, what a step of its kind has but for the
-    names of other steps; edges have `source`, `target` and, where there are several ways out, `sourceHandle`: the id of an
-    arm, `otherwise`, or `true` and `false` of a condition. Whatever else stands there is the canvas's, and is kept.
+    channel_action, wait, wait_for, condition_split, split, update_subject, emit_event, webhook, exit) and, in `data`, what
+    a step of its kind has but for the names of other steps; edges have `source`, `target` and, where there are several ways
+    out, `sourceHandle`: the id of an arm, `otherwise`, or `true` and `false` of a condition. Whatever else stands there is
+    the canvas's, and is kept.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -628,6 +837,9 @@ class Step(_message.Message):
     EXIT_FIELD_NUMBER: _builtins.int
     WAIT_FOR_FIELD_NUMBER: _builtins.int
     SPLIT_FIELD_NUMBER: _builtins.int
+    UPDATE_SUBJECT_FIELD_NUMBER: _builtins.int
+    EMIT_EVENT_FIELD_NUMBER: _builtins.int
+    WEBHOOK_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Tells it from the journey's other steps: 1 to 128 of `A-Z a-z 0-9 _ . : -`."""
     next: _builtins.str
@@ -663,6 +875,18 @@ class Step(_message.Message):
     def split(self) -> Global___SplitStep:
         """Divides subjects."""
 
+    @_builtins.property
+    def update_subject(self) -> Global___UpdateSubjectStep:
+        """Changes what is known of the subject."""
+
+    @_builtins.property
+    def emit_event(self) -> Global___EmitEventStep:
+        """Lets an event happen."""
+
+    @_builtins.property
+    def webhook(self) -> Global___WebhookStep:
+        """Calls a server, whose answer can be asked about from then on."""
+
     def __init__(
         self,
         *,
@@ -675,16 +899,170 @@ class Step(_message.Message):
         exit: Global___ExitStep | None = ...,
         wait_for: Global___WaitForStep | None = ...,
         split: Global___SplitStep | None = ...,
+        update_subject: Global___UpdateSubjectStep | None = ...,
+        emit_event: Global___EmitEventStep | None = ...,
+        webhook: Global___WebhookStep | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "canvas", b"canvas", "exit", b"exit", "kind", b"kind", "send", b"send", "split", b"split", "wait", b"wait", "wait_for", b"wait_for"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "canvas", b"canvas", "emit_event", b"emit_event", "exit", b"exit", "kind", b"kind", "send", b"send", "split", b"split", "update_subject", b"update_subject", "wait", b"wait", "wait_for", b"wait_for", "webhook", b"webhook"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "canvas", b"canvas", "exit", b"exit", "id", b"id", "kind", b"kind", "next", b"next", "send", b"send", "split", b"split", "wait", b"wait", "wait_for", b"wait_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "canvas", b"canvas", "emit_event", b"emit_event", "exit", b"exit", "id", b"id", "kind", b"kind", "next", b"next", "send", b"send", "split", b"split", "update_subject", b"update_subject", "wait", b"wait", "wait_for", b"wait_for", "webhook", b"webhook"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "wait", "branch", "exit", "wait_for", "split"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "wait", "branch", "exit", "wait_for", "split", "update_subject", "emit_event", "webhook"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Step: _TypeAlias = Step  # noqa: Y015
+
+@_typing.final
+class UpdateSubjectStep(_message.Message):
+    """Changes what is known of the subject, once for each time that an execution comes by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attributes(self) -> _struct_pb2.Struct:
+        """A merge patch of the subject's attributes (RFC 7396), as UpsertSubject takes it: null removes. A text with Liquid in it
+        is rendered; `{"$path": "$steps.check.score"}` stands for what is found there, as it is, and where nothing is found, its
+        member is left out.
+        """
+
+    def __init__(
+        self,
+        *,
+        attributes: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSubjectStep: _TypeAlias = UpdateSubjectStep  # noqa: Y015
+
+@_typing.final
+class EmitEventStep(_message.Message):
+    """Lets an event of the subject happen, once for each time that an execution comes by: it is ingested, and may start and wake
+    executions as any other.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_NAME_FIELD_NUMBER: _builtins.int
+    PROPERTIES_FIELD_NUMBER: _builtins.int
+    event_name: _builtins.str
+    """Its name."""
+    @_builtins.property
+    def properties(self) -> _struct_pb2.Struct:
+        """Its properties, filled in as the attributes of an UpdateSubjectStep are."""
+
+    def __init__(
+        self,
+        *,
+        event_name: _builtins.str = ...,
+        properties: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["properties", b"properties"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_name", b"event_name", "properties", b"properties"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmitEventStep: _TypeAlias = EmitEventStep  # noqa: Y015
+
+@_typing.final
+class WebhookStep(_message.Message):
+    """Calls a server. Tries are made until one is taken, refused for good, or too late; each has the same Idempotency-Key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Method:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[WebhookStep._Method.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        METHOD_UNSPECIFIED: WebhookStep._Method.ValueType  # 0
+        """POST."""
+        METHOD_GET: WebhookStep._Method.ValueType  # 1
+        """GET."""
+        METHOD_POST: WebhookStep._Method.ValueType  # 2
+        """POST."""
+        METHOD_PUT: WebhookStep._Method.ValueType  # 3
+        """PUT."""
+        METHOD_PATCH: WebhookStep._Method.ValueType  # 4
+        """PATCH."""
+        METHOD_DELETE: WebhookStep._Method.ValueType  # 5
+        """DELETE."""
+
+    class Method(_Method, metaclass=_MethodEnumTypeWrapper):
+        """How it is called.
+
+        Values may be added.
+        """
+
+    METHOD_UNSPECIFIED: WebhookStep.Method.ValueType  # 0
+    """POST."""
+    METHOD_GET: WebhookStep.Method.ValueType  # 1
+    """GET."""
+    METHOD_POST: WebhookStep.Method.ValueType  # 2
+    """POST."""
+    METHOD_PUT: WebhookStep.Method.ValueType  # 3
+    """PUT."""
+    METHOD_PATCH: WebhookStep.Method.ValueType  # 4
+    """PATCH."""
+    METHOD_DELETE: WebhookStep.Method.ValueType  # 5
+    """DELETE."""
+
+    URL_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    RETRY_FOR_FIELD_NUMBER: _builtins.int
+    OTHERWISE_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """Where to. Behind the host it may be a Liquid template; what variables bring in is percent-encoded."""
+    method: Global___WebhookStep.Method.ValueType
+    """How it is called. GET and DELETE have no body."""
+    otherwise: _builtins.str
+    """The step to go on with when it was not taken. Empty: the next one."""
+    @_builtins.property
+    def headers(self) -> _struct_pb2.Struct:
+        """Headers besides those that are always there, texts by name. They are no place for secrets: whoever reads journeys
+        reads them.
+        """
+
+    @_builtins.property
+    def body(self) -> _struct_pb2.Struct:
+        """What is sent, as JSON, filled in as the attributes of an UpdateSubjectStep are. Unset: nothing."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long one try waits for the answer: more than 0 and at most 30 seconds. Unset: 10 seconds."""
+
+    @_builtins.property
+    def retry_for(self) -> _duration_pb2.Duration:
+        """For how long tries are made: more than 0 and at most 7 days. Unset: 1 hour."""
+
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        method: Global___WebhookStep.Method.ValueType = ...,
+        headers: _struct_pb2.Struct | None = ...,
+        body: _struct_pb2.Struct | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        retry_for: _duration_pb2.Duration | None = ...,
+        otherwise: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "retry_for", b"retry_for", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "method", b"method", "otherwise", b"otherwise", "retry_for", b"retry_for", "timeout", b"timeout", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebhookStep: _TypeAlias = WebhookStep  # noqa: Y015
 
 @_typing.final
 class SendStep(_message.Message):

@@ -18,6 +18,8 @@ CREATE TABLE refused_entries (
     transition_no  bigint,
     segment_no     int,
     entered        boolean,
+    -- As of enrollments: whoever is let in later comes from no less far away for that.
+    hops           smallint    NOT NULL DEFAULT 0,
     PRIMARY KEY (project_no, journey_id, reason, refused_at, refused_no),
     CONSTRAINT refused_entries_trigger CHECK (
         num_nonnulls(event_no, name_no) IN (0, 2) AND num_nonnulls(transition_no, segment_no, entered) IN (0, 3)
