@@ -72,7 +72,7 @@ async def calm(stack: Stack) -> None:
         while True:
             used = CoreTime(stack)
             await asyncio.sleep(2.0)
-            if used.used()[TEMPORAL] < 0.2:
+            if used.used()[TEMPORAL] < 0.4:
                 return
 
 

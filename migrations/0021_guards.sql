@@ -1,5 +1,5 @@
 -- Entries that were refused and can be decided on again; what sends of a journey come to, by which they are paused; tests.
--- Safe under load: new tables, and columns without a default.
+-- Safe under load: new tables, and columns that rows are not rewritten for.
 
 -- What was refused and may be let in later: bounded by journey, reason and hour (storage/refused_entries.py), and in time.
 CREATE TABLE refused_entries (
