@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import grpc
 import httpx
-from temporalio.client import Client
 
 from bench import welcome
-from bench.ground import WORKER, CoreTime, furnish, ground
+from bench.ground import WORKER, CoreTime, calm, furnish, ground
 from bench.pace import at_pace
 from bench.plan import Plan
 from bench.remote import remote
@@ -46,9 +45,6 @@ SELECT 1, w.bucket, w.subject_id, now(), now() FROM unnest($1::smallint[], $2::t
 """
 
 WARM_UP = 50
-
-# Who sleeps for an hour or more says so when he begins to.
-_BEGUN = "OrchestratorPhase = 'wait'"
 
 _UNTOLD = "SELECT count(*) FROM outbox"
 
@@ -95,11 +91,8 @@ async def measure(plan: Plan) -> list[Row]:
                     bare.append(count / await bare_process.ask("start", [f"bare-{number}", count, WAIT]))
                 else:
                     ours.append(count / await _enroll_all(api, conn, f"bulk-{number}", count))
-        client = await Client.connect(stack.addresses.temporal)
         # What was started last has to have begun.
-        async with asyncio.timeout(300):
-            while (await client.count_workflows(_BEGUN)).count < (2 * plan.rounds) * count + WARM_UP:
-                await asyncio.sleep(0.5)
+        await calm(stack)
         rate = max(1, round(median(bare) / 2))
         job = await _begin(api, "paced", rate)
         used, began = CoreTime(stack, worker=stack.part(WORKER).pid), time.monotonic()

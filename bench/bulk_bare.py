@@ -22,12 +22,12 @@ from orchestrator.temporal.contract import (
     JOURNEY_ATTRIBUTE,
     PHASE_ATTRIBUTE,
     PROJECT_ATTRIBUTE,
-    RUNNING_PHASE,
     SUBJECT_ATTRIBUTE,
     SUBJECT_MEMO,
     VERSION_ATTRIBUTE,
     Effect,
     ExecutionInput,
+    phase_at,
 )
 from workers.process import Limits
 from workers.workflows.journey_execution import JourneyExecution
@@ -50,6 +50,8 @@ async def main(address: str) -> None:
         async def one(number: int) -> None:
             subject_id = f"{series}-{number}"
             execution_id = str(uuid4())
+            effect = Effect(seq=0, kind="sleep", step_id="pause", until=until, why="wait")
+            phase = phase_at(effect, time.time())
             async with turn:
                 await client.start_workflow(
                     EXECUTION_WORKFLOW,
@@ -58,7 +60,8 @@ async def main(address: str) -> None:
                         bucket=0,
                         subject_no=number,
                         execution_id=execution_id,
-                        effect=Effect(seq=0, kind="sleep", step_id="pause", until=until, why="wait"),
+                        effect=effect,
+                        phase=phase,
                     ),
                     id=f"disp:bulk__v1__{subject_id}__bare",
                     task_queue=QUEUE,
@@ -69,7 +72,7 @@ async def main(address: str) -> None:
                             SearchAttributePair(JOURNEY_ATTRIBUTE, "bulk"),
                             SearchAttributePair(VERSION_ATTRIBUTE, 1),
                             SearchAttributePair(SUBJECT_ATTRIBUTE, subject_id),
-                            SearchAttributePair(PHASE_ATTRIBUTE, RUNNING_PHASE),
+                            SearchAttributePair(PHASE_ATTRIBUTE, phase),
                         ]
                     ),
                     static_summary="bulk v1",

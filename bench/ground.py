@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import tempfile
 import time
@@ -63,6 +64,16 @@ class CoreTime:
         """In words, for `per` things done: milliseconds each."""
         each = ", ".join(f"{name} {1000 * seconds / per:.2f}" for name, seconds in self.used().items())
         return f"core-ms each: {each}"
+
+
+async def calm(stack: Stack) -> None:
+    """Returns when Temporal has next to nothing to do any more."""
+    async with asyncio.timeout(600):
+        while True:
+            used = CoreTime(stack)
+            await asyncio.sleep(2.0)
+            if used.used()[TEMPORAL] < 0.4:
+                return
 
 
 def _core_seconds(pid: int) -> float:

@@ -28,6 +28,7 @@ from orchestrator.api.handlers.events import EventHandlers
 from orchestrator.api.handlers.executions import ExecutionHandlers
 from orchestrator.api.handlers.journeys import JourneyHandlers
 from orchestrator.api.handlers.projects import ProjectHandlers
+from orchestrator.api.handlers.refused_entries import RefusedEntryHandlers
 from orchestrator.api.handlers.segments import SegmentHandlers
 from orchestrator.api.handlers.sends_pauses import SendsPauseHandlers
 from orchestrator.api.handlers.subjects import SubjectHandlers
@@ -50,6 +51,7 @@ from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.previews import Previews
 from orchestrator.application.prompt_delivery import PromptDelivery
+from orchestrator.application.sent_tests import SentTests
 from orchestrator.application.setup import Setup
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.unsubscribing import Unsubscribing
@@ -107,17 +109,21 @@ def handlers(parts: Parts) -> list[object]:
     bell = InboxBell(parts.transactions)
     versions = Versions()
     ingest = Ingest(parts.transactions)
+    previews = Previews(parts.rules)
     return [
         ApiKeyHandlers(api_keys),
         AudienceHandlers(versions.rule_book),
         AuditHandlers(),
-        CommunicationHandlers(Communications(parts.rules), Previews(parts.rules)),
-        DeliveryHandlers(Deliveries(parts.transactions, ingest, parts.instance_secret), bell),
+        CommunicationHandlers(
+            Communications(parts.rules), previews, SentTests(previews, parts.rules, parts.instance_secret)
+        ),
+        DeliveryHandlers(Deliveries(parts.transactions, ingest, versions, parts.instance_secret), bell),
         EnrollmentJobHandlers(),
         EventHandlers(ingest, bell),
         ExecutionHandlers(Executions(Statuses(parts.temporal)), versions, parts.delivery.deliver),
         JourneyHandlers(versions, parts.delivery.deliver),
         ProjectHandlers(api_keys),
+        RefusedEntryHandlers(versions),
         SegmentHandlers(bell, versions.rule_book),
         SubjectHandlers(parts.instance_secret, bell, versions.rule_book),
         SendsPauseHandlers(),

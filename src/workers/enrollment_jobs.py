@@ -27,7 +27,8 @@ YIELD = 0.5
 MOST, LEAST = 32, 2
 CALL = 0.04
 
-#: Pages that are being told while the next one is worked on.
+#: Pages of a job without a rate that are being told while the next one is worked on. One with a rate has none: where
+#: Temporal is slow, pages would be decided faster than they are told, and what is not told in time a sweeper takes up.
 AHEAD = 1
 
 
@@ -76,12 +77,12 @@ class EnrollmentJobRunner:
         return YIELD if others.waiting else 0.0
 
     async def _tell_beside(self, told: Sequence[Entry], rate: int | None) -> None:
-        """Begin to tell these, and wait until no more than AHEAD pages are being told."""
+        """Begin to tell these, and wait until no more pages are being told than may be."""
         at_once = MOST if rate is None else min(MOST, max(LEAST, math.ceil(rate * CALL)))
         task = asyncio.create_task(self._tell(told, self._delivery(at_once)))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
-        while len(self._telling) > AHEAD:
+        while len(self._telling) > (AHEAD if rate is None else 0):
             await asyncio.wait(self._telling, return_when=asyncio.FIRST_COMPLETED)
 
     async def _tell(self, told: Sequence[Entry], delivery: Delivery) -> None:

@@ -37,6 +37,10 @@ class Metrics:
             "orchestrator_executions_stuck",
             "Executions that should have gone on and have not, by cause. Every process tells the same number",
         )
+        self._auto_paused = meter.create_gauge(
+            "orchestrator_sends_auto_paused",
+            "Journeys that have paused their sends by themselves. Every process tells the same number",
+        )
         self._tries = meter.create_counter(
             "orchestrator_sends", "Tries at a provider, by channel and what came of them"
         )
@@ -49,6 +53,10 @@ class Metrics:
         """Executions that are late, by cause."""
         for cause, total in counts.items():
             self._stuck.set(total, {"cause": cause})
+
+    def auto_paused(self, total: int) -> None:
+        """Journeys whose sends are paused without anybody having asked for it."""
+        self._auto_paused.set(total)
 
     def called(self, state: str) -> None:
         """One try at a webhook of a step: answered, failed or not_now."""

@@ -23,21 +23,27 @@ from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.enrollment_pages import EnrollmentPages
+from orchestrator.application.entry_replays import EntryReplays
+from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.inbox import Inbox
+from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.segment_runs import SegmentRuns
 from orchestrator.application.sending import Sending
+from orchestrator.application.sent_tests import TestsToSend
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
 from orchestrator.application.watchdog import Watchdog
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
-from orchestrator.temporal.contract import JOURNEYS_QUEUE, WEBHOOK_STEPS_QUEUE, channel_queue
+from orchestrator.temporal.contract import BEHIND_QUEUE, JOURNEYS_QUEUE, WEBHOOK_STEPS_QUEUE, channel_queue
 from orchestrator.temporal.executions import Executions
+from orchestrator.temporal.schedules import JourneySchedules
 from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
 from workers.activities.advance import AdvanceActivities
 from workers.activities.effects import EffectActivities
+from workers.activities.schedules import ScheduleActivities
 from workers.activities.segments import SegmentActivities
 from workers.activities.send import SendActivities
 from workers.channels.channel import Channel
@@ -46,9 +52,11 @@ from workers.enrollment_jobs import EnrollmentJobRunner
 from workers.execution_names import ExecutionNames, NamingInterceptor
 from workers.inbox import InboxConsumer
 from workers.metrics import Metrics
+from workers.sent_tests import SentTestSender
 from workers.step_calls import StepCalls
 from workers.sweeper import Sweeper
 from workers.workflows.journey_execution import JourneyExecution
+from workers.workflows.scheduled_enrollment import ScheduledEnrollment
 from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
 
 if TYPE_CHECKING:
@@ -61,6 +69,10 @@ logger = logging.getLogger(__name__)
 DEADLINE = timedelta(seconds=28)
 
 
+#: Calls to Temporal that tell of replayed entries.
+REPLAYED_AT_ONCE = 4
+
+
 class PartCrashed(Exception):
     """A part of the process has ended that should not have, and with it all others."""
 
@@ -69,17 +81,20 @@ class PartCrashed(Exception):
 class Limits:
     """How much one process does at a time.
 
+    `behind`: workflow tasks of executions that were let in with many others; they leave the others' places free.
     `grace`: what a stopping process has begun, it may finish within this; the rest another one does again.
     `cached`: executions kept in memory between two tasks; those that wait longer are replayed from short histories.
     """
 
     workflow_tasks: int = 8
+    behind: int = 2
     advances: int = 16
     sends_per_channel: int = 32
     webhook_calls: int = 32
     # Parts of passes over segments; each keeps a core and a connection busy.
     passes: int = 2
     cached: int = 300
+    cached_behind: int = 50
     grace: timedelta = timedelta(seconds=25)
 
 
@@ -120,19 +135,22 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         delivery,
         Closings(transactions),
         Cancellations(transactions),
+        EntryReplays(transactions, versions),
+        Delivery(transactions, executions, at_once=REPLAYED_AT_ONCE),
+        SentTestSender(TestsToSend(transactions), parts.channels),
         Watchdog(transactions),
         Reconciliation(transactions, executions),
         Upkeep(transactions),
         Backfill(transactions),
+        HeldEntries(transactions),
+        JourneyScheduleErrands(transactions, JourneySchedules(parts.client)),
         SegmentErrands(runs, SegmentWorkflows(parts.client)),
         metrics,
     )
-    # What jobs let in is told beside what is told at once, takes none of its places, and waits behind it. It asks for
-    # no first task, for which places are kept until it comes.
-    behind = Executions(parts.client, eager=False, searchable=parts.searchable, behind=True)
     jobs = EnrollmentJobRunner(
         EnrollmentPages(transactions, versions),
-        lambda at_once: Delivery(transactions, behind, at_once=at_once),
+        # Beside what is told at once, none of whose places it takes.
+        lambda at_once: Delivery(transactions, executions, at_once=at_once),
         metrics,
     )
     passes = SegmentActivities(runs, metrics)
@@ -150,7 +168,8 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         renderer=parts.renderer,
         metrics=metrics,
     )
-    workers = _workers(parts, AdvanceActivities(Advance(transactions, versions)), sends, effects, passes)
+    advancing, schedules = AdvanceActivities(Advance(transactions, versions)), ScheduleActivities(transactions)
+    workers = _workers(parts, advancing, sends, effects, passes, schedules)
     parts.names.take_over()
     try:
         async with asyncio.TaskGroup() as group:
@@ -182,26 +201,40 @@ def _workers(
     sends: SendActivities,
     effects: EffectActivities,
     passes: SegmentActivities,
+    scheduled: ScheduleActivities,
 ) -> list[Worker]:
-    """One for executions, one for passes over segments, one for webhooks of steps, and one for each channel."""
+    """Two for executions, of which the first has schedules too, one for passes over segments, one for webhooks of
+    steps, and one for each channel.
+    """
     limits = parts.limits
     interceptors = [NamingInterceptor(parts.names)]
-    journeys = Worker(
-        parts.client,
-        task_queue=JOURNEYS_QUEUE,
-        workflows=[JourneyExecution],
-        activities=[advancing.advance, effects.update_subject, effects.emit_event],
-        interceptors=interceptors,
-        # All that the workflow imports is deterministic, so nothing has to be imported anew for each execution.
-        workflow_runner=SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_all_modules()
-        ),
-        max_cached_workflows=limits.cached,
-        max_concurrent_workflow_tasks=limits.workflow_tasks,
-        max_concurrent_activities=limits.advances,
-        max_concurrent_local_activities=limits.advances,
-        graceful_shutdown_timeout=limits.grace,
-    )
+
+    def executions(queue: str, workflow_tasks: int, cached: int, *, schedules: bool) -> Worker:
+        return Worker(
+            parts.client,
+            task_queue=queue,
+            workflows=[JourneyExecution, *([ScheduledEnrollment] if schedules else [])],
+            activities=[
+                advancing.advance,
+                effects.update_subject,
+                effects.emit_event,
+                *([scheduled.enroll_on_schedule] if schedules else []),
+            ],
+            interceptors=interceptors,
+            # All that the workflow imports is deterministic, so nothing has to be imported anew for each execution.
+            workflow_runner=SandboxedWorkflowRunner(
+                restrictions=SandboxRestrictions.default.with_passthrough_all_modules()
+            ),
+            max_cached_workflows=cached,
+            max_concurrent_workflow_tasks=workflow_tasks,
+            max_concurrent_activities=limits.advances,
+            max_concurrent_local_activities=limits.advances,
+            graceful_shutdown_timeout=limits.grace,
+        )
+
+    journeys = executions(JOURNEYS_QUEUE, limits.workflow_tasks, limits.cached, schedules=True)
+    # Most of them sleep for long after their first task: keeping them in memory would be of no use.
+    behind = executions(BEHIND_QUEUE, limits.behind, limits.cached_behind, schedules=False)
     channels = [
         Worker(
             parts.client,
@@ -235,7 +268,7 @@ def _workers(
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
     )
-    return [journeys, segments, calls, *channels]
+    return [journeys, behind, segments, calls, *channels]
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

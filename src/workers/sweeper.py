@@ -1,5 +1,6 @@
 """What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal, and
-those that do not move, events of before somebody asked, rows that have had their time."""
+those that do not move, entries that were held, and refused ones to be decided on again, tests of communications, events
+of before somebody asked, rows that have had their time."""
 
 from __future__ import annotations
 
@@ -15,12 +16,16 @@ from orchestrator.application.canceling import Cancellations
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
+from orchestrator.application.entry_replays import EntryReplays
+from orchestrator.application.held_entries import HeldEntries
+from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.watchdog import Watchdog
 from orchestrator.storage.outages import is_outage
 from workers.metrics import Metrics
+from workers.sent_tests import SentTestSender
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +34,7 @@ OUTBOX_EVERY = 1.0
 RECONCILE_EVERY = 15.0
 COUNT_EVERY = 1.0
 RUNS_EVERY = 1.0
+RELEASE_EVERY = 1.0
 SCHEDULE_EVERY = 30.0
 WATCH_EVERY = 20.0
 UPKEEP_EVERY = 3600.0
@@ -42,20 +48,31 @@ class Sweeper:
         delivery: Delivery,
         closings: Closings,
         cancellations: Cancellations,
+        replays: EntryReplays,
+        behind: Delivery,
+        sent_tests: SentTestSender,
         watchdog: Watchdog,
         reconciliation: Reconciliation,
         upkeep: Upkeep,
         backfill: Backfill,
+        held: HeldEntries,
+        schedules: JourneyScheduleErrands,
         segments: SegmentErrands,
         metrics: Metrics,
     ) -> None:
+        """`behind` tells of what waits behind all else."""
         self._delivery = delivery
         self._closings = closings
         self._cancellations = cancellations
+        self._replays = replays
+        self._behind = behind
+        self._sent_tests = sent_tests
         self._watchdog = watchdog
         self._reconciliation = reconciliation
         self._upkeep = upkeep
         self._backfill = backfill
+        self._held = held
+        self._schedules = schedules
         self._segments = segments
         self._metrics = metrics
         self._stopping = asyncio.Event()
@@ -68,11 +85,15 @@ class Sweeper:
             self._every(OUTBOX_EVERY, self._sweep),
             self._every(OUTBOX_EVERY, self._close),
             self._every(OUTBOX_EVERY, self._cancel),
+            self._every(OUTBOX_EVERY, self._replay),
+            self._every(OUTBOX_EVERY, self._test),
+            self._every(RELEASE_EVERY, self._release),
             self._every(WATCH_EVERY, self._watch),
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._tidy),
             self._every(COUNT_EVERY, self._count),
             self._every(RUNS_EVERY, self._segments.run),
+            self._every(RUNS_EVERY, self._schedules.run),
             self._every(SCHEDULE_EVERY, self._segments.ensure_schedule, at_once=True),
         )
 
@@ -106,8 +127,23 @@ class Sweeper:
         while not self._stopping.is_set() and await self._cancellations.step():
             pass
 
+    async def _replay(self) -> None:
+        """Each page is told before the next one begins, so that whoever is in a hurry comes between."""
+        while not self._stopping.is_set() and (told := await self._replays.step()) is not None:
+            await self._behind.deliver(told)
+
+    async def _test(self) -> None:
+        while not self._stopping.is_set() and await self._sent_tests.step():
+            pass
+
+    async def _release(self) -> None:
+        """What was held while its journey was paused."""
+        while not self._stopping.is_set() and await self._held.step():
+            pass
+
     async def _watch(self) -> None:
         self._metrics.stuck(await self._watchdog.look())
+        self._metrics.auto_paused(await self._watchdog.auto_paused())
 
     async def _count(self) -> None:
         """Events of before somebody asked about their kind."""

@@ -76,8 +76,12 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "canvas": {"graph": {"viewport": {"zoom": 2}}, "entry": {"id": "in", "at": 1}},
         "sendWindow": _HOURS,
         "holdout": {"percent": 10, "salt": "spring"},
+        "autoPause": {"failureRate": 0.25, "complaintRate": 0.01, "minimum": 50, "window": "30m"},
         "startsAt": "2026-03-01T12:00:00Z",
         "endsAt": "2126-03-01T12:00:00Z",
+        "whilePaused": "hold",
+        "entryGrace": "5m",
+        "schedule": {"cron": "0 9 * * mon", "timeZone": "Europe/Berlin", "segmentId": segment_id, "ratePerSecond": 50},
         "steps": [
             {
                 "id": "welcome",
@@ -144,9 +148,22 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "goal": {"eventName": "buy", "window": "1w"},
         # What only the server writes.
         "entryProblems": [{"reason": "audience"}],
+        "enrollsNext": [{"dueAt": "2026-03-01T12:00:00Z"}],
+    }
+    own: Json = {"eventName": "buy", "predicate": _OF_AN_EVENT, "entryKeyPath": "order.id", "maxEventAge": "2h"}
+    entered: Json = {
+        **name,
+        "entryCondition": {
+            "segmentId": segment_id,
+            "transition": "left",
+            "includeDefinitionChanges": True,
+            "predicate": rules,
+        },
+        "schedule": {"at": "2126-03-01T12:00:00Z", "everyone": True},
     }
     drawn: Json = {
         **name,
+        "entryCondition": own,
         "definition": {
             "nodes": [
                 {"id": "in", "type": "entry_trigger", "position": {"x": 1, "y": 2.5}, "data": {}},
@@ -189,6 +206,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     of_job = {"enrollmentJobId": f"job-{number}"}
     execution = {"executionId": project.executions[number]} if project.executions else {}
     cancellation = {"cancellationId": project.cancellations[number]} if project.cancellations else {}
+    refused = {"refusedAfter": "2026-03-01T12:00:00Z", "refusedBefore": "2026-03-02T12:00:00Z"}
     api_key = {"apiKeyId": project.api_keys[number]} if project.api_keys else {}
     project_id = {"projectId": project.project_id}
     page = {"pageSize": 10}
@@ -240,6 +258,21 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
                 "attributes": {"name": "Ann"},
             },
         ],
+        "SendTestCommunication": [
+            {
+                "communicationId": f"communication-{number}",
+                "contentRevision": 1,
+                **subject_id,
+                "entry": {"amount": 12.5},
+                "addresses": ["one", "two"],
+            },
+            {
+                "content": {name: value for name, value in communication.items() if name != "name"},
+                "attributes": {"name": "Ann"},
+                "addresses": ["one"],
+            },
+        ],
+        "GetTestSend": {"testSendId": project.test_sends[number]} if project.test_sends else {},
         "ListCommunicationRevisions": {"communicationId": f"communication-{number}", **page},
         "ReportDeliveries": {"reports": [report]},
         "IngestEvents": {"events": [event], "backfill": False},
@@ -264,11 +297,16 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         ],
         "GetCancellation": cancellation,
         "ListJourneys": {**page, "status": "active"},
-        "CreateJourney": [{"journey": {**new, **journey}}, {"journey": {**new, **drawn}}],
+        "CreateJourney": [
+            {"journey": {**new, **journey}},
+            {"journey": {**new, **drawn}},
+            {"journey": {**new, **entered}},
+        ],
         "GetJourney": {**draft, "form": "graph"},
         "UpdateJourney": [
             {"journey": {"id": f"draft-{number}", **journey}},
             {"journey": {"id": f"draft-{number}", **drawn}},
+            {"journey": {"id": f"draft-{number}", **entered}},
         ],
         "DeleteJourney": {**draft, "force": False},
         "ListJourneyVersions": {**active, **page},
@@ -318,6 +356,9 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "ListSendsPauses": page,
         "PauseSends": [active, {"allJourneys": True}],
         "ResumeSends": [active, {"allJourneys": True}],
+        "GetRefusedEntries": {**active, **refused},
+        "ReplayRefusedEntries": {**active, **refused, "reason": "audience", "atMost": 5},
+        "GetEntryReplay": {"entryReplayId": project.replays[number]} if project.replays else {},
         "ListProjects": page,
         "CreateProject": {"project": {"id": f"{project.project_id}-{number}", **name, "settings": settings}},
         "GetProject": project_id,

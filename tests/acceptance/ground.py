@@ -41,7 +41,7 @@ NOUNS = {
     "ApiKeyService": ("api_key",),
     "AudienceService": ("audience", "subject", "segment"),
     "AuditService": ("draft",),
-    "CommunicationService": ("communication", "subject"),
+    "CommunicationService": ("communication", "subject", "test_send"),
     "DeliveryService": ("subject",),
     "EnrollmentJobService": ("audience", "segment", "journey", "job", "paused_job"),
     "EventService": ("subject",),
@@ -51,6 +51,7 @@ NOUNS = {
         *("draft", "journey", "paused", "listening", "execution"),
     ),
     "ProjectService": ("project",),
+    "RefusedEntryService": ("journey", "replay"),
     "SegmentService": ("segment", "subject"),
     "SendsPauseService": ("journey",),
     "SubjectService": ("subject", "survivor", "suppression"),
@@ -72,6 +73,8 @@ class Project:
     api_keys: list[str] = field(default_factory=list)
     executions: list[str] = field(default_factory=list)
     cancellations: list[str] = field(default_factory=list)
+    replays: list[str] = field(default_factory=list)
+    test_sends: list[str] = field(default_factory=list)
     etags: dict[str, str] = field(default_factory=dict)
     updated_at: dict[str, str] = field(default_factory=dict)
 
@@ -152,6 +155,14 @@ class Ground:
                     key, "POST", f"/v1/journeys/{prefix}journey-{number}/executions:cancel", nobody
                 )
                 project.cancellations.append(made["cancellation"]["id"])
+            case "replay":
+                path = f"/v1/journeys/{prefix}journey-{number}/refusedEntries:replay"
+                made = await self.http.document(key, "POST", path, {"reason": "audience"})
+                project.replays.append(made["replay"]["id"])
+            case "test_send":
+                test = {"communicationId": f"{prefix}communication-{number}", "addresses": ["here"]}
+                made = await self.http.document(key, "POST", "/v1/communications:sendTest", test)
+                project.test_sends.append(made["id"])
             case "job" | "paused_job":
                 job: dict[str, Any] = {"id": thing, "journeyId": f"{prefix}journey-{number}", "everyone": True}
                 made = await self.http.document(key, "POST", "/v1/enrollmentJobs", job)

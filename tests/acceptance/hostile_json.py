@@ -133,7 +133,7 @@ def _everywhere(place: Place, rule: HttpRule, kind: str) -> Iterator[Probe]:
     yield make("too deep", "[" * 400 + "]" * 400, *_NO_SUCH_VALUE)
     for case, text in (("NUL", '"a\\u0000b"'), ("lone surrogate", '"a\\ud800b"')):
         yield make(case, text, *_NO_SUCH_VALUE, "INVALID_VALUE")
-    is_number = kind in ("integer", VALUE)
+    is_number = kind in ("integer", "double", VALUE)
     for text in _NO_NUMBERS if is_number else ("NaN", "1e400"):
         yield make("not a number", text, "INVALID_TYPE", "INVALID_VALUE", "OUT_OF_RANGE")
     for number in (2**53 + 1, 2**63, 10**50, -(2**53) - 1) if is_number else (2**53 + 1,):
@@ -162,7 +162,7 @@ def _by_kind(place: Place, rule: HttpRule, kind: str) -> Iterator[Probe]:
             yield make("not a number", "[NaN]", "INVALID_TYPE", at="[0]")
             yield make("beyond 2^53", f"[{2**53 + 1}]", "INVALID_TYPE", at="[0]")
             if place.field.message_type is None:
-                yield make("too long", json.dumps(["a" * 129]), "TOO_LONG", *no_word, at="[0]")
+                yield make("too long", json.dumps([too_long(place)]), "TOO_LONG", *no_word, at="[0]")
                 yield make("empty", '[""]', "REQUIRED", *no_word, at="[0]")
             if no_word:
                 yield make("unknown word", '["no such word"]', *no_word, at="[0]")
@@ -335,6 +335,8 @@ def _right_types(kind: str) -> tuple[str, ...]:
             return ("whole",)
         case "list":
             return ("list",)
+        case "double":
+            return ("whole", "fraction")
         case name if name == VALUE:
             return ("whole", "fraction")
         case _ if kind in _TEXT_KINDS:

@@ -45,7 +45,7 @@ UNKNOWN = b"\xf8\x3f\x01"  # field 1023
 
 def wire_probes(place: Place, known: Known) -> Iterator[Probe]:
     number, kind = place.field.number, place.kind
-    right = 0 if kind in ("integer", "bool", "enum") else 2
+    right = 0 if kind in ("integer", "bool", "enum") else 1 if kind == "double" else 2
 
     def make(case: str, replacement: bytes, at: str | None, *reasons: str, label: str, **more: Any) -> Probe:
         return Probe(
@@ -115,6 +115,10 @@ def _contents(place: Place) -> Iterator[_Content]:
                 reasons = () if is_language(place) else ("OUT_OF_RANGE",)
                 yield "beyond 2^53", str(value), tag(number, 0) + varint(value), reasons, path
             yield "beyond 2^53", TRUNCATED, tag(number, 0) + varint(2**53 + 1), (), path
+        case "double":
+            for share in (float("nan"), float("inf"), float("-inf")):
+                content = tag(number, 1) + struct.pack("<d", share)
+                yield "not a number", str(share), content, ("INVALID_VALUE", "OUT_OF_RANGE"), path
         case "list":
             yield from _list_contents(place)
         case name if name == TIMESTAMP:
@@ -178,7 +182,7 @@ def _list_contents(place: Place) -> Iterator[_Content]:
             yield "unknown word", str(value), tag(number, 0) + varint(value), ("UNKNOWN_ENUM_VALUE",), f"{path}[0]"
         return
     yield "huge", "too many", length_delimited(number, b"a") * (most + 1), ("TOO_LARGE",), path
-    yield "too long", "129", length_delimited(number, b"a" * 129), ("TOO_LONG",), f"{path}[0]"
+    yield "too long", "too long", length_delimited(number, too_long(place).encode()), ("TOO_LONG",), f"{path}[0]"
     yield "NUL", "a, NUL", length_delimited(number, b"a\0"), ("INVALID_VALUE",), f"{path}[0]"
     yield "lone surrogate", "no UTF-8", length_delimited(number, b"\xff"), (MALFORMED,), None
     yield "empty", "an empty element", length_delimited(number, b""), ("REQUIRED",), f"{path}[0]"

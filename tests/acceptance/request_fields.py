@@ -170,6 +170,7 @@ _SCALARS = {
     FieldDescriptor.TYPE_ENUM: "enum",
     FieldDescriptor.TYPE_INT32: "integer",
     FieldDescriptor.TYPE_INT64: "integer",
+    FieldDescriptor.TYPE_DOUBLE: "double",
 }
 
 

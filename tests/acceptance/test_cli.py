@@ -486,3 +486,30 @@ async def test_a_journey_is_simulated_and_drawn_and_nobody_is_enrolled(run: Comm
     assert len(replayed.json["days"]) == 7
     assert "1 entries, 0 of them held out; 1 sends" in table.out
     assert "reactions: what subjects did, they did without these messages" in table.out
+
+
+async def test_refused_entries_are_listed_counted_and_replayed(run: CommandLine) -> None:
+    await run("apply", "-f", "-", stdin=GREETING)
+
+    listed = await run("refusals", "list", "greeting", "-o", "json")
+    tried = await run("refusals", "replay", "greeting", "--reason", "audience", "--dry-run")
+    replayed = await run("refusals", "replay", "greeting", "--reason", "audience", "--yes", "-o", "json")
+    shown = await run("refusals", "get", replayed.json["id"], "-o", "json")
+    wrong = await run("refusals", "replay", "greeting", "--reason", "whim", "--yes")
+
+    assert listed.json == []
+    assert tried.err.startswith("0 entries.")
+    assert shown.json == replayed.json
+    assert "endedAt" in shown.json
+    assert (wrong.code, "reason: is no reason" in wrong.err) == (1, True)
+
+
+async def test_a_test_of_a_communication_says_what_became_of_it_at_each_address(run: CommandLine) -> None:
+    await run("apply", "-f", "-", stdin=GREETING)
+
+    # Without workers nothing becomes of it.
+    sent = await run("communications", "send-test", "hello", "--to", "one", "--to", "two", "--wait", "0")
+
+    assert sent.code == 1
+    assert sent.out.count("waiting") == 2
+    assert "is still on its way" in sent.err

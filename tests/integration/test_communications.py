@@ -9,6 +9,7 @@ import pytest
 from orchestrator.api.handlers.communications import CommunicationHandlers
 from orchestrator.application.communications import Communications
 from orchestrator.application.previews import Previews
+from orchestrator.application.sent_tests import SentTests
 from orchestrator.domain.channels import Rules
 from orchestrator.domain.journey import Pinned
 from orchestrator.domain.scope import Role, Scope
@@ -30,6 +31,11 @@ WELCOME = {
 HOOK = {"url": "https://example.com/hook", "headers": {"X-Team": "growth"}}
 
 
+def handlers(rules: Rules) -> CommunicationHandlers:
+    previews = Previews(rules)
+    return CommunicationHandlers(Communications(rules), previews, SentTests(previews, rules, b"s" * 32))
+
+
 @pytest.fixture
 async def scope(api_pool: Pool[Record]) -> Scope:
     return await make_project(api_pool)
@@ -37,7 +43,7 @@ async def scope(api_pool: Pool[Record]) -> Scope:
 
 @pytest.fixture
 async def served(api_pool: Pool[Record]) -> Served:
-    return await Served.open(api_pool, CommunicationHandlers(Communications(Rules()), Previews(Rules())))
+    return await Served.open(api_pool, handlers(Rules()))
 
 
 @pytest.fixture
@@ -199,9 +205,7 @@ async def test_an_update_is_checked_as_a_whole(served: Served, admin: str) -> No
 
 
 async def test_plain_http_goes_where_the_instance_allows_it(api_pool: Pool[Record], scope: Scope) -> None:
-    lenient = await Served.open(
-        api_pool, CommunicationHandlers(Communications(Rules(plain_http=True)), Previews(Rules(plain_http=True)))
-    )
+    lenient = await Served.open(api_pool, handlers(Rules(plain_http=True)))
     key = await lenient.admit(scope, Role.EDITOR)
 
     made = await create(lenient, key, channel="webhook", settings={"url": "http://127.0.0.1:9000/hook"})

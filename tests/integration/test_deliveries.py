@@ -18,6 +18,7 @@ from orchestrator.application.ingest import Ingest
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.sending import idempotency_key
 from orchestrator.application.transactions import Transactions
+from orchestrator.application.versions import Versions
 from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.scope import Role
 from orchestrator.storage.instance import read_secret
@@ -76,7 +77,7 @@ async def provider(owner: Connection[Record], api_pool: Pool[Record]) -> Provide
     secret = await read_secret(owner)
     served = await Served.open(
         api_pool,
-        DeliveryHandlers(Deliveries(transactions, Ingest(transactions), secret), bell),
+        DeliveryHandlers(Deliveries(transactions, Ingest(transactions), Versions(), secret), bell),
         SubjectHandlers(secret, bell, RuleBook()),
     )
     world = await World.make(owner, api_pool)

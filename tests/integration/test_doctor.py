@@ -48,11 +48,22 @@ FAULTS = {
         VALUES (1, 'can-1', 'welcome', '{}', 'why', 3, now(), now(), now() - interval '6 minutes')""",
     "canceled_running": f"""
         UPDATE executions SET {REOPEN}, cancel_reason = 'why', cancel_asked_at = now() - interval '2 minutes'""",
+    "entry_replays_late": """
+        INSERT INTO entry_replays (project_no, entry_replay_id, journey_id, reason, refused_after, refused_before,
+                                   matched, requested_at, place_at, moved_at)
+        VALUES (1, 'rpl-1', 'welcome', 'audience', now(), now(), 3, now(), now(), now() - interval '6 minutes')""",
     "enrollment_jobs_late": """
         INSERT INTO enrollment_jobs (project_no, enrollment_job_id, journey_id, state, paced_to, next_at, created_by,
                                      created_at, updated_at)
         SELECT 1, 'job', 'welcome', 'running', t, t, 'key:k', t, t
           FROM (SELECT now() - interval '2 minutes') AS q (t)""",
+    "held_entries_late": f"""
+        INSERT INTO held_entries (project_no, bucket, subject_no, journey_id, entry_key, entry_kind, triggered_at,
+                                  held_at, look_at, event_no, name_no)
+        SELECT s.*, 'welcome', 'e', 'event', now(), now(), now() - interval '2 minutes', 1, 1 FROM {ONE_SUBJECT}""",
+    "schedules_late": """
+        INSERT INTO journey_schedules (project_no, journey_id, changed_at)
+        VALUES (1, 'welcome', now() - interval '2 minutes')""",
     "outbox_dead": f"""
         INSERT INTO outbox_dead (outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts,
                                  leased_until, last_error, created_at, died_at)

@@ -79,6 +79,17 @@ async def live(world: World, pool: Pool[Record]) -> None:
           FROM outbox;
         INSERT INTO inbox_dead (inbox_no, project_no, bucket, subject_no, kind, attempts, received_at, error, died_at)
         SELECT 1000000, project_no, bucket, subject_no, 'attributes', 11, now(), 'X', now() FROM subjects;
+        INSERT INTO held_entries (project_no, bucket, subject_no, journey_id, entry_key, entry_kind, triggered_at,
+                                  held_at, event_no, name_no)
+        SELECT project_no, bucket, subject_no, 'short', 'to-{CANARY}', 'event', now(), now(), 1, 1 FROM subjects;
+        INSERT INTO refused_entries (project_no, journey_id, reason, refused_at, bucket, subject_no, occurred_at,
+                                     event_no, name_no)
+        SELECT project_no, 'short', 'audience', now(), bucket, subject_no, now(), 1, 1 FROM subjects;
+        INSERT INTO test_sends (project_no, bucket, subject_no, test_send_id, communication_id, content_revision,
+                                channel, category, message, results, requested_at)
+        SELECT project_no, bucket, subject_no, 't', 'welcome', 1, 'log', 'marketing', '{{"body": "{CANARY}"}}', '[]',
+               now()
+          FROM subjects;
         """
     )
 
@@ -120,9 +131,18 @@ async def test_what_is_left_of_a_subject_that_was_deleted_is_nobodys(world: Worl
         "outbox_dead",
         "log_messages",
         "sends",
+        "test_sends",
+        "held_entries",
         "webhook_calls",
     }
-    assert before[1] >= before[0] | {"opt_outs", "static_members", "inbox_dead", "subject_event_state", "visits"}
+    assert before[1] >= before[0] | {
+        "refused_entries",
+        "opt_outs",
+        "static_members",
+        "inbox_dead",
+        "subject_event_state",
+        "visits",
+    }
     assert await tables(owner, says_who) == set()
     # So that numbers stay what they were.
     left = {"enrollments", "executions", "visits", "sends", "webhook_calls"}

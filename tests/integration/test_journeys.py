@@ -125,7 +125,7 @@ async def test_all_faults_of_a_new_journey_are_told_together(world: World) -> No
 
 
 async def test_a_journey_that_is_not_there_is_not_found(world: World) -> None:
-    for use_case in (journeys.get, journeys.get_with_problems, publishing.validate):
+    for use_case in (journeys.get, journeys.view, publishing.validate):
         with pytest.raises(NotFound) as refused:
             await world.look(use_case, "nobody")
         assert refused.value.reason == "JOURNEY_NOT_FOUND"

@@ -533,7 +533,7 @@ async def test_a_journey_shows_why_entries_are_refused_until_that_is_mended(worl
     await world.lay_refusals("re_entry", 7, hour=hour)
 
     async def problems() -> list[tuple[str, int, datetime | None]]:
-        _, refused = await world.look(journeys.get_with_problems, "welcome")
+        refused = (await world.look(journeys.view, "welcome")).problems
         return [(problem.reason, problem.total, problem.last_hour) for problem in refused]
 
     assert await problems() == [], "the audience is there"

@@ -29,12 +29,18 @@ MAY = {
     "webhook_calls": {"SELECT", "UPDATE(answer)"} | GIVEN,
     "log_messages": {"SELECT", "DELETE"} | GIVEN,
     "refusal_counts": {"SELECT", "INSERT", "UPDATE"},
+    "refused_entries": {"SELECT", "DELETE"} | GIVEN,
+    "entry_replays": {"SELECT", "INSERT"},
+    "send_tallies": {"SELECT", "INSERT", "UPDATE", "DELETE"},
+    "test_sends": {"SELECT", "INSERT", "DELETE"} | GIVEN,
     "journey_closings": {"SELECT", "INSERT"}
     | {f"UPDATE({column})" for column in ("bucket", "subject_no", "execution_id", "requested_at")},
     "enrollment_jobs": {
         *("SELECT", "INSERT", "UPDATE(state)", "UPDATE(reason)", "UPDATE(paced_to)", "UPDATE(next_at)"),
         *("UPDATE(revision)", "UPDATE(updated_at)", "UPDATE(ended_at)"),
     },
+    "held_entries": {"SELECT", "DELETE"} | GIVEN,
+    "journey_schedules": {"SELECT", "INSERT", "UPDATE(revision)", "UPDATE(changed_at)"},
     "outbox": {"SELECT", "INSERT", "DELETE"} | GIVEN,
     "outbox_dead": {"SELECT", "DELETE"} | GIVEN,
     "inbox_dead": {"SELECT", "DELETE", "UPDATE(transition_nos)"} | GIVEN,

@@ -169,6 +169,22 @@ async def test_nothing_of_the_merged_subject_is_left_in_any_table(crowd: Crowd) 
             " died_at) VALUES (-1, $1, $2, $3, 'attributes', 11, now(), 'x', now())",
             *whose,
         )
+        await conn.execute(
+            "INSERT INTO held_entries (project_no, bucket, subject_no, journey_id, entry_key, entry_kind, triggered_at,"
+            " held_at, event_no, name_no) VALUES ($1, $2, $3, 'j', 'e', 'event', now(), now(), 1, 1)",
+            *whose,
+        )
+        await conn.execute(
+            "INSERT INTO refused_entries (project_no, bucket, subject_no, journey_id, reason, refused_at, occurred_at,"
+            " event_no, name_no) VALUES ($1, $2, $3, 'welcome', 'audience', now(), now(), 1, 1)",
+            *whose,
+        )
+    await owner.execute(
+        "INSERT INTO test_sends (project_no, bucket, subject_no, test_send_id, communication_id, content_revision,"
+        " channel, category, results, requested_at)"
+        " VALUES ($1, $2, $3, 't', 'welcome', 1, 'log', 'marketing', '[]', now())",
+        *whose,
+    )
     await crowd.happened(("ann", "visit", None))
     before = await rows_of(owner, ann)
     assert [table for table, rows in before.items() if rows == 0] == []

@@ -12,6 +12,7 @@ from orchestrator.application.communications import Communications
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.previews import Previews
 from orchestrator.application.segment_rules import RuleBook
+from orchestrator.application.sent_tests import SentTests
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.channels import Rules
 from orchestrator.domain.scope import Role
@@ -50,9 +51,10 @@ class Author:
 @pytest.fixture
 async def author(owner: Connection[Record], api_pool: Pool[Record]) -> Author:
     world = await World.make(owner, api_pool)
+    previews = Previews(Rules())
     served = await Served.open(
         api_pool,
-        CommunicationHandlers(Communications(Rules()), Previews(Rules())),
+        CommunicationHandlers(Communications(Rules()), previews, SentTests(previews, Rules(), b"s" * 32)),
         SubjectHandlers(b"s" * 32, InboxBell(Transactions(api_pool)), RuleBook()),
     )
     author = Author(served, await served.admit(world.scope, Role.EDITOR))

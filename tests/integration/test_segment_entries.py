@@ -19,7 +19,7 @@ from orchestrator.application import (
     trigger_contracts,
 )
 from orchestrator.application.enrollment import enroll
-from orchestrator.application.journeys import Changes, get_with_problems, update
+from orchestrator.application.journeys import Changes, update, view
 from orchestrator.application.merging import merge
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.segments import PARKED
@@ -637,7 +637,7 @@ async def test_the_audit_log_says_which_cohort_keeps_subjects_out(crowd: Crowd, 
 
 async def test_journeys_whose_segment_was_deleted_by_force_say_so(crowd: Crowd) -> None:
     async def problems(journey_id: str = "welcome") -> list[tuple[str, int, datetime | None]]:
-        _, found = await crowd.world.look(get_with_problems, journey_id)
+        found = (await crowd.world.look(view, journey_id)).problems
         return [(problem.reason, problem.total, problem.last_hour) for problem in found]
 
     await ready(crowd, "pros", PRO)

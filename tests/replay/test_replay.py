@@ -20,9 +20,12 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from orchestrator.application import segments
 from orchestrator.application.ingest import Ingest
+from orchestrator.application.journey_schedules import digest_of
 from orchestrator.domain.event import Event
+from orchestrator.domain.journey_form import stored as form_of
 from orchestrator.domain.segment import STATIC, Segment
-from orchestrator.temporal.contract import EXECUTION_WORKFLOW, ExecutionInput
+from orchestrator.temporal.contract import EXECUTION_WORKFLOW, JOURNEYS_QUEUE, ExecutionInput
+from orchestrator.temporal.schedules import FIRING_WORKFLOW, FiringInput
 from orchestrator.temporal.segments import (
     EVALUATION_WORKFLOW,
     SEGMENTS_QUEUE,
@@ -40,6 +43,7 @@ from tests.provider.wire import response
 from tests.workflows.world import Running
 from workers.channels.channel import ChannelUnavailable
 from workers.workflows.journey_execution import JourneyExecution
+from workers.workflows.scheduled_enrollment import ScheduledEnrollment
 from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
 
 if TYPE_CHECKING:
@@ -53,6 +57,8 @@ LONG = {"id": "pause", "wait": {"duration": "30d"}, "next": "bye"}
 VIP = {"kind": "in_cohort", "cohortId": "vip"}
 ASK = {"id": "ask", "branch": {"arms": [{"id": "vip", "when": VIP, "next": "bye"}], "otherwise": "bye"}}
 BYE = {"id": "bye", "exit": {"reason": "finished"}}
+AT = {"at": "2126-01-01T00:00:00Z", "everyone": True}
+SCHEDULED = form_of({"steps": [BYE], "schedule": AT})
 PAID = {"event": {"eventName": "paid"}}
 
 #: What is stored: a name, and the steps of the journey whose execution it is.
@@ -84,9 +90,13 @@ KINDS: dict[str, list[dict[str, Any]]] = {
 SEGMENT_KINDS = {"segments-evaluated", "segments-none-new", "segments-swept", "segments-unswept"}
 
 
+#: What a schedule starts when it is due.
+FIRED = "enrolled-on-schedule"
+
+
 async def _replay(history: WorkflowHistory) -> Exception | None:
     """Replays in the strict sandbox, in which everything that is not deterministic is refused."""
-    replayer = Replayer(workflows=[JourneyExecution, SegmentEvaluation, SegmentSweep])
+    replayer = Replayer(workflows=[JourneyExecution, SegmentEvaluation, SegmentSweep, ScheduledEnrollment])
     return (await replayer.replay_workflow(history, raise_on_replay_failure=False)).replay_failure
 
 
@@ -112,7 +122,7 @@ async def test_a_stored_history_replays(history: WorkflowHistory) -> None:
 
 
 def test_there_is_a_history_of_every_kind() -> None:
-    assert {history.workflow_id.split(".")[0] for history in stored()} >= KINDS.keys() | SEGMENT_KINDS
+    assert {history.workflow_id.split(".")[0] for history in stored()} >= KINDS.keys() | SEGMENT_KINDS | {FIRED}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -201,6 +211,20 @@ async def test_a_history_of_a_pass_of_today_replays(
         _keep(f"{kind}.1", history)
 
 
+async def test_a_history_of_a_firing_of_today_replays(at_work: Running, request: pytest.FixtureRequest) -> None:
+    await at_work.publish(BYE, schedule=AT)
+    project_no, digest = at_work.world.scope.project_no, digest_of(SCHEDULED)
+    firing = FiringInput(project_no=project_no, journey_id="welcome", digest=digest)
+    started = await at_work.client.start_workflow(FIRING_WORKFLOW, firing, id="due", task_queue=JOURNEYS_QUEUE)
+    assert await started.result() == "fired"
+
+    history = await started.fetch_history()
+
+    assert await _replay(history) is None
+    if request.config.getoption("--record-histories"):
+        _keep(f"{FIRED}.1", history)
+
+
 @workflow.defn(name=EXECUTION_WORKFLOW)
 class Reordered:
     """What a careless change would make of it: sleep first, then act."""
@@ -237,10 +261,19 @@ class Forgetful:
         return
 
 
-@pytest.mark.parametrize("prefix", ["send-", "segments-evaluated", "segments-none-new", "segments-swept"])
+@workflow.defn(name=FIRING_WORKFLOW)
+class Late:
+    """Asks nobody."""
+
+    @workflow.run
+    async def run(self, firing: FiringInput) -> str:
+        return firing.digest
+
+
+@pytest.mark.parametrize("prefix", ["send-", "segments-evaluated", "segments-none-new", "segments-swept", FIRED])
 async def test_the_gate_notices_a_workflow_that_gives_other_commands(prefix: str) -> None:
     # Outside the sandbox, which would import this module again.
-    gate = Replayer(workflows=[Reordered, Idle, Forgetful], workflow_runner=UnsandboxedWorkflowRunner())
+    gate = Replayer(workflows=[Reordered, Idle, Forgetful, Late], workflow_runner=UnsandboxedWorkflowRunner())
     histories = [history for history in stored() if history.workflow_id.startswith(prefix)]
 
     results = [await gate.replay_workflow(history, raise_on_replay_failure=False) for history in histories]

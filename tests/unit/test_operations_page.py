@@ -15,12 +15,16 @@ from orchestrator.cli.app import COMMANDS
 from orchestrator.cli.settings import variable_of
 from orchestrator.devstack.processes import _LOG_LIMIT_BYTES
 from orchestrator.domain.project import MAX_EVENT_RETENTION, MIN_EVENT_RETENTION
+from orchestrator.domain.sent_test import KEPT_FOR as TESTS_KEPT
 from orchestrator.settings import Settings
 from orchestrator.storage.doctor_checks import CHECKS
 from orchestrator.storage.inbox import MAX_ATTEMPTS
 from orchestrator.storage.membership_history import STAYS_KEPT
 from orchestrator.storage.migrations import OLDEST_POSTGRES
 from orchestrator.storage.pool import API_ROLE, STANDSTILL, WORKER_ROLE
+from orchestrator.storage.refusal_counts import SHARDS
+from orchestrator.storage.refused_entries import KEPT
+from orchestrator.storage.refused_entries import KEPT_FOR as REFUSED_KEPT
 from orchestrator.storage.upkeep import EVENTS_KNOWN, REQUESTS_KEPT
 from workers.process import Limits
 
@@ -80,6 +84,14 @@ def test_every_command_and_setting_exists() -> None:
         ("after ten tries", MAX_ATTEMPTS == 10),
         ("| answers stored for `request_id` | 7 days |", REQUESTS_KEPT.days == 7),
         ("| ids of events, by which repeats are known | 30 days |", EVENTS_KNOWN.days == 30),
+        (
+            "| refused entries that can be decided on again | 7 days, and 50,000 for each journey, reason and hour;",
+            (REFUSED_KEPT.days, KEPT * SHARDS) == (7, 50_000),
+        ),
+        (
+            "| test sends | 7 days; what they said and to whom, until they are handed over, an hour at most |",
+            TESTS_KEPT.days == 7,
+        ),
         ("| who came to a segment and left it | 90 days from the leaving;", STAYS_KEPT.days == 90),
         ("`eventRetention` says (1 day to 36,500 days)", LIMITS_OF_RETENTION == (1, 36_500)),
         ("a file over 20 MiB", _LOG_LIMIT_BYTES == 20 * 2**20),

@@ -19,16 +19,19 @@ from orchestrator.application import lifecycle, publishing, subjects, trigger_co
 from orchestrator.application.advance import Advance
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
-from orchestrator.application.enrollment import enroll
+from orchestrator.application.enrollment import admit, enroll
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.event import Event
 from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.trigger_contract import Contract
+from orchestrator.predicates.tree import Everyone
+from orchestrator.storage import catalog, clock
+from orchestrator.storage import subjects as stored_subjects
 from orchestrator.storage.outbox import Entry
 from orchestrator.temporal.client import CALL_TIMEOUT, Target, connect
-from orchestrator.temporal.contract import Question
+from orchestrator.temporal.contract import BEHIND_QUEUE, Question
 from orchestrator.temporal.executions import Executions
 from tests.integration.journey_world import ANY_STATE, World
 from tests.workflows.world import Running
@@ -98,6 +101,35 @@ async def test_what_cannot_be_told_within_its_lease_is_left_to_a_sweeper(at_work
     await at_work.owner.execute("UPDATE outbox SET leased_until = now()")  # the lease runs out
     await at_work.until("(SELECT count(*) FROM executions WHERE outcome = 'completed') = 2")
     await at_work.until("NOT EXISTS (SELECT FROM outbox)")
+
+
+async def test_whom_a_job_lets_in_runs_behind_all_else_whoever_tells_of_it(
+    at_work: Running,
+) -> None:
+    # Whatever an execution does, it does there.
+    await at_work.publish(
+        {**PAUSE, "next": "mark"},
+        {"id": "mark", "updateSubject": {"attributes": {"seen": True}}, "next": "tell"},
+        {"id": "tell", "emitEvent": {"eventName": "seen", "properties": {}}, "next": "bye"},
+        BYE,
+    )
+    async with at_work.transactions.write(None) as conn:
+        journey = await catalog.entered_by_hand(conn, 1, "welcome")
+        assert journey is not None
+        keys, _ = await stored_subjects.ensure_locked(conn, 1, {"ann"}, await clock.now(conn))
+        let_in = await admit(
+            conn, Versions(), project_no=1, project_id="default", journey_id="welcome", journey=journey,
+            keys=list(keys.values()), entry_key="job:one", now=await clock.now(conn), crowd=Everyone(),
+        )  # fmt: skip
+    (entry,) = let_in.told
+
+    await at_work.owner.execute("UPDATE outbox SET leased_until = now()")  # whoever let her in does not tell of it
+    await at_work.until("EXISTS (SELECT FROM executions WHERE outcome = 'completed')")
+
+    described = await at_work.client.get_workflow_handle(entry.workflow_id).describe()
+    assert entry.behind
+    assert described.task_queue == BEHIND_QUEUE
+    assert described.raw_description.workflow_execution_info.priority.priority_key == 5
 
 
 async def test_a_poke_that_overtakes_its_start_waits_for_it(postman: Postman) -> None:

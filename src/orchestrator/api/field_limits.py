@@ -15,6 +15,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from orchestrator.api.descriptors import owner_of
 from orchestrator.domain import (
     attributes,
+    auto_pause,
     backtest,
     condition_forms,
     delivery,
@@ -25,6 +26,8 @@ from orchestrator.domain import (
     journey_form,
     preferences,
     project,
+    schedule,
+    sent_test,
     step_forms,
 )
 from orchestrator.domain.communication import MAX_SUBJECT_BYTES
@@ -83,6 +86,7 @@ TEXTS: Mapping[str, TextLimit] = {
     "name": Characters(ids.MAX_NAME_LENGTH),
     "description": Characters(ids.MAX_DESCRIPTION_LENGTH),
     "body": Bytes(MAX_SOURCE_BYTES),
+    "cron": Characters(schedule.MAX_CRON),
     "channel": Characters(preferences.MAX_CHANNEL_LENGTH),
     "etag": Characters(128),
     "event_id": Characters(event.MAX_EVENT_ID_LENGTH),
@@ -100,6 +104,8 @@ TEXTS: Mapping[str, TextLimit] = {
     "start": Id(),
     "otherwise": Id(),
     "page_token": Characters(2048),
+    "addresses": Characters(sent_test.MAX_ADDRESS_LENGTH),
+    "ReplayRefusedEntriesRequest.reason": Id(),
     "provider_id": Characters(1024),
     "report_id": Characters(delivery.MAX_REPORT_ID_LENGTH),
     "DeliveryReport.idempotency_key": Characters(64),
@@ -116,6 +122,7 @@ TEXTS: Mapping[str, TextLimit] = {
 
 #: Elements of a list, by field name.
 LISTS: Mapping[str, int] = {
+    "addresses": sent_test.MAX_ADDRESSES,
     "arms": step_forms.MAX_ARMS,
     "changes": preferences.MAX_CHANGES,
     "events": event.MAX_BATCH,
@@ -131,9 +138,11 @@ _ANY_LIST = 1000
 
 INTEGERS: Mapping[str, Range] = {
     "BacktestJourneyRequest.days": Range(0, backtest.MAX_DAYS),
+    "AutoPause.minimum": Range(1, auto_pause.MAX_MINIMUM),
     "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "PublishJourneyRequest.from_version": Range(1, 2**31 - 1),
     "GetJourneyVersionRequest.version": Range(1, 2**31 - 1),
+    "JourneySchedule.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "JourneyDefinition.max_duration_days": Range(1, journey_form.MAX_DURATION_DAYS),
     "SplitArm.weight": Range(1, step_forms.MAX_WEIGHT),
     "ProjectSettings.max_journeys": Range(0, project.MAX_MAX_JOURNEYS),

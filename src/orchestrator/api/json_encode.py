@@ -28,6 +28,7 @@ _QUIET_LISTS = frozenset({
     "orchestrator.v1.Execution.webhook_calls",
     "orchestrator.v1.Execution.visits",
     "orchestrator.v1.Explanation.clauses",
+    "orchestrator.v1.Journey.enrolls_next",
     "orchestrator.v1.Journey.entry_problems",
     "orchestrator.v1.JourneyDefinition.exit_rules",
     "orchestrator.v1.PathOutcome.path",

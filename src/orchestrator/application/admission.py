@@ -38,7 +38,8 @@ class _Admitted:
 class Admissions:
     """Those of one project admitted in one transaction. Its caller holds the subjects' locks and has asked the gates.
 
-    `settings` are the project's; `sends_paused` has what sends nothing for now (storage/sends_pauses.py).
+    `settings` are the project's; `sends_paused` has what sends nothing for now (storage/sends_pauses.py). With `behind`
+    they run behind those for whom somebody waits.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class Admissions:
         settings: ProjectSettings,
         sends_paused: Collection[str],
         now: datetime,
+        behind: bool = False,
     ) -> None:
+        self._behind = behind
         self._versions = versions
         self._project_no = project_no
         self._project_id = project_id
@@ -112,7 +115,7 @@ class Admissions:
         await enrollments.insert(conn, [one.enrollment for one in self._admitted])
         await executions.insert(conn, new)
         told = [(execution.key, execution.execution_id, execution.workflow_id) for execution in new]
-        numbers = await outbox.insert(conn, "start", told, self._now)
+        numbers = await outbox.insert(conn, "start", told, self._now, behind=self._behind)
         return [
             Told(
                 outbox_no=number,
@@ -127,6 +130,7 @@ class Admissions:
                 effect=execution.state.effect,
                 attempts=0,
                 created_at=self._now,
+                behind=self._behind,
             )
             for number, execution, one in zip(numbers, new, exposed, strict=True)
         ]

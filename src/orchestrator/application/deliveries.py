@@ -17,14 +17,17 @@ import orjson
 from asyncpg import Connection, Record
 
 from orchestrator.application import preferences
+from orchestrator.application.auto_pauses import AutoPauses
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.sending import idempotency_key
 from orchestrator.application.transactions import Transactions
+from orchestrator.application.versions import Versions
+from orchestrator.domain.auto_pause import Tally
 from orchestrator.domain.delivery import Kind, Of, Report, event_id, event_properties, names_of
 from orchestrator.domain.event import Event
 from orchestrator.domain.event import Outcome as EventOutcome
 from orchestrator.domain.scope import Scope, SubjectKey
-from orchestrator.storage import clock, deliveries, subjects
+from orchestrator.storage import clock, deliveries, send_tallies, subjects
 from orchestrator.storage.deliveries import Known
 
 
@@ -72,9 +75,10 @@ class _Told:
 class Deliveries:
     """`secret` is the instance's: the audit log calls subjects by their refs."""
 
-    def __init__(self, transactions: Transactions, ingest: Ingest, secret: bytes) -> None:
+    def __init__(self, transactions: Transactions, ingest: Ingest, versions: Versions, secret: bytes) -> None:
         self._transactions = transactions
         self._ingest = ingest
+        self._auto_pauses = AutoPauses(transactions, versions)
         self._secret = secret
 
     async def take(
@@ -82,10 +86,13 @@ class Deliveries:
     ) -> list[Outcome]:
         """What became of each report, in the same order. Safe to repeat. `committed` as in Transactions.write."""
         outcomes = [Outcome.UNKNOWN_SEND] * len(reports)
+        suspects: set[str] = set()
         async with self._transactions.write(scope.project_no, committed=committed) as conn:
             told = await _held(conn, scope.project_no, reports)
             if told:
-                await self._note(conn, scope, list(told.values()))
+                suspects = await self._note(conn, scope, list(told.values()))
+        if suspects:
+            await self._auto_pauses.look(scope.project_no, suspects)
         if told:
             events = [each.event for each in told.values()]
             taken = await self._ingest.take(scope.project_no, events, backfill=False, committed=committed)
@@ -93,7 +100,8 @@ class Deliveries:
                 outcomes[place] = Outcome.ACCEPTED if outcome is EventOutcome.ACCEPTED else Outcome.DUPLICATE
         return outcomes
 
-    async def _note(self, conn: Connection[Record], scope: Scope, told: Sequence[_Told]) -> None:
+    async def _note(self, conn: Connection[Record], scope: Scope, told: Sequence[_Told]) -> set[str]:
+        """Returns the journeys that pause their sends by themselves and of which something bad was learned."""
         now = await clock.now(conn)
         times: dict[tuple[SubjectKey, UUID, int], dict[Kind, datetime]] = {}
         bars: dict[tuple[SubjectKey, str], tuple[str, str]] = {}
@@ -110,6 +118,27 @@ class Deliveries:
             await preferences.suppress_held(
                 conn, scope, self._secret, subject_id, key, channel=channel, reason=reason, now=now
             )
+        return await self._count(conn, scope.project_no, told, now)
+
+    async def _count(self, conn: Connection[Record], project_no: int, told: Sequence[_Told], now: datetime) -> set[str]:
+        """Add what counts against journeys; each of these journeys. A repeat of a report does not count."""
+        bad: set[tuple[SubjectKey, UUID, int, Kind]] = set()
+        counts: dict[send_tallies.Slot, Tally] = {}
+        for each in told:
+            kind, send = each.report.kind, each.send
+            once = (send.key, send.execution_id, send.seq, kind)
+            if kind not in (Kind.BOUNCED, Kind.COMPLAINED) or kind in send.reported or once in bad:
+                continue
+            if await self._auto_pauses.watches(conn, project_no, send.journey_id, send.version):
+                bad.add(once)
+                slot = send_tallies.slot(send.journey_id, send.key.bucket)
+                before = counts.get(slot, Tally())
+                counts[slot] = Tally(
+                    failed=before.failed + (kind is Kind.BOUNCED),
+                    complained=before.complained + (kind is Kind.COMPLAINED),
+                )
+        await send_tallies.add(conn, project_no, now, counts)
+        return {journey_id for journey_id, _ in counts}
 
 
 async def _held(conn: Connection[Record], project_no: int, reports: Sequence[Report]) -> Mapping[int, _Told]:

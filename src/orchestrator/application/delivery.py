@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from temporalio.service import RPCError
 from orchestrator.application.transactions import Transactions
 from orchestrator.storage import clock, executions, outbox
 from orchestrator.storage.outbox import Entry
-from orchestrator.temporal.contract import ExecutionInput, effect_from
+from orchestrator.temporal.contract import ExecutionInput, effect_from, phase_at
 from orchestrator.temporal.executions import PERMANENT, Executions, Holder, Start, Told
 
 logger = logging.getLogger(__name__)
@@ -187,18 +188,21 @@ class Delivery:
     async def _told(self, entry: Entry) -> Told | Holder:
         if entry.kind == "poke":
             return await self._executions.poke(entry.workflow_id)
+        effect = effect_from(entry.effect)
         start = Start(
             workflow_id=entry.workflow_id,
             project_id=entry.project_id,
             journey_id=entry.journey_id,
             version=entry.version,
             subject_id=entry.subject_id,
+            behind=entry.behind,
             input=ExecutionInput(
                 project_no=entry.key.project_no,
                 bucket=entry.key.bucket,
                 subject_no=entry.key.subject_no,
                 execution_id=str(entry.execution_id),
-                effect=effect_from(entry.effect),
+                effect=effect,
+                phase=phase_at(effect, time.time()),
             ),
         )
         told = await self._executions.start(start)

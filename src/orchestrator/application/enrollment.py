@@ -13,7 +13,9 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import subject_facts
 from orchestrator.application.admission import Admissions
-from orchestrator.application.inbox import audience_of, audit_refusal, question
+from orchestrator.application.earlier_entries import question
+from orchestrator.application.listeners import audience_of
+from orchestrator.application.refusal_audits import audit_refusal
 from orchestrator.application.versions import Versions
 from orchestrator.domain.audit import JOURNEY_ENROLLED
 from orchestrator.domain.entry import Earlier, EntryRefusal, Gone, Trigger, missing_segment, reentry_of, refuse_subject
@@ -149,7 +151,7 @@ async def admit(
 
     The journey takes subjects in, and stays so until the transaction ends (`catalog.entered_by_hand`). Who entered
     under this key before is refused, whatever the policy. With a `crowd`, those it does not hold for are passed over
-    without a word; `at_most` so many are let in.
+    without a word, and who is let in runs behind all else; `at_most` so many are let in.
     """
     assert journey.latest_version is not None, "only journeys that were published take subjects in"
     prepared = await versions.get(conn, project_no, journey_id, journey.latest_version)
@@ -178,6 +180,7 @@ async def admit(
         settings=journey.settings,
         sends_paused=journey.sends_paused,
         now=now,
+        behind=crowd is not None,
     )
     refused = Counter[EntryRefusal]()
     lacking: str | None = None

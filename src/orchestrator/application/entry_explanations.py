@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 from asyncpg import Connection, Record
 
 from orchestrator.application import subject_facts
-from orchestrator.application.inbox import audience_of, contract_of, question
+from orchestrator.application.earlier_entries import question
 from orchestrator.application.journeys import not_found
+from orchestrator.application.listeners import audience_of, contract_of
 from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.entry import (
     AUDIENCE,
+    DATES,
     Earlier,
     EntryRefusal,
     Gone,
@@ -25,6 +27,7 @@ from orchestrator.domain.entry import (
     event_facts,
     gates,
     reentry_of,
+    refuse_date,
     refuse_subject,
     refuse_transition,
     refuse_trigger,
@@ -32,29 +35,33 @@ from orchestrator.domain.entry import (
 )
 from orchestrator.domain.holdout import held_out_by
 from orchestrator.domain.ids import new_uuid
-from orchestrator.domain.journey import JourneyStatus
+from orchestrator.domain.journey import JourneyStatus, WhilePaused
 from orchestrator.domain.refusals import NotFound
 from orchestrator.domain.scope import Scope, SubjectKey
+from orchestrator.predicates.evaluate import Missing, evaluate
 from orchestrator.predicates.explain import explain
 from orchestrator.predicates.facts import Facts, needs
-from orchestrator.predicates.tree import Predicate
-from orchestrator.storage import catalog, enrollments, happenings, refusal_counts, subjects
+from orchestrator.predicates.tree import InCohort, Predicate
+from orchestrator.storage import catalog, enrollments, happenings, held_entries, refusal_counts, subjects
 from orchestrator.storage.enrollments import Entered
 from orchestrator.storage.facts import Known
 from orchestrator.storage.happenings import Occurred
+from orchestrator.storage.held_entries import HeldEntry
 
-#: Events and enrollments that are told of.
+#: Events, enrollments and held entries that are told of.
 SHOWN = 10
 
 #: How far back refusals are counted.
 LATELY = timedelta(days=7)
 
 #: Gates of the journey and of its trigger; those about the subject are domain/entry.py's.
-JOURNEY, TRIGGER_PREDICATE = "journey", "trigger_predicate"
+JOURNEY, TRIGGER_PREDICATE, CROWD = "journey", "trigger_predicate", "crowd"
 #: The ways in.
-EVENT, SEGMENT, ENROLL = "event", "segment", "enroll"
+EVENT, SEGMENT, SCHEDULE, ENROLL = "event", "segment", "schedule", "enroll"
 #: Why nobody is let in. Such entries are not counted: nobody listens.
 NOT_ACTIVE = "journey_not_active"
+#: No refusal: it waits for the journey to be resumed, or for what is asked of the subject.
+HELD = "held"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +75,15 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One way in, as if it were taken now: an event that its contract takes, a transition, a call to enroll."""
+    """One way in, as if it were taken now: an event that its contract takes, a transition, a time that is due, a call
+    to enroll. Who is enrolled on schedule is in that segment, if it is one.
+    """
 
     kind: str
     gates: tuple[Gate, ...]
     contract: TriggerContract | SegmentContract | None = None
     transition: str = ""
+    segment_id: str = ""
 
     @property
     def refusal(self) -> str | None:
@@ -83,8 +93,8 @@ class Way:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """An event of the trigger's name. `refusal`: why it would be refused if it arrived now; `enrollment`: that it led
-    to, or that has its key.
+    """An event of the trigger's name. `refusal`: why it would be refused if it arrived now, or HELD; `enrollment`: that
+    it led to, or that has its key.
     """
 
     event: Occurred
@@ -107,6 +117,7 @@ class EntryExplanation:
     ways: tuple[Way, ...]
     events: tuple[Heard, ...]
     earlier: tuple[Entered, ...]
+    held: tuple[HeldEntry, ...]
     refused: Mapping[str, int]
     held_out_by: str | None
     at: datetime
@@ -122,15 +133,31 @@ class Asked:
 
     key: SubjectKey | None
     prepared: Prepared
-    active: bool
+    status: JourneyStatus
     audience: Predicate | Gone | None
     contract: TriggerContract | SegmentContract | None
+    # whom the schedule enrolls; None: everyone, or the audience
+    crowd: Predicate | None
     # of a segment's contract
     transition: str
     known: Known
     inlined: Mapping[int, Predicate]
+    # keys of entries of this subject that are held
+    held: Collection[str]
     now: datetime
     reveals: bool = False
+
+    @property
+    def shut(self) -> str | None:
+        """What the journey itself has against whoever comes by its trigger."""
+        match self.status:
+            case JourneyStatus.ACTIVE:
+                return None
+            case JourneyStatus.PAUSED:
+                holds = self.prepared.version.definition.while_paused is WhilePaused.HOLD
+                return HELD if holds else EntryRefusal.JOURNEY_PAUSED.value
+            case _:
+                return NOT_ACTIVE
 
     def told(self, predicate: Predicate | Gone | None, facts: Facts) -> Mapping[str, Any] | None:
         """Why a predicate about the subject holds or not."""
@@ -156,8 +183,9 @@ async def explain_entry(
     ways: tuple[Way, ...] = ()
     events: tuple[Heard, ...] = ()
     holdout: str | None = None
+    held = await held_entries.newest(conn, key, journey_id, SHOWN)
     if journey.latest_version is not None:
-        asked = await _asked(conn, versions, key, journey_id, journey, project)
+        asked = await _asked(conn, versions, key, journey_id, journey, project, {one.entry_key for one in held})
         ways = tuple([way async for way in _ways(conn, asked)])
         events = tuple(await _heard(conn, asked))
         holdout = held_out_by(
@@ -175,6 +203,7 @@ async def explain_entry(
         ways=ways,
         events=events,
         earlier=tuple(await enrollments.newest(conn, key, journey_id, limit=SHOWN)),
+        held=tuple(held),
         refused=await refusal_counts.since(conn, project_no, journey_id, now - LATELY),
         held_out_by=holdout,
         at=now,
@@ -188,15 +217,22 @@ async def _asked(
     journey_id: str,
     journey: catalog.EnteredByHand,
     project: catalog.Current,
+    held: Collection[str],
 ) -> Asked:
     assert journey.latest_version is not None, "a journey without a version has no ways in"
-    prepared = await versions.get(conn, key.project_no, journey_id, journey.latest_version)
     listening = await catalog.listens(conn, key.project_no, journey_id)
-    contract = contract_of(listening) if listening is not None else None
+    newest = journey.latest_version if listening is None else listening.latest_version
+    prepared = await versions.get(conn, key.project_no, journey_id, newest)
+    contract = contract_of(listening, prepared.version) if listening is not None else None
     audience = audience_of(journey.audience_id, journey.audience)
     of_subject = [audience] if audience is not None and not isinstance(audience, Gone) else []
     if isinstance(contract, SegmentContract) and contract.predicate is not None:
         of_subject.append(contract.predicate)
+    schedule = prepared.version.definition.schedule
+    crowd = (
+        InCohort(cohort_id=schedule.segment_id) if schedule is not None and schedule.segment_id is not None else None
+    )
+    of_subject += [crowd] if crowd is not None else []
     cohorts = (await versions.rule_book.of(conn, project)).cohorts
     inlined = {id(predicate): cohorts.inline(predicate) for predicate in of_subject}
     loaded = await subject_facts.load(
@@ -212,12 +248,14 @@ async def _asked(
     return Asked(
         key=key,
         prepared=prepared,
-        active=journey.status == JourneyStatus.ACTIVE.value,
+        status=JourneyStatus(journey.status),
         audience=audience,
         contract=contract,
+        crowd=crowd,
         transition="entered" if listening is not None and listening.entered else "left",
         known=loaded[key],
         inlined=inlined,
+        held=held,
         now=project.now,
     )
 
@@ -229,15 +267,21 @@ async def _ways(conn: Connection[Record], asked: Asked) -> AsyncIterator[Way]:
             # One that nobody has sent before, and that the contract takes.
             trigger = Trigger(at=asked.now, event_id=new_uuid().hex)
             assert trigger.event_id is not None
-            yield Way(kind=EVENT, gates=await _gates(conn, asked, trigger, trigger.event_id), contract=asked.contract)
+            ask = await _gates(conn, asked, trigger, trigger.event_id, asked.shut)
+            yield Way(kind=EVENT, gates=ask, contract=asked.contract)
         case SegmentContract() as contract:
             own = transition_gate(asked, contract)
             trigger, entry = Trigger(at=asked.now), transition_key(contract.segment_id, 0)
-            ask = await _gates(conn, asked, trigger, entry, own)
+            ask = await _gates(conn, asked, trigger, entry, asked.shut, own)
             yield Way(kind=SEGMENT, gates=ask, contract=contract, transition=asked.transition)
         case None:
             pass
-    yield Way(kind=ENROLL, gates=await _gates(conn, asked, Trigger(at=asked.now), f"enroll:{new_uuid().hex}"))
+    shut = None if asked.status is JourneyStatus.ACTIVE else NOT_ACTIVE
+    if (schedule := asked.prepared.version.definition.schedule) is not None:
+        crowd = [] if asked.crowd is None else [_crowd(asked, asked.crowd)]
+        ask = await _gates(conn, asked, Trigger(at=asked.now), f"job:{new_uuid().hex}", shut, *crowd)
+        yield Way(kind=SCHEDULE, gates=ask, segment_id=schedule.segment_id or "")
+    yield Way(kind=ENROLL, gates=await _gates(conn, asked, Trigger(at=asked.now), f"enroll:{new_uuid().hex}", shut))
 
 
 def transition_gate(asked: Asked, contract: SegmentContract) -> Gate:
@@ -250,9 +294,25 @@ def transition_gate(asked: Asked, contract: SegmentContract) -> Gate:
     )
 
 
-async def _gates(conn: Connection[Record], asked: Asked, trigger: Trigger, entry: str, *own: Gate) -> tuple[Gate, ...]:
-    is_open = Gate(name=JOURNEY, refusal=None if asked.active else NOT_ACTIVE)
-    return is_open, *own, *await gates_of(conn, asked, trigger, entry)
+def _crowd(asked: Asked, crowd: Predicate) -> Gate:
+    facts = asked.known.facts
+    try:
+        refusal = None if evaluate(crowd, facts, asked.now) else CROWD
+    except Missing:
+        refusal = EntryRefusal.COHORT_NOT_FOUND.value
+    return Gate(name=CROWD, refusal=refusal, explanation=asked.told(crowd, facts))
+
+
+async def _gates(
+    conn: Connection[Record], asked: Asked, trigger: Trigger, entry: str, shut: str | None, *own: Gate
+) -> tuple[Gate, ...]:
+    """In the order in which they are asked. `shut`: what the journey itself says, whose pause comes after its dates."""
+    of_subject = await gates_of(conn, asked, trigger, entry)
+    journey = Gate(name=JOURNEY, refusal=shut)
+    if shut not in (None, NOT_ACTIVE):
+        dates = [gate for gate in of_subject if gate.name == DATES]
+        return (*dates, journey, *own, *(gate for gate in of_subject if gate.name != DATES))
+    return (journey, *own, *of_subject)
 
 
 async def gates_of(conn: Connection[Record], asked: Asked, trigger: Trigger, entry: str) -> tuple[Gate, ...]:
@@ -302,20 +362,24 @@ def _judged(
     earlier: Earlier | None,
     entered: Mapping[str, Entered],
 ) -> Heard:
-    refusal: EntryRefusal | None = refuse_trigger(contract, trigger, asked.now)
-    if refusal is None and key is not None and earlier is not None:
-        known = asked.known
-        version = asked.prepared.version
-        refusal = refuse_subject(
+    version, known = asked.prepared.version, asked.known
+    reason: EntryRefusal | None = refuse_trigger(contract, trigger, asked.now)
+    if reason is None and asked.status is JourneyStatus.PAUSED:
+        reason = refuse_date(version, asked.now)
+    elif reason is None and key is not None and earlier is not None:
+        reason = refuse_subject(
             version, asked.audience, trigger, key, known.facts, known.consent, earlier, asked.now
         )  # fmt: skip
+    refusal = reason.value if reason is not None else asked.shut
+    if key in asked.held:
+        refusal = HELD
     told = None
     if contract.predicate is not None:
         told = explain(contract.predicate, event_facts(trigger), asked.now, reveal=lambda path: False)
     return Heard(
         event=event,
         entry_key=key,
-        refusal=refusal.value if refusal is not None else None if asked.active else NOT_ACTIVE,
+        refusal=refusal,
         enrollment=entered.get(key) if key is not None else None,
         explanation=told,
     )

@@ -27,14 +27,18 @@ async def existing(conn: Connection[Record], project_no: int, definition: Defini
     sent = journey_graph.communications_in(definition)
     of_steps = needs(asked).cohorts
     of_audience = needs(audience.values()).cohorts
+    named = journey_graph.segments_in(definition)
+    own = definition.entry_condition.contract if definition.entry_condition is not None else None
+    trigger = own or (contract.content if contract is not None else None)
     return Existing(
         communications=await communications.pins(conn, project_no, sent) if sent else {},
         audiences=audience,
         trigger_contracts={contract.id} if contract is not None else set(),
-        cohorts=await segments.known(conn, project_no, of_steps | of_audience | heard),
+        cohorts=await segments.known(conn, project_no, of_steps | of_audience | heard | named),
         heard_cohorts=heard,
+        contract_asks=trigger is not None and trigger.segment_id is not None and trigger.predicate is not None,
         has_goal=goal.event_name is not None,
-        has_entry_keys=contract is not None and contract.content.segment_id is None,
+        has_entry_keys=trigger is not None and trigger.segment_id is None,
         event_retention=(await projects.get(conn, project_no)).settings.event_retention,
         sizes=await cohort_sizes(conn, project_no, of_steps),
     )

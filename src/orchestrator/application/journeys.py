@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,7 +29,10 @@ from orchestrator.domain.scope import Scope
 from orchestrator.predicates.faults import Fault
 from orchestrator.storage import audit, clock, journey_versions, journeys, projects, stats
 from orchestrator.storage.journey_versions import Published
-from orchestrator.storage.journeys import Refused
+from orchestrator.storage.journeys import Refused, Standing
+
+#: Times of a schedule that are told of.
+TIMES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,21 +220,42 @@ def not_found(journey_id: str) -> NotFound:
     return NotFound("JOURNEY_NOT_FOUND", f"there is no journey {journey_id}", journeyId=journey_id)
 
 
-async def get_with_problems(conn: Connection[Record], scope: Scope, journey_id: str) -> tuple[Journey, list[Refused]]:
-    """The journey, and why entries are refused although it is active: something it names is gone. Raises NotFound."""
-    reasons = [reason.value for reason in BROKEN]
-    found = await journeys.find_with_refused(conn, scope.project_no, journey_id, reasons)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A journey; why entries are refused although it is active: something it names is gone; how many are held; and when
+    its schedule enrolls next.
+    """
+
+    journey: Journey
+    problems: Sequence[Refused]
+    held: int
+    enrolls_next: Sequence[datetime]
+
+
+async def view(conn: Connection[Record], scope: Scope, journey_id: str) -> View:
+    """Raises NotFound."""
+    found = await journeys.standing(conn, scope.project_no, journey_id, [reason.value for reason in BROKEN])
     if found is None:
         raise not_found(journey_id)
-    journey, refused = found
-    if not refused or journey.status is not JourneyStatus.ACTIVE or journey.latest_version is None:
-        return journey, []
-    version = await journey_versions.find(conn, scope.project_no, journey_id, journey.latest_version)
+    firing = stored(found.scheduled).firing if found.scheduled is not None else None
+    return View(
+        journey=found.journey,
+        problems=await _problems(conn, scope, found),
+        held=found.held,
+        enrolls_next=firing.after(await clock.now(conn), TIMES_SHOWN) if firing is not None else (),
+    )
+
+
+async def _problems(conn: Connection[Record], scope: Scope, found: Standing) -> Sequence[Refused]:
+    journey = found.journey
+    if not found.refused or journey.status is not JourneyStatus.ACTIVE or journey.latest_version is None:
+        return ()
+    version = await journey_versions.find(conn, scope.project_no, journey.journey_id, journey.latest_version)
     assert version is not None, "versions are never deleted"
     findings = await examine(conn, scope.project_no, stored(version.definition), journey.goal)
     # What was mended without touching the journey no longer stands in the way.
     broken = {fault.reason.lower() for fault in findings.faults}
-    return journey, [problem for problem in refused if problem.reason in broken or problem.last_hour is None]
+    return [problem for problem in found.refused if problem.reason in broken or problem.last_hour is None]
 
 
 async def page(

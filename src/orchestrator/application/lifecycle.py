@@ -18,7 +18,7 @@ from orchestrator.domain.etag import Expected
 from orchestrator.domain.journey import Journey, JourneyStatus, OnArchive
 from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.domain.scope import Scope
-from orchestrator.storage import clock, journey_pokes, journeys, projects, stats
+from orchestrator.storage import clock, journey_pokes, journey_schedules, journeys, projects, stats
 
 
 async def pause(conn: Connection[Record], scope: Scope, journey_id: str, expected: Expected) -> Journey:
@@ -68,6 +68,7 @@ async def archive(
     now = await clock.now(conn)
     journey = changed(replace(journey, status=JourneyStatus.ARCHIVED, on_archive=on_archive), now)
     await journeys.update(conn, scope.project_no, journey)
+    await journey_schedules.changed(conn, scope.project_no, journey_id, now)
     if on_archive is OnArchive.END:
         await journey_pokes.request(conn, scope.project_no, journey_id, now)
     await record(
@@ -100,6 +101,7 @@ async def delete(
     if running:
         await journey_pokes.request(conn, scope.project_no, journey_id, now)
     await journeys.delete(conn, scope.project_no, journey_id)
+    await journey_schedules.changed(conn, scope.project_no, journey_id, now)
     await record(conn, scope, now, JOURNEY_DELETED, journey_id, {"forced": force, "runningExecutions": running})
 
 
@@ -126,5 +128,6 @@ async def _switch(
     now = await clock.now(conn)
     journey = changed(replace(journey, status=status), now)
     await journeys.update(conn, scope.project_no, journey)
+    await journey_schedules.changed(conn, scope.project_no, journey_id, now)
     await record(conn, scope, now, action, journey_id)
     return journey

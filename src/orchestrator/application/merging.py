@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from datetime import datetime
@@ -13,6 +14,7 @@ from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.subjects import unknown
 from orchestrator.domain.attributes import size_fault
 from orchestrator.domain.audit import SUBJECT_MERGED
+from orchestrator.domain.entry import EntryRefusal
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
 from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.domain.subject import Subject, id_fault, subject_hash, together
@@ -27,6 +29,7 @@ from orchestrator.storage import (
     journey_pokes,
     memberships,
     merging,
+    refusal_counts,
     static_members,
     subject_aliases,
     subjects,
@@ -66,6 +69,7 @@ async def merge(
     await awaiting.poke_subject(conn, kept, now)
     untold = await merging.untold(conn, given)
     own = await static_members.of(conn, kept) | (set(within[kept].segment_nos) if kept in within else set())
+    held_twice = await merging.fold_held(conn, given, kept)
     added = await merging.give(conn, given, kept)
     await subjects.write(conn, project_no, {kept: merged})
     await subject_aliases.add(conn, given, before[given].subject_id, kept, now)
@@ -92,6 +96,9 @@ async def merge(
         resource_id=subject_hash(secret, scope.project_id, before[given].subject_id),
         metadata={"into": subject_hash(secret, scope.project_id, before[kept].subject_id)},
     )
+    again = EntryRefusal.REENTRY.value
+    slots = (refusal_counts.slot(project_no, journey_id, again, now, kept.bucket) for journey_id in held_twice)
+    await refusal_counts.add(conn, Counter(slots))
     return merged
 
 

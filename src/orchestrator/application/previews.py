@@ -41,6 +41,7 @@ class Preview:
     """A communication as it would be handed to its channel. `content_revision` 0: it was given, not stored."""
 
     channel: str
+    category: str
     content_revision: int
     subject: str
     body: str
@@ -66,6 +67,7 @@ def put_together(content: Mapping[str, Any], revision: int, texts: Mapping[str, 
     settings = {name: texts.get(f"settings.{name}", value) for name, value in content["settings"].items()}
     return Preview(
         channel=content["channel"],
+        category=content["category"],
         content_revision=revision,
         subject=texts["subject"],
         body=texts["body"],

@@ -23,7 +23,7 @@ from orchestrator.domain.journey_graph import Existing, Findings
 from orchestrator.domain.refusals import FailedPrecondition, ResourceExhausted
 from orchestrator.domain.scope import Scope
 from orchestrator.predicates.faults import Fault
-from orchestrator.storage import clock, journey_versions, journeys, projects
+from orchestrator.storage import clock, journey_schedules, journey_versions, journeys, projects
 from orchestrator.storage.journey_versions import Published
 
 
@@ -146,6 +146,7 @@ async def _make(
     after = replace(journey, status=status, has_draft=has_draft, definition=shown, latest_version=version.version)
     journey = changed(after, now)
     await journeys.update(conn, scope.project_no, journey)
+    await journey_schedules.changed(conn, scope.project_no, journey_id, now)
     metadata: dict[str, Value] = {"version": version.version, "sha256": version.sha256.hex()}
     if from_version is not None:
         metadata["fromVersion"] = from_version

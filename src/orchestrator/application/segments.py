@@ -126,7 +126,7 @@ async def delete(conn: Connection[Record], scope: Scope, segment_id: str, expect
             actor=scope.actor,
             action=actions.TRIGGER_SEGMENT_DELETED,
             resource_id=journey_id,
-            metadata={"triggerContractId": contract_id, "segmentId": segment_id},
+            metadata={"segmentId": segment_id} | ({"triggerContractId": contract_id} if contract_id else {}),
         )
     await _rules_changed(conn, scope.project_no, segment_id, itself=False)
 

@@ -18,14 +18,16 @@ from uuid import UUID
 from asyncpg import Connection, Record
 
 from orchestrator.application.advance import Ready, answer, decide, done, ready, record
+from orchestrator.application.auto_pauses import AutoPauses
 from orchestrator.application.contents import Contents
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
+from orchestrator.domain.auto_pause import Tally
 from orchestrator.domain.execution import Run
 from orchestrator.domain.journey import Send as SendStep
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import clock, communications, journey_pokes, sends, subjects
-from orchestrator.storage.sends import DISPATCHING, Reservation, Send
+from orchestrator.storage import clock, communications, journey_pokes, send_tallies, sends, subjects
+from orchestrator.storage.sends import DISPATCHING, FAILED, Reservation, Send
 from orchestrator.temporal.contract import Effect, Question, effect_from
 
 
@@ -84,6 +86,7 @@ class Sending:
         self._transactions = transactions
         self._versions = versions
         self._contents = Contents()
+        self._auto_pauses = AutoPauses(transactions, versions)
 
     async def reserve(self, question: Question) -> Reserved | Effect:
         """Take the send the execution stands on; an Effect when there is nothing (more) to send."""
@@ -154,39 +157,62 @@ class Sending:
                 await sends.release(conn, key, reserved.execution_id, reserved.seq, attempt=reserved.attempt)
 
     async def settle(self, question: Question, reserved: Reserved, receipt: Receipt) -> Effect:
-        """Record what came of the try, and what comes next."""
+        """Record what came of the try, and what comes next; a failure too many pauses the journey's sends."""
         try:
             async with self._transactions.write(None) as conn:
-                found = await ready(conn, self._versions, question)
-                if isinstance(found, Effect):
-                    await self._settle_survivor(conn, reserved, receipt, await clock.now(conn))
-                    return found
-                if await self._settle(conn, found.key, reserved, receipt, found.now):
-                    if found.standing.parked:
-                        # Held, and this try was given up on. The workflow sleeps: what is decided behind its back it
-                        # would take for news, and what happened since for told. So it is made to ask.
-                        await journey_pokes.poke_subjects(conn, found.key, found.now)
-                        return effect_from(found.standing.effect)
-                    return await record(conn, found, decide(found, done(receipt.state, receipt.reason)))
-                settled = found.standing.send
-                assert settled is not None, "rows of the ledger go only with their subject, whose lock is held"
-                if settled.state == DISPATCHING:  # a later try has taken over: it will say what comes next
-                    return effect_from(found.standing.effect)
-                return await record(conn, found, decide(found, done(settled.state, settled.reason)))
+                effect = await self._settle_and_decide(conn, question, reserved, receipt)
+                watched = await self._watched(conn, reserved)
         except Exception:
             # Deciding failed, or the connection. What the provider has accepted must be known all the same.
             async with self._transactions.write(None) as conn:
                 await self._settle_survivor(conn, reserved, receipt, None)
             raise
+        if watched and receipt.state == FAILED:
+            await self._auto_pauses.look(reserved.key.project_no, [reserved.journey_id])
+        return effect
+
+    async def _settle_and_decide(
+        self, conn: Connection[Record], question: Question, reserved: Reserved, receipt: Receipt
+    ) -> Effect:
+        found = await ready(conn, self._versions, question)
+        if isinstance(found, Effect):
+            if await self._settle_survivor(conn, reserved, receipt, await clock.now(conn)):
+                await self._count(conn, reserved, receipt)
+            return found
+        if await self._settle(conn, found.key, reserved, receipt, found.now):
+            if found.standing.parked:
+                # Held, and this try was given up on. The workflow sleeps: what is decided behind its back it
+                # would take for news, and what happened since for told. So it is made to ask.
+                await journey_pokes.poke_subjects(conn, found.key, found.now)
+                effect = effect_from(found.standing.effect)
+            else:
+                effect = await record(conn, found, decide(found, done(receipt.state, receipt.reason)))
+            await self._count(conn, reserved, receipt)
+            return effect
+        settled = found.standing.send
+        assert settled is not None, "rows of the ledger go only with their subject, whose lock is held"
+        if settled.state == DISPATCHING:  # a later try has taken over: it will say what comes next
+            return effect_from(found.standing.effect)
+        return await record(conn, found, decide(found, done(settled.state, settled.reason)))
+
+    async def _watched(self, conn: Connection[Record], reserved: Reserved) -> bool:
+        return await self._auto_pauses.watches(conn, reserved.key.project_no, reserved.journey_id, reserved.version)
+
+    async def _count(self, conn: Connection[Record], reserved: Reserved, receipt: Receipt) -> None:
+        """Of journeys that pause their sends by themselves: one more send, failed or not."""
+        if await self._watched(conn, reserved):
+            tally = Tally(sends=1, failed=int(receipt.state == FAILED))
+            slot = send_tallies.slot(reserved.journey_id, reserved.key.bucket)
+            await send_tallies.add(conn, reserved.key.project_no, await clock.now(conn), {slot: tally})
 
     async def _settle_survivor(
         self, conn: Connection[Record], reserved: Reserved, receipt: Receipt, now: datetime | None
-    ) -> None:
+    ) -> bool:
         """Settle, whoever the subject has been merged into since it was reserved; `now` None: read behind the lock."""
         key = await subjects.lock_survivor(conn, reserved.key)
         if key is None:  # the ledger outlives a subject that was deleted, and does not say who it was
             receipt = replace(receipt, provider_id=None)
-        await self._settle(conn, key or reserved.key, reserved, receipt, now or await clock.now(conn))
+        return await self._settle(conn, key or reserved.key, reserved, receipt, now or await clock.now(conn))
 
     async def _settle(
         self, conn: Connection[Record], key: SubjectKey, reserved: Reserved, receipt: Receipt, now: datetime

@@ -10,33 +10,35 @@ from orchestrator.application import journeys
 from orchestrator.domain.audit import SENDS_PAUSED, SENDS_RESUMED, Action
 from orchestrator.domain.gates import SENDS_PAUSED as PARKED
 from orchestrator.domain.scope import Scope
-from orchestrator.storage import audit, clock, journey_pokes, sends_pauses
-from orchestrator.storage.sends_pauses import ALL
+from orchestrator.storage import audit, clock, journey_pokes, send_tallies, sends_pauses
+from orchestrator.storage.sends_pauses import ALL, Pause
 
 
-async def pause(conn: Connection[Record], scope: Scope, journey_id: str) -> datetime:
-    """Hold the sends of a journey (of ALL); since when they are held. Raises NotFound."""
+async def pause(conn: Connection[Record], scope: Scope, journey_id: str) -> Pause:
+    """Hold the sends of a journey (of ALL). Raises NotFound."""
     await _require(conn, scope, journey_id)
     now = await clock.now(conn)
     if await sends_pauses.pause(conn, scope.project_no, journey_id, now):
         await _record(conn, scope, now, SENDS_PAUSED, journey_id)
-    since = await sends_pauses.since(conn, scope.project_no, journey_id)
-    return since if since is not None else now
+    found = await sends_pauses.find(conn, scope.project_no, journey_id)
+    return found or Pause(journey_id=journey_id, paused_at=now)
 
 
 async def resume(conn: Connection[Record], scope: Scope, journey_id: str) -> None:
-    """Let the sends of a journey (of ALL) go on; a worker tells those held, after the commit. Raises NotFound."""
+    """Let the sends of a journey (of ALL) go on; a worker tells those held, after the commit. Raises NotFound.
+
+    What came of its sends before is not held against the journey again.
+    """
     await _require(conn, scope, journey_id)
     if await sends_pauses.resume(conn, scope.project_no, journey_id):
+        await send_tallies.forget(conn, scope.project_no, journey_id)
         now = await clock.now(conn)
         await journey_pokes.request_parked(conn, scope.project_no, journey_id, PARKED, now)
         await _record(conn, scope, now, SENDS_RESUMED, journey_id)
 
 
-async def paused(
-    conn: Connection[Record], scope: Scope, *, after: str | None, limit: int
-) -> list[tuple[str, datetime]]:
-    """At most `limit` journeys (ALL first) whose sends are held, after this one, and since when."""
+async def paused(conn: Connection[Record], scope: Scope, *, after: str | None, limit: int) -> list[Pause]:
+    """At most `limit` pauses (that of ALL first), after that of this journey."""
     return await sends_pauses.paused(conn, scope.project_no, after=after, limit=limit)
 
 

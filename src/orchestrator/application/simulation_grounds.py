@@ -12,16 +12,14 @@ from asyncpg import Connection, Record
 from orchestrator.application import journeys
 from orchestrator.application.contents import Contents
 from orchestrator.application.examination import existing
-from orchestrator.application.inbox import audience_of, contract_of
+from orchestrator.application.listeners import audience_of, heard_by, heard_through
 from orchestrator.application.publishing import refuse_faulty
 from orchestrator.application.simulation_work import Content
 from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.entry import Gone, SegmentContract, TriggerContract
 from orchestrator.domain.journey import Goal, Journey, JourneyVersion
 from orchestrator.domain.journey_form import stored
-from orchestrator.domain.resource import Resource
 from orchestrator.domain.scope import Scope
-from orchestrator.domain.trigger_contract import Contract
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import catalog, communications
 from orchestrator.storage.audiences import audiences
@@ -74,15 +72,22 @@ class Grounds:
         if definition.audience_id is not None:
             found = await audiences.find(conn, project_no, definition.audience_id)
             audience = audience_of(definition.audience_id, found.content.predicate if found is not None else None)
-        contract_id = definition.trigger_contract_id
-        heard = await trigger_contracts.find(conn, project_no, contract_id) if contract_id is not None else None
+        contract: TriggerContract | SegmentContract | None = None
+        transition = None
+        own, contract_id = definition.entry_condition, definition.trigger_contract_id
+        if own is not None:
+            contract, transition = heard_by(own), own.contract.transition
+        elif contract_id is not None:
+            named = await trigger_contracts.find(conn, project_no, contract_id)
+            if named is not None:
+                contract, transition = heard_through(named.id, named.content), named.content.transition
         return Ground(
             journey=journey,
             number=None if journey.has_draft else journey.latest_version,
             prepared=prepared,
             audience=audience,
-            contract=_heard(journey_id, heard) if heard is not None else None,
-            transition=(heard.content.transition or "") if heard is not None else "",
+            contract=contract,
+            transition=transition or "",
             project=(await catalog.current(conn, [project_no]))[project_no],
             goal=journey.goal if definition.exit_on_goal else None,
         )
@@ -116,26 +121,3 @@ class Grounds:
                 pinned=there.communications,
             )
         )
-
-
-def _heard(journey_id: str, contract: Resource[Contract]) -> TriggerContract | SegmentContract:
-    """A contract as the inbox listens by it."""
-    content = contract.content
-    return contract_of(
-        catalog.Listening(
-            journey_id=journey_id,
-            latest_version=0,
-            goal_revision=0,
-            audience_id=None,
-            audience=None,
-            trigger_contract_id=contract.id,
-            event_name=content.event_name,
-            segment_id=content.segment_id,
-            segment_no=None,
-            entered=content.transition == "entered",
-            include_definition_changes=content.include_definition_changes,
-            predicate=content.predicate,
-            entry_key_path=content.entry_key_path,
-            max_event_age=content.max_event_age,
-        )
-    )

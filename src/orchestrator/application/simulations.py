@@ -44,6 +44,7 @@ from orchestrator.domain.entry import (
 )
 from orchestrator.domain.holdout import held_out_by
 from orchestrator.domain.ids import new_uuid
+from orchestrator.domain.journey import JourneyStatus
 from orchestrator.domain.reachable import Holds, Reachable, reachable
 from orchestrator.domain.refusals import InvalidArgument, PermissionDenied
 from orchestrator.domain.scope import Role, Scope, SubjectKey
@@ -166,12 +167,14 @@ class Simulations:
         gates_asked = Asked(
             key=key,
             prepared=ground.prepared,
-            active=True,
+            status=JourneyStatus.ACTIVE,
             audience=ground.audience,
             contract=ground.contract,
+            crowd=None,
             transition=ground.transition,
             known=facts.Known(subject_id=profile.subject_id, facts=world.facts(start), consent=consent),
             inlined=inlined,
+            held=(),
             now=start,
             reveals=key is None,
         )

@@ -21,6 +21,8 @@ from orchestrator.storage import (
     memberships,
     projects,
     segment_runs,
+    send_tallies,
+    sent_tests,
     upkeep,
 )
 from orchestrator.storage.event_names import numbers_of
@@ -58,8 +60,9 @@ class _Clearing:
 
 
 class Upkeep:
-    """Removes stored answers and finished runs after 7 days, event ids after 30, stays in segments 90 days after their
-    end, and events when their project keeps them no longer; sums up the sizes of segments.
+    """Removes stored answers, refused entries, test sends and finished runs after 7 days, event ids after 30, stays in
+    segments 90 days after their end, tallies of sends that no window reaches, and events when their project keeps them
+    no longer; sums up the sizes of segments.
     """
 
     def __init__(self, transactions: Transactions) -> None:
@@ -76,6 +79,9 @@ class Upkeep:
         for forget in (
             upkeep.forget_requests,
             upkeep.forget_event_ids,
+            upkeep.forget_refused_entries,
+            send_tallies.forget_old,
+            sent_tests.forget,
             segment_runs.forget,
             membership_history.forget_stays,
         ):

@@ -23,6 +23,7 @@ COMMANDS = (
     "journeys",
     "executions",
     "jobs",
+    "refusals",
     "subjects",
     "events",
     "audiences",

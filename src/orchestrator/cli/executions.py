@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from orchestrator.api.json_encode import encode
 from orchestrator.cli.connection import call
 from orchestrator.cli.failure import USAGE, CommandFailure
+from orchestrator.cli.instants import instant
 from orchestrator.cli.output import (
     Output,
     OutputOption,
@@ -127,8 +126,8 @@ def cancel(
         version=version or 0,
         step_ids=step_ids or [],
         subject_ids=subject_ids or [],
-        started_after=_instant(started_after) if started_after else None,
-        started_before=_instant(started_before) if started_before else None,
+        started_after=instant(started_after),
+        started_before=instant(started_before),
         parked=parked,
     )
     if bool(execution_id) == bool(journey_id):
@@ -173,16 +172,6 @@ def cancellation(cancellation_id: Id, output: OutputOption = Output.TABLE) -> No
     """Show how far the canceling of many executions has come."""
     request = messages.GetCancellationRequest(cancellation_id=cancellation_id)
     print_one(encode(call(lambda client: client.executions.GetCancellation(request)).cancellation), output)
-
-
-def _instant(text: str) -> Timestamp:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise CommandFailure(f"{text} is no time: write 2026-05-01T12:00:00Z.", USAGE) from None
-    message = Timestamp()
-    message.FromDatetime(instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC))
-    return message
 
 
 def _duration(text: str) -> Duration:

@@ -244,13 +244,15 @@ def explain(
     if output is Output.JSON:
         print_json(told)
         return
-    ways, events, earlier = (told.pop(name, []) for name in ("ways", "events", "earlier"))
+    ways, events, held, earlier = (told.pop(name, []) for name in ("ways", "events", "held", "earlier"))
     print_one(told, output)
     for way in ways:
         enters = "enters" if way.get("enters") else f"does not enter: {way['refusal']}"
         print_table(way["gates"], ("gate", "open", "refusal", "explanation"), title=f"\n{way['kind']}: {enters}")
     if events:
         print_table(events, ("eventId", "occurredAt", "entryKey", "enrollmentId", "refusal"), title="\nevents")
+    if held:
+        print_table(held, ("entryKind", "entryKey", "triggeredAt", "heldAt", "looksAt"), title="\nheld entries")
     if earlier:
         columns = ("enrollmentId", "version", "entryKind", "entryKey", "enrolledAt", "outcome")
         print_table(earlier, columns, title="\nearlier entries")

@@ -14,6 +14,8 @@ from orchestrator.cli.kinds import AUDIENCE, COMMUNICATION, SEGMENT, TRIGGER_CON
 _NAMING: Mapping[str, Kind] = {
     "orchestrator.v1.CohortLeaf.cohort_id": SEGMENT,
     "orchestrator.v1.TriggerContract.segment_id": SEGMENT,
+    "orchestrator.v1.EntryCondition.segment_id": SEGMENT,
+    "orchestrator.v1.JourneySchedule.segment_id": SEGMENT,
     "orchestrator.v1.SendStep.communication_id": COMMUNICATION,
     "orchestrator.v1.JourneyDefinition.audience_id": AUDIENCE,
     "orchestrator.v1.JourneyDefinition.trigger_contract_id": TRIGGER_CONTRACT,

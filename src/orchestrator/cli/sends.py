@@ -39,7 +39,7 @@ def list_(limit: Limit = 100, output: OutputOption = Output.TABLE) -> None:
     """List what is paused; without a journey, it is everything."""
     request = messages.ListSendsPausesRequest(page_size=page_size(limit))
     found = call(lambda client: first(each(client.sends_pauses.ListSendsPauses, request), limit))
-    print_list(found, ("journeyId", "pausedAt"), output)
+    print_list(found, ("journeyId", "pausedAt", "reason"), output)
 
 
 def _whose(journey_id: str, everything: bool) -> str:

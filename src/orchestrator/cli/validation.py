@@ -81,6 +81,8 @@ async def _existing(prospect: Prospect, definition: Definition, journey: Any, re
     asked = needs(journey_graph.predicates_in(definition)).cohorts
     heard = {name for contract in contracts.values() for name in names_in(contract)[SEGMENT]}
     named = {name for audience in audiences.values() for name in names_in(audience)[SEGMENT]}
+    own = definition.entry_condition.contract if definition.entry_condition is not None else None
+    named |= journey_graph.segments_in(definition)
     return Existing(
         communications={
             communication_id: Pinned(
@@ -95,7 +97,8 @@ async def _existing(prospect: Prospect, definition: Definition, journey: Any, re
         cohorts=(await _found(prospect, SEGMENT, asked | heard | named)).keys(),
         heard_cohorts=heard,
         has_goal=bool(journey.goal.event_name),
-        has_entry_keys=any(not contract.segment_id for contract in contracts.values()),
+        contract_asks=any(c.segment_id and c.HasField("predicate") for c in contracts.values()),
+        has_entry_keys=any(not c.segment_id for c in contracts.values()) or (own is not None and not own.segment_id),
         event_retention=retention,
         sizes=await _sizes(prospect, asked),
     )

@@ -19,6 +19,7 @@ from orchestrator.v1 import (
     execution_service_pb2_grpc,
     journey_service_pb2_grpc,
     project_service_pb2_grpc,
+    refused_entry_service_pb2_grpc,
     segment_service_pb2_grpc,
     sends_pause_service_pb2_grpc,
     subject_service_pb2_grpc,
@@ -53,6 +54,7 @@ class OrchestratorClient:
     executions: execution_service_pb2_grpc.ExecutionServiceAsyncStub
     journeys: journey_service_pb2_grpc.JourneyServiceAsyncStub
     projects: project_service_pb2_grpc.ProjectServiceAsyncStub
+    refused_entries: refused_entry_service_pb2_grpc.RefusedEntryServiceAsyncStub
     segments: segment_service_pb2_grpc.SegmentServiceAsyncStub
     subjects: subject_service_pb2_grpc.SubjectServiceAsyncStub
     sends_pauses: sends_pause_service_pb2_grpc.SendsPauseServiceAsyncStub
@@ -73,11 +75,13 @@ class OrchestratorClient:
         self.audiences = audience_service_pb2_grpc.AudienceServiceStub(channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
         self.communications = communication_service_pb2_grpc.CommunicationServiceStub(channel)
+        self.deliveries = delivery_service_pb2_grpc.DeliveryServiceStub(channel)
         self.enrollment_jobs = enrollment_job_service_pb2_grpc.EnrollmentJobServiceStub(channel)
         self.events = event_service_pb2_grpc.EventServiceStub(channel)
         self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
         self.journeys = journey_service_pb2_grpc.JourneyServiceStub(channel)
         self.projects = project_service_pb2_grpc.ProjectServiceStub(channel)
+        self.refused_entries = refused_entry_service_pb2_grpc.RefusedEntryServiceStub(channel)
         self.segments = segment_service_pb2_grpc.SegmentServiceStub(channel)
         self.subjects = subject_service_pb2_grpc.SubjectServiceStub(channel)
         self.sends_pauses = sends_pause_service_pb2_grpc.SendsPauseServiceStub(channel)

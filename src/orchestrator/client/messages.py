@@ -30,6 +30,8 @@ from orchestrator.v1.predicate_pb2 import *
 from orchestrator.v1.preferences_pb2 import *
 from orchestrator.v1.project_pb2 import *
 from orchestrator.v1.project_service_pb2 import *
+from orchestrator.v1.refused_entry_pb2 import *
+from orchestrator.v1.refused_entry_service_pb2 import *
 from orchestrator.v1.segment_pb2 import *
 from orchestrator.v1.segment_service_pb2 import *
 from orchestrator.v1.sends_pause_pb2 import *
@@ -38,6 +40,7 @@ from orchestrator.v1.simulation_pb2 import *
 from orchestrator.v1.subject_pb2 import *
 from orchestrator.v1.subject_service_pb2 import *
 from orchestrator.v1.suppression_pb2 import *
+from orchestrator.v1.test_send_pb2 import *
 from orchestrator.v1.timeline_pb2 import *
 from orchestrator.v1.trigger_contract_pb2 import *
 from orchestrator.v1.trigger_contract_service_pb2 import *

@@ -52,6 +52,12 @@ JOURNEY_PUBLISHED = Action(
 JOURNEY_PAUSED = Action("journey_paused", "journey", (), "No new executions; running ones go on.")
 JOURNEY_RESUMED = Action("journey_resumed", "journey", (), "New executions again.")
 SENDS_PAUSED = Action("sends_paused", "journey", ("whose",), "Sends are held: of the journey, or of all.")
+SENDS_AUTO_PAUSED = Action(
+    "sends_auto_paused",
+    "journey",
+    ("reason", "sends", "failed", "complained"),
+    "Too many sends of the journey came to nothing: they are held until somebody resumes them.",
+)
 SENDS_RESUMED = Action("sends_resumed", "journey", ("whose",), "Sends that were held go on.")
 JOURNEY_ARCHIVED = Action(
     "journey_archived", "journey", ("onArchive", "runningExecutions"), "No new executions, for ever."
@@ -121,11 +127,30 @@ ENTRY_REFUSED_COHORT_NOT_FOUND = Action(
     ("segmentId", "version"),
     "Entries are refused because a predicate names a cohort that was deleted. At most once per journey and hour.",
 )
+ENTRY_REPLAY_REQUESTED = Action(
+    "entry_replay_requested",
+    "journey",
+    ("entryReplayId", "reason", "entries", "refusedAfter", "refusedBefore"),
+    "Entries that were refused for this reason are to be decided on again; `entries` when it was asked for.",
+)
+ENTRIES_REPLAYED = Action(
+    "entries_replayed",
+    "journey",
+    ("entryReplayId", "enrolled", "errors", "lookedAt", "endReason"),
+    "They have been: so many were let in. `endReason` says why it ended before all were.",
+)
 TRIGGER_SEGMENT_DELETED = Action(
     "trigger_segment_deleted",
     "journey",
     ("triggerContractId", "segmentId"),
     "The segment that starts executions was deleted by force: until there is one of its id again, nothing starts any.",
+)
+
+JOURNEY_SCHEDULE_SKIPPED = Action(
+    "journey_schedule_skipped",
+    "journey",
+    ("dueAt", "reason"),
+    "A crowd was due to be enrolled on schedule, and was not.",
 )
 
 AUDIENCE_CREATED = Action("audience_created", "audience", (), "An audience was created.")
@@ -156,6 +181,13 @@ SEGMENT_SWEEP_FAILED = Action(
 COMMUNICATION_CREATED = Action("communication_created", "communication", (), "A communication was created.")
 COMMUNICATION_UPDATED = Action(
     "communication_updated", "communication", ("fields", "contentRevision"), "A communication was changed."
+)
+COMMUNICATION_TEST_SENT = Action(
+    "communication_test_sent",
+    "communication",
+    ("testSendId", "contentRevision", "channel", "addresses", "addressRefs", "subjectRef"),
+    "A communication is sent to given addresses, of which the log has keyed hashes. The id is the test's where content "
+    "was given.",
 )
 COMMUNICATION_DELETED = Action("communication_deleted", "communication", (), "A communication was deleted.")
 TRIGGER_CONTRACT_CREATED = Action("trigger_contract_created", "trigger_contract", (), "A trigger contract was created.")

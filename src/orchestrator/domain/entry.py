@@ -1,7 +1,8 @@
 """May this subject enter this journey now? The gates at entry, in their order, over loaded facts.
 
-Order: trigger predicate, the event's age, the version's dates, audience, re-entry, suppression and opt-out. The first
-that refuses gives the reason.
+Order: trigger predicate, the event's age, hops, the version's dates, a pause of the journey, audience, re-entry,
+suppression and opt-out. What a segment's trigger asks of the subject comes behind the pause. The first that refuses
+gives the reason.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class EntryRefusal(Enum):
     REENTRY = "re_entry"
     SUPPRESSED = "suppressed"
     OPTED_OUT = "opted_out"
+    # whoever comes while it is paused, unless it holds them
+    JOURNEY_PAUSED = "journey_paused"
+    # of those it held: it is over
+    JOURNEY_ARCHIVED = "journey_archived"
     # executions start one another
     LOOP = "loop"
 
@@ -45,6 +50,9 @@ MAX_HOPS = 10
 #: Whoever was started longer ago than this begins a new row by what they tell: they go round slowly, as is their right.
 HOP_MEMORY = timedelta(hours=24)
 
+
+#: What a subject can come to meet: data about it that arrives late.
+MAY_COME = frozenset({EntryRefusal.TRIGGER_PREDICATE, EntryRefusal.AUDIENCE})
 
 #: A reason whose cause is a broken definition rather than the subject: worth an entry in the audit log.
 BROKEN = frozenset({EntryRefusal.AUDIENCE_NOT_FOUND, EntryRefusal.COHORT_NOT_FOUND})

@@ -50,6 +50,7 @@ class GraphReader:
         self._by_id: dict[str, tuple[Json, NodePlace]] = {}
         self._entry: Json | None = None
         self._entry_edge: Json | None = None
+        self._taken = taken
         if not isinstance(document, dict):
             form.fault(path, "INVALID_TYPE", "must be an object")
             return
@@ -83,6 +84,10 @@ class GraphReader:
             message = f"a journey has one {ENTRY_TRIGGER}, and nodes[{self.places.entry_node}] is it"
             self._form.fault(under(at, "type"), "DUPLICATE_ENTRY_TRIGGER", message)
             return
+        for name in data:
+            if name in self._taken:
+                message = "stands beside `definition`, not in the node"
+                self._form.fault(under(under(at, "data"), name), "UNKNOWN_FIELD", message)
         entry_id = self._form.own_id(node, at, set(), "node")
         self.places.entry_node = number
         self._entry = {"id": entry_id, "at": number, "node": _rest(node, NODE_MEMBERS), "data": dict(data)}

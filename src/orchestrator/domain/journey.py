@@ -12,8 +12,11 @@ from datetime import datetime, time, timedelta
 from enum import Enum
 from typing import Any
 
+from orchestrator.domain.auto_pause import AutoPause
 from orchestrator.domain.holdout import Holdout
 from orchestrator.domain.hours import Hours
+from orchestrator.domain.schedule import Firing, Schedule
+from orchestrator.domain.trigger_contract import EntryCondition
 from orchestrator.predicates.tree import Predicate
 
 
@@ -227,6 +230,13 @@ class Reentry:
     interval: timedelta | None = None
 
 
+class WhilePaused(Enum):
+    """What becomes of whoever would enter while the journey is paused."""
+
+    REFUSE = "refuse"
+    HOLD = "hold"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
     """What a version fixes. Executions start at `start`: "" where the author has not said yet, in drafts alone."""
@@ -245,11 +255,26 @@ class Definition:
     # In which sends are made that have no window of their own; None: at any time.
     send_window: Hours | None = None
     holdout: Holdout | None = None
+    # When the journey's sends are paused by themselves; None: never.
+    auto_pause: AutoPause | None = None
     # Nobody comes in before, nor from `ends_at` on.
     starts_at: datetime | None = None
     ends_at: datetime | None = None
     # None: the first of `steps` (mappings keep their order).
     start: str | None = None
+    while_paused: WhilePaused = WhilePaused.REFUSE
+    # How long after the trigger what is asked of the subject may come to hold; None: it has to at once.
+    entry_grace: timedelta | None = None
+    # In place of a trigger contract.
+    entry_condition: EntryCondition | None = None
+    schedule: Schedule | None = None
+
+    @property
+    def firing(self) -> Firing | None:
+        """Its schedule within its dates."""
+        if self.schedule is None:
+            return None
+        return Firing(schedule=self.schedule, starts_at=self.starts_at, ends_at=self.ends_at)
 
     @property
     def first_step_id(self) -> str:

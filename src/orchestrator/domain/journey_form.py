@@ -13,8 +13,15 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from orchestrator.domain.auto_pause import read_auto_pause
 from orchestrator.domain.canvas import read_canvas
 from orchestrator.domain.condition_forms import read_exit_rules
+from orchestrator.domain.entry_forms import (
+    read_entry_condition,
+    read_entry_grace,
+    read_schedule,
+    read_while_paused,
+)
 from orchestrator.domain.form_reader import FormReader
 from orchestrator.domain.graph_form import STEPS_MEMBERS, WRITTEN_AS
 from orchestrator.domain.graph_reading import GraphReader
@@ -31,7 +38,8 @@ ONE_EXIT: dict[str, Any] = {"steps": [{"id": "exit", "exit": {"reason": "finishe
 
 _DEFINITION_FIELDS = (
     "audienceId", "triggerContractId", "reentry", "maxDurationDays", "steps", "followLiveCommunications", "exitRules",
-    "exitOnGoal", "sendWindow", "holdout", "startsAt", "endsAt", "start", "canvas", "definition", WRITTEN_AS,
+    "exitOnGoal", "sendWindow", "holdout", "autoPause", "startsAt", "endsAt", "whilePaused", "entryGrace",
+    "entryCondition", "schedule", "start", "canvas", "definition", WRITTEN_AS,
 )  # fmt: skip
 
 _POLICIES = {kind.value: kind for kind in ReentryKind}
@@ -91,16 +99,26 @@ def _definition(form: FormReader, document: object, path: str) -> Definition | N
     ends_at = form.instant(fields.get("endsAt"), under(path, "endsAt"))
     if starts_at is not None and ends_at is not None and ends_at <= starts_at:
         form.fault(under(path, "endsAt"), "INVALID_VALUE", "must be later than startsAt")
+    contract_id = form.reference(fields.get("triggerContractId"), under(path, "triggerContractId")) or None
+    condition = read_entry_condition(form, fields.get("entryCondition"), under(path, "entryCondition"))
+    if contract_id is not None and condition is not None:
+        message = "a journey starts on a trigger contract or on its own entry condition, not on both"
+        form.fault(under(path, "entryCondition"), "TWO_TRIGGERS", message)
     days = form.number(fields.get("maxDurationDays"), under(path, "maxDurationDays"), MAX_DURATION_DAYS, " days")
     return Definition(
         audience_id=form.reference(fields.get("audienceId"), under(path, "audienceId")) or None,
-        trigger_contract_id=form.reference(fields.get("triggerContractId"), under(path, "triggerContractId")) or None,
+        trigger_contract_id=contract_id,
+        entry_condition=condition,
+        while_paused=read_while_paused(form, fields.get("whilePaused"), under(path, "whilePaused")),
+        entry_grace=read_entry_grace(form, fields.get("entryGrace"), under(path, "entryGrace")),
+        schedule=read_schedule(form, fields.get("schedule"), under(path, "schedule")),
         reentry=_reentry(form, fields.get("reentry"), under(path, "reentry")),
         max_duration=timedelta(days=days) if days is not None else None,
         exit_rules=read_exit_rules(form, fields.get("exitRules"), under(path, "exitRules")),
         exit_on_goal=form.flag(fields.get("exitOnGoal"), under(path, "exitOnGoal")),
         send_window=read_hours(form, fields.get("sendWindow"), under(path, "sendWindow")),
         holdout=read_holdout(form, fields.get("holdout"), under(path, "holdout")),
+        auto_pause=read_auto_pause(form, fields.get("autoPause"), under(path, "autoPause")),
         steps=read_steps(form, fields.get("steps"), under(path, "steps")),
         start=form.reference(fields["start"], under(path, "start")) if fields.get("start") is not None else None,
         follow_live_communications=form.flag(

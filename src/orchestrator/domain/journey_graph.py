@@ -44,10 +44,10 @@ from orchestrator.predicates.tree import Predicate
 class Existing:
     """Of the things a definition names, those that exist; of audiences, whom they take.
 
-    `heard_cohorts` are those that the trigger contract names, whether they exist or not. `has_goal`: whether the
-    journey has one now. `has_entry_keys`: whether events start executions, so that there are keys of entries that other
-    events can have. `event_retention`: how long events are kept; None: for ever. `sizes`: how many leaves the rules of
-    cohorts have, of those that have any.
+    `heard_cohorts` are those that the trigger contract names, whether they exist or not; `contract_asks`: whether it
+    asks about the subject. `has_goal`: whether the journey has one now. `has_entry_keys`: whether events start
+    executions, so that there are keys of entries that other events can have. `event_retention`: how long events are
+    kept; None: for ever. `sizes`: how many leaves the rules of cohorts have, of those that have any.
     """
 
     communications: Mapping[str, Pinned]
@@ -55,6 +55,7 @@ class Existing:
     trigger_contracts: AbstractSet[str]
     cohorts: AbstractSet[str]
     heard_cohorts: AbstractSet[str] = frozenset()
+    contract_asks: bool = False
     has_goal: bool = True
     has_entry_keys: bool = True
     event_retention: timedelta | None = None
@@ -75,8 +76,18 @@ def communications_in(definition: Definition) -> set[str]:
     return {step.communication_id for step in steps if isinstance(step, Send) and step.communication_id}
 
 
+def segments_in(definition: Definition) -> set[str]:
+    """The segments a definition names outside of its predicates."""
+    own, schedule = definition.entry_condition, definition.schedule
+    named = {
+        own.contract.segment_id if own is not None else None,
+        schedule.segment_id if schedule is not None else None,
+    }
+    return {segment_id for segment_id in named if segment_id is not None}
+
+
 def predicates_in(definition: Definition) -> list[Predicate]:
-    """The predicates about the subject: those of branches, waits and exit rules."""
+    """The predicates about the subject: those of the entry condition, branches, waits and exit rules."""
     return [predicate for predicate, _ in placed_predicates(definition)]
 
 
@@ -84,9 +95,16 @@ def placed_predicates(definition: Definition, path: str = "") -> list[tuple[Pred
     """The same, each with the path to it."""
     steps = enumerate(definition.steps.values())
     return [
+        *_entry_predicates(definition, path),
         *_rule_predicates(definition, path),
         *(placed for number, step in steps for placed in _step_predicates(step, under(under(path, "steps"), number))),
     ]
+
+
+def _entry_predicates(definition: Definition, path: str) -> Iterator[tuple[Predicate, str]]:
+    condition = definition.entry_condition
+    if condition is not None and condition.about_subject is not None:
+        yield condition.about_subject, under(path, "entryCondition.predicate")
 
 
 def _rule_predicates(definition: Definition, path: str) -> Iterator[tuple[Predicate, str]]:
@@ -112,9 +130,13 @@ def _step_predicates(step: Step, path: str) -> Iterator[tuple[Predicate, str]]:
 def examine(definition: Definition, existing: Existing, path: str = "") -> Findings:
     """All faults and warnings of a definition. `path` is where it stands for the caller."""
     faults = [*_missing_references(definition, existing, path)]
-    for predicate, at in _rule_predicates(definition, path):
+    for predicate, at in (*_entry_predicates(definition, path), *_rule_predicates(definition, path)):
         faults += _cohort_faults(predicate, existing, at)
-    warnings = [*_goal_warnings(definition, existing, path), *_key_warnings(definition, existing, path)]
+    warnings = [
+        *_goal_warnings(definition, existing, path),
+        *_key_warnings(definition, existing, path),
+        *_grace_warnings(definition, existing, path),
+    ]
     steps_path = under(path, "steps")
     if not definition.steps:
         faults.append(Fault(path=steps_path, reason="EMPTY_DEFINITION", message="a journey has at least one step"))
@@ -209,6 +231,19 @@ def _missing_references(definition: Definition, existing: Existing, path: str) -
     for cohort_id in sorted(existing.heard_cohorts - existing.cohorts):
         message = f"in the trigger contract {contract_id}: there is no segment {cohort_id}"
         yield Fault(path=under(path, "triggerContractId"), reason="COHORT_NOT_FOUND", message=message)
+    heard = definition.entry_condition.contract.segment_id if definition.entry_condition is not None else None
+    if heard is not None and heard not in existing.cohorts:
+        at = under(path, "entryCondition.segmentId")
+        yield Fault(path=at, reason="COHORT_NOT_FOUND", message=f"there is no segment {heard}")
+    schedule = definition.schedule
+    if schedule is None:
+        return
+    if schedule.segment_id is not None and schedule.segment_id not in existing.cohorts:
+        message = f"there is no segment {schedule.segment_id}"
+        yield Fault(path=under(path, "schedule.segmentId"), reason="COHORT_NOT_FOUND", message=message)
+    if not schedule.has_crowd and audience_id is None:
+        message = "nothing says whom it enrolls: name a segment, or give the journey an audience, or say everyone"
+        yield Fault(path=under(path, "schedule"), reason="SCHEDULE_WITHOUT_CROWD", message=message)
 
 
 def _goal_warnings(definition: Definition, existing: Existing, path: str) -> Iterator[Fault]:
@@ -225,6 +260,14 @@ def _key_warnings(definition: Definition, existing: Existing, path: str) -> Iter
         if condition.entry_key_path:
             message = "no event starts this journey: no entry has a key that an event could have"
             yield Fault(path=under(at, "entryKeyPath"), reason="NO_ENTRY_KEY", message=message)
+
+
+def _grace_warnings(definition: Definition, existing: Existing, path: str) -> Iterator[Fault]:
+    condition = definition.entry_condition
+    asks = condition.about_subject is not None if condition is not None else existing.contract_asks
+    if definition.entry_grace is not None and definition.audience_id is None and not asks:
+        message = "nothing is asked about who would come in, so there is nothing to wait for"
+        yield Fault(path=under(path, "entryGrace"), reason="ENTRY_GRACE_UNUSED", message=message)
 
 
 def _placed_events(definition: Definition, path: str) -> Iterator[tuple[Happened, str]]:

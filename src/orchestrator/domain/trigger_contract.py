@@ -15,6 +15,7 @@ from orchestrator.domain.event import name_fault
 from orchestrator.domain.ids import name_faults
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.parse import About, parse
+from orchestrator.predicates.tree import Predicate
 
 #: Which way a subject goes.
 Transition = Literal["entered", "left"]
@@ -64,10 +65,27 @@ def edited(before: Contract, changes: Mapping[str, Any]) -> Contract:
     return completed(after)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryCondition:
+    """A contract that a journey has for itself, without a name. `predicate` is the tree of its document."""
+
+    contract: Contract
+    predicate: Predicate | None
+
+    @property
+    def about_subject(self) -> Predicate | None:
+        """What it asks about whoever would enter."""
+        return self.predicate if self.contract.segment_id is not None else None
+
+
 def faults_in(contract: Contract, path: str) -> list[Fault]:
     """Everything that is wrong, but for the predicate, and whether the segment exists."""
-    faults = name_faults(contract.name, under(path, "name"))
-    faults += _event_faults(contract, path) if contract.segment_id is None else _segment_faults(contract, path)
+    return name_faults(contract.name, under(path, "name")) + trigger_faults(contract, path)
+
+
+def trigger_faults(contract: Contract, path: str) -> list[Fault]:
+    """The same, of what is not its name."""
+    faults = [*(_event_faults(contract, path) if contract.segment_id is None else _segment_faults(contract, path))]
     if not LEAST_MAX_EVENT_AGE <= contract.max_event_age <= GREATEST_MAX_EVENT_AGE:
         message = f"must be 1s to {GREATEST_MAX_EVENT_AGE.days}d"
         faults.append(Fault(path=under(path, "maxEventAge"), reason="OUT_OF_RANGE", message=message))

@@ -14,9 +14,11 @@ from orchestrator.domain.project import ProjectSettings, stored_settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listening:
-    """An active journey and the contract it listens through. `audience` None with an `audience_id`: it was deleted.
+    """A journey and the contract it listens through. `audience` None with an `audience_id`: it was deleted.
 
-    The contract names an event or a segment; `segment_no` None with a `segment_id`: the segment was deleted.
+    The contract names an event or a segment; `segment_no` None with a `segment_id`: the segment was deleted. It is one
+    that any journey may name, or, without a `trigger_contract_id`, the version's own, of which what is not here stands
+    in its definition.
     """
 
     journey_id: str
@@ -24,7 +26,7 @@ class Listening:
     goal_revision: int
     audience_id: str | None
     audience: Any | None
-    trigger_contract_id: str
+    trigger_contract_id: str | None
     event_name: str | None
     segment_id: str | None
     segment_no: int | None
@@ -32,7 +34,7 @@ class Listening:
     include_definition_changes: bool
     predicate: Any | None
     entry_key_path: str | None
-    max_event_age: timedelta
+    max_event_age: timedelta | None
 
 
 _PROJECTS = """
@@ -71,31 +73,39 @@ async def current(conn: Connection[Record], project_nos: Sequence[int]) -> dict[
 
 _HEARS = """
 SELECT j.journey_id, j.latest_version, j.goal_revision, v.definition ->> 'audienceId' AS audience_id,
-       a.predicate AS audience, t.trigger_contract_id, t.event_name, t.segment_id, s.segment_no,
-       t.transition IS NOT DISTINCT FROM 'entered' AS entered, t.include_definition_changes, t.predicate,
-       t.entry_key_path, t.max_event_age
+       a.predicate AS audience, t.trigger_contract_id, coalesce(t.event_name, own ->> 'eventName') AS event_name,
+       coalesce(t.segment_id, own ->> 'segmentId') AS segment_id, s.segment_no,
+       coalesce(t.transition, own ->> 'transition', 'entered') = 'entered' AS entered,
+       coalesce(t.include_definition_changes, (own ->> 'includeDefinitionChanges')::boolean, false)
+           AS include_definition_changes,
+       t.predicate, t.entry_key_path, t.max_event_age
   FROM journeys AS j
   JOIN journey_versions AS v
     ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
-  JOIN trigger_contracts AS t
+ CROSS JOIN LATERAL (SELECT v.definition -> 'entryCondition' AS own) AS condition
+  LEFT JOIN trigger_contracts AS t
     ON t.project_no = j.project_no AND t.trigger_contract_id = v.definition ->> 'triggerContractId'
   LEFT JOIN segments AS s
-    ON s.project_no = j.project_no AND s.segment_id = t.segment_id
+    ON s.project_no = j.project_no AND s.segment_id = coalesce(t.segment_id, own ->> 'segmentId')
   LEFT JOIN audiences AS a
     ON a.project_no = j.project_no AND a.audience_id = v.definition ->> 'audienceId'
 """
 
+_SOMETHING = "(t.trigger_contract_id IS NOT NULL OR jsonb_typeof(own) = 'object')"
+
 _LISTENING = f"""
 {_HEARS.rstrip()}
- WHERE j.project_no = $1 AND j.status = 'active'
+ WHERE j.project_no = $1 AND j.status IN ('active', 'paused') AND {_SOMETHING}
  ORDER BY j.created_at, j.journey_id
 """
 
-_LISTENS = f"{_HEARS.rstrip()} WHERE j.project_no = $1 AND j.journey_id = $2"
+_LISTENS = f"{_HEARS.rstrip()} WHERE j.project_no = $1 AND j.journey_id = $2 AND {_SOMETHING}"
 
 
 async def listening(conn: Connection[Record], project_no: int) -> list[Listening]:
-    """The active journeys that start on something, oldest first: in this order a subject enters them."""
+    """The journeys that start on something and are active, or were if they were not paused; oldest first: in this order
+    a subject enters them.
+    """
     return [Listening(**row) for row in await conn.fetch(_LISTENING, project_no)]
 
 

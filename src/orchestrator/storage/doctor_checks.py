@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.storage.journeys import TRIGGER_SEGMENT
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
@@ -52,9 +54,25 @@ SELECT format('execution %s, step %s, told to end %s', execution_id, step_id, ca
    AND outcome IS NULL AND cancel_asked_at < $1::timestamptz - interval '60 seconds'
 """
 
+_REPLAYS_LATE = """
+SELECT format('project %s, replay %s: %s looked at', project_no, entry_replay_id, looked_at) AS example
+  FROM entry_replays WHERE ended_at IS NULL AND moved_at < $1::timestamptz - interval '5 minutes'
+"""
+
 _JOBS_LATE = """
 SELECT format('project %s, enrollment job %s', project_no, enrollment_job_id) AS example
   FROM enrollment_jobs WHERE state = 'running' AND next_at < $1::timestamptz - interval '60 seconds'
+"""
+
+_HELD_LATE = """
+SELECT format('project %s, subject number %s, journey %s', project_no, subject_no, journey_id) AS example
+  FROM held_entries WHERE look_at < $1::timestamptz - interval '60 seconds'
+"""
+
+_SCHEDULES_LATE = """
+SELECT format('project %s, journey %s', project_no, journey_id) AS example
+  FROM journey_schedules
+ WHERE told_revision < revision AND changed_at < $1::timestamptz - interval '60 seconds'
 """
 
 _OUTBOX_DEAD = """
@@ -254,16 +272,17 @@ SELECT format('communication %s: newest revision %s', c.communication_id, c.cont
                         = (c.project_no, c.communication_id, c.content_revision))
 """
 
-_WITHOUT_SEGMENT = """
-SELECT format('project %s, journey %s: segment %s, by the trigger contract %s', j.project_no, j.journey_id,
-              t.segment_id, t.trigger_contract_id) AS example
+_WITHOUT_SEGMENT = f"""
+SELECT format('project %s, journey %s: segment %s, by %s', j.project_no, j.journey_id, {TRIGGER_SEGMENT},
+              coalesce('the trigger contract ' || t.trigger_contract_id, 'its entry condition')) AS example
   FROM journeys AS j
   JOIN journey_versions AS v
     ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
-  JOIN trigger_contracts AS t
+  LEFT JOIN trigger_contracts AS t
     ON t.project_no = j.project_no AND t.trigger_contract_id = v.definition ->> 'triggerContractId'
- WHERE j.status = 'active' AND t.segment_id IS NOT NULL
-   AND NOT EXISTS (SELECT FROM segments AS s WHERE s.project_no = t.project_no AND s.segment_id = t.segment_id)
+ WHERE j.status = 'active' AND {TRIGGER_SEGMENT} IS NOT NULL
+   AND NOT EXISTS (SELECT FROM segments AS s
+                    WHERE s.project_no = j.project_no AND s.segment_id = {TRIGGER_SEGMENT})
 """
 
 _MISCOUNTED = """
@@ -361,10 +380,27 @@ CHECKS: tuple[Check, ...] = (
         divided=True,
     ),
     Check(
+        name="entry_replays_late",
+        remedy="The replay of refused entries has not moved for five minutes: see that workers run, and what they log. "
+        "While much waits in the outbox, it waits too.",
+        sql=_REPLAYS_LATE,
+    ),
+    Check(
         name="enrollment_jobs_late",
         remedy="Nobody has worked on these jobs for a minute: see that workers run, and that Temporal is there, for "
         "which they wait while much has still to be told.",
         sql=_JOBS_LATE,
+    ),
+    Check(
+        name="held_entries_late",
+        remedy="Entries that were held were to be decided a minute ago: see that workers run, and what they log.",
+        sql=_HELD_LATE,
+    ),
+    Check(
+        name="schedules_late",
+        remedy="Temporal was not told of the schedules of these journeys for a minute: see that it answers, and that "
+        "workers run.",
+        sql=_SCHEDULES_LATE,
     ),
     Check(
         name="outbox_dead",
@@ -460,7 +496,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="journeys_without_segment",
         remedy="They are active, and the segment is gone that starts their executions: make one of that id again, let "
-        "the trigger contract name another, or pause them.",
+        "their trigger name another, or pause them.",
         sql=_WITHOUT_SEGMENT,
     ),
     Check(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from asyncpg import Connection, Record
 
@@ -48,8 +49,11 @@ class Refused:
     last_hour: datetime | None
 
 
+#: SQL: the segment that a version `v` starts on, whose trigger contract, if it has one, is `t`.
+TRIGGER_SEGMENT = "coalesce(t.segment_id, v.definition #>> '{entryCondition,segmentId}')"
+
 # Beside the journey, in one statement: it is read on every look at a journey, and there is hardly ever any.
-_FIND_WITH_REFUSED = f"""
+_STANDING = f"""
 WITH found AS ({_FIND})
 SELECT found.*, ARRAY(
            SELECT ROW (r.reason, sum(r.total)::bigint, max(r.hour))
@@ -59,12 +63,17 @@ SELECT found.*, ARRAY(
             GROUP BY r.reason
             ORDER BY r.reason) AS refused,
        EXISTS (SELECT FROM journey_versions AS v
-                 JOIN trigger_contracts AS t
+                 LEFT JOIN trigger_contracts AS t
                    ON t.project_no = v.project_no AND t.trigger_contract_id = v.definition ->> 'triggerContractId'
+                CROSS JOIN LATERAL (SELECT {TRIGGER_SEGMENT} AS segment_id) AS heard
                 WHERE v.project_no = $1 AND v.journey_id = $2 AND v.version = found.latest_version
-                  AND t.segment_id IS NOT NULL
+                  AND heard.segment_id IS NOT NULL
                   AND NOT EXISTS (SELECT FROM segments AS s
-                                   WHERE s.project_no = $1 AND s.segment_id = t.segment_id)) AS hears_nothing
+                                   WHERE s.project_no = $1 AND s.segment_id = heard.segment_id)) AS hears_nothing,
+       (SELECT count(*) FROM held_entries AS h WHERE h.project_no = $1 AND h.journey_id = $2) AS held,
+       (SELECT v.definition FROM journey_versions AS v
+         WHERE v.project_no = $1 AND v.journey_id = $2 AND v.version = found.latest_version
+           AND found.status = 'active' AND jsonb_typeof(v.definition -> 'schedule') = 'object') AS scheduled
   FROM found
 """
 
@@ -72,18 +81,29 @@ SELECT found.*, ARRAY(
 TRIGGER_SEGMENT_NOT_FOUND = "trigger_segment_not_found"
 
 
-async def find_with_refused(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A journey and what goes on there: `refused` counts entries since it last changed; `held` those that wait.
+    `scheduled` is the definition of its newest version, where that enrolls on schedule and the journey is active.
+    """
+
+    journey: Journey
+    refused: list[Refused]
+    held: int
+    scheduled: Any | None
+
+
+async def standing(
     conn: Connection[Record], project_no: int, journey_id: str, reasons: Collection[str]
-) -> tuple[Journey, list[Refused]] | None:
-    """The journey, and how many entries were refused for these reasons since it last changed; and, of whichever
-    status it is, TRIGGER_SEGMENT_NOT_FOUND."""
-    row = await conn.fetchrow(_FIND_WITH_REFUSED, project_no, journey_id, list(reasons))
+) -> Standing | None:
+    """`refused` has these reasons; and, of whichever status the journey is, TRIGGER_SEGMENT_NOT_FOUND."""
+    row = await conn.fetchrow(_STANDING, project_no, journey_id, list(reasons))
     if row is None:
         return None
     refused = [Refused(reason=reason, total=total, last_hour=hour) for reason, total, hour in row["refused"]]
     if row["hears_nothing"]:
         refused.append(Refused(reason=TRIGGER_SEGMENT_NOT_FOUND, total=0, last_hour=None))
-    return _journey(row), refused
+    return Standing(journey=_journey(row), refused=refused, held=row["held"], scheduled=row["scheduled"])
 
 
 _SHUT = "SELECT true FROM journeys WHERE project_no = $1 AND journey_id = $2 FOR UPDATE"
@@ -96,17 +116,18 @@ async def shut(conn: Connection[Record], project_no: int, journey_id: str) -> No
 
 
 _KEEP_OPEN = """
-SELECT journey_id FROM journeys
- WHERE project_no = $1 AND journey_id = ANY ($2::text[]) AND status = 'active'
+SELECT journey_id, status FROM journeys
+ WHERE project_no = $1 AND journey_id = ANY ($2::text[]) AND status IN ('active', 'paused')
  ORDER BY journey_id
    FOR KEY SHARE
 """
 
 
-async def keep_open(conn: Connection[Record], project_no: int, journey_ids: Iterable[str]) -> set[str]:
-    """Those of these journeys that are active; none of them is shut before this transaction has ended. Callers hold
-    their subjects' locks, and take no other one afterwards."""
-    return {row["journey_id"] for row in await conn.fetch(_KEEP_OPEN, project_no, list(journey_ids))}
+async def keep_open(conn: Connection[Record], project_no: int, journey_ids: Iterable[str]) -> dict[str, JourneyStatus]:
+    """Those of these journeys that are active or paused; none of them is shut before this transaction has ended.
+    Callers hold their subjects' locks, and take no other one afterwards."""
+    rows = await conn.fetch(_KEEP_OPEN, project_no, list(journey_ids))
+    return {row["journey_id"]: JourneyStatus(row["status"]) for row in rows}
 
 
 _LISTENING_THROUGH = """
@@ -128,22 +149,33 @@ async def listening_through(
     return [row["journey_id"] for row in rows]
 
 
-_LISTENING_TO = """
+_LISTENING_TO = f"""
 SELECT j.journey_id, t.trigger_contract_id
-  FROM trigger_contracts AS t
-  JOIN journeys AS j ON j.project_no = t.project_no AND j.status <> 'archived'
+  FROM journeys AS j
   JOIN journey_versions AS v
     ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
-   AND v.definition ->> 'triggerContractId' = t.trigger_contract_id
- WHERE t.project_no = $1 AND t.segment_id = $2
+  LEFT JOIN trigger_contracts AS t
+    ON t.project_no = j.project_no AND t.trigger_contract_id = v.definition ->> 'triggerContractId'
+ WHERE j.project_no = $1 AND j.status <> 'archived' AND {TRIGGER_SEGMENT} = $2
  ORDER BY j.journey_id
 """
 
 
-async def listening_to(conn: Connection[Record], project_no: int, segment_id: str) -> list[tuple[str, str]]:
-    """Journeys whose newest version starts on this segment, but for archived ones; each with its trigger contract."""
+async def listening_to(conn: Connection[Record], project_no: int, segment_id: str) -> list[tuple[str, str | None]]:
+    """Journeys whose newest version starts on this segment, but for archived ones; each with its trigger contract, None
+    where it has the condition for itself.
+    """
     rows = await conn.fetch(_LISTENING_TO, project_no, segment_id)
     return [(row["journey_id"], row["trigger_contract_id"]) for row in rows]
+
+
+_LATEST = "SELECT latest_version FROM journeys WHERE project_no = $1 AND journey_id = $2"
+
+
+async def latest_version(conn: Connection[Record], project_no: int, journey_id: str) -> int | None:
+    """The newest version; None where there is none, or no such journey."""
+    version: int | None = await conn.fetchval(_LATEST, project_no, journey_id)
+    return version
 
 
 _EXISTS = "SELECT EXISTS (SELECT FROM journeys WHERE project_no = $1 AND journey_id = $2)"

@@ -17,10 +17,11 @@ _FROM = "project_no = $1 AND bucket = $2 AND subject_no = $3"
 
 _MOVE = "UPDATE {table} SET bucket = $4, subject_no = $5 WHERE " + _FROM
 
-#: Rows that nothing of the other subject can stand in the way of.
+#: Rows that nothing of the other subject can stand in the way of, once `fold_held` is done.
 MOVED = (
+    # Whoever drops what is held notes it among the refused, and holds no subject: so these come after those.
     "events", "inbox", "inbox_dead", "executions", "visits", "sends", "webhook_calls", "log_messages", "outbox",
-    "outbox_dead",
+    "outbox_dead", "held_entries", "refused_entries", "test_sends",
     # Those merged into it earlier lead to the other one from now on.
     "subject_aliases",
 )  # fmt: skip
@@ -36,6 +37,16 @@ UPDATE enrollments AS e
                                AND o.journey_id = e.journey_id AND o.entry_key = e.entry_key)
                         THEN 'merged:' || e.enrollment_id ELSE e.entry_key END
  WHERE e.project_no = $1 AND e.bucket = $2 AND e.subject_no = $3
+"""
+
+# Of an entry that waits for both, that of the one that stays goes on waiting.
+_HELD_TWICE = """
+DELETE FROM held_entries AS h
+ WHERE h.project_no = $1 AND h.bucket = $2 AND h.subject_no = $3
+   AND EXISTS (SELECT FROM held_entries AS o
+                WHERE o.project_no = $1 AND o.bucket = $4 AND o.subject_no = $5
+                  AND o.journey_id = h.journey_id AND o.entry_key = h.entry_key)
+RETURNING h.journey_id
 """
 
 # In the order in which ingest writes them.
@@ -116,9 +127,15 @@ FOLDED = (
 )  # fmt: skip
 
 
+async def fold_held(conn: Connection[Record], given: SubjectKey, kept: SubjectKey) -> list[str]:
+    """Hold no entry twice that waits for both; returns the journeys of those that went, once for each."""
+    rows = await conn.fetch(_HELD_TWICE, given.project_no, given.bucket, given.subject_no, kept.bucket, kept.subject_no)
+    return [row["journey_id"] for row in rows]
+
+
 async def give(conn: Connection[Record], given: SubjectKey, kept: SubjectKey) -> list[int]:
     """Leave nothing of `given`, and `kept` with all of it but attributes, time zone, segments with rules, and the
-    history of segments. Returns the lists that `kept` was not on.
+    history of segments; no entry is held of both. Returns the lists that `kept` was not on.
     """
     keys = (given.project_no, given.bucket, given.subject_no, kept.bucket, kept.subject_no)
     # Whoever is deleting one of these lists has committed then, and nobody begins to.

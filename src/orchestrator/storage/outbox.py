@@ -33,11 +33,14 @@ class Entry:
     effect: dict[str, Any]
     attempts: int
     created_at: datetime
+    # a start that runs behind those for whom somebody waits
+    behind: bool = False
 
 
 _INSERT = """
-INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
-SELECT i.project_no, i.bucket, i.subject_no, i.execution_id, $5, i.workflow_id, $7, $8
+INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at,
+                    behind)
+SELECT i.project_no, i.bucket, i.subject_no, i.execution_id, $5, i.workflow_id, $7, $8, $9
   FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $6::text[])
        AS i (project_no, bucket, subject_no, execution_id, workflow_id)
 RETURNING outbox_no
@@ -45,9 +48,14 @@ RETURNING outbox_no
 
 
 async def insert(
-    conn: Connection[Record], kind: str, told: Sequence[tuple[SubjectKey, UUID, str]], now: datetime
+    conn: Connection[Record],
+    kind: str,
+    told: Sequence[tuple[SubjectKey, UUID, str]],
+    now: datetime,
+    *,
+    behind: bool = False,
 ) -> list[int]:
-    """Note that these executions (subject, id, workflow id) are to be started or poked;
+    """Note that these executions (subject, id, workflow id) are to be started, `behind` others or not, or poked;
     returns the rows' numbers in order.
     """
     if not told:
@@ -62,6 +70,7 @@ async def insert(
         [workflow_id for _, _, workflow_id in told],
         now + FIRST_LEASE,
         now,
+        behind,
     )
     return [row["outbox_no"] for row in rows]
 
@@ -92,6 +101,15 @@ async def insert_pokes(
     ]
 
 
+_UNTOLD = "SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS told_later"
+
+
+async def untold(conn: Connection[Record], limit: int) -> int:
+    """How many things Temporal has still to be told, counted up to a limit."""
+    count: int = await conn.fetchval(_UNTOLD, limit)
+    return count
+
+
 _CLAIM = """
 WITH due AS (
     SELECT outbox_no FROM outbox WHERE leased_until <= $1
@@ -102,7 +120,7 @@ WITH due AS (
     RETURNING o.*
 )
 SELECT t.outbox_no, t.kind, t.project_no, t.bucket, t.subject_no, t.execution_id, t.workflow_id, t.attempts,
-       t.created_at, p.project_id, s.subject_id, e.journey_id, e.version, e.effect
+       t.created_at, t.behind, p.project_id, s.subject_id, e.journey_id, e.version, e.effect
   FROM taken AS t
   JOIN projects AS p USING (project_no)
   LEFT JOIN subjects AS s USING (project_no, bucket, subject_no)
@@ -132,6 +150,7 @@ async def claim(
             effect=row["effect"],
             attempts=row["attempts"],
             created_at=row["created_at"],
+            behind=row["behind"],
         )
         for row in rows
         if row["effect"] is not None and row["subject_id"] is not None

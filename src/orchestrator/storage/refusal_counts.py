@@ -17,6 +17,7 @@ _ADD = """
 INSERT INTO refusal_counts AS c (project_no, journey_id, reason, hour, shard, total)
 SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::smallint[], $6::bigint[])
 ON CONFLICT (project_no, journey_id, reason, hour, shard) DO UPDATE SET total = c.total + excluded.total
+RETURNING project_no, journey_id, reason, hour, shard, total
 """
 
 #: (project_no, journey_id, reason, hour, shard)
@@ -27,21 +28,27 @@ def slot(project_no: int, journey_id: str, reason: str, now: datetime, bucket: i
     return project_no, journey_id, reason, now.replace(minute=0, second=0, microsecond=0), bucket % SHARDS
 
 
-async def add(conn: Connection[Record], totals: Mapping[Slot, int]) -> None:
-    """Add these. As late as the transaction allows: the rows stay locked until it ends."""
-    if totals:
-        rows = [(*at, total) for at, total in sorted(totals.items())]
-        await conn.execute(_ADD, *map(list, zip(*rows, strict=True)))
+async def add(conn: Connection[Record], totals: Mapping[Slot, int]) -> dict[Slot, int]:
+    """Add these, and say what they come to. As late as the transaction allows: the rows stay locked until it ends."""
+    if not totals:
+        return {}
+    rows = [(*at, total) for at, total in sorted(totals.items())]
+    return {tuple(row)[:5]: row["total"] for row in await conn.fetch(_ADD, *map(list, zip(*rows, strict=True)))}
 
 
 _SINCE = """
 SELECT reason, sum(total)::bigint AS total
-  FROM refusal_counts WHERE project_no = $1 AND journey_id = $2 AND hour >= $3
+  FROM refusal_counts
+ WHERE project_no = $1 AND journey_id = $2 AND hour >= $3 AND ($4::timestamptz IS NULL OR hour < $4)
  GROUP BY reason ORDER BY total DESC, reason
 """
 
 
-async def since(conn: Connection[Record], project_no: int, journey_id: str, start: datetime) -> dict[str, int]:
-    """How many entries a journey refused by reason, in the hours that began then or later."""
-    rows = await conn.fetch(_SINCE, project_no, journey_id, start)
+async def since(
+    conn: Connection[Record], project_no: int, journey_id: str, start: datetime, before: datetime | None = None
+) -> dict[str, int]:
+    """How many entries a journey refused by reason, in the hours that began at `start` or later, and before `before`
+    (None: until now).
+    """
+    rows = await conn.fetch(_SINCE, project_no, journey_id, start, before)
     return {row["reason"]: row["total"] for row in rows}

@@ -78,9 +78,12 @@ async def find(conn: Connection[Record], project_no: int, segment_id: str) -> He
     return Held(**row) if row else None
 
 
+#: SQL: whether a definition of a journey names the segment outside of predicates.
+_OWN = "$2 IN ({0} #>> '{{entryCondition,segmentId}}', {0} #>> '{{schedule,segmentId}}')"
+
 # Predicates stand in documents of any shape, so leaves are looked for at every depth. A version is in use while new
 # executions take it, or while any are under way on it.
-_USERS = """
+_USERS = f"""
 WITH named AS (SELECT '$.** ? (@.kind == "in_cohort" && @.cohortId == $id)'::jsonpath AS leaf,
                       jsonb_build_object('id', $2::text) AS named_id)
 SELECT kind, id FROM named CROSS JOIN LATERAL (
@@ -94,7 +97,8 @@ SELECT kind, id FROM named CROSS JOIN LATERAL (
      WHERE t.project_no = $1 AND (t.segment_id = $2 OR jsonb_path_exists(t.predicate, leaf, named_id))
     UNION ALL
     SELECT 'journey', j.journey_id FROM journeys AS j
-     WHERE j.project_no = $1 AND j.status <> 'archived' AND jsonb_path_exists(j.draft, leaf, named_id)
+     WHERE j.project_no = $1 AND j.status <> 'archived'
+       AND (jsonb_path_exists(j.draft, leaf, named_id) OR {_OWN.format("j.draft")})
     UNION ALL
     SELECT 'journey_version', v.journey_id || '/' || v.version FROM journey_versions AS v
       LEFT JOIN journeys AS j ON j.project_no = v.project_no AND j.journey_id = v.journey_id
@@ -103,7 +107,7 @@ SELECT kind, id FROM named CROSS JOIN LATERAL (
             OR EXISTS (SELECT FROM executions AS e
                         WHERE e.project_no = $1 AND e.journey_id = v.journey_id AND e.version = v.version
                           AND e.outcome IS NULL))
-       AND jsonb_path_exists(v.definition, leaf, named_id)
+       AND (jsonb_path_exists(v.definition, leaf, named_id) OR {_OWN.format("v.definition")})
 ) AS users
 ORDER BY kind, id
 LIMIT $3

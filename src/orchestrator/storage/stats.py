@@ -106,10 +106,11 @@ async def running(conn: Connection[Record], project_no: int, journey_id: str) ->
 _ANY_ENTRIES = """
 SELECT EXISTS (SELECT FROM enrollments WHERE project_no = $1 AND journey_id = $2)
     OR EXISTS (SELECT FROM refusal_counts WHERE project_no = $1 AND journey_id = $2)
+    OR EXISTS (SELECT FROM held_entries WHERE project_no = $1 AND journey_id = $2)
 """
 
 
 async def any_entries(conn: Connection[Record], project_no: int, journey_id: str) -> bool:
-    """Whether anybody has ever come into a journey of this id, or was refused."""
+    """Whether anybody has ever come into a journey of this id, or was refused, or is held."""
     found: bool = await conn.fetchval(_ANY_ENTRIES, project_no, journey_id)
     return found

@@ -272,9 +272,11 @@ _OF_SUBJECT = "WHERE project_no = $1 AND bucket = $2 AND subject_no = $3"
 
 _DELETE = f"DELETE FROM {{table}} {_OF_SUBJECT}"
 
+# What is held before what was refused: whoever drops the one writes the other, and holds no subject.
 _OWNED = (
-    "inbox", "inbox_dead", "outbox", "outbox_dead", "opt_outs", "suppressions", "static_members", "log_messages",
-    "subject_event_days", "subject_event_state", "events", "subject_aliases", "subjects",
+    "inbox", "inbox_dead", "outbox", "outbox_dead", "held_entries", "refused_entries", "test_sends", "opt_outs",
+    "suppressions", "static_members", "log_messages", "subject_event_days", "subject_event_state", "events",
+    "subject_aliases", "subjects",
 )  # fmt: skip
 
 # Ledgers keep the subject's number, which leads nowhere from now on. What else they know of whose rows these are goes:

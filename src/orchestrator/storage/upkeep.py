@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from asyncpg import Connection, Record
 
+from orchestrator.storage.refused_entries import KEPT_FOR as REFUSED_KEPT
+
 #: How long an answer is kept for a repeat of its request.
 REQUESTS_KEPT = timedelta(days=7)
 
@@ -26,6 +28,12 @@ DELETE FROM event_ids WHERE (project_no, event_hash) IN (
 """
 
 
+_REFUSED_ENTRIES = """
+DELETE FROM refused_entries WHERE (project_no, journey_id, reason, refused_at, refused_no) IN (
+    SELECT project_no, journey_id, reason, refused_at, refused_no FROM refused_entries WHERE refused_at < $1 LIMIT $2)
+"""
+
+
 async def forget_requests(conn: Connection[Record], now: datetime, limit: int) -> int:
     """Delete up to `limit` stored answers that are too old; returns how many."""
     return _count(await conn.execute(_REQUESTS, now - REQUESTS_KEPT, limit))
@@ -34,6 +42,11 @@ async def forget_requests(conn: Connection[Record], now: datetime, limit: int) -
 async def forget_event_ids(conn: Connection[Record], now: datetime, limit: int) -> int:
     """Delete up to `limit` event ids that are too old; returns how many."""
     return _count(await conn.execute(_EVENT_IDS, now - EVENTS_KNOWN, limit))
+
+
+async def forget_refused_entries(conn: Connection[Record], now: datetime, limit: int) -> int:
+    """Delete up to `limit` refused entries that are too old; returns how many."""
+    return _count(await conn.execute(_REFUSED_ENTRIES, now - REFUSED_KEPT, limit))
 
 
 _RETAINING = "SELECT project_no FROM projects WHERE settings ->> 'eventRetention' IS NOT NULL ORDER BY project_no"

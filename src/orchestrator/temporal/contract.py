@@ -16,6 +16,8 @@ from urllib.parse import quote
 from temporalio.common import SearchAttributeKey
 
 JOURNEYS_QUEUE = "journeys"
+#: Of executions that many others are let in with: workers have few places for them, so that the others have theirs.
+BEHIND_QUEUE = "journeys-behind"
 EXECUTION_WORKFLOW = "JourneyExecution"
 POKE_SIGNAL = "poke"
 ADVANCE_ACTIVITY = "advance"
@@ -27,6 +29,8 @@ SUBJECT_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorSubject")
 #: `running`; `park` while something has to be mended first; `wait` or `wait_for` while it sleeps for an hour or more
 PHASE_ATTRIBUTE = SearchAttributeKey.for_keyword("OrchestratorPhase")
 RUNNING_PHASE = "running"
+#: Seconds: shorter sleeps are not worth a search attribute, and the entry in the history that changes it.
+PHASE_FROM = 3600.0
 
 #: The type of each search attribute, as `temporal operator search-attribute create` takes it.
 SEARCH_ATTRIBUTES = {
@@ -87,6 +91,13 @@ def effect_from(stored: Mapping[str, Any]) -> Effect:
     """An effect as a row keeps it. Fields that only newer writers know are left out, as Temporal leaves them out."""
     known = {field.name for field in fields(Effect)}
     return Effect(**{name: value for name, value in stored.items() if name in known})
+
+
+def phase_at(effect: Effect, now: float) -> str:
+    """What the search attribute says of who starts with this effect, in epoch seconds: where that is a long sleep, its
+    first task has nothing to change.
+    """
+    return effect.why if effect.kind == "sleep" and effect.until - now >= PHASE_FROM else RUNNING_PHASE
 
 
 @dataclass

@@ -22,6 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.temporal.client import CALL_TIMEOUT, LIST_TIMEOUT
 from orchestrator.temporal.contract import (
+    BEHIND_QUEUE,
     ENROLLMENT_MEMO,
     EXECUTION_WORKFLOW,
     JOURNEY_ATTRIBUTE,
@@ -29,7 +30,6 @@ from orchestrator.temporal.contract import (
     PHASE_ATTRIBUTE,
     POKE_SIGNAL,
     PROJECT_ATTRIBUTE,
-    RUNNING_PHASE,
     SUBJECT_ATTRIBUTE,
     SUBJECT_MEMO,
     VERSION_ATTRIBUTE,
@@ -64,7 +64,9 @@ _BEHIND = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Everything the workflow of an execution is started with."""
+    """Everything the workflow of an execution is started with. `behind`: it waits, in Temporal's queues and at workers,
+    behind all that is started otherwise.
+    """
 
     workflow_id: str
     project_id: str
@@ -72,6 +74,7 @@ class Start:
     version: int
     subject_id: str
     input: ExecutionInput
+    behind: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,19 +97,16 @@ class Executions:
         eager: bool,
         searchable: bool,
         patience: timedelta = CALL_TIMEOUT,
-        behind: bool = False,
     ) -> None:
         """`eager`: this process also runs a worker of the journeys queue on the same client.
 
         `searchable`: the namespace has our search attributes, or may have them (`client.missing_search_attributes`).
         `patience`: a call that takes longer has failed; what came of it, the next one finds out.
-        `behind`: what is started waits, in Temporal's queues, behind all that is started otherwise.
         """
         self._client = client
         self._eager = eager
         self._searchable = searchable
         self._patience = patience
-        self._priority = Priority(priority_key=_BEHIND) if behind else Priority.default
 
     async def start(self, start: Start, *, anew: bool = False) -> Told | Holder:
         """Start the workflow once: a repeat finds it, running or closed, and is content.
@@ -134,7 +134,7 @@ class Executions:
                 EXECUTION_WORKFLOW,
                 replace(start.input, searchable=searchable),
                 id=start.workflow_id,
-                task_queue=JOURNEYS_QUEUE,
+                task_queue=BEHIND_QUEUE if start.behind else JOURNEYS_QUEUE,
                 id_reuse_policy=(
                     WorkflowIDReusePolicy.ALLOW_DUPLICATE if anew else WorkflowIDReusePolicy.REJECT_DUPLICATE
                 ),
@@ -145,8 +145,9 @@ class Executions:
                 },
                 search_attributes=_search_attributes(start) if searchable else None,
                 static_summary=f"{start.journey_id} v{start.version}",
-                request_eager_start=self._eager,
-                priority=self._priority,
+                # An eager start keeps a place until its first task comes.
+                request_eager_start=self._eager and not start.behind,
+                priority=Priority(priority_key=_BEHIND) if start.behind else Priority.default,
                 rpc_timeout=self._patience,
             )
         except WorkflowAlreadyStartedError:
@@ -215,6 +216,6 @@ def _search_attributes(start: Start) -> TypedSearchAttributes:
             SearchAttributePair(JOURNEY_ATTRIBUTE, start.journey_id),
             SearchAttributePair(VERSION_ATTRIBUTE, start.version),
             SearchAttributePair(SUBJECT_ATTRIBUTE, start.subject_id),
-            SearchAttributePair(PHASE_ATTRIBUTE, RUNNING_PHASE),
+            SearchAttributePair(PHASE_ATTRIBUTE, start.input.phase),
         ]
     )

@@ -27,9 +27,10 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from orchestrator.v1 import communication_pb2 as orchestrator_dot_v1_dot_communication__pb2
+from orchestrator.v1 import test_send_pb2 as orchestrator_dot_v1_dot_test__send__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+orchestrator/v1/communication_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a#orchestrator/v1/communication.proto\"B\n\x19ListCommunicationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"m\n\x1aListCommunicationsResponse\x12\x36\n\x0e\x63ommunications\x18\x01 \x03(\x0b\x32\x1e.orchestrator.v1.Communication\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x84\x01\n\x1a\x43reateCommunicationRequest\x12;\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.CommunicationB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"T\n\x1b\x43reateCommunicationResponse\x12\x35\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.Communication\"9\n\x17GetCommunicationRequest\x12\x1e\n\x10\x63ommunication_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"Q\n\x18GetCommunicationResponse\x12\x35\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.Communication\"\xb5\x01\n\x1aUpdateCommunicationRequest\x12;\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.CommunicationB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"T\n\x1bUpdateCommunicationResponse\x12\x35\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.Communication\"^\n\x1a\x44\x65leteCommunicationRequest\x12\x1e\n\x10\x63ommunication_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x1d\n\x1b\x44\x65leteCommunicationResponse\"\x87\x02\n\x1bPreviewCommunicationRequest\x12\x18\n\x10\x63ommunication_id\x18\x01 \x01(\t\x12\x18\n\x10\x63ontent_revision\x18\x02 \x01(\x05\x12\x36\n\x07\x63ontent\x18\x03 \x01(\x0b\x32%.orchestrator.v1.CommunicationContent\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05\x65ntry\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0bshow_values\x18\x07 \x01(\x08\"\x93\x01\n\x1cPreviewCommunicationResponse\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x18\n\x10\x63ontent_revision\x18\x02 \x01(\x05\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12)\n\x08settings\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"j\n!ListCommunicationRevisionsRequest\x12\x1e\n\x10\x63ommunication_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"x\n\"ListCommunicationRevisionsResponse\x12\x39\n\trevisions\x18\x01 \x03(\x0b\x32&.orchestrator.v1.CommunicationRevision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xcc\t\n\x14\x43ommunicationService\x12\x8c\x01\n\x12ListCommunications\x12*.orchestrator.v1.ListCommunicationsRequest\x1a+.orchestrator.v1.ListCommunicationsResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/communications\x12\xad\x01\n\x13\x43reateCommunication\x12+.orchestrator.v1.CreateCommunicationRequest\x1a,.orchestrator.v1.CreateCommunicationResponse\";\x90\x02\x02\x82\xd3\xe4\x93\x02\x32\"\x12/v1/communications:\rcommunicationb\rcommunication\x12\xa8\x01\n\x10GetCommunication\x12(.orchestrator.v1.GetCommunicationRequest\x1a).orchestrator.v1.GetCommunicationResponse\"?\x90\x02\x01\x82\xd3\xe4\x93\x02\x36\x12%/v1/communications/{communication_id}b\rcommunication\x12\xc0\x01\n\x13UpdateCommunication\x12+.orchestrator.v1.UpdateCommunicationRequest\x1a,.orchestrator.v1.UpdateCommunicationResponse\"N\x90\x02\x02\x82\xd3\xe4\x93\x02\x45\x32%/v1/communications/{communication.id}:\rcommunicationb\rcommunication\x12\xa2\x01\n\x13\x44\x65leteCommunication\x12+.orchestrator.v1.DeleteCommunicationRequest\x1a,.orchestrator.v1.DeleteCommunicationResponse\"0\x90\x02\x02\x82\xd3\xe4\x93\x02\'*%/v1/communications/{communication_id}\x12\x9d\x01\n\x14PreviewCommunication\x12,.orchestrator.v1.PreviewCommunicationRequest\x1a-.orchestrator.v1.PreviewCommunicationResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/communications:preview:\x01*\x12\xc1\x01\n\x1aListCommunicationRevisions\x12\x32.orchestrator.v1.ListCommunicationRevisionsRequest\x1a\x33.orchestrator.v1.ListCommunicationRevisionsResponse\":\x90\x02\x01\x82\xd3\xe4\x93\x02\x31\x12//v1/communications/{communication_id}/revisionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+orchestrator/v1/communication_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a#orchestrator/v1/communication.proto\x1a\x1forchestrator/v1/test_send.proto\"B\n\x19ListCommunicationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"m\n\x1aListCommunicationsResponse\x12\x36\n\x0e\x63ommunications\x18\x01 \x03(\x0b\x32\x1e.orchestrator.v1.Communication\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x84\x01\n\x1a\x43reateCommunicationRequest\x12;\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.CommunicationB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"T\n\x1b\x43reateCommunicationResponse\x12\x35\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.Communication\"9\n\x17GetCommunicationRequest\x12\x1e\n\x10\x63ommunication_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"Q\n\x18GetCommunicationResponse\x12\x35\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.Communication\"\xb5\x01\n\x1aUpdateCommunicationRequest\x12;\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.CommunicationB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"T\n\x1bUpdateCommunicationResponse\x12\x35\n\rcommunication\x18\x01 \x01(\x0b\x32\x1e.orchestrator.v1.Communication\"^\n\x1a\x44\x65leteCommunicationRequest\x12\x1e\n\x10\x63ommunication_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x1d\n\x1b\x44\x65leteCommunicationResponse\"\x87\x02\n\x1bPreviewCommunicationRequest\x12\x18\n\x10\x63ommunication_id\x18\x01 \x01(\t\x12\x18\n\x10\x63ontent_revision\x18\x02 \x01(\x05\x12\x36\n\x07\x63ontent\x18\x03 \x01(\x0b\x32%.orchestrator.v1.CommunicationContent\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05\x65ntry\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0bshow_values\x18\x07 \x01(\x08\"\x93\x01\n\x1cPreviewCommunicationResponse\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x18\n\x10\x63ontent_revision\x18\x02 \x01(\x05\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12)\n\x08settings\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xb7\x02\n\x1cSendTestCommunicationRequest\x12\x18\n\x10\x63ommunication_id\x18\x01 \x01(\t\x12\x18\n\x10\x63ontent_revision\x18\x02 \x01(\x05\x12\x36\n\x07\x63ontent\x18\x03 \x01(\x0b\x32%.orchestrator.v1.CommunicationContent\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05\x65ntry\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x17\n\taddresses\x18\x07 \x03(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x15\n\rvalidate_only\x18\t \x01(\x08\"M\n\x1dSendTestCommunicationResponse\x12,\n\ttest_send\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.TestSend\"0\n\x12GetTestSendRequest\x12\x1a\n\x0ctest_send_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"C\n\x13GetTestSendResponse\x12,\n\ttest_send\x18\x01 \x01(\x0b\x32\x19.orchestrator.v1.TestSend\"j\n!ListCommunicationRevisionsRequest\x12\x1e\n\x10\x63ommunication_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"x\n\"ListCommunicationRevisionsResponse\x12\x39\n\trevisions\x18\x01 \x03(\x0b\x32&.orchestrator.v1.CommunicationRevision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x8a\x0c\n\x14\x43ommunicationService\x12\x8c\x01\n\x12ListCommunications\x12*.orchestrator.v1.ListCommunicationsRequest\x1a+.orchestrator.v1.ListCommunicationsResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/communications\x12\xad\x01\n\x13\x43reateCommunication\x12+.orchestrator.v1.CreateCommunicationRequest\x1a,.orchestrator.v1.CreateCommunicationResponse\";\x90\x02\x02\x82\xd3\xe4\x93\x02\x32\"\x12/v1/communications:\rcommunicationb\rcommunication\x12\xa8\x01\n\x10GetCommunication\x12(.orchestrator.v1.GetCommunicationRequest\x1a).orchestrator.v1.GetCommunicationResponse\"?\x90\x02\x01\x82\xd3\xe4\x93\x02\x36\x12%/v1/communications/{communication_id}b\rcommunication\x12\xc0\x01\n\x13UpdateCommunication\x12+.orchestrator.v1.UpdateCommunicationRequest\x1a,.orchestrator.v1.UpdateCommunicationResponse\"N\x90\x02\x02\x82\xd3\xe4\x93\x02\x45\x32%/v1/communications/{communication.id}:\rcommunicationb\rcommunication\x12\xa2\x01\n\x13\x44\x65leteCommunication\x12+.orchestrator.v1.DeleteCommunicationRequest\x1a,.orchestrator.v1.DeleteCommunicationResponse\"0\x90\x02\x02\x82\xd3\xe4\x93\x02\'*%/v1/communications/{communication_id}\x12\x9d\x01\n\x14PreviewCommunication\x12,.orchestrator.v1.PreviewCommunicationRequest\x1a-.orchestrator.v1.PreviewCommunicationResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/communications:preview:\x01*\x12\xac\x01\n\x15SendTestCommunication\x12-.orchestrator.v1.SendTestCommunicationRequest\x1a..orchestrator.v1.SendTestCommunicationResponse\"4\x90\x02\x02\x82\xd3\xe4\x93\x02+\"\x1b/v1/communications:sendTest:\x01*b\ttest_send\x12\x8c\x01\n\x0bGetTestSend\x12#.orchestrator.v1.GetTestSendRequest\x1a$.orchestrator.v1.GetTestSendResponse\"2\x90\x02\x01\x82\xd3\xe4\x93\x02)\x12\x1c/v1/testSends/{test_send_id}b\ttest_send\x12\xc1\x01\n\x1aListCommunicationRevisions\x12\x32.orchestrator.v1.ListCommunicationRevisionsRequest\x1a\x33.orchestrator.v1.ListCommunicationRevisionsResponse\":\x90\x02\x01\x82\xd3\xe4\x93\x02\x31\x12//v1/communications/{communication_id}/revisionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +45,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATECOMMUNICATIONREQUEST'].fields_by_name['communication']._serialized_options = b'\342A\001\002'
   _globals['_DELETECOMMUNICATIONREQUEST'].fields_by_name['communication_id']._loaded_options = None
   _globals['_DELETECOMMUNICATIONREQUEST'].fields_by_name['communication_id']._serialized_options = b'\342A\001\002'
+  _globals['_SENDTESTCOMMUNICATIONREQUEST'].fields_by_name['addresses']._loaded_options = None
+  _globals['_SENDTESTCOMMUNICATIONREQUEST'].fields_by_name['addresses']._serialized_options = b'\342A\001\002'
+  _globals['_GETTESTSENDREQUEST'].fields_by_name['test_send_id']._loaded_options = None
+  _globals['_GETTESTSENDREQUEST'].fields_by_name['test_send_id']._serialized_options = b'\342A\001\002'
   _globals['_LISTCOMMUNICATIONREVISIONSREQUEST'].fields_by_name['communication_id']._loaded_options = None
   _globals['_LISTCOMMUNICATIONREVISIONSREQUEST'].fields_by_name['communication_id']._serialized_options = b'\342A\001\002'
   _globals['_COMMUNICATIONSERVICE'].methods_by_name['ListCommunications']._loaded_options = None
@@ -58,36 +63,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMMUNICATIONSERVICE'].methods_by_name['DeleteCommunication']._serialized_options = b'\220\002\002\202\323\344\223\002\'*%/v1/communications/{communication_id}'
   _globals['_COMMUNICATIONSERVICE'].methods_by_name['PreviewCommunication']._loaded_options = None
   _globals['_COMMUNICATIONSERVICE'].methods_by_name['PreviewCommunication']._serialized_options = b'\220\002\001\202\323\344\223\002\037\"\032/v1/communications:preview:\001*'
+  _globals['_COMMUNICATIONSERVICE'].methods_by_name['SendTestCommunication']._loaded_options = None
+  _globals['_COMMUNICATIONSERVICE'].methods_by_name['SendTestCommunication']._serialized_options = b'\220\002\002\202\323\344\223\002+\"\033/v1/communications:sendTest:\001*b\ttest_send'
+  _globals['_COMMUNICATIONSERVICE'].methods_by_name['GetTestSend']._loaded_options = None
+  _globals['_COMMUNICATIONSERVICE'].methods_by_name['GetTestSend']._serialized_options = b'\220\002\001\202\323\344\223\002)\022\034/v1/testSends/{test_send_id}b\ttest_send'
   _globals['_COMMUNICATIONSERVICE'].methods_by_name['ListCommunicationRevisions']._loaded_options = None
   _globals['_COMMUNICATIONSERVICE'].methods_by_name['ListCommunicationRevisions']._serialized_options = b'\220\002\001\202\323\344\223\0021\022//v1/communications/{communication_id}/revisions'
-  _globals['_LISTCOMMUNICATIONSREQUEST']._serialized_start=228
-  _globals['_LISTCOMMUNICATIONSREQUEST']._serialized_end=294
-  _globals['_LISTCOMMUNICATIONSRESPONSE']._serialized_start=296
-  _globals['_LISTCOMMUNICATIONSRESPONSE']._serialized_end=405
-  _globals['_CREATECOMMUNICATIONREQUEST']._serialized_start=408
-  _globals['_CREATECOMMUNICATIONREQUEST']._serialized_end=540
-  _globals['_CREATECOMMUNICATIONRESPONSE']._serialized_start=542
-  _globals['_CREATECOMMUNICATIONRESPONSE']._serialized_end=626
-  _globals['_GETCOMMUNICATIONREQUEST']._serialized_start=628
-  _globals['_GETCOMMUNICATIONREQUEST']._serialized_end=685
-  _globals['_GETCOMMUNICATIONRESPONSE']._serialized_start=687
-  _globals['_GETCOMMUNICATIONRESPONSE']._serialized_end=768
-  _globals['_UPDATECOMMUNICATIONREQUEST']._serialized_start=771
-  _globals['_UPDATECOMMUNICATIONREQUEST']._serialized_end=952
-  _globals['_UPDATECOMMUNICATIONRESPONSE']._serialized_start=954
-  _globals['_UPDATECOMMUNICATIONRESPONSE']._serialized_end=1038
-  _globals['_DELETECOMMUNICATIONREQUEST']._serialized_start=1040
-  _globals['_DELETECOMMUNICATIONREQUEST']._serialized_end=1134
-  _globals['_DELETECOMMUNICATIONRESPONSE']._serialized_start=1136
-  _globals['_DELETECOMMUNICATIONRESPONSE']._serialized_end=1165
-  _globals['_PREVIEWCOMMUNICATIONREQUEST']._serialized_start=1168
-  _globals['_PREVIEWCOMMUNICATIONREQUEST']._serialized_end=1431
-  _globals['_PREVIEWCOMMUNICATIONRESPONSE']._serialized_start=1434
-  _globals['_PREVIEWCOMMUNICATIONRESPONSE']._serialized_end=1581
-  _globals['_LISTCOMMUNICATIONREVISIONSREQUEST']._serialized_start=1583
-  _globals['_LISTCOMMUNICATIONREVISIONSREQUEST']._serialized_end=1689
-  _globals['_LISTCOMMUNICATIONREVISIONSRESPONSE']._serialized_start=1691
-  _globals['_LISTCOMMUNICATIONREVISIONSRESPONSE']._serialized_end=1811
-  _globals['_COMMUNICATIONSERVICE']._serialized_start=1814
-  _globals['_COMMUNICATIONSERVICE']._serialized_end=3042
+  _globals['_LISTCOMMUNICATIONSREQUEST']._serialized_start=261
+  _globals['_LISTCOMMUNICATIONSREQUEST']._serialized_end=327
+  _globals['_LISTCOMMUNICATIONSRESPONSE']._serialized_start=329
+  _globals['_LISTCOMMUNICATIONSRESPONSE']._serialized_end=438
+  _globals['_CREATECOMMUNICATIONREQUEST']._serialized_start=441
+  _globals['_CREATECOMMUNICATIONREQUEST']._serialized_end=573
+  _globals['_CREATECOMMUNICATIONRESPONSE']._serialized_start=575
+  _globals['_CREATECOMMUNICATIONRESPONSE']._serialized_end=659
+  _globals['_GETCOMMUNICATIONREQUEST']._serialized_start=661
+  _globals['_GETCOMMUNICATIONREQUEST']._serialized_end=718
+  _globals['_GETCOMMUNICATIONRESPONSE']._serialized_start=720
+  _globals['_GETCOMMUNICATIONRESPONSE']._serialized_end=801
+  _globals['_UPDATECOMMUNICATIONREQUEST']._serialized_start=804
+  _globals['_UPDATECOMMUNICATIONREQUEST']._serialized_end=985
+  _globals['_UPDATECOMMUNICATIONRESPONSE']._serialized_start=987
+  _globals['_UPDATECOMMUNICATIONRESPONSE']._serialized_end=1071
+  _globals['_DELETECOMMUNICATIONREQUEST']._serialized_start=1073
+  _globals['_DELETECOMMUNICATIONREQUEST']._serialized_end=1167
+  _globals['_DELETECOMMUNICATIONRESPONSE']._serialized_start=1169
+  _globals['_DELETECOMMUNICATIONRESPONSE']._serialized_end=1198
+  _globals['_PREVIEWCOMMUNICATIONREQUEST']._serialized_start=1201
+  _globals['_PREVIEWCOMMUNICATIONREQUEST']._serialized_end=1464
+  _globals['_PREVIEWCOMMUNICATIONRESPONSE']._serialized_start=1467
+  _globals['_PREVIEWCOMMUNICATIONRESPONSE']._serialized_end=1614
+  _globals['_SENDTESTCOMMUNICATIONREQUEST']._serialized_start=1617
+  _globals['_SENDTESTCOMMUNICATIONREQUEST']._serialized_end=1928
+  _globals['_SENDTESTCOMMUNICATIONRESPONSE']._serialized_start=1930
+  _globals['_SENDTESTCOMMUNICATIONRESPONSE']._serialized_end=2007
+  _globals['_GETTESTSENDREQUEST']._serialized_start=2009
+  _globals['_GETTESTSENDREQUEST']._serialized_end=2057
+  _globals['_GETTESTSENDRESPONSE']._serialized_start=2059
+  _globals['_GETTESTSENDRESPONSE']._serialized_end=2126
+  _globals['_LISTCOMMUNICATIONREVISIONSREQUEST']._serialized_start=2128
+  _globals['_LISTCOMMUNICATIONREVISIONSREQUEST']._serialized_end=2234
+  _globals['_LISTCOMMUNICATIONREVISIONSRESPONSE']._serialized_start=2236
+  _globals['_LISTCOMMUNICATIONREVISIONSRESPONSE']._serialized_end=2356
+  _globals['_COMMUNICATIONSERVICE']._serialized_start=2359
+  _globals['_COMMUNICATIONSERVICE']._serialized_end=3905
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from orchestrator.v1 import communication_pb2 as _communication_pb2
+from orchestrator.v1 import test_send_pb2 as _test_send_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -379,6 +380,142 @@ class PreviewCommunicationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewCommunicationResponse: _TypeAlias = PreviewCommunicationResponse  # noqa: Y015
+
+@_typing.final
+class SendTestCommunicationRequest(_message.Message):
+    """Asks for a communication to be sent to given addresses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMUNICATION_ID_FIELD_NUMBER: _builtins.int
+    CONTENT_REVISION_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    communication_id: _builtins.str
+    """A communication that is stored. Either this or `content`."""
+    content_revision: _builtins.int
+    """Which revision of it; 0: the newest."""
+    subject_id: _builtins.str
+    """With whose attributes. Either this or `attributes`, or neither: then nothing is known of the subject. Their values are
+    shown. The subject itself is sent nothing.
+    """
+    request_id: _builtins.str
+    """Makes repeats safe: the first answer is kept for 7 days and returned again. At most 128 characters."""
+    validate_only: _builtins.bool
+    """Checks everything and sends nothing."""
+    @_builtins.property
+    def content(self) -> _communication_pb2.CommunicationContent:
+        """Content that need not be stored."""
+
+    @_builtins.property
+    def attributes(self) -> _struct_pb2.Struct:
+        """What is known of a subject that there need not be."""
+
+    @_builtins.property
+    def entry(self) -> _struct_pb2.Struct:
+        """What templates read as `entry`: the properties of a triggering event."""
+
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """To whom, 1 to 10, each once: addresses of mail (`email`), URLs (`webhook`, in place of that of the settings), any words
+        (`log`). They are not kept, and opt-outs and suppressions do not stand against them.
+        """
+
+    def __init__(
+        self,
+        *,
+        communication_id: _builtins.str = ...,
+        content_revision: _builtins.int = ...,
+        content: _communication_pb2.CommunicationContent | None = ...,
+        subject_id: _builtins.str = ...,
+        attributes: _struct_pb2.Struct | None = ...,
+        entry: _struct_pb2.Struct | None = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "content", b"content", "entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "attributes", b"attributes", "communication_id", b"communication_id", "content", b"content", "content_revision", b"content_revision", "entry", b"entry", "request_id", b"request_id", "subject_id", b"subject_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendTestCommunicationRequest: _TypeAlias = SendTestCommunicationRequest  # noqa: Y015
+
+@_typing.final
+class SendTestCommunicationResponse(_message.Message):
+    """What is being sent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEST_SEND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def test_send(self) -> _test_send_pb2.TestSend:
+        """The test, which is on its way."""
+
+    def __init__(
+        self,
+        *,
+        test_send: _test_send_pb2.TestSend | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["test_send", b"test_send"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["test_send", b"test_send"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendTestCommunicationResponse: _TypeAlias = SendTestCommunicationResponse  # noqa: Y015
+
+@_typing.final
+class GetTestSendRequest(_message.Message):
+    """Asks for a test."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEST_SEND_ID_FIELD_NUMBER: _builtins.int
+    test_send_id: _builtins.str
+    """Which."""
+    def __init__(
+        self,
+        *,
+        test_send_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["test_send_id", b"test_send_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTestSendRequest: _TypeAlias = GetTestSendRequest  # noqa: Y015
+
+@_typing.final
+class GetTestSendResponse(_message.Message):
+    """A test."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEST_SEND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def test_send(self) -> _test_send_pb2.TestSend:
+        """What became of it."""
+
+    def __init__(
+        self,
+        *,
+        test_send: _test_send_pb2.TestSend | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["test_send", b"test_send"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["test_send", b"test_send"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTestSendResponse: _TypeAlias = GetTestSendResponse  # noqa: Y015
 
 @_typing.final
 class ListCommunicationRevisionsRequest(_message.Message):

@@ -65,6 +65,16 @@ class CommunicationServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_communication__service__pb2.PreviewCommunicationRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_communication__service__pb2.PreviewCommunicationResponse.FromString,
                 _registered_method=True)
+        self.SendTestCommunication = channel.unary_unary(
+                '/orchestrator.v1.CommunicationService/SendTestCommunication',
+                request_serializer=orchestrator_dot_v1_dot_communication__service__pb2.SendTestCommunicationRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_communication__service__pb2.SendTestCommunicationResponse.FromString,
+                _registered_method=True)
+        self.GetTestSend = channel.unary_unary(
+                '/orchestrator.v1.CommunicationService/GetTestSend',
+                request_serializer=orchestrator_dot_v1_dot_communication__service__pb2.GetTestSendRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_communication__service__pb2.GetTestSendResponse.FromString,
+                _registered_method=True)
         self.ListCommunicationRevisions = channel.unary_unary(
                 '/orchestrator.v1.CommunicationService/ListCommunicationRevisions',
                 request_serializer=orchestrator_dot_v1_dot_communication__service__pb2.ListCommunicationRevisionsRequest.SerializeToString,
@@ -124,6 +134,25 @@ class CommunicationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendTestCommunication(self, request, context):
+        """Sends a communication to given addresses, to be looked at there: rendered as by PreviewCommunication, by the channel
+        itself, with `[Test]` before its subject line. The link `unsubscribe_url` is empty: nobody can be unsubscribed by it.
+        Workers send it after the call, once, and within an hour or not at all.
+
+        Fails with INVALID_ARGUMENT as PreviewCommunication does, and if an address is none, and with RESOURCE_EXHAUSTED
+        (TEST_SENDS_EXHAUSTED) beyond 100 addresses of a project in an hour.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTestSend(self, request, context):
+        """Says what became of a test. Tests are kept for 7 days, without what they said, and to whom.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListCommunicationRevisions(self, request, context):
         """Lists what a communication said, newest first.
         """
@@ -163,6 +192,16 @@ def add_CommunicationServiceServicer_to_server(servicer, server):
                     servicer.PreviewCommunication,
                     request_deserializer=orchestrator_dot_v1_dot_communication__service__pb2.PreviewCommunicationRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_communication__service__pb2.PreviewCommunicationResponse.SerializeToString,
+            ),
+            'SendTestCommunication': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendTestCommunication,
+                    request_deserializer=orchestrator_dot_v1_dot_communication__service__pb2.SendTestCommunicationRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_communication__service__pb2.SendTestCommunicationResponse.SerializeToString,
+            ),
+            'GetTestSend': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTestSend,
+                    request_deserializer=orchestrator_dot_v1_dot_communication__service__pb2.GetTestSendRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_communication__service__pb2.GetTestSendResponse.SerializeToString,
             ),
             'ListCommunicationRevisions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCommunicationRevisions,
@@ -333,6 +372,60 @@ class CommunicationService:
             '/orchestrator.v1.CommunicationService/PreviewCommunication',
             orchestrator_dot_v1_dot_communication__service__pb2.PreviewCommunicationRequest.SerializeToString,
             orchestrator_dot_v1_dot_communication__service__pb2.PreviewCommunicationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendTestCommunication(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.CommunicationService/SendTestCommunication',
+            orchestrator_dot_v1_dot_communication__service__pb2.SendTestCommunicationRequest.SerializeToString,
+            orchestrator_dot_v1_dot_communication__service__pb2.SendTestCommunicationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTestSend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.CommunicationService/GetTestSend',
+            orchestrator_dot_v1_dot_communication__service__pb2.GetTestSendRequest.SerializeToString,
+            orchestrator_dot_v1_dot_communication__service__pb2.GetTestSendResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,16 @@ class CommunicationServiceStub:
 
     Fails with INVALID_ARGUMENT, naming every part, if a template gives no text with these values (TEMPLATE_FAILED).
     """
+    SendTestCommunication: _grpc.UnaryUnaryMultiCallable[_communication_service_pb2.SendTestCommunicationRequest, _communication_service_pb2.SendTestCommunicationResponse]
+    """Sends a communication to given addresses, to be looked at there: rendered as by PreviewCommunication, by the channel
+    itself, with `[Test]` before its subject line. The link `unsubscribe_url` is empty: nobody can be unsubscribed by it.
+    Workers send it after the call, once, and within an hour or not at all.
+
+    Fails with INVALID_ARGUMENT as PreviewCommunication does, and if an address is none, and with RESOURCE_EXHAUSTED
+    (TEST_SENDS_EXHAUSTED) beyond 100 addresses of a project in an hour.
+    """
+    GetTestSend: _grpc.UnaryUnaryMultiCallable[_communication_service_pb2.GetTestSendRequest, _communication_service_pb2.GetTestSendResponse]
+    """Says what became of a test. Tests are kept for 7 days, without what they said, and to whom."""
     ListCommunicationRevisions: _grpc.UnaryUnaryMultiCallable[_communication_service_pb2.ListCommunicationRevisionsRequest, _communication_service_pb2.ListCommunicationRevisionsResponse]
     """Lists what a communication said, newest first."""
 
@@ -83,6 +93,16 @@ class CommunicationServiceAsyncStub(CommunicationServiceStub):
 
     Fails with INVALID_ARGUMENT, naming every part, if a template gives no text with these values (TEMPLATE_FAILED).
     """
+    SendTestCommunication: _aio.UnaryUnaryMultiCallable[_communication_service_pb2.SendTestCommunicationRequest, _communication_service_pb2.SendTestCommunicationResponse]  # type: ignore[assignment]
+    """Sends a communication to given addresses, to be looked at there: rendered as by PreviewCommunication, by the channel
+    itself, with `[Test]` before its subject line. The link `unsubscribe_url` is empty: nobody can be unsubscribed by it.
+    Workers send it after the call, once, and within an hour or not at all.
+
+    Fails with INVALID_ARGUMENT as PreviewCommunication does, and if an address is none, and with RESOURCE_EXHAUSTED
+    (TEST_SENDS_EXHAUSTED) beyond 100 addresses of a project in an hour.
+    """
+    GetTestSend: _aio.UnaryUnaryMultiCallable[_communication_service_pb2.GetTestSendRequest, _communication_service_pb2.GetTestSendResponse]  # type: ignore[assignment]
+    """Says what became of a test. Tests are kept for 7 days, without what they said, and to whom."""
     ListCommunicationRevisions: _aio.UnaryUnaryMultiCallable[_communication_service_pb2.ListCommunicationRevisionsRequest, _communication_service_pb2.ListCommunicationRevisionsResponse]  # type: ignore[assignment]
     """Lists what a communication said, newest first."""
 
@@ -145,6 +165,28 @@ class CommunicationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Fails with INVALID_ARGUMENT, naming every part, if a template gives no text with these values (TEMPLATE_FAILED).
         """
+
+    @_abc_1.abstractmethod
+    def SendTestCommunication(
+        self,
+        request: _communication_service_pb2.SendTestCommunicationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_communication_service_pb2.SendTestCommunicationResponse, _abc.Awaitable[_communication_service_pb2.SendTestCommunicationResponse]]:
+        """Sends a communication to given addresses, to be looked at there: rendered as by PreviewCommunication, by the channel
+        itself, with `[Test]` before its subject line. The link `unsubscribe_url` is empty: nobody can be unsubscribed by it.
+        Workers send it after the call, once, and within an hour or not at all.
+
+        Fails with INVALID_ARGUMENT as PreviewCommunication does, and if an address is none, and with RESOURCE_EXHAUSTED
+        (TEST_SENDS_EXHAUSTED) beyond 100 addresses of a project in an hour.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTestSend(
+        self,
+        request: _communication_service_pb2.GetTestSendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_communication_service_pb2.GetTestSendResponse, _abc.Awaitable[_communication_service_pb2.GetTestSendResponse]]:
+        """Says what became of a test. Tests are kept for 7 days, without what they said, and to whom."""
 
     @_abc_1.abstractmethod
     def ListCommunicationRevisions(

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from orchestrator.v1 import explanation_pb2 as orchestrator_dot_v1_dot_explanation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'orchestrator/v1/entry_explanation.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!orchestrator/v1/explanation.proto\"\xa4\x03\n\x10\x45ntryExplanation\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x0c\n\x04open\x18\x04 \x01(\x08\x12\'\n\x04ways\x18\x05 \x03(\x0b\x32\x19.orchestrator.v1.EntryWay\x12+\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x1b.orchestrator.v1.EntryEvent\x12.\n\x07\x65\x61rlier\x18\x07 \x03(\x0b\x32\x1d.orchestrator.v1.EarlierEntry\x12?\n\x07refused\x18\x08 \x03(\x0b\x32..orchestrator.v1.EntryExplanation.RefusedEntry\x12=\n\x0c\x65xplain_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x65xplainedAt\x12\x13\n\x0bheld_out_by\x18\n \x01(\t\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xae\x02\n\x08\x45ntryWay\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.orchestrator.v1.EntryWay.Kind\x12\x0e\n\x06\x65nters\x18\x02 \x01(\x08\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12)\n\x05gates\x18\x04 \x03(\x0b\x32\x1a.orchestrator.v1.EntryGate\x12\x1b\n\x13trigger_contract_id\x18\x05 \x01(\t\x12\x12\n\nevent_name\x18\x06 \x01(\t\x12\x12\n\nsegment_id\x18\x07 \x01(\t\x12\x12\n\ntransition\x18\x08 \x01(\t\"O\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_EVENT\x10\x01\x12\x10\n\x0cKIND_SEGMENT\x10\x02\x12\x0f\n\x0bKIND_ENROLL\x10\x03\"k\n\tEntryGate\x12\x0c\n\x04gate\x18\x01 \x01(\t\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x31\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x1c.orchestrator.v1.Explanation\"\x86\x02\n\nEntryEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12:\n\noccur_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12<\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nreceivedAt\x12\x11\n\tentry_key\x18\x04 \x01(\t\x12\x15\n\renrollment_id\x18\x05 \x01(\t\x12\x0f\n\x07refusal\x18\x06 \x01(\t\x12\x31\n\x0b\x65xplanation\x18\x07 \x01(\x0b\x32\x1c.orchestrator.v1.Explanation\"\xff\x01\n\x0c\x45\x61rlierEntry\x12\x15\n\renrollment_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x12\n\nentry_kind\x18\x03 \x01(\t\x12\x11\n\tentry_key\x18\x04 \x01(\t\x12=\n\x0ctrigger_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0btriggeredAt\x12;\n\x0b\x65nroll_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nenrolledAt\x12\x13\n\x0bheld_out_by\x18\x07 \x01(\t\x12\x0f\n\x07outcome\x18\x08 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'orchestrator/v1/entry_explanation.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!orchestrator/v1/explanation.proto\"\xce\x03\n\x10\x45ntryExplanation\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x0c\n\x04open\x18\x04 \x01(\x08\x12\'\n\x04ways\x18\x05 \x03(\x0b\x32\x19.orchestrator.v1.EntryWay\x12+\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x1b.orchestrator.v1.EntryEvent\x12.\n\x07\x65\x61rlier\x18\x07 \x03(\x0b\x32\x1d.orchestrator.v1.EarlierEntry\x12?\n\x07refused\x18\x08 \x03(\x0b\x32..orchestrator.v1.EntryExplanation.RefusedEntry\x12=\n\x0c\x65xplain_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x65xplainedAt\x12\x13\n\x0bheld_out_by\x18\n \x01(\t\x12(\n\x04held\x18\x0b \x03(\x0b\x32\x1a.orchestrator.v1.HeldEntry\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xc1\x02\n\x08\x45ntryWay\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.orchestrator.v1.EntryWay.Kind\x12\x0e\n\x06\x65nters\x18\x02 \x01(\x08\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12)\n\x05gates\x18\x04 \x03(\x0b\x32\x1a.orchestrator.v1.EntryGate\x12\x1b\n\x13trigger_contract_id\x18\x05 \x01(\t\x12\x12\n\nevent_name\x18\x06 \x01(\t\x12\x12\n\nsegment_id\x18\x07 \x01(\t\x12\x12\n\ntransition\x18\x08 \x01(\t\"b\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_EVENT\x10\x01\x12\x10\n\x0cKIND_SEGMENT\x10\x02\x12\x0f\n\x0bKIND_ENROLL\x10\x03\x12\x11\n\rKIND_SCHEDULE\x10\x04\"k\n\tEntryGate\x12\x0c\n\x04gate\x18\x01 \x01(\t\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x31\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x1c.orchestrator.v1.Explanation\"\x86\x02\n\nEntryEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12:\n\noccur_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12<\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nreceivedAt\x12\x11\n\tentry_key\x18\x04 \x01(\t\x12\x15\n\renrollment_id\x18\x05 \x01(\t\x12\x0f\n\x07refusal\x18\x06 \x01(\t\x12\x31\n\x0b\x65xplanation\x18\x07 \x01(\x0b\x32\x1c.orchestrator.v1.Explanation\"\xe0\x01\n\tHeldEntry\x12\x12\n\nentry_kind\x18\x01 \x01(\t\x12\x11\n\tentry_key\x18\x02 \x01(\t\x12=\n\x0ctrigger_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0btriggeredAt\x12\x35\n\thold_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06heldAt\x12\x36\n\tlook_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07looksAt\"\xff\x01\n\x0c\x45\x61rlierEntry\x12\x15\n\renrollment_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x12\n\nentry_kind\x18\x03 \x01(\t\x12\x11\n\tentry_key\x18\x04 \x01(\t\x12=\n\x0ctrigger_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0btriggeredAt\x12;\n\x0b\x65nroll_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nenrolledAt\x12\x13\n\x0bheld_out_by\x18\x07 \x01(\t\x12\x0f\n\x07outcome\x18\x08 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,17 +36,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENTRYEXPLANATION_REFUSEDENTRY']._loaded_options = None
   _globals['_ENTRYEXPLANATION_REFUSEDENTRY']._serialized_options = b'8\001'
   _globals['_ENTRYEXPLANATION']._serialized_start=129
-  _globals['_ENTRYEXPLANATION']._serialized_end=549
-  _globals['_ENTRYEXPLANATION_REFUSEDENTRY']._serialized_start=503
-  _globals['_ENTRYEXPLANATION_REFUSEDENTRY']._serialized_end=549
-  _globals['_ENTRYWAY']._serialized_start=552
-  _globals['_ENTRYWAY']._serialized_end=854
-  _globals['_ENTRYWAY_KIND']._serialized_start=775
-  _globals['_ENTRYWAY_KIND']._serialized_end=854
-  _globals['_ENTRYGATE']._serialized_start=856
-  _globals['_ENTRYGATE']._serialized_end=963
-  _globals['_ENTRYEVENT']._serialized_start=966
-  _globals['_ENTRYEVENT']._serialized_end=1228
-  _globals['_EARLIERENTRY']._serialized_start=1231
-  _globals['_EARLIERENTRY']._serialized_end=1486
+  _globals['_ENTRYEXPLANATION']._serialized_end=591
+  _globals['_ENTRYEXPLANATION_REFUSEDENTRY']._serialized_start=545
+  _globals['_ENTRYEXPLANATION_REFUSEDENTRY']._serialized_end=591
+  _globals['_ENTRYWAY']._serialized_start=594
+  _globals['_ENTRYWAY']._serialized_end=915
+  _globals['_ENTRYWAY_KIND']._serialized_start=817
+  _globals['_ENTRYWAY_KIND']._serialized_end=915
+  _globals['_ENTRYGATE']._serialized_start=917
+  _globals['_ENTRYGATE']._serialized_end=1024
+  _globals['_ENTRYEVENT']._serialized_start=1027
+  _globals['_ENTRYEVENT']._serialized_end=1289
+  _globals['_HELDENTRY']._serialized_start=1292
+  _globals['_HELDENTRY']._serialized_end=1516
+  _globals['_EARLIERENTRY']._serialized_start=1519
+  _globals['_EARLIERENTRY']._serialized_end=1774
 # @@protoc_insertion_point(module_scope)

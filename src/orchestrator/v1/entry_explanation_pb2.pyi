@@ -57,6 +57,7 @@ class EntryExplanation(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     EXPLAIN_TIME_FIELD_NUMBER: _builtins.int
     HELD_OUT_BY_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """The journey."""
     version: _builtins.int
@@ -69,7 +70,7 @@ class EntryExplanation(_message.Message):
     """The holdout that keeps the subject from the journey's steps, though let in: global or journey. Empty: none."""
     @_builtins.property
     def ways(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryWay]:
-        """The ways in: the trigger's, if the journey has one, and by hand."""
+        """The ways in: the trigger's and the schedule's, if the journey has them, and by hand."""
 
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryEvent]:
@@ -87,6 +88,10 @@ class EntryExplanation(_message.Message):
     def explain_time(self) -> _timestamp_pb2.Timestamp:
         """The instant the answer holds for."""
 
+    @_builtins.property
+    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldEntry]:
+        """What is held of the subject's entries, newest first: they were triggered and are not decided yet."""
+
     def __init__(
         self,
         *,
@@ -100,10 +105,11 @@ class EntryExplanation(_message.Message):
         refused: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         explain_time: _timestamp_pb2.Timestamp | None = ...,
         held_out_by: _builtins.str = ...,
+        held: _abc.Iterable[Global___HeldEntry] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explain_time", b"explain_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["earlier", b"earlier", "events", b"events", "explain_time", b"explain_time", "held_out_by", b"held_out_by", "journey_id", b"journey_id", "open", b"open", "refused", b"refused", "subject_id", b"subject_id", "version", b"version", "ways", b"ways"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["earlier", b"earlier", "events", b"events", "explain_time", b"explain_time", "held", b"held", "held_out_by", b"held_out_by", "journey_id", b"journey_id", "open", b"open", "refused", b"refused", "subject_id", b"subject_id", "version", b"version", "ways", b"ways"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -129,6 +135,8 @@ class EntryWay(_message.Message):
         """The subject comes to the trigger's segment, or leaves it."""
         KIND_ENROLL: EntryWay._Kind.ValueType  # 3
         """Somebody enrolls the subject."""
+        KIND_SCHEDULE: EntryWay._Kind.ValueType  # 4
+        """The journey's schedule is due."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What would happen at this moment.
@@ -144,6 +152,8 @@ class EntryWay(_message.Message):
     """The subject comes to the trigger's segment, or leaves it."""
     KIND_ENROLL: EntryWay.Kind.ValueType  # 3
     """Somebody enrolls the subject."""
+    KIND_SCHEDULE: EntryWay.Kind.ValueType  # 4
+    """The journey's schedule is due."""
 
     KIND_FIELD_NUMBER: _builtins.int
     ENTERS_FIELD_NUMBER: _builtins.int
@@ -158,13 +168,13 @@ class EntryWay(_message.Message):
     enters: _builtins.bool
     """Whether the subject would be let in then."""
     refusal: _builtins.str
-    """Why not: the reason that is counted for it. Empty if it enters."""
+    """Why not: the reason that is counted for it; or `held`: it would wait until the journey is resumed. Empty if it enters."""
     trigger_contract_id: _builtins.str
-    """The trigger contract; empty for enrolling."""
+    """The trigger contract; empty for enrolling, and where the journey has an entry condition of its own."""
     event_name: _builtins.str
     """The event that is listened to."""
     segment_id: _builtins.str
-    """The segment that is listened to."""
+    """The segment that is listened to, or enrolled on schedule."""
     transition: _builtins.str
     """Which way of it: entered or left."""
     @_builtins.property
@@ -202,7 +212,7 @@ class EntryGate(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
-    """journey, trigger_predicate, dates, audience, re_entry or consent."""
+    """journey, trigger_predicate, crowd, dates, audience, re_entry or consent."""
     open: _builtins.bool
     """Whether it lets the subject through."""
     refusal: _builtins.str
@@ -247,7 +257,7 @@ class EntryEvent(_message.Message):
     enrollment_id: _builtins.str
     """The enrollment it led to; empty: none, or none by its key."""
     refusal: _builtins.str
-    """Why it would be refused if it arrived at this moment. Empty: it would be let in."""
+    """Why it would be refused if it arrived at this moment; `held`: it waits, or would. Empty: it would be let in."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When it occurred."""
@@ -278,6 +288,50 @@ class EntryEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EntryEvent: _TypeAlias = EntryEvent  # noqa: Y015
+
+@_typing.final
+class HeldEntry(_message.Message):
+    """An entry of the subject that was triggered and is not decided yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_KIND_FIELD_NUMBER: _builtins.int
+    ENTRY_KEY_FIELD_NUMBER: _builtins.int
+    TRIGGER_TIME_FIELD_NUMBER: _builtins.int
+    HOLD_TIME_FIELD_NUMBER: _builtins.int
+    LOOK_TIME_FIELD_NUMBER: _builtins.int
+    entry_kind: _builtins.str
+    """event or segment."""
+    entry_key: _builtins.str
+    """What tells the entry from others."""
+    @_builtins.property
+    def trigger_time(self) -> _timestamp_pb2.Timestamp:
+        """By which intervals count."""
+
+    @_builtins.property
+    def hold_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is held."""
+
+    @_builtins.property
+    def look_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is looked at, if nothing happens to the subject before. Unset: when the journey is resumed."""
+
+    def __init__(
+        self,
+        *,
+        entry_kind: _builtins.str = ...,
+        entry_key: _builtins.str = ...,
+        trigger_time: _timestamp_pb2.Timestamp | None = ...,
+        hold_time: _timestamp_pb2.Timestamp | None = ...,
+        look_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hold_time", b"hold_time", "look_time", b"look_time", "trigger_time", b"trigger_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_key", b"entry_key", "entry_kind", b"entry_kind", "hold_time", b"hold_time", "look_time", b"look_time", "trigger_time", b"trigger_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldEntry: _TypeAlias = HeldEntry  # noqa: Y015
 
 @_typing.final
 class EarlierEntry(_message.Message):

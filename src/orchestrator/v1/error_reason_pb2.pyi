@@ -120,6 +120,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """What a webhook answered is asked about, and there is no such webhook in the journey."""
     ERROR_REASON_ANSWER_NEVER_KNOWN: _ErrorReason.ValueType  # 226
     """A warning: what a webhook answered is asked about where it has not been called."""
+    ERROR_REASON_TWO_TRIGGERS: _ErrorReason.ValueType  # 227
+    """A journey with an entry condition of its own names a trigger contract, too."""
+    ERROR_REASON_ENTRY_GRACE_UNUSED: _ErrorReason.ValueType  # 228
+    """A warning: an entry grace, and nothing is asked about the subject that could come to hold within it."""
+    ERROR_REASON_SCHEDULE_WITHOUT_CROWD: _ErrorReason.ValueType  # 229
+    """A schedule that says nothing of whom it enrolls, of a journey without an audience."""
     ERROR_REASON_INVALID_DEFINITION: _ErrorReason.ValueType  # 210
     """Publishing was refused; the violations name every fault."""
     ERROR_REASON_JOURNEY_NOT_FOUND: _ErrorReason.ValueType  # 301
@@ -192,6 +198,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A backtest of a journey that is only entered by hand: nothing that happened could be replayed."""
     ERROR_REASON_BACKTEST_TOO_SLOW: _ErrorReason.ValueType  # 342
     """Not even a part of the subjects could be replayed in time: try again."""
+    ERROR_REASON_MORE_ENTRIES_MATCH: _ErrorReason.ValueType  # 350
+    """More entries were refused so than the request says at most; metadata says how many."""
+    ERROR_REASON_ENTRY_REPLAY_NOT_FOUND: _ErrorReason.ValueType  # 351
+    """The replay does not exist."""
+    ERROR_REASON_TEST_SENDS_EXHAUSTED: _ErrorReason.ValueType  # 352
+    """As many tests as a project may send within an hour have been sent."""
+    ERROR_REASON_TEST_SEND_NOT_FOUND: _ErrorReason.ValueType  # 353
+    """The test does not exist, or is no longer kept."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -313,6 +327,12 @@ ERROR_REASON_ANSWER_NOT_FOUND: ErrorReason.ValueType  # 225
 """What a webhook answered is asked about, and there is no such webhook in the journey."""
 ERROR_REASON_ANSWER_NEVER_KNOWN: ErrorReason.ValueType  # 226
 """A warning: what a webhook answered is asked about where it has not been called."""
+ERROR_REASON_TWO_TRIGGERS: ErrorReason.ValueType  # 227
+"""A journey with an entry condition of its own names a trigger contract, too."""
+ERROR_REASON_ENTRY_GRACE_UNUSED: ErrorReason.ValueType  # 228
+"""A warning: an entry grace, and nothing is asked about the subject that could come to hold within it."""
+ERROR_REASON_SCHEDULE_WITHOUT_CROWD: ErrorReason.ValueType  # 229
+"""A schedule that says nothing of whom it enrolls, of a journey without an audience."""
 ERROR_REASON_INVALID_DEFINITION: ErrorReason.ValueType  # 210
 """Publishing was refused; the violations name every fault."""
 ERROR_REASON_JOURNEY_NOT_FOUND: ErrorReason.ValueType  # 301
@@ -385,6 +405,14 @@ ERROR_REASON_NOTHING_TO_REPLAY: ErrorReason.ValueType  # 341
 """A backtest of a journey that is only entered by hand: nothing that happened could be replayed."""
 ERROR_REASON_BACKTEST_TOO_SLOW: ErrorReason.ValueType  # 342
 """Not even a part of the subjects could be replayed in time: try again."""
+ERROR_REASON_MORE_ENTRIES_MATCH: ErrorReason.ValueType  # 350
+"""More entries were refused so than the request says at most; metadata says how many."""
+ERROR_REASON_ENTRY_REPLAY_NOT_FOUND: ErrorReason.ValueType  # 351
+"""The replay does not exist."""
+ERROR_REASON_TEST_SENDS_EXHAUSTED: ErrorReason.ValueType  # 352
+"""As many tests as a project may send within an hour have been sent."""
+ERROR_REASON_TEST_SEND_NOT_FOUND: ErrorReason.ValueType  # 353
+"""The test does not exist, or is no longer kept."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402

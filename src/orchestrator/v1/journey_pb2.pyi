@@ -14,6 +14,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from orchestrator.v1 import communication_pb2 as _communication_pb2
 from orchestrator.v1 import predicate_pb2 as _predicate_pb2
 from orchestrator.v1 import project_pb2 as _project_pb2
+from orchestrator.v1 import trigger_contract_pb2 as _trigger_contract_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -51,6 +52,37 @@ ON_ARCHIVE_FINISH: OnArchive.ValueType  # 1
 ON_ARCHIVE_END: OnArchive.ValueType  # 2
 """They end where they stand, canceled."""
 Global___OnArchive: _TypeAlias = OnArchive  # noqa: Y015
+
+class _WhilePaused:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WhilePausedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WhilePaused.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WHILE_PAUSED_UNSPECIFIED: _WhilePaused.ValueType  # 0
+    """REFUSE."""
+    WHILE_PAUSED_REFUSE: _WhilePaused.ValueType  # 1
+    """They are refused, and counted as journey_paused."""
+    WHILE_PAUSED_HOLD: _WhilePaused.ValueType  # 2
+    """They wait until it is resumed, and are then held against everything that is asked at the entry, with the trigger that
+    brought them.
+    """
+
+class WhilePaused(_WhilePaused, metaclass=_WhilePausedEnumTypeWrapper):
+    """What becomes of those who would come in while the journey is paused.
+
+    Values may be added.
+    """
+
+WHILE_PAUSED_UNSPECIFIED: WhilePaused.ValueType  # 0
+"""REFUSE."""
+WHILE_PAUSED_REFUSE: WhilePaused.ValueType  # 1
+"""They are refused, and counted as journey_paused."""
+WHILE_PAUSED_HOLD: WhilePaused.ValueType  # 2
+"""They wait until it is resumed, and are then held against everything that is asked at the entry, with the trigger that
+brought them.
+"""
+Global___WhilePaused: _TypeAlias = WhilePaused  # noqa: Y015
 
 class _DefinitionForm:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -180,6 +212,8 @@ class Journey(_message.Message):
     GOAL_FIELD_NUMBER: _builtins.int
     ON_ARCHIVE_FIELD_NUMBER: _builtins.int
     ENTRY_PROBLEMS_FIELD_NUMBER: _builtins.int
+    HELD_ENTRANTS_FIELD_NUMBER: _builtins.int
+    ENROLLS_NEXT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -197,6 +231,10 @@ class Journey(_message.Message):
     """Whether there is a draft: changes that are not published."""
     on_archive: Global___OnArchive.ValueType
     """What became of executions that were running when it was archived."""
+    held_entrants: _builtins.int
+    """Entries that were triggered and are not decided yet: held while the journey is paused, or for data that is late. Unset:
+    none. Lists, and answers to changes, leave it out.
+    """
     etag: _builtins.str
     """Differs after every change. Sent back in an update, it refuses the update if something changed in between."""
     @_builtins.property
@@ -216,6 +254,10 @@ class Journey(_message.Message):
     @_builtins.property
     def entry_problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryProblem]:
         """What keeps subjects out although the journey is active: something it names no longer exists."""
+
+    @_builtins.property
+    def enrolls_next(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScheduledTime]:
+        """When its schedule enrolls next: up to three times. Only where it is active; lists, and answers to changes, leave it out."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -240,19 +282,50 @@ class Journey(_message.Message):
         goal: Global___Goal | None = ...,
         on_archive: Global___OnArchive.ValueType = ...,
         entry_problems: _abc.Iterable[Global___EntryProblem] | None = ...,
+        held_entrants: _builtins.int | None = ...,
+        enrolls_next: _abc.Iterable[Global___ScheduledTime] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_latest_version", b"_latest_version", "create_time", b"create_time", "definition", b"definition", "goal", b"goal", "latest_version", b"latest_version", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_held_entrants", b"_held_entrants", "_latest_version", b"_latest_version", "create_time", b"create_time", "definition", b"definition", "goal", b"goal", "held_entrants", b"held_entrants", "latest_version", b"latest_version", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latest_version", b"_latest_version", "create_time", b"create_time", "definition", b"definition", "description", b"description", "entry_problems", b"entry_problems", "etag", b"etag", "goal", b"goal", "has_draft", b"has_draft", "id", b"id", "latest_version", b"latest_version", "name", b"name", "on_archive", b"on_archive", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_entrants", b"_held_entrants", "_latest_version", b"_latest_version", "create_time", b"create_time", "definition", b"definition", "description", b"description", "enrolls_next", b"enrolls_next", "entry_problems", b"entry_problems", "etag", b"etag", "goal", b"goal", "has_draft", b"has_draft", "held_entrants", b"held_entrants", "id", b"id", "latest_version", b"latest_version", "name", b"name", "on_archive", b"on_archive", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__held_entrants: _TypeAlias = _typing.Literal["held_entrants"]  # noqa: Y015
+    _WhichOneofArgType__held_entrants: _TypeAlias = _typing.Literal["_held_entrants", b"_held_entrants"]  # noqa: Y015
     _WhichOneofReturnType__latest_version: _TypeAlias = _typing.Literal["latest_version"]  # noqa: Y015
     _WhichOneofArgType__latest_version: _TypeAlias = _typing.Literal["_latest_version", b"_latest_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held_entrants) -> _WhichOneofReturnType__held_entrants | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latest_version) -> _WhichOneofReturnType__latest_version | None: ...
 
 Global___Journey: _TypeAlias = Journey  # noqa: Y015
+
+@_typing.final
+class ScheduledTime(_message.Message):
+    """A time at which a schedule enrolls its crowd."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduledTime: _TypeAlias = ScheduledTime  # noqa: Y015
 
 @_typing.final
 class EntryProblem(_message.Message):
@@ -334,9 +407,14 @@ class JourneyDefinition(_message.Message):
     HOLDOUT_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    AUTO_PAUSE_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
     CANVAS_FIELD_NUMBER: _builtins.int
     GRAPH_FIELD_NUMBER: _builtins.int
+    WHILE_PAUSED_FIELD_NUMBER: _builtins.int
+    ENTRY_CONDITION_FIELD_NUMBER: _builtins.int
+    ENTRY_GRACE_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """Who may come in. Empty: everyone."""
     trigger_contract_id: _builtins.str
@@ -353,6 +431,8 @@ class JourneyDefinition(_message.Message):
     """The step where executions start. Unset: the first. Empty: nowhere yet, as in a graph whose entry leads nowhere; then
     it cannot be published.
     """
+    while_paused: Global___WhilePaused.ValueType
+    """What becomes of those whom the trigger would bring in while the journey is paused."""
     @_builtins.property
     def reentry(self) -> Global___Reentry:
         """Whether a subject may come in again. Unset: once for enrollment by hand, by entry key for events."""
@@ -386,6 +466,10 @@ class JourneyDefinition(_message.Message):
         """Nobody comes in from then on; running executions go on. Later than startsAt. Unset: for ever."""
 
     @_builtins.property
+    def auto_pause(self) -> Global___AutoPause:
+        """When the journey's sends are paused by themselves. Unset: never."""
+
+    @_builtins.property
     def canvas(self) -> _struct_pb2.Struct:
         """What a canvas keeps of the journey as a whole, where it is written with steps: `graph`, what stands beside nodes and
         edges; `entry`, the node of the way in (`id`, `at`, `node`, `data`, `edge`), null where there is none.
@@ -394,6 +478,20 @@ class JourneyDefinition(_message.Message):
     @_builtins.property
     def graph(self) -> Global___JourneyGraph:
         """The same journey as nodes and edges, in place of steps, start and canvas. In JSON it is called `definition`."""
+
+    @_builtins.property
+    def entry_condition(self) -> Global___EntryCondition:
+        """What starts executions, in place of a trigger contract: the journey's own. It takes effect when it is published."""
+
+    @_builtins.property
+    def entry_grace(self) -> _duration_pb2.Duration:
+        """How long after a trigger the audience, and what the trigger asks about the subject, may come to hold before the entry is
+        refused: for data that arrives late. More than 0 and at most 1 hour. Unset: they have to hold at once.
+        """
+
+    @_builtins.property
+    def schedule(self) -> Global___JourneySchedule:
+        """When a whole crowd is enrolled, again and again or once. Within startsAt and endsAt; not while the journey is paused."""
 
     def __init__(
         self,
@@ -410,13 +508,18 @@ class JourneyDefinition(_message.Message):
         holdout: _project_pb2.Holdout | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        auto_pause: Global___AutoPause | None = ...,
         start: _builtins.str | None = ...,
         canvas: _struct_pb2.Struct | None = ...,
         graph: Global___JourneyGraph | None = ...,
+        while_paused: Global___WhilePaused.ValueType = ...,
+        entry_condition: Global___EntryCondition | None = ...,
+        entry_grace: _duration_pb2.Duration | None = ...,
+        schedule: Global___JourneySchedule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "canvas", b"canvas", "end_time", b"end_time", "exit_on_goal", b"exit_on_goal", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "start", b"start", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "auto_pause", b"auto_pause", "canvas", b"canvas", "end_time", b"end_time", "entry_condition", b"entry_condition", "entry_grace", b"entry_grace", "exit_on_goal", b"exit_on_goal", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "schedule", b"schedule", "send_window", b"send_window", "start", b"start", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "audience_id", b"audience_id", "canvas", b"canvas", "end_time", b"end_time", "exit_on_goal", b"exit_on_goal", "exit_rules", b"exit_rules", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "send_window", b"send_window", "start", b"start", "start_time", b"start_time", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal", "_follow_live_communications", b"_follow_live_communications", "_max_duration_days", b"_max_duration_days", "_start", b"_start", "audience_id", b"audience_id", "auto_pause", b"auto_pause", "canvas", b"canvas", "end_time", b"end_time", "entry_condition", b"entry_condition", "entry_grace", b"entry_grace", "exit_on_goal", b"exit_on_goal", "exit_rules", b"exit_rules", "follow_live_communications", b"follow_live_communications", "graph", b"graph", "holdout", b"holdout", "max_duration_days", b"max_duration_days", "reentry", b"reentry", "schedule", b"schedule", "send_window", b"send_window", "start", b"start", "start_time", b"start_time", "steps", b"steps", "trigger_contract_id", b"trigger_contract_id", "while_paused", b"while_paused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_on_goal: _TypeAlias = _typing.Literal["exit_on_goal"]  # noqa: Y015
     _WhichOneofArgType__exit_on_goal: _TypeAlias = _typing.Literal["_exit_on_goal", b"_exit_on_goal"]  # noqa: Y015
@@ -436,6 +539,169 @@ class JourneyDefinition(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__start) -> _WhichOneofReturnType__start | None: ...
 
 Global___JourneyDefinition: _TypeAlias = JourneyDefinition  # noqa: Y015
+
+@_typing.final
+class EntryCondition(_message.Message):
+    """What starts executions of one journey. It is a trigger contract without an id and a name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_NAME_FIELD_NUMBER: _builtins.int
+    PREDICATE_FIELD_NUMBER: _builtins.int
+    ENTRY_KEY_PATH_FIELD_NUMBER: _builtins.int
+    MAX_EVENT_AGE_FIELD_NUMBER: _builtins.int
+    SEGMENT_ID_FIELD_NUMBER: _builtins.int
+    TRANSITION_FIELD_NUMBER: _builtins.int
+    INCLUDE_DEFINITION_CHANGES_FIELD_NUMBER: _builtins.int
+    event_name: _builtins.str
+    """The event's name, exactly. Exactly one of this and `segment_id` is set."""
+    entry_key_path: _builtins.str
+    """The way to the property that tells entries apart, split at unescaped dots. Empty: the event's id does. Not with a
+    segment.
+    """
+    segment_id: _builtins.str
+    """The segment that is entered or left."""
+    transition: _trigger_contract_pb2.TriggerContract.Transition.ValueType
+    """Which way. Only with a segment."""
+    include_definition_changes: _builtins.bool
+    """Also start executions of those who come or go because the rules of the segment are new. Only with a segment."""
+    @_builtins.property
+    def predicate(self) -> _predicate_pb2.Predicate:
+        """With an event: over its properties, only attribute leaves and composites of them. With a segment: over the subject,
+        as it is when the execution would start. Unset: no condition.
+        """
+
+    @_builtins.property
+    def max_event_age(self) -> _duration_pb2.Duration:
+        """Events older than this on arrival start nothing. Unset: 24 hours. Not used with a segment."""
+
+    def __init__(
+        self,
+        *,
+        event_name: _builtins.str = ...,
+        predicate: _predicate_pb2.Predicate | None = ...,
+        entry_key_path: _builtins.str = ...,
+        max_event_age: _duration_pb2.Duration | None = ...,
+        segment_id: _builtins.str = ...,
+        transition: _trigger_contract_pb2.TriggerContract.Transition.ValueType = ...,
+        include_definition_changes: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_include_definition_changes", b"_include_definition_changes", "include_definition_changes", b"include_definition_changes", "max_event_age", b"max_event_age", "predicate", b"predicate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_definition_changes", b"_include_definition_changes", "entry_key_path", b"entry_key_path", "event_name", b"event_name", "include_definition_changes", b"include_definition_changes", "max_event_age", b"max_event_age", "predicate", b"predicate", "segment_id", b"segment_id", "transition", b"transition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__include_definition_changes: _TypeAlias = _typing.Literal["include_definition_changes"]  # noqa: Y015
+    _WhichOneofArgType__include_definition_changes: _TypeAlias = _typing.Literal["_include_definition_changes", b"_include_definition_changes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__include_definition_changes) -> _WhichOneofReturnType__include_definition_changes | None: ...
+
+Global___EntryCondition: _TypeAlias = EntryCondition  # noqa: Y015
+
+@_typing.final
+class JourneySchedule(_message.Message):
+    """When a journey enrolls a crowd by itself. Each time becomes an enrollment job; one that is due while the job of the last
+    one has not ended is left out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    CRON_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    SEGMENT_ID_FIELD_NUMBER: _builtins.int
+    EVERYONE_FIELD_NUMBER: _builtins.int
+    RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
+    cron: _builtins.str
+    """Again and again: minute, hour, day of the month, month, day of the week, such as `0 9 * * mon`. Days of the month or
+    days of the week, not both. At most 128 characters.
+    """
+    time_zone: _builtins.str
+    """Whose clocks `cron` means, such as Europe/Berlin. Empty: UTC."""
+    segment_id: _builtins.str
+    """Who: those who are in this segment then. Neither this nor `everyone`: whoever the journey's audience takes."""
+    everyone: _builtins.bool
+    """Who: every subject of the project. Not with a segment."""
+    rate_per_second: _builtins.int
+    """At most so many a second are let in, 1 to 10000. Unset: as many as hold up nobody else."""
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Once, at this instant, in whole seconds. Exactly one of this and `cron` is set."""
+
+    def __init__(
+        self,
+        *,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+        cron: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+        segment_id: _builtins.str = ...,
+        everyone: _builtins.bool | None = ...,
+        rate_per_second: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_everyone", b"_everyone", "_rate_per_second", b"_rate_per_second", "at_time", b"at_time", "everyone", b"everyone", "rate_per_second", b"rate_per_second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_everyone", b"_everyone", "_rate_per_second", b"_rate_per_second", "at_time", b"at_time", "cron", b"cron", "everyone", b"everyone", "rate_per_second", b"rate_per_second", "segment_id", b"segment_id", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__everyone: _TypeAlias = _typing.Literal["everyone"]  # noqa: Y015
+    _WhichOneofArgType__everyone: _TypeAlias = _typing.Literal["_everyone", b"_everyone"]  # noqa: Y015
+    _WhichOneofReturnType__rate_per_second: _TypeAlias = _typing.Literal["rate_per_second"]  # noqa: Y015
+    _WhichOneofArgType__rate_per_second: _TypeAlias = _typing.Literal["_rate_per_second", b"_rate_per_second"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__everyone) -> _WhichOneofReturnType__everyone | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_per_second) -> _WhichOneofReturnType__rate_per_second | None: ...
+
+Global___JourneySchedule: _TypeAlias = JourneySchedule  # noqa: Y015
+
+@_typing.final
+class AutoPause(_message.Message):
+    """Pauses the sends of a journey when too many of them come to nothing: whoever comes to one is held, and nobody is lost.
+    Resuming them is up to somebody (ResumeSends), and counts from the beginning.
+
+    It is looked at whenever a send fails, or a bounce or a complaint of one is reported, over what was learned within the
+    window. At least one of the rates is given.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURE_RATE_FIELD_NUMBER: _builtins.int
+    COMPLAINT_RATE_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    failure_rate: _builtins.float
+    """When more than this share of the sends failed, or bounced for good: 0 or more, and less than 1."""
+    complaint_rate: _builtins.float
+    """When more than this share of the sends was complained of: 0 or more, and less than 1."""
+    minimum: _builtins.int
+    """Not before so many sends were made in the window, 1 to 1,000,000. Unset: 100."""
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """Over how long, at least 1 minute and at most 1 day. Unset: 1 hour."""
+
+    def __init__(
+        self,
+        *,
+        failure_rate: _builtins.float | None = ...,
+        complaint_rate: _builtins.float | None = ...,
+        minimum: _builtins.int | None = ...,
+        window: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_complaint_rate", b"_complaint_rate", "_failure_rate", b"_failure_rate", "_minimum", b"_minimum", "complaint_rate", b"complaint_rate", "failure_rate", b"failure_rate", "minimum", b"minimum", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_complaint_rate", b"_complaint_rate", "_failure_rate", b"_failure_rate", "_minimum", b"_minimum", "complaint_rate", b"complaint_rate", "failure_rate", b"failure_rate", "minimum", b"minimum", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__complaint_rate: _TypeAlias = _typing.Literal["complaint_rate"]  # noqa: Y015
+    _WhichOneofArgType__complaint_rate: _TypeAlias = _typing.Literal["_complaint_rate", b"_complaint_rate"]  # noqa: Y015
+    _WhichOneofReturnType__failure_rate: _TypeAlias = _typing.Literal["failure_rate"]  # noqa: Y015
+    _WhichOneofArgType__failure_rate: _TypeAlias = _typing.Literal["_failure_rate", b"_failure_rate"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__complaint_rate) -> _WhichOneofReturnType__complaint_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure_rate) -> _WhichOneofReturnType__failure_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
+
+Global___AutoPause: _TypeAlias = AutoPause  # noqa: Y015
 
 @_typing.final
 class Hours(_message.Message):

@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!orchestrator/v1/sends_pause.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Z\n\nSendsPause\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12\x38\n\npause_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08pausedAtb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!orchestrator/v1/sends_pause.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x01\n\nSendsPause\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12\x38\n\npause_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08pausedAt\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12*\n\x05\x63ount\x18\x04 \x01(\x0b\x32\x1b.orchestrator.v1.SendsCount\"P\n\nSendsCount\x12\x12\n\nsend_count\x18\x01 \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\x02 \x01(\x03\x12\x18\n\x10\x63omplained_count\x18\x03 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'orchestrator.v1.sends_pause_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SENDSPAUSE']._serialized_start=87
-  _globals['_SENDSPAUSE']._serialized_end=177
+  _globals['_SENDSPAUSE']._serialized_start=88
+  _globals['_SENDSPAUSE']._serialized_end=238
+  _globals['_SENDSCOUNT']._serialized_start=240
+  _globals['_SENDSCOUNT']._serialized_end=320
 # @@protoc_insertion_point(module_scope)

@@ -25,22 +25,64 @@ class SendsPause(_message.Message):
 
     JOURNEY_ID_FIELD_NUMBER: _builtins.int
     PAUSE_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """Whose sends. Empty: those of all journeys of the project."""
+    reason: _builtins.str
+    """Why the journey paused its sends by itself (autoPause): failure_rate or complaint_rate. Empty: somebody paused them. More
+    may be added.
+    """
     @_builtins.property
     def pause_time(self) -> _timestamp_pb2.Timestamp:
         """Since when."""
+
+    @_builtins.property
+    def count(self) -> Global___SendsCount:
+        """What was counted then, in the window of its autoPause. Unset where somebody paused them."""
 
     def __init__(
         self,
         *,
         journey_id: _builtins.str = ...,
         pause_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        count: Global___SendsCount | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["pause_time", b"pause_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "pause_time", b"pause_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey_id", b"journey_id", "pause_time", b"pause_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "journey_id", b"journey_id", "pause_time", b"pause_time", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendsPause: _TypeAlias = SendsPause  # noqa: Y015
+
+@_typing.final
+class SendsCount(_message.Message):
+    """What came of the sends of a journey in some time, by when it was learned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEND_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    COMPLAINED_COUNT_FIELD_NUMBER: _builtins.int
+    send_count: _builtins.int
+    """Sends that were made, or failed."""
+    failed_count: _builtins.int
+    """Those that failed, and those of which a bounce for good was reported."""
+    complained_count: _builtins.int
+    """Those of which a complaint was reported."""
+    def __init__(
+        self,
+        *,
+        send_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+        complained_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complained_count", b"complained_count", "failed_count", b"failed_count", "send_count", b"send_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendsCount: _TypeAlias = SendsCount  # noqa: Y015

@@ -24,7 +24,8 @@ class Message:
     `settings` are the communication's, checked when it was saved (orchestrator/domain/channels.py); those that are
     templates are rendered. `attributes` are what is known of the subject: a channel finds the address there.
     `unsubscribe_url` is where the subject can refuse this category on this channel; None: this instance has no place
-    for that.
+    for that. `is_test`: somebody wants to see it at an address of their own. No subject is sent it, and it belongs to
+    no execution.
     """
 
     idempotency_key: str
@@ -42,6 +43,7 @@ class Message:
     unsubscribe_url: str | None
     subject: str
     body: str
+    is_test: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,16 @@ class LogChannel:
     html = False
 
     async def send(self, message: Message) -> Accepted | Refused:
+        if message.is_test:  # there is nobody with whom its row would go
+            logger.info(
+                "test sent",
+                extra={
+                    "channel": self.name,
+                    "communication_id": message.communication_id,
+                    "revision": message.content_revision,
+                },
+            )
+            return Accepted(provider_id=message.idempotency_key)
         try:
             async with connection(self.pool) as conn:
                 inserted = await log_messages.insert_once(

@@ -9,6 +9,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpcore
@@ -31,6 +32,9 @@ _CONNECT = 5.0
 _ANSWER = 15.0
 _REST = 2.0
 _SECRET_PAUSE = timedelta(minutes=1)
+
+# What a test has none of.
+_OF_EXECUTIONS = frozenset({"journeyId", "journeyVersion", "executionId", "stepId"})
 
 #: Answers that mean "not now"; the receiver has not taken the message.
 LATER = {408: "receiver_timeout", 425: "too_early", 429: "throttled"}
@@ -119,23 +123,21 @@ class WebhookChannel:
 
 def body_of(message: Message) -> bytes:
     """The same message has the same bytes. A repeat under its key may be another: templates read attributes anew."""
-    return orjson.dumps(
-        {
-            "type": "journey.message",
-            "data": {
-                "messageId": message.idempotency_key,
-                "subjectId": message.subject_id,
-                "communicationId": message.communication_id,
-                "contentRevision": message.content_revision,
-                "journeyId": message.journey_id,
-                "journeyVersion": message.version,
-                "executionId": str(message.execution_id),
-                "stepId": message.step_id,
-                "subject": message.subject,
-                "body": message.body,
-            },
-        }
-    )
+    data: dict[str, Any] = {
+        "messageId": message.idempotency_key,
+        "subjectId": message.subject_id,
+        "communicationId": message.communication_id,
+        "contentRevision": message.content_revision,
+        "journeyId": message.journey_id,
+        "journeyVersion": message.version,
+        "executionId": str(message.execution_id),
+        "stepId": message.step_id,
+        "subject": message.subject,
+        "body": message.body,
+    }
+    if message.is_test:
+        data = {name: value for name, value in data.items() if name not in _OF_EXECUTIONS} | {"test": True}
+    return orjson.dumps({"type": "journey.message", "data": data})
 
 
 def _refusal(response: httpcore.Response) -> Refused:

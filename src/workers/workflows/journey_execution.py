@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
         EXECUTION_WORKFLOW,
         HEARTBEAT,
         PHASE_ATTRIBUTE,
+        PHASE_FROM,
         POKE_SIGNAL,
         RUNNING_PHASE,
         Effect,
@@ -36,10 +37,6 @@ BRISK = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_attemp
 
 LOCAL_TIMEOUT = timedelta(seconds=2)
 REGULAR_TIMEOUT = timedelta(seconds=10)
-
-# Shorter sleeps are not worth a search attribute, and the entry in the history that changes it.
-PHASE_FROM = timedelta(hours=1)
-
 
 # Executions that began before this leave no trace of parking in their histories.
 SHOWS_PARKS = "shows-parks"
@@ -181,7 +178,7 @@ class JourneyExecution:
     def _is_worth_a_phase(self, effect: Effect) -> bool:
         if effect.kind != "sleep":
             return False
-        if effect.until - workflow.time() >= PHASE_FROM.total_seconds():
+        if effect.until - workflow.time() >= PHASE_FROM:
             return True
         # However short the sleep: somebody has to mend something.
         return effect.why == "park" and workflow.patched(SHOWS_PARKS)

@@ -75,6 +75,10 @@ def in_json(field: FieldDescriptor) -> Iterator[Bad]:
             yield Bad(case="NaN", value=raw("NaN"), reason="INVALID_VALUE")
             yield Bad(case="1e400", value=raw("1e400"), reason="OUT_OF_RANGE")
             yield Bad(case="too small", value=min(integer_limit(field).least, 0) - 1, reason="OUT_OF_RANGE", limit=True)
+        case FieldDescriptor.TYPE_DOUBLE:
+            yield from _types("0.5", True, [], {})
+            yield Bad(case="NaN", value=raw("NaN"), reason="INVALID_VALUE")
+            yield Bad(case="1e400", value=raw("1e400"), reason="OUT_OF_RANGE")
         case FieldDescriptor.TYPE_MESSAGE:
             yield from _messages_in_json(field)
         case _:
@@ -185,6 +189,8 @@ def in_message(field: FieldDescriptor) -> Iterator[BadMessage]:
             yield BadMessage(case="unknown number", spoil=put(99), reason="UNKNOWN_ENUM_VALUE")
         case FieldDescriptor.TYPE_INT32:
             yield BadMessage(case="too small", spoil=put(min(integer_limit(field).least, 0) - 1), reason="OUT_OF_RANGE")
+        case FieldDescriptor.TYPE_DOUBLE:
+            yield BadMessage(case="NaN", spoil=put(float("nan")), reason="INVALID_VALUE")
         case FieldDescriptor.TYPE_MESSAGE:
             for case, edit, reason, at in _message_edits(field):
                 yield BadMessage(case=case, spoil=change(edit), reason=reason, at=at)

@@ -37,7 +37,15 @@ LEAVES = {
 }
 
 # Stands in the place of the steps that the good requests have; test_graph_form.py and test_graphs.py have it.
-INSTEAD = {"orchestrator.v1.JourneyDefinition.graph"}
+INSTEAD = {
+    "orchestrator.v1.EntryCondition.include_definition_changes",
+    "orchestrator.v1.EntryCondition.segment_id",
+    "orchestrator.v1.EntryCondition.transition",
+    "orchestrator.v1.JourneyDefinition.graph",
+    "orchestrator.v1.JourneyDefinition.trigger_contract_id",
+    "orchestrator.v1.JourneySchedule.at_time",
+    "orchestrator.v1.JourneySchedule.everyone",
+}
 
 Place = tuple[str | int, ...]
 

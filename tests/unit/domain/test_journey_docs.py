@@ -12,7 +12,7 @@ from orchestrator.cli.yaml_text import parse_documents
 from orchestrator.domain.audit import CATALOGUE
 from orchestrator.domain.journey import Pinned
 from orchestrator.domain.journey_form import parse
-from orchestrator.domain.journey_graph import Existing, Findings, communications_in, examine
+from orchestrator.domain.journey_graph import Existing, Findings, communications_in, examine, segments_in
 from orchestrator.domain.step_forms import STEP_KINDS
 from orchestrator.predicates.tree import Everyone
 
@@ -44,8 +44,8 @@ def test_an_example_could_be_published(example: dict[str, Any]) -> None:
         communications=dict.fromkeys(communications_in(definition), pin),
         audiences=dict.fromkeys(filter(None, [definition.audience_id]), Everyone()),
         trigger_contracts=set(filter(None, [definition.trigger_contract_id])),
-        cohorts=set(),
-        has_entry_keys=definition.trigger_contract_id is not None,
+        cohorts=segments_in(definition),
+        has_entry_keys=definition.trigger_contract_id is not None or definition.entry_condition is not None,
     )
 
     assert examine(definition, everything) == Findings(faults=(), warnings=())

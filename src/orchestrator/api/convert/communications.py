@@ -9,8 +9,10 @@ from orchestrator.application.previews import Asked
 from orchestrator.domain.communication import Communication, Revision
 from orchestrator.domain.etag import etag_of
 from orchestrator.domain.resource import Resource
+from orchestrator.domain.sent_test import SentTest
 from orchestrator.v1 import communication_pb2 as pb
 from orchestrator.v1 import communication_service_pb2 as rpc
+from orchestrator.v1 import test_send_pb2 as test_pb
 
 
 def communication_content(message: pb.Communication) -> Communication:
@@ -42,6 +44,14 @@ def communication_message(resource: Resource[Communication]) -> pb.Communication
 
 
 def asked_preview(request: rpc.PreviewCommunicationRequest) -> Asked:
+    return _asked(request, show_values=request.show_values)
+
+
+def asked_test(request: rpc.SendTestCommunicationRequest) -> Asked:
+    return _asked(request, show_values=True)
+
+
+def _asked(request: rpc.PreviewCommunicationRequest | rpc.SendTestCommunicationRequest, *, show_values: bool) -> Asked:
     return Asked(
         communication_id=request.communication_id,
         content_revision=request.content_revision,
@@ -49,7 +59,7 @@ def asked_preview(request: rpc.PreviewCommunicationRequest) -> Asked:
         subject_id=request.subject_id,
         attributes=struct_to_json(request.attributes) if request.HasField("attributes") else None,
         entry=struct_to_json(request.entry),
-        show_values=request.show_values,
+        show_values=show_values,
     )
 
 
@@ -74,4 +84,16 @@ def revision_message(revision: Revision) -> pb.CommunicationRevision:
         body=revision.content["body"],
         settings=struct_of(revision.content["settings"]),
         create_time=to_timestamp(revision.created_at),
+    )
+
+
+def sent_test_message(test: SentTest) -> test_pb.TestSend:
+    return test_pb.TestSend(
+        id=test.test_send_id,
+        communication_id=test.communication_id,
+        content_revision=test.content_revision,
+        channel=test.channel,
+        results=[test_pb.TestSend.Result(state=result.state, reason=result.reason or "") for result in test.results],
+        request_time=to_timestamp(test.requested_at),
+        end_time=to_timestamp(test.ended_at) if test.ended_at else None,
     )

@@ -7,12 +7,14 @@ from orchestrator.api.json_decode import decode_stored
 from orchestrator.application import entry_explanations as told
 from orchestrator.domain.entry import SegmentContract, TriggerContract
 from orchestrator.storage.enrollments import Entered
+from orchestrator.storage.held_entries import HeldEntry
 from orchestrator.v1 import entry_explanation_pb2 as pb
 from orchestrator.v1.explanation_pb2 import Explanation
 
 _KINDS = {
     told.EVENT: pb.EntryWay.KIND_EVENT,
     told.SEGMENT: pb.EntryWay.KIND_SEGMENT,
+    told.SCHEDULE: pb.EntryWay.KIND_SCHEDULE,
     told.ENROLL: pb.EntryWay.KIND_ENROLL,
 }
 
@@ -29,6 +31,17 @@ def explanation_message(explanation: told.EntryExplanation) -> pb.EntryExplanati
         refused=explanation.refused,
         explain_time=to_timestamp(explanation.at),
         held_out_by=explanation.held_out_by or "",
+        held=[_held(entry) for entry in explanation.held],
+    )
+
+
+def _held(entry: HeldEntry) -> pb.HeldEntry:
+    return pb.HeldEntry(
+        entry_kind=entry.entry_kind,
+        entry_key=entry.entry_key,
+        trigger_time=to_timestamp(entry.triggered_at),
+        hold_time=to_timestamp(entry.held_at),
+        look_time=to_timestamp(entry.look_at) if entry.look_at is not None else None,
     )
 
 
@@ -41,7 +54,7 @@ def way_message(way: told.Way) -> pb.EntryWay:
         gates=[_gate(gate) for gate in way.gates],
         trigger_contract_id=contract.trigger_contract_id if contract is not None else "",
         event_name=contract.event_name if isinstance(contract, TriggerContract) else "",
-        segment_id=contract.segment_id if isinstance(contract, SegmentContract) else "",
+        segment_id=contract.segment_id if isinstance(contract, SegmentContract) else way.segment_id,
         transition=way.transition,
     )
 

@@ -11,7 +11,7 @@ from orchestrator.api.convert.times import to_duration, to_timestamp
 from orchestrator.api.descriptors import descriptor_of
 from orchestrator.api.json_decode import decode_stored
 from orchestrator.api.json_encode import encode
-from orchestrator.application.journeys import Changes
+from orchestrator.application.journeys import Changes, View
 from orchestrator.application.publishing import Pins
 from orchestrator.application.stats import Funnel
 from orchestrator.domain.etag import etag_of
@@ -72,6 +72,15 @@ def journey_message(
         update_time=to_timestamp(journey.updated_at),
         etag=etag_of(journey.revision, journey.updated_at),
     )
+
+
+def seen_message(seen: View, form: pb.DefinitionForm.ValueType) -> pb.Journey:
+    """A journey as it is looked at by itself."""
+    message = journey_message(seen.journey, seen.problems, form)
+    if seen.held:
+        message.held_entrants = seen.held
+    message.enrolls_next.extend(pb.ScheduledTime(due_time=to_timestamp(at)) for at in seen.enrolls_next)
+    return message
 
 
 def version_message(version: Published, form: pb.DefinitionForm.ValueType = _AS_WRITTEN) -> pb.JourneyVersion:

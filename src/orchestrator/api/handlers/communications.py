@@ -5,24 +5,28 @@ from __future__ import annotations
 from orchestrator.api.call import Call, tells_all
 from orchestrator.api.convert.communications import (
     asked_preview,
+    asked_test,
     communication_content,
     communication_message,
     revision_message,
+    sent_test_message,
 )
 from orchestrator.api.convert.places import place_of, token_after
 from orchestrator.api.expected import expected
 from orchestrator.api.json_values import struct_of
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
-from orchestrator.application import communications
+from orchestrator.application import communications, sent_tests
 from orchestrator.application.communications import Communications
 from orchestrator.application.previews import Previews
+from orchestrator.application.sent_tests import SentTests
 from orchestrator.v1 import communication_service_pb2 as rpc
 
 
 class CommunicationHandlers:
-    def __init__(self, use_cases: Communications, previews: Previews) -> None:
+    def __init__(self, use_cases: Communications, previews: Previews, tests: SentTests) -> None:
         self._use_cases = use_cases
         self._previews = previews
+        self._tests = tests
 
     async def ListCommunications(
         self, request: rpc.ListCommunicationsRequest, call: Call
@@ -73,6 +77,17 @@ class CommunicationHandlers:
             body=preview.body,
             settings=struct_of(preview.settings),
         )
+
+    @tells_all
+    async def SendTestCommunication(
+        self, request: rpc.SendTestCommunicationRequest, call: Call
+    ) -> rpc.SendTestCommunicationResponse:
+        test = await self._tests.send(call.conn, call.scope, asked_test(request), list(request.addresses))
+        return rpc.SendTestCommunicationResponse(test_send=sent_test_message(test))
+
+    async def GetTestSend(self, request: rpc.GetTestSendRequest, call: Call) -> rpc.GetTestSendResponse:
+        test = await sent_tests.get(call.conn, call.scope, request.test_send_id)
+        return rpc.GetTestSendResponse(test_send=sent_test_message(test))
 
     async def ListCommunicationRevisions(
         self, request: rpc.ListCommunicationRevisionsRequest, call: Call

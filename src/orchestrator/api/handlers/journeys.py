@@ -16,6 +16,7 @@ from orchestrator.api.convert.journeys import (
     new_definition,
     on_archive_of,
     pins_of,
+    seen_message,
     statuses_of,
     step_messages,
     version_message,
@@ -64,8 +65,8 @@ class JourneyHandlers:
         return rpc.CreateJourneyResponse(journey=journey_message(journey))
 
     async def GetJourney(self, request: rpc.GetJourneyRequest, call: Call) -> rpc.GetJourneyResponse:
-        journey, refused = await journeys.get_with_problems(call.conn, call.scope, request.journey_id)
-        return rpc.GetJourneyResponse(journey=journey_message(journey, refused, request.form))
+        seen = await journeys.view(call.conn, call.scope, request.journey_id)
+        return rpc.GetJourneyResponse(journey=seen_message(seen, request.form))
 
     async def UpdateJourney(self, request: rpc.UpdateJourneyRequest, call: Call) -> rpc.UpdateJourneyResponse:
         sent = request.journey

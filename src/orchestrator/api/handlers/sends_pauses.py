@@ -7,7 +7,7 @@ from orchestrator.api.convert.times import to_timestamp
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
 from orchestrator.application import sends_pauses
 from orchestrator.domain.refusals import InvalidArgument
-from orchestrator.storage.sends_pauses import ALL
+from orchestrator.storage.sends_pauses import ALL, Pause
 from orchestrator.v1 import sends_pause_pb2 as pb
 from orchestrator.v1 import sends_pause_service_pb2 as rpc
 
@@ -19,18 +19,29 @@ class SendsPauseHandlers:
         found = await sends_pauses.paused(call.conn, call.scope, after=start[0] if start else None, limit=limit + 1)
         shown = found[:limit]
         return rpc.ListSendsPausesResponse(
-            pauses=[pb.SendsPause(journey_id=journey_id, pause_time=to_timestamp(at)) for journey_id, at in shown],
-            next_page_token=page_token(request, shown[-1][0]) if len(found) > limit else "",
+            pauses=[_message(pause) for pause in shown],
+            next_page_token=page_token(request, shown[-1].journey_id) if len(found) > limit else "",
         )
 
     async def PauseSends(self, request: rpc.PauseSendsRequest, call: Call) -> rpc.PauseSendsResponse:
-        journey_id = _whose(request)
-        since = await sends_pauses.pause(call.conn, call.scope, journey_id)
-        return rpc.PauseSendsResponse(pause=pb.SendsPause(journey_id=journey_id, pause_time=to_timestamp(since)))
+        return rpc.PauseSendsResponse(pause=_message(await sends_pauses.pause(call.conn, call.scope, _whose(request))))
 
     async def ResumeSends(self, request: rpc.ResumeSendsRequest, call: Call) -> rpc.ResumeSendsResponse:
         await sends_pauses.resume(call.conn, call.scope, _whose(request))
         return rpc.ResumeSendsResponse()
+
+
+def _message(pause: Pause) -> pb.SendsPause:
+    count = None
+    if pause.tally is not None:
+        tally = pause.tally
+        count = pb.SendsCount(send_count=tally.sends, failed_count=tally.failed, complained_count=tally.complained)
+    return pb.SendsPause(
+        journey_id=pause.journey_id,
+        pause_time=to_timestamp(pause.paused_at),
+        reason=pause.reason or "",
+        count=count,
+    )
 
 
 def _whose(request: rpc.PauseSendsRequest | rpc.ResumeSendsRequest) -> str:
