@@ -123,6 +123,6 @@ def played(world: World, *, runs: int, seed: int) -> Played:
 
 def _lags(mean: float, lags: int) -> Floats:
     if mean == 0:
-        return np.eye(1, lags)[0]
+        return np.asarray(np.eye(1, lags)[0], dtype=np.float64)
     edges = np.exp(-np.arange(lags + 1) / mean)
-    return (edges[:-1] - edges[1:]) / (1 - edges[-1])
+    return np.asarray((edges[:-1] - edges[1:]) / (1 - edges[-1]), dtype=np.float64)

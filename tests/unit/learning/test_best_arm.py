@@ -86,7 +86,7 @@ def test_of_any_arms_as_adaptive_integration_has_it(arms: Sequence[tuple[float, 
         def density(x: float) -> float:
             return float(betas[place].pdf(x) * np.prod([other.cdf(x) for other in others]))
 
-        return sum(integrate.quad(density, low, high, epsabs=1e-10)[0] for low, high in edges)
+        return float(sum(integrate.quad(density, low, high, epsabs=1e-10)[0] for low, high in edges))
 
     highest = sum(
         integrate.quad(lambda x: 1 - float(np.prod([each.cdf(x) for each in betas])), low, high, epsabs=1e-10)[0]
