@@ -9,9 +9,10 @@ from datetime import timedelta
 
 import numpy as np
 
-from orchestrator.domain.apportionment import WHOLE, apportioned
+from orchestrator.domain.apportionment import WHOLE
 from orchestrator.domain.arm_choice import ArmShare, ChoiceReason
 from orchestrator.learning.allocation import MOST_FOR_FLOORS, allocated
+from orchestrator.learning.arm_rules import ArmRule, checked, in_millionths
 from orchestrator.learning.arrays import Counts
 from orchestrator.learning.best_arm import compared
 from orchestrator.learning.delays import delays_of_arms, pooled_delays
@@ -25,9 +26,6 @@ CODE_VERSION = 1
 WORTH_PPM = 5_000
 #: … or when the last one is so old.
 WORTH_AFTER = timedelta(hours=24)
-
-# Shares are taken in billionths before they are apportioned, so that the last bits of a float decide nothing.
-_FINE = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +57,6 @@ class PolicyRules:
         starts = (self.cold_start_total, self.cold_start_each)
         if not all(math.isfinite(number) and number >= 0 for number in starts) or not 0 <= self.grace_days <= 30:
             raise ValueError("a cold start is not negative, and grace_days are between 0 and 30")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmRule:
-    """An arm that the branch has. `fixed_ppm`: its share for ever (a control; a million pins the branch to it), so that
-    it does not learn. `paused`: it gets nobody.
-    """
-
-    arm_id: str
-    fixed_ppm: int | None = None
-    paused: bool = False
-
-    @property
-    def learns(self) -> bool:
-        return self.fixed_ppm is None and not self.paused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +110,7 @@ def learned(triangle: CohortTriangle, arm_rules: Sequence[ArmRule], rules: Polic
     Raises ValueError when an arm is named twice, when all are paused, or when fixed shares are more than there is.
     """
     rules = rules or PolicyRules()
-    arm_rules = _checked(arm_rules)
+    arm_rules = checked(arm_rules)
     assigned, converted = _of_arms(triangle, arm_rules)
     known = evidence(
         assigned,
@@ -146,7 +129,7 @@ def learned(triangle: CohortTriangle, arm_rules: Sequence[ArmRule], rules: Polic
         cold_start_total=rules.cold_start_total,
         cold_start_each=rules.cold_start_each,
     )
-    ppm = _in_millionths(arm_rules, shares.tolist())
+    ppm = in_millionths(arm_rules, shares.tolist())
     alpha, beta = known.parameters(rules.prior_alpha, rules.prior_beta)
     running = np.array([not rule.paused for rule in arm_rules] + [False] * (len(assigned) - len(arm_rules)))
     known_of = running & ~cold & (known.gathered >= rules.cold_start_each)
@@ -193,19 +176,6 @@ def worth_publishing(new: Policy, published: Policy | None, age: timedelta) -> b
     return any(abs(arm.ppm - before.ppm) >= WORTH_PPM for arm, before in pairs)
 
 
-def _checked(arm_rules: Sequence[ArmRule]) -> tuple[ArmRule, ...]:
-    names = [rule.arm_id for rule in arm_rules]
-    if len(set(names)) != len(names):
-        raise ValueError("an arm is named twice")
-    running = [rule for rule in arm_rules if not rule.paused]
-    if not any(rule.learns or rule.fixed_ppm for rule in running):
-        raise ValueError("no arm gets anybody")
-    fixed = [rule.fixed_ppm for rule in running if rule.fixed_ppm is not None]
-    if any(ppm < 0 for ppm in fixed) or sum(fixed) > WHOLE:
-        raise ValueError("fixed shares are not negative, and not more than there is")
-    return tuple(sorted(arm_rules, key=lambda rule: rule.arm_id))
-
-
 def _of_arms(triangle: CohortTriangle, arm_rules: Sequence[ArmRule]) -> tuple[Counts, Counts]:
     """The counts in the order of the rules; after them those of arms that are gone."""
     places = {arm_id: place for place, arm_id in enumerate(triangle.arm_ids)}
@@ -219,19 +189,6 @@ def _of_arms(triangle: CohortTriangle, arm_rules: Sequence[ArmRule]) -> tuple[Co
         np.concatenate([empty[0] if row is None else triangle.assigned[row : row + 1] for row in order]),
         np.concatenate([empty[1] if row is None else triangle.converted[row : row + 1] for row in order]),
     )
-
-
-def _in_millionths(arm_rules: Sequence[ArmRule], shares: Sequence[float]) -> dict[str, int]:
-    """Fixed shares to the millionth, and what they leave, apportioned; where nobody learns, in their proportion."""
-    ppm = {rule.arm_id: 0 for rule in arm_rules}
-    fixed = {rule.arm_id: rule.fixed_ppm for rule in arm_rules if rule.fixed_ppm is not None and not rule.paused}
-    learning = {
-        rule.arm_id: round(share * _FINE) for rule, share in zip(arm_rules, shares, strict=False) if rule.learns
-    }
-    if not learning:
-        return ppm | apportioned(fixed)
-    left = WHOLE - sum(fixed.values())
-    return ppm | fixed | (apportioned(learning, left) if left else {})
 
 
 def _reason(rule: ArmRule, *, cold: bool, weight: float) -> ChoiceReason:

@@ -47,7 +47,8 @@ class Assigned:
 
 
 def sample_ratio_of_arms(groups: Iterable[Assigned]) -> SampleRatio | None:
-    """Whether arms were given out as the recorded propensities say, however these changed. None when too few had a choice.
+    """Whether arms were given out as the recorded propensities say, however these changed. None when too few had a
+    choice.
 
     Q = (O − E)ᵀ V⁻ (O − E), with E the sum of the propensities and V that of their covariances. V is singular, since
     the counts of arms between which anybody had a choice add up: of such arms one says nothing new and is left out, as
