@@ -7,6 +7,8 @@ import json
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,10 +19,13 @@ from orchestrator.learning.arrays import Floats
 from orchestrator.learning.features import Context, FeatureSchema, schema_of
 from orchestrator.learning.logistic import fitted, log_odds, probabilities
 
+# A row as what it is sorted by, and its fingerprint made of.
+_Key: TypeAlias = tuple[int, str, str, int, int]
+
 #: Of the method. Raise it when the same rows would give other shares.
 CODE_VERSION = 1
 #: Rows that a model is made of; of more, the youngest are taken.
-MOST_ROWS = 100_000
+MOST_ROWS = 50_000
 #: Attributes that a branch may look at.
 MOST_FIELDS = 32
 
@@ -127,7 +132,8 @@ def learned_in_context(rows: Iterable[Matured], arm_rules: Sequence[ArmRule], ru
     """
     arm_rules = checked(arm_rules)
     names = {rule.arm_id for rule in arm_rules}
-    kept = sorted((row for row in rows if row.arm_id in names and row.subjects), key=_order)[:MOST_ROWS]
+    ordered = sorted(((_order(row), row) for row in rows if row.arm_id in names and row.subjects), key=itemgetter(0))
+    keys, kept = [key for key, _ in ordered[:MOST_ROWS]], [row for _, row in ordered[:MOST_ROWS]]
     if any(not 0 <= row.converted <= row.subjects or row.age < 0 for row in kept):
         raise ValueError("who converted is among the subjects, and nobody comes from the future")
     contexts = [row.context for row in kept]
@@ -135,8 +141,7 @@ def learned_in_context(rows: Iterable[Matured], arm_rules: Sequence[ArmRule], ru
     fading = np.ones(len(kept)) if rules.half_life_days is None else np.exp2(-age / rules.half_life_days)
     subjects = np.array([row.subjects for row in kept], dtype=float) * fading
     converted = np.array([row.converted for row in kept], dtype=float) * fading
-    schema = schema_of(rules.fields, contexts, subjects)
-    columns = schema.columns(contexts)
+    schema, columns = schema_of(rules.fields, contexts, subjects)
     prior = np.zeros(columns.shape[1])
     prior[0] = log_odds((converted.sum() + 1) / (subjects.sum() + 2))
     of_row = np.array([row.arm_id for row in kept], dtype=object)
@@ -159,16 +164,16 @@ def learned_in_context(rows: Iterable[Matured], arm_rules: Sequence[ArmRule], ru
         arm_rules=arm_rules,
         gap_scale=rules.exploration_scale * math.sqrt(matured) if matured > rules.cold_start else 0.0,
         matured=matured,
-        fingerprint=_fingerprint(kept),
+        fingerprint=_fingerprint(keys),
     )
 
 
-def _order(row: Matured) -> tuple[int, str, str, int, int]:
+def _order(row: Matured) -> _Key:
     return row.age, row.arm_id, json.dumps(row.context, sort_keys=True), row.subjects, row.converted
 
 
-def _fingerprint(rows: Iterable[Matured]) -> str:
+def _fingerprint(keys: Iterable[_Key]) -> str:
     digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps(_order(row)).encode())
+    for key in keys:
+        digest.update(json.dumps(key).encode())
     return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,15 +40,19 @@ class FeatureSchema:
 
     def columns(self, contexts: Sequence[Context]) -> Floats:
         """(contexts, columns), the first of which is 1. Values of other kinds than the field's count as missing."""
-        raw = _raw(self.fields, self.kinds, contexts)
+        return self.standardised(_raw(self.fields, self.kinds, contexts))
+
+    def standardised(self, raw: Floats) -> Floats:
         scales = np.array(self.scales)
         off = np.where(np.isnan(raw), 0.0, raw - np.array(self.means))  # a missing number is the mean
         standard = np.divide(off, scales, out=np.zeros_like(off), where=scales > 0)
         return np.concatenate([np.ones((len(raw), 1)), np.clip(standard, -WITHIN, WITHIN)], axis=1)
 
 
-def schema_of(fields: Sequence[str], contexts: Sequence[Context], weights: Floats) -> FeatureSchema:
-    """For these contexts, which stand for so many subjects each. A field is a number if all its values are."""
+def schema_of(fields: Sequence[str], contexts: Sequence[Context], weights: Floats) -> tuple[FeatureSchema, Floats]:
+    """For these contexts, which stand for so many subjects each, and their columns by it. A field is a number if all
+    its values are.
+    """
     fields = tuple(fields)
     kinds = tuple(_kind([context.get(field) for context in contexts]) for field in fields)
     raw = _raw(fields, kinds, contexts)
@@ -58,12 +61,13 @@ def schema_of(fields: Sequence[str], contexts: Sequence[Context], weights: Float
     counts = np.maximum(present.sum(axis=0), 1e-300)
     means = (present * values).sum(axis=0) / counts
     scales = np.sqrt((present * (values - means) ** 2).sum(axis=0) / counts)
-    return FeatureSchema(
+    schema = FeatureSchema(
         fields=fields,
         kinds=kinds,
         means=tuple(np.round(means, 9).tolist()),
         scales=tuple(np.where(scales < 1e-9, 0.0, np.round(scales, 9)).tolist()),
     )
+    return schema, schema.standardised(raw)
 
 
 def _raw(fields: Sequence[str], kinds: Sequence[FieldKind], contexts: Sequence[Context]) -> Floats:
@@ -106,7 +110,9 @@ def _number(value: object) -> float | None:
 
 def _text(value: object) -> str | None:
     """What tells values apart; 1 and 1.0 are one. None for what is no string, boolean or number."""
-    if isinstance(value, str | bool):
-        return json.dumps(value)
+    if isinstance(value, str):
+        return f"text {value}"
+    if isinstance(value, bool):
+        return f"is {value}"
     number = _number(value)
-    return None if number is None else json.dumps(int(number) if number.is_integer() else number)
+    return None if number is None else f"number {number!r}"

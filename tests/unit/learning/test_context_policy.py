@@ -131,10 +131,10 @@ def test_what_is_old_counts_less() -> None:
 def test_a_field_is_a_number_when_all_its_values_are() -> None:
     contexts: list[Context] = [{"a": 1, "b": 1, "c": None}, {"a": 2.5, "b": "x"}, {"a": None, "b": True, "c": []}]
 
-    schema = schema_of(("a", "b", "c"), contexts, np.ones(3))
-    columns = schema.columns(contexts)
+    schema, columns = schema_of(("a", "b", "c"), contexts, np.ones(3))
 
     assert schema.kinds == (FieldKind.NUMBER, FieldKind.CATEGORY, FieldKind.CATEGORY)
+    assert columns.tolist() == schema.columns(contexts).tolist()
     assert columns.shape == (3, 1 + 3 + 1 + BUCKETS)
     assert columns[:, 4] == pytest.approx([-1, 1, 0]), "standardised, and the mean where it is missing"
     assert columns[:, 1] == pytest.approx(np.array([-1, -1, 2]) / np.sqrt(2)), "and its being missing says something"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from orchestrator.domain.apportionment import WHOLE
+from orchestrator.learning.arm_rules import ArmRule
 from orchestrator.learning.delays import delays_of_arms
-from orchestrator.learning.policy import ArmRule, Policy, PolicyRules, learned, worth_publishing
+from orchestrator.learning.policy import Policy, PolicyRules, learned, worth_publishing
 from orchestrator.learning.posterior import DelayModel, evidence
 from orchestrator.learning.triangle import Cell, CohortTriangle
 
