@@ -93,15 +93,15 @@ def _but_one_of_each(together: Sequence[Sequence[bool]]) -> list[int]:
     return kept
 
 
-def inverse_propensities(groups: Sequence[Assigned], arm: int) -> tuple[float, float]:
-    """The mean over all subjects of 1/p for those of the arm and 0 for others, and its standard error: 1, if the
-    propensities are what they are said to be.
+def inverse_propensities(groups: Iterable[Assigned], arm: int) -> tuple[float, float] | None:
+    """The mean, over all subjects to whom the arm was open, of 1/p for those who went by it and 0 for others, and its
+    standard error: 1, if the propensities are what they are said to be. None when it was open to nobody.
     """
-    values = [
-        (1e6 / group.propensities_ppm[arm] if group.propensities_ppm[arm] else 0.0, group.subjects[arm])
-        for group in groups
-    ]
-    total = sum(sum(group.subjects) for group in groups)
+    open_to = [group for group in groups if group.propensities_ppm[arm] > 0]
+    total = sum(sum(group.subjects) for group in open_to)
+    if total == 0:
+        return None
+    values = [(1e6 / group.propensities_ppm[arm], group.subjects[arm]) for group in open_to]
     mean = sum(value * count for value, count in values) / total
     square = sum(value * value * count for value, count in values) / total
     return mean, math.sqrt(max(square - mean * mean, 0.0) / total)
