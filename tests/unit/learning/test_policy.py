@@ -110,7 +110,7 @@ def test_what_is_old_counts_half_after_its_half_life() -> None:
     [
         (0, {"a": 333_334, "b": 333_333, "c": 333_333}),
         (2, {"a": 333_334, "b": 333_333, "c": 333_333}),  # 240 subjects, but 200 equivalents have not matured
-        (30, {"a": 20_000, "b": 953_216, "c": 26_784}),
+        (30, {"a": 20_000, "b": 959_998, "c": 20_002}),
     ],
 )
 def test_shares_are_equal_until_enough_is_known(days: int, shares: dict[str, int]) -> None:
@@ -118,9 +118,16 @@ def test_shares_are_equal_until_enough_is_known(days: int, shares: dict[str, int
 
     policy = learned(counted, rules("a", "b", "c"))
 
-    assert ppm(policy) == pytest.approx(shares, abs=20_000 if days == 30 else 0)
+    assert ppm(policy) == shares
     assert set(reasons(policy).values()) <= ({"thompson", "floor_only"} if days == 30 else {"cold_start"})
     assert all((arm.prob_best is None) == (days < 30) for arm in policy.arms)
+
+
+def test_the_same_counts_give_the_same_shares_in_every_release_of_this_version() -> None:
+    policy = learned(triangle(days=30, per_day=20, a=1, b=2, c=2), rules("a", "b", "c"))
+
+    assert policy.code_version == 1
+    assert ppm(policy) == {"a": 20_052, "b": 535_472, "c": 444_476}
 
 
 def test_an_arm_that_comes_later_starts_cold_and_the_others_keep_their_ratio() -> None:
