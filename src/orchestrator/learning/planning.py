@@ -10,6 +10,9 @@ from orchestrator.learning.lift import always_valid_half_width
 
 _NORMAL = NormalDist()
 
+#: A plan that needs more is none.
+MOST_SUBJECTS = 10**12
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -37,7 +40,8 @@ def planned(
 ) -> Plan:
     """For a lift (0.1: a tenth more; −0.1: a tenth less) over the rate of those held out, two-sided at 5 %.
 
-    Raises ValueError when a number is out of range: rates and shares lie between 0 and 1, and the lift is not 0.
+    Raises ValueError when a number is out of range: rates and shares lie between 0 and 1, and the lift is not 0, nor so
+    small that nobody will ever see it.
     """
     exposed_rate = base_rate * (1 + lift)
     if not (0 < base_rate < 1 and 0 < exposed_rate < 1 and lift != 0):
@@ -50,7 +54,11 @@ def planned(
     # The variance of ln of the ratio, times the number of subjects.
     spread = (1 - exposed_rate) / exposed_rate / (1 - holdout_share) + (1 - base_rate) / base_rate / holdout_share
     reach = _NORMAL.inv_cdf(power)
-    subjects = math.ceil(spread * ((_NORMAL.inv_cdf(0.975) + reach) / effect) ** 2)
+    z = _NORMAL.inv_cdf(0.975) + reach
+    # Before dividing by it: the square of the smallest effects is 0.
+    if not spread * z**2 < MOST_SUBJECTS * effect**2:
+        raise ValueError("so many subjects never come together")
+    subjects = math.ceil(spread * (z / effect) ** 2)
 
     def seen(number: int) -> bool:
         variance = spread / number

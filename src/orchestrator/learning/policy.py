@@ -62,7 +62,8 @@ class PolicyRules:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmPolicy:
     """`assigned`, `matured`, `converted`: as counted, the last of all cohorts. `equivalents`, `conversions`: those by
-    which the shares were set. `prob_best` and `expected_loss` compare all arms that are not paused.
+    which the shares were set. `prob_best` and `expected_loss` compare the arms that are neither paused nor in their
+    cold start, and are None for others: of an arm without evidence they would tell the prior.
     """
 
     arm_id: str

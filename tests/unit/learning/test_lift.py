@@ -158,6 +158,7 @@ def test_a_plan_keeps_what_it_promises() -> None:
     [
         {"base_rate": 0}, {"base_rate": 0.9, "lift": 0.2}, {"lift": 0}, {"lift": -1}, {"holdout_share": 1},
         {"weekly_volume": 0}, {"power": 1}, {"window_days": -1}, {"base_rate": math.nan}, {"weekly_volume": math.inf},
+        {"lift": 5e-324}, {"base_rate": 5e-324}, {"holdout_share": 1e-300}, {"lift": 1e-9},
     ],
 )  # fmt: skip
 def test_a_plan_of_nonsense_is_refused(wrong: dict[str, float]) -> None:
