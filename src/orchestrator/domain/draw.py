@@ -10,4 +10,9 @@ MAX_SALT = 128
 
 def drawn(salt: str, subject_id: str) -> int:
     """The first 64 bits of SHA-256(salt, NUL, subject id)."""
-    return int.from_bytes(hashlib.sha256(f"{salt}\0{subject_id}".encode()).digest()[:8])
+    return hashed(f"{salt}\0{subject_id}")
+
+
+def hashed(text: str) -> int:
+    """The first 64 bits of its SHA-256, the first byte being the highest."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])

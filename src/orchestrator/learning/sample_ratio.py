@@ -1,0 +1,107 @@
+"""Whether as many subjects came to each side as its share says: the alarm that something selects among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Below this probability the alarm goes off.
+ALARM = 0.001
+#: Counts of a smaller variance are not looked at: they are too far from a normal distribution.
+LEAST_VARIANCE = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRatio:
+    """`statistic` is of χ² with `freedom` degrees, if all is well; `p_value`: that chance makes one as large."""
+
+    statistic: float
+    freedom: int
+    p_value: float
+
+    @property
+    def alarm(self) -> bool:
+        return self.p_value < ALARM
+
+
+def sample_ratio(exposed: int, holdout: int, holdout_share: float) -> SampleRatio | None:
+    """Of two sides; None when too few have come, or there is no share to compare with."""
+    expected = (exposed + holdout) * holdout_share
+    if not 0 < holdout_share < 1 or expected * (1 - holdout_share) < LEAST_VARIANCE:
+        return None
+    statistic = (holdout - expected) ** 2 / (expected * (1 - holdout_share))
+    return SampleRatio(statistic=statistic, freedom=1, p_value=math.erfc(math.sqrt(statistic / 2)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assigned:
+    """Subjects who were assigned with the same propensities: those of the arms in a fixed order, in millionths, and how
+    many went by each.
+    """
+
+    propensities_ppm: tuple[int, ...]
+    subjects: tuple[int, ...]
+
+
+def sample_ratio_of_arms(groups: Iterable[Assigned]) -> SampleRatio | None:
+    """Whether arms were given out as the recorded propensities say, however these changed. None when too few had a
+    choice.
+
+    Q = (O − E)ᵀ V⁻ (O − E), with E the sum of the propensities and V that of their covariances. V is singular, since
+    the counts of arms between which anybody had a choice add up: of such arms one says nothing new and is left out, as
+    are those that hardly anybody was expected to go by.
+    """
+    groups = list(groups)
+    if not groups:
+        return None
+    propensities = np.array([group.propensities_ppm for group in groups]) / 1e6
+    counts = np.array([group.subjects for group in groups])
+    number = counts.sum(axis=1)
+    off = counts.sum(axis=0) - number @ propensities
+    weighted = propensities * number[:, None]
+    together = weighted.T @ propensities
+    variance = np.diag(weighted.sum(axis=0)) - together
+    kept = [arm for arm in _but_one_of_each((together > 0).tolist()) if variance[arm, arm] >= LEAST_VARIANCE]
+    freedom = len(kept)
+    impossible = bool((counts[propensities == 0] > 0).any())
+    if impossible:
+        return SampleRatio(statistic=math.inf, freedom=freedom, p_value=0.0)
+    if freedom == 0:
+        return None
+    from scipy.special import chdtrc  # scipy takes long to import: see the package
+
+    statistic = float(off[kept] @ np.linalg.solve(variance[np.ix_(kept, kept)], off[kept]))
+    return SampleRatio(statistic=statistic, freedom=freedom, p_value=float(chdtrc(freedom, statistic)))
+
+
+def _but_one_of_each(together: Sequence[Sequence[bool]]) -> list[int]:
+    """The places of all arms but one (the first) of each set that hangs together by choices between two of them."""
+    kept, seen = [], set[int]()
+    for first in range(len(together)):
+        if first in seen:
+            continue
+        seen.add(first)
+        reached = [first]
+        for arm in reached:
+            new = [other for other, is_so in enumerate(together[arm]) if is_so and other not in seen]
+            seen.update(new)
+            reached += new
+        kept += reached[1:]
+    return kept
+
+
+def inverse_propensities(groups: Iterable[Assigned], arm: int) -> tuple[float, float] | None:
+    """The mean, over all subjects to whom the arm was open, of 1/p for those who went by it and 0 for others, and its
+    standard error: 1, if the propensities are what they are said to be. None when it was open to nobody.
+    """
+    open_to = [group for group in groups if group.propensities_ppm[arm] > 0]
+    total = sum(sum(group.subjects) for group in open_to)
+    if total == 0:
+        return None
+    values = [(1e6 / group.propensities_ppm[arm], group.subjects[arm]) for group in open_to]
+    mean = sum(value * count for value, count in values) / total
+    square = sum(value * value * count for value, count in values) / total
+    return mean, math.sqrt(max(square - mean * mean, 0.0) / total)
