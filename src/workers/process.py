@@ -17,6 +17,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from orchestrator.application.advance import Advance
 from orchestrator.application.canceling import Cancellations
+from orchestrator.application.carrying import Carries
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
@@ -114,6 +115,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         delivery,
         Closings(transactions),
         Cancellations(transactions),
+        Carries(transactions, versions),
         Watchdog(transactions),
         Reconciliation(transactions, executions),
         Upkeep(transactions),

@@ -1,5 +1,5 @@
-"""What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal, and
-those that do not move, events of before somebody asked, rows that have had their time."""
+"""What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal,
+those that go over to another version or do not move, events of before somebody asked, rows that have had their time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from temporalio.service import RPCError
 
 from orchestrator.application.canceling import Cancellations
+from orchestrator.application.carrying import Carries
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
@@ -42,6 +43,7 @@ class Sweeper:
         delivery: Delivery,
         closings: Closings,
         cancellations: Cancellations,
+        carries: Carries,
         watchdog: Watchdog,
         reconciliation: Reconciliation,
         upkeep: Upkeep,
@@ -52,6 +54,7 @@ class Sweeper:
         self._delivery = delivery
         self._closings = closings
         self._cancellations = cancellations
+        self._carries = carries
         self._watchdog = watchdog
         self._reconciliation = reconciliation
         self._upkeep = upkeep
@@ -68,6 +71,7 @@ class Sweeper:
             self._every(OUTBOX_EVERY, self._sweep),
             self._every(OUTBOX_EVERY, self._close),
             self._every(OUTBOX_EVERY, self._cancel),
+            self._every(OUTBOX_EVERY, self._carry),
             self._every(WATCH_EVERY, self._watch),
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._tidy),
@@ -104,6 +108,10 @@ class Sweeper:
 
     async def _cancel(self) -> None:
         while not self._stopping.is_set() and await self._cancellations.step():
+            pass
+
+    async def _carry(self) -> None:
+        while not self._stopping.is_set() and await self._carries.step():
             pass
 
     async def _watch(self) -> None:

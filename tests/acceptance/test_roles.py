@@ -34,6 +34,7 @@ EDITORS = {
     *("ListCommunicationRevisions", "PreviewCommunication"),
     *("ListTriggerContracts", "CreateTriggerContract", "GetTriggerContract", "UpdateTriggerContract"),
     *("ListJourneys", "CreateJourney", "GetJourney", "UpdateJourney", "ListJourneyVersions", "GetJourneyVersion"),
+    *("PreviewCarry", "ListCarries", "GetCarry"),
     *("ValidateJourney", "PublishJourney", "PauseJourney", "ResumeJourney", "ArchiveJourney", "EnrollSubjects"),
     *("ListEnrollmentJobs", "CreateEnrollmentJob", "GetEnrollmentJob"),
     *("PauseEnrollmentJob", "ResumeEnrollmentJob", "CancelEnrollmentJob"),

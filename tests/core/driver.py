@@ -13,6 +13,7 @@ from random import Random
 
 from orchestrator.domain import conditions
 from orchestrator.domain.advance import Known, advance, first_position
+from orchestrator.domain.carrying import Landing, carry_over, landing, sent_as
 from orchestrator.domain.conditions import happenings, matches
 from orchestrator.domain.execution import Decision, Done, Effect, End, Position, Result, Run, Sleep, Visit
 from orchestrator.domain.gates import Consent, FrequencyCap, Limits
@@ -39,8 +40,11 @@ class Answer:
 class Row:
     """What the ledger knows of one send."""
 
+    version: int
     step_id: str
     begun_at: datetime
+    channel: str
+    category: str
     attempt: int = 1
     state: str = "dispatching"
     in_doubt: bool = True
@@ -63,14 +67,12 @@ class Application:
     """One execution's row, and what is decided about it."""
 
     def __init__(self, version: JourneyVersion, world: World, entered: Entered) -> None:
-        self.version = version
         self.world = world
         self.entered = entered
-        self.goal_event = GOAL_EVENT if version.definition.exit_on_goal else None
-        self._predicates = AllOf(clauses=tuple(predicates_in(version.definition)))
-        self._happenings = happenings(version.definition)
-        self._known: Known | None = None
-        self._known_at = -1
+        self._travel(version)
+        #: The version that it goes over to at its next look, and what has become of steps.
+        self.carry: tuple[JourneyVersion, dict[str, str]] | None = None
+        self.sent_before: frozenset[str] = frozenset()
         self.now = entered.started_at
         self.visits: list[Visit] = []
         self.sends: dict[int, Row] = {}
@@ -82,6 +84,22 @@ class Application:
         at = first_position(version, known, self.now)
         decision = advance(version, at, replace(known, limits=self._limits()), self.now)
         self._write(decision)
+
+    def _travel(self, version: JourneyVersion) -> None:
+        self.version = version
+        self.goal_event = GOAL_EVENT if version.definition.exit_on_goal else None
+        self._predicates = AllOf(clauses=tuple(predicates_in(version.definition)))
+        self._happenings = happenings(version.definition)
+        self._known: Known | None = None
+        self._known_at = -1
+
+    def told_to_go_over(self, version: JourneyVersion, mapping: dict[str, str]) -> bool:
+        """Whether it can, where it stands; then it does at its next look."""
+        step = self.version.definition.steps[self.position.step_id]
+        goes = isinstance(landing(step, version.definition, mapping), Landing)
+        if goes:
+            self.carry = version, mapping
+        return goes
 
     def known(self) -> Known:
         """As much as the real one loads, read again when something has changed."""
@@ -135,30 +153,62 @@ class Application:
         if self.ended is not None or self.seq > seq:
             return self.stored
         earlier = self.sends.get(seq)
-        if earlier is None or earlier.state == "dispatching":
+        if self.carry is None if earlier is None else earlier.state == "dispatching":
             decision = self._decide()
             if isinstance(decision.effect, Run) and decision.still_waiting:
                 if earlier is None:
-                    self.sends[seq] = Row(decision.effect.step_id, self.now)
+                    self.sends[seq] = self._row(decision.effect.step_id)
                     return Reserved(seq, 1)
                 earlier.attempt += 1
                 earlier.in_doubt = True
                 return Reserved(seq, earlier.attempt)
         return self._answer(seq)
 
+    def _row(self, step_id: str) -> Row:
+        step = self.version.definition.steps[step_id]
+        assert isinstance(step, Send)
+        pinned = self.version.pinned[step.communication_id]
+        return Row(self.version.version, step_id, self.now, pinned.channel, pinned.category)
+
     def _answer(self, seq: int) -> Answer:
         earlier = self.sends.get(seq)
         if earlier is not None and earlier.state != "dispatching":
-            return self._record(self._decide(_done(earlier)))
+            return self._conclude(_done(earlier))
+        if earlier is None and self._goes_over:
+            return self._go_over()
         decision = self._decide()
-        if earlier is None or decision.still_waiting:
+        if earlier is None:
+            return self._record(decision)
+        if decision.still_waiting and (isinstance(decision.effect, Run) or earlier.in_doubt or not self._goes_over):
             return self._record(decision)
         earlier.state, earlier.reason = ("unknown" if earlier.in_doubt else "failed"), "withdrawn"
+        done = Done(result=Result.SKIPPED, reason="withdrawn")
         if earlier.in_doubt:
-            decision = self._decide(Done(result=Result.EXECUTED, reason="unknown"))
-        elif not decision.visits:
-            decision = self._decide(Done(result=Result.SKIPPED, reason="withdrawn"))
+            done = Done(result=Result.EXECUTED, reason="unknown")
+        if self._goes_over:
+            return self._go_over(done)
+        if earlier.in_doubt or not decision.visits:
+            decision = self._decide(done)
         return self._record(decision)
+
+    @property
+    def _goes_over(self) -> bool:
+        return self.carry is not None and self.world.closed is None
+
+    def _conclude(self, done: Done) -> Answer:
+        return self._go_over(done) if self._goes_over else self._record(self._decide(done))
+
+    def _go_over(self, done: Done | None = None) -> Answer:
+        assert self.carry is not None
+        version, (to, mapping) = self.version, self.carry
+        landed = landing(version.definition.steps[self.position.step_id], to.definition, mapping)
+        assert isinstance(landed, Landing)
+        sent = {row.step_id for row in self.sends.values() if row.version == version.version and row.state != "failed"}
+        self.sent_before = sent_as(self.sent_before | sent, mapping)
+        self._travel(to)
+        self.asked += 1
+        decision = carry_over(version, to, self.position, landed, self._all_known(), self.now, done)
+        return self._write(self._sound(decision))
 
     def release(self, reserved: Reserved) -> None:
         row = self.sends[reserved.seq]
@@ -175,13 +225,18 @@ class Application:
         if current and self.parked is not None:  # the workflow sleeps: it is poked, and asks
             return self.stored
         if current or row.state != "dispatching":
-            return self._record(self._decide(_done(row)))
+            return self._conclude(_done(row))
         return self.stored
 
     def _decide(self, done: Done | None = None) -> Decision:
         self.asked += 1
-        known = replace(self.known(), limits=self._limits())
-        decision = advance(self.version, self.position, known, self.now, done)
+        decision = advance(self.version, self.position, self._all_known(), self.now, done)
+        return self._sound(decision)
+
+    def _all_known(self) -> Known:
+        return replace(self.known(), limits=self._limits(), sent=self.sent_before)
+
+    def _sound(self, decision: Decision) -> Decision:
         if isinstance(decision.effect, Sleep):
             assert decision.effect.until > self.now, "whoever sleeps into the past never sleeps"
         return decision
@@ -191,11 +246,8 @@ class Application:
         world, settings = self.world, read_sending({"quietHours": self.world.quiet, "frequencyCaps": self.world.caps})
         taken = list(world.elsewhere)
         for seq, row in self.sends.items():
-            step = self.version.definition.steps[row.step_id]
-            assert isinstance(step, Send)
             if seq != self.seq and row.state != "failed":
-                pinned = self.version.pinned[step.communication_id]
-                taken.append((pinned.channel, pinned.category, row.begun_at))
+                taken.append((row.channel, row.category, row.begun_at))
         full: dict[FrequencyCap, datetime] = {}
         for cap in settings["frequency_caps"]:
             counted = sorted(at for channel, category, at in taken if cap.is_about(channel, category))
@@ -217,6 +269,7 @@ class Application:
 
     def _write(self, decision: Decision) -> Answer:
         self.seq += 1
+        self.carry = None
         effect = decision.effect
         self.position: Position = decision.position
         self.visits += decision.visits

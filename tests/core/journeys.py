@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any, TypeVar
 
@@ -49,6 +50,61 @@ class Author:
         if self.chance(0.15):
             document["sendWindow"] = self.hours()
         return document
+
+    def another(self, document: Json) -> Json:
+        """The same journey, edited: steps are there again, or have been changed, moved or left out."""
+        steps = [deepcopy(step) for step in document["steps"][:-1]]
+        fresh = self.journey()
+        for number in range(len(steps)):
+            match self.random.randrange(10):
+                case 0 | 1:
+                    steps[number] = self.step(number, len(steps)) | {"id": steps[number]["id"]}
+                case 2:
+                    steps[number]["id"] = f"n{self.random.randrange(10**9)}"
+                case _:
+                    self.reword(steps[number])
+        if len(steps) > 1 and self.chance(0.5):
+            one, other = self.random.sample(range(len(steps)), 2)
+            steps[one], steps[other] = steps[other], steps[one]
+        steps.append(deepcopy(document["steps"][-1]))
+        for number, step in enumerate(steps):
+            self.rewire(step, [later["id"] for later in steps[number + 1 :]])
+        kept = document if self.chance(0.6) else fresh
+        return {name: value for name, value in kept.items() if name != "steps"} | {"steps": steps}
+
+    def mapping(self, old: Json, new: Json, at: str) -> dict[str, str]:
+        """What has become of steps: of the one at which somebody stands, and perhaps of others."""
+        if self.chance(0.5):
+            return {}
+        names = [step["id"] for step in new["steps"]]
+        chosen = [at] if self.chance(0.8) else []
+        chosen += self.random.sample([step["id"] for step in old["steps"]], self.random.randint(0, 2))
+        return {name: self.choice(names) for name in chosen}
+
+    def reword(self, step: Json) -> None:
+        """The same kind of step, perhaps with other figures."""
+        if "wait" in step and "duration" in step["wait"] and self.chance(0.5):
+            step["wait"]["duration"] = self.choice(WAITS)
+        if "waitFor" in step and "timeout" in step["waitFor"] and self.chance(0.3):
+            step["waitFor"]["timeout"] = self.choice(WAITS)
+        if "send" in step and self.chance(0.3):
+            step["send"]["communicationId"] = self.choice(list(ROUTES))
+
+    def rewire(self, step: Json, later: list[str]) -> None:
+        """Lead to later steps only, mostly to the next."""
+
+        def one() -> str:
+            return self.choice([later[0], later[0], *later[:4]])
+
+        if "next" in step:
+            step["next"] = one()
+        if "waitFor" in step and "timeout" in step["waitFor"]:
+            step["waitFor"]["otherwise"] = one()
+        for kind in ("branch", "split"):
+            for arm in step.get(kind, {}).get("arms", []):
+                arm["next"] = one()
+        if "branch" in step:
+            step["branch"]["otherwise"] = one()
 
     def hours(self) -> Json:
         """None that start or end while clocks are changed: what is meant then is no matter of opinion, and tried

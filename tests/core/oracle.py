@@ -14,6 +14,7 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 
 from tests.core.oracle_answers import Answers, Gone
+from tests.core.oracle_carry import Carried, carried
 from tests.core.oracle_clocks import DAYS, date_of, next_quarter, next_shown, within
 from tests.core.oracle_json import (
     DAY,
@@ -41,20 +42,31 @@ class Oracle(Answers):
 
     def __init__(self, document: Json, world: World, entered: Entered) -> None:
         super().__init__(world, entered)
-        self.document = document
-        self.steps: dict[str, Json] = {step["id"]: step for step in document["steps"]}
         self.visits: list[Visit] = []
+        #: Of each visit, the step as it was; of each send, where it went.
+        self.passed: list[Json] = []
+        self.routes: list[tuple[str, str]] = []
         self.begun: list[tuple[str, datetime]] = []
         self.settled: list[str] = []
         self.ended: Ending | None = None
         self.flight = 0
         self.notes: list[str] = []
+        #: Where it goes when it looks; the steps whose messages it has sent, as the journey calls them now.
+        self.carry: Carried | None = None
+        self.sent: set[str] = set()
+        self._travel(document)
+        self.sending = self.flying = self.held = False
+        self._go_to(document["steps"][0]["id"])
+        self._look("entry")
+
+    def _travel(self, document: Json) -> None:
+        self.document = document
+        self.steps: dict[str, Json] = {step["id"]: step for step in document["steps"]}
+        self.first = len(self.routes)
         self.spans = sorted(set(spans_in(document)))
         self.times = sorted(set(times_in(document)))
         self._edges: list[datetime] = []
         self._edges_of = -1
-        self._go_to(document["steps"][0]["id"])
-        self._look("entry")
 
     # What it is told.
 
@@ -87,6 +99,21 @@ class Oracle(Answers):
             happen()
             self.news |= self.held or self._end_or_park() != before
             self._heed_news()
+
+    def told_to_go_over(self, document: Json, mapping: dict[str, str]) -> bool:
+        """Whether it can, where it stands; then it does as soon as it can."""
+        found = carried(self.steps[self.at], document, mapping)
+        if isinstance(found, str):
+            self.notes.append(f"carry: stays, {found}")
+            return False
+        self.carry = found
+        self.notes.append("carry: told" if found.same else "carry: told, to come anew")
+        if not self.sending:
+            self._go_over("at rest")
+        else:
+            self.news = True
+            self._heed_news()
+        return True
 
     def tried(self) -> None:
         """A worker takes up the send, if there is one to take up."""
@@ -153,6 +180,7 @@ class Oracle(Answers):
         return deepcopy(at_path(self.world.attributes, path, ABSENT))
 
     def _pass(self, kind: str, result: str, reason: str | None, to: str | None) -> None:
+        self.passed.append(self.steps[self.at])
         self.visits.append((self.at, kind, result, reason, self.since, self.now))
         if to is not None:
             self._go_to(to)
@@ -205,6 +233,8 @@ class Oracle(Answers):
         (kind,) = step.keys() & {"send", "wait", "waitFor", "branch", "split", "exit"}
         body = step[kind]
         match kind:
+            case "send" if self.at in self.sent:
+                self._pass("send", "skipped", "already_sent", step["next"])
             case "send":
                 blocked = self._blocked(body)
                 if blocked is None:
@@ -274,10 +304,10 @@ class Oracle(Answers):
     def _counted(self) -> list[tuple[Json, list[datetime]]]:
         """Of each cap, when the messages were begun that it counts, the newest last."""
         sent = list(self.world.elsewhere)
-        for number, (step_id, at) in enumerate(self.begun):
+        for number, (_, at) in enumerate(self.begun):
             being_made = self.sending and self.flight > 0 and number == len(self.begun) - 1
             if not being_made and self.settled[number] != "failed":
-                sent.append((*ROUTES[self.steps[step_id]["send"]["communicationId"]], at))
+                sent.append((*self.routes[number], at))
         return [
             (
                 cap,
@@ -311,6 +341,10 @@ class Oracle(Answers):
     def _try(self) -> None:
         self.news = self.held = False
         step = self.steps[self.at]
+        leaves = self.carry is not None and self.world.closed is None
+        if leaves and self.flight == 0:
+            self._go_over("before a send")
+            return
         blocked = self._blocked(step["send"])
         wanted = self._end_or_park()
         if wanted is None and blocked is None:
@@ -318,18 +352,19 @@ class Oracle(Answers):
             self.flying = self.in_doubt = True
             if self.flight == 1:
                 self.begun.append((self.at, self.now))
+                self.routes.append(ROUTES[step["send"]["communicationId"]])
         elif self.flight == 0:
             self.sending = False
             self._look("change")
-        elif wanted == ("park",) or (
-            wanted is None and blocked is not None and self._waits(step["send"], blocked)
-        ):  # it is made when that is mended
+        elif (
+            wanted == ("park",) or (wanted is None and blocked is not None and self._waits(step["send"], blocked))
+        ) and not (leaves and not self.in_doubt):  # it is made when that is mended
             self.notes.append("held")
             self.held = True
         elif self.in_doubt:  # it may have gone out
             self.notes.append("withdrawn in doubt")
             self._send_over("executed", "unknown")
-        elif wanted is not None:
+        elif wanted is not None or leaves:
             self._send_over("skipped", "withdrawn")
         else:
             assert blocked is not None
@@ -338,12 +373,39 @@ class Oracle(Answers):
             self._skip(step, blocked)
             self._look("change")
 
+    def _go_over(self, when: str, *, made: bool = False) -> None:
+        """From now on it is another journey; where a send was made, it goes on behind what that has become."""
+        assert self.carry is not None
+        carry, self.carry = self.carry, None
+        self.notes.append(f"carry: {when}")
+        sent = {
+            step_id
+            for number, (step_id, _) in enumerate(self.begun)
+            if number >= self.first and self.settled[number] != "failed"
+        }
+        self.sent = {carry.mapping.get(name, name) for name in self.sent | sent}
+        since, mark = self.since, self.mark
+        self._travel(carry.document)
+        target = self.steps[carry.to]
+        if made and "send" in target:
+            self._go_to(target["next"])
+        else:
+            self._go_to(carry.to)
+            if carry.same:
+                self.since, self.mark = since, mark
+        self._look("entry")
+
     def _send_over(self, result: str, reason: str | None) -> None:
         self.sending = False
         if result == "executed":
             self.settled.append(reason or "sent")
         else:
             self.settled.append("failed")
+        if self.carry is not None and self.world.closed is None:
+            self._pass("send", result, reason, None)
+            self._go_over("after a send", made=result != "skipped")
+            return
+        self.carry = None
         self._pass("send", result, reason, self.steps[self.at]["next"])
         self._look("entry")
 

@@ -16,13 +16,14 @@ from orchestrator.application.looking_back import Entrant, look_back
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.advance import JOURNEY_ARCHIVED, JOURNEY_DELETED, Known, advance
+from orchestrator.domain.carrying import Landing, carry_over, landing, sent_as
 from orchestrator.domain.conditions import Entry
-from orchestrator.domain.execution import Decision, Done, Outcome, Result
+from orchestrator.domain.execution import Decision, Done, Outcome, Result, Run
 from orchestrator.domain.gates import Limits
 from orchestrator.domain.journey import Goal
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts
-from orchestrator.storage import executions, sends, sends_pauses, subjects
+from orchestrator.storage import carries, executions, sends, sends_pauses, subjects
 from orchestrator.storage.executions import Standing
 from orchestrator.storage.sends import DISPATCHING, FAILED, UNKNOWN, Send
 from orchestrator.storage.subjects import Held
@@ -44,6 +45,11 @@ class Ready:
     goal: Goal | None
     known: Known
     now: datetime
+
+    @property
+    def goes_over(self) -> bool:
+        """Whether it leaves its version at this look. Who is to end ends where it stands."""
+        return self.standing.carry_version is not None and self.known.closed is None
 
 
 async def ready(conn: Connection[Record], versions: Versions, question: Question) -> Ready | Effect:
@@ -95,6 +101,7 @@ async def informed(
         happened=past.happened,
         goal_reached=past.goal_reached,
         closed=standing.cancel_reason or closed(standing.journey_status, standing.on_archive),
+        sent=standing.sent_before,
     )
     return Ready(key=key, held=held, standing=standing, prepared=prepared, goal=goal, known=known, now=now)
 
@@ -114,11 +121,12 @@ def decide(ready: Ready, done: Done | None = None) -> Decision:
     return advance(ready.prepared.version, ready.standing.position, ready.known, ready.now, done)
 
 
-async def record(conn: Connection[Record], ready: Ready, decision: Decision) -> Effect:
-    """Write what was decided, and say it in the workflow's words. "Still waiting" raises no `seq`."""
-    seq = ready.standing.seq if decision.still_waiting else ready.standing.seq + 1
+async def record(conn: Connection[Record], ready: Ready, decision: Decision, *, went_over: bool = False) -> Effect:
+    """Write what was decided, and say it in the workflow's words. "Still waiting" raises no `seq`; to go over does."""
+    waits_on = decision.still_waiting and not went_over
+    seq = ready.standing.seq if waits_on else ready.standing.seq + 1
     state = state_of(decision, seq, ready.now, ready.prepared.version, ready.goal)
-    if decision.still_waiting:
+    if waits_on:
         # Who was parked and is told to send waits for nothing any more.
         await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, state)
     else:
@@ -133,33 +141,72 @@ def done(state: str, reason: str | None) -> Done:
     return Done(result=Result.EXECUTED, reason=UNKNOWN if state == UNKNOWN else None)
 
 
-async def answer(conn: Connection[Record], ready: Ready) -> Effect:
+async def answer(conn: Connection[Record], versions: Versions, ready: Ready) -> Effect:
     """Decide and record. A send that was begun and that nobody is at is held while the execution is parked, and
-    withdrawn where it is not to be made any more."""
+    withdrawn where it is not to be made any more. Who goes over to another version finishes first what may have gone
+    out.
+    """
     begun = ready.standing.send
     if begun is not None and begun.state != DISPATCHING:  # settled, but not advanced from
-        return await record(conn, ready, decide(ready, done(begun.state, begun.reason)))
+        return await conclude(conn, versions, ready, done(begun.state, begun.reason))
+    if begun is None and ready.goes_over:
+        return await _go_over(conn, versions, ready)
     decision = decide(ready)
-    if begun is None or decision.still_waiting:
+    if begun is None:
         return await record(conn, ready, decision)
-    return await _withdraw(conn, ready, begun, decision)
+    is_made = isinstance(decision.effect, Run)
+    if decision.still_waiting and (is_made or begun.in_doubt or not ready.goes_over):
+        return await record(conn, ready, decision)
+    return await _withdraw(conn, versions, ready, begun, decision)
 
 
-async def _withdraw(conn: Connection[Record], ready: Ready, begun: Send, decision: Decision) -> Effect:
-    """A gate has closed between two tries. What may have gone out is `unknown`; what has not, is not sent.
+async def conclude(conn: Connection[Record], versions: Versions, ready: Ready, done: Done) -> Effect:
+    """Decide and record what comes after a send that is settled."""
+    if ready.goes_over:
+        return await _go_over(conn, versions, ready, done)
+    return await record(conn, ready, decide(ready, done))
 
-    Either way the step was passed, and the execution goes on, or ends, behind it.
+
+async def _withdraw(
+    conn: Connection[Record], versions: Versions, ready: Ready, begun: Send, decision: Decision
+) -> Effect:
+    """A gate has closed between two tries, or another version takes over. What may have gone out is `unknown`; what has
+    not, is not sent.
+
+    Either way the step was passed, and the execution goes on, or ends, behind it; but by another version it may come to
+    the step again, if nothing has gone out.
     """
     await sends.settle(
         conn, ready.key, ready.standing.execution_id, ready.standing.seq,
         attempt=begun.attempt, state=UNKNOWN if begun.in_doubt else FAILED, reason=WITHDRAWN, provider_id=None,
         now=ready.now,
     )  # fmt: skip
-    if begun.in_doubt:
-        decision = decide(ready, Done(result=Result.EXECUTED, reason=UNKNOWN))
-    elif not decision.visits:  # it is to end where it stands
-        decision = decide(ready, Done(result=Result.SKIPPED, reason=WITHDRAWN))
+    unknown, not_made = Done(result=Result.EXECUTED, reason=UNKNOWN), Done(result=Result.SKIPPED, reason=WITHDRAWN)
+    done = unknown if begun.in_doubt else not_made
+    if ready.goes_over:
+        return await _go_over(conn, versions, ready, done)
+    if begun.in_doubt or not decision.visits:  # without visits it is to end where it stands
+        decision = decide(ready, done)
     return await record(conn, ready, decision)
+
+
+async def _go_over(conn: Connection[Record], versions: Versions, ready: Ready, done: Done | None = None) -> Effect:
+    """Leave the version for the one it was told to go over to. That is a decision, with a `seq` of its own: so no key
+    of a send is ever used for two.
+    """
+    standing, version = ready.standing, ready.prepared.version
+    assert standing.carry_version is not None, "it was told to"
+    carry = await carries.find(conn, ready.key.project_no, standing.journey_id, standing.carry_version)
+    assert carry is not None, "carries are never deleted"
+    mapping = carry.order.mapping
+    sent = await carries.sent_by(conn, ready.key, standing.execution_id, standing.version)
+    over = replace(standing, version=carry.version, sent_before=sent_as(standing.sent_before | sent, mapping))
+    there = await informed(conn, versions, ready.key, ready.held, over, ready.now)
+    to = there.prepared.version
+    landed = landing(version.definition.steps[standing.position.step_id], to.definition, mapping)
+    assert isinstance(landed, Landing), "only those are told who can, and nobody moves before going over"
+    decision = carry_over(version, to, standing.position, landed, there.known, ready.now, done)
+    return await record(conn, there, decision, went_over=True)
 
 
 class Advance:
@@ -174,4 +221,4 @@ class Advance:
             found = await ready(conn, self._versions, question)
             if isinstance(found, Effect):
                 return found
-            return await answer(conn, found)
+            return await answer(conn, self._versions, found)

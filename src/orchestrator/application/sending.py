@@ -17,7 +17,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.advance import Ready, answer, decide, done, ready, record
+from orchestrator.application.advance import Ready, answer, conclude, decide, done, ready
 from orchestrator.application.contents import Contents
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
@@ -90,11 +90,12 @@ class Sending:
             if isinstance(found, Effect):
                 return found
             earlier = found.standing.send
-            if earlier is None or earlier.state == DISPATCHING:
+            # Nothing is begun that another version would begin otherwise.
+            if not found.goes_over if earlier is None else earlier.state == DISPATCHING:
                 decision = decide(found)
                 if isinstance(decision.effect, Run) and decision.still_waiting:
                     return await self._reserved(conn, found, question.seq, earlier)
-            return await answer(conn, found)
+            return await answer(conn, self._versions, found)
 
     async def _reserved(self, conn: Connection[Record], found: Ready, seq: int, earlier: Send | None) -> Reserved:
         standing, version = found.standing, found.prepared.version
@@ -164,12 +165,12 @@ class Sending:
                         # would take for news, and what happened since for told. So it is made to ask.
                         await journey_pokes.poke_subjects(conn, found.key, found.now)
                         return effect_from(found.standing.effect)
-                    return await record(conn, found, decide(found, done(receipt.state, receipt.reason)))
+                    return await conclude(conn, self._versions, found, done(receipt.state, receipt.reason))
                 settled = found.standing.send
                 assert settled is not None, "rows of the ledger go only with their subject, whose lock is held"
                 if settled.state == DISPATCHING:  # a later try has taken over: it will say what comes next
                     return effect_from(found.standing.effect)
-                return await record(conn, found, decide(found, done(settled.state, settled.reason)))
+                return await conclude(conn, self._versions, found, done(settled.state, settled.reason))
         except Exception:
             # Deciding failed, or the connection. What the provider has accepted must be known all the same.
             async with self._transactions.write(None) as conn:

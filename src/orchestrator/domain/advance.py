@@ -52,6 +52,8 @@ LONGEST_SLEEP = timedelta(days=365)
 CAME, TIMEOUT = "came", "timeout"
 #: Why a wait for a date was passed over.
 NO_DATE = "no_date"
+#: Why a send was: its message went out before the execution went over to this version.
+ALREADY_SENT = "already_sent"
 
 GOAL = "goal"
 JOURNEY_ARCHIVED = "journey_archived"
@@ -65,7 +67,8 @@ class Known:
     `closed` says why it is to be ended from outside (None: it is not). `time_zone` is the project's, for
     subjects without one. `happened` has, by the name that `conditions.happenings` gives to it, when the newest event
     occurred that counts for a condition, later than the entry; what never happened is missing. `goal_reached`: an event
-    of the goal that the enrollment is measured by has come within its window.
+    of the goal that the enrollment is measured by has come within its window. `sent`: the steps whose messages it sent
+    before it went over to this version.
     """
 
     subject: Facts
@@ -77,6 +80,7 @@ class Known:
     happened: Mapping[str, datetime] = field(default_factory=dict)
     goal_reached: bool = False
     closed: str | None = None
+    sent: frozenset[str] = frozenset()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -149,7 +153,7 @@ def advance(
         return sleep(step, now + PARK_RECHECK, Why.PARK, missing.reason)
 
     def come_to(step_id: str) -> Position:
-        return _at(version, step_id, known, now)
+        return arrive(version, step_id, known, now)
 
     while True:
         step = steps[position.step_id]
@@ -171,6 +175,9 @@ def advance(
                 if expired:
                     return decide(End(outcome=Outcome.EXPIRED, reason="max_duration"))
         match step:
+            case Send() if done is None and step.id in known.sent:
+                visit(step, Result.SKIPPED, ALREADY_SENT)
+                position = come_to(step.next)
             case Send():
                 if done is None:
                     blocked = blocks(version, step, known, now)
@@ -235,7 +242,7 @@ def advance(
 
 def first_position(version: JourneyVersion, known: Known, now: datetime) -> Position:
     """Where an execution begins."""
-    return _at(version, version.definition.first_step_id, known, now)
+    return arrive(version, version.definition.first_step_id, known, now)
 
 
 def blocks(version: JourneyVersion, step: Send, known: Known, now: datetime) -> Blocked | None:
@@ -267,7 +274,8 @@ def wait_over(step: WaitUntil, known: Known, since: datetime) -> datetime | None
             assert_never(step.until)
 
 
-def _at(version: JourneyVersion, step_id: str, known: Known, now: datetime) -> Position:
+def arrive(version: JourneyVersion, step_id: str, known: Known, now: datetime) -> Position:
+    """Where somebody stands who comes to this step now."""
     step = version.definition.steps.get(step_id)
     mark = None
     if isinstance(step, WaitFor) and isinstance(step.condition, Changed):

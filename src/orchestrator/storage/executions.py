@@ -41,6 +41,10 @@ class Standing:
     parked: bool
     # why it was told to end (storage/cancellations.py)
     cancel_reason: str | None
+    # the version it goes over to (storage/carries.py); None: it stays
+    carry_version: int | None
+    # the steps of its version whose messages it sent before it went over to it
+    sent_before: frozenset[str]
     # None: the journey is gone
     journey_status: str | None
     on_archive: str | None
@@ -57,7 +61,7 @@ class Standing:
 
 _STANDING = """
 SELECT e.execution_id, e.journey_id, e.version, e.workflow_id, e.seq, e.step_id, e.since, e.mark, e.effect,
-       e.started_at, e.outcome IS NOT NULL AS ended, e.parked, e.cancel_reason,
+       e.started_at, e.outcome IS NOT NULL AS ended, e.parked, e.cancel_reason, e.carry_version, e.sent_before,
        j.status AS journey_status, j.on_archive,
        ARRAY(SELECT ARRAY[o.channel, o.category] FROM opt_outs AS o
               WHERE (o.project_no, o.bucket, o.subject_no) = ($1, $2, $3)) AS opt_outs,
@@ -94,6 +98,8 @@ async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) ->
         ended=row["ended"],
         parked=row["parked"] is not None,
         cancel_reason=row["cancel_reason"],
+        carry_version=row["carry_version"],
+        sent_before=frozenset(row["sent_before"] or ()),
         journey_status=row["journey_status"],
         on_archive=row["on_archive"],
         consent=Consent(
@@ -147,13 +153,16 @@ _DECIDE = """
 WITH passed AS (
     INSERT INTO visits (project_no, bucket, subject_no, execution_id, seq, place, step_id, step_kind, journey_id,
                         version, result, reason, entered_at, left_at)
-    SELECT $1, $2, $3, $4, $5, v.place, v.step_id, v.step_kind, $13, $14, v.result, v.reason, v.entered_at, v.left_at
+    SELECT $1, $2, $3, $4, $5, v.place, v.step_id, v.step_kind, $13, coalesce(v.version, $14), v.result, v.reason,
+           v.entered_at, v.left_at
       FROM unnest($15::smallint[], $16::text[], $17::text[], $18::text[], $19::text[], $20::timestamptz[],
-                  $21::timestamptz[]) AS v (place, step_id, step_kind, result, reason, entered_at, left_at)
+                  $21::timestamptz[], $25::int[])
+           AS v (place, step_id, step_kind, result, reason, entered_at, left_at, version)
 )
 UPDATE executions
    SET seq = $5, step_id = $6, since = $7, effect = $8, wakes_at = $9, parked = $10,
-       outcome = $11, reason = $12, ended_at = $22, mark = $23, awaits = $24
+       outcome = $11, reason = $12, ended_at = $22, mark = $23, awaits = $24, version = $14, carry_version = NULL,
+       sent_before = $26
  WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4
 """
 
@@ -173,14 +182,17 @@ def _columns(visits: Sequence[Visit]) -> tuple[list[Any], ...]:
 async def decide(
     conn: Connection[Record], key: SubjectKey, standing: Standing, state: State, visits: Sequence[Visit]
 ) -> None:
-    """Write what was decided: the visits and the new standing, in one statement."""
+    """Write what was decided: the visits and the new standing, in one statement. Of `standing` its version and what it
+    sent before are written as well: one that goes over has new ones.
+    """
     await conn.execute(
         _DECIDE,
         key.project_no, key.bucket, key.subject_no, standing.execution_id, state.seq,
         state.position.step_id, state.position.since, state.effect, state.wakes_at, state.parked,
         state.ending.outcome if state.ending else None, state.ending.reason if state.ending else None,
         standing.journey_id, standing.version, *_columns(visits), state.ending.at if state.ending else None,
-        None if state.ending else state.position.mark, state.awaits or None,
+        None if state.ending else state.position.mark, state.awaits or None, [v.version for v in visits],
+        sorted(standing.sent_before) or None,
     )  # fmt: skip
 
 
@@ -268,7 +280,7 @@ def _key(key: SubjectKey) -> tuple[int, int, int]:
 _CLOSE = """
 UPDATE executions
    SET seq = seq + 1, effect = $5::jsonb || jsonb_build_object('seq', seq + 1, 'step_id', step_id), wakes_at = NULL,
-       parked = NULL, mark = NULL, awaits = NULL, outcome = $6, reason = $7, ended_at = $8
+       parked = NULL, mark = NULL, awaits = NULL, carry_version = NULL, outcome = $6, reason = $7, ended_at = $8
  WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND outcome IS NULL
 RETURNING true
 """

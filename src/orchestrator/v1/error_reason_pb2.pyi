@@ -184,6 +184,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """More executions meet the filter than the request says at most; metadata says how many."""
     ERROR_REASON_CANCELLATION_NOT_FOUND: _ErrorReason.ValueType  # 331
     """The cancelling does not exist."""
+    ERROR_REASON_CARRY_TOKEN_INVALID: _ErrorReason.ValueType  # 345
+    """Not a token that a preview of carrying over gave."""
+    ERROR_REASON_CARRY_TOKEN_STALE: _ErrorReason.ValueType  # 346
+    """The preview was of something else, or has expired; what would be published, or what becomes of steps, has changed
+    since: look at it again.
+    """
+    ERROR_REASON_CARRY_NOT_FOUND: _ErrorReason.ValueType  # 347
+    """Nobody was carried over to that version."""
+    ERROR_REASON_STEP_NOT_FOUND: _ErrorReason.ValueType  # 348
+    """A mapping names a step that is not there."""
+    ERROR_REASON_SEND_ALREADY_PASSED: _ErrorReason.ValueType  # 349
+    """A warning: some of those who go over have sent this step's message already, and pass it over."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -369,6 +381,18 @@ ERROR_REASON_MORE_EXECUTIONS_MATCH: ErrorReason.ValueType  # 330
 """More executions meet the filter than the request says at most; metadata says how many."""
 ERROR_REASON_CANCELLATION_NOT_FOUND: ErrorReason.ValueType  # 331
 """The cancelling does not exist."""
+ERROR_REASON_CARRY_TOKEN_INVALID: ErrorReason.ValueType  # 345
+"""Not a token that a preview of carrying over gave."""
+ERROR_REASON_CARRY_TOKEN_STALE: ErrorReason.ValueType  # 346
+"""The preview was of something else, or has expired; what would be published, or what becomes of steps, has changed
+since: look at it again.
+"""
+ERROR_REASON_CARRY_NOT_FOUND: ErrorReason.ValueType  # 347
+"""Nobody was carried over to that version."""
+ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 348
+"""A mapping names a step that is not there."""
+ERROR_REASON_SEND_ALREADY_PASSED: ErrorReason.ValueType  # 349
+"""A warning: some of those who go over have sent this step's message already, and pass it over."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402
