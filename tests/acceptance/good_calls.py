@@ -258,7 +258,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "PublishJourney": [draft, {**active, "fromVersion": 1, "pins": "newest"}],
         "PreviewCarry": [{**active, "carry": "compatible"}, {**draft, "carry": "compatible"}],
         "ListCarries": {**active, **page},
-        "GetCarry": {**active, "version": 1},
+        "GetCarry": {**active, "version": 2},
         "PauseJourney": active,
         "ResumeJourney": {"journeyId": f"paused-{number}"},
         "ArchiveJourney": {**active, "onArchive": "end"},
