@@ -169,6 +169,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     crowds: list[Json] = [{"audienceId": f"audience-{number}"}, {"segmentId": segment_id}, {"everyone": True}]
     of_job = {"enrollmentJobId": f"job-{number}"}
     execution = {"executionId": project.executions[number]} if project.executions else {}
+    mapped: Json = {"carry": "mapped", "stepMapping": [{"fromStepId": "pause", "toStepId": "end"}]}
     cancellation = {"cancellationId": project.cancellations[number]} if project.cancellations else {}
     api_key = {"apiKeyId": project.api_keys[number]} if project.api_keys else {}
     project_id = {"projectId": project.project_id}
@@ -255,8 +256,15 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "ListJourneyVersions": {**active, **page},
         "GetJourneyVersion": {**active, "version": 1, "form": "steps"},
         "ValidateJourney": draft,
-        "PublishJourney": [draft, {**active, "fromVersion": 1, "pins": "newest"}],
-        "PreviewCarry": [{**active, "carry": "compatible"}, {**draft, "carry": "compatible"}],
+        "PublishJourney": [
+            draft,
+            {**active, "fromVersion": 1, "pins": "newest"},
+            {**active, **mapped, "token": "AQ" + "A" * 32},
+        ],
+        "PreviewCarry": [
+            {**active, "carry": "compatible"},
+            {**active, **mapped, "fromVersion": 1, "pins": "newest"},
+        ],
         "ListCarries": {**active, **page},
         "GetCarry": {**active, "version": 2},
         "PauseJourney": active,
