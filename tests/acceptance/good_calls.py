@@ -278,7 +278,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "PauseEnrollmentJob": of_job,
         "ResumeEnrollmentJob": {"enrollmentJobId": f"paused_job-{number}"},
         "CancelEnrollmentJob": of_job,
-        "GetStepStats": active,
+        "GetStepStats": {**active, "version": 1},
         "GetJourneyFunnel": active,
         "ListJourneyAuditEntries": {**draft, **page},
         "ListSendsPauses": page,

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from orchestrator.application import canceling, carry_previews, carrying, lifecycle, merging, publishing, segments
+from orchestrator.application import (
+    canceling,
+    carry_previews,
+    carrying,
+    lifecycle,
+    merging,
+    publishing,
+    segments,
+    stats,
+)
 from orchestrator.application.carry_previews import Preview
 from orchestrator.application.carrying import Carries, Progress
 from orchestrator.application.enrollment import enroll
@@ -149,6 +158,11 @@ async def test_who_waits_goes_over_and_what_was_waited_counts(road: Publisher) -
     assert await road.standing("bob") == (1, "pause", 0, 2)
     progress = await road.progress(2)
     assert (progress.carry.told, progress.pending, progress.carry.ended_at is not None) == (2, 1, True)
+    funnel = await road.crowd.world.look(stats.funnel, "welcome")
+    travelled = [(v.entry_version, v.version, v.active, dict(v.by_outcome)) for v in funnel.versions]
+    assert travelled == [(1, 2, 0, {"completed": 1}), (1, 1, 1, {})]
+    by_first = await road.crowd.world.look(stats.step_stats, "welcome", 1)
+    assert [(step.step_id, step.executed, step.active) for step in by_first] == [("pause", 0, 1), ("bye", 0, 0)]
     assert (await road.crowd.world.actions())[-2:] == ["journey_published", "executions_carried"]
 
 

@@ -134,6 +134,7 @@ INTEGERS: Mapping[str, Range] = {
     "PublishJourneyRequest.from_version": Range(1, 2**31 - 1),
     "PreviewCarryRequest.from_version": Range(1, 2**31 - 1),
     "GetCarryRequest.version": Range(1, 2**31 - 1),
+    "GetStepStatsRequest.version": Range(1, 2**31 - 1),
     "GetJourneyVersionRequest.version": Range(1, 2**31 - 1),
     "JourneyDefinition.max_duration_days": Range(1, journey_form.MAX_DURATION_DAYS),
     "SplitArm.weight": Range(1, step_forms.MAX_WEIGHT),

@@ -238,8 +238,9 @@ def stats(journey_id: Id, output: OutputOption = Output.TABLE) -> None:
     if output is Output.JSON:
         print_json(funnel)
         return
-    steps = funnel.pop("steps")
+    steps, versions = funnel.pop("steps"), funnel.pop("versions")
     print_one(funnel, output)
+    print_table(versions, ("entryVersion", "version", "active", "completed"), title="")
     print_table(steps, ("stepId", "stepKind", "executed", "skipped", "failed", "active"), title="")
 
 

@@ -1126,18 +1126,24 @@ class GetStepStatsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """Of which journey."""
+    version: _builtins.int
+    """Only steps that were left by this version, and executions that travel it. Unset: all."""
     def __init__(
         self,
         *,
         journey_id: _builtins.str = ...,
+        version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey_id", b"journey_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "journey_id", b"journey_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
 
 Global___GetStepStatsRequest: _TypeAlias = GetStepStatsRequest  # noqa: Y015
 
@@ -1150,7 +1156,7 @@ class GetStepStatsResponse(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_journey_stats_pb2.StepStats]:
-        """In the order of the newest version; steps of older versions after them."""
+        """In the order of the newest version, or of the one that was asked for; steps of others after them."""
 
     def __init__(
         self,

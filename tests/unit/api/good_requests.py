@@ -246,7 +246,7 @@ REQUESTS: dict[str, Json] = {
     "PauseEnrollmentJob": {**_OF_JOB, "etag": "abc", **ONCE},
     "ResumeEnrollmentJob": {**_OF_JOB, "etag": "abc", **ONCE},
     "CancelEnrollmentJob": {**_OF_JOB, "etag": "abc", **ONCE},
-    "GetStepStats": dict(_OF_JOURNEY),
+    "GetStepStats": {**_OF_JOURNEY, "version": 2},
     "GetJourneyFunnel": dict(_OF_JOURNEY),
     "ListJourneyAuditEntries": {**_OF_JOURNEY, **PAGE},
     "ListAuditEntries": {**PAGE, "resourceKind": "journey", "resourceId": "spring"},

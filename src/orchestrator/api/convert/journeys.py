@@ -159,6 +159,15 @@ def funnel_message(funnel: Funnel) -> stats_pb.JourneyFunnel:
         completion_rate=funnel.completion_rate,
         refused=funnel.refused,
         steps=step_messages(funnel.steps),
+        versions=[
+            stats_pb.VersionStats(
+                entry_version=travelled.entry_version,
+                version=travelled.version,
+                active=travelled.active,
+                completed=travelled.by_outcome,
+            )
+            for travelled in funnel.versions
+        ],
     )
 
 

@@ -186,7 +186,8 @@ class JourneyHandlers:
         return rpc.ExplainEntryResponse(explanation=explanation_message(told))
 
     async def GetStepStats(self, request: rpc.GetStepStatsRequest, call: Call) -> rpc.GetStepStatsResponse:
-        steps = await stats.step_stats(call.conn, call.scope, request.journey_id)
+        version = request.version if request.HasField("version") else None
+        steps = await stats.step_stats(call.conn, call.scope, request.journey_id, version)
         return rpc.GetStepStatsResponse(steps=step_messages(steps))
 
     async def GetJourneyFunnel(self, request: rpc.GetJourneyFunnelRequest, call: Call) -> rpc.GetJourneyFunnelResponse:
