@@ -160,7 +160,11 @@ async def pending(
 
 _NEXT = f"""
 SELECT project_no, {_COLUMNS}, barrier, started_at, execution_id
-  FROM carries WHERE ended_at IS NULL ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
+  FROM carries
+ WHERE ended_at IS NULL
+   AND (barrier IS NULL OR started_at IS NOT NULL
+        OR barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint)
+ ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
 
@@ -179,7 +183,9 @@ class UnderWay:
 
 
 async def take(conn: Connection[Record]) -> UnderWay | None:
-    """The one that has waited longest; None when there is none, or somebody else is at it."""
+    """The one that has waited longest; None when there is none, or somebody else is at it. One whose barrier stands is
+    left alone until all transactions from before it have ended: then nobody comes into an older version any more.
+    """
     row = await conn.fetchrow(_NEXT)
     if row is None:
         return None
@@ -192,8 +198,6 @@ UPDATE carries SET barrier = pg_snapshot_xmax(pg_current_snapshot())::text::bigi
  WHERE project_no = $1 AND journey_id = $2 AND version = $3
 """
 
-_IS_OPEN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint >= $1"
-
 _BEGIN = "UPDATE carries SET started_at = $4, moved_at = $4 WHERE project_no = $1 AND journey_id = $2 AND version = $3"
 
 
@@ -205,11 +209,8 @@ async def raise_barrier(conn: Connection[Record], under_way: UnderWay, now: date
     await conn.execute(_RAISE_BARRIER, under_way.project_no, carry.journey_id, carry.version, now)
 
 
-async def begin(conn: Connection[Record], under_way: UnderWay, now: datetime) -> tuple[datetime, UUID] | None:
-    """Once all of these have ended, nobody comes into an older version any more: where to begin. None: not yet."""
-    assert under_way.barrier is not None, "the barrier is raised first"
-    if not await conn.fetchval(_IS_OPEN, under_way.barrier):
-        return None
+async def begin(conn: Connection[Record], under_way: UnderWay, now: datetime) -> tuple[datetime, UUID]:
+    """Whoever is meant has started by now: the place to begin at."""
     carry = under_way.carry
     await conn.execute(_BEGIN, under_way.project_no, carry.journey_id, carry.version, now)
     return now, UUID(int=0)
