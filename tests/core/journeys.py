@@ -51,19 +51,25 @@ class Author:
             document["sendWindow"] = self.hours()
         return document
 
-    def another(self, document: Json) -> Json:
-        """The same journey, edited: steps are there again, or have been changed, moved or left out."""
+    def another(self, document: Json, at: str) -> Json:
+        """The same journey, edited: steps are there again, or have been changed, moved or left out.
+
+        Somebody stands `at` one of them.
+        """
         steps = [deepcopy(step) for step in document["steps"][:-1]]
         fresh = self.journey()
         for number in range(len(steps)):
             match self.random.randrange(10):
-                case 0 | 1:
+                case 0:
                     steps[number] = self.step(number, len(steps)) | {"id": steps[number]["id"]}
-                case 2:
+                case 1:
                     steps[number]["id"] = f"n{self.random.randrange(10**9)}"
                 case _:
                     self.reword(steps[number])
-        if len(steps) > 1 and self.chance(0.5):
+        places = [number for number, step in enumerate(steps) if step["id"] == at]
+        if places and places[0] and self.chance(0.4):  # what was behind lies ahead again
+            steps.insert(self.random.randint(places[0], len(steps) - 1), steps.pop(self.random.randrange(places[0])))
+        elif len(steps) > 1 and self.chance(0.4):
             one, other = self.random.sample(range(len(steps)), 2)
             steps[one], steps[other] = steps[other], steps[one]
         steps.append(deepcopy(document["steps"][-1]))
