@@ -498,3 +498,14 @@ async def test_another_projects_carries_are_not_there(
         await stranger.look(carrying.get, "welcome", 2)
     with pytest.raises(NotFound, match="nobody was carried over"):
         await road.progress(1)
+
+
+async def test_who_was_moved_by_a_worker_that_does_not_look_at_marks_stays(road: Publisher) -> None:
+    await road.publish(MONTH, wait_for(event("paid")), BYE, LATE)
+    await road.enroll("ann")
+    await road.rebuild(MONTH, BYE)
+    await _move(road, "ann", "await")
+
+    effect = await road.ask()
+
+    assert (effect.kind, effect.step_id, await road.standing()) == ("sleep", "await", (1, "await", 1, None))

@@ -16,7 +16,7 @@ from orchestrator.application.looking_back import Entrant, look_back
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.advance import JOURNEY_ARCHIVED, JOURNEY_DELETED, Known, advance
-from orchestrator.domain.carrying import Landing, carry_over, landing, sent_as
+from orchestrator.domain.carrying import Stays, carry_over, landing, sent_as
 from orchestrator.domain.conditions import Entry
 from orchestrator.domain.execution import Decision, Done, Outcome, Result, Run
 from orchestrator.domain.gates import Limits
@@ -121,9 +121,9 @@ def decide(ready: Ready, done: Done | None = None) -> Decision:
     return advance(ready.prepared.version, ready.standing.position, ready.known, ready.now, done)
 
 
-async def record(conn: Connection[Record], ready: Ready, decision: Decision, *, went_over: bool = False) -> Effect:
-    """Write what was decided, and say it in the workflow's words. "Still waiting" raises no `seq`; to go over does."""
-    waits_on = decision.still_waiting and not went_over
+async def record(conn: Connection[Record], ready: Ready, decision: Decision, *, raises_seq: bool = False) -> Effect:
+    """Write what was decided, and say it in the workflow's words. "Still waiting" raises no `seq` unless it is to."""
+    waits_on = decision.still_waiting and not raises_seq
     seq = ready.standing.seq if waits_on else ready.standing.seq + 1
     state = state_of(decision, seq, ready.now, ready.prepared.version, ready.goal)
     if waits_on:
@@ -204,9 +204,10 @@ async def _go_over(conn: Connection[Record], versions: Versions, ready: Ready, d
     there = await informed(conn, versions, ready.key, ready.held, over, ready.now)
     to = there.prepared.version
     landed = landing(version.definition.steps[standing.position.step_id], to.definition, mapping)
-    assert isinstance(landed, Landing), "only those are told who can, and nobody moves before going over"
+    if isinstance(landed, Stays):  # a worker of an earlier release does not look at marks, and has moved it
+        return await record(conn, ready, decide(ready, done), raises_seq=True)
     decision = carry_over(version, to, standing.position, landed, there.known, ready.now, done)
-    return await record(conn, there, decision, went_over=True)
+    return await record(conn, there, decision, raises_seq=True)
 
 
 class Advance:
