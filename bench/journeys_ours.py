@@ -21,6 +21,7 @@ from orchestrator.temporal.executions import Executions
 from workers.channels.registry import open_channels
 from workers.channels.rendering import Renderer
 from workers.process import Parts, running
+from workers.step_calls import StepCalls
 
 #: Subjects of one call.
 CALL = 100
@@ -46,12 +47,13 @@ async def main(dsn: str, address: str) -> None:
             telling.append(asyncio.create_task(delivery.deliver(told)))
         await asyncio.gather(*telling)
 
-    async with open_channels(pool=pool) as channels, Renderer() as renderer:
+    async with open_channels(pool=pool) as channels, StepCalls() as calls, Renderer() as renderer:
         parts = Parts(
             dsn=dsn,
             pool=pool,
             client=client,
             channels=channels,
+            calls=calls,
             renderer=renderer,
             meter=native.metric_meter,
             searchable=True,

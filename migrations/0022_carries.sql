@@ -7,8 +7,14 @@ SET LOCAL statement_timeout = '10min';
 ALTER TABLE executions
     -- The version that it goes over to at its next look; null: it stays on its own.
     ADD COLUMN carry_version int,
-    -- Of one that has gone over: the steps of its version whose messages it had sent by then.
+    -- Of one that has gone over: the steps of its version whose messages, calls and events it had sent by then.
     ADD COLUMN sent_before text[];
+
+ALTER TABLE webhook_calls
+    -- Whether the receiver may have taken it, although nobody knows that it has: then another version does not make it.
+    ADD COLUMN in_doubt boolean NOT NULL DEFAULT true,
+    -- The step that its step has become, by which `$steps.` reads the answer; null: it is called as ever.
+    ADD COLUMN known_as text;
 
 -- Who has still to go over. Updates of all others stay in their page.
 CREATE INDEX executions_carrying ON executions (project_no, journey_id, carry_version) WHERE carry_version IS NOT NULL;

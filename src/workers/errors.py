@@ -14,16 +14,25 @@ from workers.channels.channel import ChannelUnavailable
 logger = logging.getLogger(__name__)
 
 
+class TryAgain(Exception):
+    """Somebody else could not do now what was asked. `reason` is one of few lower_snake words."""
+
+    def __init__(self, reason: str, retry_after: timedelta) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
 def as_failure(error: Exception, *, execution_id: str = "", retry_after: timedelta | None = None) -> ApplicationError:
     """A failure that Temporal retries, not before `retry_after`. Its message is a reason, or the kind of the error.
 
     What is not expected is logged here with its trace: the history only says that it happened. Outages are: the next
     try comes, and a trace for each of them says nothing.
     """
-    expected = isinstance(error, Refusal | ChannelUnavailable) or is_outage(error)
+    expected = isinstance(error, Refusal | ChannelUnavailable | TryAgain) or is_outage(error)
     if not expected:
         logger.exception("an activity failed", extra={"execution_id": execution_id} if execution_id else None)
-    reason = error.reason if isinstance(error, Refusal | ChannelUnavailable) else type(error).__name__
+    reason = error.reason if isinstance(error, Refusal | ChannelUnavailable | TryAgain) else type(error).__name__
     return ApplicationError(
         reason,
         type=type(error).__name__,

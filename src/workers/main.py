@@ -22,12 +22,13 @@ from orchestrator.storage.instance import read_secret
 from orchestrator.storage.pool import WORKER_ROLE, connection, open_pool
 from orchestrator.temporal.client import Target, connect, missing_search_attributes, runtime
 from workers.channels.channel import OnAmbiguity
-from workers.channels.registry import Mail, open_channels
+from workers.channels.registry import Mail, egress_of, open_channels
 from workers.channels.rendering import Renderer
 from workers.channels.signature import SigningSecrets
 from workers.channels.smtp import SmtpServer
 from workers.execution_names import ExecutionNames
 from workers.process import PartCrashed, Parts, running
+from workers.step_calls import StepCalls
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -77,6 +78,11 @@ def _settings() -> Settings:
 
 def _webhook_secrets(settings: Settings) -> list[str]:
     return [secret.get_secret_value() for secret in settings.webhook_secrets]
+
+
+def _step_calls(settings: Settings) -> StepCalls:
+    egress = egress_of(settings.webhook_networks, plain_http=settings.webhook_plain_http)
+    return StepCalls(SigningSecrets.parse(_webhook_secrets(settings)), egress)
 
 
 def _mail(settings: Settings) -> Mail:
@@ -158,6 +164,7 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames) -> 
             pool=pool,
             client=client,
             channels=channels,
+            calls=await stack.enter_async_context(_step_calls(settings)),
             renderer=await stack.enter_async_context(Renderer()),
             meter=native.metric_meter,
             searchable=not missing,

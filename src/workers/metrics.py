@@ -40,12 +40,19 @@ class Metrics:
         self._tries = meter.create_counter(
             "orchestrator_sends", "Tries at a provider, by channel and what came of them"
         )
+        self._calls = meter.create_counter(
+            "orchestrator_webhook_calls", "Tries at webhooks of steps, by what came of them"
+        )
         self._try_time = meter.create_histogram_float("orchestrator_send_seconds", "How long a provider took", "s")
 
     def stuck(self, counts: Mapping[str, int]) -> None:
         """Executions that are late, by cause."""
         for cause, total in counts.items():
             self._stuck.set(total, {"cause": cause})
+
+    def called(self, state: str) -> None:
+        """One try at a webhook of a step: answered, failed or not_now."""
+        self._calls.add(1, {"state": state})
 
     def tried(self, channel: str, state: str, seconds: float) -> None:
         """One try at a provider: sent, failed, unknown or unavailable."""

@@ -16,8 +16,10 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from orchestrator.application.advance import Advance
+from orchestrator.application.calling import Calling
 from orchestrator.application.canceling import Cancellations
 from orchestrator.application.carrying import Carries
+from orchestrator.application.changing import Changing
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
@@ -32,10 +34,11 @@ from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
 from orchestrator.application.watchdog import Watchdog
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
-from orchestrator.temporal.contract import JOURNEYS_QUEUE, channel_queue
+from orchestrator.temporal.contract import JOURNEYS_QUEUE, WEBHOOK_STEPS_QUEUE, channel_queue
 from orchestrator.temporal.executions import Executions
 from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
 from workers.activities.advance import AdvanceActivities
+from workers.activities.effects import EffectActivities
 from workers.activities.segments import SegmentActivities
 from workers.activities.send import SendActivities
 from workers.channels.channel import Channel
@@ -44,6 +47,7 @@ from workers.enrollment_jobs import EnrollmentJobRunner
 from workers.execution_names import ExecutionNames, NamingInterceptor
 from workers.inbox import InboxConsumer
 from workers.metrics import Metrics
+from workers.step_calls import StepCalls
 from workers.sweeper import Sweeper
 from workers.workflows.journey_execution import JourneyExecution
 from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
@@ -73,6 +77,7 @@ class Limits:
     workflow_tasks: int = 8
     advances: int = 16
     sends_per_channel: int = 32
+    webhook_calls: int = 32
     # Parts of passes over segments; each keeps a core and a connection busy.
     passes: int = 2
     cached: int = 300
@@ -87,6 +92,7 @@ class Parts:
     pool: Pool[Record]
     client: Client
     channels: Mapping[str, Channel]
+    calls: StepCalls
     renderer: Renderer
     meter: MetricMeter
     # The namespace has our search attributes.
@@ -139,7 +145,14 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         links=parts.links,
         metrics=metrics,
     )
-    workers = _workers(parts, AdvanceActivities(Advance(transactions, versions)), sends, passes)
+    effects = EffectActivities(
+        changing=Changing(transactions, versions),
+        calling=Calling(transactions, versions),
+        calls=parts.calls,
+        renderer=parts.renderer,
+        metrics=metrics,
+    )
+    workers = _workers(parts, AdvanceActivities(Advance(transactions, versions)), sends, effects, passes)
     parts.names.take_over()
     try:
         async with asyncio.TaskGroup() as group:
@@ -166,16 +179,20 @@ async def running(parts: Parts) -> AsyncIterator[None]:
 
 
 def _workers(
-    parts: Parts, advancing: AdvanceActivities, sends: SendActivities, passes: SegmentActivities
+    parts: Parts,
+    advancing: AdvanceActivities,
+    sends: SendActivities,
+    effects: EffectActivities,
+    passes: SegmentActivities,
 ) -> list[Worker]:
-    """One for executions, one for passes over segments, and one for each channel."""
+    """One for executions, one for passes over segments, one for webhooks of steps, and one for each channel."""
     limits = parts.limits
     interceptors = [NamingInterceptor(parts.names)]
     journeys = Worker(
         parts.client,
         task_queue=JOURNEYS_QUEUE,
         workflows=[JourneyExecution],
-        activities=[advancing.advance],
+        activities=[advancing.advance, effects.update_subject, effects.emit_event],
         interceptors=interceptors,
         # All that the workflow imports is deterministic, so nothing has to be imported anew for each execution.
         workflow_runner=SandboxedWorkflowRunner(
@@ -198,6 +215,14 @@ def _workers(
         )
         for channel in parts.channels
     ]
+    calls = Worker(
+        parts.client,
+        task_queue=WEBHOOK_STEPS_QUEUE,
+        activities=[effects.webhook],
+        interceptors=interceptors,
+        max_concurrent_activities=limits.webhook_calls,
+        graceful_shutdown_timeout=limits.grace,
+    )
     segments = Worker(
         parts.client,
         task_queue=SEGMENTS_QUEUE,
@@ -212,7 +237,7 @@ def _workers(
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
     )
-    return [journeys, segments, *channels]
+    return [journeys, segments, calls, *channels]
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -30,16 +30,14 @@ def done_with(changes: list[dict[str, Any]]) -> dict[str, str]:
     return {f"{change['kind']} {change['id']}": change["action"] for change in changes}
 
 
-#: With every kind of step, each kind of wait, and exit rules.
-RENEWAL = next(
-    block
-    for block in re.findall(
-        r"```yaml\n(.*?)```",
-        (Path(__file__).parents[2] / "docs" / "journeys.md").read_text(encoding="utf-8"),
-        re.DOTALL,
-    )
-    if "exitRules" in block
+_EXAMPLES = re.findall(
+    r"```yaml\n(.*?)```",
+    (Path(__file__).parents[2] / "docs" / "journeys.md").read_text(encoding="utf-8"),
+    re.DOTALL,
 )
+#: With each kind of wait, a split, and exit rules; and one with steps that do something besides sending.
+RENEWAL = next(block for block in _EXAMPLES if "exitRules" in block)
+CHECK = next(block for block in _EXAMPLES if "emitEvent" in block)
 REMINDERS = "".join(
     f"kind: communication\nid: {name}\nname: {name}\nchannel: log\ncategory: marketing\nsubject: S\nbody: B\n---\n"
     for name in ("renewal", "discount")

@@ -1,7 +1,8 @@
 """The application and the workflow in miniature: they follow effects as the real ones do, in memory.
 
-`Application` is application/advance.py and sending.py over one row; `Workflow` is workers/workflows: it knows nothing
-but the last effect, asks again when its timer fires or a poke comes, and never looks by itself.
+`Application` is application/advance.py, sending.py, calling.py and changing.py over one row; `Workflow` is
+workers/workflows: it knows nothing but the last effect, asks again when its timer fires or a poke comes, and never
+looks by itself.
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
+from typing import Any
 
 from orchestrator.domain import conditions
 from orchestrator.domain.advance import Known, advance, first_position
+from orchestrator.domain.attributes import merge_patch
 from orchestrator.domain.carrying import Landing, carry_over, landing, sent_as
 from orchestrator.domain.conditions import happenings, matches
 from orchestrator.domain.execution import Decision, Done, Effect, End, Position, Result, Run, Sleep, Visit
 from orchestrator.domain.gates import Consent, FrequencyCap, Limits
-from orchestrator.domain.journey import JourneyVersion, Send
+from orchestrator.domain.journey import EmitEvent, JourneyVersion, Send, UpdateSubject
 from orchestrator.domain.journey_graph import predicates_in
 from orchestrator.domain.project import read_sending
 from orchestrator.predicates.tree import AllOf
 from tests.conformance.worlds import Happened as Counted
 from tests.conformance.worlds import World as Asked
 from tests.conformance.worlds import facts_for
-from tests.core.world import GOAL_EVENT, GOAL_HOURS, Entered, World
+from tests.core.world import GOAL_EVENT, GOAL_HOURS, Entered, Event, World
 
 #: How long a try waits that was released, or died.
 BACK_OFF = timedelta(seconds=7)
@@ -38,28 +41,46 @@ class Answer:
 
 @dataclass(slots=True)
 class Row:
-    """What the ledger knows of one send."""
+    """What the ledgers know of one send, or of one call of a webhook."""
 
     version: int
     step_id: str
     begun_at: datetime
-    channel: str
-    category: str
+    channel: str = ""
+    category: str = ""
     attempt: int = 1
     state: str = "dispatching"
     in_doubt: bool = True
     reason: str | None = None
+    calls: bool = False
+    answer: Any = None
+    known_as: str = ""
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it has gone out, as far as anybody knows."""
+        return self.state != "failed" or (self.calls and self.in_doubt)
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
     seq: int
     attempt: int
+    #: whether an earlier try may have gone out
+    in_doubt: bool = False
+
+
+def renamed(step_id: str, mapping: dict[str, str]) -> str:
+    """By which name the answer of a step is read after going over."""
+    return mapping.get(step_id, step_id)
 
 
 def _done(row: Row) -> Done:
     if row.state == "failed":
-        return Done(result=Result.FAILED, reason=row.reason)
+        is_withdrawn = row.calls and row.reason == "withdrawn"
+        return Done(result=Result.SKIPPED if is_withdrawn else Result.FAILED, reason=row.reason)
+    if row.calls:
+        return Done(result=Result.EXECUTED, reason=row.reason)
     return Done(result=Result.EXECUTED, reason="unknown" if row.state == "unknown" else None)
 
 
@@ -76,6 +97,8 @@ class Application:
         self.now = entered.started_at
         self.visits: list[Visit] = []
         self.sends: dict[int, Row] = {}
+        self.changes: list[tuple[str, datetime]] = []
+        self.told: list[tuple[int, str]] = []
         self.ended: tuple[str, str, datetime] | None = None
         self.parked: str | None = None
         self.asked = 0
@@ -133,7 +156,7 @@ class Application:
                 happened[name] = max(instants)
         start, window = entered.triggered_at, timedelta(hours=GOAL_HOURS)
         return Known(
-            subject=facts_for(self._predicates, asked),
+            subject=replace(facts_for(self._predicates, asked), steps=self.answers),
             consent=Consent(opt_outs=frozenset(world.opted_out), suppressed=frozenset(world.suppressed)),
             started_at=entered.started_at,
             subject_id=entered.subject_id,
@@ -153,22 +176,55 @@ class Application:
         if self.ended is not None or self.seq > seq:
             return self.stored
         earlier = self.sends.get(seq)
-        if self.carry is None if earlier is None else earlier.state == "dispatching":
+        leaves = self.carry is not None and (earlier is None or (earlier.calls and not earlier.in_doubt))
+        if not leaves and (earlier is None or earlier.state == "dispatching"):
             decision = self._decide()
             if isinstance(decision.effect, Run) and decision.still_waiting:
                 if earlier is None:
                     self.sends[seq] = self._row(decision.effect.step_id)
                     return Reserved(seq, 1)
+                in_doubt = earlier.in_doubt
                 earlier.attempt += 1
                 earlier.in_doubt = True
-                return Reserved(seq, earlier.attempt)
+                return Reserved(seq, earlier.attempt, in_doubt)
         return self._answer(seq)
 
     def _row(self, step_id: str) -> Row:
         step = self.version.definition.steps[step_id]
-        assert isinstance(step, Send)
+        if not isinstance(step, Send):
+            return Row(self.version.version, step_id, self.now, known_as=step_id, calls=True)
         pinned = self.version.pinned[step.communication_id]
         return Row(self.version.version, step_id, self.now, pinned.channel, pinned.category)
+
+    def change(self, seq: int, result: str) -> tuple[Answer, set[str] | None]:
+        """Do what the step says, and record it; also what is then told to whoever awaits it, None: it was not done."""
+        if self.ended is not None or self.seq > seq:
+            return self.stored, None
+        decision = self._decide()
+        step = self.version.definition.steps[self.position.step_id]
+        is_to_do = isinstance(decision.effect, Run) and decision.still_waiting
+        if self.parked is not None and self._goes_over:  # nothing is decided, perhaps behind a workflow that sleeps
+            self.parked, self.awaits = None, self._topics(decision)
+            return self.stored, None
+        if not is_to_do or self._goes_over:
+            return self._answer(seq), None
+        if self.parked is not None:
+            return self._record(decision), None
+        if result == "failed":
+            return self._record(self._decide(Done(result=Result.FAILED, reason="template_value"))), set()
+        match step:
+            case UpdateSubject(attributes=attributes):
+                self.world.attributes = merge_patch(self.world.attributes, attributes)
+                topics = {conditions.ATTRIBUTES}
+            case EmitEvent(event_name=name, properties=properties):
+                self.world.events.append(Event(name=name, occurred=self.now, properties=dict(properties)))
+                self.told.append((self.version.version, step.id))
+                topics = {conditions.ANY_EVENT, conditions.event_topic(name)}
+            case _:
+                raise AssertionError(step)
+        self.world.changes += 1
+        self.changes.append((step.id, self.now))
+        return self._record(self._decide(Done(result=Result.EXECUTED))), topics
 
     def _answer(self, seq: int) -> Answer:
         earlier = self.sends.get(seq)
@@ -179,15 +235,17 @@ class Application:
         decision = self._decide()
         if earlier is None:
             return self._record(decision)
-        if decision.still_waiting and (isinstance(decision.effect, Run) or earlier.in_doubt or not self._goes_over):
+        is_made = isinstance(decision.effect, Run) and not earlier.calls
+        if decision.still_waiting and (is_made or earlier.in_doubt or not self._goes_over):
             return self._record(decision)
-        earlier.state, earlier.reason = ("unknown" if earlier.in_doubt else "failed"), "withdrawn"
+        is_unknown = earlier.in_doubt and not earlier.calls
+        earlier.state, earlier.reason = ("unknown" if is_unknown else "failed"), "withdrawn"
         done = Done(result=Result.SKIPPED, reason="withdrawn")
-        if earlier.in_doubt:
+        if is_unknown:
             done = Done(result=Result.EXECUTED, reason="unknown")
         if self._goes_over:
             return self._go_over(done)
-        if earlier.in_doubt or not decision.visits:
+        if earlier.in_doubt or earlier.calls or not decision.visits:
             decision = self._decide(done)
         return self._record(decision)
 
@@ -203,8 +261,11 @@ class Application:
         version, (to, mapping) = self.version, self.carry
         landed = landing(version.definition.steps[self.position.step_id], to.definition, mapping)
         assert isinstance(landed, Landing)
-        sent = {row.step_id for row in self.sends.values() if row.version == version.version and row.state != "failed"}
+        sent = {row.step_id for row in self.sends.values() if row.version == version.version and row.is_out}
+        sent |= {step_id for number, step_id in self.told if number == version.version}
         self.sent_before = sent_as(self.sent_before | sent, mapping)
+        for row in self.sends.values():
+            row.known_as = renamed(row.known_as, mapping)
         self._travel(to)
         self.asked += 1
         decision = carry_over(version, to, self.position, landed, self._all_known(), self.now, done)
@@ -213,13 +274,24 @@ class Application:
     def release(self, reserved: Reserved) -> None:
         row = self.sends[reserved.seq]
         if row.state == "dispatching" and row.attempt == reserved.attempt:
-            row.in_doubt = False
+            row.in_doubt = reserved.in_doubt
 
-    def settle(self, reserved: Reserved, state: str, reason: str | None) -> Answer:
+    @property
+    def answers(self) -> dict[str, Any]:
+        """What webhooks answered, by what their steps are called now."""
+        return {row.known_as: row.answer for row in self.sends.values() if row.answer is not None}
+
+    def settle(self, reserved: Reserved, state: str, reason: str | None, answer: Any = None) -> Answer:
         row = self.sends[reserved.seq]
         current = row.state == "dispatching" and row.attempt == reserved.attempt
         if current:
-            row.state, row.reason, row.in_doubt = state, reason, False
+            row.state, row.reason = state, reason
+            row.in_doubt = row.calls and state == "failed" and reserved.in_doubt
+            if row.calls and state == "unknown":
+                row.reason = "answer_no_object"
+            if row.calls and state == "sent" and answer is not None:
+                row.answer = answer
+                self.world.changes += 1
         if self.ended is not None or self.seq > reserved.seq:
             return self.stored
         if current and self.parked is not None:  # the workflow sleeps: it is poked, and asks
@@ -246,7 +318,7 @@ class Application:
         world, settings = self.world, read_sending({"quietHours": self.world.quiet, "frequencyCaps": self.world.caps})
         taken = list(world.elsewhere)
         for seq, row in self.sends.items():
-            if seq != self.seq and row.state != "failed":
+            if not row.calls and seq != self.seq and row.state != "failed":
                 taken.append((row.channel, row.category, row.begun_at))
         full: dict[FrequencyCap, datetime] = {}
         for cap in settings["frequency_caps"]:
@@ -294,12 +366,18 @@ class Flight:
 
 @dataclass(slots=True)
 class Workflow:
-    """Follows effects. `tried` is called whenever a worker takes up a send. Some answers are lost, and asked again."""
+    """Follows effects. Some answers are lost, and asked again.
+
+    `tried` is called whenever a worker takes up a send, or a call; `changed` when it takes up a step that changes the
+    subject, and says whether that is to be done, and `did` with what it came to.
+    """
 
     app: Application
     random: Random
     lose: float
     tried: Callable[[], None]
+    changed: Callable[[], bool]
+    did: Callable[[str], None]
     pokes: int = 0
     seen: int = 0
     pokes_at_run: int = 0
@@ -366,7 +444,7 @@ class Workflow:
             self.flush()
         self.app.now = max(self.app.now, to)
 
-    def land(self, result: str) -> None:
+    def land(self, result: str, said: Any = None) -> None:
         """What the provider said, or that nobody will ever know."""
         flight = self.flight
         assert flight is not None
@@ -380,7 +458,7 @@ class Workflow:
                 self.retry_at = self.app.now if self.hurried else self.app.now + BACK_OFF
                 self.hurried = False
             case _:
-                answer = self._settled(flight, result)
+                answer = self._settled(flight, result, said)
                 self.hurried = False
                 if self.random.random() < self.lose:  # told nobody: the activity is run again
                     self.lost += 1
@@ -389,10 +467,10 @@ class Workflow:
                     self._take(answer, self.pokes_at_run)
         self.go_on()
 
-    def late(self, flight: Flight, result: str) -> None:
+    def late(self, flight: Flight, result: str, said: Any = None) -> None:
         """A worker that was given up on comes back with an answer."""
         before = self.app.seq
-        self._settled(flight, result)
+        self._settled(flight, result, said)
         if self.app.seq != before and self.retry_at is not None:
             self.retry_at = self.app.now
             self.go_on()
@@ -400,10 +478,30 @@ class Workflow:
             self.poke()
             self.flush()
 
-    def _settled(self, flight: Flight, result: str) -> Answer:
-        return self.app.settle(flight.reserved, result, "refused" if result == "failed" else None)
+    def _settled(self, flight: Flight, result: str, said: Any) -> Answer:
+        return self.app.settle(flight.reserved, result, "refused" if result == "failed" else None, said)
+
+    def _change(self) -> None:
+        self.retry_at, self.hurried = None, False
+        result = "failed" if self.random.random() < 0.1 else "executed"
+        is_new = self.app.ended is None and self.app.seq == self.answer.seq
+        is_to_be_done = is_new and self.changed()
+        answer, topics = self.app.change(self.answer.seq, result)
+        if topics is not None and is_to_be_done:
+            self.did(result)
+        if topics is not None and self.app.awaits & topics:
+            self.pokes += 1
+        if self.random.random() < self.lose:
+            self.lost += 1
+            self.retry_at = self.app.now
+        else:
+            self._take(answer, self.pokes_at_run)
 
     def _try(self) -> None:
+        effect = self.answer.effect
+        if isinstance(effect, Run) and effect.activity in ("update_subject", "emit_event"):
+            self._change()
+            return
         self.retry_at, self.hurried = None, False
         if self.app.ended is None and self.app.seq == self.answer.seq:
             self.tried()

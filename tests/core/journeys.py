@@ -24,9 +24,13 @@ ZONES = ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_
 ORDERS: list[Json] = ["o1", "o1", 7, 7.0, True, 2.5, "7", None, {"a": 1}, ""]
 KEYS = ["o1", "o1", "7", "true", "2.5"]
 #: Steps by how often they come.
-KINDS = ["send"] * 4 + ["duration", "timeOfDay", "date"] + ["when"] * 3 + ["event"] * 3 + ["changed"] * 2 + [
-    "branch", "branch", "split", "exit",
+KINDS = ["send"] * 4 + ["duration", "timeOfDay", "date", "date"] + ["when"] * 3 + ["event"] * 3 + ["changed"] * 2 + [
+    "branch", "branch", "split", "updateSubject", "emitEvent", "webhook", "exit",
 ]  # fmt: skip
+#: What steps change of a subject.
+CHANGES: list[Json] = [{"tier": "pro"}, {"tier": "free"}, {"tier": None}, {"score": 5}, {"plan": {"level": 2}}]
+#: What a webhook answers.
+ANSWERS: list[Json] = [{"score": 1}, {"score": 7}, {"score": 7.0, "tier": "pro"}, {}]
 
 
 class Author:
@@ -35,6 +39,8 @@ class Author:
     def __init__(self, random: Random, times: Sequence[str]) -> None:
         self.random = random
         self.times = times
+        #: Webhooks that have been written, whose answers later predicates may read.
+        self.called: list[str] = []
 
     def journey(self) -> Json:
         count = self.random.randint(3, 14)
@@ -68,7 +74,10 @@ class Author:
                     self.reword(steps[number])
         places = [number for number, step in enumerate(steps) if step["id"] == at]
         if places and places[0] and self.chance(0.4):  # what was behind lies ahead again
-            steps.insert(self.random.randint(places[0], len(steps) - 1), steps.pop(self.random.randrange(places[0])))
+            behind = range(places[0])
+            sending = [number for number in behind if steps[number].keys() & {"send", "emitEvent", "webhook"}]
+            again = self.choice(sending if sending and self.chance(0.7) else behind)
+            steps.insert(self.random.randint(places[0], len(steps) - 1), steps.pop(again))
         elif len(steps) > 1 and self.chance(0.4):
             one, other = self.random.sample(range(len(steps)), 2)
             steps[one], steps[other] = steps[other], steps[one]
@@ -76,7 +85,9 @@ class Author:
         for number, step in enumerate(steps):
             self.rewire(step, [later["id"] for later in steps[number + 1 :]])
         kept = document if self.chance(0.6) else fresh
-        return {name: value for name, value in kept.items() if name != "steps"} | {"steps": steps}
+        edited = {name: value for name, value in deepcopy(kept).items() if name != "steps"} | {"steps": steps}
+        self.readdress(edited, [step["id"] for step in steps if "webhook" in step])
+        return edited
 
     def mapping(self, old: Json, new: Json, at: str) -> dict[str, str]:
         """What has become of steps: of the one at which somebody stands, and perhaps of others."""
@@ -85,7 +96,18 @@ class Author:
         names = [step["id"] for step in new["steps"]]
         chosen = [at] if self.chance(0.8) else []
         chosen += self.random.sample([step["id"] for step in old["steps"]], self.random.randint(0, 2))
-        return {name: self.choice(names) for name in chosen}
+        kinds = {step["id"]: set(step) - {"id", "next"} for step in [*new["steps"], *old["steps"]]}
+        alike = {name: [other for other in names if kinds[other] == kinds[name]] for name in chosen}
+        return {name: self.choice(alike[name] if alike[name] and self.chance(0.5) else names) for name in chosen}
+
+    def readdress(self, part: Json, calls: list[str]) -> None:
+        """Ask for answers of webhooks that are there."""
+        if isinstance(part, dict):
+            name, dot, rest = str(part.get("fieldPath", "")).removeprefix("$steps.").partition(".")
+            if str(part.get("fieldPath")).startswith("$steps.") and name not in calls:
+                part["fieldPath"] = f"$steps.{self.choice(calls)}{dot}{rest}" if calls else rest
+        for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            self.readdress(inner, calls)
 
     def reword(self, step: Json) -> None:
         """The same kind of step, perhaps with other figures."""
@@ -111,6 +133,8 @@ class Author:
                 arm["next"] = one()
         if "branch" in step:
             step["branch"]["otherwise"] = one()
+        if "otherwise" in step.get("webhook", {}):
+            step["webhook"]["otherwise"] = one()
 
     def hours(self) -> Json:
         """None that start or end while clocks are changed: what is meant then is no matter of opinion, and tried
@@ -177,6 +201,16 @@ class Author:
                 if self.chance(0.4):
                     split["salt"] = self.choice(["salt", "pepper"])
                 step["split"] = split
+            case "updateSubject":
+                step |= {"updateSubject": {"attributes": self.choice(CHANGES)}, "next": later()}
+            case "emitEvent":
+                properties = {"amount": self.choice([1, 100]), "order": self.choice(ORDERS)}
+                step |= {"emitEvent": {"eventName": self.choice(EVENTS), "properties": properties}, "next": later()}
+            case "webhook":
+                self.called.append(step["id"])
+                step |= {"webhook": {"url": "https://example.com/"}, "next": later()}
+                if self.chance(0.6):
+                    step["webhook"]["otherwise"] = later()
             case _:
                 step["exit"] = {"reason": f"left at {number}"}
         return step
@@ -253,9 +287,12 @@ class Author:
         return {"kind": "in_cohort", "cohortId": self.choice(LISTS)}
 
     def attribute(self) -> Json:
-        match self.random.randrange(6):
+        match self.random.randrange(8):
+            case 6 | 7 if self.called:
+                path = f"$steps.{self.choice(self.called)}.score"
+                leaf: Json = {"fieldPath": path, "operator": self.choice(["gte", "exists"]), "value": 5}
             case 0:
-                leaf: Json = {"fieldPath": "score", "operator": "gte", "value": self.choice([3, 5.0])}
+                leaf = {"fieldPath": "score", "operator": "gte", "value": self.choice([3, 5.0])}
             case 1:
                 leaf = {"fieldPath": "plan.level", "operator": "exists"}
             case 2:

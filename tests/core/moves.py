@@ -308,8 +308,9 @@ def _land(result: str) -> _Make:
         flight = walk.workflow.flight
         if flight is None:
             return False
-        walk.oracle.answered(flight.send, flight.number, result)
-        walk.workflow.land(result)
+        said = walk.random.choice(journeys.ANSWERS)
+        walk.oracle.answered(flight.send, flight.number, result, said)
+        walk.workflow.land(result, said)
         return True
 
     return land
@@ -327,9 +328,9 @@ def _late_answer(walk: Walk) -> bool:
     if not walk.workflow.dead:
         return False
     flight = walk.workflow.dead.pop(walk.random.randrange(len(walk.workflow.dead)))
-    result = walk.random.choice(["sent", "failed", "unknown"])
-    walk.oracle.answered(flight.send, flight.number, result)
-    walk.workflow.late(flight, result)
+    result, said = walk.random.choice(["sent", "failed", "unknown"]), walk.random.choice(journeys.ANSWERS)
+    walk.oracle.answered(flight.send, flight.number, result, said)
+    walk.workflow.late(flight, result, said)
     return True
 
 

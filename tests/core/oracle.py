@@ -35,6 +35,8 @@ Visit = tuple[str, str, str, str | None, datetime, datetime]
 Ending = tuple[str, str, datetime]
 
 ABSENT = "nothing is there"
+#: Where webhooks go, as no message does.
+NOWHERE = ("", "")
 
 
 class Oracle(Answers):
@@ -43,19 +45,23 @@ class Oracle(Answers):
     def __init__(self, document: Json, world: World, entered: Entered) -> None:
         super().__init__(world, entered)
         self.visits: list[Visit] = []
-        #: Of each visit, the step as it was; of each send, where it went.
+        #: Of each visit, the step as it was; of each send, where it went; the calls that failed and may be taken.
         self.passed: list[Json] = []
         self.routes: list[tuple[str, str]] = []
+        self.doubtful: set[int] = set()
+        self.said: list[tuple[str, Json]] = []
         self.begun: list[tuple[str, datetime]] = []
         self.settled: list[str] = []
+        self.changes: list[tuple[str, datetime]] = []
         self.ended: Ending | None = None
         self.flight = 0
+        self.sending = self.changing = False
         self.notes: list[str] = []
-        #: Where it goes when it looks; the steps whose messages it has sent, as the journey calls them now.
+        #: Where it goes when it looks; the steps that have sent something, as the journey calls them now.
         self.carry: Carried | None = None
         self.sent: set[str] = set()
         self._travel(document)
-        self.sending = self.flying = self.held = False
+        self.sending = self.flying = self.held = self.in_doubt = self.doubted = False
         self._go_to(document["steps"][0]["id"])
         self._look("entry")
 
@@ -63,6 +69,7 @@ class Oracle(Answers):
         self.document = document
         self.steps: dict[str, Json] = {step["id"]: step for step in document["steps"]}
         self.first = len(self.routes)
+        self.told: set[str] = set()
         self.spans = sorted(set(spans_in(document)))
         self.times = sorted(set(times_in(document)))
         self._edges: list[datetime] = []
@@ -120,20 +127,45 @@ class Oracle(Answers):
         if self.ended is None and self.sending and not self.flying:
             self._try()
 
-    def answered(self, send: int, flight: int, result: str) -> None:
-        """What a try came to. Of any but the last try of the last send nobody wants to know."""
+    def changed(self) -> bool:
+        """A worker takes up a step that changes the subject; whether it is to do it. Then it does, and says `did`."""
+        if self.ended is not None or not self.changing:
+            return False
+        if self._end_or_park() is None:
+            return True
+        self.changing = False
+        self._look("change")
+        return False
+
+    def did(self, result: str) -> None:
+        """What it was to do is done, or cannot be."""
+        step = self.steps[self.at]
+        kind = "update_subject" if "updateSubject" in step else "emit_event"
+        if result == "executed":
+            self.changes.append((self.at, self.now))
+            if kind == "emit_event":
+                self.told.add(self.at)
+        self._pass(kind, result, None if result == "executed" else "template_value", step["next"])
+        self._look("entry")
+
+    def answered(self, send: int, flight: int, result: str, answer: Json = None) -> None:
+        """What a try came to. Of any but the last try of the last send, or call, nobody wants to know."""
         if (send, flight) != (len(self.begun), self.flight) or not self.sending or self.ended is not None:
             return
         self.flying = self.held = False
+        calls = "webhook" in self.steps[self.at]
         match result:
             case "sent":
+                if answer is not None and calls:
+                    self.said.append((self.at, answer))
+                    self.answers = dict(self.said)
                 self._send_over("executed", None)
             case "failed":
                 self._send_over("failed", "refused")
             case "unknown":
-                self._send_over("executed", "unknown")
+                self._send_over("executed", "answer_no_object" if calls else "unknown")
             case "released":
-                self.in_doubt = False
+                self.in_doubt = self.doubted
                 self._heed_news()
             case "crashed":
                 self._heed_news()
@@ -171,7 +203,8 @@ class Oracle(Answers):
 
     def _go_to(self, step_id: str) -> None:
         self.at, self.since = step_id, self.now
-        self.sending = self.flying = self.held = self.in_doubt = self.news = False
+        self.sending = self.flying = self.held = self.in_doubt = self.doubted = self.news = False
+        self.changing = False
         self.flight = 0
         step = self.steps[step_id]
         self.mark = self._mark(step["waitFor"]["changed"]["fieldPath"]) if _waits_for(step, "changed") else None
@@ -230,11 +263,23 @@ class Oracle(Answers):
 
     def _step(self, step: Json, why: str) -> bool:
         """Pass this step, if one can."""
-        (kind,) = step.keys() & {"send", "wait", "waitFor", "branch", "split", "exit"}
+        (kind,) = step.keys() & {
+            "send", "wait", "waitFor", "branch", "split", "updateSubject", "emitEvent", "webhook", "exit",
+        }  # fmt: skip
         body = step[kind]
         match kind:
             case "send" if self.at in self.sent:
                 self._pass("send", "skipped", "already_sent", step["next"])
+            case "webhook" if self.at in self.sent:
+                self._pass("webhook", "skipped", "already_sent", step["next"])
+            case "emitEvent" if self.at in self.sent:
+                self._pass("emit_event", "skipped", "already_sent", step["next"])
+            case "webhook":
+                self.sending = True
+                return False
+            case "updateSubject" | "emitEvent":
+                self.changing = True
+                return False
             case "send":
                 blocked = self._blocked(body)
                 if blocked is None:
@@ -305,6 +350,8 @@ class Oracle(Answers):
         """Of each cap, when the messages were begun that it counts, the newest last."""
         sent = list(self.world.elsewhere)
         for number, (_, at) in enumerate(self.begun):
+            if self.routes[number] == NOWHERE:
+                continue
             being_made = self.sending and self.flight > 0 and number == len(self.begun) - 1
             if not being_made and self.settled[number] != "failed":
                 sent.append((*self.routes[number], at))
@@ -345,14 +392,19 @@ class Oracle(Answers):
         if leaves and self.flight == 0:
             self._go_over("before a send")
             return
-        blocked = self._blocked(step["send"])
+        if leaves and "webhook" in step and not self.in_doubt:
+            self.notes.append("carry: a call is left to the other")
+            self._send_over("skipped", "withdrawn")
+            return
+        blocked = self._blocked(step["send"]) if "send" in step else None
         wanted = self._end_or_park()
         if wanted is None and blocked is None:
             self.flight += 1
+            self.doubted = self.in_doubt
             self.flying = self.in_doubt = True
             if self.flight == 1:
                 self.begun.append((self.at, self.now))
-                self.routes.append(ROUTES[step["send"]["communicationId"]])
+                self.routes.append(ROUTES[step["send"]["communicationId"]] if "send" in step else NOWHERE)
         elif self.flight == 0:
             self.sending = False
             self._look("change")
@@ -361,6 +413,8 @@ class Oracle(Answers):
         ) and not (leaves and not self.in_doubt):  # it is made when that is mended
             self.notes.append("held")
             self.held = True
+        elif "webhook" in step:
+            self._send_over("skipped", "withdrawn")
         elif self.in_doubt:  # it may have gone out
             self.notes.append("withdrawn in doubt")
             self._send_over("executed", "unknown")
@@ -373,22 +427,27 @@ class Oracle(Answers):
             self._skip(step, blocked)
             self._look("change")
 
-    def _go_over(self, when: str, *, made: bool = False) -> None:
-        """From now on it is another journey; where a send was made, it goes on behind what that has become."""
+    def _go_over(self, when: str, *, made: str | None = None) -> None:
+        """From now on it is another journey; where a send or a call was made, it goes on behind what that has become,
+        as it must with what came of it.
+        """
         assert self.carry is not None
         carry, self.carry = self.carry, None
         self.notes.append(f"carry: {when}")
         sent = {
             step_id
             for number, (step_id, _) in enumerate(self.begun)
-            if number >= self.first and self.settled[number] != "failed"
+            if number >= self.first and (self.settled[number] != "failed" or number in self.doubtful)
         }
-        self.sent = {carry.mapping.get(name, name) for name in self.sent | sent}
+        self.sent = {carry.mapping.get(name, name) for name in self.sent | sent | self.told}
+        self.said = [(carry.mapping.get(name, name), answer) for name, answer in self.said]
+        self.answers = dict(self.said)
+        kind = "webhook" if "webhook" in self.steps[self.at] else "send"
         since, mark = self.since, self.mark
         self._travel(carry.document)
         target = self.steps[carry.to]
-        if made and "send" in target:
-            self._go_to(target["next"])
+        if made is not None and kind in target:
+            self._go_to(_behind(target, made))
         else:
             self._go_to(carry.to)
             if carry.same:
@@ -397,16 +456,21 @@ class Oracle(Answers):
 
     def _send_over(self, result: str, reason: str | None) -> None:
         self.sending = False
+        step = self.steps[self.at]
         if result == "executed":
-            self.settled.append(reason or "sent")
+            self.settled.append("unknown" if reason else "sent")
         else:
             self.settled.append("failed")
+        calls = "webhook" in step
+        kind = "webhook" if calls else "send"
+        if calls and result != "executed" and (self.in_doubt if reason == "withdrawn" else self.doubted):
+            self.doubtful.add(len(self.begun) - 1)
         if self.carry is not None and self.world.closed is None:
-            self._pass("send", result, reason, None)
-            self._go_over("after a send", made=result != "skipped")
+            self._pass(kind, result, reason, None)
+            self._go_over("after a call" if calls else "after a send", made=None if result == "skipped" else result)
             return
         self.carry = None
-        self._pass("send", result, reason, self.steps[self.at]["next"])
+        self._pass(kind, result, reason, _behind(step, result))
         self._look("entry")
 
     # Time.
@@ -468,6 +532,13 @@ class Oracle(Answers):
             if place < reached * 2**64:
                 return arm
         raise AssertionError
+
+
+def _behind(step: Json, result: str) -> str:
+    """Where one goes on from a send or a call."""
+    if "webhook" in step and result != "executed":
+        return str(step["webhook"].get("otherwise", step["next"]))
+    return str(step["next"])
 
 
 def _waits_for(step: Json, kind: str) -> bool:

@@ -19,6 +19,7 @@ class Answers:
         self.world = world
         self.entered = entered
         self.now = entered.started_at
+        self.answers: dict[str, Json] = {}
 
     def happened(self, asked: Json, later_than: datetime | None) -> bool:
         for event in self.world.events:
@@ -103,6 +104,8 @@ class Answers:
                 )
         if path.startswith("$entry."):
             return at_path(self.entered.properties, path.removeprefix("$entry."), None)
+        if path.startswith("$steps."):
+            return at_path(self.answers, path.removeprefix("$steps."), None)
         return at_path(attributes, path, None)
 
     def _compares(self, p: Json, value: Json) -> bool:

@@ -23,6 +23,7 @@ from orchestrator.domain.journey import (
     Wait,
     WaitFor,
     WaitUntil,
+    Webhook,
 )
 from orchestrator.predicates.paths import find
 from orchestrator.predicates.tree import Attribute, Everyone, Not
@@ -30,6 +31,12 @@ from tests.conformance.slips import Slip, swapped
 from tests.core import driver
 
 TICK = timedelta(microseconds=1)
+
+
+def _only_messages(asked: dict[str, Any]) -> dict[str, Any]:
+    steps, known = asked["version"].definition.steps, asked["known"]
+    sent = frozenset(name for name in known.sent if isinstance(steps.get(name), Send))
+    return asked | {"known": replace(known, sent=sent)}
 
 
 def _asked(what: str, otherwise: Callable[[dict[str, Any]], dict[str, Any]]) -> Slip:
@@ -189,6 +196,15 @@ def _last_arm(step: Any) -> Any:
     return replace(step, arms=step.arms[::-1]) if isinstance(step, Branch) else step
 
 
+def _leads_back(step: Any) -> Any:
+    return replace(step, otherwise="") if isinstance(step, Webhook) else step
+
+
+def _unanswered(asked: dict[str, Any]) -> dict[str, Any]:
+    known = asked["known"]
+    return asked | {"known": replace(known, subject=replace(known.subject, steps={}))}
+
+
 def _without_reason(step: Any) -> Any:
     return replace(step, reason="finished") if isinstance(step, Exit) else step
 
@@ -245,6 +261,8 @@ SLIPS = [
     _steps("the last arm that holds", _last_arm),
     _steps("a blocked send never ends it", _never_ends_it),
     _steps("an exit has no reason of its own", _without_reason),
+    _steps("a webhook that was not taken leads on as one that was", _leads_back),
+    _asked("what webhooks answered is not looked at", _unanswered),
     _known("consent is not looked at", consent=Consent()),
     _limits("a pause is not looked at", paused=False),
     _limits("quiet hours are not looked at", quiet=None),
@@ -278,6 +296,11 @@ SLIPS = [
          lambda right: lambda *of: replace(found, anew=True) if isinstance(found := right(*of), Landing) else found),
     swapped("nobody remembers what was sent before", driver, "sent_as", lambda *_: frozenset()),
     swapped("what was sent is called as ever", driver, "sent_as", lambda sent, mapping: frozenset(sent)),
+    _asked("only messages are not sent again", _only_messages),
+    swapped("a call that may have been taken was not", driver.Row, "is_out",
+            property(lambda row: row.state != "failed")),
+    swapped("answers are called as ever", driver, "renamed", lambda step_id, mapping: step_id),
+    swapped("who goes over behind a call goes as if it was taken", carrying, "way_on", lambda step, done: step.next),
     Slip("who goes over forgets what was done", driver, "carry_over",
          lambda right: lambda version, to, position, landed, known, now, done=None:
              right(version, to, position, landed, known, now)),

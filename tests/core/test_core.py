@@ -25,7 +25,10 @@ MOVES_EACH = 150
 #: Every kind of step, way of passing one, gate, and outcome: what the table must have.
 ROWS = [
     *(f"move: {move.name}" for move in [*MOVES, *LANDINGS]),
-    *(f"step: {kind}" for kind in ("send", "branch", "split", "exit")),
+    *(f"step: {kind}" for kind in ("send", "branch", "split", "update_subject", "emit_event", "webhook", "exit")),
+    *(f"way: {kind} executed" for kind in ("update_subject", "emit_event", "webhook")),
+    *(f"way: {kind} failed template_value" for kind in ("update_subject", "emit_event")),
+    *(f"way: webhook {how}" for how in ("executed answer_no_object", "failed refused", "skipped withdrawn")),
     *(f"step: wait {way}" for way in ("duration", "timeOfDay", "timeOfDay weekdays", "date")),
     *(f"step: wait_for {way}" for way in ("when", "event", "changed")),
     "way: wait no_date", "way: wait_for came", "way: wait_for timeout", "way: branch arm", "way: branch otherwise",
@@ -41,9 +44,10 @@ ROWS = [
     *(f"gate: send skipped {gate}" for gate in ("send_window", "quiet_hours", "frequency_cap")),
     *(f"end: exited {gate}" for gate in ("send_window", "quiet_hours", "frequency_cap")),
     "carry: told", "carry: told, to come anew",
-    *(f"carry: {when}" for when in ("at rest", "after a send")),
+    *(f"carry: {when}" for when in ("at rest", "after a send", "after a call", "a call is left to the other")),
     *(f"carry: stays, {why}" for why in ("step gone", "kind changed", "wait changed")),
     "gate: send skipped already_sent",
+    *(f"way: {kind} skipped already_sent" for kind in ("emit_event", "webhook")),
     "end: completed", "end: exited rule", "end: exited opted_out", "end: exited suppressed", "end: goal_reached",
     "end: expired", "end: canceled journey_archived", "end: canceled journey_deleted",
 ]  # fmt: skip

@@ -89,7 +89,8 @@ class Walk:
         self.oracle = Oracle(self.document, self.world, entered)
         self.app = Application(version, self.world, entered)
         lose = self.random.choice([0, 0, 0.2, 0.5])
-        self.workflow = Workflow(self.app, self.random, lose, self.oracle.tried)
+        oracle = self.oracle
+        self.workflow = Workflow(self.app, self.random, lose, oracle.tried, oracle.changed, oracle.did)
         self.workflow.go_on()
         #: Moves that are made after its end, and must do nothing.
         self.linger = self.random.randint(0, 3 if self.app.ended is None else 1)
@@ -192,6 +193,7 @@ class Walk:
             ("outcome", app.ended, oracle.ended),
             ("position", (app.position.step_id, app.position.since), oracle.standing),
             ("sends", [(row.step_id, row.begun_at) for row in app.sends.values()], oracle.begun),
+            ("changes", app.changes, oracle.changes),
             ("sends settled", [row.state for row in app.sends.values() if row.state != "dispatching"], oracle.settled),
             ("parked", app.parked is not None, oracle.parked),
         ]
@@ -206,6 +208,8 @@ class Walk:
                 case "send":
                     group = "gate" if result == "skipped" else "way"
                     tally[f"{group}: send {result} {reason or ''}".rstrip()] += 1
+                case "update_subject" | "emit_event" | "webhook":
+                    tally[f"way: {kind} {result} {reason or ''}".rstrip()] += 1
                 case "wait_for" | "branch":
                     tally[f"way: {kind} {'arm' if reason not in ('came', 'timeout', 'otherwise') else reason}"] += 1
                 case "wait" if reason:

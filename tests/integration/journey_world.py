@@ -190,6 +190,16 @@ class World:
             *await self._subject(subject_id), execution_id, seq, state, START,
         )  # fmt: skip
 
+    async def lay_call(self, subject_id: str, execution_id: UUID, *, seq: int, state: str = "answered") -> None:
+        await self.owner.execute(
+            """
+            INSERT INTO webhook_calls (project_no, bucket, subject_no, execution_id, seq, step_id, journey_id, version,
+                                       state, attempt, status, answer, reserved_at, settled_at)
+            VALUES ($1, $2, $3, $4, $5, 'ask', 'welcome', 1, $6, 1, 200, '{"score": 7}', $7, $7)
+            """,
+            *await self._subject(subject_id), execution_id, seq, state, START,
+        )  # fmt: skip
+
     async def lay_refusals(self, reason: str, total: int, *, hour: datetime, shard: int = 0) -> None:
         await self.owner.execute(
             "INSERT INTO refusal_counts VALUES ($1, 'welcome', $2, $3, $4, $5)",

@@ -125,7 +125,10 @@ class Publisher(Road):
         async with self.crowd.transactions.read(None) as conn:
             later = await conn.fetchval("SELECT now()") + timedelta(minutes=10)
             found = {check.name: (await doctor.check(conn, check, later)).total for check in CHECKS}
-        told = ("sends_without_visit", "visits_without_send", "sends_unlike_visits", "executions_deaf", "versions_gone")
+        told = (
+            "sends_without_visit", "visits_without_send", "sends_unlike_visits", "calls_unlike_visits",
+            "visits_without_call", "executions_deaf", "versions_gone",
+        )  # fmt: skip
         return {name: found[name] for name in told if found[name]}
 
 

@@ -73,6 +73,13 @@ FAULTS = {
     "sends_without_visit": "DELETE FROM visits WHERE step_kind = 'send'",
     "visits_without_send": "DELETE FROM sends",
     "sends_unlike_visits": "UPDATE sends SET state = 'failed'",
+    "calls_unlike_visits": """
+        INSERT INTO webhook_calls (project_no, bucket, subject_no, execution_id, seq, step_id, journey_id, version,
+                                   state, attempt, reserved_at, settled_at)
+        SELECT project_no, bucket, subject_no, execution_id, 0, 'hello', journey_id, version, 'failed', 1,
+               now() - interval '2 minutes', now() - interval '2 minutes'
+          FROM executions""",
+    "visits_without_call": "UPDATE visits SET step_kind = 'webhook' WHERE step_id = 'pause'",
     "completed_without_exit": "DELETE FROM visits WHERE step_kind = 'exit'",
     "enrollments_unlike_executions": "DELETE FROM enrollments",
     "versions_gone": "DELETE FROM journey_versions",

@@ -66,6 +66,11 @@ async def live(world: World, pool: Pool[Record]) -> None:
         SELECT project_no, bucket, subject_no, execution_id, 0, 'hello', journey_id, version, 'welcome', 1, 'log',
                'marketing', 'sent', 1, 'to-{CANARY}', now(), now()
           FROM executions WHERE journey_id = 'long';
+        INSERT INTO webhook_calls (project_no, bucket, subject_no, execution_id, seq, step_id, journey_id, version,
+                                   state, attempt, answer, reserved_at, settled_at)
+        SELECT project_no, bucket, subject_no, execution_id, 5, 'ask', journey_id, version, 'answered', 1,
+               '{{"who": "{CANARY}"}}', now(), now()
+          FROM executions WHERE journey_id = 'long';
         INSERT INTO log_messages SELECT project_no, bucket, subject_no, 'k', 'Hello {CANARY}', 'x', now() FROM subjects;
         UPDATE executions SET outcome = 'completed', reason = 'done', ended_at = now() WHERE outcome IS NULL;
         INSERT INTO outbox_dead
@@ -115,11 +120,12 @@ async def test_what_is_left_of_a_subject_that_was_deleted_is_nobodys(world: Worl
         "outbox_dead",
         "log_messages",
         "sends",
+        "webhook_calls",
     }
     assert before[1] >= before[0] | {"opt_outs", "static_members", "inbox_dead", "subject_event_state", "visits"}
     assert await tables(owner, says_who) == set()
     # So that numbers stay what they were.
-    left = {"enrollments", "executions", "visits", "sends"}
+    left = {"enrollments", "executions", "visits", "sends", "webhook_calls"}
     assert await tables(owner, is_theirs, column="subject_no") == left
     assert await owner.fetchval("SELECT count(DISTINCT entry_key) FROM enrollments WHERE entry = '{}'") == 2
     assert await owner.fetchval("SELECT count(DISTINCT workflow_id) FROM executions") == 2

@@ -27,6 +27,7 @@ MAY = {
     "carries": {"SELECT", "INSERT"},
     "visits": {"SELECT", "INSERT"} | GIVEN,
     "sends": {"SELECT", "UPDATE(provider_id)", *(f"UPDATE({kind.column})" for kind in Kind)} | GIVEN,
+    "webhook_calls": {"SELECT", "UPDATE(answer)"} | GIVEN,
     "log_messages": {"SELECT", "DELETE"} | GIVEN,
     "refusal_counts": {"SELECT", "INSERT", "UPDATE"},
     "journey_closings": {"SELECT", "INSERT"}

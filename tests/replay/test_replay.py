@@ -7,7 +7,8 @@ never removed (`pytest tests/replay --record-histories`).
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,10 @@ from orchestrator.temporal.segments import (
     evaluation_id,
 )
 from tests.eventually import eventually
+from tests.integration.channels.receiver import one_after_the_other, receiving
 from tests.integration.crowd import Crowd
 from tests.integration.journey_world import ANY_STATE
+from tests.provider.wire import response
 from tests.workflows.world import Running
 from workers.channels.channel import ChannelUnavailable
 from workers.workflows.journey_execution import JourneyExecution
@@ -67,6 +70,13 @@ KINDS: dict[str, list[dict[str, Any]]] = {
         {"id": "await", "waitFor": PAID | {"timeout": "1s", "otherwise": "bye"}, "next": "bye"},
         BYE,
     ],
+    "subject-changed": [
+        {"id": "mark", "updateSubject": {"attributes": {"plan": "pro"}}, "next": "tell"},
+        {"id": "tell", "emitEvent": {"eventName": "upgraded"}, "next": "bye"},
+        BYE,
+    ],
+    # Its receiver is somewhere else each time.
+    "webhook-tried-twice": [],
 }
 
 
@@ -89,6 +99,13 @@ async def has_slept(handle: WorkflowHandle[Any, Any]) -> bool:
     return any(event.HasField("timer_started_event_attributes") for event in history.events)
 
 
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    """What is entered ends with the test."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
 @pytest.mark.parametrize("history", stored(), ids=lambda history: history.workflow_id)
 async def test_a_stored_history_replays(history: WorkflowHistory) -> None:
     assert await _replay(history) is None
@@ -99,13 +116,20 @@ def test_there_is_a_history_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_history_of_today_replays(at_work: Running, kind: str, request: pytest.FixtureRequest) -> None:
+async def test_a_history_of_today_replays(
+    at_work: Running, kind: str, stack: AsyncExitStack, request: pytest.FixtureRequest
+) -> None:
     if kind == "send-tried-three-times":
         at_work.channel.answers = [ChannelUnavailable("timeout", in_doubt=True)] * 2
     if kind == "poked-in-back-off":
         later = timedelta(minutes=5)
         at_work.channel.answers = [ChannelUnavailable("503", in_doubt=False, retry_after=later)]
-    await at_work.publish(*KINDS[kind])
+    steps = KINDS[kind]
+    if kind == "webhook-tried-twice":
+        answers = [response(503, headers={"retry-after": "0"}), response(200, b'{"score": 7}')]
+        receiver = await stack.enter_async_context(receiving(one_after_the_other(*answers)))
+        steps = [{"id": "call", "webhook": {"url": f"http://127.0.0.1:{receiver.port}/"}, "next": "bye"}, BYE]
+    await at_work.publish(*steps)
     if kind in ("parked-and-mended", "waited-for-and-came"):
         at_work.searchable = True
     if kind == "parked-and-mended":

@@ -20,6 +20,7 @@ from workers.channels.registry import Mail, open_channels
 from workers.channels.rendering import Renderer
 from workers.channels.smtp import SmtpServer
 from workers.process import Parts, running
+from workers.step_calls import StepCalls
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -43,12 +44,13 @@ async def mailing(
         server=SmtpServer.parse(f"smtp://127.0.0.1:{server.port}", plain=True),
         sender=Mailbox(name="Shop", address="shop@example.com"),
     )
-    async with Renderer() as renderer, open_channels(pool=pool, mail=mail) as channels:
+    async with Renderer() as renderer, StepCalls() as calls, open_channels(pool=pool, mail=mail) as channels:
         parts = Parts(
             dsn=dsn,
             pool=pool,
             client=client,
             channels={"email": channels["email"]},
+            calls=calls,
             renderer=renderer,
             meter=Runtime.default().metric_meter,
             searchable=False,

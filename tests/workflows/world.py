@@ -21,8 +21,10 @@ from orchestrator.storage.outbox import Entry
 from orchestrator.temporal.executions import Executions
 from tests.integration.journey_world import ANY_STATE, World
 from workers.channels.channel import Accepted, ChannelUnavailable, Message, OnAmbiguity, Refused
+from workers.channels.registry import egress_of
 from workers.channels.rendering import Renderer
 from workers.process import Limits, Parts, running
+from workers.step_calls import StepCalls
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -109,13 +111,15 @@ async def worker(
     searchable: bool = False,
     limits: Limits | None = None,
 ) -> AsyncIterator[None]:
-    """A worker in this process."""
-    async with Renderer() as renderer:
+    """A worker in this process, whose webhooks may go to this machine."""
+    egress = egress_of(["127.0.0.0/8"], plain_http=True)
+    async with Renderer() as renderer, StepCalls(egress=egress) as calls:
         parts = Parts(
             dsn=dsn,
             pool=pool,
             client=client,
             channels={channel.name: channel for channel in channels},
+            calls=calls,
             renderer=renderer,
             meter=Runtime.default().metric_meter,
             searchable=searchable,

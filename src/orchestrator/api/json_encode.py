@@ -17,7 +17,7 @@ from orchestrator.api.descriptors import descriptor_of, is_inline, is_map, messa
 from orchestrator.api.json_enums import words
 from orchestrator.api.json_graphs import graph_to_document
 from orchestrator.api.json_predicates import predicate_to_document
-from orchestrator.api.json_values import struct_to_json, value_to_json, write_duration, write_time
+from orchestrator.api.json_values import struct_in_order, value_to_json, write_duration, write_time
 
 _Writer = Callable[[Any], Any]
 
@@ -25,6 +25,7 @@ _Writer = Callable[[Any], Any]
 _QUIET_LISTS = frozenset({
     "orchestrator.v1.EventResult.violations",
     "orchestrator.v1.Execution.sends",
+    "orchestrator.v1.Execution.webhook_calls",
     "orchestrator.v1.Execution.visits",
     "orchestrator.v1.Explanation.clauses",
     "orchestrator.v1.Journey.entry_problems",
@@ -38,7 +39,7 @@ _REPLACED_LISTS = {"orchestrator.v1.JourneyDefinition.steps": "graph"}
 _SPECIAL: dict[str, _Writer] = {
     "google.protobuf.Duration": write_duration,
     "google.protobuf.FieldMask": lambda mask: ",".join(mask.paths),
-    "google.protobuf.Struct": struct_to_json,
+    "google.protobuf.Struct": struct_in_order,
     "google.protobuf.Timestamp": write_time,
     "google.protobuf.Value": value_to_json,
     "orchestrator.v1.JourneyGraph": graph_to_document,

@@ -35,6 +35,22 @@ def struct_to_json(struct: Struct) -> dict[str, Any]:
     return {name: value_to_json(fields[name]) for name in fields}
 
 
+def struct_in_order(struct: Struct) -> dict[str, Any]:
+    """The same by the names of its members: messages keep no order, and what is shown twice shall be the same."""
+    ordered: dict[str, Any] = _in_order(struct_to_json(struct))
+    return ordered
+
+
+def _in_order(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _in_order(value[name]) for name in sorted(value)}
+        case list():
+            return [_in_order(element) for element in value]
+        case _:
+            return value
+
+
 def value_to_json(value: Value) -> Any:
     """The JSON value; null for an empty message. Whole numbers up to 2^53 are integers again."""
     match value.WhichOneof("kind"):

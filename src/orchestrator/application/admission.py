@@ -83,6 +83,7 @@ class Admissions:
             triggered_at=trigger.at,
             entry=dict(trigger.properties),
             enrolled_at=self._now,
+            hops=trigger.hops,
             held_out_by=held_out_by(
                 self._settings.global_holdout,
                 version.definition.holdout,

@@ -23,13 +23,14 @@ from orchestrator.domain.gates import Limits
 from orchestrator.domain.journey import Goal
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts
-from orchestrator.storage import carries, executions, sends, sends_pauses, subjects
+from orchestrator.storage import carries, executions, sends, sends_pauses, subjects, webhook_calls
 from orchestrator.storage.executions import Standing
 from orchestrator.storage.sends import DISPATCHING, FAILED, UNKNOWN, Send
 from orchestrator.storage.subjects import Held
+from orchestrator.storage.webhook_calls import CALLING, Call
 from orchestrator.temporal.contract import Effect, Question, effect_from
 
-#: The reason of a send that a gate stopped between two tries.
+#: The reason of a send that a gate stopped between two tries, and of a call whose execution was to end by then.
 WITHDRAWN = "withdrawn"
 
 
@@ -79,11 +80,12 @@ async def informed(
     """What deciding about an execution takes besides where it stands. Who decides holds the subject; who only explains
     need not."""
     prepared = await versions.get(conn, key.project_no, standing.journey_id, standing.version)
-    subject = Facts(attributes=held.attributes, entry=standing.entry, time_zone=held.time_zone)
+    steps = standing.steps
+    subject = Facts(attributes=held.attributes, entry=standing.entry, steps=steps, time_zone=held.time_zone)
     if prepared.asks_of_ledgers:
         known_now = await subject_facts.load(conn, versions.rule_book, key.project_no, [key], prepared.needs, now)
         loaded = known_now[key].facts
-        subject = replace(loaded, entry=standing.entry)
+        subject = replace(loaded, entry=standing.entry, steps=steps)
     goal = await versions.goal(conn, key.project_no, prepared, standing.goal_revision)
     entry = Entry(key=standing.entry_key, at=standing.triggered_at)
     entrant = Entrant(key=key, prepared=prepared, entry=entry, goal=goal)
@@ -134,6 +136,14 @@ async def record(conn: Connection[Record], ready: Ready, decision: Decision, *, 
     return effect_of(decision, seq)
 
 
+async def set_free(conn: Connection[Record], ready: Ready) -> Effect:
+    """Have whoever is parked asked for once more, by what they were told to do. Nothing is decided."""
+    decision = decide(ready)
+    state = state_of(decision, ready.standing.seq, ready.now, ready.prepared.version, ready.goal)
+    await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, replace(state, parked=None))
+    return effect_from(ready.standing.effect)
+
+
 def done(state: str, reason: str | None) -> Done:
     """What a settled send means for the step. Whether `unknown` arrived, nobody can say: the step was executed."""
     if state == FAILED:
@@ -143,9 +153,11 @@ def done(state: str, reason: str | None) -> Done:
 
 async def answer(conn: Connection[Record], versions: Versions, ready: Ready) -> Effect:
     """Decide and record. A send that was begun and that nobody is at is held while the execution is parked, and
-    withdrawn where it is not to be made any more. Who goes over to another version finishes first what may have gone
-    out.
+    withdrawn where it is not to be made any more; so is a call of a webhook. Who goes over to another version finishes
+    first what may have gone out.
     """
+    if ready.standing.call is not None:
+        return await _answer_caller(conn, versions, ready, ready.standing.call)
     begun = ready.standing.send
     if begun is not None and begun.state != DISPATCHING:  # settled, but not advanced from
         return await conclude(conn, versions, ready, done(begun.state, begun.reason))
@@ -161,10 +173,31 @@ async def answer(conn: Connection[Record], versions: Versions, ready: Ready) -> 
 
 
 async def conclude(conn: Connection[Record], versions: Versions, ready: Ready, done: Done) -> Effect:
-    """Decide and record what comes after a send that is settled."""
+    """Decide and record what comes after a send, or a call, that is settled."""
     if ready.goes_over:
         return await _go_over(conn, versions, ready, done)
     return await record(conn, ready, decide(ready, done))
+
+
+async def _answer_caller(conn: Connection[Record], versions: Versions, ready: Ready, begun: Call) -> Effect:
+    if begun.state != CALLING:
+        return await conclude(conn, versions, ready, called(begun.state, begun.reason))
+    decision = decide(ready)
+    if decision.still_waiting and (begun.in_doubt or not ready.goes_over):
+        return await record(conn, ready, decision)
+    await webhook_calls.settle(
+        conn, ready.key, ready.standing.execution_id, ready.standing.seq,
+        attempt=begun.attempt, state=webhook_calls.FAILED, reason=WITHDRAWN, status=None, answer=None,
+        in_doubt=begun.in_doubt, now=ready.now,
+    )  # fmt: skip
+    return await conclude(conn, versions, ready, called(webhook_calls.FAILED, WITHDRAWN))
+
+
+def called(state: str, reason: str | None) -> Done:
+    """What a settled call means for the step."""
+    if state == webhook_calls.FAILED:
+        return Done(result=Result.SKIPPED if reason == WITHDRAWN else Result.FAILED, reason=reason)
+    return Done(result=Result.EXECUTED, reason=reason)
 
 
 async def _withdraw(
@@ -199,13 +232,16 @@ async def _go_over(conn: Connection[Record], versions: Versions, ready: Ready, d
     carry = await carries.find(conn, ready.key.project_no, standing.journey_id, standing.carry_version)
     assert carry is not None, "carries are never deleted"
     mapping = carry.order.mapping
-    sent = await carries.sent_by(conn, ready.key, standing.execution_id, standing.version)
-    over = replace(standing, version=carry.version, sent_before=sent_as(standing.sent_before | sent, mapping))
-    there = await informed(conn, versions, ready.key, ready.held, over, ready.now)
-    to = there.prepared.version
+    to = (await versions.get(conn, ready.key.project_no, standing.journey_id, carry.version)).version
     landed = landing(version.definition.steps[standing.position.step_id], to.definition, mapping)
     if isinstance(landed, Stays):  # a worker of an earlier release does not look at marks, and has moved it
         return await record(conn, ready, decide(ready, done), raises_seq=True)
+    sent = await carries.sent_by(conn, ready.key, standing.execution_id, standing.version)
+    over = replace(standing, version=carry.version, sent_before=sent_as(standing.sent_before | sent, mapping))
+    if standing.steps and mapping:
+        steps = await webhook_calls.rename(conn, ready.key, standing.execution_id, mapping)
+        over = replace(over, steps=steps)
+    there = await informed(conn, versions, ready.key, ready.held, over, ready.now)
     decision = carry_over(version, to, standing.position, landed, there.known, ready.now, done)
     return await record(conn, there, decision, raises_seq=True)
 

@@ -10,7 +10,7 @@ from orchestrator.domain.conditions import topics
 from orchestrator.domain.execution import Decision, End, Run, Sleep
 from orchestrator.domain.journey import Goal, JourneyVersion
 from orchestrator.storage.executions import Ending, State
-from orchestrator.temporal.contract import Effect, channel_queue
+from orchestrator.temporal.contract import Effect, run_queue
 
 
 def effect_of(decision: Decision, seq: int) -> Effect:
@@ -22,7 +22,7 @@ def effect_of(decision: Decision, seq: int) -> Effect:
                 kind="run",
                 step_id=step_id,
                 activity=activity,
-                queue=channel_queue(channel),
+                queue=run_queue(activity, channel),
                 timeout=timeout.total_seconds(),
             )
         case Sleep(until=until, step_id=step_id, why=why):

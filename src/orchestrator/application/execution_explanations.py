@@ -28,6 +28,7 @@ from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import cancellations, catalog, clock, executions, subjects
 from orchestrator.storage.sends import DISPATCHING
 from orchestrator.storage.subjects import Held
+from orchestrator.storage.webhook_calls import CALLING
 
 _WHY = {Why.WAIT: Doing.WAIT, Why.WAIT_FOR: Doing.WAIT_FOR, Why.GATE: Doing.GATE, Why.PARK: Doing.PARK}
 
@@ -126,7 +127,7 @@ class ExecutionExplanations:
         decision = decide(ready)
         doing = _doing(ready, decision)
         sleep = decision.effect if isinstance(decision.effect, Sleep) else None
-        send = ready.standing.send
+        send, call = ready.standing.send, ready.standing.call
         standing = Standing(
             doing=doing,
             step=step,
@@ -134,7 +135,7 @@ class ExecutionExplanations:
             wakes_at=whole.seen.execution.wakes_at,
             parked=sleep.parked if sleep is not None else None,
             canceling=ready.standing.cancel_reason,
-            tries=send.attempt if send is not None else 0,
+            tries=send.attempt if send is not None else call.attempt if call is not None else 0,
         )
         goal = ready.goal.event_name if ready.goal is not None else None
         lifetime = definition.max_duration
@@ -169,17 +170,18 @@ class ExecutionExplanations:
                 ready.now,
             )
             if ready.key in loaded:
-                facts = replace(loaded[ready.key].facts, entry=ready.standing.entry)
+                facts = replace(loaded[ready.key].facts, entry=ready.standing.entry, steps=ready.standing.steps)
         return [_truth(ready, facts, inlined, rule_id, arm_id, condition) for rule_id, arm_id, condition in asked]
 
 
 def _doing(ready: Ready, decision: Decision) -> Doing:
-    send = ready.standing.send
-    if not decision.still_waiting or (send is not None and send.state != DISPATCHING):
+    send, call = ready.standing.send, ready.standing.call
+    is_settled = (send is not None and send.state != DISPATCHING) or (call is not None and call.state != CALLING)
+    if not decision.still_waiting or is_settled:
         return Doing.DUE
     match decision.effect:
-        case Run():
-            return Doing.DUE if ready.standing.parked else Doing.SEND
+        case Run(activity=activity):
+            return Doing.DUE if ready.standing.parked else Doing.SEND if activity == "send" else Doing.RUN
         case Sleep(why=why):
             doing = _WHY.get(why, Doing.WAIT)
             held = doing in (Doing.PARK, Doing.GATE)

@@ -15,7 +15,7 @@ from orchestrator.domain.execution_status import Status, status_of
 from orchestrator.domain.refusals import InvalidArgument, NotFound
 from orchestrator.domain.scope import Scope
 from orchestrator.storage import executions_read, journeys
-from orchestrator.storage.executions_read import Passed, Sent, Shown
+from orchestrator.storage.executions_read import Called, Passed, Sent, Shown
 from orchestrator.temporal.statuses import Statuses
 
 #: Open executions of one page that Temporal is asked about, the newest ones; of the rest the ledger tells.
@@ -33,11 +33,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
-    """An execution, what it passed and what it sent, in order."""
+    """An execution, what it passed, sent and called, in order."""
 
     seen: Seen
     visits: tuple[Passed, ...]
     sends: tuple[Sent, ...]
+    calls: tuple[Called, ...]
 
 
 class Executions:
@@ -90,8 +91,9 @@ class Executions:
                 raise no_execution(execution_id)
             visits = await executions_read.visits(conn, scope.project_no, key)
             sends = await executions_read.sends(conn, scope.project_no, key)
+            calls = await executions_read.webhook_calls(conn, scope.project_no, key)
         seen = await self._with_status(transactions, scope, [shown])
-        return Whole(seen=seen[0], visits=tuple(visits), sends=tuple(sends))
+        return Whole(seen=seen[0], visits=tuple(visits), sends=tuple(sends), calls=tuple(calls))
 
     async def _with_status(self, transactions: Transactions, scope: Scope, shown: Sequence[Shown]) -> list[Seen]:
         running = [execution for execution in shown if execution.outcome is None][:ASKED]

@@ -30,6 +30,7 @@ from orchestrator.domain.entry import (
     entry_key,
     missing_segment,
     reentry_of,
+    refuse_loop,
     refuse_subject,
     refuse_transition,
     refuse_trigger,
@@ -321,9 +322,9 @@ class Inbox:
             version = c.listener.prepared.version
             before = earlier[c.key, version.journey_id]
             found = subjects[c.key]
-            kind, reason = "event", None
+            kind, reason = "event", refuse_loop(c.trigger)
             if isinstance(c.listener.contract, SegmentContract):
-                kind, reason = "segment", refuse_transition(c.listener.contract, found.facts, now)
+                kind, reason = "segment", reason or refuse_transition(c.listener.contract, found.facts, now)
             reason = reason or refuse_subject(
                 version, c.listener.audience, c.trigger, c.entry_key, found.facts, found.consent, before, now
             )
@@ -355,7 +356,7 @@ class Inbox:
         return await admissions.write(conn)
 
     async def _heard(
-        self, conn: Connection[Record], project_no: int, known: Catalog, entries: Iterable[inbox.Entry]
+        self, conn: Connection[Record], project_no: int, known: Catalog, entries: Sequence[inbox.Entry]
     ) -> list[tuple[SubjectKey, Listener, TriggerContract, Trigger]]:
         """Who listens to which of these events, in the order of their arrival."""
         arrivals = [
@@ -365,8 +366,14 @@ class Inbox:
             if name_no in known.of_events
         ]
         events = await inbox.events(conn, project_no, arrivals) if arrivals else {}
+        hops = {event_no: entry.hops for entry in entries for event_no in entry.event_nos}
         return [
-            (a.key, listener, listener.contract, Trigger(at=a.occurred_at, event_id=event[0], properties=event[1]))
+            (
+                a.key,
+                listener,
+                listener.contract,
+                Trigger(at=a.occurred_at, event_id=event[0], properties=event[1], hops=hops[a.event_no]),
+            )
             for a in arrivals
             if (event := events.get(a.event_no)) is not None  # else dropped by retention meanwhile
             for listener in known.of_events[a.name_no]
@@ -378,19 +385,25 @@ class Inbox:
         conn: Connection[Record],
         project_no: int,
         known: Catalog,
-        entries: Iterable[inbox.Entry],
+        entries: Sequence[inbox.Entry],
         moved: Sequence[Recorded],
     ) -> list[Candidate]:
-        """Who listens to which of these transitions, those that entries tell of and those just made, in their order."""
+        """Who listens to which of these transitions, those that entries tell of and those just made, in their order.
+
+        Which of a subject's entries has moved it nobody can tell: it counts as the one that comes from farthest away.
+        """
         if not known.of_segments:
             return []
+        hops: defaultdict[SubjectKey, int] = defaultdict(int)
+        for entry in entries:
+            hops[entry.key] = max(hops[entry.key], entry.hops)
         earlier = [number for entry in entries for number in entry.transition_nos]
         told = await memberships.recorded(conn, project_no, earlier) if earlier else []
         return [
             Candidate(
                 key=one.transition.key,
                 listener=listener,
-                trigger=Trigger(at=one.at),
+                trigger=Trigger(at=one.at, hops=hops[one.transition.key]),
                 entry_key=transition_key(listener.contract.segment_id, one.transition_no),
             )
             for one in [*told, *moved]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from hashlib import sha256
 
 from asyncpg import CheckViolationError, Connection, DeadlockDetectedError, Record, SerializationError
@@ -61,6 +61,27 @@ class Ingest:
             outcomes[places[index]] = Outcome.ACCEPTED
         return outcomes
 
+    async def make_room(self, project_no: int, name: str, near: datetime) -> None:
+        """Before the transaction of `tell`: what an event of this name needs, that happens around `near`."""
+        await self._learn_names(project_no, {name})
+        around = (near - timedelta(hours=1), near + timedelta(hours=1))
+        await self._prepare({(at.year, at.month) for at in around} - self._months)
+
+    async def tell(self, conn: Connection[Record], project_no: int, event: Event, *, hops: int) -> datetime:
+        """Let an event happen now, of a subject whose row the caller holds, in the caller's transaction; returns when.
+
+        An id that has come before is the same event again. `hops`: domain/entry.py, Trigger. The inbox is to be rung.
+        """
+        await subjects.hold_off_deletion(conn, project_no)
+        begun = await ingest.begin(conn, project_no)
+        try:
+            await self._store_at(conn, project_no, [event], [begun.now], begun, backfill=False, hops=hops)
+        except CheckViolationError:
+            # A month was dropped that this process remembers. Whoever tries again makes room for it.
+            self._months.clear()
+            raise
+        return begun.now
+
     async def _store_patiently(
         self, project_no: int, batch: list[Event], *, backfill: bool, committed: Callable[[], None] | None
     ) -> list[int]:
@@ -108,6 +129,7 @@ class Ingest:
         begun: Begun,
         *,
         backfill: bool,
+        hops: int | None = None,
     ) -> list[int]:
         buckets = [bucket_of(event.subject_id) for event in batch]
         claimed = await ingest.claim(
@@ -148,6 +170,7 @@ class Ingest:
             ),
             backfill=backfill,
             now=begun.now,
+            hops=hops,
         )
         return new
 

@@ -67,6 +67,7 @@ class Previews:
         variables = {
             "subject": {"id": asked.subject_id, "attributes": attributes},
             "entry": asked.entry,
+            "steps": {},
             "unsubscribe_url": None,
         }
         templates = {"subject": (content["subject"], False), "body": (content["body"], False)}

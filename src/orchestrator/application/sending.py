@@ -38,7 +38,8 @@ def idempotency_key(execution_id: UUID, seq: int) -> str:
 class Reserved:
     """A send that this try may make. `attempt` fences it: a later try takes over by counting on.
 
-    `content` is what to send (domain/communication.py), `attributes` and `entry` what its templates may read.
+    `content` is what to send (domain/communication.py), `attributes`, `entry` and `steps` (what webhooks answered) what
+    its templates may read.
     `reserved_at` is when the first try took it; `now` is this one's time. `in_doubt`: an earlier try may have reached
     the provider.
     """
@@ -58,6 +59,7 @@ class Reserved:
     content: dict[str, Any]
     attributes: dict[str, Any]
     entry: dict[str, Any]
+    steps: dict[str, Any]
     reserved_at: datetime
     now: datetime
 
@@ -140,6 +142,7 @@ class Sending:
             content=await self._contents.get(conn, found.key.project_no, step.communication_id, revision),
             attributes=found.held.attributes,
             entry=standing.entry,
+            steps=standing.steps,
             reserved_at=earlier.reserved_at if earlier else found.now,
             now=found.now,
         )

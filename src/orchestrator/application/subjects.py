@@ -29,11 +29,14 @@ class Upserted:
     changed: int
 
 
-async def upsert(conn: Connection[Record], project_no: int, patches: Sequence[SubjectPatch]) -> Upserted:
+async def upsert(
+    conn: Connection[Record], project_no: int, patches: Sequence[SubjectPatch], *, hops: int | None = None
+) -> Upserted:
     """Create subjects, or merge into those that are there: all or none.
 
-    What changes nothing is not written and raises no revision. Raises InvalidArgument with every fault found, and
-    Conflict ETAG_MISMATCH.
+    What changes nothing is not written and raises no revision. `hops`: of the execution that does so, if one does
+    (domain/entry.py). Raises InvalidArgument with every fault found, before anything is written, and Conflict
+    ETAG_MISMATCH.
     """
     _refuse(_faults(patches))
     ids = [patch.subject_id for patch in patches]
@@ -57,7 +60,7 @@ async def upsert(conn: Connection[Record], project_no: int, patches: Sequence[Su
     _refuse(faults)
     await subjects.write(conn, project_no, written)
     told = written.keys() | new
-    await inbox_entries.add(conn, sorted(told), "attributes", now)
+    await inbox_entries.add(conn, sorted(told), "attributes", now, hops=hops)
     return Upserted(subjects=tuple(merged), created=len(created), changed=len(told))
 
 

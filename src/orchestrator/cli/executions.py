@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from google.protobuf.duration_pb2 import Duration
@@ -29,6 +30,9 @@ app = typer.Typer(help="Look at executions: who travels, where they stand and wh
 _COLUMNS = ("id", "journeyId", "version", "endUserId", "status", "outcome", "currentStepId", "startedAt", "endedAt")
 _VISITS = ("seq", "stepId", "stepKind", "result", "reason", "enteredAt", "leftAt")
 _SENDS = ("seq", "stepId", "communicationId", "contentRevision", "channel", "state", "attempt", "reason", "settledAt")
+_CALLS = ("seq", "stepId", "state", "attempt", "status", "reason", "hasAnswer", "reservedAt", "settledAt")
+#: What an execution has done: member, title, columns.
+_DEEDS = (("visits", "visits", _VISITS), ("sends", "sends", _SENDS), ("webhookCalls", "webhook calls", _CALLS))
 _STUCK = ("id", "journeyId", "endUserId", "currentStepId", "cause", "dueAt", "startedAt")
 
 #: Counting millions takes a while.
@@ -50,18 +54,21 @@ def list_(
 
 @app.command()
 def get(execution_id: Id, output: OutputOption = Output.TABLE) -> None:
-    """Show one execution with its visits and sends."""
+    """Show one execution with its visits, sends and calls of webhooks."""
     request = messages.GetExecutionRequest(execution_id=execution_id)
     execution = encode(call(lambda client: client.executions.GetExecution(request)).execution)
     if output is Output.JSON:
         print_json(execution)
         return
-    parts = (("visits", _VISITS), ("sends", _SENDS))
-    rows = {name: execution.pop(name, []) for name, _ in parts}
+    deeds = {name: execution.pop(name, []) for name, _, _ in _DEEDS}
     print_one(execution, output)
-    for name, columns in parts:
-        if rows[name]:
-            print_table(rows[name], columns, title=f"\n{name}")
+    _print_deeds(deeds)
+
+
+def _print_deeds(execution: Mapping[str, Any]) -> None:
+    for name, title, columns in _DEEDS:
+        if execution.get(name):
+            print_table(execution[name], columns, title=f"\n{title}")
 
 
 @app.command()
@@ -75,10 +82,7 @@ def explain(execution_id: Id, output: OutputOption = Output.TABLE) -> None:
     execution = told.pop("execution")
     console().print(text_of(told.pop("summary")), soft_wrap=True)
     print_one(told, output)
-    if execution.get("visits"):
-        print_table(execution["visits"], _VISITS, title="\nvisits")
-    if execution.get("sends"):
-        print_table(execution["sends"], _SENDS, title="\nsends")
+    _print_deeds(execution)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from orchestrator.domain.journey import (
     Branch,
     Changed,
     Condition,
+    EmitEvent,
     Exit,
     JourneyVersion,
     OnBlocked,
@@ -26,9 +27,11 @@ from orchestrator.domain.journey import (
     Split,
     Step,
     TimeOfDay,
+    UpdateSubject,
     Wait,
     WaitFor,
     WaitUntil,
+    Webhook,
 )
 from orchestrator.domain.local_time import attribute_date, next_time_of_day
 from orchestrator.domain.split import arm_of
@@ -38,6 +41,12 @@ from orchestrator.predicates.paths import find
 
 #: One try at a provider, all in: rendering, connecting, the answer, and both transactions around it.
 SEND_TIMEOUT = timedelta(seconds=30)
+
+#: One try at changing what we know of a subject ourselves.
+CHANGE_TIMEOUT = timedelta(seconds=30)
+
+#: What a try at a webhook takes besides waiting for its answer.
+AROUND_A_CALL = timedelta(seconds=20)
 
 #: How often a parked execution looks again by itself; what parked it also pokes it when it is mended.
 PARK_RECHECK = timedelta(minutes=15)
@@ -52,8 +61,11 @@ LONGEST_SLEEP = timedelta(days=365)
 CAME, TIMEOUT = "came", "timeout"
 #: Why a wait for a date was passed over.
 NO_DATE = "no_date"
-#: Why a send was: its message went out before the execution went over to this version.
+#: Why a step that sends something was: that went out before the execution went over to this version.
 ALREADY_SENT = "already_sent"
+
+#: What sends something that leaves us, or that others are told of. Done twice, it is twice there.
+SENDING = (Send, Webhook, EmitEvent)
 
 GOAL = "goal"
 JOURNEY_ARCHIVED = "journey_archived"
@@ -67,8 +79,8 @@ class Known:
     `closed` says why it is to be ended from outside (None: it is not). `time_zone` is the project's, for
     subjects without one. `happened` has, by the name that `conditions.happenings` gives to it, when the newest event
     occurred that counts for a condition, later than the entry; what never happened is missing. `goal_reached`: an event
-    of the goal that the enrollment is measured by has come within its window. `sent`: the steps whose messages it sent
-    before it went over to this version.
+    of the goal that the enrollment is measured by has come within its window. `sent`: the steps whose messages, calls
+    and events it sent before it went over to this version.
     """
 
     subject: Facts
@@ -101,6 +113,12 @@ def step_kind(step: Step) -> str:
             return "branch"
         case Split():
             return "split"
+        case UpdateSubject():
+            return "update_subject"
+        case EmitEvent():
+            return "emit_event"
+        case Webhook():
+            return "webhook"
         case Exit():
             return "exit"
         case _:
@@ -175,7 +193,7 @@ def advance(
                 if expired:
                     return decide(End(outcome=Outcome.EXPIRED, reason="max_duration"))
         match step:
-            case Send() if done is None and step.id in known.sent:
+            case Send() | Webhook() | EmitEvent() if done is None and step.id in known.sent:
                 visit(step, Result.SKIPPED, ALREADY_SENT)
                 position = come_to(step.next)
             case Send():
@@ -233,11 +251,25 @@ def advance(
                 arm = arm_of(step, version.journey_id, known.subject_id)
                 visit(step, Result.EXECUTED, arm.id)
                 position = come_to(arm.next)
+            case UpdateSubject() | EmitEvent() | Webhook():
+                if done is None:
+                    timeout = step.timeout + AROUND_A_CALL if isinstance(step, Webhook) else CHANGE_TIMEOUT
+                    return decide(Run(activity=step_kind(step), step_id=step.id, timeout=timeout))
+                visit(step, done.result, done.reason)
+                position = come_to(way_on(step, done))
+                done = None
             case Exit():
                 visit(step, Result.EXECUTED)
                 return decide(End(outcome=Outcome.COMPLETED, reason=step.reason))
             case _:
                 assert_never(step)
+
+
+def way_on(step: Send | UpdateSubject | EmitEvent | Webhook, done: Done) -> str:
+    """Where one goes who has done the step. A webhook that was not taken may lead elsewhere."""
+    if isinstance(step, Webhook) and done.result is not Result.EXECUTED:
+        return step.otherwise or step.next
+    return step.next
 
 
 def first_position(version: JourneyVersion, known: Known, now: datetime) -> Position:

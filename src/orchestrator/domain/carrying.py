@@ -14,21 +14,24 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import assert_never
 
-from orchestrator.domain.advance import Known, advance, arrive, step_kind
+from orchestrator.domain.advance import SENDING, Known, advance, arrive, step_kind, way_on
 from orchestrator.domain.execution import Decision, Done, Position, Result, Visit
 from orchestrator.domain.journey import (
     Branch,
     Changed,
     Definition,
+    EmitEvent,
     Exit,
     Happened,
     JourneyVersion,
     Send,
     Split,
     Step,
+    UpdateSubject,
     Wait,
     WaitFor,
     WaitUntil,
+    Webhook,
 )
 from orchestrator.domain.journey_graph import ways_out
 from orchestrator.predicates.faults import Fault, under
@@ -92,7 +95,7 @@ def _way_of_waiting(step: Step) -> object:
             return path  # what another attribute was on arrival, nobody has noted
         case WaitFor():
             return WaitFor
-        case Send() | Branch() | Split() | Exit():
+        case Send() | UpdateSubject() | EmitEvent() | Webhook() | Branch() | Split() | Exit():
             return None
         case _:
             assert_never(step)
@@ -109,9 +112,9 @@ def carry_over(
 ) -> Decision:
     """The decision by which an execution goes over: from then on all that it meets is the new version's.
 
-    `known` is what the new version asks about. `done` is what came of the send it stood on: that visit is the old
-    version's, and whoever has made the send has passed the step that it has become. One that was withdrawn before it
-    went out has not been made.
+    `known` is what the new version asks about. `done` is what came of the send, or the call, it stood on: that
+    visit is the old version's, and whoever has made it has passed the step that it has become. One that was withdrawn
+    before it went out has not been made.
     """
     visits: tuple[Visit, ...] = ()
     target = to.definition.steps[landed.step_id]
@@ -129,9 +132,9 @@ def carry_over(
                 version=version.version,
             ),
         )
-        passed = isinstance(target, Send) and done.result is not Result.SKIPPED
-    if passed and isinstance(target, Send):
-        at = arrive(to, target.next, known, now)
+        passed = step_kind(target) == step_kind(step) and done.result is not Result.SKIPPED
+    if done is not None and passed and isinstance(target, Send | Webhook):
+        at = arrive(to, way_on(target, done), known, now)
     elif landed.anew:
         at = arrive(to, target.id, known, now)
     else:
@@ -141,7 +144,7 @@ def carry_over(
 
 
 def sent_as(sent: AbstractSet[str], mapping: Mapping[str, str]) -> frozenset[str]:
-    """What steps of which messages were sent are called in the version that is gone over to."""
+    """What steps of which messages, calls or events were sent are called in the version that is gone over to."""
     return frozenset(mapping.get(step_id, step_id) for step_id in sent)
 
 
@@ -185,20 +188,20 @@ def order_faults(
 
 
 def sends_behind(definition: Definition, step_id: str, mapping: Mapping[str, str]) -> frozenset[str]:
-    """The sends that somebody may have made who stands on this step, by what they have become."""
+    """The steps by which somebody may have sent something who stands on this one, by what they have become."""
     before: dict[str, set[str]] = {}
     for step in definition.steps.values():
         for _, target in ways_out(step):
             before.setdefault(target, set()).add(step.id)
     behind = _reached(before, step_id) - {step_id}
-    return sent_as({name for name in behind if isinstance(definition.steps.get(name), Send)}, mapping)
+    return sent_as({name for name in behind if isinstance(definition.steps.get(name), SENDING)}, mapping)
 
 
 def sends_ahead(definition: Definition, step_id: str) -> frozenset[str]:
-    """The sends to which one may come from this step on, itself included."""
+    """The steps that send something, to which one may come from this step on, itself included."""
     after = {step.id: {target for _, target in ways_out(step)} for step in definition.steps.values()}
     ahead = _reached(after, step_id)
-    return frozenset(name for name in ahead if isinstance(definition.steps.get(name), Send))
+    return frozenset(name for name in ahead if isinstance(definition.steps.get(name), SENDING))
 
 
 def _reached(ways: Mapping[str, AbstractSet[str]], start: str) -> set[str]:

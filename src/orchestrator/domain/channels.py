@@ -84,9 +84,9 @@ def _email_faults(settings: Mapping[str, Any], path: str, rules: Rules) -> list[
 
 
 def _webhook_faults(settings: Mapping[str, Any], path: str, rules: Rules) -> list[Fault]:
-    faults = _url_faults(settings.get("url"), under(path, "url"), rules)
+    faults = url_faults(settings.get("url"), under(path, "url"), rules)
     if settings.get("headers") is not None:
-        faults += _headers_faults(settings["headers"], under(path, "headers"))
+        faults += header_faults(settings["headers"], under(path, "headers"))
     return faults + _unknown(settings, ("url", "headers"), path)
 
 
@@ -114,7 +114,7 @@ def _path_fault(value: object) -> tuple[str, str] | None:
     return None
 
 
-def _url_faults(url: object, path: str, rules: Rules) -> list[Fault]:
+def url_faults(url: object, path: str, rules: Rules) -> list[Fault]:
     def fault(reason: str, message: str) -> list[Fault]:
         return [Fault(path=path, reason=reason, message=message)]
 
@@ -147,7 +147,7 @@ def _split(url: str) -> SplitResult | None:
         return None
 
 
-def _headers_faults(headers: object, path: str) -> list[Fault]:
+def header_faults(headers: object, path: str) -> list[Fault]:
     if not isinstance(headers, Mapping):
         return [Fault(path=path, reason="INVALID_TYPE", message="must be an object of names and texts")]
     if len(headers) > MAX_HEADERS:

@@ -30,7 +30,7 @@ from orchestrator.predicates.builtin import LAST_EVENT_AT, SUBJECT
 from orchestrator.predicates.evaluate import evaluate
 from orchestrator.predicates.facts import Facts
 from orchestrator.predicates.flip import next_flip
-from orchestrator.predicates.paths import ENTRY, find
+from orchestrator.predicates.paths import ENTRY, STEPS, find
 from orchestrator.predicates.tree import Attribute, EventFired, Everyone, InCohort, Predicate, leaves
 
 #: Topics: what can happen to a subject. Besides these, `event:` and a name, and `segment:` and an id.
@@ -211,7 +211,7 @@ def _topics_of_leaves(predicate: Predicate) -> Iterator[str]:
             case Attribute(path=path) if path == LAST_EVENT_AT:
                 yield ANY_EVENT
             case Attribute(path=path):
-                if path[0] != ENTRY and path != (SUBJECT, "created_at"):
+                if path[0] not in (ENTRY, STEPS) and path != (SUBJECT, "created_at"):
                     yield ATTRIBUTES
             case InCohort(cohort_id=cohort_id):
                 yield segment_topic(cohort_id)

@@ -36,6 +36,14 @@ class EntryRefusal(Enum):
     REENTRY = "re_entry"
     SUPPRESSED = "suppressed"
     OPTED_OUT = "opted_out"
+    # executions start one another
+    LOOP = "loop"
+
+
+#: So many executions in a row may each be started by what the one before it told or changed.
+MAX_HOPS = 10
+#: Whoever was started longer ago than this begins a new row by what they tell: they go round slowly, as is their right.
+HOP_MEMORY = timedelta(hours=24)
 
 
 #: A reason whose cause is a broken definition rather than the subject: worth an entry in the audit log.
@@ -75,11 +83,14 @@ class SegmentContract:
 class Trigger:
     """What starts an execution, and when: an event, a subject that was found to have come to a segment or left it, or a
     call to enroll. Only the first has an id and properties.
+
+    `hops`: how many executions, each started by the one before, led to it; 0: it came from outside.
     """
 
     at: datetime
     event_id: str | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
+    hops: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,6 +134,16 @@ def refuse_trigger(contract: TriggerContract, trigger: Trigger, now: datetime) -
     if now - trigger.at > contract.max_event_age:
         return EntryRefusal.TOO_OLD
     return EntryRefusal.ENTRY_KEY_MISSING if entry_key(contract, trigger) is None else None
+
+
+def refuse_loop(trigger: Trigger) -> EntryRefusal | None:
+    """Executions that start one another would do so for ever."""
+    return EntryRefusal.LOOP if trigger.hops > MAX_HOPS else None
+
+
+def hops_from(hops: int, started_at: datetime, now: datetime) -> int:
+    """The hops of what an execution tells or changes now, which has `hops` itself."""
+    return hops + 1 if now - started_at < HOP_MEMORY else 1
 
 
 def event_facts(trigger: Trigger) -> Facts:

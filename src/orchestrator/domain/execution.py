@@ -75,12 +75,15 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Do something in the world, then report what came of it. One try takes at most `timeout`."""
+    """Do something in the world, then report what came of it. One try takes at most `timeout`.
+
+    `activity` is send | update_subject | emit_event | webhook; of a send, `channel` says by what.
+    """
 
     activity: str
     step_id: str
-    channel: str
     timeout: timedelta
+    channel: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

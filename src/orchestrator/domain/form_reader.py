@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from orchestrator.domain.durations import format_duration
 from orchestrator.domain.ids import ID
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.fields import unknown_fields, whole_number
@@ -120,7 +121,7 @@ class FormReader:
         return ""
 
     def duration(self, value: object, path: str, at_most: timedelta) -> timedelta | None:
-        """More than nothing."""
+        """More than nothing, and at most some seconds or days."""
         if value is None:
             return None
         if not isinstance(value, str):
@@ -133,7 +134,8 @@ class FormReader:
             return None
         if timedelta(0) < duration <= at_most:
             return duration
-        self.fault(path, "OUT_OF_RANGE", f"must be more than 0 and at most {at_most.days} days")
+        most = f"{at_most.days} days" if at_most.days else format_duration(at_most)
+        self.fault(path, "OUT_OF_RANGE", f"must be more than 0 and at most {most}")
         return None
 
     def instant(self, value: object, path: str) -> datetime | None:

@@ -159,12 +159,50 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateSubject:
+    """Merges these attributes, filled in (domain/fillings.py), into the subject's: null removes."""
+
+    id: str
+    attributes: Mapping[str, Any]
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmitEvent:
+    """An event of the subject happens now, with these properties, filled in."""
+
+    id: str
+    event_name: str
+    properties: Mapping[str, Any]
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Calls somebody else's server, whose answer `$steps.` reads from then on.
+
+    `url` is a template behind its host. One try takes at most `timeout`; tries are made for `retry_for`. `body` None:
+    there is none. On to `otherwise` when it was not taken; "" stands for `next`.
+    """
+
+    id: str
+    url: str
+    method: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any] | None
+    timeout: timedelta
+    retry_for: timedelta
+    next: str
+    otherwise: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
     id: str
     reason: str
 
 
-Step = Send | Wait | WaitUntil | WaitFor | Branch | Split | Exit
+Step = Send | Wait | WaitUntil | WaitFor | Branch | Split | UpdateSubject | EmitEvent | Webhook | Exit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

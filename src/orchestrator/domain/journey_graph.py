@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import assert_never
 
+from orchestrator.domain import answers
 from orchestrator.domain.communication import MARKETING
 from orchestrator.domain.durations import format_duration
 from orchestrator.domain.journey import (
@@ -19,6 +20,7 @@ from orchestrator.domain.journey import (
     Branch,
     Changed,
     Definition,
+    EmitEvent,
     Exit,
     Happened,
     Pinned,
@@ -26,9 +28,11 @@ from orchestrator.domain.journey import (
     Split,
     Step,
     TimeOfDay,
+    UpdateSubject,
     Wait,
     WaitFor,
     WaitUntil,
+    Webhook,
 )
 from orchestrator.domain.ways import Edge, by_finish, cycles_in, reached_from
 from orchestrator.predicates.check import too_large, unknown_cohorts
@@ -99,7 +103,7 @@ def _step_predicates(step: Step, path: str) -> Iterator[tuple[Predicate, str]]:
         case WaitFor(condition=condition):
             if not isinstance(condition, Happened | Changed):
                 yield condition, under(path, "waitFor.when")
-        case Send() | Wait() | WaitUntil() | Split() | Exit():
+        case Send() | Wait() | WaitUntil() | Split() | UpdateSubject() | EmitEvent() | Webhook() | Exit():
             pass
         case _:
             assert_never(step)
@@ -123,6 +127,9 @@ def examine(definition: Definition, existing: Existing, path: str = "") -> Findi
     ]
     for number, step in enumerate(steps):
         faults.extend(_step_faults(step, existing, index, under(steps_path, number)))
+    answer_faults, answer_warnings = answers.examine(definition, _answers_read(definition, path), edges)
+    faults += answer_faults
+    warnings += answer_warnings
     cycles = cycles_in(edges)
     for cycle in cycles:
         last, edge = cycle[-1]
@@ -153,8 +160,12 @@ def examine(definition: Definition, existing: Existing, path: str = "") -> Findi
 def ways_out(step: Step) -> Iterator[tuple[str, str]]:
     """(path of the name, name) of every step this one may go on to."""
     match step:
-        case Send() | Wait() | WaitUntil():
+        case Send() | Wait() | WaitUntil() | UpdateSubject() | EmitEvent():
             yield "next", step.next
+        case Webhook():
+            yield "next", step.next
+            if step.otherwise:
+                yield "webhook.otherwise", step.otherwise
         case WaitFor():
             yield "next", step.next
             if step.timeout is not None:
@@ -170,6 +181,16 @@ def ways_out(step: Step) -> Iterator[tuple[str, str]]:
             pass
         case _:
             assert_never(step)
+
+
+def _answers_read(definition: Definition, path: str) -> Iterator[answers.Reading]:
+    for predicate, at in _rule_predicates(definition, path):
+        yield from answers.of_predicate(predicate, at, None)
+    for number, step in enumerate(definition.steps.values()):
+        place = under(under(path, "steps"), number)
+        for predicate, at in _step_predicates(step, place):
+            yield from answers.of_predicate(predicate, at, step.id)
+        yield from answers.of_step(step, place)
 
 
 def _missing_references(definition: Definition, existing: Existing, path: str) -> Iterator[Fault]:
@@ -233,7 +254,7 @@ def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path:
             elif pinned.category != MARKETING:
                 message = f"{step.communication_id} is {pinned.category}; a journey sends {MARKETING} ones"
                 yield Fault(path=at, reason="SEND_STEP_USES_TRANSACTIONAL_COMM", message=message)
-        case Wait() | WaitUntil() | WaitFor() | Branch() | Split() | Exit():
+        case Wait() | WaitUntil() | WaitFor() | Branch() | Split() | UpdateSubject() | EmitEvent() | Webhook() | Exit():
             pass
         case _:
             assert_never(step)

@@ -14,15 +14,18 @@ from orchestrator.domain.journey import (
     Branch,
     Changed,
     Condition,
+    EmitEvent,
     Exit,
     Happened,
     Send,
     Split,
     Step,
     TimeOfDay,
+    UpdateSubject,
     Wait,
     WaitFor,
     WaitUntil,
+    Webhook,
 )
 from orchestrator.predicates.instants import write_instant
 from orchestrator.predicates.paths import join_path
@@ -35,6 +38,8 @@ class Doing(Enum):
     WAIT = "wait"
     WAIT_FOR = "wait_for"
     SEND = "send"
+    # it changes the subject, tells an event, or calls a webhook
+    RUN = "run"
     # a gate holds off its send
     GATE = "gate"
     PARK = "park"
@@ -44,7 +49,7 @@ class Doing(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What there is to say of an execution. `tries`: how often its send was begun; `reason`: why it ended."""
+    """What there is to say of an execution. `tries`: how often its send or call was begun; `reason`: why it ended."""
 
     doing: Doing
     step: Step
@@ -73,6 +78,9 @@ def in_words(at: Standing) -> str:
         case Doing.SEND:
             tries = f"tried {at.tries} times" if at.tries > 1 else "under way" if at.tries else "not begun"
             told = f"Sends {where}: {tries}, since {write_instant(at.since)}."
+        case Doing.RUN:
+            tries = f"tried {at.tries} times" if at.tries > 1 else "under way"
+            told = f"{_deed(at.step)} {where}: {tries}, since {write_instant(at.since)}."
         case Doing.GATE:
             told = f"Waits {where} to send ({at.parked}), since {write_instant(at.since)}."
         case Doing.PARK:
@@ -98,10 +106,20 @@ def _wait(step: Step) -> str:
             return f"until {clock.isoformat()} by the subject's clock"
         case WaitUntil(until=AttributeDate(path=path)):
             return f"until the date that {join_path(path)} holds"
-        case WaitUntil() | WaitFor() | Send() | Branch() | Split() | Exit():
+        case WaitUntil() | WaitFor() | Send() | Branch() | Split() | UpdateSubject() | EmitEvent() | Webhook() | Exit():
             return "for its turn"
         case _:
             assert_never(step)
+
+
+def _deed(step: Step) -> str:
+    match step:
+        case UpdateSubject():
+            return "Changes attributes"
+        case EmitEvent(event_name=name):
+            return f"Tells the event {name}"
+        case _:
+            return "Calls a webhook"
 
 
 def _awaited(step: Step) -> str:

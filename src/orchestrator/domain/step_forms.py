@@ -10,6 +10,14 @@ from typing import Any
 from orchestrator.domain.canvas import read_step_canvas
 from orchestrator.domain.condition_forms import read_changed, read_date, read_happened, read_time_of_day
 from orchestrator.domain.draw import MAX_SALT
+from orchestrator.domain.effect_forms import (
+    EMIT_EVENT,
+    UPDATE_SUBJECT,
+    WEBHOOK,
+    read_emit_event,
+    read_update_subject,
+    read_webhook,
+)
 from orchestrator.domain.form_reader import FormReader
 from orchestrator.domain.journey import (
     Arm,
@@ -39,6 +47,9 @@ MAX_WEIGHT = 1_000_000
 OTHERWISE = "otherwise"
 
 _ON_BLOCKED = {policy.value: policy for policy in OnBlocked}
+
+#: Reads the body of a step, given its path, its id and the step after it.
+_ReadBody = Callable[[FormReader, Mapping[str, Any], str, str, str], Step | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +216,17 @@ def _arms(
             yield form.own_id(fields, arm_path, taken, f"arm of this {what.removeprefix('a ')}"), fields, arm_path
 
 
+def _effect(read: _ReadBody) -> Callable[[FormReader, _Node], Step | None]:
+    """Of a step that goes on by `next`, once it has done what its body says."""
+
+    def read_step(form: FormReader, node: _Node) -> Step | None:
+        following = _next(form, node)
+        body = form.members(node.body, node.path, node.members)
+        return read(form, body, node.path, node.id, following) if body is not None else None
+
+    return read_step
+
+
 def _exit(form: FormReader, node: _Node) -> Step | None:
     _no_next(form, node, "nothing comes after an exit")
     body = form.members(node.body, node.path, node.members)
@@ -241,6 +263,9 @@ STEP_FORMS: Mapping[str, StepForm] = {
     ),
     "branch": StepForm(read=_branch, members=("arms", "otherwise"), ways=("arms", "otherwise")),
     "split": StepForm(read=_split, members=("arms", "salt"), ways=("arms",)),
+    "updateSubject": StepForm(read=_effect(read_update_subject), members=UPDATE_SUBJECT, ways=("next",)),
+    "emitEvent": StepForm(read=_effect(read_emit_event), members=EMIT_EVENT, ways=("next",)),
+    "webhook": StepForm(read=_effect(read_webhook), members=WEBHOOK, ways=("next", "otherwise")),
     "exit": StepForm(read=_exit, members=("reason",), ways=()),
 }
 

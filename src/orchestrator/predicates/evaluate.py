@@ -8,7 +8,7 @@ from typing import Any, assert_never
 from orchestrator.predicates import builtin
 from orchestrator.predicates.facts import Facts
 from orchestrator.predicates.instants import parse_instant, write_instant
-from orchestrator.predicates.paths import ENTRY, find
+from orchestrator.predicates.paths import ENTRY, STEPS, find
 from orchestrator.predicates.tree import (
     ANY_EVENT,
     AllOf,
@@ -108,6 +108,8 @@ def stored_value(leaf: Attribute, facts: Facts, absent: Any = None) -> Any:
             return facts.time_zone if facts.time_zone is not None else absent
         case (first, *rest) if first == ENTRY:
             return find(facts.entry, rest, absent)
+        case (first, *rest) if first == STEPS:
+            return find(facts.steps, rest, absent)
     return find(facts.attributes, leaf.path, absent)
 
 

@@ -37,14 +37,15 @@ class EventFacts:
 class Facts:
     """One subject in one snapshot.
 
-    `entry` is what `$entry.` reads: the triggering event's properties. A source that is not in `events` never
-    happened. `cohorts` are the lists the subject is on; `known_cohorts` those that exist; `cohort_flips` says of those
-    whose answer stands for rules when time alone could change it. `created_at` (aware) and `time_zone` are what
-    `$subject.` reads.
+    `entry` is what `$entry.` reads: the triggering event's properties; `steps` what `$steps.` reads: by the id of a
+    step, the answer of its webhook. A source that is not in `events` never happened. `cohorts` are the lists the
+    subject is on; `known_cohorts` those that exist; `cohort_flips` says of those whose answer stands for rules when
+    time alone could change it. `created_at` (aware) and `time_zone` are what `$subject.` reads.
     """
 
     attributes: Mapping[str, Any] = field(default_factory=dict)
     entry: Mapping[str, Any] = field(default_factory=dict)
+    steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     events: Mapping[Source, EventFacts] = field(default_factory=dict)
     cohorts: frozenset[str] = frozenset()
     known_cohorts: frozenset[str] = frozenset()

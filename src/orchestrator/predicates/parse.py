@@ -15,7 +15,7 @@ from orchestrator.predicates.builtin import OPERATORS_OF, SUBJECT
 from orchestrator.predicates.faults import Fault, Wrong, under
 from orchestrator.predicates.fields import read_text, unknown_fields, whole_number
 from orchestrator.predicates.operands import OPERATORS, read_operand
-from orchestrator.predicates.paths import ENTRY, join_path, split_path
+from orchestrator.predicates.paths import ENTRY, STEPS, join_path, split_path
 from orchestrator.predicates.tree import (
     ANY_EVENT,
     AllOf,
@@ -39,8 +39,6 @@ MAX_AT_LEAST = 1000
 
 _KINDS = "everyone, event_fired, event_not_fired, any_event, attribute, in_cohort, and, or, not"
 
-_STEPS = "$steps"
-
 _TIMED = frozenset({Operator.WITHIN, Operator.NOT_WITHIN})
 
 _P = ParamSpec("_P")
@@ -52,7 +50,7 @@ class About(Enum):
 
     #: A subject: audiences and segments.
     SUBJECT = auto()
-    #: A subject on a journey: `$entry.` reads the event that started it.
+    #: A subject on a journey: `$entry.` reads the event that started it, `$steps.` what webhooks answered.
     EXECUTION = auto()
     #: One event: its properties are the attributes, and nothing else is known.
     EVENT = auto()
@@ -215,12 +213,14 @@ class _Reader:
             raise Wrong(at, "LEAF_NOT_ALLOWED", "only the event's own properties can be asked about here")
         if root == SUBJECT and names not in OPERATORS_OF:
             raise Wrong(at, "INVALID_VALUE", f"one of {', '.join(map(join_path, OPERATORS_OF))}")
-        if root == _STEPS:
-            raise Wrong(at, "LEAF_NOT_ALLOWED", "no step leaves an answer that could be asked about")
-        if root == ENTRY and self._about is not About.EXECUTION:
-            raise Wrong(at, "LEAF_NOT_ALLOWED", f"{ENTRY} is known on a journey only")
+        if root in (ENTRY, STEPS) and self._about is not About.EXECUTION:
+            raise Wrong(at, "LEAF_NOT_ALLOWED", f"{root} is known on a journey only")
         if root == ENTRY and len(names) == 1:
             raise Wrong(at, "INVALID_VALUE", f"{ENTRY} is followed by a property, such as {ENTRY}.amount")
+        if root == STEPS and len(names) < 3:
+            raise Wrong(
+                at, "INVALID_VALUE", f"{STEPS} is followed by a step and a member of its answer: {STEPS}.check.score"
+            )
         return names
 
     def _operator(self, value: object, path: str, field_path: tuple[str, ...] | None) -> Operator:

@@ -7,6 +7,8 @@ from typing import Any
 
 #: First part of a path that reads the triggering event's properties.
 ENTRY = "$entry"
+#: First part of a path that reads what the webhook of a step has answered; the second is the step's id.
+STEPS = "$steps"
 
 
 def split_path(text: str) -> tuple[str, ...]:

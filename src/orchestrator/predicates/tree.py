@@ -90,8 +90,8 @@ class EventFired:
 class Attribute:
     """A test of one field.
 
-    `path` is the field path split at unescaped dots. A first part `$entry` reads the triggering event, `$subject` what
-    is known of every subject (`builtin.py`).
+    `path` is the field path split at unescaped dots. A first part `$entry` reads the triggering event, `$steps` the
+    answer of a step's webhook, `$subject` what is known of every subject (`builtin.py`).
     `value` is a JSON value; an aware datetime for order among instants; a tuple of JSON values for IN from a list, a
     tuple of texts (`texts`) for IN from the comma-separated form; a timedelta for WITHIN; None for EXISTS.
     """

@@ -315,13 +315,21 @@ async def go_on(
 
 
 _SENT = """
-SELECT DISTINCT step_id FROM sends
+SELECT step_id FROM sends
  WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND version = $5 AND state <> 'failed'
+ UNION
+SELECT step_id FROM webhook_calls
+ WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND version = $5
+   AND (state = 'answered' OR in_doubt)
+ UNION
+SELECT step_id FROM visits
+ WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND version = $5
+   AND step_kind = 'emit_event' AND result = 'executed'
 """
 
 
 async def sent_by(conn: Connection[Record], key: SubjectKey, execution_id: UUID, version: int) -> set[str]:
-    """The steps of this version whose messages the execution has sent, as far as anybody knows."""
+    """The steps of this version whose messages, calls and events the execution has sent, as far as anybody knows."""
     rows = await conn.fetch(_SENT, key.project_no, key.bucket, key.subject_no, execution_id, version)
     return {row["step_id"] for row in rows}
 

@@ -129,6 +129,37 @@ SELECT format('execution %s, step %s, queue %s', e.execution_id, e.step_id, e.ef
                     WHERE (s.project_no, s.bucket, s.subject_no, s.execution_id)
                         = (e.project_no, e.bucket, e.subject_no, e.execution_id)
                       AND s.seq = e.seq)
+   AND NOT EXISTS (SELECT FROM webhook_calls AS c
+                    WHERE (c.project_no, c.bucket, c.subject_no, c.execution_id)
+                        = (e.project_no, e.bucket, e.subject_no, e.execution_id)
+                      AND c.seq = e.seq)
+"""
+
+_CALL_UNLIKE_VISIT = """
+SELECT format('execution %s, seq %s: %s, but %s', c.execution_id, c.seq, c.state, coalesce(v.result, 'no visit'))
+       AS example
+  FROM webhook_calls AS c
+  LEFT JOIN executions AS e USING (project_no, bucket, subject_no, execution_id)
+  LEFT JOIN visits AS v
+    ON (v.project_no, v.bucket, v.subject_no, v.execution_id)
+     = (c.project_no, c.bucket, c.subject_no, c.execution_id)
+   AND v.seq = c.seq + 1 AND v.step_id = c.step_id
+ WHERE c.project_no = $2 AND c.bucket >= $3 AND c.bucket < $4
+   AND c.settled_at < $1::timestamptz - interval '60 seconds'
+   AND coalesce(e.reason, '') NOT LIKE 'temporal\\_%'
+   AND v.result IS DISTINCT FROM CASE WHEN c.reason = 'withdrawn' THEN 'skipped'
+                                      WHEN c.state = 'failed' THEN 'failed' ELSE 'executed' END
+"""
+
+_VISIT_WITHOUT_CALL = """
+SELECT format('execution %s, seq %s, step %s', v.execution_id, v.seq, v.step_id) AS example
+  FROM visits AS v
+ WHERE v.project_no = $2 AND v.bucket >= $3 AND v.bucket < $4
+   AND v.step_kind = 'webhook' AND v.reason IS DISTINCT FROM 'already_sent'
+   AND NOT EXISTS (SELECT FROM webhook_calls AS c
+                    WHERE (c.project_no, c.bucket, c.subject_no, c.execution_id)
+                        = (v.project_no, v.bucket, v.subject_no, v.execution_id)
+                      AND c.seq = v.seq - 1 AND c.step_id = v.step_id)
 """
 
 # Of what executions await by their versions, that which is plain to see: events by name, segments, dates and changes.
@@ -365,7 +396,8 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         name="sends_not_begun",
-        remedy="Waiting for a worker of their channel for five minutes: see that one serves the queue.",
+        remedy="Waiting for a worker of their channel, or for one that does what their step says, for five minutes: "
+        "see that one serves the queue.",
         sql=_SEND_NOT_BEGUN,
         divided=True,
     ),
@@ -385,6 +417,19 @@ CHECKS: tuple[Check, ...] = (
         name="sends_unlike_visits",
         remedy="The two ledgers tell different things of one send: report it, with the workers' logs.",
         sql=_SEND_UNLIKE_VISIT,
+        divided=True,
+    ),
+    Check(
+        name="calls_unlike_visits",
+        remedy="The ledger of webhook calls and that of visits tell different things: report it, with the workers' "
+        "logs of that execution.",
+        sql=_CALL_UNLIKE_VISIT,
+        divided=True,
+    ),
+    Check(
+        name="visits_without_call",
+        remedy="A webhook step was passed and the ledger of calls does not know: report it, with the workers' logs.",
+        sql=_VISIT_WITHOUT_CALL,
         divided=True,
     ),
     Check(

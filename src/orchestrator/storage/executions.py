@@ -16,6 +16,7 @@ from orchestrator.domain.gates import Consent
 from orchestrator.domain.project import ProjectSettings, stored_settings
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage.sends import Send
+from orchestrator.storage.webhook_calls import ANSWERS, Call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +24,9 @@ class Standing:
     """An execution as it stands, with what let it in and what its subject refused, all of one snapshot.
 
     `entry` is what `$entry.` reads: the triggering event's properties, as they were; `entry_key`, `triggered_at` and
-    `goal_revision` are those of the enrollment. `send` is the ledger's row of this `seq`. `settings` are the project's.
-    `sends_paused`: whether the project or the journey sends nothing for now. `now` is the database's clock, read
-    after the lock.
+    `goal_revision` are those of the enrollment, and so are `hops` (domain/entry.py, Trigger). `send` and `call` are the
+    ledgers' rows of this `seq`; `steps` is what `$steps.` reads. `settings` are the project's. `sends_paused`: whether
+    the project or the journey sends nothing for now. `now` is the database's clock, read after the lock.
     """
 
     execution_id: UUID
@@ -53,13 +54,16 @@ class Standing:
     entry_key: str
     triggered_at: datetime
     goal_revision: int
+    hops: int
+    steps: dict[str, Any]
     settings: ProjectSettings
     sends_paused: bool
     send: Send | None
+    call: Call | None
     now: datetime
 
 
-_STANDING = """
+_STANDING = f"""
 SELECT e.execution_id, e.journey_id, e.version, e.workflow_id, e.seq, e.step_id, e.since, e.mark, e.effect,
        e.started_at, e.outcome IS NOT NULL AS ended, e.parked, e.cancel_reason, e.carry_version, e.sent_before,
        j.status AS journey_status, j.on_archive,
@@ -67,16 +71,21 @@ SELECT e.execution_id, e.journey_id, e.version, e.workflow_id, e.seq, e.step_id,
               WHERE (o.project_no, o.bucket, o.subject_no) = ($1, $2, $3)) AS opt_outs,
        ARRAY(SELECT s.channel FROM suppressions AS s
               WHERE (s.project_no, s.bucket, s.subject_no) = ($1, $2, $3)) AS suppressed,
-       n.entry, n.entry_key, n.triggered_at, n.goal_revision,
+       n.entry, n.entry_key, n.triggered_at, n.goal_revision, n.hops,
+       ({ANSWERS}) AS steps,
        (SELECT p.settings FROM projects AS p WHERE p.project_no = $1) AS settings,
        EXISTS (SELECT FROM sends_pauses AS h WHERE h.project_no = $1 AND h.journey_id IN ('', e.journey_id)) AS paused,
-       d.state, d.attempt, d.in_doubt, d.reason, d.content_revision, d.reserved_at, clock_timestamp() AS now
+       d.state, d.attempt, d.in_doubt, d.reason, d.content_revision, d.reserved_at,
+       c.state AS call_state, c.attempt AS call_attempt, c.in_doubt AS call_in_doubt, c.reason AS call_reason,
+       c.reserved_at AS call_reserved_at, c.retry_at AS call_retry_at, clock_timestamp() AS now
   FROM executions AS e
   LEFT JOIN journeys AS j ON j.project_no = e.project_no AND j.journey_id = e.journey_id
   LEFT JOIN enrollments AS n
     ON n.project_no = $1 AND n.bucket = $2 AND n.subject_no = $3 AND n.enrollment_id = $4
   LEFT JOIN sends AS d
     ON d.project_no = $1 AND d.bucket = $2 AND d.subject_no = $3 AND d.execution_id = $4 AND d.seq = e.seq
+  LEFT JOIN webhook_calls AS c
+    ON c.project_no = $1 AND c.bucket = $2 AND c.subject_no = $3 AND c.execution_id = $4 AND c.seq = e.seq
  WHERE e.project_no = $1 AND e.bucket = $2 AND e.subject_no = $3 AND e.execution_id = $4
 """
 
@@ -110,6 +119,8 @@ async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) ->
         entry_key=row["entry_key"] or "",
         triggered_at=row["triggered_at"] or row["started_at"],
         goal_revision=row["goal_revision"] or 0,
+        hops=row["hops"] or 0,
+        steps=row["steps"] or {},
         settings=stored_settings(row["settings"]),
         sends_paused=row["paused"],
         send=Send(
@@ -121,6 +132,16 @@ async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) ->
             reserved_at=row["reserved_at"],
         )
         if row["state"] is not None
+        else None,
+        call=Call(
+            state=row["call_state"],
+            attempt=row["call_attempt"],
+            in_doubt=row["call_in_doubt"],
+            reason=row["call_reason"],
+            reserved_at=row["call_reserved_at"],
+            retry_at=row["call_retry_at"],
+        )
+        if row["call_state"] is not None
         else None,
         now=row["now"],
     )

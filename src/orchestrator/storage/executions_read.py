@@ -76,6 +76,21 @@ class Sent:
     clicked_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """One pass over a webhook step. `state` is calling | answered | failed."""
+
+    seq: int
+    step_id: str
+    state: str
+    attempt: int
+    status: int | None
+    reason: str | None
+    has_answer: bool
+    reserved_at: datetime
+    settled_at: datetime | None
+
+
 _SELECT = """
 SELECT e.execution_id, e.workflow_id, s.subject_id, e.journey_id, e.version, e.outcome, e.reason, e.step_id, e.since,
        e.wakes_at, e.parked, e.started_at, e.ended_at,
@@ -174,6 +189,19 @@ SELECT l.seq, l.step_id, l.communication_id, l.content_revision, l.channel, l.ca
 async def sends(conn: Connection[Record], project_no: int, execution_id: UUID) -> list[Sent]:
     """What an execution sent or tried to send, in order."""
     return [Sent(**row) for row in await conn.fetch(_SENDS, project_no, execution_id)]
+
+
+_CALLS = f"""
+SELECT l.seq, l.step_id, l.state, l.attempt, l.status, l.reason, l.answer IS NOT NULL AS has_answer, l.reserved_at,
+       l.settled_at
+{_OF_EXECUTION.format(ledger="webhook_calls")}
+ ORDER BY l.seq
+"""
+
+
+async def webhook_calls(conn: Connection[Record], project_no: int, execution_id: UUID) -> list[Called]:
+    """The webhooks that an execution called, in order."""
+    return [Called(**row) for row in await conn.fetch(_CALLS, project_no, execution_id)]
 
 
 def _shown(row: Record) -> Shown:

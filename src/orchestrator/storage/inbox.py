@@ -19,7 +19,7 @@ MAX_ATTEMPTS = 10
 class Entry:
     """One inbox row. The first three arrays are parallel, in order of arrival, and empty unless `kind` is events.
 
-    `transition_nos` were written with the row, by somebody else than its consumer.
+    `transition_nos` were written with the row, by somebody else than its consumer. `hops`: domain/entry.py, Trigger.
     """
 
     inbox_no: int
@@ -29,6 +29,7 @@ class Entry:
     event_nos: tuple[int, ...]
     occurred_ats: tuple[datetime, ...]
     transition_nos: tuple[int, ...]
+    hops: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ WITH taken AS (
      USING unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
      WHERE i.project_no = w.project_no AND i.bucket = w.bucket AND i.subject_no = w.subject_no
     RETURNING i.inbox_no, i.project_no, i.bucket, i.subject_no, i.kind, i.name_nos, i.event_nos, i.occurred_ats,
-              i.transition_nos
+              i.transition_nos, i.hops
 )
 SELECT * FROM taken ORDER BY inbox_no
 """
@@ -114,6 +115,7 @@ async def take(conn: Connection[Record], keys: Sequence[SubjectKey]) -> list[Ent
             event_nos=tuple(row["event_nos"] or ()),
             occurred_ats=tuple(row["occurred_ats"] or ()),
             transition_nos=tuple(row["transition_nos"] or ()),
+            hops=row["hops"] or 0,
         )
         for row in rows
     ]
@@ -145,9 +147,9 @@ WITH gone AS (
     DELETE FROM inbox WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND attempts > $4 RETURNING *
 )
 INSERT INTO inbox_dead (inbox_no, project_no, bucket, subject_no, kind, name_nos, event_nos, occurred_ats,
-                        transition_nos, attempts, received_at, error, died_at)
+                        transition_nos, attempts, received_at, hops, error, died_at)
 SELECT inbox_no, project_no, bucket, subject_no, kind, name_nos, event_nos, occurred_ats, transition_nos, attempts,
-       received_at, $5, $6
+       received_at, hops, $5, $6
   FROM gone
 RETURNING inbox_no
 """

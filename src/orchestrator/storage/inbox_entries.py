@@ -16,17 +16,22 @@ CHANNEL = "orchestrator_inbox"
 Kind = Literal["attributes", "preferences", "backfill"]
 
 _ADD = """
-INSERT INTO inbox (project_no, bucket, subject_no, kind, received_at)
-SELECT project_no, bucket, subject_no, $4, $5
+INSERT INTO inbox (project_no, bucket, subject_no, kind, received_at, hops)
+SELECT project_no, bucket, subject_no, $4, $5, $6::smallint
 FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS of (project_no, bucket, subject_no)
 """
 
 
-async def add(conn: Connection[Record], keys: Sequence[SubjectKey], kind: Kind, now: datetime) -> None:
-    """Note that this has changed for these subjects; `ring` after the commit. Events come in by `storage/ingest.py`."""
+async def add(
+    conn: Connection[Record], keys: Sequence[SubjectKey], kind: Kind, now: datetime, *, hops: int | None = None
+) -> None:
+    """Note that this has changed for these subjects; `ring` after the commit. Events come in by `storage/ingest.py`.
+
+    `hops`: domain/entry.py, Trigger; None: no execution has changed it.
+    """
     if keys:
         await conn.execute(
-            _ADD, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys], kind, now
+            _ADD, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys], kind, now, hops
         )
 
 

@@ -86,9 +86,9 @@ _TOTALS = """
 
 # One row for each subject, its events in order of arrival.
 _TELL_EVENTS = """, told AS (
-    INSERT INTO inbox (project_no, bucket, subject_no, kind, name_nos, event_nos, occurred_ats, received_at)
+    INSERT INTO inbox (project_no, bucket, subject_no, kind, name_nos, event_nos, occurred_ats, received_at, hops)
     SELECT $1, bucket, subject_no, 'events', array_agg(name_no ORDER BY event_no),
-        array_agg(event_no ORDER BY event_no), array_agg(occurred_at ORDER BY event_no), $8
+        array_agg(event_no ORDER BY event_no), array_agg(occurred_at ORDER BY event_no), $8, $11::smallint
     FROM batch
     GROUP BY bucket, subject_no
 )"""
@@ -174,11 +174,21 @@ async def claim(
     return [(row[0] - 1, row[1]) for row in rows]
 
 
-async def store(conn: Connection[Record], project_no: int, events: Columns, *, backfill: bool, now: datetime) -> None:
+async def store(
+    conn: Connection[Record],
+    project_no: int,
+    events: Columns,
+    *,
+    backfill: bool,
+    now: datetime,
+    hops: int | None = None,
+) -> None:
     """Store claimed events, count them by name, by kind and altogether, and tell the inbox.
 
-    A partition exists for each month in `occurred_ats`, and none of them is later than `now`.
+    A partition exists for each month in `occurred_ats`, and none of them is later than `now`. `hops`: domain/entry.py,
+    Trigger; None: no execution has told them.
     """
+    more = [] if backfill else [hops]
     await conn.execute(
         _STORE_BACKFILL if backfill else _STORE_EVENTS,
         project_no,
@@ -191,6 +201,7 @@ async def store(conn: Connection[Record], project_no: int, events: Columns, *, b
         now,
         [place + 1 for place, _ in events.kinds],
         [name_no for _, name_no in events.kinds],
+        *more,
     )
 
 

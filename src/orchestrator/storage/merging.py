@@ -19,7 +19,8 @@ _MOVE = "UPDATE {table} SET bucket = $4, subject_no = $5 WHERE " + _FROM
 
 #: Rows that nothing of the other subject can stand in the way of.
 MOVED = (
-    "events", "inbox", "inbox_dead", "executions", "visits", "sends", "log_messages", "outbox", "outbox_dead",
+    "events", "inbox", "inbox_dead", "executions", "visits", "sends", "webhook_calls", "log_messages", "outbox",
+    "outbox_dead",
     # Those merged into it earlier lead to the other one from now on.
     "subject_aliases",
 )  # fmt: skip

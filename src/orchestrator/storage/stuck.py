@@ -66,6 +66,12 @@ WITH looked AS MATERIALIZED (
              WHERE l.kind = 'run' AND l.parked IS NULL
                AND project_no = l.project_no AND bucket = l.bucket AND subject_no = l.subject_no
                AND execution_id = l.execution_id AND seq = l.seq
+            UNION ALL
+            -- For how long a webhook is called, its step says.
+            SELECT state, reserved_at, settled_at FROM webhook_calls
+             WHERE l.kind = 'run' AND l.parked IS NULL
+               AND project_no = l.project_no AND bucket = l.bucket AND subject_no = l.subject_no
+               AND execution_id = l.execution_id AND seq = l.seq
             OFFSET 0) AS s ON true
       LEFT JOIN LATERAL (
             SELECT '{CANCEL}' AS cause, l.cancel_asked_at AS due_at WHERE l.cancel_asked_at < $7

@@ -48,6 +48,21 @@ def channel_queue(channel: str) -> str:
     return f"channel-{channel}"
 
 
+#: Calls of webhook steps wait for other people's servers, and not in front of messages.
+WEBHOOK_STEPS_QUEUE = "webhook-steps"
+
+
+def run_queue(activity: str, channel: str) -> str:
+    """Where an activity is run. What needs the database alone is done where executions are."""
+    match activity:
+        case "send":
+            return channel_queue(channel)
+        case "webhook":
+            return WEBHOOK_STEPS_QUEUE
+        case _:
+            return JOURNEYS_QUEUE
+
+
 @dataclass
 class Effect:
     """What an execution does next, as the database decided it.

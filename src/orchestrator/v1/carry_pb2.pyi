@@ -132,7 +132,7 @@ class CarryPlace(_message.Message):
     step_id: _builtins.str
     """The step they stand on."""
     step_kind: _builtins.str
-    """Its kind: send, wait, wait_for or branch."""
+    """Its kind, as visits have it; of steps at which one can stand."""
     count: _builtins.int
     """How many."""
     to_step_id: _builtins.str
@@ -213,7 +213,7 @@ class Carry(_message.Message):
     carried_count: _builtins.int
     """How many have been told to go over so far."""
     pending_count: _builtins.int
-    """How many of these have not done so yet: a send that is under way is finished first."""
+    """How many of these have not done so yet: a send or a call that is under way is finished first."""
     @_builtins.property
     def step_mapping(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepMapping]:
         """What has become of steps."""

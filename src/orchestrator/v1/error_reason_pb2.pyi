@@ -116,6 +116,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Two edges that lead on from a node by one way."""
     ERROR_REASON_UNKNOWN_HANDLE: _ErrorReason.ValueType  # 224
     """An edge that leads on by a way that its node does not have."""
+    ERROR_REASON_ANSWER_NOT_FOUND: _ErrorReason.ValueType  # 225
+    """What a webhook answered is asked about, and there is no such webhook in the journey."""
+    ERROR_REASON_ANSWER_NEVER_KNOWN: _ErrorReason.ValueType  # 226
+    """A warning: what a webhook answered is asked about where it has not been called."""
     ERROR_REASON_INVALID_DEFINITION: _ErrorReason.ValueType  # 210
     """Publishing was refused; the violations name every fault."""
     ERROR_REASON_JOURNEY_NOT_FOUND: _ErrorReason.ValueType  # 301
@@ -313,6 +317,10 @@ ERROR_REASON_DUPLICATE_EDGE: ErrorReason.ValueType  # 223
 """Two edges that lead on from a node by one way."""
 ERROR_REASON_UNKNOWN_HANDLE: ErrorReason.ValueType  # 224
 """An edge that leads on by a way that its node does not have."""
+ERROR_REASON_ANSWER_NOT_FOUND: ErrorReason.ValueType  # 225
+"""What a webhook answered is asked about, and there is no such webhook in the journey."""
+ERROR_REASON_ANSWER_NEVER_KNOWN: ErrorReason.ValueType  # 226
+"""A warning: what a webhook answered is asked about where it has not been called."""
 ERROR_REASON_INVALID_DEFINITION: ErrorReason.ValueType  # 210
 """Publishing was refused; the violations name every fault."""
 ERROR_REASON_JOURNEY_NOT_FOUND: ErrorReason.ValueType  # 301

@@ -27,7 +27,7 @@ from orchestrator.v1 import execution_pb2 as orchestrator_dot_v1_dot_execution__
 from orchestrator.v1 import explanation_pb2 as orchestrator_dot_v1_dot_explanation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+orchestrator/v1/execution_explanation.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1forchestrator/v1/execution.proto\x1a!orchestrator/v1/explanation.proto\"\x94\x04\n\x14\x45xecutionExplanation\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.orchestrator.v1.Execution\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12:\n\x05\x64oing\x18\x03 \x01(\x0e\x32+.orchestrator.v1.ExecutionExplanation.Doing\x12\x11\n\tstep_kind\x18\x04 \x01(\t\x12(\n\x06\x61waits\x18\x05 \x03(\x0b\x32\x18.orchestrator.v1.Awaited\x12\x33\n\nconditions\x18\x06 \x03(\x0b\x32\x1f.orchestrator.v1.ConditionTruth\x12:\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\x12=\n\x0c\x65xplain_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x65xplainedAt\"\x92\x01\n\x05\x44oing\x12\x15\n\x11\x44OING_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x44OING_ENDED\x10\x01\x12\x0e\n\nDOING_WAIT\x10\x02\x12\x12\n\x0e\x44OING_WAIT_FOR\x10\x03\x12\x0e\n\nDOING_SEND\x10\x04\x12\x0e\n\nDOING_PARK\x10\x05\x12\r\n\tDOING_DUE\x10\x06\x12\x0e\n\nDOING_GATE\x10\x07\"i\n\x07\x41waited\x12\x12\n\nevent_name\x18\x01 \x01(\t\x12\x12\n\nsegment_id\x18\x02 \x01(\t\x12\x12\n\nattributes\x18\x03 \x01(\x08\x12\x13\n\x0bpreferences\x18\x04 \x01(\x08\x12\r\n\x05gates\x18\x05 \x01(\x08\"\xa4\x02\n\x0e\x43onditionTruth\x12\x0f\n\x07rule_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61rm_id\x18\x02 \x01(\t\x12\x12\n\x05truth\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\nevent_name\x18\x04 \x01(\t\x12@\n\x0flast_event_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0blastEventAt\x12\x12\n\nfield_path\x18\x06 \x01(\t\x12\x31\n\x0b\x65xplanation\x18\x07 \x01(\x0b\x32\x1c.orchestrator.v1.Explanation\x12\x36\n\tflip_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x66lipsAtB\x08\n\x06_truth\"\xa2\x02\n\x0eStuckExecution\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.orchestrator.v1.Execution\x12\x34\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32%.orchestrator.v1.StuckExecution.Cause\x12\x33\n\x08\x64ue_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05\x64ueAt\"v\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x0e\n\nCAUSE_WAKE\x10\x01\x12\x18\n\x14\x43\x41USE_SEND_NOT_BEGUN\x10\x02\x12\x1a\n\x16\x43\x41USE_SEND_NOT_SETTLED\x10\x03\x12\x10\n\x0c\x43\x41USE_CANCEL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+orchestrator/v1/execution_explanation.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1forchestrator/v1/execution.proto\x1a!orchestrator/v1/explanation.proto\"\xa3\x04\n\x14\x45xecutionExplanation\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.orchestrator.v1.Execution\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12:\n\x05\x64oing\x18\x03 \x01(\x0e\x32+.orchestrator.v1.ExecutionExplanation.Doing\x12\x11\n\tstep_kind\x18\x04 \x01(\t\x12(\n\x06\x61waits\x18\x05 \x03(\x0b\x32\x18.orchestrator.v1.Awaited\x12\x33\n\nconditions\x18\x06 \x03(\x0b\x32\x1f.orchestrator.v1.ConditionTruth\x12:\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\x12=\n\x0c\x65xplain_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x65xplainedAt\"\xa1\x01\n\x05\x44oing\x12\x15\n\x11\x44OING_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x44OING_ENDED\x10\x01\x12\x0e\n\nDOING_WAIT\x10\x02\x12\x12\n\x0e\x44OING_WAIT_FOR\x10\x03\x12\x0e\n\nDOING_SEND\x10\x04\x12\x0e\n\nDOING_PARK\x10\x05\x12\r\n\tDOING_DUE\x10\x06\x12\x0e\n\nDOING_GATE\x10\x07\x12\r\n\tDOING_RUN\x10\x08\"i\n\x07\x41waited\x12\x12\n\nevent_name\x18\x01 \x01(\t\x12\x12\n\nsegment_id\x18\x02 \x01(\t\x12\x12\n\nattributes\x18\x03 \x01(\x08\x12\x13\n\x0bpreferences\x18\x04 \x01(\x08\x12\r\n\x05gates\x18\x05 \x01(\x08\"\xa4\x02\n\x0e\x43onditionTruth\x12\x0f\n\x07rule_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61rm_id\x18\x02 \x01(\t\x12\x12\n\x05truth\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\nevent_name\x18\x04 \x01(\t\x12@\n\x0flast_event_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0blastEventAt\x12\x12\n\nfield_path\x18\x06 \x01(\t\x12\x31\n\x0b\x65xplanation\x18\x07 \x01(\x0b\x32\x1c.orchestrator.v1.Explanation\x12\x36\n\tflip_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x66lipsAtB\x08\n\x06_truth\"\xa2\x02\n\x0eStuckExecution\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.orchestrator.v1.Execution\x12\x34\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32%.orchestrator.v1.StuckExecution.Cause\x12\x33\n\x08\x64ue_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05\x64ueAt\"v\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x0e\n\nCAUSE_WAKE\x10\x01\x12\x18\n\x14\x43\x41USE_SEND_NOT_BEGUN\x10\x02\x12\x1a\n\x16\x43\x41USE_SEND_NOT_SETTLED\x10\x03\x12\x10\n\x0c\x43\x41USE_CANCEL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'orchestrator.v1.execution_e
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXECUTIONEXPLANATION']._serialized_start=166
-  _globals['_EXECUTIONEXPLANATION']._serialized_end=698
+  _globals['_EXECUTIONEXPLANATION']._serialized_end=713
   _globals['_EXECUTIONEXPLANATION_DOING']._serialized_start=552
-  _globals['_EXECUTIONEXPLANATION_DOING']._serialized_end=698
-  _globals['_AWAITED']._serialized_start=700
-  _globals['_AWAITED']._serialized_end=805
-  _globals['_CONDITIONTRUTH']._serialized_start=808
-  _globals['_CONDITIONTRUTH']._serialized_end=1100
-  _globals['_STUCKEXECUTION']._serialized_start=1103
-  _globals['_STUCKEXECUTION']._serialized_end=1393
-  _globals['_STUCKEXECUTION_CAUSE']._serialized_start=1275
-  _globals['_STUCKEXECUTION_CAUSE']._serialized_end=1393
+  _globals['_EXECUTIONEXPLANATION_DOING']._serialized_end=713
+  _globals['_AWAITED']._serialized_start=715
+  _globals['_AWAITED']._serialized_end=820
+  _globals['_CONDITIONTRUTH']._serialized_start=823
+  _globals['_CONDITIONTRUTH']._serialized_end=1115
+  _globals['_STUCKEXECUTION']._serialized_start=1118
+  _globals['_STUCKEXECUTION']._serialized_end=1408
+  _globals['_STUCKEXECUTION_CAUSE']._serialized_start=1290
+  _globals['_STUCKEXECUTION_CAUSE']._serialized_end=1408
 # @@protoc_insertion_point(module_scope)

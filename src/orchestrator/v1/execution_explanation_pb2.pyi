@@ -50,6 +50,8 @@ class ExecutionExplanation(_message.Message):
         """It could go on at this moment: it is about to, or it is stuck."""
         DOING_GATE: ExecutionExplanation._Doing.ValueType  # 7
         """A gate holds off its send: a cap, quiet hours, a window."""
+        DOING_RUN: ExecutionExplanation._Doing.ValueType  # 8
+        """It changes the subject, lets an event happen, or calls a webhook."""
 
     class Doing(_Doing, metaclass=_DoingEnumTypeWrapper):
         """What it is doing.
@@ -73,6 +75,8 @@ class ExecutionExplanation(_message.Message):
     """It could go on at this moment: it is about to, or it is stuck."""
     DOING_GATE: ExecutionExplanation.Doing.ValueType  # 7
     """A gate holds off its send: a cap, quiet hours, a window."""
+    DOING_RUN: ExecutionExplanation.Doing.ValueType  # 8
+    """It changes the subject, lets an event happen, or calls a webhook."""
 
     EXECUTION_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
@@ -241,7 +245,7 @@ class StuckExecution(_message.Message):
         CAUSE_WAKE: StuckExecution._Cause.ValueType  # 1
         """It should have woken."""
         CAUSE_SEND_NOT_BEGUN: StuckExecution._Cause.ValueType  # 2
-        """Its send was never begun: no worker serves the channel."""
+        """Its send, or what else its step does, was never begun: no worker serves the queue."""
         CAUSE_SEND_NOT_SETTLED: StuckExecution._Cause.ValueType  # 3
         """Its send was begun and not settled."""
         CAUSE_CANCEL: StuckExecution._Cause.ValueType  # 4
@@ -258,7 +262,7 @@ class StuckExecution(_message.Message):
     CAUSE_WAKE: StuckExecution.Cause.ValueType  # 1
     """It should have woken."""
     CAUSE_SEND_NOT_BEGUN: StuckExecution.Cause.ValueType  # 2
-    """Its send was never begun: no worker serves the channel."""
+    """Its send, or what else its step does, was never begun: no worker serves the queue."""
     CAUSE_SEND_NOT_SETTLED: StuckExecution.Cause.ValueType  # 3
     """Its send was begun and not settled."""
     CAUSE_CANCEL: StuckExecution.Cause.ValueType  # 4

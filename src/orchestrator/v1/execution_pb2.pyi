@@ -155,6 +155,7 @@ class Execution(_message.Message):
     VISITS_FIELD_NUMBER: _builtins.int
     SENDS_FIELD_NUMBER: _builtins.int
     CANCELING_FIELD_NUMBER: _builtins.int
+    WEBHOOK_CALLS_FIELD_NUMBER: _builtins.int
     ENTRY_VERSION_FIELD_NUMBER: _builtins.int
     CARRY_VERSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -209,6 +210,10 @@ class Execution(_message.Message):
     def sends(self) -> _containers.RepeatedCompositeFieldContainer[Global___Send]:
         """What it sent or tried to send, in order. Only in GetExecution."""
 
+    @_builtins.property
+    def webhook_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___WebhookCall]:
+        """The webhooks that it called, in order. Only in GetExecution."""
+
     def __init__(
         self,
         *,
@@ -230,18 +235,109 @@ class Execution(_message.Message):
         visits: _abc.Iterable[Global___Visit] | None = ...,
         sends: _abc.Iterable[Global___Send] | None = ...,
         canceling: _builtins.str = ...,
+        webhook_calls: _abc.Iterable[Global___WebhookCall] | None = ...,
         entry_version: _builtins.int = ...,
         carry_version: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_carry_version", b"_carry_version", "carry_version", b"carry_version", "end_time", b"end_time", "start_time", b"start_time", "step_time", b"step_time", "wake_time", b"wake_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carry_version", b"_carry_version", "canceling", b"canceling", "carry_version", b"carry_version", "current_step_id", b"current_step_id", "end_time", b"end_time", "entry_version", b"entry_version", "id", b"id", "journey_id", b"journey_id", "outcome", b"outcome", "parked", b"parked", "reason", b"reason", "sends", b"sends", "start_time", b"start_time", "status", b"status", "status_source", b"status_source", "step_time", b"step_time", "subject_id", b"subject_id", "version", b"version", "visits", b"visits", "wake_time", b"wake_time", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carry_version", b"_carry_version", "canceling", b"canceling", "carry_version", b"carry_version", "current_step_id", b"current_step_id", "end_time", b"end_time", "entry_version", b"entry_version", "id", b"id", "journey_id", b"journey_id", "outcome", b"outcome", "parked", b"parked", "reason", b"reason", "sends", b"sends", "start_time", b"start_time", "status", b"status", "status_source", b"status_source", "step_time", b"step_time", "subject_id", b"subject_id", "version", b"version", "visits", b"visits", "wake_time", b"wake_time", "webhook_calls", b"webhook_calls", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__carry_version: _TypeAlias = _typing.Literal["carry_version"]  # noqa: Y015
     _WhichOneofArgType__carry_version: _TypeAlias = _typing.Literal["_carry_version", b"_carry_version"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__carry_version) -> _WhichOneofReturnType__carry_version | None: ...
 
 Global___Execution: _TypeAlias = Execution  # noqa: Y015
+
+@_typing.final
+class WebhookCall(_message.Message):
+    """One pass over a webhook step. What was asked and answered is not shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[WebhookCall._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: WebhookCall._State.ValueType  # 0
+        """Never returned."""
+        STATE_CALLING: WebhookCall._State.ValueType  # 1
+        """Begun; the server is being asked."""
+        STATE_ANSWERED: WebhookCall._State.ValueType  # 2
+        """The server took it, with 2xx."""
+        STATE_FAILED: WebhookCall._State.ValueType  # 3
+        """The server refused it, or did not take it in time."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """What is known about it.
+
+        Values may be added.
+        """
+
+    STATE_UNSPECIFIED: WebhookCall.State.ValueType  # 0
+    """Never returned."""
+    STATE_CALLING: WebhookCall.State.ValueType  # 1
+    """Begun; the server is being asked."""
+    STATE_ANSWERED: WebhookCall.State.ValueType  # 2
+    """The server took it, with 2xx."""
+    STATE_FAILED: WebhookCall.State.ValueType  # 3
+    """The server refused it, or did not take it in time."""
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    HAS_ANSWER_FIELD_NUMBER: _builtins.int
+    RESERVE_TIME_FIELD_NUMBER: _builtins.int
+    SETTLE_TIME_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """The decision that began it, counted from the execution's start."""
+    step_id: _builtins.str
+    """The step."""
+    state: Global___WebhookCall.State.ValueType
+    """What is known about it."""
+    attempt: _builtins.int
+    """How often the server was asked."""
+    status: _builtins.int
+    """The status of HTTP that it was answered with last. Unset: none."""
+    reason: _builtins.str
+    """Why it failed, or why its answer was not kept."""
+    has_answer: _builtins.bool
+    """Whether its answer was kept, for predicates and templates."""
+    @_builtins.property
+    def reserve_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was begun."""
+
+    @_builtins.property
+    def settle_time(self) -> _timestamp_pb2.Timestamp:
+        """When its outcome was known; unset before."""
+
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        step_id: _builtins.str = ...,
+        state: Global___WebhookCall.State.ValueType = ...,
+        attempt: _builtins.int = ...,
+        status: _builtins.int | None = ...,
+        reason: _builtins.str = ...,
+        has_answer: _builtins.bool = ...,
+        reserve_time: _timestamp_pb2.Timestamp | None = ...,
+        settle_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "reserve_time", b"reserve_time", "settle_time", b"settle_time", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "attempt", b"attempt", "has_answer", b"has_answer", "reason", b"reason", "reserve_time", b"reserve_time", "seq", b"seq", "settle_time", b"settle_time", "state", b"state", "status", b"status", "step_id", b"step_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
+    _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...
+
+Global___WebhookCall: _TypeAlias = WebhookCall  # noqa: Y015
 
 @_typing.final
 class Visit(_message.Message):
@@ -292,7 +388,7 @@ class Visit(_message.Message):
     step_id: _builtins.str
     """The step."""
     step_kind: _builtins.str
-    """Its kind: send, wait, wait_for, branch, split or exit."""
+    """Its kind: send, wait, wait_for, branch, split, update_subject, emit_event, webhook or exit."""
     result: Global___Visit.Result.ValueType
     """What came of it."""
     reason: _builtins.str

@@ -474,9 +474,10 @@ class JourneyGraph(_message.Message):
     """A journey as nodes and the edges between them, as canvases write it.
 
     In JSON it is the object itself: `{"nodes": […], "edges": […]}`. A node has an `id`, a `type` (entry_trigger,
-    channel_action, wait, wait_for, condition_split, split, exit) and, in `data`, what a step of its kind has but for the
-    names of other steps; edges have `source`, `target` and, where there are several ways out, `sourceHandle`: the id of an
-    arm, `otherwise`, or `true` and `false` of a condition. Whatever else stands there is the canvas's, and is kept.
+    channel_action, wait, wait_for, condition_split, split, update_subject, emit_event, webhook, exit) and, in `data`, what
+    a step of its kind has but for the names of other steps; edges have `source`, `target` and, where there are several ways
+    out, `sourceHandle`: the id of an arm, `otherwise`, or `true` and `false` of a condition. Whatever else stands there is
+    the canvas's, and is kept.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -570,6 +571,9 @@ class Step(_message.Message):
     EXIT_FIELD_NUMBER: _builtins.int
     WAIT_FOR_FIELD_NUMBER: _builtins.int
     SPLIT_FIELD_NUMBER: _builtins.int
+    UPDATE_SUBJECT_FIELD_NUMBER: _builtins.int
+    EMIT_EVENT_FIELD_NUMBER: _builtins.int
+    WEBHOOK_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Tells it from the journey's other steps: 1 to 128 of `A-Z a-z 0-9 _ . : -`."""
     next: _builtins.str
@@ -605,6 +609,18 @@ class Step(_message.Message):
     def split(self) -> Global___SplitStep:
         """Divides subjects."""
 
+    @_builtins.property
+    def update_subject(self) -> Global___UpdateSubjectStep:
+        """Changes what is known of the subject."""
+
+    @_builtins.property
+    def emit_event(self) -> Global___EmitEventStep:
+        """Lets an event happen."""
+
+    @_builtins.property
+    def webhook(self) -> Global___WebhookStep:
+        """Calls a server, whose answer can be asked about from then on."""
+
     def __init__(
         self,
         *,
@@ -617,16 +633,170 @@ class Step(_message.Message):
         exit: Global___ExitStep | None = ...,
         wait_for: Global___WaitForStep | None = ...,
         split: Global___SplitStep | None = ...,
+        update_subject: Global___UpdateSubjectStep | None = ...,
+        emit_event: Global___EmitEventStep | None = ...,
+        webhook: Global___WebhookStep | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "canvas", b"canvas", "exit", b"exit", "kind", b"kind", "send", b"send", "split", b"split", "wait", b"wait", "wait_for", b"wait_for"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "canvas", b"canvas", "emit_event", b"emit_event", "exit", b"exit", "kind", b"kind", "send", b"send", "split", b"split", "update_subject", b"update_subject", "wait", b"wait", "wait_for", b"wait_for", "webhook", b"webhook"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "canvas", b"canvas", "exit", b"exit", "id", b"id", "kind", b"kind", "next", b"next", "send", b"send", "split", b"split", "wait", b"wait", "wait_for", b"wait_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "canvas", b"canvas", "emit_event", b"emit_event", "exit", b"exit", "id", b"id", "kind", b"kind", "next", b"next", "send", b"send", "split", b"split", "update_subject", b"update_subject", "wait", b"wait", "wait_for", b"wait_for", "webhook", b"webhook"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "wait", "branch", "exit", "wait_for", "split"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "wait", "branch", "exit", "wait_for", "split", "update_subject", "emit_event", "webhook"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Step: _TypeAlias = Step  # noqa: Y015
+
+@_typing.final
+class UpdateSubjectStep(_message.Message):
+    """Changes what is known of the subject, once for each time that an execution comes by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attributes(self) -> _struct_pb2.Struct:
+        """A merge patch of the subject's attributes (RFC 7396), as UpsertSubject takes it: null removes. A text with Liquid in it
+        is rendered; `{"$path": "$steps.check.score"}` stands for what is found there, as it is, and where nothing is found, its
+        member is left out.
+        """
+
+    def __init__(
+        self,
+        *,
+        attributes: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSubjectStep: _TypeAlias = UpdateSubjectStep  # noqa: Y015
+
+@_typing.final
+class EmitEventStep(_message.Message):
+    """Lets an event of the subject happen, once for each time that an execution comes by: it is ingested, and may start and wake
+    executions as any other.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_NAME_FIELD_NUMBER: _builtins.int
+    PROPERTIES_FIELD_NUMBER: _builtins.int
+    event_name: _builtins.str
+    """Its name."""
+    @_builtins.property
+    def properties(self) -> _struct_pb2.Struct:
+        """Its properties, filled in as the attributes of an UpdateSubjectStep are."""
+
+    def __init__(
+        self,
+        *,
+        event_name: _builtins.str = ...,
+        properties: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["properties", b"properties"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_name", b"event_name", "properties", b"properties"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmitEventStep: _TypeAlias = EmitEventStep  # noqa: Y015
+
+@_typing.final
+class WebhookStep(_message.Message):
+    """Calls a server. Tries are made until one is taken, refused for good, or too late; each has the same Idempotency-Key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Method:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[WebhookStep._Method.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        METHOD_UNSPECIFIED: WebhookStep._Method.ValueType  # 0
+        """POST."""
+        METHOD_GET: WebhookStep._Method.ValueType  # 1
+        """GET."""
+        METHOD_POST: WebhookStep._Method.ValueType  # 2
+        """POST."""
+        METHOD_PUT: WebhookStep._Method.ValueType  # 3
+        """PUT."""
+        METHOD_PATCH: WebhookStep._Method.ValueType  # 4
+        """PATCH."""
+        METHOD_DELETE: WebhookStep._Method.ValueType  # 5
+        """DELETE."""
+
+    class Method(_Method, metaclass=_MethodEnumTypeWrapper):
+        """How it is called.
+
+        Values may be added.
+        """
+
+    METHOD_UNSPECIFIED: WebhookStep.Method.ValueType  # 0
+    """POST."""
+    METHOD_GET: WebhookStep.Method.ValueType  # 1
+    """GET."""
+    METHOD_POST: WebhookStep.Method.ValueType  # 2
+    """POST."""
+    METHOD_PUT: WebhookStep.Method.ValueType  # 3
+    """PUT."""
+    METHOD_PATCH: WebhookStep.Method.ValueType  # 4
+    """PATCH."""
+    METHOD_DELETE: WebhookStep.Method.ValueType  # 5
+    """DELETE."""
+
+    URL_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    RETRY_FOR_FIELD_NUMBER: _builtins.int
+    OTHERWISE_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """Where to. Behind the host it may be a Liquid template; what variables bring in is percent-encoded."""
+    method: Global___WebhookStep.Method.ValueType
+    """How it is called. GET and DELETE have no body."""
+    otherwise: _builtins.str
+    """The step to go on with when it was not taken. Empty: the next one."""
+    @_builtins.property
+    def headers(self) -> _struct_pb2.Struct:
+        """Headers besides those that are always there, texts by name. They are no place for secrets: whoever reads journeys
+        reads them.
+        """
+
+    @_builtins.property
+    def body(self) -> _struct_pb2.Struct:
+        """What is sent, as JSON, filled in as the attributes of an UpdateSubjectStep are. Unset: nothing."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long one try waits for the answer: more than 0 and at most 30 seconds. Unset: 10 seconds."""
+
+    @_builtins.property
+    def retry_for(self) -> _duration_pb2.Duration:
+        """For how long tries are made: more than 0 and at most 7 days. Unset: 1 hour."""
+
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        method: Global___WebhookStep.Method.ValueType = ...,
+        headers: _struct_pb2.Struct | None = ...,
+        body: _struct_pb2.Struct | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        retry_for: _duration_pb2.Duration | None = ...,
+        otherwise: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "retry_for", b"retry_for", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "method", b"method", "otherwise", b"otherwise", "retry_for", b"retry_for", "timeout", b"timeout", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebhookStep: _TypeAlias = WebhookStep  # noqa: Y015
 
 @_typing.final
 class SendStep(_message.Message):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from orchestrator.application.sending import Receipt, Reserved, Sending
 from orchestrator.domain.channels import HTML_TEMPLATES
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks, Unsubscription
 from orchestrator.storage.sends import FAILED, SENT, UNKNOWN
-from orchestrator.temporal.contract import HEARTBEAT, Effect, Question
+from orchestrator.temporal.contract import Effect, Question
+from workers.activities.tries import seen_through
 from workers.channels.channel import Accepted, Channel, ChannelUnavailable, Message, OnAmbiguity, Refused
 from workers.channels.rendering import Renderer, TemplateFailed
 from workers.errors import as_failure
@@ -34,19 +34,8 @@ class SendActivities:
 
     @activity.defn(name="send")
     async def send(self, question: Question) -> Effect:
-        """One try. A workflow that is in a hurry asks for the end of a back-off, not of a try that is under way."""
-        beating = asyncio.create_task(_beat())
-        trying = asyncio.ensure_future(self._try(question))
-        try:
-            return await asyncio.shield(trying)
-        except asyncio.CancelledError:
-            why = activity.cancellation_details()
-            if why is not None and why.cancel_requested:
-                return await trying
-            trying.cancel()
-            raise
-        finally:
-            beating.cancel()
+        """One try."""
+        return await seen_through(self._try(question))
 
     async def _try(self, question: Question) -> Effect:
         try:
@@ -101,6 +90,7 @@ class SendActivities:
         variables: dict[str, Any] = {
             "subject": {"id": reserved.subject_id, "attributes": reserved.attributes},
             "entry": reserved.entry,
+            "steps": reserved.steps,
             "unsubscribe_url": link,
         }
         settings = dict(content["settings"])
@@ -124,13 +114,6 @@ class SendActivities:
             subject=await self.renderer.render(content["subject"], variables),
             body=await self.renderer.render(content["body"], variables, escape_html=channel.html),
         )
-
-
-async def _beat() -> None:
-    """Say every few seconds that this try is alive, so that one that is not is made again soon."""
-    while True:
-        await asyncio.sleep(HEARTBEAT / 4)
-        activity.heartbeat()
 
 
 def _honours_key(channel: Channel, reserved: Reserved) -> bool:

@@ -31,6 +31,11 @@ class Mail:
     connections: int = 8
 
 
+def egress_of(allow_private: Sequence[str] = (), *, plain_http: bool = False) -> Egress:
+    """Where webhooks may go, as `open_channels` is told it. Raises ValueError."""
+    return Egress(plain_http=plain_http, trusted=tuple(ip_network(network) for network in allow_private))
+
+
 @asynccontextmanager
 async def open_channels(
     *,
@@ -46,7 +51,7 @@ async def open_channels(
     form that webhooks may reach although they are not public. Raises ValueError when one of these is not in its form,
     and OSError when the file of the mail server's authority cannot be read.
     """
-    egress = Egress(plain_http=plain_http, trusted=tuple(ip_network(network) for network in allow_private))
+    egress = egress_of(allow_private, plain_http=plain_http)
     channels: tuple[Channel, ...] = (
         LogChannel(pool=pool),
         WebhookChannel(SigningSecrets.parse(webhook_secrets), egress),

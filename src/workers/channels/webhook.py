@@ -33,7 +33,17 @@ _REST = 2.0
 _SECRET_PAUSE = timedelta(minutes=1)
 
 #: Answers that mean "not now"; the receiver has not taken the message.
-_LATER = {408: "receiver_timeout", 425: "too_early", 429: "throttled"}
+LATER = {408: "receiver_timeout", 425: "too_early", 429: "throttled"}
+
+
+def open_connections(egress: Egress, resolver: Resolver = resolve) -> httpcore.AsyncConnectionPool:
+    """Connections to wherever these rules allow, and to nowhere else. Follows no redirect."""
+    return httpcore.AsyncConnectionPool(
+        ssl_context=httpx.create_ssl_context(),
+        max_connections=256,
+        keepalive_expiry=4.0,
+        network_backend=GuardedNetwork(egress, resolver),
+    )
 
 
 class WebhookChannel:
@@ -53,12 +63,7 @@ class WebhookChannel:
     def __init__(self, secrets: SigningSecrets, egress: Egress, *, resolver: Resolver = resolve) -> None:
         self._secrets = secrets
         self._egress = egress
-        self._connections = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
-            max_connections=256,
-            keepalive_expiry=4.0,
-            network_backend=GuardedNetwork(egress, resolver),
-        )
+        self._connections = open_connections(egress, resolver)
 
     async def send(self, message: Message) -> Accepted | Refused:
         url = message.settings["url"]
@@ -136,16 +141,16 @@ def body_of(message: Message) -> bytes:
 def _refusal(response: httpcore.Response) -> Refused:
     """What an answer other than 2xx means. Raises ChannelUnavailable where it does not mean "never"."""
     status = response.status
-    if status in _LATER or status >= 500:
+    if status in LATER or status >= 500:
         raise ChannelUnavailable(
-            _LATER.get(status, "receiver_failed"), in_doubt=status not in _LATER, retry_after=_retry_after(response)
+            LATER.get(status, "receiver_failed"), in_doubt=status not in LATER, retry_after=retry_after_of(response)
         )
     if status == 410:
         return Refused(reason="gone")
     return Refused(reason="redirected" if status < 400 else "rejected")
 
 
-def _retry_after(response: httpcore.Response) -> timedelta | None:
+def retry_after_of(response: httpcore.Response) -> timedelta | None:
     """The pause asked for, in seconds or as a date, up to LONGEST_PAUSE; None when there is none that can be read."""
     text = next((value for name, value in response.headers if name.lower() == b"retry-after"), b"").decode("latin-1")
     if text.isascii() and text.isdigit():

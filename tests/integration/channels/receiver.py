@@ -25,6 +25,16 @@ def answering(status: int, body: bytes = b"", **headers: str) -> Answer:
     return write
 
 
+def one_after_the_other(*answers: bytes) -> Answer:
+    """These whole answers, the last one for ever."""
+    left = list(answers)
+
+    async def write(_: Request, writer: StreamWriter) -> None:
+        writer.write(left.pop(0) if len(left) > 1 else left[0])
+
+    return write
+
+
 @dataclass(slots=True, kw_only=True)
 class Receiver:
     """`answer` may be replaced while it runs. `connections` counts those that were made."""

@@ -82,6 +82,25 @@ DEFINITION: Json = {
                 "salt": "spring",
             },
         },
+        {
+            "id": "mark",
+            "next": "tell",
+            "updateSubject": {"attributes": {"plan": "pro", "old": None, "score": {"$path": "$steps.call.score"}}},
+        },
+        {"id": "tell", "next": "call", "emitEvent": {"eventName": "upgraded", "properties": {"plan": "pro"}}},
+        {
+            "id": "call",
+            "next": "end",
+            "webhook": {
+                "url": "https://example.com/{{ subject.id }}",
+                "method": "put",
+                "headers": {"x-team": "growth"},
+                "body": {"name": "{{ subject.attributes.name }}"},
+                "timeout": "5s",
+                "retryFor": "2h",
+                "otherwise": "end",
+            },
+        },
         {"id": "end", "exit": {"reason": "finished"}},
     ],
 }

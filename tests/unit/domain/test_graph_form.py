@@ -66,7 +66,8 @@ def findings_of(document: Json) -> tuple[set[tuple[str, str]], set[tuple[str, st
 
 def test_every_kind_of_step_is_a_type_of_node() -> None:
     assert set(KINDS_BY_TYPE.values()) == set(STEP_KINDS)
-    assert {"channel_action", "condition_split", "wait", "wait_for", "split", "exit"} <= KINDS_BY_TYPE.keys()
+    named = {"channel_action", "condition_split", "wait", "wait_for", "split", "exit"}
+    assert named | {"update_subject", "emit_event", "webhook"} <= KINDS_BY_TYPE.keys()
 
 
 def test_a_graph_comes_back_with_all_that_its_canvas_wrote() -> None:
@@ -264,6 +265,13 @@ def _step(draw: Callable[[Any], Any], step_id: str) -> Json:
             step[kind] = _with(step[kind], otherwise=lead("otherwise").get("next"))
         case "split":
             step[kind] = {"arms": [{"id": one, "weight": 2, **lead(one)} for one in arm_ids]}
+        case "updateSubject":
+            step |= {kind: {"attributes": {"plan": "pro"}}, **lead("next")}
+        case "emitEvent":
+            step |= {kind: {"eventName": "bought"}, **lead("next")}
+        case "webhook":
+            step |= {kind: {"url": "https://example.com/", "body": {"next": 1}}, **lead("next")}
+            step[kind] = _with(step[kind], otherwise=lead("otherwise").get("next"))
         case "exit":
             step[kind] = {}
         case _:

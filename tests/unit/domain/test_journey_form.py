@@ -595,6 +595,18 @@ NAMES = st.sampled_from(
             "before",
             "after",
         ),
+        *(
+            "updateSubject",
+            "attributes",
+            "emitEvent",
+            "properties",
+            "webhook",
+            "url",
+            "method",
+            "headers",
+            "body",
+            "$path",
+        ),
         *("weight", "salt", "timeout", "otherwise", "exitRules", "exitOnGoal", "where", "eventName", "entryKeyPath"),
     ]
 )

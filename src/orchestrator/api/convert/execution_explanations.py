@@ -18,6 +18,7 @@ _DOING = {
     Doing.WAIT: pb.ExecutionExplanation.DOING_WAIT,
     Doing.WAIT_FOR: pb.ExecutionExplanation.DOING_WAIT_FOR,
     Doing.SEND: pb.ExecutionExplanation.DOING_SEND,
+    Doing.RUN: pb.ExecutionExplanation.DOING_RUN,
     Doing.GATE: pb.ExecutionExplanation.DOING_GATE,
     Doing.PARK: pb.ExecutionExplanation.DOING_PARK,
     Doing.DUE: pb.ExecutionExplanation.DOING_DUE,

@@ -12,7 +12,7 @@ from orchestrator.application.executions import Seen, Whole
 from orchestrator.domain.execution import Outcome, Result
 from orchestrator.domain.execution_status import Status
 from orchestrator.domain.refusals import InvalidArgument
-from orchestrator.storage.executions_read import Passed, Sent
+from orchestrator.storage.executions_read import Called, Passed, Sent
 from orchestrator.v1 import execution_pb2 as pb
 from orchestrator.v1.execution_service_pb2 import ListExecutionsRequest
 
@@ -44,10 +44,15 @@ _STATES = {
     "failed": pb.Send.STATE_FAILED,
     "unknown": pb.Send.STATE_UNKNOWN,
 }
+_CALL_STATES = {
+    "calling": pb.WebhookCall.STATE_CALLING,
+    "answered": pb.WebhookCall.STATE_ANSWERED,
+    "failed": pb.WebhookCall.STATE_FAILED,
+}
 
 
 def execution_message(seen: Seen) -> pb.Execution:
-    """Without visits and sends."""
+    """Without visits, sends and calls."""
     execution = seen.execution
     return pb.Execution(
         id=str(execution.execution_id),
@@ -75,6 +80,7 @@ def whole_message(whole: Whole) -> pb.Execution:
     message = execution_message(whole.seen)
     message.visits.extend(_visit(visit) for visit in whole.visits)
     message.sends.extend(_send(send) for send in whole.sends)
+    message.webhook_calls.extend(_call(call) for call in whole.calls)
     return message
 
 
@@ -105,6 +111,20 @@ def _visit(visit: Passed) -> pb.Visit:
         enter_time=to_timestamp(visit.entered_at),
         leave_time=to_timestamp(visit.left_at),
         version=visit.version,
+    )
+
+
+def _call(call: Called) -> pb.WebhookCall:
+    return pb.WebhookCall(
+        seq=call.seq,
+        step_id=call.step_id,
+        state=_CALL_STATES[call.state],
+        attempt=call.attempt,
+        status=call.status,
+        reason=call.reason or "",
+        has_answer=call.has_answer,
+        reserve_time=to_timestamp(call.reserved_at),
+        settle_time=to_timestamp(call.settled_at) if call.settled_at else None,
     )
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator.predicates.builtin import CREATED_AT
-from orchestrator.predicates.paths import ENTRY
+from orchestrator.predicates.paths import ENTRY, STEPS
 from orchestrator.predicates.sql.constants import Constants
 from orchestrator.predicates.sql.fields import Fields
 from orchestrator.predicates.sql.orders import ORDERS
@@ -34,8 +34,8 @@ class Comparisons:
         self._due: list[str] = []
 
     def holds(self, leaf: Attribute) -> str:
-        if leaf.path[0] == ENTRY:
-            return "false"  # no event has started anything here
+        if leaf.path[0] in (ENTRY, STEPS):
+            return "false"  # nobody is on a journey here
         if leaf.path == CREATED_AT:
             return self._since_when(leaf)
         match leaf.operator:

@@ -1,0 +1,130 @@
+"""The activities of steps that do something besides sending: `update_subject`, `emit_event` and `webhook`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from temporalio import activity
+
+from orchestrator.application.calling import Calling, Receipt, Reserved, TooEarly
+from orchestrator.application.changing import Changing
+from orchestrator.domain.fillings import Source, fill, is_template, templates_in
+from orchestrator.domain.webhook_answer import read_answer
+from orchestrator.storage.webhook_calls import ANSWERED, FAILED
+from orchestrator.temporal.contract import Effect, Question
+from workers.activities.tries import seen_through
+from workers.channels.rendering import Renderer, TemplateFailed
+from workers.errors import TryAgain, as_failure
+from workers.metrics import Metrics
+from workers.step_calls import NotNow, NotTaken, StepCall, StepCalls, Taken
+
+
+@dataclass(frozen=True)
+class EffectActivities:
+    """Temporal may run a try again at any point: what was carried out, taken and settled stays so."""
+
+    changing: Changing
+    calling: Calling
+    calls: StepCalls
+    renderer: Renderer
+    metrics: Metrics
+
+    @activity.defn(name="update_subject")
+    async def update_subject(self, question: Question) -> Effect:
+        return await seen_through(self._change(question))
+
+    @activity.defn(name="emit_event")
+    async def emit_event(self, question: Question) -> Effect:
+        return await seen_through(self._change(question))
+
+    @activity.defn(name="webhook")
+    async def webhook(self, question: Question) -> Effect:
+        return await seen_through(self._call(question))
+
+    async def _change(self, question: Question) -> Effect:
+        try:
+            planned = await self.changing.plan(question)
+            while not isinstance(planned, Effect):
+                filled, reason = None, ""
+                try:
+                    filled = await self._filled(planned.filling, planned.source)
+                except TemplateFailed as failed:
+                    reason = failed.reason
+                planned = await self.changing.carry_out(question, planned, filled, reason)
+            return planned
+        except Exception as error:
+            raise as_failure(error, execution_id=question.execution_id) from None
+
+    async def _call(self, question: Question) -> Effect:
+        try:
+            reserved = await self.calling.reserve(question)
+            if isinstance(reserved, Effect):
+                return reserved
+            receipt = await self._made(reserved)
+            return await self.calling.settle(question, reserved, receipt)
+        except TooEarly as early:
+            again = TryAgain(early.reason, early.rest)
+            raise as_failure(again, execution_id=question.execution_id, retry_after=early.rest) from None
+        except TryAgain as again:
+            raise as_failure(again, execution_id=question.execution_id, retry_after=again.retry_after) from None
+        except Exception as error:
+            raise as_failure(error, execution_id=question.execution_id) from None
+
+    async def _made(self, reserved: Reserved) -> Receipt:
+        """What came of this try. Raises TryAgain when nothing did, and there is time for another one."""
+        try:
+            made = await self.calls.make(await self._request(reserved))
+        except TemplateFailed as failed:
+            return Receipt(state=FAILED, reason=failed.reason, in_doubt=reserved.in_doubt)
+        except NotNow as not_now:
+            in_doubt = reserved.in_doubt or not_now.in_doubt
+            pause = reserved.pause(not_now.retry_after)
+            if pause is None:
+                self.metrics.called("failed")
+                return Receipt(state=FAILED, reason=not_now.reason, status=not_now.status, in_doubt=in_doubt)
+            self.metrics.called("not_now")
+            await self.calling.note(reserved, not_now.reason, not_now.status, pause, in_doubt=in_doubt)
+            raise TryAgain(not_now.reason, pause) from not_now
+        match made:
+            case Taken(status=status, body=body):
+                self.metrics.called("answered")
+                answer, reason = read_answer(body)
+                return Receipt(state=ANSWERED, reason=reason, status=status, answer=answer)
+            case NotTaken(reason=reason, status=status):
+                self.metrics.called("failed")
+                return Receipt(state=FAILED, reason=reason, status=status, in_doubt=reserved.in_doubt)
+
+    async def _request(self, reserved: Reserved) -> StepCall:
+        """Raises TemplateFailed."""
+        step, source = reserved.step, reserved.source
+        body = await self._filled(step.body, source) if step.body is not None else None
+        return StepCall(
+            idempotency_key=reserved.idempotency_key,
+            method=step.method,
+            url=await self.renderer.render(step.url, _encoded(source.variables)) if is_template(step.url) else step.url,
+            headers=step.headers,
+            body=orjson.dumps(body) if body is not None else None,
+            timeout=step.timeout,
+        )
+
+    async def _filled(self, filling: Mapping[str, Any], source: Source) -> dict[str, Any]:
+        """Raises TemplateFailed."""
+        texts = {template: await self.renderer.render(template, source.variables) for template in templates_in(filling)}
+        return fill(filling, source, texts)
+
+
+def _encoded(value: Any) -> Any:
+    """The same with all texts percent-encoded, so that in a URL each of them stays where it was put."""
+    match value:
+        case str():
+            return quote(value, safe="")
+        case Mapping():
+            return {name: _encoded(member) for name, member in value.items()}
+        case list():
+            return [_encoded(element) for element in value]
+        case _:
+            return value
