@@ -18,6 +18,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from orchestrator.application.advance import Advance
 from orchestrator.application.calling import Calling
 from orchestrator.application.canceling import Cancellations
+from orchestrator.application.carrying import Carries
 from orchestrator.application.changing import Changing
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
@@ -135,6 +136,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         delivery,
         Closings(transactions),
         Cancellations(transactions),
+        Carries(transactions, versions),
         EntryReplays(transactions, versions),
         Delivery(transactions, executions, at_once=REPLAYED_AT_ONCE),
         SentTestSender(TestsToSend(transactions), parts.channels),

@@ -55,11 +55,14 @@ class NotTaken:
 
 
 class NotNow(Exception):
-    """Try again, not before `retry_after` if that is set; it may have been taken all the same."""
+    """Try again, not before `retry_after` if that is set. `in_doubt`: it may have been taken all the same."""
 
-    def __init__(self, reason: str, *, status: int | None = None, retry_after: timedelta | None = None) -> None:
+    def __init__(
+        self, reason: str, *, in_doubt: bool, status: int | None = None, retry_after: timedelta | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.in_doubt = in_doubt
         self.status = status
         self.retry_after = retry_after
 
@@ -95,11 +98,11 @@ class StepCalls:
         except Forbidden as forbidden:
             return NotTaken(reason=forbidden.reason)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
-            raise NotNow("unreachable") from error
+            raise NotNow("unreachable", in_doubt=False) from error
         except (TimeoutError, httpcore.TimeoutException) as error:
-            raise NotNow("timeout") from error
+            raise NotNow("timeout", in_doubt=True) from error
         except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
-            raise NotNow("connection_lost") from error
+            raise NotNow("connection_lost", in_doubt=True) from error
         except (httpcore.LocalProtocolError, httpcore.UnsupportedProtocol):
             return NotTaken(reason="url_forbidden")
 
@@ -126,7 +129,8 @@ class StepCalls:
                 return Taken(status=status, body=await _beginning(response))
             if status in LATER or status >= 500:
                 reason = LATER.get(status, "receiver_failed")
-                raise NotNow(reason, status=status, retry_after=retry_after_of(response))
+                in_doubt = status not in LATER
+                raise NotNow(reason, in_doubt=in_doubt, status=status, retry_after=retry_after_of(response))
             if status == 410:
                 return NotTaken(reason="gone", status=status)
             return NotTaken(reason="redirected" if status < 400 else "rejected", status=status)

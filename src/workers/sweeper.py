@@ -1,6 +1,6 @@
-"""What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal, and
-those that do not move, entries that were held, and refused ones to be decided on again, tests of communications, events
-of before somebody asked, rows that have had their time."""
+"""What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal,
+those that go over to another version or do not move, entries that were held, and refused ones to be decided on again,
+tests of communications, events of before somebody asked, rows that have had their time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from temporalio.service import RPCError
 
 from orchestrator.application.canceling import Cancellations
+from orchestrator.application.carrying import Carries
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
@@ -48,6 +49,7 @@ class Sweeper:
         delivery: Delivery,
         closings: Closings,
         cancellations: Cancellations,
+        carries: Carries,
         replays: EntryReplays,
         behind: Delivery,
         sent_tests: SentTestSender,
@@ -64,6 +66,7 @@ class Sweeper:
         self._delivery = delivery
         self._closings = closings
         self._cancellations = cancellations
+        self._carries = carries
         self._replays = replays
         self._behind = behind
         self._sent_tests = sent_tests
@@ -88,6 +91,7 @@ class Sweeper:
             self._every(OUTBOX_EVERY, self._replay),
             self._every(OUTBOX_EVERY, self._test),
             self._every(RELEASE_EVERY, self._release),
+            self._every(OUTBOX_EVERY, self._carry),
             self._every(WATCH_EVERY, self._watch),
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._tidy),
@@ -139,6 +143,10 @@ class Sweeper:
     async def _release(self) -> None:
         """What was held while its journey was paused."""
         while not self._stopping.is_set() and await self._held.step():
+            pass
+
+    async def _carry(self) -> None:
+        while not self._stopping.is_set() and await self._carries.step():
             pass
 
     async def _watch(self) -> None:

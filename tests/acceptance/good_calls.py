@@ -205,6 +205,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     crowds: list[Json] = [{"audienceId": f"audience-{number}"}, {"segmentId": segment_id}, {"everyone": True}]
     of_job = {"enrollmentJobId": f"job-{number}"}
     execution = {"executionId": project.executions[number]} if project.executions else {}
+    mapped: Json = {"carry": "mapped", "stepMapping": [{"fromStepId": "pause", "toStepId": "end"}]}
     cancellation = {"cancellationId": project.cancellations[number]} if project.cancellations else {}
     refused = {"refusedAfter": "2026-03-01T12:00:00Z", "refusedBefore": "2026-03-02T12:00:00Z"}
     api_key = {"apiKeyId": project.api_keys[number]} if project.api_keys else {}
@@ -312,7 +313,17 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "ListJourneyVersions": {**active, **page},
         "GetJourneyVersion": {**active, "version": 1, "form": "steps"},
         "ValidateJourney": draft,
-        "PublishJourney": [draft, {**active, "fromVersion": 1, "pins": "newest"}],
+        "PublishJourney": [
+            draft,
+            {**active, "fromVersion": 1, "pins": "newest"},
+            {**active, **mapped, "token": "AQ" + "A" * 32},
+        ],
+        "PreviewCarry": [
+            {**active, "carry": "compatible"},
+            {**active, **mapped, "fromVersion": 1, "pins": "newest"},
+        ],
+        "ListCarries": {**active, **page},
+        "GetCarry": {**active, "version": 2},
         "PauseJourney": active,
         "ResumeJourney": {"journeyId": f"paused-{number}"},
         "ArchiveJourney": {**active, "onArchive": "end"},
@@ -350,7 +361,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "PauseEnrollmentJob": of_job,
         "ResumeEnrollmentJob": {"enrollmentJobId": f"paused_job-{number}"},
         "CancelEnrollmentJob": of_job,
-        "GetStepStats": active,
+        "GetStepStats": {**active, "version": 1},
         "GetJourneyFunnel": active,
         "ListJourneyAuditEntries": {**draft, **page},
         "ListSendsPauses": page,

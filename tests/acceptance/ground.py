@@ -136,7 +136,10 @@ class Ground:
                 if noun != "draft":
                     await self.http.document(key, "POST", f"/v1/journeys/{thing}:publish", {})
                     await self.http.document(key, "PATCH", f"/v1/journeys/{thing}", {"maxDurationDays": 30})
-                    await self.http.document(key, "POST", f"/v1/journeys/{thing}:publish", {})
+                    carry = {"carry": "compatible"}
+                    shown = await self.http.document(key, "POST", f"/v1/journeys/{thing}:previewCarry", carry)
+                    confirmed = {**carry, "token": shown["token"]}
+                    await self.http.document(key, "POST", f"/v1/journeys/{thing}:publish", confirmed)
                 if noun == "paused":
                     await self.http.document(key, "POST", f"/v1/journeys/{thing}:pause", {})
             case "listening":

@@ -178,6 +178,39 @@ async def test_subjects_travel_and_are_looked_at(run: CommandLine) -> None:
     assert [entry["action"] for entry in audit.json] == ["journey_enrolled", "journey_published", "journey_created"]
 
 
+async def test_publishing_shows_who_would_go_over_and_asks_before_it_carries_them(run: CommandLine) -> None:
+    document = (
+        "kind: journey\nid: long\nname: Long\nsteps:\n"
+        "  - {id: %s, wait: {duration: %s}, next: done}\n  - {id: done, exit: {}}\n"
+    )
+    await run("apply", "-f", "-", stdin=document % ("pause", "30d"))
+    await run("journeys", "enroll", "long", "gina", "hugo")
+    await run("apply", "-f", "-", "--no-publish", stdin=document % ("rest", "1s"))
+    mapped = ("--carry", "mapped", "--map", "pause=rest")
+
+    typo = await run("journeys", "publish", "long", "--carry", "mapped", "--map", "pause", "--yes")
+    shown = await run("journeys", "publish", "long", "--carry", "compatible", "--validate-only", "-o", "json")
+    declined = await run("journeys", "publish", "long", *mapped, stdin="n\n")
+    planned = await run("journeys", "publish", "long", *mapped, "--validate-only", "-o", "json")
+    other = await run("journeys", "publish", "long", *mapped, "--token", shown.json["token"])
+    done = await run("journeys", "publish", "long", *mapped, "--token", planned.json["token"], "-o", "json")
+
+    async def both_have_ended() -> bool:
+        stats = await run("journeys", "stats", "long", "-o", "json")
+        return bool(
+            stats.json["versions"] == [{"entryVersion": 1, "version": 2, "active": 0, "completed": {"completed": 2}}]
+        )
+
+    await eventually(both_have_ended, within=60)
+    carried = await run("journeys", "carries", "long", "-o", "json")
+    assert (typo.code, declined.code, other.code) == (2, 1, 1)
+    assert "not what was previewed" in other.err
+    assert [(place["stepId"], place["stays"]) for place in shown.json["places"]] == [("pause", "step_gone")]
+    assert "2 would go over to v2, 0 stay" in declined.err
+    assert (done.json["version"], done.json["carry"]["matchedCount"]) == (2, 2)
+    assert [(carry["version"], carry["carriedCount"], carry["pendingCount"]) for carry in carried.json] == [(2, 2, 0)]
+
+
 async def test_executions_are_counted_by_a_dry_run_before_they_are_canceled(run: CommandLine, tmp_path: Path) -> None:
     journey = tmp_path / "waiting.yaml"
     journey.write_text(

@@ -35,6 +35,7 @@ EDITORS = {
     *("GetRefusedEntries", "ReplayRefusedEntries", "GetEntryReplay"),
     *("ListTriggerContracts", "CreateTriggerContract", "GetTriggerContract", "UpdateTriggerContract"),
     *("ListJourneys", "CreateJourney", "GetJourney", "UpdateJourney", "ListJourneyVersions", "GetJourneyVersion"),
+    *("PreviewCarry", "ListCarries", "GetCarry"),
     *("ValidateJourney", "PublishJourney", "PauseJourney", "ResumeJourney", "ArchiveJourney", "EnrollSubjects"),
     *("ListEnrollmentJobs", "CreateEnrollmentJob", "GetEnrollmentJob"),
     *("PauseEnrollmentJob", "ResumeEnrollmentJob", "CancelEnrollmentJob"),

@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator.domain import conditions
 from orchestrator.domain.advance import Known, advance, first_position
 from orchestrator.domain.attributes import merge_patch
+from orchestrator.domain.carrying import Landing, carry_over, landing, sent_as
 from orchestrator.domain.conditions import happenings, matches
 from orchestrator.domain.execution import Decision, Done, Effect, End, Position, Result, Run, Sleep, Visit
 from orchestrator.domain.gates import Consent, FrequencyCap, Limits
@@ -42,19 +43,36 @@ class Answer:
 class Row:
     """What the ledgers know of one send, or of one call of a webhook."""
 
+    version: int
     step_id: str
     begun_at: datetime
+    channel: str = ""
+    category: str = ""
     attempt: int = 1
     state: str = "dispatching"
     in_doubt: bool = True
     reason: str | None = None
     calls: bool = False
+    answer: Any = None
+    known_as: str = ""
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it has gone out, as far as anybody knows."""
+        return self.state != "failed" or (self.calls and self.in_doubt)
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
     seq: int
     attempt: int
+    #: whether an earlier try may have gone out
+    in_doubt: bool = False
+
+
+def renamed(step_id: str, mapping: dict[str, str]) -> str:
+    """By which name the answer of a step is read after going over."""
+    return mapping.get(step_id, step_id)
 
 
 def _done(row: Row) -> Done:
@@ -70,19 +88,17 @@ class Application:
     """One execution's row, and what is decided about it."""
 
     def __init__(self, version: JourneyVersion, world: World, entered: Entered) -> None:
-        self.version = version
         self.world = world
         self.entered = entered
-        self.goal_event = GOAL_EVENT if version.definition.exit_on_goal else None
-        self._predicates = AllOf(clauses=tuple(predicates_in(version.definition)))
-        self._happenings = happenings(version.definition)
-        self._known: Known | None = None
-        self._known_at = -1
+        self._travel(version)
+        #: The version that it goes over to at its next look, and what has become of steps.
+        self.carry: tuple[JourneyVersion, dict[str, str]] | None = None
+        self.sent_before: frozenset[str] = frozenset()
         self.now = entered.started_at
         self.visits: list[Visit] = []
         self.sends: dict[int, Row] = {}
-        self.answers: dict[str, Any] = {}
         self.changes: list[tuple[str, datetime]] = []
+        self.told: list[tuple[int, str]] = []
         self.ended: tuple[str, str, datetime] | None = None
         self.parked: str | None = None
         self.asked = 0
@@ -91,6 +107,22 @@ class Application:
         at = first_position(version, known, self.now)
         decision = advance(version, at, replace(known, limits=self._limits()), self.now)
         self._write(decision)
+
+    def _travel(self, version: JourneyVersion) -> None:
+        self.version = version
+        self.goal_event = GOAL_EVENT if version.definition.exit_on_goal else None
+        self._predicates = AllOf(clauses=tuple(predicates_in(version.definition)))
+        self._happenings = happenings(version.definition)
+        self._known: Known | None = None
+        self._known_at = -1
+
+    def told_to_go_over(self, version: JourneyVersion, mapping: dict[str, str]) -> bool:
+        """Whether it can, where it stands; then it does at its next look."""
+        step = self.version.definition.steps[self.position.step_id]
+        goes = isinstance(landing(step, version.definition, mapping), Landing)
+        if goes:
+            self.carry = version, mapping
+        return goes
 
     def known(self) -> Known:
         """As much as the real one loads, read again when something has changed."""
@@ -124,7 +156,7 @@ class Application:
                 happened[name] = max(instants)
         start, window = entered.triggered_at, timedelta(hours=GOAL_HOURS)
         return Known(
-            subject=replace(facts_for(self._predicates, asked), steps=dict(self.answers)),
+            subject=replace(facts_for(self._predicates, asked), steps=self.answers),
             consent=Consent(opt_outs=frozenset(world.opted_out), suppressed=frozenset(world.suppressed)),
             started_at=entered.started_at,
             subject_id=entered.subject_id,
@@ -144,17 +176,25 @@ class Application:
         if self.ended is not None or self.seq > seq:
             return self.stored
         earlier = self.sends.get(seq)
-        if earlier is None or earlier.state == "dispatching":
+        leaves = self.carry is not None and (earlier is None or (earlier.calls and not earlier.in_doubt))
+        if not leaves and (earlier is None or earlier.state == "dispatching"):
             decision = self._decide()
             if isinstance(decision.effect, Run) and decision.still_waiting:
                 if earlier is None:
-                    calls = decision.effect.activity == "webhook"
-                    self.sends[seq] = Row(decision.effect.step_id, self.now, calls=calls)
+                    self.sends[seq] = self._row(decision.effect.step_id)
                     return Reserved(seq, 1)
+                in_doubt = earlier.in_doubt
                 earlier.attempt += 1
                 earlier.in_doubt = True
-                return Reserved(seq, earlier.attempt)
+                return Reserved(seq, earlier.attempt, in_doubt)
         return self._answer(seq)
+
+    def _row(self, step_id: str) -> Row:
+        step = self.version.definition.steps[step_id]
+        if not isinstance(step, Send):
+            return Row(self.version.version, step_id, self.now, known_as=step_id, calls=True)
+        pinned = self.version.pinned[step.communication_id]
+        return Row(self.version.version, step_id, self.now, pinned.channel, pinned.category)
 
     def change(self, seq: int, result: str) -> tuple[Answer, set[str] | None]:
         """Do what the step says, and record it; also what is then told to whoever awaits it, None: it was not done."""
@@ -162,7 +202,11 @@ class Application:
             return self.stored, None
         decision = self._decide()
         step = self.version.definition.steps[self.position.step_id]
-        if not (isinstance(decision.effect, Run) and decision.still_waiting):
+        is_to_do = isinstance(decision.effect, Run) and decision.still_waiting
+        if self.parked is not None and self._goes_over:  # nothing is decided, perhaps behind a workflow that sleeps
+            self.parked, self.awaits = None, self._topics(decision)
+            return self.stored, None
+        if not is_to_do or self._goes_over:
             return self._answer(seq), None
         if self.parked is not None:
             return self._record(decision), None
@@ -174,6 +218,7 @@ class Application:
                 topics = {conditions.ATTRIBUTES}
             case EmitEvent(event_name=name, properties=properties):
                 self.world.events.append(Event(name=name, occurred=self.now, properties=dict(properties)))
+                self.told.append((self.version.version, step.id))
                 topics = {conditions.ANY_EVENT, conditions.event_topic(name)}
             case _:
                 raise AssertionError(step)
@@ -184,47 +229,86 @@ class Application:
     def _answer(self, seq: int) -> Answer:
         earlier = self.sends.get(seq)
         if earlier is not None and earlier.state != "dispatching":
-            return self._record(self._decide(_done(earlier)))
+            return self._conclude(_done(earlier))
+        if earlier is None and self._goes_over:
+            return self._go_over()
         decision = self._decide()
-        if earlier is None or decision.still_waiting:
+        if earlier is None:
+            return self._record(decision)
+        is_made = isinstance(decision.effect, Run) and not earlier.calls
+        if decision.still_waiting and (is_made or earlier.in_doubt or not self._goes_over):
             return self._record(decision)
         is_unknown = earlier.in_doubt and not earlier.calls
         earlier.state, earlier.reason = ("unknown" if is_unknown else "failed"), "withdrawn"
-        if earlier.calls:
-            decision = self._decide(_done(earlier))
-        elif earlier.in_doubt:
-            decision = self._decide(Done(result=Result.EXECUTED, reason="unknown"))
-        elif not decision.visits:
-            decision = self._decide(Done(result=Result.SKIPPED, reason="withdrawn"))
+        done = Done(result=Result.SKIPPED, reason="withdrawn")
+        if is_unknown:
+            done = Done(result=Result.EXECUTED, reason="unknown")
+        if self._goes_over:
+            return self._go_over(done)
+        if earlier.in_doubt or earlier.calls or not decision.visits:
+            decision = self._decide(done)
         return self._record(decision)
+
+    @property
+    def _goes_over(self) -> bool:
+        return self.carry is not None and self.world.closed is None
+
+    def _conclude(self, done: Done) -> Answer:
+        return self._go_over(done) if self._goes_over else self._record(self._decide(done))
+
+    def _go_over(self, done: Done | None = None) -> Answer:
+        assert self.carry is not None
+        version, (to, mapping) = self.version, self.carry
+        landed = landing(version.definition.steps[self.position.step_id], to.definition, mapping)
+        assert isinstance(landed, Landing)
+        sent = {row.step_id for row in self.sends.values() if row.version == version.version and row.is_out}
+        sent |= {step_id for number, step_id in self.told if number == version.version}
+        self.sent_before = sent_as(self.sent_before | sent, mapping)
+        for row in self.sends.values():
+            row.known_as = renamed(row.known_as, mapping)
+        self._travel(to)
+        self.asked += 1
+        decision = carry_over(version, to, self.position, landed, self._all_known(), self.now, done)
+        return self._write(self._sound(decision))
 
     def release(self, reserved: Reserved) -> None:
         row = self.sends[reserved.seq]
         if row.state == "dispatching" and row.attempt == reserved.attempt:
-            row.in_doubt = False
+            row.in_doubt = reserved.in_doubt
+
+    @property
+    def answers(self) -> dict[str, Any]:
+        """What webhooks answered, by what their steps are called now."""
+        return {row.known_as: row.answer for row in self.sends.values() if row.answer is not None}
 
     def settle(self, reserved: Reserved, state: str, reason: str | None, answer: Any = None) -> Answer:
         row = self.sends[reserved.seq]
         current = row.state == "dispatching" and row.attempt == reserved.attempt
         if current:
-            row.state, row.reason, row.in_doubt = state, reason, False
+            row.state, row.reason = state, reason
+            row.in_doubt = row.calls and state == "failed" and reserved.in_doubt
             if row.calls and state == "unknown":
                 row.reason = "answer_no_object"
             if row.calls and state == "sent" and answer is not None:
-                self.answers[row.step_id] = answer
+                row.answer = answer
                 self.world.changes += 1
         if self.ended is not None or self.seq > reserved.seq:
             return self.stored
         if current and self.parked is not None:  # the workflow sleeps: it is poked, and asks
             return self.stored
         if current or row.state != "dispatching":
-            return self._record(self._decide(_done(row)))
+            return self._conclude(_done(row))
         return self.stored
 
     def _decide(self, done: Done | None = None) -> Decision:
         self.asked += 1
-        known = replace(self.known(), limits=self._limits())
-        decision = advance(self.version, self.position, known, self.now, done)
+        decision = advance(self.version, self.position, self._all_known(), self.now, done)
+        return self._sound(decision)
+
+    def _all_known(self) -> Known:
+        return replace(self.known(), limits=self._limits(), sent=self.sent_before)
+
+    def _sound(self, decision: Decision) -> Decision:
         if isinstance(decision.effect, Sleep):
             assert decision.effect.until > self.now, "whoever sleeps into the past never sleeps"
         return decision
@@ -234,10 +318,8 @@ class Application:
         world, settings = self.world, read_sending({"quietHours": self.world.quiet, "frequencyCaps": self.world.caps})
         taken = list(world.elsewhere)
         for seq, row in self.sends.items():
-            step = self.version.definition.steps[row.step_id]
-            if isinstance(step, Send) and seq != self.seq and row.state != "failed":
-                pinned = self.version.pinned[step.communication_id]
-                taken.append((pinned.channel, pinned.category, row.begun_at))
+            if not row.calls and seq != self.seq and row.state != "failed":
+                taken.append((row.channel, row.category, row.begun_at))
         full: dict[FrequencyCap, datetime] = {}
         for cap in settings["frequency_caps"]:
             counted = sorted(at for channel, category, at in taken if cap.is_about(channel, category))
@@ -259,6 +341,7 @@ class Application:
 
     def _write(self, decision: Decision) -> Answer:
         self.seq += 1
+        self.carry = None
         effect = decision.effect
         self.position: Position = decision.position
         self.visits += decision.visits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any, TypeVar
 
@@ -55,6 +56,85 @@ class Author:
         if self.chance(0.15):
             document["sendWindow"] = self.hours()
         return document
+
+    def another(self, document: Json, at: str) -> Json:
+        """The same journey, edited: steps are there again, or have been changed, moved or left out.
+
+        Somebody stands `at` one of them.
+        """
+        steps = [deepcopy(step) for step in document["steps"][:-1]]
+        fresh = self.journey()
+        for number in range(len(steps)):
+            match self.random.randrange(10):
+                case 0:
+                    steps[number] = self.step(number, len(steps)) | {"id": steps[number]["id"]}
+                case 1:
+                    steps[number]["id"] = f"n{self.random.randrange(10**9)}"
+                case _:
+                    self.reword(steps[number])
+        places = [number for number, step in enumerate(steps) if step["id"] == at]
+        if places and places[0] and self.chance(0.4):  # what was behind lies ahead again
+            behind = range(places[0])
+            sending = [number for number in behind if steps[number].keys() & {"send", "emitEvent", "webhook"}]
+            again = self.choice(sending if sending and self.chance(0.7) else behind)
+            steps.insert(self.random.randint(places[0], len(steps) - 1), steps.pop(again))
+        elif len(steps) > 1 and self.chance(0.4):
+            one, other = self.random.sample(range(len(steps)), 2)
+            steps[one], steps[other] = steps[other], steps[one]
+        steps.append(deepcopy(document["steps"][-1]))
+        for number, step in enumerate(steps):
+            self.rewire(step, [later["id"] for later in steps[number + 1 :]])
+        kept = document if self.chance(0.6) else fresh
+        edited = {name: value for name, value in deepcopy(kept).items() if name != "steps"} | {"steps": steps}
+        self.readdress(edited, [step["id"] for step in steps if "webhook" in step])
+        return edited
+
+    def mapping(self, old: Json, new: Json, at: str) -> dict[str, str]:
+        """What has become of steps: of the one at which somebody stands, and perhaps of others."""
+        if self.chance(0.5):
+            return {}
+        names = [step["id"] for step in new["steps"]]
+        chosen = [at] if self.chance(0.8) else []
+        chosen += self.random.sample([step["id"] for step in old["steps"]], self.random.randint(0, 2))
+        kinds = {step["id"]: set(step) - {"id", "next"} for step in [*new["steps"], *old["steps"]]}
+        alike = {name: [other for other in names if kinds[other] == kinds[name]] for name in chosen}
+        return {name: self.choice(alike[name] if alike[name] and self.chance(0.5) else names) for name in chosen}
+
+    def readdress(self, part: Json, calls: list[str]) -> None:
+        """Ask for answers of webhooks that are there."""
+        if isinstance(part, dict):
+            name, dot, rest = str(part.get("fieldPath", "")).removeprefix("$steps.").partition(".")
+            if str(part.get("fieldPath")).startswith("$steps.") and name not in calls:
+                part["fieldPath"] = f"$steps.{self.choice(calls)}{dot}{rest}" if calls else rest
+        for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            self.readdress(inner, calls)
+
+    def reword(self, step: Json) -> None:
+        """The same kind of step, perhaps with other figures."""
+        if "wait" in step and "duration" in step["wait"] and self.chance(0.5):
+            step["wait"]["duration"] = self.choice(WAITS)
+        if "waitFor" in step and "timeout" in step["waitFor"] and self.chance(0.3):
+            step["waitFor"]["timeout"] = self.choice(WAITS)
+        if "send" in step and self.chance(0.3):
+            step["send"]["communicationId"] = self.choice(list(ROUTES))
+
+    def rewire(self, step: Json, later: list[str]) -> None:
+        """Lead to later steps only, mostly to the next."""
+
+        def one() -> str:
+            return self.choice([later[0], later[0], *later[:4]])
+
+        if "next" in step:
+            step["next"] = one()
+        if "waitFor" in step and "timeout" in step["waitFor"]:
+            step["waitFor"]["otherwise"] = one()
+        for kind in ("branch", "split"):
+            for arm in step.get(kind, {}).get("arms", []):
+                arm["next"] = one()
+        if "branch" in step:
+            step["branch"]["otherwise"] = one()
+        if "otherwise" in step.get("webhook", {}):
+            step["webhook"]["otherwise"] = one()
 
     def hours(self) -> Json:
         """None that start or end while clocks are changed: what is meant then is no matter of opinion, and tried

@@ -370,6 +370,7 @@ MOVES = [
     Move("sends resumed", 8, _world(_resume)),
     Move("journey archived", 1, _world(lambda walk: _close(walk, "journey_archived"))),
     Move("journey deleted", 1, _world(lambda walk: _close(walk, "journey_deleted"))),
+    Move("carried over", 5, lambda walk: walk.carry()),
     Move("poke without reason", 4, _poke),
     Move("pokes without reason", 2, _pokes),
     Move("old question", 4, _old_question),

@@ -14,6 +14,7 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 
 from tests.core.oracle_answers import Answers, Gone
+from tests.core.oracle_carry import Carried, carried
 from tests.core.oracle_clocks import DAYS, date_of, next_quarter, next_shown, within
 from tests.core.oracle_json import (
     DAY,
@@ -34,6 +35,8 @@ Visit = tuple[str, str, str, str | None, datetime, datetime]
 Ending = tuple[str, str, datetime]
 
 ABSENT = "nothing is there"
+#: Where webhooks go, as no message does.
+NOWHERE = ("", "")
 
 
 class Oracle(Answers):
@@ -41,9 +44,12 @@ class Oracle(Answers):
 
     def __init__(self, document: Json, world: World, entered: Entered) -> None:
         super().__init__(world, entered)
-        self.document = document
-        self.steps: dict[str, Json] = {step["id"]: step for step in document["steps"]}
         self.visits: list[Visit] = []
+        #: Of each visit, the step as it was; of each send, where it went; the calls that failed and may be taken.
+        self.passed: list[Json] = []
+        self.routes: list[tuple[str, str]] = []
+        self.doubtful: set[int] = set()
+        self.said: list[tuple[str, Json]] = []
         self.begun: list[tuple[str, datetime]] = []
         self.settled: list[str] = []
         self.changes: list[tuple[str, datetime]] = []
@@ -51,12 +57,23 @@ class Oracle(Answers):
         self.flight = 0
         self.sending = self.changing = False
         self.notes: list[str] = []
+        #: Where it goes when it looks; the steps that have sent something, as the journey calls them now.
+        self.carry: Carried | None = None
+        self.sent: set[str] = set()
+        self._travel(document)
+        self.sending = self.flying = self.held = self.in_doubt = self.doubted = False
+        self._go_to(document["steps"][0]["id"])
+        self._look("entry")
+
+    def _travel(self, document: Json) -> None:
+        self.document = document
+        self.steps: dict[str, Json] = {step["id"]: step for step in document["steps"]}
+        self.first = len(self.routes)
+        self.told: set[str] = set()
         self.spans = sorted(set(spans_in(document)))
         self.times = sorted(set(times_in(document)))
         self._edges: list[datetime] = []
         self._edges_of = -1
-        self._go_to(document["steps"][0]["id"])
-        self._look("entry")
 
     # What it is told.
 
@@ -90,6 +107,21 @@ class Oracle(Answers):
             self.news |= self.held or self._end_or_park() != before
             self._heed_news()
 
+    def told_to_go_over(self, document: Json, mapping: dict[str, str]) -> bool:
+        """Whether it can, where it stands; then it does as soon as it can."""
+        found = carried(self.steps[self.at], document, mapping)
+        if isinstance(found, str):
+            self.notes.append(f"carry: stays, {found}")
+            return False
+        self.carry = found
+        self.notes.append("carry: told" if found.same else "carry: told, to come anew")
+        if not self.sending:
+            self._go_over("at rest")
+        else:
+            self.news = True
+            self._heed_news()
+        return True
+
     def tried(self) -> None:
         """A worker takes up the send, if there is one to take up."""
         if self.ended is None and self.sending and not self.flying:
@@ -111,6 +143,8 @@ class Oracle(Answers):
         kind = "update_subject" if "updateSubject" in step else "emit_event"
         if result == "executed":
             self.changes.append((self.at, self.now))
+            if kind == "emit_event":
+                self.told.add(self.at)
         self._pass(kind, result, None if result == "executed" else "template_value", step["next"])
         self._look("entry")
 
@@ -123,14 +157,15 @@ class Oracle(Answers):
         match result:
             case "sent":
                 if answer is not None and calls:
-                    self.answers[self.at] = answer
+                    self.said.append((self.at, answer))
+                    self.answers = dict(self.said)
                 self._send_over("executed", None)
             case "failed":
                 self._send_over("failed", "refused")
             case "unknown":
                 self._send_over("executed", "answer_no_object" if calls else "unknown")
             case "released":
-                self.in_doubt = False
+                self.in_doubt = self.doubted
                 self._heed_news()
             case "crashed":
                 self._heed_news()
@@ -168,7 +203,8 @@ class Oracle(Answers):
 
     def _go_to(self, step_id: str) -> None:
         self.at, self.since = step_id, self.now
-        self.sending = self.flying = self.held = self.in_doubt = self.news = self.changing = False
+        self.sending = self.flying = self.held = self.in_doubt = self.doubted = self.news = False
+        self.changing = False
         self.flight = 0
         step = self.steps[step_id]
         self.mark = self._mark(step["waitFor"]["changed"]["fieldPath"]) if _waits_for(step, "changed") else None
@@ -177,6 +213,7 @@ class Oracle(Answers):
         return deepcopy(at_path(self.world.attributes, path, ABSENT))
 
     def _pass(self, kind: str, result: str, reason: str | None, to: str | None) -> None:
+        self.passed.append(self.steps[self.at])
         self.visits.append((self.at, kind, result, reason, self.since, self.now))
         if to is not None:
             self._go_to(to)
@@ -231,6 +268,12 @@ class Oracle(Answers):
         }  # fmt: skip
         body = step[kind]
         match kind:
+            case "send" if self.at in self.sent:
+                self._pass("send", "skipped", "already_sent", step["next"])
+            case "webhook" if self.at in self.sent:
+                self._pass("webhook", "skipped", "already_sent", step["next"])
+            case "emitEvent" if self.at in self.sent:
+                self._pass("emit_event", "skipped", "already_sent", step["next"])
             case "webhook":
                 self.sending = True
                 return False
@@ -306,12 +349,12 @@ class Oracle(Answers):
     def _counted(self) -> list[tuple[Json, list[datetime]]]:
         """Of each cap, when the messages were begun that it counts, the newest last."""
         sent = list(self.world.elsewhere)
-        for number, (step_id, at) in enumerate(self.begun):
-            if "send" not in self.steps[step_id]:
+        for number, (_, at) in enumerate(self.begun):
+            if self.routes[number] == NOWHERE:
                 continue
             being_made = self.sending and self.flight > 0 and number == len(self.begun) - 1
             if not being_made and self.settled[number] != "failed":
-                sent.append((*ROUTES[self.steps[step_id]["send"]["communicationId"]], at))
+                sent.append((*self.routes[number], at))
         return [
             (
                 cap,
@@ -345,19 +388,29 @@ class Oracle(Answers):
     def _try(self) -> None:
         self.news = self.held = False
         step = self.steps[self.at]
+        leaves = self.carry is not None and self.world.closed is None
+        if leaves and self.flight == 0:
+            self._go_over("before a send")
+            return
+        if leaves and "webhook" in step and not self.in_doubt:
+            self.notes.append("carry: a call is left to the other")
+            self._send_over("skipped", "withdrawn")
+            return
         blocked = self._blocked(step["send"]) if "send" in step else None
         wanted = self._end_or_park()
         if wanted is None and blocked is None:
             self.flight += 1
+            self.doubted = self.in_doubt
             self.flying = self.in_doubt = True
             if self.flight == 1:
                 self.begun.append((self.at, self.now))
+                self.routes.append(ROUTES[step["send"]["communicationId"]] if "send" in step else NOWHERE)
         elif self.flight == 0:
             self.sending = False
             self._look("change")
-        elif wanted == ("park",) or (
-            wanted is None and blocked is not None and self._waits(step["send"], blocked)
-        ):  # it is made when that is mended
+        elif (
+            wanted == ("park",) or (wanted is None and blocked is not None and self._waits(step["send"], blocked))
+        ) and not (leaves and not self.in_doubt):  # it is made when that is mended
             self.notes.append("held")
             self.held = True
         elif "webhook" in step:
@@ -365,7 +418,7 @@ class Oracle(Answers):
         elif self.in_doubt:  # it may have gone out
             self.notes.append("withdrawn in doubt")
             self._send_over("executed", "unknown")
-        elif wanted is not None:
+        elif wanted is not None or leaves:
             self._send_over("skipped", "withdrawn")
         else:
             assert blocked is not None
@@ -374,6 +427,33 @@ class Oracle(Answers):
             self._skip(step, blocked)
             self._look("change")
 
+    def _go_over(self, when: str, *, made: str | None = None) -> None:
+        """From now on it is another journey; where a send or a call was made, it goes on behind what that has become,
+        as it must with what came of it.
+        """
+        assert self.carry is not None
+        carry, self.carry = self.carry, None
+        self.notes.append(f"carry: {when}")
+        sent = {
+            step_id
+            for number, (step_id, _) in enumerate(self.begun)
+            if number >= self.first and (self.settled[number] != "failed" or number in self.doubtful)
+        }
+        self.sent = {carry.mapping.get(name, name) for name in self.sent | sent | self.told}
+        self.said = [(carry.mapping.get(name, name), answer) for name, answer in self.said]
+        self.answers = dict(self.said)
+        kind = "webhook" if "webhook" in self.steps[self.at] else "send"
+        since, mark = self.since, self.mark
+        self._travel(carry.document)
+        target = self.steps[carry.to]
+        if made is not None and kind in target:
+            self._go_to(_behind(target, made))
+        else:
+            self._go_to(carry.to)
+            if carry.same:
+                self.since, self.mark = since, mark
+        self._look("entry")
+
     def _send_over(self, result: str, reason: str | None) -> None:
         self.sending = False
         step = self.steps[self.at]
@@ -381,10 +461,16 @@ class Oracle(Answers):
             self.settled.append("unknown" if reason else "sent")
         else:
             self.settled.append("failed")
-        to = step["next"]
-        if "webhook" in step and result != "executed":
-            to = step["webhook"].get("otherwise", to)
-        self._pass("webhook" if "webhook" in step else "send", result, reason, to)
+        calls = "webhook" in step
+        kind = "webhook" if calls else "send"
+        if calls and result != "executed" and (self.in_doubt if reason == "withdrawn" else self.doubted):
+            self.doubtful.add(len(self.begun) - 1)
+        if self.carry is not None and self.world.closed is None:
+            self._pass(kind, result, reason, None)
+            self._go_over("after a call" if calls else "after a send", made=None if result == "skipped" else result)
+            return
+        self.carry = None
+        self._pass(kind, result, reason, _behind(step, result))
         self._look("entry")
 
     # Time.
@@ -446,6 +532,13 @@ class Oracle(Answers):
             if place < reached * 2**64:
                 return arm
         raise AssertionError
+
+
+def _behind(step: Json, result: str) -> str:
+    """Where one goes on from a send or a call."""
+    if "webhook" in step and result != "executed":
+        return str(step["webhook"].get("otherwise", step["next"]))
+    return str(step["next"])
 
 
 def _waits_for(step: Json, kind: str) -> bool:

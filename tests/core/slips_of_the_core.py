@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from orchestrator.domain import advance, conditions, gates, local_time
+from orchestrator.domain import advance, carrying, conditions, gates, local_time
+from orchestrator.domain.carrying import Landing
 from orchestrator.domain.conditions import ATTRIBUTES
 from orchestrator.domain.execution import Decision, Done, Result
 from orchestrator.domain.gates import Consent
@@ -30,6 +31,12 @@ from tests.conformance.slips import Slip, swapped
 from tests.core import driver
 
 TICK = timedelta(microseconds=1)
+
+
+def _only_messages(asked: dict[str, Any]) -> dict[str, Any]:
+    steps, known = asked["version"].definition.steps, asked["known"]
+    sent = frozenset(name for name in known.sent if isinstance(steps.get(name), Send))
+    return asked | {"known": replace(known, sent=sent)}
 
 
 def _asked(what: str, otherwise: Callable[[dict[str, Any]], dict[str, Any]]) -> Slip:
@@ -284,5 +291,21 @@ SLIPS = [
     Slip("the last visit is recorded twice", driver, "advance", _visited_twice),
     _asked("time stands still", lambda asked: asked | {"now": asked["position"].since}),
     _asked("it is a tick earlier", lambda asked: asked | {"now": asked["now"] - TICK}),
+    swapped("ways of waiting are alike", carrying, "_way_of_waiting", lambda step: None),
+    Slip("who goes over comes anew", driver, "landing",
+         lambda right: lambda *of: replace(found, anew=True) if isinstance(found := right(*of), Landing) else found),
+    swapped("nobody remembers what was sent before", driver, "sent_as", lambda *_: frozenset()),
+    swapped("what was sent is called as ever", driver, "sent_as", lambda sent, mapping: frozenset(sent)),
+    _asked("only messages are not sent again", _only_messages),
+    swapped("a call that may have been taken was not", driver.Row, "is_out",
+            property(lambda row: row.state != "failed")),
+    swapped("answers are called as ever", driver, "renamed", lambda step_id, mapping: step_id),
+    swapped("who goes over behind a call goes as if it was taken", carrying, "way_on", lambda step, done: step.next),
+    Slip("who goes over forgets what was done", driver, "carry_over",
+         lambda right: lambda version, to, position, landed, known, now, done=None:
+             right(version, to, position, landed, known, now)),
+    Slip("what was done was not made", driver, "carry_over",
+         lambda right: lambda *of: right(*of[:6], replace(of[6], result=Result.SKIPPED) if of[6] else None)),
+    _known("what was sent before is sent again", sent=frozenset()),
     swapped("whoever is parked looks again at once", advance, "PARK_RECHECK", timedelta(0)),
 ]  # fmt: skip

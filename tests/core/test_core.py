@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from tests.conformance.slips import Slip
-from tests.core import oracle, oracle_answers, oracle_clocks, oracle_json, world
+from tests.core import oracle, oracle_answers, oracle_carry, oracle_clocks, oracle_json, world
 from tests.core.moves import LANDINGS, MOVES
 from tests.core.slips_of_the_core import SLIPS
 from tests.core.walk import Walk
@@ -43,6 +43,11 @@ ROWS = [
                                          "frequency_cap", "no longer")),
     *(f"gate: send skipped {gate}" for gate in ("send_window", "quiet_hours", "frequency_cap")),
     *(f"end: exited {gate}" for gate in ("send_window", "quiet_hours", "frequency_cap")),
+    "carry: told", "carry: told, to come anew",
+    *(f"carry: {when}" for when in ("at rest", "after a send", "after a call", "a call is left to the other")),
+    *(f"carry: stays, {why}" for why in ("step gone", "kind changed", "wait changed")),
+    "gate: send skipped already_sent",
+    *(f"way: {kind} skipped already_sent" for kind in ("emit_event", "webhook")),
     "end: completed", "end: exited rule", "end: exited opted_out", "end: exited suppressed", "end: goal_reached",
     "end: expired", "end: canceled journey_archived", "end: canceled journey_deleted",
 ]  # fmt: skip
@@ -67,7 +72,7 @@ def test_an_error_in_the_core_is_found(slip: Slip, monkeypatch: pytest.MonkeyPat
             Walk(seed, Counter()).go(MOVES_EACH)
 
 
-@pytest.mark.parametrize("module", [oracle, oracle_answers, oracle_clocks, oracle_json, world])
+@pytest.mark.parametrize("module", [oracle, oracle_answers, oracle_carry, oracle_clocks, oracle_json, world])
 def test_the_oracle_imports_nothing_of_ours(module: ModuleType) -> None:
     imported = {
         name

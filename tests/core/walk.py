@@ -65,6 +65,9 @@ class Walk:
         )
         self.entries = 0
         self.linger = 0
+        self.carried = 0
+        self.editing = Random(seed)
+        self.times = times
         for _ in range(self.random.randint(0, 6)):
             self.random.choice(BEFOREHAND)(self)()
         self.enter()
@@ -137,6 +140,27 @@ class Walk:
             self.workflow.go_on()
         return bool(topics)
 
+    def carry(self) -> bool:
+        """Another version is published, which some executions go over to."""
+        if self.app.ended is not None or self.seed % 2:  # what is rare without it is not to be rarer
+            return False
+        self.carried += 1
+        author = journeys.Author(self.editing, self.times)
+        document = author.another(self.oracle.document, self.app.position.step_id)
+        mapping = author.mapping(self.oracle.document, document, self.app.position.step_id)
+        definition, faults = journey_form.parse(document)
+        assert definition is not None, faults
+        version = JourneyVersion(
+            journey_id=self.oracle.entered.journey_id, version=1 + self.carried, definition=definition, pinned=PINNED
+        )
+        goes = self.app.told_to_go_over(version, mapping)
+        if goes != self.oracle.told_to_go_over(document, mapping):
+            raise Difference(f"seed {self.seed}: to go over is {goes}\n{self.oracle.document}\n{document}\n{mapping}")
+        if goes:
+            self.workflow.poke()
+            self.workflow.flush()
+        return True
+
     def due_with(self, change: Callable[[], set[str]]) -> bool:
         """Just when it would wake by itself, something happens."""
         wakes = self.workflow.wakes_at
@@ -157,7 +181,7 @@ class Walk:
             if is_ != should_be:
                 raise Difference(
                     f"seed {self.seed}, entry {self.entries}, move {move}, {self.now}: {what}\n"
-                    f"core:   {is_}\noracle: {should_be}\n{self.document}\n{self.world}"
+                    f"core:   {is_}\noracle: {should_be}\n{self.oracle.document}\n{self.world}"
                 )
 
     def both(self) -> list[tuple[str, Any, Any]]:
@@ -178,9 +202,8 @@ class Walk:
 
     def count(self) -> None:
         oracle, tally = self.oracle, self.tally
-        steps = {step["id"]: step for step in self.document["steps"]}
-        for step_id, kind, result, reason, _, _ in oracle.visits:
-            tally[f"step: {_kind(steps[step_id], kind)}"] += 1
+        for (_, kind, result, reason, _, _), step in zip(oracle.visits, oracle.passed, strict=True):
+            tally[f"step: {_kind(step, kind)}"] += 1
             match kind:
                 case "send":
                     group = "gate" if result == "skipped" else "way"
@@ -192,6 +215,9 @@ class Walk:
                 case "wait" if reason:
                     tally[f"way: wait {reason}"] += 1
         for note in oracle.notes:
+            if note.startswith("carry: "):
+                tally[note] += 1
+                continue
             tally[f"{'gate' if note.startswith(('withdrawn', 'held', 'waits')) else 'woken'}: {note}"] += 1
         if oracle.ended is not None:
             outcome, reason, _ = oracle.ended

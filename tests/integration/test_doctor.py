@@ -46,6 +46,9 @@ FAULTS = {
         INSERT INTO cancellations (project_no, cancellation_id, journey_id, filter, reason, matched, requested_at,
                                    started_at, moved_at)
         VALUES (1, 'can-1', 'welcome', '{}', 'why', 3, now(), now(), now() - interval '6 minutes')""",
+    "carries_late": """
+        INSERT INTO carries (project_no, journey_id, version, mode, matched, requested_at, moved_at)
+        VALUES (1, 'welcome', 1, 'compatible', 3, now(), now() - interval '6 minutes')""",
     "canceled_running": f"""
         UPDATE executions SET {REOPEN}, cancel_reason = 'why', cancel_asked_at = now() - interval '2 minutes'""",
     "entry_replays_late": """

@@ -275,10 +275,10 @@ async def test_only_the_last_try_of_a_call_says_what_came_of_it(doing: Doing) ->
     await doing.road.enroll("ann")
     question = await doing.question()
     first = await doing.reserved(question)
-    await doing.calling.note(first, "timeout", None, timedelta(hours=1))
+    await doing.calling.note(first, "timeout", None, timedelta(hours=1), in_doubt=True)
     with pytest.raises(TooEarly, match="timeout"):  # whoever pokes it has it look, and not call
         await doing.calling.reserve(question)
-    await doing.calling.note(first, "timeout", None, timedelta(0))
+    await doing.calling.note(first, "timeout", None, timedelta(0), in_doubt=True)
     second = await doing.reserved(question)
     assert first.idempotency_key == second.idempotency_key
 
@@ -337,7 +337,7 @@ def test_tries_of_a_call_are_farther_and_farther_apart_and_end() -> None:
     def pause(attempt: int, after: timedelta, asked: timedelta | None = None) -> timedelta | None:
         reserved = Reserved(
             key=SubjectKey(project_no=1, bucket=1, subject_no=1), execution_id=uuid4(), seq=0, attempt=attempt,
-            step=step, source=Source(subject_id="ann"), reserved_at=at, now=at + after,
+            in_doubt=False, step=step, source=Source(subject_id="ann"), reserved_at=at, now=at + after,
         )  # fmt: skip
         return reserved.pause(asked)
 

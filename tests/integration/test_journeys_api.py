@@ -307,6 +307,7 @@ async def test_stats_count_the_ledgers(api: Api) -> None:
     assert (int(funnel["enrolled"]), int(funnel["heldOut"]), int(funnel["active"])) == (4, 0, 2)
     assert {name: int(total) for name, total in funnel["completed"].items()} == {"completed": 1, "expired": 1}
     assert funnel["completionRate"] == 0.25
+    assert [(v["entryVersion"], v["version"], int(v["active"])) for v in funnel["versions"]] == [(1, 1, 2)]
     assert {name: int(total) for name, total in funnel["refused"].items()} == {"re_entry": 7}
 
 
@@ -358,6 +359,7 @@ async def test_executions_are_listed_and_looked_at(api: Api) -> None:
             "since": "2026-05-01T13:00:00.000Z",
             "startedAt": "2026-05-01T13:00:00.000Z",
             "endedAt": "2026-05-01T14:00:00.000Z",
+            "entryVersion": 1,
         }
     ]
     assert [execution["id"] for execution in second["executions"]] == [str(running)]

@@ -24,6 +24,7 @@ MAY = {
     "enrollments": {"SELECT", "INSERT", "UPDATE(entry)", "UPDATE(entry_key)"} | GIVEN,
     "executions": {"SELECT", "INSERT", "UPDATE(workflow_id)"} | CANCELED | GIVEN,
     "cancellations": {"SELECT", "INSERT"},
+    "carries": {"SELECT", "INSERT"},
     "visits": {"SELECT", "INSERT"} | GIVEN,
     "sends": {"SELECT", "UPDATE(provider_id)", *(f"UPDATE({kind.column})" for kind in Kind)} | GIVEN,
     "webhook_calls": {"SELECT", "UPDATE(answer)"} | GIVEN,

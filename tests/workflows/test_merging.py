@@ -151,7 +151,7 @@ async def test_a_failing_decision_still_records_what_was_sent_of_one_who_was_mer
     async def fails(*_: object) -> Effect:
         raise ValueError("deciding failed")
 
-    monkeypatch.setattr("orchestrator.application.sending.record", fails)
+    monkeypatch.setattr("orchestrator.application.sending.conclude", fails)
     with pytest.raises(ValueError, match="deciding failed"):
         await sending.settle(question, reserved, Receipt(state=SENT))
     monkeypatch.undo()

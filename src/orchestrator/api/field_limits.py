@@ -117,6 +117,7 @@ TEXTS: Mapping[str, TextLimit] = {
     "subject": Bytes(MAX_SUBJECT_BYTES),
     "subject_type": Characters(64),
     "time_zone": Characters(64),
+    "token": Characters(128),
     "workflow_id": Characters(1024),
 }
 
@@ -128,6 +129,7 @@ LISTS: Mapping[str, int] = {
     "events": event.MAX_BATCH,
     "exit_rules": condition_forms.MAX_EXIT_RULES,
     "step_ids": step_forms.MAX_STEPS,
+    "step_mapping": step_forms.MAX_STEPS,
     "steps": step_forms.MAX_STEPS,
     "reports": delivery.MAX_BATCH,
     "subject_ids": MAX_MEMBERS_PER_CALL,
@@ -141,6 +143,9 @@ INTEGERS: Mapping[str, Range] = {
     "AutoPause.minimum": Range(1, auto_pause.MAX_MINIMUM),
     "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "PublishJourneyRequest.from_version": Range(1, 2**31 - 1),
+    "PreviewCarryRequest.from_version": Range(1, 2**31 - 1),
+    "GetCarryRequest.version": Range(1, 2**31 - 1),
+    "GetStepStatsRequest.version": Range(1, 2**31 - 1),
     "GetJourneyVersionRequest.version": Range(1, 2**31 - 1),
     "JourneySchedule.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "JourneyDefinition.max_duration_days": Range(1, journey_form.MAX_DURATION_DAYS),

@@ -16,13 +16,14 @@ from orchestrator.application.looking_back import Entrant, look_back
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.advance import JOURNEY_ARCHIVED, JOURNEY_DELETED, Known, advance
+from orchestrator.domain.carrying import Stays, carry_over, landing, sent_as
 from orchestrator.domain.conditions import Entry
-from orchestrator.domain.execution import Decision, Done, Outcome, Result
+from orchestrator.domain.execution import Decision, Done, Outcome, Result, Run
 from orchestrator.domain.gates import Limits
 from orchestrator.domain.journey import Goal
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts
-from orchestrator.storage import executions, sends, sends_pauses, subjects, webhook_calls
+from orchestrator.storage import carries, executions, sends, sends_pauses, subjects, webhook_calls
 from orchestrator.storage.executions import Standing
 from orchestrator.storage.sends import DISPATCHING, FAILED, UNKNOWN, Send
 from orchestrator.storage.subjects import Held
@@ -45,6 +46,11 @@ class Ready:
     goal: Goal | None
     known: Known
     now: datetime
+
+    @property
+    def goes_over(self) -> bool:
+        """Whether it leaves its version at this look. Who is to end ends where it stands."""
+        return self.standing.carry_version is not None and self.known.closed is None
 
 
 async def ready(conn: Connection[Record], versions: Versions, question: Question) -> Ready | Effect:
@@ -97,6 +103,7 @@ async def informed(
         happened=past.happened,
         goal_reached=past.goal_reached,
         closed=standing.cancel_reason or closed(standing.journey_status, standing.on_archive),
+        sent=standing.sent_before,
     )
     return Ready(key=key, held=held, standing=standing, prepared=prepared, goal=goal, known=known, now=now)
 
@@ -116,16 +123,25 @@ def decide(ready: Ready, done: Done | None = None) -> Decision:
     return advance(ready.prepared.version, ready.standing.position, ready.known, ready.now, done)
 
 
-async def record(conn: Connection[Record], ready: Ready, decision: Decision) -> Effect:
-    """Write what was decided, and say it in the workflow's words. "Still waiting" raises no `seq`."""
-    seq = ready.standing.seq if decision.still_waiting else ready.standing.seq + 1
+async def record(conn: Connection[Record], ready: Ready, decision: Decision, *, raises_seq: bool = False) -> Effect:
+    """Write what was decided, and say it in the workflow's words. "Still waiting" raises no `seq` unless it is to."""
+    waits_on = decision.still_waiting and not raises_seq
+    seq = ready.standing.seq if waits_on else ready.standing.seq + 1
     state = state_of(decision, seq, ready.now, ready.prepared.version, ready.goal)
-    if decision.still_waiting:
+    if waits_on:
         # Who was parked and is told to send waits for nothing any more.
         await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, state)
     else:
         await executions.decide(conn, ready.key, ready.standing, state, decision.visits)
     return effect_of(decision, seq)
+
+
+async def set_free(conn: Connection[Record], ready: Ready) -> Effect:
+    """Have whoever is parked asked for once more, by what they were told to do. Nothing is decided."""
+    decision = decide(ready)
+    state = state_of(decision, ready.standing.seq, ready.now, ready.prepared.version, ready.goal)
+    await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, replace(state, parked=None))
+    return effect_from(ready.standing.effect)
 
 
 def done(state: str, reason: str | None) -> Done:
@@ -135,31 +151,46 @@ def done(state: str, reason: str | None) -> Done:
     return Done(result=Result.EXECUTED, reason=UNKNOWN if state == UNKNOWN else None)
 
 
-async def answer(conn: Connection[Record], ready: Ready) -> Effect:
+async def answer(conn: Connection[Record], versions: Versions, ready: Ready) -> Effect:
     """Decide and record. A send that was begun and that nobody is at is held while the execution is parked, and
-    withdrawn where it is not to be made any more; so is a call of a webhook."""
+    withdrawn where it is not to be made any more; so is a call of a webhook. Who goes over to another version finishes
+    first what may have gone out.
+    """
     if ready.standing.call is not None:
-        return await _answer_caller(conn, ready, ready.standing.call)
+        return await _answer_caller(conn, versions, ready, ready.standing.call)
     begun = ready.standing.send
     if begun is not None and begun.state != DISPATCHING:  # settled, but not advanced from
-        return await record(conn, ready, decide(ready, done(begun.state, begun.reason)))
+        return await conclude(conn, versions, ready, done(begun.state, begun.reason))
+    if begun is None and ready.goes_over:
+        return await _go_over(conn, versions, ready)
     decision = decide(ready)
-    if begun is None or decision.still_waiting:
+    if begun is None:
         return await record(conn, ready, decision)
-    return await _withdraw(conn, ready, begun, decision)
+    is_made = isinstance(decision.effect, Run)
+    if decision.still_waiting and (is_made or begun.in_doubt or not ready.goes_over):
+        return await record(conn, ready, decision)
+    return await _withdraw(conn, versions, ready, begun, decision)
 
 
-async def _answer_caller(conn: Connection[Record], ready: Ready, begun: Call) -> Effect:
+async def conclude(conn: Connection[Record], versions: Versions, ready: Ready, done: Done) -> Effect:
+    """Decide and record what comes after a send, or a call, that is settled."""
+    if ready.goes_over:
+        return await _go_over(conn, versions, ready, done)
+    return await record(conn, ready, decide(ready, done))
+
+
+async def _answer_caller(conn: Connection[Record], versions: Versions, ready: Ready, begun: Call) -> Effect:
     if begun.state != CALLING:
-        return await record(conn, ready, decide(ready, called(begun.state, begun.reason)))
+        return await conclude(conn, versions, ready, called(begun.state, begun.reason))
     decision = decide(ready)
-    if decision.still_waiting:
+    if decision.still_waiting and (begun.in_doubt or not ready.goes_over):
         return await record(conn, ready, decision)
     await webhook_calls.settle(
         conn, ready.key, ready.standing.execution_id, ready.standing.seq,
-        attempt=begun.attempt, state=webhook_calls.FAILED, reason=WITHDRAWN, status=None, answer=None, now=ready.now,
+        attempt=begun.attempt, state=webhook_calls.FAILED, reason=WITHDRAWN, status=None, answer=None,
+        in_doubt=begun.in_doubt, now=ready.now,
     )  # fmt: skip
-    return await record(conn, ready, decide(ready, called(webhook_calls.FAILED, WITHDRAWN)))
+    return await conclude(conn, versions, ready, called(webhook_calls.FAILED, WITHDRAWN))
 
 
 def called(state: str, reason: str | None) -> Done:
@@ -169,21 +200,50 @@ def called(state: str, reason: str | None) -> Done:
     return Done(result=Result.EXECUTED, reason=reason)
 
 
-async def _withdraw(conn: Connection[Record], ready: Ready, begun: Send, decision: Decision) -> Effect:
-    """A gate has closed between two tries. What may have gone out is `unknown`; what has not, is not sent.
+async def _withdraw(
+    conn: Connection[Record], versions: Versions, ready: Ready, begun: Send, decision: Decision
+) -> Effect:
+    """A gate has closed between two tries, or another version takes over. What may have gone out is `unknown`; what has
+    not, is not sent.
 
-    Either way the step was passed, and the execution goes on, or ends, behind it.
+    Either way the step was passed, and the execution goes on, or ends, behind it; but by another version it may come to
+    the step again, if nothing has gone out.
     """
     await sends.settle(
         conn, ready.key, ready.standing.execution_id, ready.standing.seq,
         attempt=begun.attempt, state=UNKNOWN if begun.in_doubt else FAILED, reason=WITHDRAWN, provider_id=None,
         now=ready.now,
     )  # fmt: skip
-    if begun.in_doubt:
-        decision = decide(ready, Done(result=Result.EXECUTED, reason=UNKNOWN))
-    elif not decision.visits:  # it is to end where it stands
-        decision = decide(ready, Done(result=Result.SKIPPED, reason=WITHDRAWN))
+    unknown, not_made = Done(result=Result.EXECUTED, reason=UNKNOWN), Done(result=Result.SKIPPED, reason=WITHDRAWN)
+    done = unknown if begun.in_doubt else not_made
+    if ready.goes_over:
+        return await _go_over(conn, versions, ready, done)
+    if begun.in_doubt or not decision.visits:  # without visits it is to end where it stands
+        decision = decide(ready, done)
     return await record(conn, ready, decision)
+
+
+async def _go_over(conn: Connection[Record], versions: Versions, ready: Ready, done: Done | None = None) -> Effect:
+    """Leave the version for the one it was told to go over to. That is a decision, with a `seq` of its own: so no key
+    of a send is ever used for two.
+    """
+    standing, version = ready.standing, ready.prepared.version
+    assert standing.carry_version is not None, "it was told to"
+    carry = await carries.find(conn, ready.key.project_no, standing.journey_id, standing.carry_version)
+    assert carry is not None, "carries are never deleted"
+    mapping = carry.order.mapping
+    to = (await versions.get(conn, ready.key.project_no, standing.journey_id, carry.version)).version
+    landed = landing(version.definition.steps[standing.position.step_id], to.definition, mapping)
+    if isinstance(landed, Stays):  # a worker of an earlier release does not look at marks, and has moved it
+        return await record(conn, ready, decide(ready, done), raises_seq=True)
+    sent = await carries.sent_by(conn, ready.key, standing.execution_id, standing.version)
+    over = replace(standing, version=carry.version, sent_before=sent_as(standing.sent_before | sent, mapping))
+    if standing.steps and mapping:
+        steps = await webhook_calls.rename(conn, ready.key, standing.execution_id, mapping)
+        over = replace(over, steps=steps)
+    there = await informed(conn, versions, ready.key, ready.held, over, ready.now)
+    decision = carry_over(version, to, standing.position, landed, there.known, ready.now, done)
+    return await record(conn, there, decision, raises_seq=True)
 
 
 class Advance:
@@ -198,4 +258,4 @@ class Advance:
             found = await ready(conn, self._versions, question)
             if isinstance(found, Effect):
                 return found
-            return await answer(conn, found)
+            return await answer(conn, self._versions, found)

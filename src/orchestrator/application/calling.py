@@ -14,7 +14,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.advance import Ready, answer, called, decide, ready, record
+from orchestrator.application.advance import Ready, answer, called, conclude, decide, ready
 from orchestrator.application.changing import source_of
 from orchestrator.application.sending import idempotency_key
 from orchestrator.application.transactions import Transactions
@@ -46,13 +46,15 @@ class TooEarly(Exception):
 class Reserved:
     """A call that this try may make; `attempt` fences it. `source` is what it is filled from.
 
-    `reserved_at` is when the first try took it; `now` is this one's time.
+    `reserved_at` is when the first try took it; `now` is this one's time. `in_doubt`: an earlier try may have been
+    taken.
     """
 
     key: SubjectKey
     execution_id: UUID
     seq: int
     attempt: int
+    in_doubt: bool
     step: Webhook
     source: Source
     reserved_at: datetime
@@ -73,12 +75,16 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What came of a call: answered | failed. `reason` is a small enum; `answer` None: none was given that is kept."""
+    """What came of a call: answered | failed. `reason` is a small enum; `answer` None: none was given that is kept.
+
+    `in_doubt`: it failed, and may have been taken all the same.
+    """
 
     state: str
     reason: str | None = None
     status: int | None = None
     answer: dict[str, Any] | None = None
+    in_doubt: bool = False
 
 
 class Calling:
@@ -95,14 +101,14 @@ class Calling:
             if isinstance(found, Effect):
                 return found
             earlier = found.standing.call
-            if earlier is None or earlier.state == CALLING:
+            if not _leaves_it(found):
                 decision = decide(found)
                 step = found.prepared.version.definition.steps[found.standing.position.step_id]
                 if isinstance(decision.effect, Run) and decision.still_waiting and isinstance(step, Webhook):
                     if earlier is not None and earlier.retry_at is not None and found.now < earlier.retry_at:
                         raise TooEarly(earlier.reason or "", earlier.retry_at - found.now)
                     return await self._reserved(conn, found, question.seq, step)
-            return await answer(conn, found)
+            return await answer(conn, self._versions, found)
 
     async def _reserved(self, conn: Connection[Record], found: Ready, seq: int, step: Webhook) -> Reserved:
         standing, earlier = found.standing, found.standing.call
@@ -120,20 +126,25 @@ class Calling:
             execution_id=standing.execution_id,
             seq=seq,
             attempt=await webhook_calls.reserve(conn, reservation),
+            in_doubt=earlier is not None and earlier.in_doubt,
             step=step,
             source=source_of(found),
             reserved_at=earlier.reserved_at if earlier is not None else found.now,
             now=found.now,
         )
 
-    async def note(self, reserved: Reserved, reason: str, status: int | None, pause: timedelta) -> None:
-        """Why this try came to nothing, and for how long there is to be none."""
+    async def note(
+        self, reserved: Reserved, reason: str, status: int | None, pause: timedelta, *, in_doubt: bool
+    ) -> None:
+        """Why this try came to nothing, and for how long there is to be none. `in_doubt`: it, or an earlier one, may
+        have been taken.
+        """
         async with self._transactions.write(None) as conn:
             key = await subjects.lock_survivor(conn, reserved.key)
             if key is not None:
                 await webhook_calls.note(
                     conn, key, reserved.execution_id, reserved.seq, attempt=reserved.attempt, reason=reason,
-                    status=status, retry_at=await clock.now(conn) + pause,
+                    status=status, in_doubt=in_doubt, retry_at=await clock.now(conn) + pause,
                 )  # fmt: skip
 
     async def settle(self, question: Question, reserved: Reserved, receipt: Receipt) -> Effect:
@@ -159,11 +170,11 @@ class Calling:
                 await journey_pokes.poke_subjects(conn, found.key, found.now)
                 return effect_from(standing.effect)
             knowing = _with_answer(found, reserved.step, receipt)
-            return await record(conn, knowing, decide(knowing, called(receipt.state, receipt.reason)))
+            return await conclude(conn, self._versions, knowing, called(receipt.state, receipt.reason))
         assert standing.call is not None, "rows of the ledger go only with their subject, whose lock is held"
         if standing.call.state == CALLING:  # a later try has taken over: it will say what comes next
             return effect_from(standing.effect)
-        return await record(conn, found, decide(found, called(standing.call.state, standing.call.reason)))
+        return await conclude(conn, self._versions, found, called(standing.call.state, standing.call.reason))
 
     async def _settle_survivor(
         self, conn: Connection[Record], reserved: Reserved, receipt: Receipt, now: datetime | None
@@ -180,14 +191,22 @@ class Calling:
         return await webhook_calls.settle(
             conn, key, reserved.execution_id, reserved.seq,
             attempt=reserved.attempt, state=receipt.state, reason=receipt.reason, status=receipt.status,
-            answer=receipt.answer, now=now,
+            answer=receipt.answer, in_doubt=receipt.in_doubt, now=now,
         )  # fmt: skip
+
+
+def _leaves_it(found: Ready) -> bool:
+    """Whether no try is to be made: it is settled, or another version makes it, which nobody has asked yet."""
+    call = found.standing.call
+    if call is None or (call.state == CALLING and not call.in_doubt):
+        return found.goes_over
+    return call.state != CALLING
 
 
 def _with_answer(found: Ready, step: Webhook, receipt: Receipt) -> Ready:
     """The same, knowing the answer."""
     if receipt.answer is None:
         return found
-    subject = found.known.subject
-    knowing = replace(subject, steps={**subject.steps, step.id: receipt.answer})
-    return replace(found, known=replace(found.known, subject=knowing))
+    steps = {**found.standing.steps, step.id: receipt.answer}
+    knowing = replace(found.known, subject=replace(found.known.subject, steps=steps))
+    return replace(found, known=knowing, standing=replace(found.standing, steps=steps))

@@ -163,10 +163,10 @@ class Cancellations:
         """One page; False when there is nothing to do, or the outbox is full."""
         async with self._transactions.write(None) as conn:
             under_way = await cancellations.take(conn)
-            if under_way is None or await cancellations.is_backlog(conn, await clock.now(conn), self._backlog):
+            if under_way is None or await outbox.is_backlog(conn, await clock.now(conn), self._backlog):
                 return False
             page = await cancellations.page(conn, under_way, self._page)
-            await _hold(conn, under_way.project_no, page.meant, page.keys)
+            await hold_subjects(conn, under_way.project_no, page.meant, page.keys)
             now = await clock.now(conn)
             marked = await cancellations.mark_and_poke(conn, under_way, page.meant, now)
             await cancellations.go_on(conn, under_way, marked, page.place, now)
@@ -177,7 +177,7 @@ class Cancellations:
             return True
 
 
-async def _hold(
+async def hold_subjects(
     conn: Connection[Record], project_no: int, execution_ids: Sequence[UUID], keys: Sequence[SubjectKey] = ()
 ) -> set[SubjectKey]:
     """Take the rows of the subjects whose executions these are, whomever they have been merged into meanwhile; returns
@@ -216,7 +216,7 @@ async def _held(conn: Connection[Record], scope: Scope, execution_id: str) -> tu
         named = UUID(execution_id)
     except ValueError:
         raise no_execution(execution_id) from None
-    held = await _hold(conn, scope.project_no, [named])
+    held = await hold_subjects(conn, scope.project_no, [named])
     shown = (await executions_read.by_id(conn, scope.project_no, [named])).get(named)
     if shown is None or not held:
         raise no_execution(execution_id)

@@ -18,7 +18,7 @@ import orjson
 from asyncpg import Connection, Record
 
 from orchestrator.application import subjects
-from orchestrator.application.advance import Ready, answer, decide, informed, ready, record
+from orchestrator.application.advance import Ready, answer, decide, informed, ready, record, set_free
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.sending import idempotency_key
@@ -67,10 +67,10 @@ class Changing:
             if isinstance(found, Effect):
                 return found
             step = _still_to_do(found)
-            if step is None:
-                return await answer(conn, found)
-            if found.standing.parked:
+            if found.standing.parked and (step is not None or found.goes_over):
                 return await _go_on(conn, found)
+            if step is None or found.goes_over:
+                return await answer(conn, self._versions, found)
             return Plan(step=step, source=source_of(found))
 
     async def carry_out(
@@ -88,10 +88,10 @@ class Changing:
             if isinstance(found, Effect):
                 return found
             step = _still_to_do(found)
-            if step is None:
-                return await answer(conn, found)
-            if found.standing.parked:
+            if found.standing.parked and (step is not None or found.goes_over):
                 return await _go_on(conn, found)
+            if step is None or found.goes_over:
+                return await answer(conn, self._versions, found)
             if (source := source_of(found)) != plan.source:
                 return Plan(step=step, source=source)
             if filled is None:
@@ -155,9 +155,12 @@ def _still_to_do(found: Ready) -> UpdateSubject | EmitEvent | None:
 async def _go_on(conn: Connection[Record], found: Ready) -> Effect:
     """What had parked the execution is mended. Whether the workflow sleeps, and this try was given up on, or waits for
     it, nobody can tell: so nothing is decided behind its back, where it would take for told what happened since. It is
-    told that it may do the step, and poked in case it sleeps.
+    told that it may do the step, and poked in case it sleeps. So is who goes over to another version, whether mended or
+    not: at the next look that is decided.
     """
     await journey_pokes.poke_subjects(conn, found.key, found.now)
+    if found.goes_over:
+        return await set_free(conn, found)
     return await record(conn, found, decide(found))
 
 

@@ -38,7 +38,6 @@ from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.predicates.faults import Fault
 from orchestrator.storage import (
     audit,
-    cancellations,
     catalog,
     clock,
     entry_replays,
@@ -46,6 +45,7 @@ from orchestrator.storage import (
     held_entries,
     inbox,
     journeys,
+    outbox,
     refusal_counts,
     refused_entries,
     subjects,
@@ -232,7 +232,7 @@ class EntryReplays:
         is only counted, unless somebody else has been at it."""
         async with self._transactions.write(None) as conn:
             at = await entry_replays.take(conn)
-            if at is None or await cancellations.is_backlog(conn, await clock.now(conn), BACKLOG):
+            if at is None or await outbox.is_backlog(conn, await clock.now(conn), BACKLOG):
                 return None
             if pass_over is not None and pass_over.page != at.page:
                 return []

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from asyncpg import Connection, Record
 
+from orchestrator.application import carrying
 from orchestrator.application.examination import examine, existing
 from orchestrator.application.journeys import changed, get, hold, record
 from orchestrator.application.journeys import version as version_of
 from orchestrator.application.predicates import count_events
 from orchestrator.domain import journey_graph
 from orchestrator.domain.audit import JOURNEY_PUBLISHED, Value
+from orchestrator.domain.carry_token import Previewed
+from orchestrator.domain.carrying import CarryMode, Order, order_faults
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.graph_form import as_written
 from orchestrator.domain.journey import Definition, Journey, JourneyStatus, Pinned
 from orchestrator.domain.journey_form import digest, stored
 from orchestrator.domain.journey_graph import Existing, Findings
-from orchestrator.domain.refusals import FailedPrecondition, ResourceExhausted
+from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, ResourceExhausted
 from orchestrator.domain.scope import Scope
 from orchestrator.predicates.faults import Fault
-from orchestrator.storage import clock, journey_schedules, journey_versions, journeys, projects
+from orchestrator.storage import carries, clock, journey_schedules, journey_versions, journeys, projects
+from orchestrator.storage.carries import Carry
 from orchestrator.storage.journey_versions import Published
 
 
@@ -36,11 +40,12 @@ class Pins(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """What publish made, and what is odd about it."""
+    """What publish made, and what is odd about it. `carry`: the going over of executions, if it was asked for."""
 
     journey: Journey
     version: int
     warnings: tuple[Fault, ...]
+    carry: Carry | None = None
 
 
 async def validate(conn: Connection[Record], scope: Scope, journey_id: str) -> Findings:
@@ -61,21 +66,94 @@ def told(findings: Findings, document: Mapping[str, Any]) -> Findings:
     )
 
 
-async def publish(conn: Connection[Record], scope: Scope, journey_id: str, expected: Expected) -> Publication:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """An earlier version that is made anew, as a version of its own: the way back."""
+
+    number: int
+    pins: Pins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prospect:
+    """The version that publishing would make, and what is odd about it. `has_draft`: whether a draft is left."""
+
+    journey: Journey
+    version: int
+    document: Mapping[str, Any]
+    definition: Definition
+    communications: Mapping[str, Pinned]
+    sha256: bytes
+    has_draft: bool
+    from_version: int | None
+    warnings: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """Who goes over to the version: `pairs` is the mapping as it was written. `token` is what the preview gave."""
+
+    mode: CarryMode
+    pairs: tuple[tuple[str, str], ...]
+    token: str
+
+
+async def publish(
+    conn: Connection[Record],
+    scope: Scope,
+    journey_id: str,
+    expected: Expected,
+    *,
+    again: Again | None = None,
+    carry: Confirmed | None = None,
+) -> Publication:
     """Make the draft a version that never changes, with the communications it sends as they are now.
 
-    Without a draft, the newest version is made anew if any of its communications has changed since. New executions take
-    it; running ones stay on theirs. A draft journey becomes active, a paused one stays paused.
+    Without a draft, the newest version is made anew if any of its communications has changed since; with `again` an
+    earlier one is, and the draft, if there is one, stays. New executions take the version; running ones stay on theirs,
+    unless they are carried over. A draft journey becomes active, a paused one stays paused.
 
-    Raises NotFound, Conflict, ResourceExhausted PLAN_LIMIT_REACHED, and FailedPrecondition: JOURNEY_ARCHIVED, NO_DRAFT,
-    or INVALID_DEFINITION with every fault.
+    Raises NotFound: JOURNEY_NOT_FOUND, JOURNEY_VERSION_NOT_FOUND; Conflict; ResourceExhausted PLAN_LIMIT_REACHED;
+    FailedPrecondition: JOURNEY_ARCHIVED, NO_DRAFT, CARRY_TOKEN_STALE, or INVALID_DEFINITION with every fault;
+    InvalidArgument about what is to be carried over, with every fault.
     """
     journey = await hold(conn, scope, journey_id, expected)
-    definition = stored(journey.definition)
-    there = await existing(conn, scope.project_no, definition, journey.goal)
-    if not journey.has_draft and not await _has_changed(conn, scope, journey, definition, there.communications):
-        raise FailedPrecondition("NO_DRAFT", f"journey {journey_id} has nothing to publish", journeyId=journey_id)
-    return await _make(conn, scope, journey, journey.definition, there, has_draft=False)
+    prospect = await prospect_of(conn, scope, journey, again, carried=carry is not None)
+    now = await clock.now(conn)
+    order: Order | None = None
+    if carry is not None:
+        order = await order_of(conn, scope, prospect, carry.mode, carry.pairs)
+        previewed(scope, prospect, order).require(carry.token, now)
+    if journey.status is JourneyStatus.DRAFT:
+        await _require_room(conn, scope, journey_id)
+    await count_events(conn, scope.project_no, journey_graph.predicates_in(prospect.definition))
+    version = Published(
+        journey_id=journey_id,
+        version=prospect.version,
+        definition=prospect.document,
+        pinned=prospect.communications,
+        sha256=prospect.sha256,
+        published_at=now,
+        published_by=scope.actor,
+    )
+    await journey_versions.insert(conn, scope.project_no, version)
+    status = JourneyStatus.ACTIVE if journey.status is JourneyStatus.DRAFT else journey.status
+    shown = journey.definition if prospect.has_draft else prospect.document
+    after = replace(
+        journey, status=status, has_draft=prospect.has_draft, definition=shown, latest_version=version.version
+    )
+    journey = changed(after, now)
+    await journeys.update(conn, scope.project_no, journey)
+    await journey_schedules.changed(conn, scope.project_no, journey_id, now)
+    metadata: dict[str, Value] = {"version": version.version, "sha256": version.sha256.hex()}
+    if prospect.from_version is not None:
+        metadata["fromVersion"] = prospect.from_version
+    begun: Carry | None = None
+    if order is not None:
+        begun = await carrying.begin(conn, scope, journey_id, version.version, order, now)
+        metadata |= {"carry": order.mode.value, "executions": begun.matched}
+    await record(conn, scope, now, JOURNEY_PUBLISHED, journey_id, metadata)
+    return Publication(journey=journey, version=version.version, warnings=prospect.warnings, carry=begun)
 
 
 def refuse_faulty(journey_id: str, document: Mapping[str, Any], there: Existing) -> Findings:
@@ -91,67 +169,78 @@ def refuse_faulty(journey_id: str, document: Mapping[str, Any], there: Existing)
     return findings
 
 
-async def publish_again(
-    conn: Connection[Record], scope: Scope, journey_id: str, number: int, pins: Pins, expected: Expected
-) -> Publication:
-    """Make an earlier version anew, as a version of its own: the way back. The draft, if there is one, stays.
+async def prospect_of(
+    conn: Connection[Record], scope: Scope, journey: Journey, again: Again | None, *, carried: bool
+) -> Prospect:
+    """What publishing would make of a journey now. It is made for those who go over to it, too: if somebody is to be
+    carried over, it may be equal to the newest version.
 
-    Raises what `publish` raises, and NotFound JOURNEY_VERSION_NOT_FOUND; NO_DRAFT where the newest version is equal.
+    Raises NotFound JOURNEY_VERSION_NOT_FOUND; FailedPrecondition: NO_DRAFT, INVALID_DEFINITION with every fault.
     """
-    journey = await hold(conn, scope, journey_id, expected)
-    earlier = await version_of(conn, scope, journey_id, number)
-    there = await existing(conn, scope.project_no, stored(earlier.definition), journey.goal)
-    if pins is Pins.KEPT:
-        kept = {name: earlier.pinned[name] for name in there.communications}
-        there = replace(there, communications=kept)
-    newest = await version_of(conn, scope, journey_id, journey.latest_version or number)
-    if sha256_of(earlier.definition, there.communications) == newest.sha256:
-        raise FailedPrecondition(
-            "NO_DRAFT", f"version {newest.version} of journey {journey_id} is equal to it", journeyId=journey_id
-        )
-    return await _make(
-        conn, scope, journey, earlier.definition, there, has_draft=journey.has_draft, from_version=number
+    journey_id, document = journey.journey_id, journey.definition
+    if again is not None:
+        earlier = await version_of(conn, scope, journey_id, again.number)
+        document = earlier.definition
+    definition = stored(document)
+    there = await existing(conn, scope.project_no, definition, journey.goal)
+    if again is not None and again.pins is Pins.KEPT:
+        there = replace(there, communications={name: earlier.pinned[name] for name in there.communications})
+    if not carried:
+        await _require_news(conn, scope, journey, again, document, there)
+    findings = refuse_faulty(journey_id, document, there)
+    return Prospect(
+        journey=journey,
+        version=await journey_versions.highest(conn, scope.project_no, journey_id) + 1,
+        document=document,
+        definition=definition,
+        communications=there.communications,
+        sha256=sha256_of(document, there.communications),
+        has_draft=journey.has_draft and again is not None,
+        from_version=again.number if again is not None else None,
+        warnings=findings.warnings,
     )
 
 
-async def _make(
+async def order_of(
+    conn: Connection[Record], scope: Scope, prospect: Prospect, mode: CarryMode, pairs: Sequence[tuple[str, str]]
+) -> Order:
+    """Who goes over to the version, and as what. Raises InvalidArgument with every fault."""
+    old = [step_id for step_id, _ in pairs]
+    known = await carries.known_steps(conn, scope.project_no, prospect.journey.journey_id, old) if old else set()
+    if faults := order_faults(mode, prospect.definition, known, pairs):
+        raise InvalidArgument(faults)
+    return Order(mode=mode, mapping=dict(pairs))
+
+
+def previewed(scope: Scope, prospect: Prospect, order: Order) -> Previewed:
+    """What a preview of this stands for, and what has to be confirmed."""
+    return Previewed(
+        project_no=scope.project_no,
+        journey_id=prospect.journey.journey_id,
+        version=prospect.version,
+        sha256=prospect.sha256,
+        order=order,
+    )
+
+
+async def _require_news(
     conn: Connection[Record],
     scope: Scope,
     journey: Journey,
+    again: Again | None,
     document: Mapping[str, Any],
     there: Existing,
-    *,
-    has_draft: bool,
-    from_version: int | None = None,
-) -> Publication:
-    """The next version, of this definition, if nothing stands against it. `has_draft`: whether a draft is left."""
-    journey_id, definition = journey.journey_id, stored(document)
-    findings = refuse_faulty(journey_id, document, there)
-    if journey.status is JourneyStatus.DRAFT:
-        await _require_room(conn, scope, journey_id)
-    await count_events(conn, scope.project_no, journey_graph.predicates_in(definition))
-    now = await clock.now(conn)
-    version = Published(
-        journey_id=journey_id,
-        version=await journey_versions.highest(conn, scope.project_no, journey_id) + 1,
-        definition=document,
-        pinned=there.communications,
-        sha256=sha256_of(document, there.communications),
-        published_at=now,
-        published_by=scope.actor,
-    )
-    await journey_versions.insert(conn, scope.project_no, version)
-    status = JourneyStatus.ACTIVE if journey.status is JourneyStatus.DRAFT else journey.status
-    shown = journey.definition if has_draft else document
-    after = replace(journey, status=status, has_draft=has_draft, definition=shown, latest_version=version.version)
-    journey = changed(after, now)
-    await journeys.update(conn, scope.project_no, journey)
-    await journey_schedules.changed(conn, scope.project_no, journey_id, now)
-    metadata: dict[str, Value] = {"version": version.version, "sha256": version.sha256.hex()}
-    if from_version is not None:
-        metadata["fromVersion"] = from_version
-    await record(conn, scope, now, JOURNEY_PUBLISHED, journey_id, metadata)
-    return Publication(journey=journey, version=version.version, warnings=findings.warnings)
+) -> None:
+    """Raises FailedPrecondition NO_DRAFT where publishing would make the newest version a second time."""
+    journey_id = journey.journey_id
+    if again is not None:
+        newest = await version_of(conn, scope, journey_id, journey.latest_version or again.number)
+        if sha256_of(document, there.communications) == newest.sha256:
+            raise FailedPrecondition(
+                "NO_DRAFT", f"version {newest.version} of journey {journey_id} is equal to it", journeyId=journey_id
+            )
+    elif not journey.has_draft and not await _has_changed(conn, scope, journey, stored(document), there.communications):
+        raise FailedPrecondition("NO_DRAFT", f"journey {journey_id} has nothing to publish", journeyId=journey_id)
 
 
 async def _has_changed(

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.advance import Ready, answer, decide, done, ready, record
+from orchestrator.application.advance import Ready, answer, conclude, decide, done, ready
 from orchestrator.application.auto_pauses import AutoPauses
 from orchestrator.application.contents import Contents
 from orchestrator.application.transactions import Transactions
@@ -95,11 +95,12 @@ class Sending:
             if isinstance(found, Effect):
                 return found
             earlier = found.standing.send
-            if earlier is None or earlier.state == DISPATCHING:
+            # Nothing is begun that another version would begin otherwise.
+            if not found.goes_over if earlier is None else earlier.state == DISPATCHING:
                 decision = decide(found)
                 if isinstance(decision.effect, Run) and decision.still_waiting:
                     return await self._reserved(conn, found, question.seq, earlier)
-            return await answer(conn, found)
+            return await answer(conn, self._versions, found)
 
     async def _reserved(self, conn: Connection[Record], found: Ready, seq: int, earlier: Send | None) -> Reserved:
         standing, version = found.standing, found.prepared.version
@@ -186,14 +187,14 @@ class Sending:
                 await journey_pokes.poke_subjects(conn, found.key, found.now)
                 effect = effect_from(found.standing.effect)
             else:
-                effect = await record(conn, found, decide(found, done(receipt.state, receipt.reason)))
+                effect = await conclude(conn, self._versions, found, done(receipt.state, receipt.reason))
             await self._count(conn, reserved, receipt)
             return effect
         settled = found.standing.send
         assert settled is not None, "rows of the ledger go only with their subject, whose lock is held"
         if settled.state == DISPATCHING:  # a later try has taken over: it will say what comes next
             return effect_from(found.standing.effect)
-        return await record(conn, found, decide(found, done(settled.state, settled.reason)))
+        return await conclude(conn, self._versions, found, done(settled.state, settled.reason))
 
     async def _watched(self, conn: Connection[Record], reserved: Reserved) -> bool:
         return await self._auto_pauses.watches(conn, reserved.key.project_no, reserved.journey_id, reserved.version)

@@ -13,7 +13,7 @@ from orchestrator.domain.execution import Outcome
 from orchestrator.domain.journey_form import stored
 from orchestrator.domain.scope import Scope
 from orchestrator.storage import journey_versions, stats
-from orchestrator.storage.stats import StepCounts
+from orchestrator.storage.stats import StepCounts, VersionCounts
 
 #: Outcomes that count as having got through.
 _COMPLETED = (Outcome.COMPLETED.value, Outcome.GOAL_REACHED.value)
@@ -34,20 +34,27 @@ class Funnel:
     completion_rate: float | None
     refused: Mapping[str, int]
     steps: tuple[StepCounts, ...]
+    versions: tuple[VersionCounts, ...]
 
 
-async def step_stats(conn: Connection[Record], scope: Scope, journey_id: str) -> tuple[StepCounts, ...]:
-    """Each step of the newest version (of the draft, if there is none) in its order, then those of older versions.
+async def step_stats(
+    conn: Connection[Record], scope: Scope, journey_id: str, number: int | None = None
+) -> tuple[StepCounts, ...]:
+    """Each step of the newest version (of the draft, if there is none) in its order, then those of older versions. With
+    a `number`, those of that version, and what was done by it.
 
-    Raises NotFound.
+    Raises NotFound: JOURNEY_NOT_FOUND, JOURNEY_VERSION_NOT_FOUND.
     """
     journey = await authoring.get(conn, scope, journey_id)
     document = journey.definition
-    if journey.has_draft and journey.latest_version is not None:
+    if number is not None:
+        document = (await authoring.version(conn, scope, journey_id, number)).definition
+    elif journey.has_draft and journey.latest_version is not None:
         version = await journey_versions.find(conn, scope.project_no, journey_id, journey.latest_version)
         assert version is not None, "versions are never deleted"
         document = version.definition
-    counts = {counted.step_id: counted for counted in await stats.steps(conn, scope.project_no, journey_id)}
+    passed = await stats.steps(conn, scope.project_no, journey_id, number)
+    counts = {counted.step_id: counted for counted in passed}
     newest = [
         replace(counts.pop(step.id, StepCounts(step_id=step.id)), step_kind=step_kind(step))
         for step in stored(document).steps.values()
@@ -69,4 +76,5 @@ async def funnel(conn: Connection[Record], scope: Scope, journey_id: str) -> Fun
         completion_rate=completed / totals.enrolled if totals.enrolled else None,
         refused=totals.refused,
         steps=steps,
+        versions=tuple(await stats.versions(conn, scope.project_no, journey_id)),
     )

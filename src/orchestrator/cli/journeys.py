@@ -27,6 +27,7 @@ from orchestrator.cli.output import (
     print_table,
     text_of,
 )
+from orchestrator.cli.publishing import list_carries, publish, show_carry
 from orchestrator.cli.resources import Id, Limit, first, page_size
 from orchestrator.cli.simulation import simulate
 from orchestrator.cli.subject_ids import SubjectIds, SubjectIdsFile, batches, read_subject_ids
@@ -103,34 +104,9 @@ def validate(
 app.command("diff")(diff)
 app.command("apply")(apply)
 app.command("export")(export)
-
-
-@app.command()
-def publish(
-    journey_id: Id,
-    from_version: Annotated[
-        int | None, typer.Option(help="Go back: make this earlier version anew, and leave the draft alone.", min=1)
-    ] = None,
-    newest_texts: Annotated[
-        bool, typer.Option("--newest-texts", help="With the texts of now, not those that version sent.")
-    ] = False,
-    validate_only: Annotated[bool, typer.Option("--validate-only", help="Check all of it and change nothing.")] = False,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Make the draft a version that never changes, and that everybody takes who comes in from now on."""
-    if newest_texts and from_version is None:
-        raise CommandFailure(
-            "A draft is always published with the newest texts: name the version to go back to.", USAGE
-        )
-    request = messages.PublishJourneyRequest(
-        journey_id=journey_id, from_version=from_version, validate_only=validate_only
-    )
-    if newest_texts:
-        request.pins = messages.PublishJourneyRequest.PINS_NEWEST
-    published = call(lambda client: client.journeys.PublishJourney(request))
-    for warning in published.warnings:
-        typer.echo(f"warning: {_told(warning)}", err=True)
-    print_one({"id": published.id, "version": published.version}, output)
+app.command()(publish)
+app.command("carries")(list_carries)
+app.command("carry")(show_carry)
 
 
 @app.command()
@@ -270,8 +246,9 @@ def stats(journey_id: Id, output: OutputOption = Output.TABLE) -> None:
     if output is Output.JSON:
         print_json(funnel)
         return
-    steps = funnel.pop("steps")
+    steps, versions = funnel.pop("steps"), funnel.pop("versions")
     print_one(funnel, output)
+    print_table(versions, ("entryVersion", "version", "active", "completed"), title="")
     print_table(steps, ("stepId", "stepKind", "executed", "skipped", "failed", "active"), title="")
 
 

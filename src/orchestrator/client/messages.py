@@ -9,6 +9,7 @@ from orchestrator.v1.audit_pb2 import *
 from orchestrator.v1.audit_service_pb2 import *
 from orchestrator.v1.backtest_pb2 import *
 from orchestrator.v1.cancellation_pb2 import *
+from orchestrator.v1.carry_pb2 import *
 from orchestrator.v1.communication_pb2 import *
 from orchestrator.v1.communication_service_pb2 import *
 from orchestrator.v1.delivery_pb2 import *

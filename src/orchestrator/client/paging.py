@@ -73,6 +73,10 @@ def each(
 ) -> AsyncIterator[m.JourneyVersion]: ...
 @overload
 def each(
+    method: Method[m.ListCarriesRequest, m.ListCarriesResponse], request: m.ListCarriesRequest
+) -> AsyncIterator[m.Carry]: ...
+@overload
+def each(
     method: Method[m.ListJourneyAuditEntriesRequest, m.ListJourneyAuditEntriesResponse],
     request: m.ListJourneyAuditEntriesRequest,
 ) -> AsyncIterator[m.AuditEntry]: ...

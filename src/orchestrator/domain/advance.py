@@ -61,6 +61,11 @@ LONGEST_SLEEP = timedelta(days=365)
 CAME, TIMEOUT = "came", "timeout"
 #: Why a wait for a date was passed over.
 NO_DATE = "no_date"
+#: Why a step that sends something was: that went out before the execution went over to this version.
+ALREADY_SENT = "already_sent"
+
+#: What sends something that leaves us, or that others are told of. Done twice, it is twice there.
+SENDING = (Send, Webhook, EmitEvent)
 
 GOAL = "goal"
 JOURNEY_ARCHIVED = "journey_archived"
@@ -74,7 +79,8 @@ class Known:
     `closed` says why it is to be ended from outside (None: it is not). `time_zone` is the project's, for
     subjects without one. `happened` has, by the name that `conditions.happenings` gives to it, when the newest event
     occurred that counts for a condition, later than the entry; what never happened is missing. `goal_reached`: an event
-    of the goal that the enrollment is measured by has come within its window.
+    of the goal that the enrollment is measured by has come within its window. `sent`: the steps whose messages, calls
+    and events it sent before it went over to this version.
     """
 
     subject: Facts
@@ -86,6 +92,7 @@ class Known:
     happened: Mapping[str, datetime] = field(default_factory=dict)
     goal_reached: bool = False
     closed: str | None = None
+    sent: frozenset[str] = frozenset()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -164,7 +171,7 @@ def advance(
         return sleep(step, now + PARK_RECHECK, Why.PARK, missing.reason)
 
     def come_to(step_id: str) -> Position:
-        return _at(version, step_id, known, now)
+        return arrive(version, step_id, known, now)
 
     while True:
         step = steps[position.step_id]
@@ -186,6 +193,9 @@ def advance(
                 if expired:
                     return decide(End(outcome=Outcome.EXPIRED, reason="max_duration"))
         match step:
+            case Send() | Webhook() | EmitEvent() if done is None and step.id in known.sent:
+                visit(step, Result.SKIPPED, ALREADY_SENT)
+                position = come_to(step.next)
             case Send():
                 if done is None:
                     blocked = blocks(version, step, known, now)
@@ -246,7 +256,7 @@ def advance(
                     timeout = step.timeout + AROUND_A_CALL if isinstance(step, Webhook) else CHANGE_TIMEOUT
                     return decide(Run(activity=step_kind(step), step_id=step.id, timeout=timeout))
                 visit(step, done.result, done.reason)
-                position = come_to(_way_on(step, done))
+                position = come_to(way_on(step, done))
                 done = None
             case Exit():
                 visit(step, Result.EXECUTED)
@@ -255,8 +265,8 @@ def advance(
                 assert_never(step)
 
 
-def _way_on(step: UpdateSubject | EmitEvent | Webhook, done: Done) -> str:
-    """A webhook that was not taken may lead elsewhere."""
+def way_on(step: Send | UpdateSubject | EmitEvent | Webhook, done: Done) -> str:
+    """Where one goes who has done the step. A webhook that was not taken may lead elsewhere."""
     if isinstance(step, Webhook) and done.result is not Result.EXECUTED:
         return step.otherwise or step.next
     return step.next
@@ -264,7 +274,7 @@ def _way_on(step: UpdateSubject | EmitEvent | Webhook, done: Done) -> str:
 
 def first_position(version: JourneyVersion, known: Known, now: datetime) -> Position:
     """Where an execution begins."""
-    return _at(version, version.definition.first_step_id, known, now)
+    return arrive(version, version.definition.first_step_id, known, now)
 
 
 def blocks(version: JourneyVersion, step: Send, known: Known, now: datetime) -> Blocked | None:
@@ -296,7 +306,8 @@ def wait_over(step: WaitUntil, known: Known, since: datetime) -> datetime | None
             assert_never(step.until)
 
 
-def _at(version: JourneyVersion, step_id: str, known: Known, now: datetime) -> Position:
+def arrive(version: JourneyVersion, step_id: str, known: Known, now: datetime) -> Position:
+    """Where somebody stands who comes to this step now."""
     step = version.definition.steps.get(step_id)
     mark = None
     if isinstance(step, WaitFor) and isinstance(step.condition, Changed):

@@ -46,8 +46,14 @@ JOURNEY_UPDATED = Action(
 JOURNEY_PUBLISHED = Action(
     "journey_published",
     "journey",
-    ("version", "sha256", "fromVersion"),
-    "The draft became a version; or an earlier version did, anew.",
+    ("version", "sha256", "fromVersion", "carry", "executions"),
+    "The draft became a version, or an earlier one did, anew; with `carry`, so many `executions` may go over to it.",
+)
+EXECUTIONS_CARRIED = Action(
+    "executions_carried",
+    "journey",
+    ("version", "carried", "stayed"),
+    "All executions on older versions have been looked at: so many were told to go over, so many stay.",
 )
 JOURNEY_PAUSED = Action("journey_paused", "journey", (), "No new executions; running ones go on.")
 JOURNEY_RESUMED = Action("journey_resumed", "journey", (), "New executions again.")

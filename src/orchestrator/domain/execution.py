@@ -51,7 +51,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """One passing over one step. `reason` says why it was skipped or failed, or which arm was taken."""
+    """One passing over one step. `reason` says why it was skipped or failed, or which arm was taken.
+
+    `version`: by which the step was left, where that is not the version of the decision.
+    """
 
     step_id: str
     step_kind: str
@@ -59,6 +62,7 @@ class Visit:
     reason: str | None
     entered_at: datetime
     left_at: datetime
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

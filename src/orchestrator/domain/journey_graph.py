@@ -144,7 +144,7 @@ def examine(definition: Definition, existing: Existing, path: str = "") -> Findi
     steps = list(definition.steps.values())
     index = {step.id: number for number, step in enumerate(steps)}
     edges = [
-        [Edge(path=edge_path, target=index[target]) for edge_path, target in _ways_out(step) if target in index]
+        [Edge(path=edge_path, target=index[target]) for edge_path, target in ways_out(step) if target in index]
         for step in steps
     ]
     for number, step in enumerate(steps):
@@ -179,7 +179,7 @@ def examine(definition: Definition, existing: Existing, path: str = "") -> Findi
     return Findings(faults=tuple(faults), warnings=tuple(warnings))
 
 
-def _ways_out(step: Step) -> Iterator[tuple[str, str]]:
+def ways_out(step: Step) -> Iterator[tuple[str, str]]:
     """(path of the name, name) of every step this one may go on to."""
     match step:
         case Send() | Wait() | WaitUntil() | UpdateSubject() | EmitEvent():
@@ -303,7 +303,7 @@ def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path:
             assert_never(step)
     for predicate, at in _step_predicates(step, path):
         yield from _cohort_faults(predicate, existing, at)
-    for way, target in _ways_out(step):
+    for way, target in ways_out(step):
         if target not in index:
             message = f"there is no step {target}" if target else "no step is named"
             yield Fault(path=under(path, way), reason="NEXT_NOT_FOUND", message=message)

@@ -256,15 +256,6 @@ async def go_on(
     )  # fmt: skip
 
 
-_BACKLOG = "SELECT count(*) FROM (SELECT FROM outbox WHERE leased_until <= $1 LIMIT $2) AS waiting"
-
-
-async def is_backlog(conn: Connection[Record], now: datetime, most: int) -> bool:
-    """Whether so many entries of the outbox wait for a sweep."""
-    waiting: int = await conn.fetchval(_BACKLOG, now, most)
-    return waiting >= most
-
-
 def _cancellation(row: Record) -> Cancellation:
     return Cancellation(
         id=row["cancellation_id"],

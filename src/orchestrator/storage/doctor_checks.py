@@ -47,6 +47,11 @@ SELECT format('project %s, cancellation %s: %s told', project_no, cancellation_i
   FROM cancellations WHERE ended_at IS NULL AND moved_at < $1::timestamptz - interval '5 minutes'
 """
 
+_CARRIES_LATE = """
+SELECT format('project %s, journey %s, version %s: %s told', project_no, journey_id, version, told) AS example
+  FROM carries WHERE ended_at IS NULL AND moved_at < $1::timestamptz - interval '5 minutes'
+"""
+
 _CANCELED_RUNNING = """
 SELECT format('execution %s, step %s, told to end %s', execution_id, step_id, cancel_asked_at) AS example
   FROM executions
@@ -168,7 +173,7 @@ _VISIT_WITHOUT_CALL = """
 SELECT format('execution %s, seq %s, step %s', v.execution_id, v.seq, v.step_id) AS example
   FROM visits AS v
  WHERE v.project_no = $2 AND v.bucket >= $3 AND v.bucket < $4
-   AND v.step_kind = 'webhook'
+   AND v.step_kind = 'webhook' AND v.reason IS DISTINCT FROM 'already_sent'
    AND NOT EXISTS (SELECT FROM webhook_calls AS c
                     WHERE (c.project_no, c.bucket, c.subject_no, c.execution_id)
                         = (v.project_no, v.bucket, v.subject_no, v.execution_id)
@@ -371,6 +376,12 @@ CHECKS: tuple[Check, ...] = (
         remedy="The cancelling of executions has not moved for five minutes: see that workers run, and what they log. "
         "While much waits in the outbox, it waits too.",
         sql=_CANCELLATIONS_LATE,
+    ),
+    Check(
+        name="carries_late",
+        remedy="The carrying over of executions has not moved for five minutes: see that workers run, and what they "
+        "log. While much waits in the outbox it waits, too, and so it does for transactions that were there before it.",
+        sql=_CARRIES_LATE,
     ),
     Check(
         name="canceled_running",

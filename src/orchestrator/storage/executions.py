@@ -16,7 +16,7 @@ from orchestrator.domain.gates import Consent
 from orchestrator.domain.project import ProjectSettings, stored_settings
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage.sends import Send
-from orchestrator.storage.webhook_calls import Call
+from orchestrator.storage.webhook_calls import ANSWERS, Call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,10 @@ class Standing:
     parked: bool
     # why it was told to end (storage/cancellations.py)
     cancel_reason: str | None
+    # the version it goes over to (storage/carries.py); None: it stays
+    carry_version: int | None
+    # the steps of its version whose messages it sent before it went over to it
+    sent_before: frozenset[str]
     # None: the journey is gone
     journey_status: str | None
     on_archive: str | None
@@ -59,23 +63,21 @@ class Standing:
     now: datetime
 
 
-_STANDING = """
+_STANDING = f"""
 SELECT e.execution_id, e.journey_id, e.version, e.workflow_id, e.seq, e.step_id, e.since, e.mark, e.effect,
-       e.started_at, e.outcome IS NOT NULL AS ended, e.parked, e.cancel_reason,
+       e.started_at, e.outcome IS NOT NULL AS ended, e.parked, e.cancel_reason, e.carry_version, e.sent_before,
        j.status AS journey_status, j.on_archive,
        ARRAY(SELECT ARRAY[o.channel, o.category] FROM opt_outs AS o
               WHERE (o.project_no, o.bucket, o.subject_no) = ($1, $2, $3)) AS opt_outs,
        ARRAY(SELECT s.channel FROM suppressions AS s
               WHERE (s.project_no, s.bucket, s.subject_no) = ($1, $2, $3)) AS suppressed,
        n.entry, n.entry_key, n.triggered_at, n.goal_revision, n.hops,
-       (SELECT jsonb_object_agg(a.step_id, a.answer) FROM webhook_calls AS a
-         WHERE (a.project_no, a.bucket, a.subject_no, a.execution_id) = ($1, $2, $3, $4)
-           AND a.answer IS NOT NULL) AS steps,
+       ({ANSWERS}) AS steps,
        (SELECT p.settings FROM projects AS p WHERE p.project_no = $1) AS settings,
        EXISTS (SELECT FROM sends_pauses AS h WHERE h.project_no = $1 AND h.journey_id IN ('', e.journey_id)) AS paused,
        d.state, d.attempt, d.in_doubt, d.reason, d.content_revision, d.reserved_at,
-       c.state AS call_state, c.attempt AS call_attempt, c.reason AS call_reason, c.reserved_at AS call_reserved_at,
-       c.retry_at AS call_retry_at, clock_timestamp() AS now
+       c.state AS call_state, c.attempt AS call_attempt, c.in_doubt AS call_in_doubt, c.reason AS call_reason,
+       c.reserved_at AS call_reserved_at, c.retry_at AS call_retry_at, clock_timestamp() AS now
   FROM executions AS e
   LEFT JOIN journeys AS j ON j.project_no = e.project_no AND j.journey_id = e.journey_id
   LEFT JOIN enrollments AS n
@@ -105,6 +107,8 @@ async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) ->
         ended=row["ended"],
         parked=row["parked"] is not None,
         cancel_reason=row["cancel_reason"],
+        carry_version=row["carry_version"],
+        sent_before=frozenset(row["sent_before"] or ()),
         journey_status=row["journey_status"],
         on_archive=row["on_archive"],
         consent=Consent(
@@ -132,6 +136,7 @@ async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) ->
         call=Call(
             state=row["call_state"],
             attempt=row["call_attempt"],
+            in_doubt=row["call_in_doubt"],
             reason=row["call_reason"],
             reserved_at=row["call_reserved_at"],
             retry_at=row["call_retry_at"],
@@ -169,13 +174,16 @@ _DECIDE = """
 WITH passed AS (
     INSERT INTO visits (project_no, bucket, subject_no, execution_id, seq, place, step_id, step_kind, journey_id,
                         version, result, reason, entered_at, left_at)
-    SELECT $1, $2, $3, $4, $5, v.place, v.step_id, v.step_kind, $13, $14, v.result, v.reason, v.entered_at, v.left_at
+    SELECT $1, $2, $3, $4, $5, v.place, v.step_id, v.step_kind, $13, coalesce(v.version, $14), v.result, v.reason,
+           v.entered_at, v.left_at
       FROM unnest($15::smallint[], $16::text[], $17::text[], $18::text[], $19::text[], $20::timestamptz[],
-                  $21::timestamptz[]) AS v (place, step_id, step_kind, result, reason, entered_at, left_at)
+                  $21::timestamptz[], $25::int[])
+           AS v (place, step_id, step_kind, result, reason, entered_at, left_at, version)
 )
 UPDATE executions
    SET seq = $5, step_id = $6, since = $7, effect = $8, wakes_at = $9, parked = $10,
-       outcome = $11, reason = $12, ended_at = $22, mark = $23, awaits = $24
+       outcome = $11, reason = $12, ended_at = $22, mark = $23, awaits = $24, version = $14, carry_version = NULL,
+       sent_before = $26
  WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4
 """
 
@@ -195,14 +203,17 @@ def _columns(visits: Sequence[Visit]) -> tuple[list[Any], ...]:
 async def decide(
     conn: Connection[Record], key: SubjectKey, standing: Standing, state: State, visits: Sequence[Visit]
 ) -> None:
-    """Write what was decided: the visits and the new standing, in one statement."""
+    """Write what was decided: the visits and the new standing, in one statement. Of `standing` its version and what it
+    sent before are written as well: one that goes over has new ones.
+    """
     await conn.execute(
         _DECIDE,
         key.project_no, key.bucket, key.subject_no, standing.execution_id, state.seq,
         state.position.step_id, state.position.since, state.effect, state.wakes_at, state.parked,
         state.ending.outcome if state.ending else None, state.ending.reason if state.ending else None,
         standing.journey_id, standing.version, *_columns(visits), state.ending.at if state.ending else None,
-        None if state.ending else state.position.mark, state.awaits or None,
+        None if state.ending else state.position.mark, state.awaits or None, [v.version for v in visits],
+        sorted(standing.sent_before) or None,
     )  # fmt: skip
 
 
@@ -290,7 +301,7 @@ def _key(key: SubjectKey) -> tuple[int, int, int]:
 _CLOSE = """
 UPDATE executions
    SET seq = seq + 1, effect = $5::jsonb || jsonb_build_object('seq', seq + 1, 'step_id', step_id), wakes_at = NULL,
-       parked = NULL, mark = NULL, awaits = NULL, outcome = $6, reason = $7, ended_at = $8
+       parked = NULL, mark = NULL, awaits = NULL, carry_version = NULL, outcome = $6, reason = $7, ended_at = $8
  WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND outcome IS NULL
 RETURNING true
 """

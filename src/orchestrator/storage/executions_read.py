@@ -32,6 +32,9 @@ class Shown:
     ended_at: datetime | None
     # why it was told to end, if it was and has not yet
     canceling: str | None
+    # the version it came in by; the one it goes over to at its next look, if it does
+    entry_version: int
+    carry_version: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,7 @@ class Passed:
     reason: str | None
     entered_at: datetime
     left_at: datetime
+    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +93,14 @@ class Called:
 
 _SELECT = """
 SELECT e.execution_id, e.workflow_id, s.subject_id, e.journey_id, e.version, e.outcome, e.reason, e.step_id, e.since,
-       e.wakes_at, e.parked, e.started_at, e.ended_at, CASE WHEN e.outcome IS NULL THEN e.cancel_reason END AS canceling
+       e.wakes_at, e.parked, e.started_at, e.ended_at,
+       CASE WHEN e.outcome IS NULL THEN e.cancel_reason END AS canceling,
+       coalesce(n.version, e.version) AS entry_version, e.carry_version
   FROM executions AS e
   JOIN subjects AS s ON s.project_no = e.project_no AND s.bucket = e.bucket AND s.subject_no = e.subject_no
+  LEFT JOIN enrollments AS n
+    ON n.project_no = e.project_no AND n.bucket = e.bucket AND n.subject_no = e.subject_no
+   AND n.enrollment_id = e.execution_id
 """
 
 _AFTER = """
@@ -156,7 +165,7 @@ _OF_EXECUTION = """
 """
 
 _VISITS = f"""
-SELECT l.seq, l.step_id, l.step_kind, l.result, l.reason, l.entered_at, l.left_at
+SELECT l.seq, l.step_id, l.step_kind, l.result, l.reason, l.entered_at, l.left_at, l.version
 {_OF_EXECUTION.format(ledger="visits")}
  ORDER BY l.seq, l.place
 """

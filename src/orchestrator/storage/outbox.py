@@ -222,3 +222,12 @@ created_at, $3
 async def bury(conn: Connection[Record], outbox_no: int, *, error: str, now: datetime) -> None:
     """Temporal refuses it for good: `doctor` shows it from now on."""
     await conn.execute(_BURY, outbox_no, error, now)
+
+
+_BACKLOG = "SELECT count(*) FROM (SELECT FROM outbox WHERE leased_until <= $1 LIMIT $2) AS waiting"
+
+
+async def is_backlog(conn: Connection[Record], now: datetime, most: int) -> bool:
+    """Whether so many entries wait for a sweep."""
+    waiting: int = await conn.fetchval(_BACKLOG, now, most)
+    return waiting >= most

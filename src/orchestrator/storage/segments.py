@@ -105,9 +105,9 @@ SELECT kind, id FROM named CROSS JOIN LATERAL (
      WHERE v.project_no = $1
        AND (j.status <> 'archived' AND j.latest_version = v.version
             OR EXISTS (SELECT FROM executions AS e
-                        WHERE e.project_no = $1 AND e.journey_id = v.journey_id AND e.version = v.version
-                          AND e.outcome IS NULL))
-       AND (jsonb_path_exists(v.definition, leaf, named_id) OR {_OWN.format("v.definition")})
+                        WHERE e.project_no = $1 AND e.journey_id = v.journey_id AND e.outcome IS NULL
+                          AND v.version IN (e.version, e.carry_version)))
+        AND (jsonb_path_exists(v.definition, leaf, named_id) OR {_OWN.format("v.definition")})
 ) AS users
 ORDER BY kind, id
 LIMIT $3

@@ -10,7 +10,7 @@ from asyncpg import Connection, Record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCounts:
-    """What executions did at one step, over all versions. `active` ones stand on it.
+    """What executions did at one step, over all versions or by one. `active` ones stand on it.
 
     `step_kind` is empty where none has passed it.
     """
@@ -30,12 +30,13 @@ WITH passed AS (
            count(*) FILTER (WHERE result = 'skipped') AS skipped,
            count(*) FILTER (WHERE result = 'failed') AS failed
       FROM visits
-     WHERE project_no = $1 AND journey_id = $2
+     WHERE project_no = $1 AND journey_id = $2 AND ($3::int IS NULL OR version = $3)
      GROUP BY step_id
 ), standing AS (
     SELECT step_id, count(*) AS active
       FROM executions
      WHERE project_no = $1 AND journey_id = $2 AND outcome IS NULL
+       AND ($3::int IS NULL OR version = $3)
      GROUP BY step_id
 )
 SELECT step_id, coalesce(step_kind, '') AS step_kind, coalesce(executed, 0) AS executed,
@@ -45,9 +46,11 @@ SELECT step_id, coalesce(step_kind, '') AS step_kind, coalesce(executed, 0) AS e
 """
 
 
-async def steps(conn: Connection[Record], project_no: int, journey_id: str) -> list[StepCounts]:
-    """The steps anybody has come to, by id."""
-    return [StepCounts(**row) for row in await conn.fetch(_STEPS, project_no, journey_id)]
+async def steps(
+    conn: Connection[Record], project_no: int, journey_id: str, version: int | None = None
+) -> list[StepCounts]:
+    """The steps anybody has come to, by id; by one version, or by all."""
+    return [StepCounts(**row) for row in await conn.fetch(_STEPS, project_no, journey_id, version)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,42 @@ async def totals(conn: Connection[Record], project_no: int, journey_id: str) -> 
         by_outcome=executions,
         refused=counted["refused"],
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionCounts:
+    """Executions that came in by one version and travel, or have ended on, the same one or another."""
+
+    entry_version: int
+    version: int
+    active: int = 0
+    by_outcome: Mapping[str, int] = field(default_factory=dict)
+
+
+# Only where somebody was carried over they have to be looked up in the other ledger, one by one.
+_VERSIONS = """
+SELECT CASE WHEN EXISTS (SELECT FROM carries WHERE project_no = $1 AND journey_id = $2)
+            THEN coalesce((SELECT n.version FROM enrollments AS n
+                            WHERE n.project_no = e.project_no AND n.bucket = e.bucket AND n.subject_no = e.subject_no
+                              AND n.enrollment_id = e.execution_id), e.version)
+            ELSE e.version END AS entry_version,
+       e.version, coalesce(e.outcome, '') AS outcome, count(*) AS total
+  FROM executions AS e
+ WHERE e.project_no = $1 AND e.journey_id = $2
+ GROUP BY 1, 2, 3
+ ORDER BY 1 DESC, 2 DESC, 3
+"""
+
+
+async def versions(conn: Connection[Record], project_no: int, journey_id: str) -> list[VersionCounts]:
+    """By which version executions came in, and which they travel; newest first."""
+    counted: dict[tuple[int, int], dict[str, int]] = {}
+    for row in await conn.fetch(_VERSIONS, project_no, journey_id):
+        counted.setdefault((row["entry_version"], row["version"]), {})[row["outcome"]] = row["total"]
+    return [
+        VersionCounts(entry_version=entry, version=version, active=totals.pop("", 0), by_outcome=totals)
+        for (entry, version), totals in counted.items()
+    ]
 
 
 _RUNNING = "SELECT count(*) FROM executions WHERE project_no = $1 AND journey_id = $2 AND outcome IS NULL"

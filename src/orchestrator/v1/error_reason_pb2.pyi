@@ -206,6 +206,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """As many tests as a project may send within an hour have been sent."""
     ERROR_REASON_TEST_SEND_NOT_FOUND: _ErrorReason.ValueType  # 353
     """The test does not exist, or is no longer kept."""
+    ERROR_REASON_CARRY_TOKEN_INVALID: _ErrorReason.ValueType  # 345
+    """Not a token that a preview of carrying over gave."""
+    ERROR_REASON_CARRY_TOKEN_STALE: _ErrorReason.ValueType  # 346
+    """The preview was of something else, or has expired; what would be published, or what becomes of steps, has changed
+    since: look at it again.
+    """
+    ERROR_REASON_CARRY_NOT_FOUND: _ErrorReason.ValueType  # 347
+    """Nobody was carried over to that version."""
+    ERROR_REASON_STEP_NOT_FOUND: _ErrorReason.ValueType  # 348
+    """A mapping names a step that is not there."""
+    ERROR_REASON_SEND_ALREADY_PASSED: _ErrorReason.ValueType  # 349
+    """A warning: some of those who go over have sent this step's message already, and pass it over."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -413,6 +425,18 @@ ERROR_REASON_TEST_SENDS_EXHAUSTED: ErrorReason.ValueType  # 352
 """As many tests as a project may send within an hour have been sent."""
 ERROR_REASON_TEST_SEND_NOT_FOUND: ErrorReason.ValueType  # 353
 """The test does not exist, or is no longer kept."""
+ERROR_REASON_CARRY_TOKEN_INVALID: ErrorReason.ValueType  # 345
+"""Not a token that a preview of carrying over gave."""
+ERROR_REASON_CARRY_TOKEN_STALE: ErrorReason.ValueType  # 346
+"""The preview was of something else, or has expired; what would be published, or what becomes of steps, has changed
+since: look at it again.
+"""
+ERROR_REASON_CARRY_NOT_FOUND: ErrorReason.ValueType  # 347
+"""Nobody was carried over to that version."""
+ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 348
+"""A mapping names a step that is not there."""
+ERROR_REASON_SEND_ALREADY_PASSED: ErrorReason.ValueType  # 349
+"""A warning: some of those who go over have sent this step's message already, and pass it over."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402

@@ -156,6 +156,8 @@ class Execution(_message.Message):
     SENDS_FIELD_NUMBER: _builtins.int
     CANCELING_FIELD_NUMBER: _builtins.int
     WEBHOOK_CALLS_FIELD_NUMBER: _builtins.int
+    ENTRY_VERSION_FIELD_NUMBER: _builtins.int
+    CARRY_VERSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Made by the server."""
     workflow_id: _builtins.str
@@ -165,7 +167,7 @@ class Execution(_message.Message):
     journey_id: _builtins.str
     """The journey."""
     version: _builtins.int
-    """The version it stays on."""
+    """The version it travels. It is the one that its workflow id names, unless it was carried over."""
     status: Global___Execution.Status.ValueType
     """Whether it runs, and how it ended."""
     status_source: Global___Execution.StatusSource.ValueType
@@ -180,6 +182,10 @@ class Execution(_message.Message):
     """What has to be mended before it can go on. Empty: nothing."""
     canceling: _builtins.str
     """The reason for which it was told to end and will in a moment. Empty: it was not."""
+    entry_version: _builtins.int
+    """The version it came in by, which its workflow id names."""
+    carry_version: _builtins.int
+    """The version that it goes over to at its next look. Unset: it stays."""
     @_builtins.property
     def step_time(self) -> _timestamp_pb2.Timestamp:
         """Since when it stands there."""
@@ -230,12 +236,16 @@ class Execution(_message.Message):
         sends: _abc.Iterable[Global___Send] | None = ...,
         canceling: _builtins.str = ...,
         webhook_calls: _abc.Iterable[Global___WebhookCall] | None = ...,
+        entry_version: _builtins.int = ...,
+        carry_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time", "step_time", b"step_time", "wake_time", b"wake_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_carry_version", b"_carry_version", "carry_version", b"carry_version", "end_time", b"end_time", "start_time", b"start_time", "step_time", b"step_time", "wake_time", b"wake_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["canceling", b"canceling", "current_step_id", b"current_step_id", "end_time", b"end_time", "id", b"id", "journey_id", b"journey_id", "outcome", b"outcome", "parked", b"parked", "reason", b"reason", "sends", b"sends", "start_time", b"start_time", "status", b"status", "status_source", b"status_source", "step_time", b"step_time", "subject_id", b"subject_id", "version", b"version", "visits", b"visits", "wake_time", b"wake_time", "webhook_calls", b"webhook_calls", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carry_version", b"_carry_version", "canceling", b"canceling", "carry_version", b"carry_version", "current_step_id", b"current_step_id", "end_time", b"end_time", "entry_version", b"entry_version", "id", b"id", "journey_id", b"journey_id", "outcome", b"outcome", "parked", b"parked", "reason", b"reason", "sends", b"sends", "start_time", b"start_time", "status", b"status", "status_source", b"status_source", "step_time", b"step_time", "subject_id", b"subject_id", "version", b"version", "visits", b"visits", "wake_time", b"wake_time", "webhook_calls", b"webhook_calls", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__carry_version: _TypeAlias = _typing.Literal["carry_version"]  # noqa: Y015
+    _WhichOneofArgType__carry_version: _TypeAlias = _typing.Literal["_carry_version", b"_carry_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__carry_version) -> _WhichOneofReturnType__carry_version | None: ...
 
 Global___Execution: _TypeAlias = Execution  # noqa: Y015
 
@@ -372,6 +382,7 @@ class Visit(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ENTER_TIME_FIELD_NUMBER: _builtins.int
     LEAVE_TIME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """The decision that left the step, counted from the execution's start."""
     step_id: _builtins.str
@@ -382,6 +393,8 @@ class Visit(_message.Message):
     """What came of it."""
     reason: _builtins.str
     """Why it was skipped or failed; which arm was taken; whether what was waited for came, or the timeout."""
+    version: _builtins.int
+    """The version by which it left the step."""
     @_builtins.property
     def enter_time(self) -> _timestamp_pb2.Timestamp:
         """When the execution came to the step."""
@@ -400,10 +413,11 @@ class Visit(_message.Message):
         reason: _builtins.str = ...,
         enter_time: _timestamp_pb2.Timestamp | None = ...,
         leave_time: _timestamp_pb2.Timestamp | None = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["enter_time", b"enter_time", "leave_time", b"leave_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enter_time", b"enter_time", "leave_time", b"leave_time", "reason", b"reason", "result", b"result", "seq", b"seq", "step_id", b"step_id", "step_kind", b"step_kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enter_time", b"enter_time", "leave_time", b"leave_time", "reason", b"reason", "result", b"result", "seq", b"seq", "step_id", b"step_id", "step_kind", b"step_kind", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from orchestrator.v1 import audit_pb2 as _audit_pb2
 from orchestrator.v1 import backtest_pb2 as _backtest_pb2
+from orchestrator.v1 import carry_pb2 as _carry_pb2
 from orchestrator.v1 import entry_explanation_pb2 as _entry_explanation_pb2
 from orchestrator.v1 import journey_pb2 as _journey_pb2
 from orchestrator.v1 import journey_stats_pb2 as _journey_stats_pb2
@@ -511,6 +512,9 @@ class PublishJourneyRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     FROM_VERSION_FIELD_NUMBER: _builtins.int
     PINS_FIELD_NUMBER: _builtins.int
+    CARRY_FIELD_NUMBER: _builtins.int
+    STEP_MAPPING_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """Which journey."""
     etag: _builtins.str
@@ -523,6 +527,14 @@ class PublishJourneyRequest(_message.Message):
     """The version to go back to. Unset: the draft is published."""
     pins: Global___PublishJourneyRequest.Pins.ValueType
     """Which texts it sends, with from_version. Without, they are those of now."""
+    carry: _carry_pb2.CarryMode.ValueType
+    """Which executions under way go over to it. With others than NONE, a version may be made that is equal to the newest."""
+    token: _builtins.str
+    """What PreviewCarry gave for the same version, mode and mapping. Required to carry anybody over."""
+    @_builtins.property
+    def step_mapping(self) -> _containers.RepeatedCompositeFieldContainer[_carry_pb2.StepMapping]:
+        """What has become of steps, with MAPPED. Each old step at most once."""
+
     def __init__(
         self,
         *,
@@ -532,10 +544,13 @@ class PublishJourneyRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         from_version: _builtins.int | None = ...,
         pins: Global___PublishJourneyRequest.Pins.ValueType = ...,
+        carry: _carry_pb2.CarryMode.ValueType = ...,
+        step_mapping: _abc.Iterable[_carry_pb2.StepMapping] | None = ...,
+        token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_from_version", b"_from_version", "from_version", b"from_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_version", b"_from_version", "etag", b"etag", "from_version", b"from_version", "journey_id", b"journey_id", "pins", b"pins", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_version", b"_from_version", "carry", b"carry", "etag", b"etag", "from_version", b"from_version", "journey_id", b"journey_id", "pins", b"pins", "request_id", b"request_id", "step_mapping", b"step_mapping", "token", b"token", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__from_version: _TypeAlias = _typing.Literal["from_version"]  # noqa: Y015
     _WhichOneofArgType__from_version: _TypeAlias = _typing.Literal["_from_version", b"_from_version"]  # noqa: Y015
@@ -552,6 +567,7 @@ class PublishJourneyResponse(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    CARRY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The journey's id."""
     version: _builtins.int
@@ -560,20 +576,227 @@ class PublishJourneyResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_violation_pb2.Violation]:
         """What is odd about it."""
 
+    @_builtins.property
+    def carry(self) -> _carry_pb2.Carry:
+        """The going over of executions, if it was asked for; workers do it afterwards."""
+
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         version: _builtins.int = ...,
         warnings: _abc.Iterable[_violation_pb2.Violation] | None = ...,
+        carry: _carry_pb2.Carry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["carry", b"carry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carry", b"carry", "id", b"id", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishJourneyResponse: _TypeAlias = PublishJourneyResponse  # noqa: Y015
+
+@_typing.final
+class PreviewCarryRequest(_message.Message):
+    """Asks what would become of executions under way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    CARRY_FIELD_NUMBER: _builtins.int
+    STEP_MAPPING_FIELD_NUMBER: _builtins.int
+    FROM_VERSION_FIELD_NUMBER: _builtins.int
+    PINS_FIELD_NUMBER: _builtins.int
+    journey_id: _builtins.str
+    """Of which journey."""
+    carry: _carry_pb2.CarryMode.ValueType
+    """Which of them would go over: COMPATIBLE or MAPPED."""
+    from_version: _builtins.int
+    """The version to go back to. Unset: the draft."""
+    pins: Global___PublishJourneyRequest.Pins.ValueType
+    """Which texts it sends, with from_version."""
+    @_builtins.property
+    def step_mapping(self) -> _containers.RepeatedCompositeFieldContainer[_carry_pb2.StepMapping]:
+        """What has become of steps, with MAPPED. Each old step at most once."""
+
+    def __init__(
+        self,
+        *,
+        journey_id: _builtins.str = ...,
+        carry: _carry_pb2.CarryMode.ValueType = ...,
+        step_mapping: _abc.Iterable[_carry_pb2.StepMapping] | None = ...,
+        from_version: _builtins.int | None = ...,
+        pins: Global___PublishJourneyRequest.Pins.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_version", b"_from_version", "from_version", b"from_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_version", b"_from_version", "carry", b"carry", "from_version", b"from_version", "journey_id", b"journey_id", "pins", b"pins", "step_mapping", b"step_mapping"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__from_version: _TypeAlias = _typing.Literal["from_version"]  # noqa: Y015
+    _WhichOneofArgType__from_version: _TypeAlias = _typing.Literal["_from_version", b"_from_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_version) -> _WhichOneofReturnType__from_version | None: ...
+
+Global___PreviewCarryRequest: _TypeAlias = PreviewCarryRequest  # noqa: Y015
+
+@_typing.final
+class PreviewCarryResponse(_message.Message):
+    """What would become of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
+    CARRIED_COUNT_FIELD_NUMBER: _builtins.int
+    STAYING_COUNT_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The version that publishing would make."""
+    carried_count: _builtins.int
+    """How many would go over."""
+    staying_count: _builtins.int
+    """How many would stay on their versions."""
+    token: _builtins.str
+    """Confirms to PublishJourney what is shown here: that version, and what becomes of each step."""
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[_carry_pb2.CarryPlace]:
+        """Who stands where, by version and step; those who would go over first."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_violation_pb2.Violation]:
+        """What is odd about the version, and about going over to it. Paths start at the journey."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when the token is good."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        places: _abc.Iterable[_carry_pb2.CarryPlace] | None = ...,
+        carried_count: _builtins.int = ...,
+        staying_count: _builtins.int = ...,
+        warnings: _abc.Iterable[_violation_pb2.Violation] | None = ...,
+        token: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carried_count", b"carried_count", "expire_time", b"expire_time", "places", b"places", "staying_count", b"staying_count", "token", b"token", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewCarryResponse: _TypeAlias = PreviewCarryResponse  # noqa: Y015
+
+@_typing.final
+class ListCarriesRequest(_message.Message):
+    """Asks for a page of carries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    journey_id: _builtins.str
+    """Of which journey."""
+    page_size: _builtins.int
+    """At most so many; 0 means 50, more than 1000 means 1000."""
+    page_token: _builtins.str
+    """From the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        journey_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey_id", b"journey_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCarriesRequest: _TypeAlias = ListCarriesRequest  # noqa: Y015
+
+@_typing.final
+class ListCarriesResponse(_message.Message):
+    """A page of carries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CARRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty after the last."""
+    @_builtins.property
+    def carries(self) -> _containers.RepeatedCompositeFieldContainer[_carry_pb2.Carry]:
+        """Those to the newest version first."""
+
+    def __init__(
+        self,
+        *,
+        carries: _abc.Iterable[_carry_pb2.Carry] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carries", b"carries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCarriesResponse: _TypeAlias = ListCarriesResponse  # noqa: Y015
+
+@_typing.final
+class GetCarryRequest(_message.Message):
+    """Asks how far a carry has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    journey_id: _builtins.str
+    """Of which journey."""
+    version: _builtins.int
+    """To which version."""
+    def __init__(
+        self,
+        *,
+        journey_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey_id", b"journey_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCarryRequest: _TypeAlias = GetCarryRequest  # noqa: Y015
+
+@_typing.final
+class GetCarryResponse(_message.Message):
+    """How far it has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CARRY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def carry(self) -> _carry_pb2.Carry:
+        """The carry."""
+
+    def __init__(
+        self,
+        *,
+        carry: _carry_pb2.Carry | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["carry", b"carry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carry", b"carry"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCarryResponse: _TypeAlias = GetCarryResponse  # noqa: Y015
 
 @_typing.final
 class PauseJourneyRequest(_message.Message):
@@ -1076,18 +1299,24 @@ class GetStepStatsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """Of which journey."""
+    version: _builtins.int
+    """Only steps that were left by this version, and executions that travel it. Unset: all."""
     def __init__(
         self,
         *,
         journey_id: _builtins.str = ...,
+        version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey_id", b"journey_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "journey_id", b"journey_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
 
 Global___GetStepStatsRequest: _TypeAlias = GetStepStatsRequest  # noqa: Y015
 
@@ -1100,7 +1329,7 @@ class GetStepStatsResponse(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_journey_stats_pb2.StepStats]:
-        """In the order of the newest version; steps of older versions after them."""
+        """In the order of the newest version, or of the one that was asked for; steps of others after them."""
 
     def __init__(
         self,

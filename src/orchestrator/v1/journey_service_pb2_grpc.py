@@ -80,6 +80,21 @@ class JourneyServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.PublishJourneyRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.PublishJourneyResponse.FromString,
                 _registered_method=True)
+        self.PreviewCarry = channel.unary_unary(
+                '/orchestrator.v1.JourneyService/PreviewCarry',
+                request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.PreviewCarryRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.PreviewCarryResponse.FromString,
+                _registered_method=True)
+        self.ListCarries = channel.unary_unary(
+                '/orchestrator.v1.JourneyService/ListCarries',
+                request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.ListCarriesRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.ListCarriesResponse.FromString,
+                _registered_method=True)
+        self.GetCarry = channel.unary_unary(
+                '/orchestrator.v1.JourneyService/GetCarry',
+                request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.GetCarryRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.GetCarryResponse.FromString,
+                _registered_method=True)
         self.PauseJourney = channel.unary_unary(
                 '/orchestrator.v1.JourneyService/PauseJourney',
                 request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.PauseJourneyRequest.SerializeToString,
@@ -199,13 +214,39 @@ class JourneyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishJourney(self, request, context):
-        """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs.
+        """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs, unless they
+        are carried over: see PreviewCarry.
 
         Without a draft it makes the newest version anew, with the communications as they are now. Fails with
         FAILED_PRECONDITION (NO_DRAFT) when that would change nothing. With from_version it makes that earlier version anew,
         as a version of its own, and leaves the draft alone.
 
         Fails with FAILED_PRECONDITION, naming every fault: see ValidateJourney.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewCarry(self, request, context):
+        """Says what would become of the executions under way if the draft (or an earlier version) were published now and they were
+        carried over: who stands where, who would stay and why, what would be over at once. Changes nothing.
+
+        Its token goes into PublishJourney, which does what was shown, or refuses. Fails as PublishJourney does, but never
+        with NO_DRAFT: without a draft, the newest version is made anew for those on older ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCarries(self, request, context):
+        """Lists the versions of a journey to which executions were carried over, newest first, and how far that has come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCarry(self, request, context):
+        """Says how far the going over to a version has come.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -341,6 +382,21 @@ def add_JourneyServiceServicer_to_server(servicer, server):
                     servicer.PublishJourney,
                     request_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.PublishJourneyRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_journey__service__pb2.PublishJourneyResponse.SerializeToString,
+            ),
+            'PreviewCarry': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewCarry,
+                    request_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.PreviewCarryRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_journey__service__pb2.PreviewCarryResponse.SerializeToString,
+            ),
+            'ListCarries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCarries,
+                    request_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.ListCarriesRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_journey__service__pb2.ListCarriesResponse.SerializeToString,
+            ),
+            'GetCarry': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCarry,
+                    request_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.GetCarryRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_journey__service__pb2.GetCarryResponse.SerializeToString,
             ),
             'PauseJourney': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseJourney,
@@ -637,6 +693,87 @@ class JourneyService:
             '/orchestrator.v1.JourneyService/PublishJourney',
             orchestrator_dot_v1_dot_journey__service__pb2.PublishJourneyRequest.SerializeToString,
             orchestrator_dot_v1_dot_journey__service__pb2.PublishJourneyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewCarry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.JourneyService/PreviewCarry',
+            orchestrator_dot_v1_dot_journey__service__pb2.PreviewCarryRequest.SerializeToString,
+            orchestrator_dot_v1_dot_journey__service__pb2.PreviewCarryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCarries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.JourneyService/ListCarries',
+            orchestrator_dot_v1_dot_journey__service__pb2.ListCarriesRequest.SerializeToString,
+            orchestrator_dot_v1_dot_journey__service__pb2.ListCarriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCarry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.JourneyService/GetCarry',
+            orchestrator_dot_v1_dot_journey__service__pb2.GetCarryRequest.SerializeToString,
+            orchestrator_dot_v1_dot_journey__service__pb2.GetCarryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,7 +58,8 @@ class JourneyServiceStub:
     ValidateJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.ValidateJourneyRequest, _journey_service_pb2.ValidateJourneyResponse]
     """Says what stands against publishing the draft; without a draft, what would stand against the newest version today."""
     PublishJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.PublishJourneyRequest, _journey_service_pb2.PublishJourneyResponse]
-    """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs.
+    """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs, unless they
+    are carried over: see PreviewCarry.
 
     Without a draft it makes the newest version anew, with the communications as they are now. Fails with
     FAILED_PRECONDITION (NO_DRAFT) when that would change nothing. With from_version it makes that earlier version anew,
@@ -66,6 +67,17 @@ class JourneyServiceStub:
 
     Fails with FAILED_PRECONDITION, naming every fault: see ValidateJourney.
     """
+    PreviewCarry: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.PreviewCarryRequest, _journey_service_pb2.PreviewCarryResponse]
+    """Says what would become of the executions under way if the draft (or an earlier version) were published now and they were
+    carried over: who stands where, who would stay and why, what would be over at once. Changes nothing.
+
+    Its token goes into PublishJourney, which does what was shown, or refuses. Fails as PublishJourney does, but never
+    with NO_DRAFT: without a draft, the newest version is made anew for those on older ones.
+    """
+    ListCarries: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.ListCarriesRequest, _journey_service_pb2.ListCarriesResponse]
+    """Lists the versions of a journey to which executions were carried over, newest first, and how far that has come."""
+    GetCarry: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.GetCarryRequest, _journey_service_pb2.GetCarryResponse]
+    """Says how far the going over to a version has come."""
     PauseJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.PauseJourneyRequest, _journey_service_pb2.PauseJourneyResponse]
     """Takes nobody in any more; running executions go on. A paused journey stays so."""
     ResumeJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.ResumeJourneyRequest, _journey_service_pb2.ResumeJourneyResponse]
@@ -134,7 +146,8 @@ class JourneyServiceAsyncStub(JourneyServiceStub):
     ValidateJourney: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.ValidateJourneyRequest, _journey_service_pb2.ValidateJourneyResponse]  # type: ignore[assignment]
     """Says what stands against publishing the draft; without a draft, what would stand against the newest version today."""
     PublishJourney: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.PublishJourneyRequest, _journey_service_pb2.PublishJourneyResponse]  # type: ignore[assignment]
-    """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs.
+    """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs, unless they
+    are carried over: see PreviewCarry.
 
     Without a draft it makes the newest version anew, with the communications as they are now. Fails with
     FAILED_PRECONDITION (NO_DRAFT) when that would change nothing. With from_version it makes that earlier version anew,
@@ -142,6 +155,17 @@ class JourneyServiceAsyncStub(JourneyServiceStub):
 
     Fails with FAILED_PRECONDITION, naming every fault: see ValidateJourney.
     """
+    PreviewCarry: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.PreviewCarryRequest, _journey_service_pb2.PreviewCarryResponse]  # type: ignore[assignment]
+    """Says what would become of the executions under way if the draft (or an earlier version) were published now and they were
+    carried over: who stands where, who would stay and why, what would be over at once. Changes nothing.
+
+    Its token goes into PublishJourney, which does what was shown, or refuses. Fails as PublishJourney does, but never
+    with NO_DRAFT: without a draft, the newest version is made anew for those on older ones.
+    """
+    ListCarries: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.ListCarriesRequest, _journey_service_pb2.ListCarriesResponse]  # type: ignore[assignment]
+    """Lists the versions of a journey to which executions were carried over, newest first, and how far that has come."""
+    GetCarry: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.GetCarryRequest, _journey_service_pb2.GetCarryResponse]  # type: ignore[assignment]
+    """Says how far the going over to a version has come."""
     PauseJourney: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.PauseJourneyRequest, _journey_service_pb2.PauseJourneyResponse]  # type: ignore[assignment]
     """Takes nobody in any more; running executions go on. A paused journey stays so."""
     ResumeJourney: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.ResumeJourneyRequest, _journey_service_pb2.ResumeJourneyResponse]  # type: ignore[assignment]
@@ -261,7 +285,8 @@ class JourneyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _journey_service_pb2.PublishJourneyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_journey_service_pb2.PublishJourneyResponse, _abc.Awaitable[_journey_service_pb2.PublishJourneyResponse]]:
-        """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs.
+        """Makes the draft an immutable version, which every later entry takes. Running executions stay on theirs, unless they
+        are carried over: see PreviewCarry.
 
         Without a draft it makes the newest version anew, with the communications as they are now. Fails with
         FAILED_PRECONDITION (NO_DRAFT) when that would change nothing. With from_version it makes that earlier version anew,
@@ -269,6 +294,35 @@ class JourneyServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Fails with FAILED_PRECONDITION, naming every fault: see ValidateJourney.
         """
+
+    @_abc_1.abstractmethod
+    def PreviewCarry(
+        self,
+        request: _journey_service_pb2.PreviewCarryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journey_service_pb2.PreviewCarryResponse, _abc.Awaitable[_journey_service_pb2.PreviewCarryResponse]]:
+        """Says what would become of the executions under way if the draft (or an earlier version) were published now and they were
+        carried over: who stands where, who would stay and why, what would be over at once. Changes nothing.
+
+        Its token goes into PublishJourney, which does what was shown, or refuses. Fails as PublishJourney does, but never
+        with NO_DRAFT: without a draft, the newest version is made anew for those on older ones.
+        """
+
+    @_abc_1.abstractmethod
+    def ListCarries(
+        self,
+        request: _journey_service_pb2.ListCarriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journey_service_pb2.ListCarriesResponse, _abc.Awaitable[_journey_service_pb2.ListCarriesResponse]]:
+        """Lists the versions of a journey to which executions were carried over, newest first, and how far that has come."""
+
+    @_abc_1.abstractmethod
+    def GetCarry(
+        self,
+        request: _journey_service_pb2.GetCarryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journey_service_pb2.GetCarryResponse, _abc.Awaitable[_journey_service_pb2.GetCarryResponse]]:
+        """Says how far the going over to a version has come."""
 
     @_abc_1.abstractmethod
     def PauseJourney(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#orchestrator/v1/journey_stats.proto\x12\x0forchestrator.v1\"r\n\tStepStats\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x11\n\tstep_kind\x18\x02 \x01(\t\x12\x10\n\x08\x65xecuted\x18\x03 \x01(\x03\x12\x0f\n\x07skipped\x18\x04 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x03\x12\x0e\n\x06\x61\x63tive\x18\x06 \x01(\x03\"\x96\x03\n\rJourneyFunnel\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12\x10\n\x08\x65nrolled\x18\x02 \x01(\x03\x12\x10\n\x08held_out\x18\x03 \x01(\x03\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x03\x12@\n\tcompleted\x18\x05 \x03(\x0b\x32-.orchestrator.v1.JourneyFunnel.CompletedEntry\x12\x1c\n\x0f\x63ompletion_rate\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12<\n\x07refused\x18\x07 \x03(\x0b\x32+.orchestrator.v1.JourneyFunnel.RefusedEntry\x12)\n\x05steps\x18\x08 \x03(\x0b\x32\x1a.orchestrator.v1.StepStats\x1a\x30\n\x0e\x43ompletedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x12\n\x10_completion_rateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#orchestrator/v1/journey_stats.proto\x12\x0forchestrator.v1\"r\n\tStepStats\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x11\n\tstep_kind\x18\x02 \x01(\t\x12\x10\n\x08\x65xecuted\x18\x03 \x01(\x03\x12\x0f\n\x07skipped\x18\x04 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x03\x12\x0e\n\x06\x61\x63tive\x18\x06 \x01(\x03\"\xc7\x03\n\rJourneyFunnel\x12\x12\n\njourney_id\x18\x01 \x01(\t\x12\x10\n\x08\x65nrolled\x18\x02 \x01(\x03\x12\x10\n\x08held_out\x18\x03 \x01(\x03\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x03\x12@\n\tcompleted\x18\x05 \x03(\x0b\x32-.orchestrator.v1.JourneyFunnel.CompletedEntry\x12\x1c\n\x0f\x63ompletion_rate\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12<\n\x07refused\x18\x07 \x03(\x0b\x32+.orchestrator.v1.JourneyFunnel.RefusedEntry\x12)\n\x05steps\x18\x08 \x03(\x0b\x32\x1a.orchestrator.v1.StepStats\x12/\n\x08versions\x18\t \x03(\x0b\x32\x1d.orchestrator.v1.VersionStats\x1a\x30\n\x0e\x43ompletedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x12\n\x10_completion_rate\"\xb9\x01\n\x0cVersionStats\x12\x15\n\rentry_version\x18\x01 \x01(\x05\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06\x61\x63tive\x18\x03 \x01(\x03\x12?\n\tcompleted\x18\x04 \x03(\x0b\x32,.orchestrator.v1.VersionStats.CompletedEntry\x1a\x30\n\x0e\x43ompletedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOURNEYFUNNEL_COMPLETEDENTRY']._serialized_options = b'8\001'
   _globals['_JOURNEYFUNNEL_REFUSEDENTRY']._loaded_options = None
   _globals['_JOURNEYFUNNEL_REFUSEDENTRY']._serialized_options = b'8\001'
+  _globals['_VERSIONSTATS_COMPLETEDENTRY']._loaded_options = None
+  _globals['_VERSIONSTATS_COMPLETEDENTRY']._serialized_options = b'8\001'
   _globals['_STEPSTATS']._serialized_start=56
   _globals['_STEPSTATS']._serialized_end=170
   _globals['_JOURNEYFUNNEL']._serialized_start=173
-  _globals['_JOURNEYFUNNEL']._serialized_end=579
-  _globals['_JOURNEYFUNNEL_COMPLETEDENTRY']._serialized_start=463
-  _globals['_JOURNEYFUNNEL_COMPLETEDENTRY']._serialized_end=511
-  _globals['_JOURNEYFUNNEL_REFUSEDENTRY']._serialized_start=513
-  _globals['_JOURNEYFUNNEL_REFUSEDENTRY']._serialized_end=559
+  _globals['_JOURNEYFUNNEL']._serialized_end=628
+  _globals['_JOURNEYFUNNEL_COMPLETEDENTRY']._serialized_start=512
+  _globals['_JOURNEYFUNNEL_COMPLETEDENTRY']._serialized_end=560
+  _globals['_JOURNEYFUNNEL_REFUSEDENTRY']._serialized_start=562
+  _globals['_JOURNEYFUNNEL_REFUSEDENTRY']._serialized_end=608
+  _globals['_VERSIONSTATS']._serialized_start=631
+  _globals['_VERSIONSTATS']._serialized_end=816
+  _globals['_VERSIONSTATS_COMPLETEDENTRY']._serialized_start=512
+  _globals['_VERSIONSTATS_COMPLETEDENTRY']._serialized_end=560
 # @@protoc_insertion_point(module_scope)

@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class StepStats(_message.Message):
-    """What executions of a journey did at one step, over all versions."""
+    """What executions of a journey did at one step, over all versions or by one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -114,6 +114,7 @@ class JourneyFunnel(_message.Message):
     COMPLETION_RATE_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """The journey."""
     enrolled: _builtins.int
@@ -136,6 +137,10 @@ class JourneyFunnel(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepStats]:
         """Each step."""
 
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionStats]:
+        """By which version they came in, and which they travel or have ended on, newest first."""
+
     def __init__(
         self,
         *,
@@ -147,13 +152,70 @@ class JourneyFunnel(_message.Message):
         completion_rate: _builtins.float | None = ...,
         refused: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         steps: _abc.Iterable[Global___StepStats] | None = ...,
+        versions: _abc.Iterable[Global___VersionStats] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_completion_rate", b"_completion_rate", "completion_rate", b"completion_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_rate", b"_completion_rate", "active", b"active", "completed", b"completed", "completion_rate", b"completion_rate", "enrolled", b"enrolled", "held_out", b"held_out", "journey_id", b"journey_id", "refused", b"refused", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_rate", b"_completion_rate", "active", b"active", "completed", b"completed", "completion_rate", b"completion_rate", "enrolled", b"enrolled", "held_out", b"held_out", "journey_id", b"journey_id", "refused", b"refused", "steps", b"steps", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__completion_rate: _TypeAlias = _typing.Literal["completion_rate"]  # noqa: Y015
     _WhichOneofArgType__completion_rate: _TypeAlias = _typing.Literal["_completion_rate", b"_completion_rate"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__completion_rate) -> _WhichOneofReturnType__completion_rate | None: ...
 
 Global___JourneyFunnel: _TypeAlias = JourneyFunnel  # noqa: Y015
+
+@_typing.final
+class VersionStats(_message.Message):
+    """Executions that came in by one version and travel, or have ended on, the same one or another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CompletedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ENTRY_VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    entry_version: _builtins.int
+    """By which they came in."""
+    version: _builtins.int
+    """Which they travel, or have ended on: another one if they were carried over."""
+    active: _builtins.int
+    """Those that run."""
+    @_builtins.property
+    def completed(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Those that have ended, by outcome."""
+
+    def __init__(
+        self,
+        *,
+        entry_version: _builtins.int = ...,
+        version: _builtins.int = ...,
+        active: _builtins.int = ...,
+        completed: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "completed", b"completed", "entry_version", b"entry_version", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionStats: _TypeAlias = VersionStats  # noqa: Y015

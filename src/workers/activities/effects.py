@@ -78,14 +78,15 @@ class EffectActivities:
         try:
             made = await self.calls.make(await self._request(reserved))
         except TemplateFailed as failed:
-            return Receipt(state=FAILED, reason=failed.reason)
+            return Receipt(state=FAILED, reason=failed.reason, in_doubt=reserved.in_doubt)
         except NotNow as not_now:
+            in_doubt = reserved.in_doubt or not_now.in_doubt
             pause = reserved.pause(not_now.retry_after)
             if pause is None:
                 self.metrics.called("failed")
-                return Receipt(state=FAILED, reason=not_now.reason, status=not_now.status)
+                return Receipt(state=FAILED, reason=not_now.reason, status=not_now.status, in_doubt=in_doubt)
             self.metrics.called("not_now")
-            await self.calling.note(reserved, not_now.reason, not_now.status, pause)
+            await self.calling.note(reserved, not_now.reason, not_now.status, pause, in_doubt=in_doubt)
             raise TryAgain(not_now.reason, pause) from not_now
         match made:
             case Taken(status=status, body=body):
@@ -94,7 +95,7 @@ class EffectActivities:
                 return Receipt(state=ANSWERED, reason=reason, status=status, answer=answer)
             case NotTaken(reason=reason, status=status):
                 self.metrics.called("failed")
-                return Receipt(state=FAILED, reason=reason, status=status)
+                return Receipt(state=FAILED, reason=reason, status=status, in_doubt=reserved.in_doubt)
 
     async def _request(self, reserved: Reserved) -> StepCall:
         """Raises TemplateFailed."""

@@ -222,6 +222,7 @@ def _crud(noun: str, plural: str, resource: Json) -> dict[str, Json]:
 
 
 _OF_JOURNEY: Json = {"journeyId": "spring"}
+_MAPPING = [{"fromStepId": "pause", "toStepId": "rest"}]
 _OF_SUBJECT: Json = {"subjectId": "ann"}
 _OF_JOB: Json = {"enrollmentJobId": "spring-pros"}
 
@@ -266,7 +267,19 @@ REQUESTS: dict[str, Json] = {
     "GetJourney": {**_OF_JOURNEY, "form": "graph"},
     "GetJourneyVersion": {**_OF_JOURNEY, "version": 3, "form": "steps"},
     "ValidateJourney": dict(_OF_JOURNEY),
-    "PublishJourney": {**_OF_JOURNEY, "etag": "abc", "fromVersion": 2, "pins": "newest", **CHANGE},
+    "PublishJourney": {
+        **_OF_JOURNEY,
+        "etag": "abc",
+        "fromVersion": 2,
+        "pins": "newest",
+        "carry": "mapped",
+        "stepMapping": _MAPPING,
+        "token": "AQ",
+        **CHANGE,
+    },
+    "PreviewCarry": {**_OF_JOURNEY, "carry": "mapped", "stepMapping": _MAPPING, "fromVersion": 2, "pins": "newest"},
+    "ListCarries": {**_OF_JOURNEY, **PAGE},
+    "GetCarry": {**_OF_JOURNEY, "version": 2},
     "PauseJourney": {**_OF_JOURNEY, "etag": "abc", **ONCE},
     "ResumeJourney": {**_OF_JOURNEY, "etag": "abc", **ONCE},
     "ArchiveJourney": {**_OF_JOURNEY, "onArchive": "end", "etag": "abc", **CHANGE},
@@ -277,7 +290,7 @@ REQUESTS: dict[str, Json] = {
     "PauseEnrollmentJob": {**_OF_JOB, "etag": "abc", **ONCE},
     "ResumeEnrollmentJob": {**_OF_JOB, "etag": "abc", **ONCE},
     "CancelEnrollmentJob": {**_OF_JOB, "etag": "abc", **ONCE},
-    "GetStepStats": dict(_OF_JOURNEY),
+    "GetStepStats": {**_OF_JOURNEY, "version": 2},
     "GetJourneyFunnel": dict(_OF_JOURNEY),
     "ListJourneyAuditEntries": {**_OF_JOURNEY, **PAGE},
     "ListAuditEntries": {**PAGE, "resourceKind": "journey", "resourceId": "spring"},

@@ -416,6 +416,7 @@ class TestWriting:
             outcome=Execution.OUTCOME_GOAL_REACHED,
             current_step_id="wait",
             version=3,
+            entry_version=2,
             start_time=Timestamp(seconds=0),
         )
 
@@ -423,6 +424,7 @@ class TestWriting:
             "executionArn": "disp:j__v3__ann__e",
             "endUserId": "ann",
             "version": 3,
+            "entryVersion": 2,
             "status": "TIMED_OUT",
             "statusSource": "LEDGER",
             "outcome": "goal_reached",

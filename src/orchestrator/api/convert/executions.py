@@ -71,6 +71,8 @@ def execution_message(seen: Seen) -> pb.Execution:
         start_time=to_timestamp(execution.started_at),
         end_time=to_timestamp(execution.ended_at) if execution.ended_at else None,
         canceling=execution.canceling or "",
+        entry_version=execution.entry_version,
+        carry_version=execution.carry_version,
     )
 
 
@@ -108,6 +110,7 @@ def _visit(visit: Passed) -> pb.Visit:
         reason=visit.reason or "",
         enter_time=to_timestamp(visit.entered_at),
         leave_time=to_timestamp(visit.left_at),
+        version=visit.version,
     )
 
 

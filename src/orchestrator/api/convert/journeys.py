@@ -12,7 +12,7 @@ from orchestrator.api.descriptors import descriptor_of
 from orchestrator.api.json_decode import decode_stored
 from orchestrator.api.json_encode import encode
 from orchestrator.application.journeys import Changes, View
-from orchestrator.application.publishing import Pins
+from orchestrator.application.publishing import Again, Pins
 from orchestrator.application.stats import Funnel
 from orchestrator.domain.etag import etag_of
 from orchestrator.domain.graph_form import is_graph, with_graph, with_steps
@@ -136,8 +136,12 @@ def changes_of(message: pb.Journey, paths: Iterable[str]) -> Changes:
     )
 
 
-def pins_of(request: rpc.PublishJourneyRequest) -> Pins:
-    return Pins.NEWEST if request.pins == rpc.PublishJourneyRequest.PINS_NEWEST else Pins.KEPT
+def again_of(request: rpc.PublishJourneyRequest | rpc.PreviewCarryRequest) -> Again | None:
+    """The earlier version that is to be made anew; None: it is the draft."""
+    if not request.HasField("from_version"):
+        return None
+    pins = Pins.NEWEST if request.pins == rpc.PublishJourneyRequest.PINS_NEWEST else Pins.KEPT
+    return Again(number=request.from_version, pins=pins)
 
 
 def step_messages(counts: Iterable[StepCounts]) -> list[stats_pb.StepStats]:
@@ -164,6 +168,15 @@ def funnel_message(funnel: Funnel) -> stats_pb.JourneyFunnel:
         completion_rate=funnel.completion_rate,
         refused=funnel.refused,
         steps=step_messages(funnel.steps),
+        versions=[
+            stats_pb.VersionStats(
+                entry_version=travelled.entry_version,
+                version=travelled.version,
+                active=travelled.active,
+                completed=travelled.by_outcome,
+            )
+            for travelled in funnel.versions
+        ],
     )
 
 

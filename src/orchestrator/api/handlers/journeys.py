@@ -7,15 +7,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from orchestrator.api.call import Call, own_transactions
 from orchestrator.api.convert.audit import PAGE_SIZE, entry_message, number_before, token_below
 from orchestrator.api.convert.backtests import backtest_message
+from orchestrator.api.convert.carries import carry_message, confirmed, mode_of, pairs_of, preview_message
 from orchestrator.api.convert.entry_explanations import explanation_message
 from orchestrator.api.convert.journeys import (
+    again_of,
     changes_of,
     funnel_message,
     goal_window_of,
     journey_message,
     new_definition,
     on_archive_of,
-    pins_of,
     seen_message,
     statuses_of,
     step_messages,
@@ -26,8 +27,19 @@ from orchestrator.api.convert.simulations import question_of, response_message
 from orchestrator.api.convert.violations import violations
 from orchestrator.api.expected import expected
 from orchestrator.api.page_tokens import page_limit
-from orchestrator.application import audit, enrollment, entry_explanations, journeys, lifecycle, publishing, stats
+from orchestrator.application import (
+    audit,
+    carry_previews,
+    carrying,
+    enrollment,
+    entry_explanations,
+    journeys,
+    lifecycle,
+    publishing,
+    stats,
+)
 from orchestrator.application.backtests import Backtests
+from orchestrator.application.carrying import Progress
 from orchestrator.application.simulations import Simulations
 from orchestrator.application.versions import Versions
 from orchestrator.storage.outbox import Entry
@@ -99,15 +111,45 @@ class JourneyHandlers:
         return rpc.ValidateJourneyResponse(faults=violations(findings.faults), warnings=violations(findings.warnings))
 
     async def PublishJourney(self, request: rpc.PublishJourneyRequest, call: Call) -> rpc.PublishJourneyResponse:
-        if request.HasField("from_version"):
-            publication = await publishing.publish_again(
-                call.conn, call.scope, request.journey_id, request.from_version, pins_of(request), expected(request)
-            )
-        else:
-            publication = await publishing.publish(call.conn, call.scope, request.journey_id, expected(request))
-        return rpc.PublishJourneyResponse(
-            id=request.journey_id, version=publication.version, warnings=violations(publication.warnings)
+        publication = await publishing.publish(
+            call.conn,
+            call.scope,
+            request.journey_id,
+            expected(request),
+            again=again_of(request),
+            carry=confirmed(request),
         )
+        carry = publication.carry
+        return rpc.PublishJourneyResponse(
+            id=request.journey_id,
+            version=publication.version,
+            warnings=violations(publication.warnings),
+            carry=carry_message(Progress(carry=carry, pending=0)) if carry is not None else None,
+        )
+
+    async def PreviewCarry(self, request: rpc.PreviewCarryRequest, call: Call) -> rpc.PreviewCarryResponse:
+        found = await carry_previews.preview(
+            call.conn,
+            call.scope,
+            self._versions,
+            request.journey_id,
+            mode_of(request),
+            pairs_of(request.step_mapping),
+            again_of(request),
+        )
+        return preview_message(found)
+
+    async def ListCarries(self, request: rpc.ListCarriesRequest, call: Call) -> rpc.ListCarriesResponse:
+        found, end = await carrying.page(
+            call.conn, call.scope, request.journey_id, number_before(request), page_limit(request)
+        )
+        return rpc.ListCarriesResponse(
+            carries=[carry_message(progress) for progress in found], next_page_token=token_below(request, end)
+        )
+
+    async def GetCarry(self, request: rpc.GetCarryRequest, call: Call) -> rpc.GetCarryResponse:
+        found = await carrying.get(call.conn, call.scope, request.journey_id, request.version)
+        return rpc.GetCarryResponse(carry=carry_message(found))
 
     async def PauseJourney(self, request: rpc.PauseJourneyRequest, call: Call) -> rpc.PauseJourneyResponse:
         journey = await lifecycle.pause(call.conn, call.scope, request.journey_id, expected(request))
@@ -161,7 +203,8 @@ class JourneyHandlers:
         return rpc.BacktestJourneyResponse(backtest=backtest_message(told))
 
     async def GetStepStats(self, request: rpc.GetStepStatsRequest, call: Call) -> rpc.GetStepStatsResponse:
-        steps = await stats.step_stats(call.conn, call.scope, request.journey_id)
+        version = request.version if request.HasField("version") else None
+        steps = await stats.step_stats(call.conn, call.scope, request.journey_id, version)
         return rpc.GetStepStatsResponse(steps=step_messages(steps))
 
     async def GetJourneyFunnel(self, request: rpc.GetJourneyFunnelRequest, call: Call) -> rpc.GetJourneyFunnelResponse:
