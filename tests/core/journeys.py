@@ -96,6 +96,8 @@ class Author:
         names = [step["id"] for step in new["steps"]]
         chosen = [at] if self.chance(0.8) else []
         chosen += self.random.sample([step["id"] for step in old["steps"]], self.random.randint(0, 2))
+        if self.chance(0.5):  # what they answered is read by another name
+            chosen += [step["id"] for step in old["steps"] if "webhook" in step]
         kinds = {step["id"]: set(step) - {"id", "next"} for step in [*new["steps"], *old["steps"]]}
         alike = {name: [other for other in names if kinds[other] == kinds[name]] for name in chosen}
         return {name: self.choice(alike[name] if alike[name] and self.chance(0.5) else names) for name in chosen}

@@ -300,7 +300,6 @@ SLIPS = [
     swapped("a call that may have been taken was not", driver.Row, "is_out",
             property(lambda row: row.state != "failed")),
     swapped("answers are called as ever", driver, "renamed", lambda step_id, mapping: step_id),
-    swapped("who goes over behind a call goes as if it was taken", carrying, "way_on", lambda step, done: step.next),
     Slip("who goes over forgets what was done", driver, "carry_over",
          lambda right: lambda version, to, position, landed, known, now, done=None:
              right(version, to, position, landed, known, now)),

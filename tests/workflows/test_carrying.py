@@ -12,7 +12,9 @@ from orchestrator.application.publishing import Confirmed
 from orchestrator.application.versions import Versions
 from orchestrator.domain.carrying import CarryMode
 from orchestrator.domain.event import Event
+from tests.integration.channels.receiver import answering, receiving
 from tests.integration.journey_world import ANY_STATE
+from tests.workflows.test_effects import SORRY, call
 from tests.workflows.world import Running
 from workers.channels.channel import ChannelUnavailable
 
@@ -84,3 +86,16 @@ async def test_a_send_in_back_off_is_made_once_by_the_old_version_and_followed_b
     sends = await at_work.owner.fetch("SELECT step_id, version, state, attempt FROM sends ORDER BY seq")
     assert [tuple(row) for row in sends] == [("hello", 1, "sent", 4), ("again", 2, "sent", 1)]
     assert list(at_work.channel.asked.values()) == [4, 1]
+
+
+async def test_a_call_in_back_off_that_was_not_taken_is_made_by_the_new_version_at_once(at_work: Running) -> None:
+    async with receiving(answering(429, retry_after="3000")) as busy, receiving(answering(200, b"{}")) as ready:
+        await at_work.publish(call(busy), BYE, SORRY)
+        await at_work.enroll("ann")
+        await at_work.until("EXISTS (SELECT FROM webhook_calls WHERE NOT in_doubt)")
+
+        await carry(at_work, call(ready), BYE, SORRY)
+        await at_work.until(ALL_ENDED)
+
+    rows = await at_work.owner.fetch("SELECT version, state, reason FROM webhook_calls ORDER BY seq")
+    assert [tuple(row) for row in rows] == [(1, "failed", "withdrawn"), (2, "answered", None)]
