@@ -192,6 +192,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             instance_secret,
             operator_key=_text(settings.operator_key),
             internal_token=_text(settings.internal_token),
+            wrong_keys_per_minute=settings.wrong_keys_per_minute,
         )
         stack.push_async_callback(authentication.close)
         pipeline = Pipeline(

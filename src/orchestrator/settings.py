@@ -119,6 +119,8 @@ class Settings(BaseSettings):
     notifications and starts."""
     max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """Calls under way at once in a server. More are told to come back (`RATE_LIMITED`)."""
+    wrong_keys_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """Wrong keys that an address may try (`RATE_LIMITED` beyond). Behind a proxy all callers may have one address."""
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0
     """How long a stopping server is "not ready" and still takes calls, for load balancers to notice."""
     grace_seconds: Annotated[float, Field(ge=0, le=300)] = 20.0

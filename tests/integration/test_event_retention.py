@@ -515,7 +515,7 @@ async def test_clearing_that_is_killed_or_told_to_stop_goes_on_the_next_time(
     randomness = random.Random(5)
     stopped = 0
     while stopped < 100 and await world.owner.fetchval("SELECT cleared_to IS NULL FROM event_horizons") is not False:
-        left = randomness.randrange(4, 26)
+        left = randomness.randrange(7, 40)
 
         def go_on() -> bool:
             nonlocal left

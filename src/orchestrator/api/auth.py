@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
 
-from orchestrator.api.guesses import Guesses
+from orchestrator.api.guesses import PER_MINUTE, Guesses
 from orchestrator.api.limits import SharedPlaces
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.api_key import MARK, digest, is_possible
@@ -61,6 +61,7 @@ class Authentication:
         operator_key: str | None = None,
         internal_token: str | None = None,
         believed_for: timedelta = BELIEVED_FOR,
+        wrong_keys_per_minute: int = PER_MINUTE,
     ) -> None:
         self._transactions = transactions
         self._instance_secret = instance_secret
@@ -73,7 +74,7 @@ class Authentication:
         self._good = _Memory()
         self._bad = _Memory()
         self._asked: dict[bytes, Task[Scope | None]] = {}
-        self._guesses = Guesses()
+        self._guesses = Guesses(wrong_keys_per_minute)
         self._lookups = Semaphore(LOOKUPS_AT_ONCE)
         self._lookups_of_good = Semaphore(LOOKUPS_AT_ONCE)
         self._waiting = SharedPlaces(altogether=LOOKUPS_WAITING, each=LOOKUPS_WAITING_EACH)

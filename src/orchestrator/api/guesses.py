@@ -12,7 +12,7 @@ from datetime import timedelta
 from orchestrator.api.errors import TooManyCalls
 from orchestrator.domain.refusals import Unauthenticated
 
-#: So many wrong keys at once, and as many in every minute after that.
+#: So many wrong keys at once, and as many in every minute after that, where nothing else is set.
 PER_MINUTE = 100
 #: So many addresses are remembered, and so many good keys of each; the oldest are forgotten first.
 ADDRESSES = 10_000

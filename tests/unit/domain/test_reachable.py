@@ -135,9 +135,11 @@ def test_what_can_come_anywhere_has_no_path() -> None:
 def test_whatever_the_core_does_is_on_a_way() -> None:
     """On random journeys in random worlds: each visit is a way from its step, to the next visit's, or to the end."""
     told: Counter[str] = Counter()
-    for seed in range(150):
+    for seed in range(200):
         walk = Walk(seed, Counter())
         walk.go(40)
+        if walk.carried:  # its visits are those of several versions
+            continue
         version = JourneyVersion(journey_id="j", version=1, definition=walk.definition, pinned=PINNED)
         found = reachable(version, ANYTHING)  # settings change on the way
         nodes = {node.step_id: node for node in found.nodes}
