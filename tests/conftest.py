@@ -51,8 +51,8 @@ def session_directory() -> Iterator[Path]:
 
 
 def _fast_disk() -> str | None:
-    """Memory, where there is plenty: a thousand databases are made, which a file system takes five times as long for."""
-    memory = Path("/dev/shm")  # noqa: S108
+    """Memory, where there is plenty: a thousand databases are made, for which a disk takes five times as long."""
+    memory = Path("/dev/shm")
     has_room = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > MEMORY_FROM
     return str(memory) if has_room else None
 

@@ -194,8 +194,8 @@ class Ground:
     async def checksums(self, project_no: int | None = None) -> dict[str, tuple[int, int]]:
         """By table: how many rows, and a sum over which versions of them are there; of one project, or of all of them.
 
-        Whoever writes a row makes a version of it. Of keys it is what they hold that counts, but for when they were last
-        used: that is written beside calls, refused or not.
+        Whoever writes a row makes a version of it. Of keys it is what they hold that counts, but for when they were
+        last used: that is written beside calls, refused or not.
         """
         tables = await self.owner.fetch(_TABLES, project_no is not None)
         where = "" if project_no is None else f" WHERE project_no = {project_no}"

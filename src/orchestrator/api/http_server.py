@@ -108,8 +108,8 @@ def _cross_origin(origins: Collection[str]) -> list[Middleware]:
 def listening(host: str, port: int) -> socket.socket:
     """A socket that connections are taken from. Raises OSError.
 
-    An answer goes out in two writes, and the second must not wait until the first is acknowledged, which takes the other
-    side 40 ms. asyncio would see to that, but not for what comes from a socket whose protocol was left to the system.
+    An answer goes out in two writes, and the second must not wait until the first is acknowledged, which takes the
+    other side 40 ms. asyncio would see to that, but not where the protocol of the socket was left to the system.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.create_server((host, port), family=family, backlog=512)
