@@ -12,6 +12,8 @@ from asyncpg import Connection, Record
 
 from orchestrator.domain.cancellation import Cancellation, Count, Filter
 from orchestrator.domain.scope import SubjectKey
+from orchestrator.storage import execution_pages
+from orchestrator.storage.execution_pages import FIRST, Page, Place
 
 # Columns of `e` that a filter asks about; who is told to end already is not told again.
 _MEETS = """
@@ -154,7 +156,7 @@ class UnderWay:
 
     project_no: int
     cancellation: Cancellation
-    place: tuple[datetime, UUID]
+    place: Place
 
 
 async def take(conn: Connection[Record]) -> UnderWay | None:
@@ -166,38 +168,14 @@ async def take(conn: Connection[Record]) -> UnderWay | None:
     return UnderWay(project_no=row["project_no"], cancellation=_cancellation(row), place=place)
 
 
-# Newest first, in an order that merging subjects does not change. All of the journey are looked at, so that a page
-# takes the same time whoever meets the filter.
-_PAGE = f"""
-SELECT e.bucket, e.subject_no, e.execution_id, e.started_at, {_meets(6)} AS meant
-  FROM executions AS e
- WHERE e.project_no = $1 AND e.journey_id = $2
-   AND e.started_at <= $3 AND (e.started_at < $3 OR e.execution_id > $4)
- ORDER BY e.started_at DESC, e.execution_id
- LIMIT $5
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Executions that meet the filter, unless they change before they are locked; `place`: None after the last."""
-
-    meant: Sequence[UUID]
-    keys: Sequence[SubjectKey]
-    place: tuple[datetime, UUID] | None
+_PAGE = execution_pages.statement(_meets(FIRST))
 
 
 async def page(conn: Connection[Record], under_way: UnderWay, limit: int) -> Page:
-    """The next executions of the journey, `limit` of them looked at."""
-    wanted = under_way.cancellation.filter
-    rows = await conn.fetch(
-        _PAGE, under_way.project_no, under_way.cancellation.journey_id, *under_way.place, limit, *_arguments(wanted)
-    )
-    meant = [row for row in rows if row["meant"]]
-    return Page(
-        meant=[row["execution_id"] for row in meant],
-        keys=[_key(under_way.project_no, row) for row in meant],
-        place=(rows[-1]["started_at"], rows[-1]["execution_id"]) if len(rows) == limit else None,
+    """The next executions of the journey, `limit` of them looked at: those that meet the filter are meant."""
+    asked = under_way.cancellation
+    return await execution_pages.page(
+        conn, _PAGE, under_way.project_no, asked.journey_id, under_way.place, limit, *_arguments(asked.filter)
     )
 
 
@@ -245,9 +223,7 @@ UPDATE cancellations
 """
 
 
-async def go_on(
-    conn: Connection[Record], under_way: UnderWay, marked: int, place: tuple[datetime, UUID] | None, now: datetime
-) -> None:
+async def go_on(conn: Connection[Record], under_way: UnderWay, marked: int, place: Place | None, now: datetime) -> None:
     """Note how far it has come; without a `place`, that it has come to its end."""
     started_at, execution_id = place or (None, None)
     await conn.execute(

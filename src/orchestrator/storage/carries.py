@@ -13,6 +13,8 @@ from asyncpg import Connection, Record
 
 from orchestrator.domain.carrying import CarryMode, Order
 from orchestrator.domain.scope import SubjectKey
+from orchestrator.storage import execution_pages
+from orchestrator.storage.execution_pages import FIRST, Page, Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +181,7 @@ class UnderWay:
     project_no: int
     carry: Carry
     barrier: int | None
-    place: tuple[datetime, UUID] | None
+    place: Place | None
 
 
 async def take(conn: Connection[Record]) -> UnderWay | None:
@@ -222,37 +224,13 @@ _MEANT = """
    AND (e.carry_version IS NULL OR e.carry_version < {version})
 """
 
-# Newest first, in an order that merging subjects does not change. All of the journey are looked at, so that a page
-# takes the same time whoever is meant.
-_LOOK = f"""
-SELECT e.bucket, e.subject_no, e.execution_id, e.started_at, {_MEANT.format(version="$6")} AS meant
-  FROM executions AS e
- WHERE e.project_no = $1 AND e.journey_id = $2
-   AND e.started_at <= $3 AND (e.started_at < $3 OR e.execution_id > $4)
- ORDER BY e.started_at DESC, e.execution_id
- LIMIT $5
-"""
+_LOOK = execution_pages.statement(_MEANT.format(version=f"${FIRST}"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Executions on older versions, unless they change before they are locked; `place`: None after the last."""
-
-    meant: Sequence[UUID]
-    keys: Sequence[SubjectKey]
-    place: tuple[datetime, UUID] | None
-
-
-async def look(conn: Connection[Record], under_way: UnderWay, place: tuple[datetime, UUID], limit: int) -> Page:
-    """The next executions of the journey, `limit` of them looked at."""
-    carry, project_no = under_way.carry, under_way.project_no
-    rows = await conn.fetch(_LOOK, project_no, carry.journey_id, *place, limit, carry.version)
-    meant = [row for row in rows if row["meant"]]
-    return Page(
-        meant=[row["execution_id"] for row in meant],
-        keys=[SubjectKey(project_no=project_no, bucket=row["bucket"], subject_no=row["subject_no"]) for row in meant],
-        place=(rows[-1]["started_at"], rows[-1]["execution_id"]) if len(rows) == limit else None,
-    )
+async def look(conn: Connection[Record], under_way: UnderWay, place: Place, limit: int) -> Page:
+    """The next executions of the journey, `limit` of them looked at: those on older versions are meant."""
+    carry = under_way.carry
+    return await execution_pages.page(conn, _LOOK, under_way.project_no, carry.journey_id, place, limit, carry.version)
 
 
 _PLACES = f"""
@@ -303,7 +281,7 @@ async def go_on(
     *,
     told: int,
     stayed: Mapping[str, int],
-    place: tuple[datetime, UUID] | None,
+    place: Place | None,
     now: datetime,
 ) -> None:
     """Note how far it has come; without a `place`, that it has come to its end. `stayed` are all that do so far."""
