@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import httpcore
 
 from orchestrator.domain.webhook_answer import MAX_ANSWER_BYTES
-from workers.channels.egress import Egress, Forbidden, Resolver, resolve
+from workers.channels.egress import Egress, Forbidden, Resolver, Unreached, resolve, unanswered_by_name
 from workers.channels.signature import SigningSecrets
 from workers.channels.webhook import LATER, MAX_BODY_BYTES, open_connections, retry_after_of
 
@@ -93,16 +93,13 @@ class StepCalls:
         try:
             self._egress.check_url(call.url)
             _check_path(call.url)
-            async with asyncio.timeout(call.timeout.total_seconds()):
-                return await self._make(call)
+            with unanswered_by_name():
+                async with asyncio.timeout(call.timeout.total_seconds()):
+                    return await self._make(call)
         except Forbidden as forbidden:
             return NotTaken(reason=forbidden.reason)
-        except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
-            raise NotNow("unreachable", in_doubt=False) from error
-        except (TimeoutError, httpcore.TimeoutException) as error:
-            raise NotNow("timeout", in_doubt=True) from error
-        except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
-            raise NotNow("connection_lost", in_doubt=True) from error
+        except Unreached as unreached:
+            raise NotNow(unreached.reason, in_doubt=unreached.in_doubt) from unreached
         except (httpcore.LocalProtocolError, httpcore.UnsupportedProtocol):
             return NotTaken(reason="url_forbidden")
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
@@ -43,6 +44,28 @@ class Forbidden(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Unreached(Exception):
+    """No answer came. `reason` is one of few lower_snake words; `in_doubt`: what was sent may have been taken."""
+
+    def __init__(self, reason: str, *, in_doubt: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.in_doubt = in_doubt
+
+
+@contextmanager
+def unanswered_by_name() -> Iterator[None]:
+    """Raises Unreached for what connections raise to whom no answer comes."""
+    try:
+        yield
+    except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
+        raise Unreached("unreachable", in_doubt=False) from error
+    except (TimeoutError, httpcore.TimeoutException) as error:
+        raise Unreached("timeout", in_doubt=True) from error
+    except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
+        raise Unreached("connection_lost", in_doubt=True) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,15 @@ import orjson
 
 from orchestrator.domain import channels
 from workers.channels.channel import Accepted, ChannelUnavailable, Message, OnAmbiguity, Refused
-from workers.channels.egress import Egress, Forbidden, GuardedNetwork, Resolver, resolve
+from workers.channels.egress import (
+    Egress,
+    Forbidden,
+    GuardedNetwork,
+    Resolver,
+    Unreached,
+    resolve,
+    unanswered_by_name,
+)
 from workers.channels.signature import SigningSecrets
 
 MAX_BODY_BYTES = 20 * 1024
@@ -81,15 +89,12 @@ class WebhookChannel:
         if not self._secrets:
             raise ChannelUnavailable("signing_secret_missing", in_doubt=False, retry_after=_SECRET_PAUSE)
         try:
-            return await self._post(url, self._headers(url, message, body), body)
+            with unanswered_by_name():
+                return await self._post(url, self._headers(url, message, body), body)
         except Forbidden as forbidden:
             return Refused(reason=forbidden.reason)
-        except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
-            raise ChannelUnavailable("unreachable", in_doubt=False) from error
-        except (TimeoutError, httpcore.TimeoutException) as error:
-            raise ChannelUnavailable("timeout", in_doubt=True) from error
-        except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
-            raise ChannelUnavailable("connection_lost", in_doubt=True) from error
+        except Unreached as unreached:
+            raise ChannelUnavailable(unreached.reason, in_doubt=unreached.in_doubt) from unreached
         except (httpcore.LocalProtocolError, httpcore.UnsupportedProtocol):
             return Refused(reason="settings_invalid")
 
