@@ -77,11 +77,6 @@ def text_fault(text: str, path: str) -> Fault | None:
     return None
 
 
-def number_fault(number: object, path: str) -> Fault | None:
-    """What keeps a number from being kept; None: nothing, or it is no number."""
-    return Fault(path=path, reason=number.reason, message=number.message) if isinstance(number, NoNumber) else None
-
-
 def value_faults(value: Any, path: str, *, max_depth: int) -> list[Fault]:
     """What keeps a JSON value from being kept: texts, numbers, repeated members, depth. At most a hundred faults."""
     return list(islice(_faults_within(value, path, max_depth), _FAULTS_TOLD))

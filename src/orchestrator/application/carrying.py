@@ -5,7 +5,6 @@ and goes over at that look (application/advance.py). So going over and a decisio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -118,7 +117,7 @@ class Carries:
             else:
                 goes.append(execution_id)
         await carries.mark_and_poke(conn, under_way, goes, now)
-        stayed = _sum(carry.stayed, stays)
+        stayed = dict(Counter(carry.stayed) + stays)
         await carries.go_on(conn, under_way, told=len(goes), stayed=stayed, place=looked.place, now=now)
         if looked.place is None:
             await audit.append(
@@ -130,7 +129,3 @@ class Carries:
                 resource_id=carry.journey_id,
                 metadata={"version": carry.version, "carried": carry.told + len(goes), "stayed": sum(stayed.values())},
             )
-
-
-def _sum(some: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
-    return {name: some.get(name, 0) + others.get(name, 0) for name in sorted({*some, *others})}

@@ -63,15 +63,8 @@ class Changing:
     async def plan(self, question: Question) -> Plan | Effect:
         """What the step is to do on which the execution stands; an Effect when it is to do nothing (more)."""
         async with self._transactions.write(None) as conn:
-            found = await ready(conn, self._versions, question)
-            if isinstance(found, Effect):
-                return found
-            step = _still_to_do(found)
-            if found.standing.parked and (step is not None or found.goes_over):
-                return await _go_on(conn, found)
-            if step is None or found.goes_over:
-                return await answer(conn, self._versions, found)
-            return Plan(step=step, source=source_of(found))
+            todo = await self._todo(conn, question)
+            return todo if isinstance(todo, Effect) else Plan(step=todo[1], source=source_of(todo[0]))
 
     async def carry_out(
         self, question: Question, plan: Plan, filled: Mapping[str, Any] | None, reason: str
@@ -84,14 +77,10 @@ class Changing:
             near = datetime.fromtimestamp(question.now, UTC)
             await self._ingest.make_room(question.project_no, plan.step.event_name, near)
         async with self._transactions.write(None) as conn:
-            found = await ready(conn, self._versions, question)
-            if isinstance(found, Effect):
-                return found
-            step = _still_to_do(found)
-            if found.standing.parked and (step is not None or found.goes_over):
-                return await _go_on(conn, found)
-            if step is None or found.goes_over:
-                return await answer(conn, self._versions, found)
+            todo = await self._todo(conn, question)
+            if isinstance(todo, Effect):
+                return todo
+            found, step = todo
             if (source := source_of(found)) != plan.source:
                 return Plan(step=step, source=source)
             if filled is None:
@@ -102,6 +91,20 @@ class Changing:
         if done.result is Result.EXECUTED:
             await self._bell.ring()
         return effect
+
+    async def _todo(
+        self, conn: Connection[Record], question: Question
+    ) -> tuple[Ready, UpdateSubject | EmitEvent] | Effect:
+        """The execution under its subject's lock and the step that it is to do; an Effect when there is none (more)."""
+        found = await ready(conn, self._versions, question)
+        if isinstance(found, Effect):
+            return found
+        step = _still_to_do(found)
+        if found.standing.parked and (step is not None or found.goes_over):
+            return await _go_on(conn, found)
+        if step is None or found.goes_over:
+            return await answer(conn, self._versions, found)
+        return found, step
 
     async def _do(
         self, conn: Connection[Record], found: Ready, step: UpdateSubject | EmitEvent, filled: Mapping[str, Any]
