@@ -65,3 +65,15 @@ CREATE TABLE policy_versions (
     CONSTRAINT policy_versions_triangle CHECK ((kind = 'shares') = (triangle IS NOT NULL))
 );
 SELECT guard_project('policy_versions', 'SELECT', 'SELECT, INSERT');
+
+-- Journeys whose policies are to be made anew now, and not within the hour: somebody asked, or published other rules.
+CREATE TABLE policy_requests (
+    project_no    int         NOT NULL,
+    journey_id    text        COLLATE "C" NOT NULL,
+    -- The last time that it was asked for. The row goes when that has been done.
+    requested_at  timestamptz NOT NULL,
+    -- When Temporal was told of it; null: it has to be.
+    told_at       timestamptz,
+    PRIMARY KEY (project_no, journey_id)
+);
+SELECT guard_project('policy_requests', 'SELECT, INSERT, UPDATE', 'SELECT, INSERT, UPDATE, DELETE');
