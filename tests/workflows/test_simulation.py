@@ -290,6 +290,12 @@ class _Travelled:
         """Webhooks call the servers here. What steps do takes no time on this clock, so what they let happen is not
         within the instant of the entry. Arms are drawn alike in both projects, and for an entry by hand, which has a
         key of its own in each, by the subject."""
+        first = document["steps"][0]["id"]
+        if self.seed % 5 == 0:  # few ways lead over these
+            kind = journeys.LEARNING[self.seed % 2]
+            arms = [{"id": "a", "next": first}, {"id": "b", "next": first, "share": 0.25}]
+            more = {"context": ["tier"]} if kind == "nbaDecision" else {}
+            document["steps"].insert(0, {"id": "learn", kind: {"arms": arms, **more}})
         for step in document["steps"]:
             if "webhook" in step:
                 tells = self.random.random() < 0.6
