@@ -17,7 +17,7 @@ from orchestrator.storage.sends import FAILED, SENT, UNKNOWN
 from orchestrator.temporal.contract import Effect, Question
 from workers.activities.tries import seen_through
 from workers.channels.channel import Accepted, Channel, ChannelUnavailable, Message, OnAmbiguity, Refused
-from workers.channels.rendering import Renderer, TemplateFailed
+from workers.channels.rendering import Renderer, TemplateFailed, Text
 from workers.errors import as_failure
 from workers.metrics import Metrics
 
@@ -93,10 +93,16 @@ class SendActivities:
             "steps": reserved.steps,
             "unsubscribe_url": link,
         }
-        settings = dict(content["settings"])
-        for name in HTML_TEMPLATES.get(reserved.channel, ()):
-            if settings.get(name) is not None:
-                settings[name] = await self.renderer.render(settings[name], variables, escape_html=True)
+        settings: dict[str, Any] = content["settings"]
+        html = [name for name in HTML_TEMPLATES.get(reserved.channel, ()) if settings.get(name) is not None]
+        subject, body, *rest = await self.renderer.render(
+            [
+                Text(content["subject"]),
+                Text(content["body"], escape_html=channel.html),
+                *(Text(settings[name], escape_html=True) for name in html),
+            ],
+            variables,
+        )
         return Message(
             idempotency_key=reserved.idempotency_key,
             key=reserved.key,
@@ -108,11 +114,11 @@ class SendActivities:
             communication_id=reserved.communication_id,
             content_revision=reserved.content_revision,
             category=category,
-            settings=settings,
+            settings=settings | dict(zip(html, rest, strict=True)),
             attributes=reserved.attributes,
             unsubscribe_url=link,
-            subject=await self.renderer.render(content["subject"], variables),
-            body=await self.renderer.render(content["body"], variables, escape_html=channel.html),
+            subject=subject,
+            body=body,
         )
 
 
