@@ -125,6 +125,29 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
                 },
             },
             {
+                "id": "learn",
+                "adaptiveBranch": {
+                    "arms": [
+                        {"id": "a", "next": "end"},
+                        {"id": "b", "next": "end", "share": 0.25},
+                        {"id": "c", "next": "end", "paused": True},
+                    ],
+                    "stickiness": "visit",
+                    "salt": "spring",
+                    "learning": {"minShare": 0.05, "halfLifeDays": 30.5, "delayModel": "matured", "graceDays": 2},
+                },
+            },
+            {
+                "id": "best",
+                "nbaDecision": {
+                    "arms": [{"id": "a", "next": "end"}, {"id": "b", "next": "end"}],
+                    "context": ["plan.name", "age"],
+                    "stickiness": "subject",
+                    "salt": "spring",
+                    "learning": {"explorationScale": 5.5, "minShare": 0.05, "halfLifeDays": 30.5, "graceDays": 2},
+                },
+            },
+            {
                 "id": "mark",
                 "next": "tell",
                 "updateSubject": {"attributes": {"plan": "pro", "old": None, "score": {"$path": "$steps.call.score"}}},
@@ -330,6 +353,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "EnrollSubjects": {**active, "subjectIds": [f"subject-{number}"]},
         "ExplainEntry": {**active, **subject_id},
         "BacktestJourney": {"journeyId": f"listening-{number}", "days": 28},
+        "StartPolicyUpdate": {"journeyId": f"learning-{number}"},
         "SimulateJourney": [
             {
                 **active,

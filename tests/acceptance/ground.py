@@ -48,7 +48,7 @@ NOUNS = {
     "ExecutionService": ("journey", "subject", "execution", "cancellation"),
     "JourneyService": (
         *("audience", "segment", "communication", "trigger_contract", "subject"),
-        *("draft", "journey", "paused", "listening", "execution"),
+        *("draft", "journey", "paused", "listening", "learning", "execution"),
     ),
     "ProjectService": ("project",),
     "RefusedEntryService": ("journey", "replay"),
@@ -147,6 +147,12 @@ class Ground:
                 await self._resource(project, "triggerContracts", {"id": heard, "name": heard, "eventName": "buy"})
                 document = {"id": thing, "name": thing, **DEFINITION, "triggerContractId": heard}
                 await self._resource(project, "journeys", document)
+            case "learning":
+                arms = [{"id": arm_id, "next": "end"} for arm_id in ("a", "b")]
+                steps = [{"id": "choose", "adaptiveBranch": {"arms": arms}}, {"id": "end", "exit": {}}]
+                learning = {"id": thing, "name": thing, "steps": steps, "goal": {"eventName": "buy"}}
+                await self._resource(project, "journeys", learning)
+                await self.http.document(key, "POST", f"/v1/journeys/{thing}:publish", {})
             case "execution":
                 who = {"subjectIds": ["member-0", "member-1"]}
                 await self.http.document(key, "POST", f"/v1/journeys/{prefix}journey-{number}:enroll", who)

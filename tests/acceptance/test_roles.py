@@ -41,7 +41,7 @@ EDITORS = {
     *("PauseEnrollmentJob", "ResumeEnrollmentJob", "CancelEnrollmentJob"),
     *("ListJourneyAuditEntries", "ListAuditEntries", "ListExecutions", "GetExecution"),
     *("ExplainExecution", "ListStuckExecutions", "CancelExecution", "CancelExecutions", "GetCancellation"),
-    *("ExplainEntry", "SimulateJourney", "BacktestJourney", "ListTimeline"),
+    *("ExplainEntry", "SimulateJourney", "BacktestJourney", "StartPolicyUpdate", "ListTimeline"),
     *("ListSubjects", "UpsertSubject", "BatchUpsertSubjects", "GetSubject", "IngestEvents"),
     "ReportDeliveries",
     *("ListSendsPauses", "PauseSends", "ResumeSends"),

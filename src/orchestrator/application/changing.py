@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import orjson
 from asyncpg import Connection, Record
@@ -29,11 +29,14 @@ from orchestrator.domain.entry import hops_from
 from orchestrator.domain.event import Event
 from orchestrator.domain.execution import Done, Result, Run
 from orchestrator.domain.fillings import Source
-from orchestrator.domain.journey import EmitEvent, UpdateSubject
+from orchestrator.domain.journey import EmitEvent, Step, UpdateSubject
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.subject import SubjectPatch
 from orchestrator.storage import clock, journey_pokes
 from orchestrator.temporal.contract import Effect, Question
+
+_Step = TypeVar("_Step", bound=Step)
+_ToDo: TypeAlias = tuple[Ready, UpdateSubject | EmitEvent]
 
 #: An event that a step lets happen: this, and the key of the pass over the step.
 EVENT_ID_PREFIX = "step:"
@@ -63,7 +66,7 @@ class Changing:
     async def plan(self, question: Question) -> Plan | Effect:
         """What the step is to do on which the execution stands; an Effect when it is to do nothing (more)."""
         async with self._transactions.write(None) as conn:
-            todo = await self._todo(conn, question)
+            todo = await self._to_do(conn, question)
             return todo if isinstance(todo, Effect) else Plan(step=todo[1], source=source_of(todo[0]))
 
     async def carry_out(
@@ -77,7 +80,7 @@ class Changing:
             near = datetime.fromtimestamp(question.now, UTC)
             await self._ingest.make_room(question.project_no, plan.step.event_name, near)
         async with self._transactions.write(None) as conn:
-            todo = await self._todo(conn, question)
+            todo = await self._to_do(conn, question)
             if isinstance(todo, Effect):
                 return todo
             found, step = todo
@@ -92,19 +95,9 @@ class Changing:
             await self._bell.ring()
         return effect
 
-    async def _todo(
-        self, conn: Connection[Record], question: Question
-    ) -> tuple[Ready, UpdateSubject | EmitEvent] | Effect:
-        """The execution under its subject's lock and the step that it is to do; an Effect when there is none (more)."""
-        found = await ready(conn, self._versions, question)
-        if isinstance(found, Effect):
-            return found
-        step = _still_to_do(found)
-        if found.standing.parked and (step is not None or found.goes_over):
-            return await _go_on(conn, found)
-        if step is None or found.goes_over:
-            return await answer(conn, self._versions, found)
-        return found, step
+    async def _to_do(self, conn: Connection[Record], question: Question) -> _ToDo | Effect:
+        todo: _ToDo | Effect = await to_do(conn, self._versions, question, (UpdateSubject, EmitEvent))
+        return todo
 
     async def _do(
         self, conn: Connection[Record], found: Ready, step: UpdateSubject | EmitEvent, filled: Mapping[str, Any]
@@ -146,11 +139,28 @@ def source_of(found: Ready) -> Source:
     )
 
 
-def _still_to_do(found: Ready) -> UpdateSubject | EmitEvent | None:
+async def to_do(
+    conn: Connection[Record], versions: Versions, question: Question, kinds: tuple[type[_Step], ...]
+) -> tuple[Ready, _Step] | Effect:
+    """The execution under its subject's lock and the step, of one of these kinds, that it is to do; an Effect when
+    there is none (more).
+    """
+    found = await ready(conn, versions, question)
+    if isinstance(found, Effect):
+        return found
+    step = _still_to_do(found, kinds)
+    if found.standing.parked and (step is not None or found.goes_over):
+        return await _go_on(conn, found)
+    if step is None or found.goes_over:
+        return await answer(conn, versions, found)
+    return found, step
+
+
+def _still_to_do(found: Ready, kinds: tuple[type[_Step], ...]) -> _Step | None:
     """The step, if the core still says that it is to be done."""
     decision = decide(found)
     step = found.prepared.version.definition.steps[found.standing.position.step_id]
-    if isinstance(decision.effect, Run) and decision.still_waiting and isinstance(step, UpdateSubject | EmitEvent):
+    if isinstance(decision.effect, Run) and decision.still_waiting and isinstance(step, kinds):
         return step
     return None
 

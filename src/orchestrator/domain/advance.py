@@ -15,6 +15,8 @@ from orchestrator.domain.conditions import flip, holds, mark_of, rule_name, step
 from orchestrator.domain.execution import Decision, Done, Effect, End, Outcome, Position, Result, Run, Sleep, Visit, Why
 from orchestrator.domain.gates import SENDS_PAUSED, USUAL, Blocked, Consent, Limits
 from orchestrator.domain.journey import (
+    AdaptiveBranch,
+    AdaptiveStep,
     AttributeDate,
     Branch,
     Changed,
@@ -22,6 +24,7 @@ from orchestrator.domain.journey import (
     EmitEvent,
     Exit,
     JourneyVersion,
+    NbaDecision,
     OnBlocked,
     Send,
     Split,
@@ -44,6 +47,10 @@ SEND_TIMEOUT = timedelta(seconds=30)
 
 #: One try at changing what we know of a subject ourselves.
 CHANGE_TIMEOUT = timedelta(seconds=30)
+
+#: What chooses an arm by what was learned, and one try at it.
+CHOOSE_ARM = "choose_arm"
+CHOICE_TIMEOUT = timedelta(seconds=30)
 
 #: What a try at a webhook takes besides waiting for its answer.
 AROUND_A_CALL = timedelta(seconds=20)
@@ -113,6 +120,10 @@ def step_kind(step: Step) -> str:
             return "branch"
         case Split():
             return "split"
+        case AdaptiveBranch():
+            return "adaptive_branch"
+        case NbaDecision():
+            return "nba_decision"
         case UpdateSubject():
             return "update_subject"
         case EmitEvent():
@@ -251,6 +262,12 @@ def advance(
                 arm = arm_of(step, version.journey_id, known.subject_id)
                 visit(step, Result.EXECUTED, arm.id)
                 position = come_to(arm.next)
+            case AdaptiveBranch() | NbaDecision():
+                if done is None:
+                    return decide(Run(activity=CHOOSE_ARM, step_id=step.id, timeout=CHOICE_TIMEOUT))
+                visit(step, done.result, done.reason)
+                position = come_to(way_on(step, done))
+                done = None
             case UpdateSubject() | EmitEvent() | Webhook():
                 if done is None:
                     timeout = step.timeout + AROUND_A_CALL if isinstance(step, Webhook) else CHANGE_TIMEOUT
@@ -265,8 +282,14 @@ def advance(
                 assert_never(step)
 
 
-def way_on(step: Send | UpdateSubject | EmitEvent | Webhook, done: Done) -> str:
-    """Where one goes who has done the step. A webhook that was not taken may lead elsewhere."""
+def way_on(step: Send | UpdateSubject | EmitEvent | Webhook | AdaptiveStep, done: Done) -> str:
+    """Where one goes who has done the step. A webhook that was not taken may lead elsewhere; the arm that was chosen is
+    what is told of the choice.
+    """
+    if isinstance(step, AdaptiveBranch | NbaDecision):
+        taken = next((arm for arm in step.arms if arm.id == done.reason), None)
+        assert taken is not None, "it was chosen among the arms of this version"
+        return taken.next
     if isinstance(step, Webhook) and done.result is not Result.EXECUTED:
         return step.otherwise or step.next
     return step.next

@@ -17,6 +17,7 @@ from typing import assert_never
 from orchestrator.domain.advance import SENDING, Known, advance, arrive, step_kind, way_on
 from orchestrator.domain.execution import Decision, Done, Position, Result, Visit
 from orchestrator.domain.journey import (
+    AdaptiveBranch,
     Branch,
     Changed,
     Definition,
@@ -24,6 +25,7 @@ from orchestrator.domain.journey import (
     Exit,
     Happened,
     JourneyVersion,
+    NbaDecision,
     Send,
     Split,
     Step,
@@ -95,7 +97,9 @@ def _way_of_waiting(step: Step) -> object:
             return path  # what another attribute was on arrival, nobody has noted
         case WaitFor():
             return WaitFor
-        case Send() | UpdateSubject() | EmitEvent() | Webhook() | Branch() | Split() | Exit():
+        case Branch() | Split() | AdaptiveBranch() | NbaDecision():
+            return None
+        case Send() | UpdateSubject() | EmitEvent() | Webhook() | Exit():
             return None
         case _:
             assert_never(step)

@@ -67,7 +67,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What came of the last `Run`."""
+    """What came of the last `Run`; of the choice of an arm, `reason` is its id."""
 
     result: Result
     reason: str | None = None
@@ -77,7 +77,7 @@ class Done:
 class Run:
     """Do something in the world, then report what came of it. One try takes at most `timeout`.
 
-    `activity` is send | update_subject | emit_event | webhook; of a send, `channel` says by what.
+    `activity` is send | update_subject | emit_event | webhook | choose_arm; of a send, `channel` says by what.
     """
 
     activity: str

@@ -161,6 +161,80 @@ class Split:
     salt: str | None = None
 
 
+class Stickiness(Enum):
+    """For how long a choice of an arm holds: whenever the subject comes, or for one execution."""
+
+    SUBJECT = "subject"
+    VISIT = "visit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveArm:
+    """`share_ppm`: its share for ever, in millionths; None: it is learned. `paused`: nobody goes by it."""
+
+    id: str
+    next: str
+    share_ppm: int | None = None
+    paused: bool = False
+
+    @property
+    def learns(self) -> bool:
+        return self.share_ppm is None and not self.paused
+
+
+#: What becomes of those who have not had time to convert (learning/posterior.py).
+DELAY_MODELS = ("fractional_per_arm", "matured")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchLearning:
+    """How an adaptive branch learns: docs/adaptive.md. `half_life_days` None: nothing fades."""
+
+    min_share: float = 0.02
+    half_life_days: float | None = None
+    delay_model: str = DELAY_MODELS[0]
+    grace_days: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveBranch:
+    """One arm for each subject, by shares that follow the journey's goal. `salt` None: one of its own."""
+
+    id: str
+    arms: tuple[AdaptiveArm, ...]
+    stickiness: Stickiness = Stickiness.SUBJECT
+    salt: str | None = None
+    learning: BranchLearning = BranchLearning()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextLearning:
+    """How a decision learns that looks at attributes: docs/adaptive.md."""
+
+    exploration_scale: float = 10.0
+    min_share: float = 0.01
+    half_life_days: float | None = None
+    grace_days: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NbaDecision:
+    """The next best action: as an adaptive branch, by shares that each subject has for itself, since the step looks at
+    the attributes at these paths.
+    """
+
+    id: str
+    arms: tuple[AdaptiveArm, ...]
+    context: tuple[tuple[str, ...], ...]
+    stickiness: Stickiness = Stickiness.SUBJECT
+    salt: str | None = None
+    learning: ContextLearning = ContextLearning()
+
+
+#: Steps whose arms are chosen by what was learned.
+AdaptiveStep = AdaptiveBranch | NbaDecision
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateSubject:
     """Merges these attributes, filled in (domain/fillings.py), into the subject's: null removes."""
@@ -205,7 +279,20 @@ class Exit:
     reason: str
 
 
-Step = Send | Wait | WaitUntil | WaitFor | Branch | Split | UpdateSubject | EmitEvent | Webhook | Exit
+Step = (
+    Send
+    | Wait
+    | WaitUntil
+    | WaitFor
+    | Branch
+    | Split
+    | AdaptiveBranch
+    | NbaDecision
+    | UpdateSubject
+    | EmitEvent
+    | Webhook
+    | Exit
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,12 @@ from datetime import timedelta
 from typing import assert_never
 
 from orchestrator.domain import answers
+from orchestrator.domain.apportionment import WHOLE
 from orchestrator.domain.communication import MARKETING
 from orchestrator.domain.durations import format_duration
 from orchestrator.domain.journey import (
+    AdaptiveArm,
+    AdaptiveBranch,
     After,
     Branch,
     Changed,
@@ -23,6 +26,7 @@ from orchestrator.domain.journey import (
     EmitEvent,
     Exit,
     Happened,
+    NbaDecision,
     Pinned,
     Send,
     Split,
@@ -121,7 +125,9 @@ def _step_predicates(step: Step, path: str) -> Iterator[tuple[Predicate, str]]:
         case WaitFor(condition=condition):
             if not isinstance(condition, Happened | Changed):
                 yield condition, under(path, "waitFor.when")
-        case Send() | Wait() | WaitUntil() | Split() | UpdateSubject() | EmitEvent() | Webhook() | Exit():
+        case Send() | Wait() | WaitUntil() | Split() | AdaptiveBranch() | NbaDecision():
+            pass
+        case UpdateSubject() | EmitEvent() | Webhook() | Exit():
             pass
         case _:
             assert_never(step)
@@ -199,6 +205,10 @@ def ways_out(step: Step) -> Iterator[tuple[str, str]]:
         case Split():
             for number, way in enumerate(step.arms):
                 yield f"split.arms[{number}].next", way.next
+        case AdaptiveBranch() | NbaDecision():
+            kind = "adaptiveBranch" if isinstance(step, AdaptiveBranch) else "nbaDecision"
+            for number, choice in enumerate(step.arms):
+                yield f"{kind}.arms[{number}].next", choice.next
         case Exit():
             pass
         case _:
@@ -297,6 +307,10 @@ def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path:
             elif pinned.category != MARKETING:
                 message = f"{step.communication_id} is {pinned.category}; a journey sends {MARKETING} ones"
                 yield Fault(path=at, reason="SEND_STEP_USES_TRANSACTIONAL_COMM", message=message)
+        case AdaptiveBranch():
+            yield from _arm_faults(step.arms, existing, under(path, "adaptiveBranch"))
+        case NbaDecision():
+            yield from _arm_faults(step.arms, existing, under(path, "nbaDecision"))
         case Wait() | WaitUntil() | WaitFor() | Branch() | Split() | UpdateSubject() | EmitEvent() | Webhook() | Exit():
             pass
         case _:
@@ -307,6 +321,24 @@ def _step_faults(step: Step, existing: Existing, index: Mapping[str, int], path:
         if target not in index:
             message = f"there is no step {target}" if target else "no step is named"
             yield Fault(path=under(path, way), reason="NEXT_NOT_FOUND", message=message)
+
+
+def _arm_faults(arms: Sequence[AdaptiveArm], existing: Existing, path: str) -> Iterator[Fault]:
+    """What keeps a step from choosing between its arms, or from learning to."""
+    at = under(path, "arms")
+    if not existing.has_goal:
+        message = "it learns by the journey's goal, and the journey has none"
+        yield Fault(path=path, reason="GOAL_REQUIRED", message=message)
+    if len(arms) < 2:
+        yield Fault(path=at, reason="TOO_FEW_ARMS", message="there are at least two arms to choose between")
+    running = [arm for arm in arms if not arm.paused]
+    fixed = sum(arm.share_ppm for arm in running if arm.share_ppm is not None)
+    if fixed > WHOLE:
+        message = "shares that are fixed add up to more than 1"
+        yield Fault(path=at, reason="SHARES_EXCEED_WHOLE", message=message)
+    if arms and not any(arm.learns or arm.share_ppm for arm in running):
+        message = "nobody would go by any of its arms: each is paused, or has a share of 0"
+        yield Fault(path=at, reason="NO_ARM_OPEN", message=message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Where a journey can lead: every step that can be reached, the ways on from it, and the outcomes at their ends.
 
-Nothing is known of anybody here: a branch has all of its arms, a split each with its share, a wait that something came
-or did not, a send that it was made or that one of its gates stood against it, a webhook that it answered or did not.
+Nothing is known of anybody here: a branch has all of its arms, one that learns all that are not paused, a split each
+with its share, a wait that something came or did not, a send that it was made or that one of its gates stood against
+it, a webhook that it answered or did not.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from orchestrator.domain.gates import (
 )
 from orchestrator.domain.hours import QuietHours
 from orchestrator.domain.journey import (
+    AdaptiveBranch,
     AttributeDate,
     Branch,
     EmitEvent,
     Exit,
     JourneyVersion,
+    NbaDecision,
     OnBlocked,
     Send,
     Split,
@@ -157,6 +160,10 @@ def ways_on(version: JourneyVersion, step: Step, holds: Holds) -> Iterator[Way]:
             total = sum(arm.weight for arm in step.arms)
             for part in step.arms:
                 yield Way(result=Result.EXECUTED, reason=part.id, share=part.weight / total, next=part.next)
+        case AdaptiveBranch() | NbaDecision():
+            for choice in step.arms:
+                if not choice.paused:
+                    yield Way(result=Result.EXECUTED, reason=choice.id, next=choice.next)
         case UpdateSubject() | EmitEvent():
             yield Way(result=Result.EXECUTED, next=step.next)
             yield Way(result=Result.FAILED, next=step.next)

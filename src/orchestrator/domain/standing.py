@@ -10,6 +10,7 @@ from typing import assert_never
 from orchestrator.domain.durations import format_duration
 from orchestrator.domain.execution import Outcome
 from orchestrator.domain.journey import (
+    AdaptiveBranch,
     AttributeDate,
     Branch,
     Changed,
@@ -17,6 +18,7 @@ from orchestrator.domain.journey import (
     EmitEvent,
     Exit,
     Happened,
+    NbaDecision,
     Send,
     Split,
     Step,
@@ -38,7 +40,7 @@ class Doing(Enum):
     WAIT = "wait"
     WAIT_FOR = "wait_for"
     SEND = "send"
-    # it changes the subject, tells an event, or calls a webhook
+    # it changes the subject, tells an event, calls a webhook, or chooses an arm
     RUN = "run"
     # a gate holds off its send
     GATE = "gate"
@@ -106,7 +108,9 @@ def _wait(step: Step) -> str:
             return f"until {clock.isoformat()} by the subject's clock"
         case WaitUntil(until=AttributeDate(path=path)):
             return f"until the date that {join_path(path)} holds"
-        case WaitUntil() | WaitFor() | Send() | Branch() | Split() | UpdateSubject() | EmitEvent() | Webhook() | Exit():
+        case WaitUntil() | WaitFor() | Send() | Branch() | Split() | AdaptiveBranch() | NbaDecision():
+            return "for its turn"
+        case UpdateSubject() | EmitEvent() | Webhook() | Exit():
             return "for its turn"
         case _:
             assert_never(step)
@@ -118,6 +122,8 @@ def _deed(step: Step) -> str:
             return "Changes attributes"
         case EmitEvent(event_name=name):
             return f"Tells the event {name}"
+        case AdaptiveBranch() | NbaDecision():
+            return "Chooses an arm"
         case _:
             return "Calls a webhook"
 

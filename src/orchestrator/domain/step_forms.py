@@ -7,6 +7,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from orchestrator.domain.adaptive_forms import (
+    ADAPTIVE_BRANCH,
+    ARM,
+    NBA_DECISION,
+    read_branch_learning,
+    read_context,
+    read_context_learning,
+    read_share,
+    read_stickiness,
+)
 from orchestrator.domain.canvas import read_step_canvas
 from orchestrator.domain.condition_forms import read_changed, read_date, read_happened, read_time_of_day
 from orchestrator.domain.draw import MAX_SALT
@@ -20,10 +30,13 @@ from orchestrator.domain.effect_forms import (
 )
 from orchestrator.domain.form_reader import FormReader
 from orchestrator.domain.journey import (
+    AdaptiveArm,
+    AdaptiveBranch,
     Arm,
     Branch,
     Condition,
     Exit,
+    NbaDecision,
     OnBlocked,
     Send,
     Split,
@@ -202,6 +215,47 @@ def _split(form: FormReader, node: _Node) -> Step | None:
     return Split(id=node.id, arms=tuple(arms), salt=form.text(body.get("salt"), under(node.path, "salt"), MAX_SALT))
 
 
+def _adaptive_branch(form: FormReader, node: _Node) -> Step | None:
+    _no_next(form, node, "an adaptive branch goes on by its arms")
+    body = form.members(node.body, node.path, node.members)
+    if body is None:
+        return None
+    return AdaptiveBranch(
+        id=node.id,
+        arms=_adaptive_arms(form, body, node.path, "an adaptive branch"),
+        stickiness=read_stickiness(form, body, node.path),
+        salt=form.text(body.get("salt"), under(node.path, "salt"), MAX_SALT),
+        learning=read_branch_learning(form, body.get("learning"), under(node.path, "learning")),
+    )
+
+
+def _nba_decision(form: FormReader, node: _Node) -> Step | None:
+    _no_next(form, node, "a decision goes on by its arms")
+    body = form.members(node.body, node.path, node.members)
+    if body is None:
+        return None
+    return NbaDecision(
+        id=node.id,
+        arms=_adaptive_arms(form, body, node.path, "a decision"),
+        context=read_context(form, body.get("context"), under(node.path, "context")),
+        stickiness=read_stickiness(form, body, node.path),
+        salt=form.text(body.get("salt"), under(node.path, "salt"), MAX_SALT),
+        learning=read_context_learning(form, body.get("learning"), under(node.path, "learning")),
+    )
+
+
+def _adaptive_arms(form: FormReader, body: Mapping[str, Any], path: str, what: str) -> tuple[AdaptiveArm, ...]:
+    return tuple(
+        AdaptiveArm(
+            id=arm_id,
+            next=form.reference(fields.get("next"), under(at, "next")),
+            share_ppm=read_share(form, fields.get("share"), under(at, "share")),
+            paused=form.flag(fields.get("paused"), under(at, "paused")),
+        )
+        for arm_id, fields, at in _arms(form, body, path, ARM, what)
+    )
+
+
 def _arms(
     form: FormReader, body: Mapping[str, Any], path: str, known: tuple[str, ...], what: str
 ) -> Iterator[tuple[str, Mapping[str, Any], str]]:
@@ -213,7 +267,7 @@ def _arms(
     for arm_path, element in form.elements(body.get("arms"), at, MAX_ARMS):
         fields = form.members(element, arm_path, known)
         if fields is not None:
-            yield form.own_id(fields, arm_path, taken, f"arm of this {what.removeprefix('a ')}"), fields, arm_path
+            yield form.own_id(fields, arm_path, taken, f"arm of this {what.partition(' ')[2]}"), fields, arm_path
 
 
 def _effect(read: _ReadBody) -> Callable[[FormReader, _Node], Step | None]:
@@ -263,6 +317,8 @@ STEP_FORMS: Mapping[str, StepForm] = {
     ),
     "branch": StepForm(read=_branch, members=("arms", "otherwise"), ways=("arms", "otherwise")),
     "split": StepForm(read=_split, members=("arms", "salt"), ways=("arms",)),
+    "adaptiveBranch": StepForm(read=_adaptive_branch, members=ADAPTIVE_BRANCH, ways=("arms",)),
+    "nbaDecision": StepForm(read=_nba_decision, members=NBA_DECISION, ways=("arms",)),
     "updateSubject": StepForm(read=_effect(read_update_subject), members=UPDATE_SUBJECT, ways=("next",)),
     "emitEvent": StepForm(read=_effect(read_emit_event), members=EMIT_EVENT, ways=("next",)),
     "webhook": StepForm(read=_effect(read_webhook), members=WEBHOOK, ways=("next", "otherwise")),
