@@ -35,6 +35,15 @@ DEFINITION: dict[str, Any] = {
         {"id": "end", "exit": {"reason": "finished"}},
     ],
 }
+LEARNING: dict[str, Any] = {
+    "steps": [
+        {
+            "id": "pick",
+            "adaptiveBranch": {"arms": [{"id": "a", "next": "end"}, {"id": "b", "next": "end"}]},
+        },
+        {"id": "end", "exit": {"reason": "finished"}},
+    ],
+}
 
 #: What a call of each service may touch.
 NOUNS = {
@@ -50,6 +59,7 @@ NOUNS = {
         *("audience", "segment", "communication", "trigger_contract", "subject"),
         *("draft", "journey", "paused", "listening", "execution"),
     ),
+    "ImpactService": ("subject", "learning"),
     "ProjectService": ("project",),
     "RefusedEntryService": ("journey", "replay"),
     "SegmentService": ("segment", "subject"),
@@ -147,6 +157,10 @@ class Ground:
                 await self._resource(project, "triggerContracts", {"id": heard, "name": heard, "eventName": "buy"})
                 document = {"id": thing, "name": thing, **DEFINITION, "triggerContractId": heard}
                 await self._resource(project, "journeys", document)
+            case "learning":
+                learning: dict[str, Any] = {"id": thing, "name": thing, "goal": {"eventName": "buy"}, **LEARNING}
+                await self._resource(project, "journeys", learning)
+                await self.http.document(key, "POST", f"/v1/journeys/{thing}:publish", {})
             case "execution":
                 who = {"subjectIds": ["member-0", "member-1"]}
                 await self.http.document(key, "POST", f"/v1/journeys/{prefix}journey-{number}:enroll", who)
