@@ -1,6 +1,6 @@
 -- Who converted: the first goal event after the trigger of each enrollment, and after each choice of an arm.
 -- Safe under load: a new table, filled from what has happened so far without waiting for anybody (about 10 s for a million
--- enrollments with goals).
+-- enrollments with goals); and an index in the place of another, for which writers wait.
 
 SET LOCAL statement_timeout = '30min';
 
@@ -41,3 +41,9 @@ SELECT n.project_no, n.bucket, n.subject_no, n.enrollment_id, '', 0, n.journey_i
           AND occurred_at > n.triggered_at
           AND occurred_at <= n.triggered_at + make_interval(secs => extract(epoch FROM g.goal_window)::float8)) AS e
  WHERE e.occurred_at IS NOT NULL;
+
+-- First triggers are found by it alone, and all that counts a journey's enrollments; nothing reads them by their age. Last,
+-- since those who enroll wait for it (about 2 s for a million rows).
+CREATE INDEX enrollments_triggered ON enrollments (project_no, journey_id, bucket, subject_no, triggered_at, enrollment_id)
+    INCLUDE (version, goal_revision, held_out_by);
+DROP INDEX enrollments_journey;

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from orchestrator.api.json_encode import encode
-from orchestrator.cli.charts import BLANK, interval, percent, spark
+from orchestrator.cli.charts import BLANK, interval, percent, right, spark, width_of
 from orchestrator.cli.connection import call
 from orchestrator.cli.output import Output, OutputOption, console, plain_table, print_json, print_list, text_of
 from orchestrator.cli.resources import Id, Limit, first, page_size
@@ -17,8 +17,8 @@ from orchestrator.client import each, messages
 
 Json = dict[str, Any]
 
-#: Cells in which intervals are drawn, and shares over time.
-WIDTH, TIMES = 31, 24
+#: Cells in which an interval is drawn at most, those that the rest of its line takes; changes of shares that are drawn.
+WIDTH, REST, TIMES = 31, 88, 24
 
 _STATES = {
     "learning": "learning: too little is known, or the arms are too close",
@@ -76,8 +76,7 @@ def _draw(branch: Json) -> None:
     table = plain_table(
         "arm", "share", "reached", "converted", "so far", "matured", "converted", "rate", drawn, "best", title=""
     )
-    for column in (*table.columns[1:8], table.columns[9]):
-        column.justify = "right"
+    right(table, "share", "reached", "converted", "so far", "matured", "rate", "best")
     for arm in found:
         table.add_row(*_cells(arm, scale))
     console().print(table)
@@ -89,7 +88,7 @@ def _draw(branch: Json) -> None:
 def _cells(arm: Json, scale: tuple[float, float] | None) -> Iterable[Text]:
     if arm["maturedInterval95"] and scale is not None:
         low, high = arm["maturedInterval95"]
-        drawn = interval(low, high, arm["maturedRate"], scale=scale, width=WIDTH)
+        drawn = interval(low, high, arm["maturedRate"], scale=scale, width=width_of(WIDTH, REST))
     else:
         drawn = f"too few to tell: {arm['maturedSubjects']:,} of 200"
     share = f"{arm['currentShare']:.1%}" if "currentShare" in arm else "–"

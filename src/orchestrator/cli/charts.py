@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.table import Table
+
+from orchestrator.cli.output import console
+
 #: A place for which there is no value.
 BLANK = "·"
 
@@ -32,6 +36,18 @@ def interval(
 def spark(values: Sequence[float | None], *, highest: float) -> str:
     """A bar for each value between 0 and `highest`; BLANK where there is none."""
     return "".join(BLANK if value is None else _bar(value, highest) for value in values)
+
+
+def width_of(most: int, rest: int) -> int:
+    """In how many cells to draw beside `rest` others of a line, so that it fits the terminal if that is wide enough."""
+    return min(most, max(console().width - rest, 11))
+
+
+def right(table: Table, *names: str) -> None:
+    """Set the columns of these names right: numbers."""
+    for column in table.columns:
+        if column.header in names:
+            column.justify = "right"
 
 
 def percent(rate: float | None) -> str:

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from orchestrator.api.json_encode import encode
-from orchestrator.cli.charts import BLANK, interval, percent, signed, spark
+from orchestrator.cli.charts import BLANK, interval, percent, right, signed, spark, width_of
 from orchestrator.cli.connection import call
 from orchestrator.cli.output import Output, OutputOption, console, plain_table, print_json, text_of
 from orchestrator.cli.resources import Id
@@ -16,8 +16,8 @@ from orchestrator.client import messages
 
 Json = dict[str, Any]
 
-#: Cells in which an interval is drawn.
-WIDTH = 41
+#: Cells in which an interval is drawn at most, and those that the rest of its line takes.
+WIDTH, REST = 41, 66
 
 _NO_LIFT = {
     "no_goal": "the journey had no goal when these came in",
@@ -73,6 +73,7 @@ def plan(
         print_json(told)
         return
     table = plain_table("looked at", "subjects", "weeks")
+    right(table, "subjects", "weeks")
     table.add_row("once, at the end", f"{told['subjects']:,}", f"{told['weeks']:.1f}")
     table.add_row("as often as you like", f"{told['alwaysValidSubjects']:,}", f"{told['alwaysValidWeeks']:.1f}")
     console().print(table)
@@ -83,6 +84,7 @@ def _sides(told: Json) -> None:
     matured = told["matured"]
     through = f"matured, to {matured['throughDay']}" if "throughDay" in matured else "matured: nobody yet"
     table = plain_table("", "triggered", "converted", "rate so far", through, "converted", "rate", title="")
+    right(table, *(str(column.header) for column in table.columns[1:]))
     for side, name in (("exposed", "exposureRate"), ("holdout", "holdoutRate")):
         cells = [
             "exposed" if side == "exposed" else "held out",
@@ -108,13 +110,14 @@ def _lift(told: Json) -> None:
         _say(f"\nlift {signed(estimate['lift'])} of those that have matured")
         ends = [*estimate["interval95"], *estimate["alwaysValid95"], 0.0, estimate["lift"]]
         scale = min(ends), max(ends)
-        table = plain_table("95 %", "", "from", "to", "holds")
+        table = plain_table("95 %", "● the lift  ┊ none", "from", "to", "holds")
+        right(table, "from", "to")
         for name, title, holds in (
             ("alwaysValid95", "always valid", "however often you look"),
             ("interval95", "one look", "for one look at a time set before"),
         ):
             low, high = estimate[name]
-            drawn = interval(low, high, estimate["lift"], scale=scale, width=WIDTH, mark=0.0)
+            drawn = interval(low, high, estimate["lift"], scale=scale, width=width_of(WIDTH, REST), mark=0.0)
             table.add_row(title, Text(drawn), signed(low), signed(high), holds)
         console().print(table)
         _say("significant: 0 is outside of what always holds" if estimate["significant"] else "not significant")
@@ -122,7 +125,7 @@ def _lift(told: Json) -> None:
         incremental = estimate["incrementalConversions"]
         _say(f"conversions that would not have been: {incremental:,.0f} ({low:,.0f} to {high:,.0f})")
     if "mde80" in estimate:
-        _say(f"the smallest lift such numbers would show: {signed(estimate['mde80'])}")
+        _say(f"the smallest lift that such numbers show in four of five cases: {signed(estimate['mde80'])}")
     if "underpoweredReason" in estimate:
         _say(_FEW.get(estimate["underpoweredReason"], estimate["underpoweredReason"]))
     if told.get("sampleRatio", {}).get("alarm"):

@@ -56,7 +56,7 @@ class ArmTotals:
 
 # Where a goal names no event, nobody can convert: such choices measure nothing.
 _OUTCOMES = """
-SELECT c.step_id, c.arm_id, c.propensities, c.propensity_ppm, c.subject_no, c.chosen_at, c.goal_revision, g.goal_window,
+SELECT c.step_id, c.arm_id, c.propensities, c.propensity_ppm, c.bucket, c.chosen_at, c.goal_revision, g.goal_window,
        v.occurred_at IS NOT NULL AS converted, c.chosen_at + g.goal_window + w.grace <= $4::timestamptz AS matured,
        v.received_at > c.chosen_at + g.goal_window + w.grace AS late
   FROM {choices} AS c
@@ -103,10 +103,11 @@ class Alike:
 
 
 #: Parts into which subjects are divided, so that what is expected of some can be learned from the others.
+#: By their buckets, of which there are few: so the database knows that there are few kinds.
 FOLDS = 5
 
 _ALIKE = f"""
-SELECT step_id, arm_id, propensities, (subject_no % {FOLDS})::int AS fold, count(*) AS subjects,
+SELECT step_id, arm_id, propensities, bucket % {FOLDS} AS fold, count(*) AS subjects,
        count(*) FILTER (WHERE converted) AS converted, count(*) FILTER (WHERE matured) AS matured,
        count(*) FILTER (WHERE matured AND converted) AS matured_converted
   FROM ({{outcomes}}) AS o
