@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+from orchestrator.api.convert.branch_performance import performance_message
+from orchestrator.api.convert.impact import impact_message
+from orchestrator.api.json_encode import encode
 from orchestrator.application import branch_performance, impact, policy_history, policy_values, publishing
 from orchestrator.application.journeys import Changes, update
 from orchestrator.application.policy_values import Always, Greedy, Uniform, Weighted
@@ -301,3 +304,22 @@ async def test_a_plan_says_how_long_it_takes_and_what_is_wrong_with_what_was_ask
     assert {fault.path for fault in refused.value.faults} == {
         "baseRate", "lift", "holdoutPercent", "weeklyVolume", "power", "window",
     }  # fmt: skip
+
+
+async def test_the_documented_fields_have_their_documented_names_and_forms(past: Past) -> None:
+    told = encode(impact_message(await past.world.look(impact.calibrated_impact, "welcome")))
+    (branch,) = (
+        encode(performance_message(one))
+        for one in await past.world.look(branch_performance.branch_performance, "welcome")
+    )
+
+    for cohorts in ("triggered", "converted"):
+        assert all(type(told[cohorts][side]) is int for side in ("exposed", "holdout"))
+    assert all(type(told[name]) is float for name in ("exposureRate", "holdoutRate", "lift"))
+    assert (told["underpowered"], len(told["dailyTrend"])) == (False, 30)
+    arms = {arm["armId"]: arm for arm in branch["arms"]}
+    assert branch["stepId"] == "pick"
+    assert all(type(arms["a"][name]) is int for name in ("subjectsReached", "goalEvents"))
+    low, high = arms["a"]["credibleInterval95"]
+    assert low < arms["a"]["rate"] < high
+    assert arms["a"]["coldStart"] is False

@@ -105,7 +105,7 @@ def _lift(told: Json) -> None:
     estimate = told["matured"]["estimate"]
     if "lift" not in estimate:
         reason = told.get("noLiftReason") if told.get("noLiftReason") == "no_goal" else estimate.get("noLiftReason")
-        _say(f"\nno lift: {_NO_LIFT.get(reason or '', reason)}")
+        _say(f"\nno lift of those that have matured: {_NO_LIFT.get(reason or '', reason)}")
     else:
         _say(f"\nlift {signed(estimate['lift'])} of those that have matured")
         ends = [*estimate["interval95"], *estimate["alwaysValid95"], 0.0, estimate["lift"]]

@@ -10,7 +10,7 @@ from orchestrator.cli.charts import interval, percent, signed, spark
 def test_an_interval_lies_on_its_scale_with_its_point_and_what_it_is_compared_with() -> None:
     assert interval(0.2, 0.6, 0.4, scale=(0.0, 1.0), width=11) == "  ├─●─┤    "
     assert interval(-0.5, 0.5, 0.2, scale=(-1.0, 1.0), width=11, mark=0.0) == "  ├──┼●─┤  "
-    assert interval(0.4, 1.0, 0.7, scale=(-1.0, 1.0), width=11, mark=0.0) == "     ┊ ├─●┤"
+    assert interval(0.4, 1.0, 0.7, scale=(-1.0, 1.0), width=11, mark=0.0) == "     ┊ ├●─┤"
 
 
 def test_an_interval_of_one_value_and_one_beyond_its_scale_are_drawn_all_the_same() -> None:
