@@ -557,7 +557,7 @@ async def test_what_a_journey_changed_is_counted_and_drawn(run: CommandLine) -> 
 
     async def all_have_converted() -> bool:
         counted = await run("journeys", "impact", "greeting", "-o", "json")
-        return sum(counted.json["converted"].values()) == len(people)
+        return bool(sum(counted.json["converted"].values()) == len(people))
 
     await eventually(all_have_converted)
     told = await run("journeys", "impact", "greeting", "-o", "json")

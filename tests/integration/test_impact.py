@@ -262,17 +262,21 @@ async def test_the_log_of_choices_is_read_in_pages_and_of_one_subject(past: Past
     assert await world.look(policy_history.versions, "welcome", "pick", None, 10) == ([], None)
 
 
-async def test_a_goal_that_was_changed_is_told_and_one_of_its_revisions_can_be_looked_at(past: Past) -> None:
-    async with past.world.owner.transaction():
-        world = past.world
-        revision = await world.owner.fetchval("SELECT max(goal_revision) FROM journey_goals")
-        everybody = await world.look(impact.calibrated_impact, "welcome")
+async def test_one_revision_of_the_goal_can_be_looked_at_alone_and_of_one_that_is_not_there_it_is_said(
+    past: Past,
+) -> None:
+    world = past.world
+    revision = await world.owner.fetchval("SELECT max(goal_revision) FROM journey_goals WHERE journey_id = 'welcome'")
 
-        of_it = await world.look(impact.calibrated_impact, "welcome", revision)
+    everybody = await world.look(impact.calibrated_impact, "welcome")
+    of_it = await world.look(impact.calibrated_impact, "welcome", revision)
+    of_none = await world.look(impact.calibrated_impact, "welcome", 1)  # as it was made, it named no event
 
-        assert of_it.impact.exposed == everybody.impact.exposed
+    assert of_it.impact.exposed == everybody.impact.exposed
+    assert (of_none.impact.exposed.subjects, of_none.goals) == (0, ())
+    for ask in (impact.calibrated_impact, branch_performance.branch_performance):
         with pytest.raises(NotFound) as missing:
-            await world.look(impact.calibrated_impact, "welcome", revision + 1)
+            await world.look(ask, "welcome", revision + 1)
         assert missing.value.reason == "GOAL_NOT_FOUND"
 
 

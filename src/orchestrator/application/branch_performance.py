@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from asyncpg import Connection, Record
 
 from orchestrator.application import journeys as authoring
+from orchestrator.application.impact import require_goal
 from orchestrator.domain.apportionment import WHOLE
 from orchestrator.domain.journey import AdaptiveBranch, AdaptiveStep, Journey, NbaDecision
 from orchestrator.domain.journey_form import stored
 from orchestrator.domain.refusals import NotFound
 from orchestrator.domain.scope import Scope
-from orchestrator.storage import arm_results, clock, journey_versions, policy_log
+from orchestrator.storage import arm_results, clock, impact, journey_versions, policy_log
 from orchestrator.storage.arm_results import Alike, ArmTotals, Question
 from orchestrator.storage.policy_log import Shares
 
@@ -103,9 +104,10 @@ async def branch_performance(
 ) -> list[BranchPerformance]:
     """Of each branch, all choices that are measured by a goal; with a `goal_revision`, those measured by that one.
 
-    Raises NotFound JOURNEY_NOT_FOUND.
+    Raises NotFound: JOURNEY_NOT_FOUND, GOAL_NOT_FOUND.
     """
     journey = await authoring.get(conn, scope, journey_id)
+    require_goal(await impact.goals(conn, scope.project_no, journey_id), journey_id, goal_revision)
     branches = await branches_of(conn, scope, journey)
     if not branches:
         return []

@@ -86,13 +86,7 @@ async def calibrated_impact(
 
     await authoring.get(conn, scope, journey_id)
     goals = await counts.goals(conn, scope.project_no, journey_id)
-    if goal_revision is not None and all(goal.revision != goal_revision for goal in goals):
-        raise NotFound(
-            "GOAL_NOT_FOUND",
-            f"journey {journey_id} has no revision {goal_revision} of its goal",
-            journeyId=journey_id,
-            goalRevision=str(goal_revision),
-        )
+    require_goal(goals, journey_id, goal_revision)
     rows = await counts.triggered(conn, scope.project_no, journey_id, goal_revision, GRACE)
     settings = (await projects.get(conn, scope.project_no)).settings
     holdouts = await counts.holdouts(conn, scope.project_no, journey_id)
@@ -134,6 +128,17 @@ async def calibrated_impact(
         late=sum(row.late for row in rows),
         as_of=now,
     )
+
+
+def require_goal(goals: Iterable[MeasuredBy], journey_id: str, revision: int | None) -> None:
+    """Raises NotFound GOAL_NOT_FOUND unless this revision is among a journey's goals, or none is asked for."""
+    if revision is not None and all(goal.revision != revision for goal in goals):
+        raise NotFound(
+            "GOAL_NOT_FOUND",
+            f"journey {journey_id} has no revision {revision} of its goal",
+            journeyId=journey_id,
+            goalRevision=str(revision),
+        )
 
 
 async def plan(
