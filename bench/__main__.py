@@ -14,7 +14,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bench import bulk, ingest, journeys, memory, reads, segments, starts, wake_ups, wakes
+from bench import bulk, ingest, journeys, memory, policies, reads, segments, starts, wake_ups, wakes
 from bench.plan import QUICK, SOAK, WHOLE, Plan
 from bench.rows import Row
 
@@ -30,6 +30,7 @@ BENCHES: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "wake-ups": wake_ups.measure,
     "segments": segments.measure,
     "bulk": bulk.measure,
+    "policies": policies.measure,
 }
 
 

@@ -22,6 +22,7 @@ class Plan:
     checks: int = 3_000
     fresh_seconds: float = 40.0
     crowd: int = 2_000
+    choices: int = 1_000_000
 
 
 WHOLE = Plan()
@@ -39,6 +40,7 @@ QUICK = Plan(
     checks=500,
     fresh_seconds=5.0,
     crowd=600,
+    choices=50_000,
 )
 #: The workers' memory with 20,000 waiting executions instead of 5,000.
 SOAK = Plan(waiting=20_000)

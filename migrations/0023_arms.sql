@@ -15,7 +15,7 @@ CREATE TABLE arm_choices (
     version         int         NOT NULL,
     -- The goal that its enrollment is measured by.
     goal_revision   int         NOT NULL,
-    -- For whom it holds: '', the subject, whenever it comes; else the id of an execution.
+    -- For whom it holds: '', the subject, whenever it comes; else the id of an execution, or (`merged:` and one) nobody.
     unit            text        COLLATE "C" NOT NULL,
     -- The first is 0. Another one follows where the arm of the last is open no more; the last one holds.
     round           smallint    NOT NULL,

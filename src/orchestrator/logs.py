@@ -23,7 +23,8 @@ import orjson
 FIELDS = frozenset(
     {
         "actor", "asked", "call_id", "channel", "code", "communication_id", "count", "error", "execution_id",
-        "grpc_port", "holder", "http_port", "journey_id", "method", "ms", "part", "pid", "project_id", "reason",
+        "grpc_port", "holder", "http_port", "journey_id", "method", "ms", "part", "pid", "project_id",
+        "policy_version", "reason",
         "revision", "seconds", "set_aside", "state", "status", "step_id", "subject_ref", "told", "transport", "version",
     }
 )  # fmt: skip

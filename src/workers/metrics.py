@@ -33,6 +33,9 @@ class Metrics:
         self.unswept = meter.create_counter(
             "orchestrator_segment_sweeps_failed", "Projects that a sweep could not verify and left out"
         )
+        self.policies = meter.create_counter(
+            "orchestrator_policies", "Versions of policies that were published for branches that learn"
+        )
         self._stuck = meter.create_gauge(
             "orchestrator_executions_stuck",
             "Executions that should have gone on and have not, by cause. Every process tells the same number",

@@ -20,6 +20,7 @@ from orchestrator.application.calling import Calling
 from orchestrator.application.canceling import Cancellations
 from orchestrator.application.carrying import Carries
 from orchestrator.application.changing import Changing
+from orchestrator.application.choosing import Choosing
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
@@ -28,6 +29,8 @@ from orchestrator.application.entry_replays import EntryReplays
 from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.journey_schedules import JourneyScheduleErrands
+from orchestrator.application.policy_errands import PolicyErrands
+from orchestrator.application.policy_updates import PolicyUpdates
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.segment_runs import SegmentRuns
@@ -40,10 +43,12 @@ from orchestrator.application.watchdog import Watchdog
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.temporal.contract import BEHIND_QUEUE, JOURNEYS_QUEUE, WEBHOOK_STEPS_QUEUE, channel_queue
 from orchestrator.temporal.executions import Executions
+from orchestrator.temporal.policies import POLICIES_QUEUE, PolicyWorkflows
 from orchestrator.temporal.schedules import JourneySchedules
 from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
 from workers.activities.advance import AdvanceActivities
 from workers.activities.effects import EffectActivities
+from workers.activities.policies import PolicyActivities
 from workers.activities.schedules import ScheduleActivities
 from workers.activities.segments import SegmentActivities
 from workers.activities.send import SendActivities
@@ -57,6 +62,7 @@ from workers.sent_tests import SentTestSender
 from workers.step_calls import StepCalls
 from workers.sweeper import Sweeper
 from workers.workflows.journey_execution import JourneyExecution
+from workers.workflows.policy_updates import PolicyUpdate
 from workers.workflows.scheduled_enrollment import ScheduledEnrollment
 from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
 
@@ -132,6 +138,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     metrics = Metrics(parts.meter)
     consumer = InboxConsumer(parts.dsn, Inbox(transactions, versions), delivery, metrics)
     runs = SegmentRuns(transactions, versions.rule_book)
+    updates = PolicyUpdates(transactions)
     sweeper = Sweeper(
         delivery,
         Closings(transactions),
@@ -147,6 +154,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         HeldEntries(transactions),
         JourneyScheduleErrands(transactions, JourneySchedules(parts.client)),
         SegmentErrands(runs, SegmentWorkflows(parts.client)),
+        PolicyErrands(updates, PolicyWorkflows(parts.client)),
         metrics,
     )
     jobs = EnrollmentJobRunner(
@@ -156,6 +164,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         metrics,
     )
     passes = SegmentActivities(runs, metrics)
+    policies = PolicyActivities(updates, metrics)
     sends = SendActivities(
         sending=Sending(transactions, versions),
         channels=parts.channels,
@@ -165,13 +174,14 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     )
     effects = EffectActivities(
         changing=Changing(transactions, versions),
+        choosing=Choosing(transactions, versions),
         calling=Calling(transactions, versions),
         calls=parts.calls,
         renderer=parts.renderer,
         metrics=metrics,
     )
     advancing, schedules = AdvanceActivities(Advance(transactions, versions)), ScheduleActivities(transactions)
-    workers = _workers(parts, advancing, sends, effects, passes, schedules)
+    workers = _workers(parts, advancing, sends, effects, passes, schedules, policies)
     parts.names.take_over()
     try:
         async with asyncio.TaskGroup() as group:
@@ -204,9 +214,10 @@ def _workers(
     effects: EffectActivities,
     passes: SegmentActivities,
     scheduled: ScheduleActivities,
+    policies: PolicyActivities,
 ) -> list[Worker]:
-    """Two for executions, of which the first has schedules too, one for passes over segments, one for webhooks of
-    steps, and one for each channel.
+    """Two for executions, of which the first has schedules too, one for passes over segments, one for policies, one for
+    webhooks of steps, and one for each channel.
     """
     limits = parts.limits
     interceptors = [NamingInterceptor(parts.names)]
@@ -220,6 +231,7 @@ def _workers(
                 advancing.advance,
                 effects.update_subject,
                 effects.emit_event,
+                effects.choose_arm,
                 *([scheduled.enroll_on_schedule] if schedules else []),
             ],
             interceptors=interceptors,
@@ -270,7 +282,16 @@ def _workers(
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
     )
-    return [journeys, behind, segments, calls, *channels]
+    learning = Worker(
+        parts.client,
+        task_queue=POLICIES_QUEUE,
+        workflows=[PolicyUpdate],
+        activities=[policies.list_learning_journeys, policies.update_policies],
+        # Each keeps a core busy for some seconds.
+        max_concurrent_activities=1,
+        graceful_shutdown_timeout=limits.grace,
+    )
+    return [journeys, behind, segments, learning, calls, *channels]
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

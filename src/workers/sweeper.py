@@ -20,6 +20,7 @@ from orchestrator.application.derived_events import Backfill
 from orchestrator.application.entry_replays import EntryReplays
 from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.journey_schedules import JourneyScheduleErrands
+from orchestrator.application.policy_errands import PolicyErrands
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.upkeep import Upkeep
@@ -60,6 +61,7 @@ class Sweeper:
         held: HeldEntries,
         schedules: JourneyScheduleErrands,
         segments: SegmentErrands,
+        policies: PolicyErrands,
         metrics: Metrics,
     ) -> None:
         """`behind` tells of what waits behind all else."""
@@ -77,6 +79,7 @@ class Sweeper:
         self._held = held
         self._schedules = schedules
         self._segments = segments
+        self._policies = policies
         self._metrics = metrics
         self._stopping = asyncio.Event()
 
@@ -97,8 +100,10 @@ class Sweeper:
             self._every(UPKEEP_EVERY, self._tidy),
             self._every(COUNT_EVERY, self._count),
             self._every(RUNS_EVERY, self._segments.run),
+            self._every(RUNS_EVERY, self._policies.run),
             self._every(RUNS_EVERY, self._schedules.run),
             self._every(SCHEDULE_EVERY, self._segments.ensure_schedule, at_once=True),
+            self._every(SCHEDULE_EVERY, self._policies.ensure_schedule, at_once=True),
         )
 
     async def _every(self, seconds: float, look: Callable[[], Awaitable[object]], *, at_once: bool = False) -> None:

@@ -125,6 +125,29 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
                 },
             },
             {
+                "id": "learn",
+                "adaptiveBranch": {
+                    "arms": [
+                        {"id": "a", "next": "end"},
+                        {"id": "b", "next": "end", "share": 0.25},
+                        {"id": "c", "next": "end", "paused": True},
+                    ],
+                    "stickiness": "visit",
+                    "salt": "spring",
+                    "learning": {"minShare": 0.05, "halfLifeDays": 30.5, "delayModel": "matured", "graceDays": 2},
+                },
+            },
+            {
+                "id": "best",
+                "nbaDecision": {
+                    "arms": [{"id": "a", "next": "end"}, {"id": "b", "next": "end"}],
+                    "context": ["plan.name", "age"],
+                    "stickiness": "subject",
+                    "salt": "spring",
+                    "learning": {"explorationScale": 5.5, "minShare": 0.05, "halfLifeDays": 30.5, "graceDays": 2},
+                },
+            },
+            {
                 "id": "mark",
                 "next": "tell",
                 "updateSubject": {"attributes": {"plan": "pro", "old": None, "score": {"$path": "$steps.call.score"}}},
@@ -201,7 +224,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     subject_id = {"subjectId": f"subject-{number}"}
     draft, active = {"journeyId": f"draft-{number}"}, {"journeyId": f"journey-{number}"}
     learning = {"journeyId": f"learning-{number}"}
-    pick = {**learning, "stepId": "pick"}
+    choose = {**learning, "stepId": "choose"}
     new = {"id": f"new-{number}"}
     job: Json = {**new, **active, "ratePerSecond": 50, "refused": [{"reason": "re_entry", "count": 1}]}
     crowds: list[Json] = [{"audienceId": f"audience-{number}"}, {"segmentId": segment_id}, {"everyone": True}]
@@ -332,6 +355,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "EnrollSubjects": {**active, "subjectIds": [f"subject-{number}"]},
         "ExplainEntry": {**active, **subject_id},
         "BacktestJourney": {"journeyId": f"listening-{number}", "days": 28},
+        "StartPolicyUpdate": {"journeyId": f"learning-{number}"},
         "SimulateJourney": [
             {
                 **active,
@@ -368,13 +392,13 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "GetCalibratedImpact": {**learning, "goalRevision": 1},
         "GetBranchPerformance": {**learning, "goalRevision": 1},
         "EstimatePolicyValue": [
-            {**pick, "policy": {"weights": [{"armId": "a", "weight": 0.5}]}},
-            {**pick, "policy": {"uniform": True}},
-            {**pick, "policy": {"greedy": True}},
-            {**pick, "policy": {"armId": "b"}},
+            {**choose, "policy": {"weights": [{"armId": "a", "weight": 0.5}]}},
+            {**choose, "policy": {"uniform": True}},
+            {**choose, "policy": {"greedy": True}},
+            {**choose, "policy": {"armId": "b"}},
         ],
-        "ListPolicyVersions": {**pick, **page},
-        "ListArmChoices": {**pick, **page, **subject_id},
+        "ListPolicyVersions": {**choose, **page},
+        "ListArmChoices": {**choose, **page, **subject_id},
         "PlanImpact": {
             "baseRate": 0.05,
             "lift": 0.1,

@@ -35,15 +35,6 @@ DEFINITION: dict[str, Any] = {
         {"id": "end", "exit": {"reason": "finished"}},
     ],
 }
-LEARNING: dict[str, Any] = {
-    "steps": [
-        {
-            "id": "pick",
-            "adaptiveBranch": {"arms": [{"id": "a", "next": "end"}, {"id": "b", "next": "end"}]},
-        },
-        {"id": "end", "exit": {"reason": "finished"}},
-    ],
-}
 
 #: What a call of each service may touch.
 NOUNS = {
@@ -57,7 +48,7 @@ NOUNS = {
     "ExecutionService": ("journey", "subject", "execution", "cancellation"),
     "JourneyService": (
         *("audience", "segment", "communication", "trigger_contract", "subject"),
-        *("draft", "journey", "paused", "listening", "execution"),
+        *("draft", "journey", "paused", "listening", "learning", "execution"),
     ),
     "ImpactService": ("subject", "learning"),
     "ProjectService": ("project",),
@@ -158,7 +149,9 @@ class Ground:
                 document = {"id": thing, "name": thing, **DEFINITION, "triggerContractId": heard}
                 await self._resource(project, "journeys", document)
             case "learning":
-                learning: dict[str, Any] = {"id": thing, "name": thing, "goal": {"eventName": "buy"}, **LEARNING}
+                arms = [{"id": arm_id, "next": "end"} for arm_id in ("a", "b")]
+                steps = [{"id": "choose", "adaptiveBranch": {"arms": arms}}, {"id": "end", "exit": {}}]
+                learning = {"id": thing, "name": thing, "steps": steps, "goal": {"eventName": "buy"}}
                 await self._resource(project, "journeys", learning)
                 await self.http.document(key, "POST", f"/v1/journeys/{thing}:publish", {})
             case "execution":

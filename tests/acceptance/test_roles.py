@@ -44,7 +44,7 @@ EDITORS = {
     *("PauseEnrollmentJob", "ResumeEnrollmentJob", "CancelEnrollmentJob"),
     *("ListJourneyAuditEntries", "ListAuditEntries", "ListExecutions", "GetExecution"),
     *("ExplainExecution", "ListStuckExecutions", "CancelExecution", "CancelExecutions", "GetCancellation"),
-    *("ExplainEntry", "SimulateJourney", "BacktestJourney", "ListTimeline"),
+    *("ExplainEntry", "SimulateJourney", "BacktestJourney", "StartPolicyUpdate", "ListTimeline"),
     "ListArmChoices",
     *("ListSubjects", "UpsertSubject", "BatchUpsertSubjects", "GetSubject", "IngestEvents"),
     "ReportDeliveries",

@@ -1,6 +1,6 @@
 """The application and the workflow in miniature: they follow effects as the real ones do, in memory.
 
-`Application` is application/advance.py, sending.py, calling.py and changing.py over one row; `Workflow` is
+`Application` is application/advance.py, sending.py, calling.py, changing.py and choosing.py over one row; `Workflow` is
 workers/workflows: it knows nothing but the last effect, asks again when its timer fires or a poke comes, and never
 looks by itself.
 """
@@ -15,12 +15,23 @@ from typing import Any
 
 from orchestrator.domain import conditions
 from orchestrator.domain.advance import Known, advance, first_position
+from orchestrator.domain.arm_choice import ArmShare, ChoiceReason
+from orchestrator.domain.arms import Chooser, InForce, choose_arm, open_arms
 from orchestrator.domain.attributes import merge_patch
 from orchestrator.domain.carrying import Landing, carry_over, landing, sent_as
 from orchestrator.domain.conditions import happenings, matches
 from orchestrator.domain.execution import Decision, Done, Effect, End, Position, Result, Run, Sleep, Visit
 from orchestrator.domain.gates import Consent, FrequencyCap, Limits
-from orchestrator.domain.journey import EmitEvent, JourneyVersion, Send, UpdateSubject
+from orchestrator.domain.journey import (
+    AdaptiveBranch,
+    AdaptiveStep,
+    EmitEvent,
+    JourneyVersion,
+    NbaDecision,
+    Send,
+    Stickiness,
+    UpdateSubject,
+)
 from orchestrator.domain.journey_graph import predicates_in
 from orchestrator.domain.project import read_sending
 from orchestrator.predicates.tree import AllOf
@@ -31,6 +42,10 @@ from tests.core.world import GOAL_EVENT, GOAL_HOURS, Entered, Event, World
 
 #: How long a try waits that was released, or died.
 BACK_OFF = timedelta(seconds=7)
+
+
+#: The arm that holds, and how often one was chosen, by step and for whom it holds: a subject, or an execution.
+Held = dict[tuple[str, str], tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +102,10 @@ def _done(row: Row) -> Done:
 class Application:
     """One execution's row, and what is decided about it."""
 
-    def __init__(self, version: JourneyVersion, world: World, entered: Entered) -> None:
+    def __init__(self, version: JourneyVersion, world: World, entered: Entered, chosen: Held) -> None:
+        """`chosen`: which arms hold, of all executions there have been."""
         self.world = world
+        self.chosen = chosen
         self.entered = entered
         self._travel(version)
         #: The version that it goes over to at its next look, and what has become of steps.
@@ -210,6 +227,8 @@ class Application:
             return self._answer(seq), None
         if self.parked is not None:
             return self._record(decision), None
+        if isinstance(step, AdaptiveBranch | NbaDecision):
+            return self._record(self._decide(Done(result=Result.EXECUTED, reason=self._choose(step)))), set()
         if result == "failed":
             return self._record(self._decide(Done(result=Result.FAILED, reason="template_value"))), set()
         match step:
@@ -225,6 +244,27 @@ class Application:
         self.world.changes += 1
         self.changes.append((step.id, self.now))
         return self._record(self._decide(Done(result=Result.EXECUTED))), topics
+
+    def _choose(self, step: AdaptiveStep) -> str:
+        """The arm that holds, as application/choosing.py finds it."""
+        chooser = Chooser(
+            project_id="p",
+            journey_id=self.version.journey_id,
+            subject_id=self.entered.subject_id,
+            entry_key=self.entered.key,
+            attributes=self.world.attributes,
+        )
+        policy, in_force = self.world.policy, None
+        if policy is not None:
+            shares = tuple(ArmShare(arm_id=arm, ppm=ppm, reason=ChoiceReason.THOMPSON) for arm, ppm in policy.items())
+            in_force = InForce(policy_version=1, shares_of=lambda context, opened: shares)
+        holds_for = self.entered.subject_id if step.stickiness is Stickiness.SUBJECT else self.entered.execution
+        unit = step.id, holds_for
+        arm_id, rounds = self.chosen.get(unit, ("", 0))
+        if not rounds or arm_id not in open_arms(step):
+            arm_id = choose_arm(step, in_force, chooser, rounds).choice.arm_id
+            self.chosen[unit] = arm_id, rounds + 1
+        return arm_id
 
     def _answer(self, seq: int) -> Answer:
         earlier = self.sends.get(seq)
@@ -499,7 +539,7 @@ class Workflow:
 
     def _try(self) -> None:
         effect = self.answer.effect
-        if isinstance(effect, Run) and effect.activity in ("update_subject", "emit_event"):
+        if isinstance(effect, Run) and effect.activity in ("update_subject", "emit_event", "choose_arm"):
             self._change()
             return
         self.retry_at, self.hurried = None, False

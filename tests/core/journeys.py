@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from random import Random
 from typing import Any, TypeVar
@@ -25,8 +25,10 @@ ORDERS: list[Json] = ["o1", "o1", 7, 7.0, True, 2.5, "7", None, {"a": 1}, ""]
 KEYS = ["o1", "o1", "7", "true", "2.5"]
 #: Steps by how often they come.
 KINDS = ["send"] * 4 + ["duration", "timeOfDay", "date", "date"] + ["when"] * 3 + ["event"] * 3 + ["changed"] * 2 + [
-    "branch", "branch", "split", "updateSubject", "emitEvent", "webhook", "exit",
+    "branch", "branch", "split", "learning", "updateSubject", "emitEvent", "webhook", "exit",
 ]  # fmt: skip
+#: Steps whose arms are chosen by what was learned.
+LEARNING = ("adaptiveBranch", "nbaDecision")
 #: What steps change of a subject.
 CHANGES: list[Json] = [{"tier": "pro"}, {"tier": "free"}, {"tier": None}, {"score": 5}, {"plan": {"level": 2}}]
 #: What a webhook answers.
@@ -117,8 +119,22 @@ class Author:
             step["wait"]["duration"] = self.choice(WAITS)
         if "waitFor" in step and "timeout" in step["waitFor"] and self.chance(0.3):
             step["waitFor"]["timeout"] = self.choice(WAITS)
+        for kind in LEARNING:
+            if kind in step and self.chance(0.5):
+                self.close(step[kind]["arms"])
         if "send" in step and self.chance(0.3):
             step["send"]["communicationId"] = self.choice(list(ROUTES))
+
+    def close(self, arms: list[Json]) -> None:
+        """An arm is paused, or gone; at least one that learns is left open."""
+        learning = [arm for arm in arms if "share" not in arm and not arm.get("paused")]
+        if len(learning) < 2:
+            return
+        closed = self.choice(learning)
+        if self.chance(0.5) and len(arms) > 2:
+            arms.remove(closed)
+        else:
+            closed["paused"] = True
 
     def rewire(self, step: Json, later: list[str]) -> None:
         """Lead to later steps only, mostly to the next."""
@@ -130,7 +146,7 @@ class Author:
             step["next"] = one()
         if "waitFor" in step and "timeout" in step["waitFor"]:
             step["waitFor"]["otherwise"] = one()
-        for kind in ("branch", "split"):
+        for kind in ("branch", "split", *LEARNING):
             for arm in step.get(kind, {}).get("arms", []):
                 arm["next"] = one()
         if "branch" in step:
@@ -203,6 +219,13 @@ class Author:
                 if self.chance(0.4):
                     split["salt"] = self.choice(["salt", "pepper"])
                 step["split"] = split
+            case "learning":
+                kind = self.choice(LEARNING)
+                step[kind] = {"arms": self.arms(later), "stickiness": self.choice(["subject", "visit"])}
+                if self.chance(0.4):
+                    step[kind]["salt"] = self.choice(["salt", "pepper"])
+                if kind == "nbaDecision":
+                    step[kind]["context"] = ["tier", "plan.level"]
             case "updateSubject":
                 step |= {"updateSubject": {"attributes": self.choice(CHANGES)}, "next": later()}
             case "emitEvent":
@@ -216,6 +239,18 @@ class Author:
             case _:
                 step["exit"] = {"reason": f"left at {number}"}
         return step
+
+    def arms(self, later: Callable[[], str]) -> Json:
+        """Of a step that learns: at least one has no fixed share, and is open."""
+        arms: list[Json] = [{"id": f"a{number}", "next": later()} for number in range(self.random.randint(2, 4))]
+        for arm in arms[1:]:
+            match self.random.randrange(6):
+                case 0:
+                    arm["paused"] = True
+                case 1:
+                    arm["share"] = self.choice([0.25, 0.1234567, 0.0])
+        self.random.shuffle(arms)
+        return arms
 
     def timeout(self, otherwise: str) -> Json:
         if self.chance(0.2):

@@ -203,6 +203,16 @@ def caps(random: Random) -> list[dict[str, Any]]:
     ]
 
 
+def policy(random: Random) -> dict[str, int] | None:
+    """What was learned of some arms, that of one which there may be nowhere among them."""
+    if random.random() < 0.3:
+        return None
+    known = random.sample(["a0", "a1", "a2", "a3", "gone"], random.randint(1, 4))
+    cuts = sorted(random.choices([0, 1, 250_000, 333_333, 999_999], k=len(known) - 1))
+    shares = (after - before for before, after in zip([0, *cuts], [*cuts, 1_000_000], strict=True))
+    return dict(zip(known, shares, strict=True))
+
+
 def _settings(walk: Walk) -> _Change:
     def change() -> set[str]:
         walk.world.quiet, walk.world.caps = quiet_hours(walk.random), caps(walk.random)

@@ -14,6 +14,7 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 
 from tests.core.oracle_answers import Answers, Gone
+from tests.core.oracle_arms import LEARNING, Chosen
 from tests.core.oracle_carry import Carried, carried
 from tests.core.oracle_clocks import DAYS, date_of, next_quarter, next_shown, within
 from tests.core.oracle_json import (
@@ -42,8 +43,9 @@ NOWHERE = ("", "")
 class Oracle(Answers):
     """One execution. It is told of every change in the world, of the time, and of what became of sends."""
 
-    def __init__(self, document: Json, world: World, entered: Entered) -> None:
+    def __init__(self, document: Json, world: World, entered: Entered, chosen: Chosen) -> None:
         super().__init__(world, entered)
+        self.chosen = chosen
         self.visits: list[Visit] = []
         #: Of each visit, the step as it was; of each send, where it went; the calls that failed and may be taken.
         self.passed: list[Json] = []
@@ -140,6 +142,12 @@ class Oracle(Answers):
     def did(self, result: str) -> None:
         """What it was to do is done, or cannot be."""
         step = self.steps[self.at]
+        for learning, name in LEARNING.items():
+            if learning in step:
+                arm = self.chosen.arm(step, self.world.policy, self.entered)
+                self._pass(name, "executed", arm["id"], arm["next"])
+                self._look("entry")
+                return
         kind = "update_subject" if "updateSubject" in step else "emit_event"
         if result == "executed":
             self.changes.append((self.at, self.now))
@@ -264,7 +272,7 @@ class Oracle(Answers):
     def _step(self, step: Json, why: str) -> bool:
         """Pass this step, if one can."""
         (kind,) = step.keys() & {
-            "send", "wait", "waitFor", "branch", "split", "updateSubject", "emitEvent", "webhook", "exit",
+            "send", "wait", "waitFor", "branch", "split", *LEARNING, "updateSubject", "emitEvent", "webhook", "exit",
         }  # fmt: skip
         body = step[kind]
         match kind:
@@ -277,7 +285,7 @@ class Oracle(Answers):
             case "webhook":
                 self.sending = True
                 return False
-            case "updateSubject" | "emitEvent":
+            case "updateSubject" | "emitEvent" | "adaptiveBranch" | "nbaDecision":
                 self.changing = True
                 return False
             case "send":

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from tests.core.oracle_json import Json
 
-KINDS = ("send", "wait", "waitFor", "branch", "split", "updateSubject", "emitEvent", "webhook", "exit")
+KINDS = (
+    *("send", "wait", "waitFor", "branch", "split", "adaptiveBranch", "nbaDecision"),
+    *("updateSubject", "emitEvent", "webhook", "exit"),
+)
 #: How one can wait; of a change, for that of which attribute.
 WAYS = {"wait": ("duration", "timeOfDay", "date"), "waitFor": ("when", "event", "changed")}
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from orchestrator.domain import advance, carrying, conditions, gates, local_time
+from orchestrator.domain import advance, arms, carrying, conditions, gates, local_time
 from orchestrator.domain.carrying import Landing
 from orchestrator.domain.conditions import ATTRIBUTES
 from orchestrator.domain.execution import Decision, Done, Result
@@ -20,6 +20,7 @@ from orchestrator.domain.journey import (
     Happened,
     OnBlocked,
     Send,
+    Stickiness,
     Wait,
     WaitFor,
     WaitUntil,
@@ -259,6 +260,17 @@ SLIPS = [
     _steps("splits have no salt", lambda step: replace(step, salt=None) if hasattr(step, "salt") else step),
     _known("splits divide everybody alike", subject_id="somebody"),
     _steps("the last arm that holds", _last_arm),
+    Slip("whichever arm was chosen, the first", advance, "way_on",
+         lambda right: lambda step, done: step.arms[0].next if hasattr(step, "arms") else right(step, done)),
+    swapped("paused arms are open", arms, "open_arms", lambda step: [arm.id for arm in step.arms]),
+    Slip("fixed shares are learned", arms, "ruled",
+         lambda right: lambda learned, of: right(learned, [replace(arm, share_ppm=None) for arm in of])),
+    Slip("nothing was learned", arms, "ruled", lambda right: lambda learned, of: right(None, of)),
+    Slip("what holds for a subject holds for an execution", driver, "choose_arm",
+         lambda right: lambda step, *rest: right(replace(step, stickiness=Stickiness.VISIT), *rest)),
+    Slip("who is drawn for again is drawn for alike", driver, "choose_arm",
+         lambda right: lambda step, in_force, chooser, rounds: right(step, in_force, chooser)),
+    Slip("what was chosen does not hold", driver, "open_arms", lambda right: lambda step: []),
     _steps("a blocked send never ends it", _never_ends_it),
     _steps("an exit has no reason of its own", _without_reason),
     _steps("a webhook that was not taken leads on as one that was", _leads_back),

@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from tests.conformance.slips import Slip
-from tests.core import oracle, oracle_answers, oracle_carry, oracle_clocks, oracle_json, world
+from tests.core import oracle, oracle_answers, oracle_arms, oracle_carry, oracle_clocks, oracle_json, world
 from tests.core.moves import LANDINGS, MOVES
 from tests.core.slips_of_the_core import SLIPS
 from tests.core.walk import Walk
@@ -26,6 +26,7 @@ MOVES_EACH = 150
 ROWS = [
     *(f"move: {move.name}" for move in [*MOVES, *LANDINGS]),
     *(f"step: {kind}" for kind in ("send", "branch", "split", "update_subject", "emit_event", "webhook", "exit")),
+    "step: adaptive_branch", "step: nba_decision", "arm: another, since it was closed", "arm: the same again",
     *(f"way: {kind} executed" for kind in ("update_subject", "emit_event", "webhook")),
     *(f"way: {kind} failed template_value" for kind in ("update_subject", "emit_event")),
     *(f"way: webhook {how}" for how in ("executed answer_no_object", "failed refused", "skipped withdrawn")),
@@ -72,7 +73,9 @@ def test_an_error_in_the_core_is_found(slip: Slip, monkeypatch: pytest.MonkeyPat
             Walk(seed, Counter()).go(MOVES_EACH)
 
 
-@pytest.mark.parametrize("module", [oracle, oracle_answers, oracle_carry, oracle_clocks, oracle_json, world])
+@pytest.mark.parametrize(
+    "module", [oracle, oracle_answers, oracle_arms, oracle_carry, oracle_clocks, oracle_json, world]
+)
 def test_the_oracle_imports_nothing_of_ours(module: ModuleType) -> None:
     imported = {
         name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 from orchestrator.domain import journey_form
 from orchestrator.domain.journey import Definition, JourneyVersion, Pinned
 from tests.core import journeys
-from tests.core.driver import Application, Workflow
-from tests.core.moves import BEFOREHAND, DAY, HOUR, LANDINGS, MINUTE, MOVES, TICK, caps, quiet_hours, written
+from tests.core.driver import Application, Held, Workflow
+from tests.core.moves import BEFOREHAND, DAY, HOUR, LANDINGS, MINUTE, MOVES, TICK, caps, policy, quiet_hours, written
 from tests.core.oracle import Oracle
+from tests.core.oracle_arms import Chosen
 from tests.core.world import ROUTES, Entered, World
 
 #: Some days before clocks are changed, and where; the turn of a year; a leap day's eve.
@@ -62,8 +64,11 @@ class Walk:
             lists={name: self.random.random() < 0.3 for name in journeys.LISTS},
             quiet=quiet_hours(self.random),
             caps=caps(self.random),
+            policy=policy(Random(f"policy {seed}")),
         )
         self.entries = 0
+        #: Which arms hold, as the oracle knows and as the ledger has it.
+        self.chosen: tuple[Chosen, Held] = Chosen(), {}
         self.linger = 0
         self.carried = 0
         self.editing = Random(seed)
@@ -75,25 +80,40 @@ class Walk:
     def enter(self) -> None:
         """Somebody comes in, anew."""
         self.entries += 1
+        if self.entries > 1:
+            self._close_an_arm()
         self.world.closed = None
         self.world.changes += 1
         entered = Entered(
+            execution=f"e{self.entries}",
             journey_id=f"j{self.seed % 7}",
-            subject_id=f"u{self.random.randrange(1000)}",
+            subject_id=f"u{self.seed}-{self.random.randrange(1000) % 4}",
             key=self.random.choice(journeys.KEYS),
             triggered_at=self.now - self.random.choice([timedelta(0), TICK, MINUTE, 2 * HOUR]),
             properties={"amount": self.random.choice([5, 50, 500])},
             started_at=self.now,
         )
         version = JourneyVersion(journey_id=entered.journey_id, version=1, definition=self.definition, pinned=PINNED)
-        self.oracle = Oracle(self.document, self.world, entered)
-        self.app = Application(version, self.world, entered)
+        self.oracle = Oracle(self.document, self.world, entered, self.chosen[0])
+        self.app = Application(version, self.world, entered, self.chosen[1])
         lose = self.random.choice([0, 0, 0.2, 0.5])
         oracle = self.oracle
         self.workflow = Workflow(self.app, self.random, lose, oracle.tried, oracle.changed, oracle.did)
         self.workflow.go_on()
         #: Moves that are made after its end, and must do nothing.
         self.linger = self.random.randint(0, 3 if self.app.ended is None else 1)
+
+    def _close_an_arm(self) -> None:
+        """For whoever comes in from now on, of a step that learns."""
+        document = deepcopy(self.document)
+        learning = [step[kind] for step in document["steps"] for kind in journeys.LEARNING if kind in step]
+        if not learning or self.editing.random() < 0.7:
+            return
+        journeys.Author(self.editing, self.times).close(self.editing.choice(learning)["arms"])
+        self.document = document
+        definition, faults = journey_form.parse(document)
+        assert definition is not None, faults
+        self.definition = definition
 
     def go(self, moves: int) -> None:
         self.compare("enter")
@@ -110,6 +130,8 @@ class Walk:
                 self.tally[f"move: {move.name}"] += 1
             self.compare(f"{number} {move.name}")
         self.count()
+        self.tally["arm: another, since it was closed"] += self.chosen[0].another
+        self.tally["arm: the same again"] += self.chosen[0].again
 
     # Moves.
 

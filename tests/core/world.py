@@ -40,6 +40,8 @@ class World:
     caps: list[dict[str, Any]] = field(default_factory=list)
     elsewhere: list[tuple[str, str, datetime]] = field(default_factory=list)
     paused: bool = False
+    #: What is learned of arms: millionths by their ids; None: nothing.
+    policy: dict[str, int] | None = None
     changes: int = 0
 
 
@@ -47,6 +49,7 @@ class World:
 class Entered:
     """Who came in, by what, and when."""
 
+    execution: str
     journey_id: str
     subject_id: str
     key: str

@@ -206,6 +206,18 @@ class World:
             *await self._subject(subject_id), execution_id, seq, state, START,
         )  # fmt: skip
 
+    async def lay_choice(self, subject_id: str, execution_id: UUID, *, seq: int) -> None:
+        await self.owner.execute(
+            """
+            INSERT INTO arm_choices (project_no, bucket, subject_no, execution_id, seq, journey_id, step_id, version,
+                                     goal_revision, unit, round, arm_id, propensity_ppm, propensities, reason, draw,
+                                     chosen_at)
+            VALUES ($1, $2, $3, $4, $5, 'welcome', 'arm', 1, 1, '', 0, 'a', 500000, '{"a": 500000, "b": 500000}',
+                    'thompson', 1, $6)
+            """,
+            *await self._subject(subject_id), execution_id, seq, START,
+        )  # fmt: skip
+
     async def lay_refusals(self, reason: str, total: int, *, hour: datetime, shard: int = 0) -> None:
         await self.owner.execute(
             "INSERT INTO refusal_counts VALUES ($1, 'welcome', $2, $3, $4, $5)",

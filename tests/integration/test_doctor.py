@@ -91,6 +91,7 @@ FAULTS = {
                now() - interval '2 minutes', now() - interval '2 minutes'
           FROM executions""",
     "visits_without_call": "UPDATE visits SET step_kind = 'webhook' WHERE step_id = 'pause'",
+    "choices_unlike_visits": "UPDATE visits SET step_kind = 'adaptive_branch', reason = 'a' WHERE step_id = 'check'",
     "completed_without_exit": "DELETE FROM visits WHERE step_kind = 'exit'",
     "enrollments_unlike_executions": "DELETE FROM enrollments",
     "goals_uncredited": """

@@ -71,6 +71,12 @@ async def live(world: World, pool: Pool[Record]) -> None:
         SELECT project_no, bucket, subject_no, execution_id, 5, 'ask', journey_id, version, 'answered', 1,
                '{{"who": "{CANARY}"}}', now(), now()
           FROM executions WHERE journey_id = 'long';
+        INSERT INTO arm_choices (project_no, bucket, subject_no, execution_id, seq, journey_id, step_id, version,
+                                 goal_revision, unit, round, arm_id, propensity_ppm, propensities, reason, draw,
+                                 context, chosen_at)
+        SELECT project_no, bucket, subject_no, execution_id, 6, journey_id, 'arm', version, 1, '', 0, 'a', 500000,
+               '{{"a": 500000, "b": 500000}}', 'thompson', 1, '{{"name": "{CANARY}"}}', now()
+          FROM executions WHERE journey_id = 'long';
         INSERT INTO log_messages SELECT project_no, bucket, subject_no, 'k', 'Hello {CANARY}', 'x', now() FROM subjects;
         UPDATE executions SET outcome = 'completed', reason = 'done', ended_at = now() WHERE outcome IS NULL;
         INSERT INTO outbox_dead
@@ -137,6 +143,7 @@ async def test_what_is_left_of_a_subject_that_was_deleted_is_nobodys(world: Worl
         "test_sends",
         "held_entries",
         "webhook_calls",
+        "arm_choices",
     }
     assert before[1] >= before[0] | {
         "refused_entries",
@@ -148,10 +155,11 @@ async def test_what_is_left_of_a_subject_that_was_deleted_is_nobodys(world: Worl
     }
     assert await tables(owner, says_who) == set()
     # So that numbers stay what they were.
-    left = {"enrollments", "executions", "visits", "sends", "webhook_calls", "conversions"}
+    left = {"enrollments", "executions", "visits", "sends", "webhook_calls", "arm_choices", "conversions"}
     assert await tables(owner, is_theirs, column="subject_no") == left
     assert await owner.fetchval("SELECT count(DISTINCT entry_key) FROM enrollments WHERE entry = '{}'") == 2
     assert await owner.fetchval("SELECT count(DISTINCT workflow_id) FROM executions") == 2
+    assert await owner.fetchval("SELECT bool_and(draw IS NULL) FROM arm_choices")
 
 
 async def test_a_subject_is_deleted_while_an_entry_of_it_is_being_delivered(

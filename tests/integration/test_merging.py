@@ -157,6 +157,7 @@ async def test_nothing_of_the_merged_subject_is_left_in_any_table(crowd: Crowd) 
     execution_id = await crowd.world.lay_execution("ann", visits=((1, "hello", "send", "executed"),))
     await crowd.world.lay_send("ann", execution_id, seq=1)
     await crowd.world.lay_call("ann", execution_id, seq=2)
+    await crowd.world.lay_choice("ann", execution_id, seq=3)
     ann, bob = await key_of(crowd, "ann"), await key_of(crowd, "bob")
     whose = (ann.project_no, ann.bucket, ann.subject_no)
     async with crowd.transactions.write(None) as conn:

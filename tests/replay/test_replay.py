@@ -25,6 +25,7 @@ from orchestrator.domain.event import Event
 from orchestrator.domain.journey_form import stored as form_of
 from orchestrator.domain.segment import STATIC, Segment
 from orchestrator.temporal.contract import EXECUTION_WORKFLOW, JOURNEYS_QUEUE, ExecutionInput
+from orchestrator.temporal.policies import POLICIES_QUEUE, UPDATE_WORKFLOW, Learning, UpdateInput
 from orchestrator.temporal.schedules import FIRING_WORKFLOW, FiringInput
 from orchestrator.temporal.segments import (
     EVALUATION_WORKFLOW,
@@ -43,6 +44,7 @@ from tests.provider.wire import response
 from tests.workflows.world import Running
 from workers.channels.channel import ChannelUnavailable
 from workers.workflows.journey_execution import JourneyExecution
+from workers.workflows.policy_updates import PolicyUpdate
 from workers.workflows.scheduled_enrollment import ScheduledEnrollment
 from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
 
@@ -81,6 +83,11 @@ KINDS: dict[str, list[dict[str, Any]]] = {
         {"id": "tell", "emitEvent": {"eventName": "upgraded"}, "next": "bye"},
         BYE,
     ],
+    "arm-chosen": [
+        {"id": "choose", "adaptiveBranch": {"arms": [{"id": "a", "next": "pause"}, {"id": "b", "next": "pause"}]}},
+        WAIT,
+        BYE,
+    ],
     # Its receiver is somewhere else each time.
     "webhook-tried-twice": [],
 }
@@ -90,13 +97,18 @@ KINDS: dict[str, list[dict[str, Any]]] = {
 SEGMENT_KINDS = {"segments-evaluated", "segments-none-new", "segments-swept", "segments-unswept"}
 
 
+#: Updates of policies: of one journey, because somebody asked, and of all.
+POLICY_KINDS = {"policies-asked-for", "policies-of-all"}
+
+SEGMENTS = (SegmentEvaluation, SegmentSweep)
+
 #: What a schedule starts when it is due.
 FIRED = "enrolled-on-schedule"
 
 
 async def _replay(history: WorkflowHistory) -> Exception | None:
     """Replays in the strict sandbox, in which everything that is not deterministic is refused."""
-    replayer = Replayer(workflows=[JourneyExecution, SegmentEvaluation, SegmentSweep, ScheduledEnrollment])
+    replayer = Replayer(workflows=[*SEGMENTS, JourneyExecution, ScheduledEnrollment, PolicyUpdate])
     return (await replayer.replay_workflow(history, raise_on_replay_failure=False)).replay_failure
 
 
@@ -122,7 +134,9 @@ async def test_a_stored_history_replays(history: WorkflowHistory) -> None:
 
 
 def test_there_is_a_history_of_every_kind() -> None:
-    assert {history.workflow_id.split(".")[0] for history in stored()} >= KINDS.keys() | SEGMENT_KINDS | {FIRED}
+    assert {
+        history.workflow_id.split(".")[0] for history in stored()
+    } >= KINDS.keys() | SEGMENT_KINDS | POLICY_KINDS | {FIRED}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -139,7 +153,7 @@ async def test_a_history_of_today_replays(
         answers = [response(503, headers={"retry-after": "0"}), response(200, b'{"score": 7}')]
         receiver = await stack.enter_async_context(receiving(one_after_the_other(*answers)))
         steps = [{"id": "call", "webhook": {"url": f"http://127.0.0.1:{receiver.port}/"}, "next": "bye"}, BYE]
-    await at_work.publish(*steps)
+    await at_work.publish(*steps, goal="paid" if kind == "arm-chosen" else None)
     if kind in ("parked-and-mended", "waited-for-and-came"):
         at_work.searchable = True
     if kind == "parked-and-mended":
@@ -211,6 +225,25 @@ async def test_a_history_of_a_pass_of_today_replays(
         _keep(f"{kind}.1", history)
 
 
+@pytest.mark.parametrize("kind", sorted(POLICY_KINDS))
+async def test_a_history_of_an_update_of_policies_of_today_replays(
+    at_work: Running, kind: str, request: pytest.FixtureRequest
+) -> None:
+    await at_work.publish(*KINDS["arm-chosen"], goal="paid")
+    asked = UpdateInput()
+    if kind == "policies-asked-for":
+        asked = UpdateInput(only=Learning(project_no=at_work.world.scope.project_no, journey_id="welcome"))
+    started = await at_work.client.start_workflow(UPDATE_WORKFLOW, asked, id="update", task_queue=POLICIES_QUEUE)
+    await started.result()
+    assert await at_work.owner.fetchval("SELECT count(*) FROM policy_versions") == 1
+
+    history = await started.fetch_history()
+
+    assert await _replay(history) is None
+    if request.config.getoption("--record-histories"):
+        _keep(f"{kind}.1", history)
+
+
 async def test_a_history_of_a_firing_of_today_replays(at_work: Running, request: pytest.FixtureRequest) -> None:
     await at_work.publish(BYE, schedule=AT)
     project_no, digest = at_work.world.scope.project_no, digest_of(SCHEDULED)
@@ -261,6 +294,15 @@ class Forgetful:
         return
 
 
+@workflow.defn(name=UPDATE_WORKFLOW)
+class Unlearned:
+    """Has nothing made."""
+
+    @workflow.run
+    async def run(self, start: UpdateInput) -> None:
+        return
+
+
 @workflow.defn(name=FIRING_WORKFLOW)
 class Late:
     """Asks nobody."""
@@ -270,10 +312,14 @@ class Late:
         return firing.digest
 
 
-@pytest.mark.parametrize("prefix", ["send-", "segments-evaluated", "segments-none-new", "segments-swept", FIRED])
+@pytest.mark.parametrize(
+    "prefix", ["send-", "segments-evaluated", "segments-none-new", "segments-swept", "policies-", FIRED]
+)
 async def test_the_gate_notices_a_workflow_that_gives_other_commands(prefix: str) -> None:
     # Outside the sandbox, which would import this module again.
-    gate = Replayer(workflows=[Reordered, Idle, Forgetful, Late], workflow_runner=UnsandboxedWorkflowRunner())
+    gate = Replayer(
+        workflows=[Reordered, Idle, Forgetful, Unlearned, Late], workflow_runner=UnsandboxedWorkflowRunner()
+    )
     histories = [history for history in stored() if history.workflow_id.startswith(prefix)]
 
     results = [await gate.replay_workflow(history, raise_on_replay_failure=False) for history in histories]

@@ -205,7 +205,10 @@ async def _compare(both: Both, seeds: range, config: pytest.Config) -> None:
     for seed in seeds:
         await _Travelled(both, seed).compare()
     _print(config, both.tally, len(seeds))
-    kinds = {"send", "wait", "wait_for", "branch", "split", "update_subject", "emit_event", "webhook", "exit"}
+    kinds = {
+        *("send", "wait", "wait_for", "branch", "split", "adaptive_branch", "nba_decision"),
+        *("update_subject", "emit_event", "webhook", "exit"),
+    }
     assert {kind for kind in kinds if not both.tally[f"step: {kind}"]} == set()
 
 
@@ -285,7 +288,8 @@ class _Travelled:
 
     def _point(self, document: dict[str, Any]) -> None:
         """Webhooks call the servers here. What steps do takes no time on this clock, so what they let happen is not
-        within the instant of the entry."""
+        within the instant of the entry. Arms are drawn alike in both projects, and for an entry by hand, which has a
+        key of its own in each, by the subject."""
         for step in document["steps"]:
             if "webhook" in step:
                 tells = self.random.random() < 0.6
@@ -293,7 +297,10 @@ class _Travelled:
                 step["webhook"] |= {"url": f"http://127.0.0.1:{receiver.port}/", "body": {"plan": {"$path": "tier"}}}
                 if tells:
                     self.answers[step["id"]] = ANSWER
-            elif "updateSubject" in step and self.random.random() < 0.5:
+            for kind in journeys.LEARNING:
+                if kind in step:
+                    step[kind] |= {"salt": "salt"} | ({} if self.by_event else {"stickiness": "subject"})
+            if "updateSubject" in step and self.random.random() < 0.5:
                 step["updateSubject"] = {"attributes": self.random.choice(FILLED)}
         if any("emitEvent" in step for step in document["steps"]):
             first = document["steps"][0]["id"]

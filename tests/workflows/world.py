@@ -15,6 +15,7 @@ from temporalio.runtime import Runtime
 from orchestrator.application import publishing
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import Enrolled, enroll
+from orchestrator.application.journeys import Changes, update
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.storage.outbox import Entry
@@ -76,8 +77,12 @@ class Running:
         self.transactions = Transactions(pool)
         self.owner: Connection[Record] = world.owner
 
-    async def publish(self, *steps: dict[str, Any], journey_id: str = "welcome", **definition: Any) -> None:
+    async def publish(
+        self, *steps: dict[str, Any], journey_id: str = "welcome", goal: str | None = None, **definition: Any
+    ) -> None:
         await self.world.draft(journey_id, {"steps": list(steps), **definition})
+        if goal is not None:
+            await self.world.do(update, journey_id, Changes(goal_event=goal), ANY_STATE)
         await self.publish_draft(journey_id)
 
     async def publish_draft(self, journey_id: str = "welcome") -> None:

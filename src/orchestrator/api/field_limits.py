@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from orchestrator.api.descriptors import owner_of
 from orchestrator.domain import (
+    adaptive_forms,
     attributes,
     auto_pause,
     backtest,
@@ -97,6 +98,8 @@ TEXTS: Mapping[str, TextLimit] = {
     "DateOfAttribute.time": Characters(condition_forms.MAX_CLOCK),
     "ExitStep.reason": Characters(step_forms.MAX_EXIT_REASON),
     "SplitStep.salt": Characters(draw.MAX_SALT),
+    "AdaptiveBranchStep.salt": Characters(draw.MAX_SALT),
+    "NbaDecisionStep.salt": Characters(draw.MAX_SALT),
     "SupposedEvent.name": Characters(event.MAX_NAME_LENGTH),
     "Suppression.reason": Characters(preferences.MAX_REASON_LENGTH),
     "TimeOfDay.time": Characters(condition_forms.MAX_CLOCK),
@@ -125,6 +128,7 @@ TEXTS: Mapping[str, TextLimit] = {
 LISTS: Mapping[str, int] = {
     "addresses": sent_test.MAX_ADDRESSES,
     "arms": step_forms.MAX_ARMS,
+    "context": adaptive_forms.MAX_CONTEXT,
     "changes": preferences.MAX_CHANGES,
     "events": event.MAX_BATCH,
     "exit_rules": condition_forms.MAX_EXIT_RULES,
@@ -140,6 +144,8 @@ LISTS: Mapping[str, int] = {
 _ANY_LIST = 1000
 
 INTEGERS: Mapping[str, Range] = {
+    "BranchLearning.grace_days": Range(0, adaptive_forms.MAX_GRACE_DAYS),
+    "ContextLearning.grace_days": Range(0, adaptive_forms.MAX_GRACE_DAYS),
     "BacktestJourneyRequest.days": Range(0, backtest.MAX_DAYS),
     "AutoPause.minimum": Range(1, auto_pause.MAX_MINIMUM),
     "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),

@@ -95,6 +95,7 @@ POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.JourneyService/PreviewCarry": _READ,
     "orchestrator.v1.JourneyService/ListCarries": _READ,
     "orchestrator.v1.JourneyService/GetCarry": _READ,
+    "orchestrator.v1.JourneyService/StartPolicyUpdate": _AUTHOR,
     "orchestrator.v1.JourneyService/PauseJourney": _AUTHOR,
     "orchestrator.v1.JourneyService/ResumeJourney": _AUTHOR,
     "orchestrator.v1.JourneyService/ArchiveJourney": _AUTHOR,

@@ -16,6 +16,7 @@ from functools import partial
 from asyncpg import Connection, QueryCanceledError, Record
 
 from orchestrator.application import subject_facts
+from orchestrator.application.policies import Policies, arms_of
 from orchestrator.application.simulation_grounds import Ground, Grounds
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
@@ -24,7 +25,7 @@ from orchestrator.domain.entry import Earlier, SegmentContract, Trigger, Trigger
 from orchestrator.domain.estimate import Estimate, estimate
 from orchestrator.domain.gates import Counted
 from orchestrator.domain.holdout import Holdout, held_out_by
-from orchestrator.domain.journey import EmitEvent, UpdateSubject, Webhook
+from orchestrator.domain.journey import AdaptiveBranch, EmitEvent, NbaDecision, UpdateSubject, Webhook
 from orchestrator.domain.refusals import FailedPrecondition, Unavailable
 from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.domain.simulation import Occurs, Profile, Surroundings, World
@@ -59,6 +60,7 @@ BIASES: Mapping[str, str] = {
     "many_events": f"of subjects with more than {EVENTS} events only the newest {EVENTS} have happened",
     "webhooks": "no webhook is called: each is taken as answered, without an answer that is kept",
     "effects": "what its steps change and let happen starts no executions",
+    "arms": "arms that are learned are those of now, as if nobody had been by any of them before",
     "sample": "only a part of the subjects was looked at",
 }
 
@@ -105,6 +107,7 @@ class Backtests:
     def __init__(self, versions: Versions, *, budget: timedelta = BUDGET) -> None:
         self._versions = versions
         self._grounds = Grounds(versions)
+        self._policies = Policies(time_to_live=timedelta(0))
         self._budget = budget
         self._turns = asyncio.Semaphore(AT_ONCE)
 
@@ -180,6 +183,7 @@ class Backtests:
                 held_out=partial(
                     _held_out, settings.global_holdout, definition.holdout, scope.project_id, version.journey_id
                 ),
+                arms=await arms_of(conn, self._policies, scope, version, None),
                 hurry=partial(_in_time, deadline),
             ),
             surroundings=Surroundings(
@@ -326,6 +330,8 @@ def _biases(ground: Ground, tally: Tally, days: int, buckets: int) -> Collection
         del has["webhooks"]
     if not any(isinstance(step, UpdateSubject | EmitEvent) for step in steps):
         del has["effects"]
+    if not any(isinstance(step, AdaptiveBranch | NbaDecision) for step in steps):
+        del has["arms"]
     if buckets == BUCKETS:
         del has["sample"]
     return has

@@ -142,8 +142,8 @@ def source_of(found: Ready) -> Source:
 async def to_do(
     conn: Connection[Record], versions: Versions, question: Question, kinds: tuple[type[_Step], ...]
 ) -> tuple[Ready, _Step] | Effect:
-    """The execution under its subject's lock and the step, of one of these kinds, that it is to do; an Effect when there
-    is none (more).
+    """The execution under its subject's lock and the step, of one of these kinds, that it is to do; an Effect when
+    there is none (more).
     """
     found = await ready(conn, versions, question)
     if isinstance(found, Effect):

@@ -1,5 +1,5 @@
-"""Choosing an arm of a step that learns, in one transaction under the subject's lock: the policy in force, a hash, a row
-of the ledger, the visit and what is decided next.
+"""Choosing an arm of a step that learns, in one transaction under the subject's lock: the policy in force, a hash, a
+row of the ledger, the visit and what is decided next.
 
 So whatever is tried again finds its decision made, and two who choose for one subject at a time choose once. What was
 chosen holds for as long as its step says, whichever policy has come since. No count is kept: whoever wants one counts

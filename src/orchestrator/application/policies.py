@@ -15,9 +15,10 @@ from asyncpg import Connection, Record
 
 from orchestrator.domain.apportionment import WHOLE
 from orchestrator.domain.arm_choice import ArmShare, ChoiceReason
-from orchestrator.domain.arms import InForce, SharesOf
-from orchestrator.domain.journey import AdaptiveBranch, AdaptiveStep
-from orchestrator.storage import policy_versions
+from orchestrator.domain.arms import Arms, InForce, SharesOf
+from orchestrator.domain.journey import AdaptiveBranch, AdaptiveStep, JourneyVersion, NbaDecision
+from orchestrator.domain.scope import Scope, SubjectKey
+from orchestrator.storage import arm_choices, policy_versions
 from orchestrator.storage.policy_versions import Serving
 
 logger = logging.getLogger(__name__)
@@ -42,9 +43,7 @@ class Served:
 class Policies:
     """One per process."""
 
-    def __init__(
-        self, *, time_to_live: timedelta = TIME_TO_LIVE, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, time_to_live: timedelta = TIME_TO_LIVE, clock: Callable[[], float] = time.monotonic) -> None:
         self._time_to_live = time_to_live.total_seconds()
         self._clock = clock
         self._kept: OrderedDict[tuple[int, str, str, str], tuple[float, Served]] = OrderedDict()
@@ -112,8 +111,8 @@ def _shares(document: Any) -> tuple[ArmShare, ...]:
 
 
 def _model(document: Any) -> SharesOf:
-    from orchestrator.learning.context_policy import ContextPolicy  # noqa: PLC0415
-    from orchestrator.learning.policy_document import policy_from  # noqa: PLC0415
+    from orchestrator.learning.context_policy import ContextPolicy
+    from orchestrator.learning.policy_document import policy_from
 
     policy = policy_from(document)
     if not isinstance(policy, ContextPolicy):
@@ -127,3 +126,16 @@ def _model(document: Any) -> SharesOf:
             return None
 
     return shares_of
+
+
+async def arms_of(
+    conn: Connection[Record], policies: Policies, scope: Scope, version: JourneyVersion, key: SubjectKey | None
+) -> Arms:
+    """By what a simulation chooses arms; `key` None: for somebody who is not stored."""
+    steps = [s for s in version.definition.steps.values() if isinstance(s, AdaptiveBranch | NbaDecision)]
+    served = {step.id: await policies.of(conn, scope.project_no, version.journey_id, step) for step in steps}
+    return Arms(
+        project_id=scope.project_id,
+        policies={step_id: one.in_force for step_id, one in served.items()},
+        held=await arm_choices.held(conn, key, version.journey_id) if steps and key is not None else {},
+    )

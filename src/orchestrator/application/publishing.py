@@ -13,6 +13,7 @@ from orchestrator.application import carrying
 from orchestrator.application.examination import examine, existing
 from orchestrator.application.journeys import changed, get, hold, record
 from orchestrator.application.journeys import version as version_of
+from orchestrator.application.policy_updates import steps_that_learn
 from orchestrator.application.predicates import count_events
 from orchestrator.domain import journey_graph
 from orchestrator.domain.audit import JOURNEY_PUBLISHED, Value
@@ -26,7 +27,15 @@ from orchestrator.domain.journey_graph import Existing, Findings
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, ResourceExhausted
 from orchestrator.domain.scope import Scope
 from orchestrator.predicates.faults import Fault
-from orchestrator.storage import carries, clock, journey_schedules, journey_versions, journeys, projects
+from orchestrator.storage import (
+    carries,
+    clock,
+    journey_schedules,
+    journey_versions,
+    journeys,
+    policy_versions,
+    projects,
+)
 from orchestrator.storage.carries import Carry
 from orchestrator.storage.journey_versions import Published
 
@@ -144,6 +153,8 @@ async def publish(
     )
     journey = changed(after, now)
     await journeys.update(conn, scope.project_no, journey)
+    if steps_that_learn(prospect.definition):  # its rules may be others
+        await policy_versions.request(conn, scope.project_no, journey_id, now)
     await journey_schedules.changed(conn, scope.project_no, journey_id, now)
     metadata: dict[str, Value] = {"version": version.version, "sha256": version.sha256.hex()}
     if prospect.from_version is not None:

@@ -11,8 +11,9 @@ from itertools import count
 from typing import Any
 
 from orchestrator.application.condition_truths import Asking, Truth, truth_of
-from orchestrator.application.simulation_work import Content, Deed, StandIn, TimeIsUp
+from orchestrator.application.simulation_work import Choice, Content, Deed, StandIn, TimeIsUp
 from orchestrator.domain.advance import Known, step_kind
+from orchestrator.domain.arms import Arms
 from orchestrator.domain.execution import Done, End, Outcome, Position, Result, Run, Sleep, Visit, Why
 from orchestrator.domain.journey import (
     Branch,
@@ -72,7 +73,7 @@ class Slept:
 class Passed:
     """A step that was come to. `result` and `left_at` None: it stands there when the simulation stops.
 
-    `share`: of those who come to a split, the part that takes the same arm.
+    `share`: of those who come to a split, the part that takes the same arm; so of a step whose arms learn.
     """
 
     step_id: str
@@ -110,6 +111,7 @@ class Traces:
         contents: Mapping[str, Content],
         inlined: Mapping[int, Predicate],
         answers: Mapping[str, Mapping[str, Any]],
+        arms: Arms,
         *,
         reveals: bool,
     ) -> None:
@@ -121,7 +123,7 @@ class Traces:
         self._inlined = inlined
         self._answers = answers
         self._reveals = reveals
-        self._workers = StandIn(version, world, contents, answers, room=MAX_TEXTS, masked=not reveals)
+        self._workers = StandIn(version, world, contents, answers, arms, room=MAX_TEXTS, masked=not reveals)
         self._steps: list[Passed] = []
         self._sleeps: list[Slept] = []
         self._cuts: set[Cut] = set()
@@ -132,7 +134,7 @@ class Traces:
         deadline = time.monotonic() + MAX_SECONDS
 
         def carry_out(run: Run, known: Known, now: datetime) -> Done:
-            return self._workers.carry_out(run, known, now, deadline)
+            return self._workers.carry_out(run, known, now, came.entry.key, deadline)
 
         horizon = came.started_at + HORIZON
         traveler = Traveler(self._version, self._world, came, carry_out, answers=self._answers, late=late)
@@ -181,6 +183,7 @@ class Traces:
         step = self._version.definition.steps[visit.step_id]
         sleeps, self._sleeps = self._sleeps, []
         asked = list(_asked_by(step, visit))
+        deed = self._workers.take(visit.step_id)
         self._steps.append(
             Passed(
                 step_id=visit.step_id,
@@ -191,8 +194,8 @@ class Traces:
                 reason=visit.reason,
                 sleeps=tuple(sleeps),
                 conditions=tuple(self._truth(look, stood, "", arm_id, condition) for arm_id, condition in asked),
-                carried_out=self._workers.take(visit.step_id),
-                share=_share(step, visit),
+                carried_out=deed,
+                share=deed.share if isinstance(deed, Choice) else _share(step, visit),
             )
         )
 

@@ -11,10 +11,21 @@ from typing import Any, TypeVar
 
 from orchestrator.application.previews import Preview, put_together, templates_in, variables_of
 from orchestrator.domain.advance import Known
+from orchestrator.domain.apportionment import WHOLE
+from orchestrator.domain.arms import Arms
 from orchestrator.domain.execution import Done, Result, Run
-from orchestrator.domain.journey import EmitEvent, JourneyVersion, Send, UpdateSubject, Webhook
+from orchestrator.domain.journey import (
+    AdaptiveBranch,
+    AdaptiveStep,
+    EmitEvent,
+    JourneyVersion,
+    NbaDecision,
+    Send,
+    UpdateSubject,
+    Webhook,
+)
 from orchestrator.domain.simulation import World
-from orchestrator.domain.supposed_effects import filled, render_url, source_of, suppose
+from orchestrator.domain.supposed_effects import chooser_of, filled, render_url, source_of, suppose
 from orchestrator.domain.templates import TemplateFailed, render
 
 T = TypeVar("T")
@@ -59,7 +70,16 @@ class Call:
     is_answered: bool
 
 
-Deed = Message | Change | Emission | Call
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Why an arm is gone by. `share`: of all like the subject, the part that does; None: an earlier choice holds."""
+
+    share: float | None
+    reason: str = ""
+    policy_version: int | None = None
+
+
+Deed = Message | Change | Emission | Call | Choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +103,7 @@ class StandIn:
         world: World,
         contents: Mapping[str, Content],
         answers: Mapping[str, Mapping[str, Any]],
+        arms: Arms,
         *,
         room: int,
         masked: bool,
@@ -92,14 +113,15 @@ class StandIn:
         self._world = world
         self._contents = contents
         self._answers = answers
+        self._arms = arms
         self._room = room
         self._masked = masked
         self._deadline = 0.0
         self._done: tuple[str, Deed] | None = None
         self.left_out = False
 
-    def carry_out(self, run: Run, known: Known, now: datetime, deadline: float) -> Done:
-        """What comes of it. Raises TimeIsUp."""
+    def carry_out(self, run: Run, known: Known, now: datetime, entry_key: str, deadline: float) -> Done:
+        """What comes of it. `entry_key`: of the execution. Raises TimeIsUp."""
         self._deadline = deadline
         deed: Deed
         match self._version.definition.steps[run.step_id]:
@@ -109,6 +131,8 @@ class StandIn:
                 done, deed = self._change(step, known, now)
             case Webhook() as step:
                 done, deed = self._call(step, known)
+            case AdaptiveBranch() | NbaDecision() as step:
+                done, deed = self._choose(step, known, entry_key)
             case _:
                 raise AssertionError("nothing else is carried out in the world")
         self._done = run.step_id, deed
@@ -178,6 +202,16 @@ class StandIn:
         if shown is not None:
             call = replace(call, url=shown["url"], body=shown["body"])
         return Done(result=Result.EXECUTED), replace(call, is_answered=step.id in self._answers)
+
+    def _choose(self, step: AdaptiveStep, known: Known, entry_key: str) -> tuple[Done, Choice]:
+        chooser = chooser_of(self._arms, self._version.journey_id, known, entry_key)
+        arm_id, chosen = self._arms.choose(step, chooser)
+        choice = Choice(share=None)
+        if chosen is not None:
+            made = chosen.choice
+            share = made.propensity_ppm / WHOLE
+            choice = Choice(share=share, reason=made.reason.value, policy_version=chosen.policy_version)
+        return Done(result=Result.EXECUTED, reason=arm_id), choice
 
     def _shown(self, make: Callable[[bool], dict[str, T]]) -> dict[str, T] | None:
         """What it makes, masked or not; None if there is no room for it. Raises TemplateFailed if it cannot be made as

@@ -26,12 +26,14 @@ from orchestrator.application.entry_explanations import (
     gates_of,
     transition_gate,
 )
+from orchestrator.application.policies import Policies, arms_of
 from orchestrator.application.simulation_grounds import Ground, Grounds
 from orchestrator.application.simulation_questions import Override, Question, happening, question_faults
 from orchestrator.application.simulation_traces import Stop, Trace, Traces
 from orchestrator.application.simulation_work import Content
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
+from orchestrator.domain.arms import Arms
 from orchestrator.domain.conditions import Entry
 from orchestrator.domain.entry import (
     SegmentContract,
@@ -93,6 +95,7 @@ class _Read:
     came: Came
     contents: Mapping[str, Content]
     inlined: Mapping[int, Predicate]
+    arms: Arms
 
 
 class Simulations:
@@ -101,6 +104,7 @@ class Simulations:
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
         self._grounds = Grounds(versions)
+        self._policies = Policies(time_to_live=timedelta(0))
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def simulate(
@@ -198,6 +202,7 @@ class Simulations:
             contents=await self._grounds.contents(conn, scope.project_no, ground.version),
             came=Came(entry=entry, properties=question.entry or {}, started_at=start),
             inlined=inlined,
+            arms=await arms_of(conn, self._policies, scope, ground.version, key),
         )
 
     async def _profile(
@@ -248,6 +253,7 @@ def _simulated(read: _Read, late: timedelta) -> Simulation:
             read.contents,
             read.inlined,
             question.answers,
+            read.arms,
             reveals=not question.subject_id,
         )
         trace = traces.trace(read.came, late=late)

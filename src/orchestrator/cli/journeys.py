@@ -126,6 +126,14 @@ def resume(journey_id: Id) -> None:
 
 
 @app.command()
+def learn(journey_id: Id) -> None:
+    """Put what a journey's branches have learned to use now, and not within the hour."""
+    request = messages.StartPolicyUpdateRequest(journey_id=journey_id)
+    step_ids = call(lambda client: client.journeys.StartPolicyUpdate(request)).step_ids
+    typer.echo(f"The policies of {', '.join(step_ids)} are being made anew.", err=True)
+
+
+@app.command()
 def archive(
     journey_id: Id,
     end: Annotated[bool, typer.Option("--end", help="End running executions where they stand.")] = False,

@@ -178,8 +178,17 @@ def _reasons(step: Json) -> Iterator[str]:
     if "event" in step:
         event = step["event"]
         yield f"{event['eventName']} happens with {_short(event.get('properties', {}))}"
+    if "choice" in step:
+        yield _choice(step["choice"])
     if "call" in step:
         yield _call(step["call"], step.get("result") == "failed")
+
+
+def _choice(choice: Json) -> str:
+    if choice.get("held"):
+        return "as it was chosen before"
+    version = choice.get("policyVersion")
+    return f"{choice['reason']}, by version {version} of its policy" if version else f"{choice['reason']}, no policy"
 
 
 def _call(made: Json, failed: bool) -> str:

@@ -287,7 +287,9 @@ def way_on(step: Send | UpdateSubject | EmitEvent | Webhook | AdaptiveStep, done
     what is told of the choice.
     """
     if isinstance(step, AdaptiveBranch | NbaDecision):
-        return next(arm.next for arm in step.arms if arm.id == done.reason)
+        taken = next((arm for arm in step.arms if arm.id == done.reason), None)
+        assert taken is not None, "it was chosen among the arms of this version"
+        return taken.next
     if isinstance(step, Webhook) and done.result is not Result.EXECUTED:
         return step.otherwise or step.next
     return step.next

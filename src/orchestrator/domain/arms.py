@@ -41,8 +41,7 @@ class Chooser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """What is recorded of a choice. `policy_version` None: there was no policy; `context` None: nothing is looked at.
-    """
+    """What is recorded of a choice. `policy_version` None: there was none; `context` None: nothing is looked at."""
 
     choice: ArmChoice
     policy_version: int | None
@@ -57,8 +56,8 @@ def open_arms(step: AdaptiveStep) -> list[str]:
 def choose_arm(step: AdaptiveStep, in_force: InForce | None, chooser: Chooser, round_no: int = 0) -> Chosen:
     """The arm for somebody who comes to the step: the same one whenever the same is asked.
 
-    `round_no` counts how often this was chosen before; whose last arm is open no more is drawn for anew, or all who were
-    by that arm would go by the same one next.
+    `round_no` counts how often this was chosen before; whose last arm is open no more is drawn for anew, or all who
+    were by that arm would go by the same one next.
     """
     unit = chooser.subject_id
     if step.stickiness is Stickiness.VISIT:
@@ -75,8 +74,7 @@ def choose_arm(step: AdaptiveStep, in_force: InForce | None, chooser: Chooser, r
 
 
 def context_of(step: NbaDecision, attributes: Mapping[str, Any]) -> dict[str, object]:
-    """What the step looks at: the texts, numbers and booleans at its paths, by path; what is anything else is missing.
-    """
+    """What the step looks at: the texts, numbers and booleans at its paths, by path; anything else is missing."""
     context: dict[str, object] = {}
     for path in step.context:
         value = find(attributes, path, None)
@@ -86,11 +84,11 @@ def context_of(step: NbaDecision, attributes: Mapping[str, Any]) -> dict[str, ob
 
 
 def ruled(learned: Collection[ArmShare] | None, arms: Collection[AdaptiveArm]) -> tuple[ArmShare, ...]:
-    """Shares of the arms that run, as they were learned where the version's rules leave them to be: a policy may be older
-    than these. Fixed shares are the version's; arms that learn divide the rest as the policy has it, and of those of
-    which it knows nothing each gets an equal part. `learned` None: there is no policy, so all that learn are alike.
+    """Shares of the arms that run, as they were learned where the version's rules, which may be newer, leave them be.
 
-    They add up to a million; where nobody would get anything there are none.
+    Fixed shares are the version's; arms that learn divide the rest as the policy has it, and of those of which it knows
+    nothing each gets an equal part. `learned` None: there is no policy, so all that learn are alike. They add up to a
+    million; where nobody would get anything there are none.
     """
     running = [arm for arm in arms if not arm.paused]
     fixed = {arm.id: arm.share_ppm for arm in running if arm.share_ppm is not None}
@@ -105,9 +103,7 @@ def ruled(learned: Collection[ArmShare] | None, arms: Collection[AdaptiveArm]) -
         return tuple(ArmShare(arm_id=arm_id, ppm=ppm[arm_id], reason=ChoiceReason.FORCED) for arm_id in sorted(ppm))
     taught = sum(share.ppm for share in known.values())
     # All weights are multiplied by the number of known arms, so as to stay whole.
-    weights = {
-        arm_id: known[arm_id].ppm * len(known) if arm_id in known else taught for arm_id in sorted(learning)
-    }
+    weights = {arm_id: known[arm_id].ppm * len(known) if arm_id in known else taught for arm_id in sorted(learning)}
     if not taught:
         weights = dict.fromkeys(weights, 1)
     unknown = ChoiceReason.FALLBACK if learned is None else ChoiceReason.COLD_START
@@ -124,3 +120,28 @@ def ruled(learned: Collection[ArmShare] | None, arms: Collection[AdaptiveArm]) -
         )
         for arm_id in sorted(ppm)
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The choice that holds for a subject, and how often was chosen before it."""
+
+    arm_id: str
+    round_no: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arms:
+    """By what arms are chosen where nothing is written: the policy in force and what holds for the subject, by step."""
+
+    project_id: str
+    policies: Mapping[str, InForce | None]
+    held: Mapping[str, Held]
+
+    def choose(self, step: AdaptiveStep, chooser: Chooser) -> tuple[str, Chosen | None]:
+        """The arm that production would have: one that holds already, for which nothing is chosen, or another one."""
+        held = self.held.get(step.id) if step.stickiness is Stickiness.SUBJECT else None
+        if held is not None and held.arm_id in open_arms(step):
+            return held.arm_id, None
+        chosen = choose_arm(step, self.policies.get(step.id), chooser, held.round_no + 1 if held is not None else 0)
+        return chosen.choice.arm_id, chosen

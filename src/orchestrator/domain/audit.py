@@ -55,6 +55,9 @@ EXECUTIONS_CARRIED = Action(
     ("version", "carried", "stayed"),
     "All executions on older versions have been looked at: so many were told to go over, so many stay.",
 )
+POLICY_UPDATE_REQUESTED = Action(
+    "policy_update_requested", "journey", (), "Somebody asked for what its branches have learned to be put to use now."
+)
 JOURNEY_PAUSED = Action("journey_paused", "journey", (), "No new executions; running ones go on.")
 JOURNEY_RESUMED = Action("journey_resumed", "journey", (), "New executions again.")
 SENDS_PAUSED = Action("sends_paused", "journey", ("whose",), "Sends are held: of the journey, or of all.")

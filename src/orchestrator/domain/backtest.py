@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
 
 from orchestrator.domain.advance import Known
+from orchestrator.domain.arms import Arms
 from orchestrator.domain.conditions import Entry
 from orchestrator.domain.entry import (
     Earlier,
@@ -28,15 +30,27 @@ from orchestrator.domain.entry import (
 )
 from orchestrator.domain.execution import Done, End, Result, Run, Sleep, Why
 from orchestrator.domain.gates import FREQUENCY_CAP, Consent
-from orchestrator.domain.journey import EmitEvent, JourneyVersion, Pinned, Send, UpdateSubject, Webhook
+from orchestrator.domain.journey import (
+    AdaptiveBranch,
+    EmitEvent,
+    JourneyVersion,
+    NbaDecision,
+    Pinned,
+    Send,
+    UpdateSubject,
+    Webhook,
+)
 from orchestrator.domain.simulation import Came, Look, Traveler, World
-from orchestrator.domain.supposed_effects import suppose
+from orchestrator.domain.supposed_effects import chooser_of, suppose
 from orchestrator.predicates.tree import Predicate
 
 DAY = timedelta(days=1)
 
 #: How far back, at most, and where nothing is said: whole weeks.
 MAX_DAYS, DAYS = 365, 28
+
+#: Kinds of steps whose visits say by which way they were left.
+FORKS = ("branch", "split", "adaptive_branch", "nba_decision", "wait_for")
 
 #: Looks of one execution. Who is parked looks every quarter of an hour, and is as good as parked after so many.
 MAX_LOOKS = 1_000
@@ -73,7 +87,8 @@ class Tally:
 class Plan:
     """What is held against the past from `since` to `until`.
 
-    `held_out` says whom a holdout has, by subject id. `hurry` is called before every look, and may raise.
+    `held_out` says whom a holdout has, by subject id; `arms` by what is chosen. `hurry` is called before every look,
+    and may raise.
     """
 
     version: JourneyVersion
@@ -82,6 +97,7 @@ class Plan:
     since: datetime
     until: datetime
     held_out: Callable[[str], str | None]
+    arms: Arms
     hurry: Callable[[], None]
 
 
@@ -156,7 +172,7 @@ class _Travels:
         self._coming: list[tuple[datetime, int, _Travel]] = []
 
     def begin(self, came: Came) -> None:
-        traveler = Traveler(self._plan.version, self._world, came, self._carry_out)
+        traveler = Traveler(self._plan.version, self._world, came, partial(self._carry_out, came.entry.key))
         heapq.heappush(self._coming, (came.started_at, next(self._order), _Travel(traveler)))
 
     def go_on(self, until: datetime) -> None:
@@ -174,7 +190,7 @@ class _Travels:
         """Who has not ended is under way."""
         self._tally.under_way += len(self._coming)
 
-    def _carry_out(self, run: Run, known: Known, now: datetime) -> Done:
+    def _carry_out(self, entry_key: str, run: Run, known: Known, now: datetime) -> Done:
         """A message is taken as sent, and a webhook as answered; what they say is nobody's business here."""
         step = self._plan.version.definition.steps[run.step_id]
         match step:
@@ -186,6 +202,10 @@ class _Travels:
                 return supposed.done
             case Webhook():
                 return Done(result=Result.EXECUTED)
+            case AdaptiveBranch() | NbaDecision():
+                arms, journey_id = self._plan.arms, self._plan.version.journey_id
+                arm_id, _ = arms.choose(step, chooser_of(arms, journey_id, known, entry_key))
+                return Done(result=Result.EXECUTED, reason=arm_id)
             case _:
                 pinned = self._pinned(run.step_id)
                 self._world.sent(pinned.channel, pinned.category, now)
@@ -207,7 +227,7 @@ class _Travels:
                 tally.stopped[visit.reason] += 1
                 if visit.reason == FREQUENCY_CAP:
                     self._cap(travel, visit.step_id, look.at)
-            elif visit.step_kind in ("branch", "split", "wait_for") and visit.reason is not None:
+            elif visit.step_kind in FORKS and visit.reason is not None:
                 tally.ways[visit.step_id, visit.reason] += 1
         match look.decision.effect:
             case Sleep(step_id=step_id, why=Why.GATE, parked=reason) if reason == FREQUENCY_CAP:

@@ -1,8 +1,8 @@
 """Where a journey can lead: every step that can be reached, the ways on from it, and the outcomes at their ends.
 
 Nothing is known of anybody here: a branch has all of its arms, one that learns all that are not paused, a split each
-with its share, a wait that something came or did not, a send that it was made or that one of its gates stood against it,
-a webhook that it answered or did not.
+with its share, a wait that something came or did not, a send that it was made or that one of its gates stood against
+it, a webhook that it answered or did not.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.domain.advance import Known
+from orchestrator.domain.arms import Arms, Chooser
 from orchestrator.domain.attributes import merge_patch, size_fault
 from orchestrator.domain.execution import Done, Result
 from orchestrator.domain.fillings import Source, encoded, fill, is_template, templates_in
@@ -34,6 +35,17 @@ def source_of(known: Known) -> Source:
     """What a step is filled from."""
     subject = known.subject
     return Source(subject_id=known.subject_id, attributes=subject.attributes, entry=subject.entry, steps=subject.steps)
+
+
+def chooser_of(arms: Arms, journey_id: str, known: Known, entry_key: str) -> Chooser:
+    """For whom an arm is chosen."""
+    return Chooser(
+        project_id=arms.project_id,
+        journey_id=journey_id,
+        subject_id=known.subject_id,
+        entry_key=entry_key,
+        attributes=known.subject.attributes,
+    )
 
 
 def filled(filling: Mapping[str, Any], source: Source, hurry: Hurry, *, masked: bool = False) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.domain.arms import Chosen
+from orchestrator.domain.arms import Chosen, Held
 from orchestrator.domain.scope import SubjectKey
 
 #: Whose choice holds for the subject, whenever it comes.
@@ -20,7 +20,7 @@ SUBJECT_UNIT = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where somebody stands for whom is chosen. `unit`: for whom the choice holds, SUBJECT_UNIT or an execution's id."""
+    """Where somebody stands. `unit`: for whom the choice holds, SUBJECT_UNIT or an execution's id."""
 
     key: SubjectKey
     execution_id: UUID
@@ -30,14 +30,6 @@ class Place:
     version: int
     goal_revision: int
     unit: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
-    """The choice that holds, the last of its rounds."""
-
-    arm_id: str
-    round_no: int
 
 
 # One round trip: what holds already, or else what is written now.
@@ -61,17 +53,18 @@ SELECT arm_id, round FROM kept WHERE NOT EXISTS (SELECT FROM made)
 """
 
 
-async def choose(conn: Connection[Record], place: Place, round_no: int, chosen: Chosen, now: datetime) -> Holding:
+async def choose(conn: Connection[Record], place: Place, round_no: int, chosen: Chosen, now: datetime) -> Held:
     """Record this as the choice of its round, unless there is one of that round, or of a later one; what holds then."""
     choice, key = chosen.choice, place.key
     row = await conn.fetchrow(
         _CHOOSE,
         key.project_no, key.bucket, key.subject_no, place.execution_id, place.seq, place.journey_id, place.step_id,
         place.version, place.goal_revision, place.unit, round_no, choice.arm_id, choice.propensity_ppm,
-        dict(choice.propensities), chosen.policy_version, choice.reason.value, Decimal(choice.draw), chosen.context, now,
+        dict(choice.propensities), chosen.policy_version, choice.reason.value, Decimal(choice.draw), chosen.context,
+        now,
     )  # fmt: skip
     assert row is not None, "the caller holds the subject: nobody else chooses for it"
-    return Holding(**row)
+    return Held(**row)
 
 
 _HELD = """
@@ -81,10 +74,10 @@ SELECT DISTINCT ON (step_id) step_id, arm_id, round AS round_no FROM arm_choices
 """
 
 
-async def held(conn: Connection[Record], key: SubjectKey, journey_id: str) -> dict[str, Holding]:
+async def held(conn: Connection[Record], key: SubjectKey, journey_id: str) -> dict[str, Held]:
     """What holds for a subject whenever it comes, by step."""
     rows = await conn.fetch(_HELD, key.project_no, key.bucket, key.subject_no, journey_id)
-    return {row["step_id"]: Holding(arm_id=row["arm_id"], round_no=row["round_no"]) for row in rows}
+    return {row["step_id"]: Held(arm_id=row["arm_id"], round_no=row["round_no"]) for row in rows}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

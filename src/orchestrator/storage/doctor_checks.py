@@ -180,6 +180,25 @@ SELECT format('execution %s, seq %s, step %s', v.execution_id, v.seq, v.step_id)
                       AND c.seq = v.seq - 1 AND c.step_id = v.step_id)
 """
 
+# A visit may rest on a choice that an earlier execution made.
+_CHOICE_UNLIKE_VISIT = """
+SELECT format('execution %s, seq %s, step %s: arm %s', v.execution_id, v.seq, v.step_id, v.reason) AS example
+  FROM visits AS v
+ WHERE v.project_no = $2 AND v.bucket >= $3 AND v.bucket < $4
+   AND v.step_kind IN ('adaptive_branch', 'nba_decision')
+   AND NOT EXISTS (SELECT FROM arm_choices AS a
+                    WHERE (a.project_no, a.bucket, a.subject_no, a.journey_id, a.step_id, a.arm_id)
+                        = (v.project_no, v.bucket, v.subject_no, v.journey_id, v.step_id, v.reason))
+UNION ALL
+SELECT format('execution %s, seq %s, step %s: arm %s, and no visit', a.execution_id, a.seq, a.step_id, a.arm_id)
+  FROM arm_choices AS a
+ WHERE a.project_no = $2 AND a.bucket >= $3 AND a.bucket < $4
+   AND NOT EXISTS (SELECT FROM visits AS v
+                    WHERE (v.project_no, v.bucket, v.subject_no, v.execution_id)
+                        = (a.project_no, a.bucket, a.subject_no, a.execution_id)
+                      AND v.seq = a.seq + 1 AND v.step_id = a.step_id AND v.reason = a.arm_id)
+"""
+
 # Of what executions await by their versions, that which is plain to see: events by name, segments, dates and changes.
 _DEAF = """
 WITH awaited AS MATERIALIZED (
@@ -493,6 +512,13 @@ CHECKS: tuple[Check, ...] = (
         name="visits_without_call",
         remedy="A webhook step was passed and the ledger of calls does not know: report it, with the workers' logs.",
         sql=_VISIT_WITHOUT_CALL,
+        divided=True,
+    ),
+    Check(
+        name="choices_unlike_visits",
+        remedy="The ledger of choices of arms and that of visits tell different things: report it, with the workers' "
+        "logs of that execution.",
+        sql=_CHOICE_UNLIKE_VISIT,
         divided=True,
     ),
     Check(

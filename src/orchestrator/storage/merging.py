@@ -39,6 +39,18 @@ UPDATE enrollments AS e
  WHERE e.project_no = $1 AND e.bucket = $2 AND e.subject_no = $3
 """
 
+# What holds for the one that stays goes on to hold; what held for the other then held for one execution only.
+_ARM_CHOICES = """
+UPDATE arm_choices AS a
+   SET bucket = $4, subject_no = $5,
+       unit = CASE WHEN a.unit = '' AND EXISTS (
+                       SELECT FROM arm_choices AS o
+                        WHERE o.project_no = $1 AND o.bucket = $4 AND o.subject_no = $5
+                          AND o.journey_id = a.journey_id AND o.step_id = a.step_id AND o.unit = '')
+                   THEN 'merged:' || a.execution_id ELSE a.unit END
+ WHERE a.project_no = $1 AND a.bucket = $2 AND a.subject_no = $3
+"""
+
 # Of an entry that waits for both, that of the one that stays goes on waiting.
 _HELD_TWICE = """
 DELETE FROM held_entries AS h
@@ -122,7 +134,7 @@ _REMOVE = f"DELETE FROM subjects WHERE {_FROM}"
 
 #: Tables whose rows are made one with those of the other subject, or go.
 FOLDED = (
-    "subjects", "enrollments", "subject_event_days", "subject_event_state", "opt_outs", "suppressions",
+    "subjects", "enrollments", "arm_choices", "subject_event_days", "subject_event_state", "opt_outs", "suppressions",
     "static_members", "subject_segments", "segment_transitions",
 )  # fmt: skip
 
@@ -141,7 +153,7 @@ async def give(conn: Connection[Record], given: SubjectKey, kept: SubjectKey) ->
     # Whoever is deleting one of these lists has committed then, and nobody begins to.
     await conn.execute(_HOLD_LISTS, *keys[:3])
     added = [row["segment_no"] for row in await conn.fetch(_LISTS, *keys)]
-    for statement in (_DAYS, _STATE, _ENROLLMENTS, _OPT_OUTS, _SUPPRESSIONS, _KNOWN_SINCE):
+    for statement in (_DAYS, _STATE, _ENROLLMENTS, _ARM_CHOICES, _OPT_OUTS, _SUPPRESSIONS, _KNOWN_SINCE):
         await conn.execute(statement, *keys)
     for table in MOVED:
         await conn.execute(_MOVE.format(table=table), *keys)

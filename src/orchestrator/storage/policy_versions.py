@@ -119,9 +119,7 @@ SELECT j.project_no, j.journey_id
 """
 
 
-async def learning_journeys(
-    conn: Connection[Record], after: LearningJourney, limit: int
-) -> list[LearningJourney]:
+async def learning_journeys(conn: Connection[Record], after: LearningJourney, limit: int) -> list[LearningJourney]:
     """Those that take part, in order."""
     rows = await conn.fetch(_JOURNEYS, after.project_no, after.journey_id, limit)
     return [LearningJourney(**row) for row in rows]

@@ -280,13 +280,14 @@ _OWNED = (
 )  # fmt: skip
 
 # Ledgers keep the subject's number, which leads nowhere from now on. What else they know of whose rows these are goes:
-# the entry and its key (an event's properties), the id at the provider, what webhooks answered, and the workflow's id,
-# which holds the subject's. Each stays what it was: unique, and not null.
+# the entry and its key (an event's properties), the id at the provider, what webhooks answered, what arms were
+# chosen by, and the workflow's id, which holds the subject's. Each stays what it was: unique, and not null.
 _ANONYMIZE = (
     "UPDATE enrollments SET entry = '{}', entry_key = 'deleted:' || enrollment_id",
     "UPDATE executions SET workflow_id = 'deleted:' || execution_id",
     "UPDATE sends SET provider_id = NULL",
     "UPDATE webhook_calls SET answer = NULL",
+    "UPDATE arm_choices SET draw = NULL, context = NULL",
 )
 
 

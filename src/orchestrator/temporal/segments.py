@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from temporalio.api.common.v1 import Payload
 from temporalio.client import (
     Client,
     Schedule,
     ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
     ScheduleIntervalSpec,
     ScheduleOverlapPolicy,
     SchedulePolicy,
     ScheduleSpec,
-    ScheduleUpdate,
-    ScheduleUpdateInput,
 )
 from temporalio.common import WorkflowIDConflictPolicy
+
+from orchestrator.temporal.regular_work import ensure_schedule
 
 SEGMENTS_QUEUE = "segments"
 
@@ -130,34 +128,4 @@ class SegmentWorkflows:
             spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
             policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),
         )
-        try:
-            await self._client.create_schedule(SCHEDULE_ID, schedule)
-        except ScheduleAlreadyRunningError:
-            # Made by an earlier release, perhaps. Whether it is paused is the operators' business.
-            await self._client.get_schedule_handle(SCHEDULE_ID).update(lambda known: self._updated(known, schedule))
-
-    async def _updated(self, known: ScheduleUpdateInput, schedule: Schedule) -> ScheduleUpdate | None:
-        before = known.description.schedule
-        if (
-            before.spec.intervals == schedule.spec.intervals
-            and before.policy == schedule.policy
-            and await self._started(before) == await self._started(schedule)
-        ):
-            return None
-        schedule.state = before.state
-        return ScheduleUpdate(schedule)
-
-    async def _started(self, schedule: Schedule) -> object:
-        """What the schedule starts, in a form that can be compared."""
-        action = schedule.action
-        if not isinstance(action, ScheduleActionStartWorkflow):
-            return None
-        given = [one for one in action.args if not isinstance(one, Payload)]
-        # Of one that is described, arguments are as they are stored.
-        stored = await self._client.data_converter.encode(given) if given else action.args
-        return (
-            action.workflow,
-            action.id,
-            action.task_queue,
-            [one.SerializeToString(deterministic=True) for one in stored],
-        )
+        await ensure_schedule(self._client, SCHEDULE_ID, schedule)

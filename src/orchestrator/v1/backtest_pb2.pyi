@@ -142,7 +142,7 @@ class Backtest(_message.Message):
 
     @_builtins.property
     def ways(self) -> _containers.RepeatedCompositeFieldContainer[Global___BacktestWay]:
-        """How many would have taken each arm of branches and splits, or whether what is waited for came."""
+        """How many would have taken each arm of branches, splits and decisions, or whether what is waited for came."""
 
     @_builtins.property
     def stopped(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:

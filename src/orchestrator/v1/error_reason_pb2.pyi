@@ -126,6 +126,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A warning: an entry grace, and nothing is asked about the subject that could come to hold within it."""
     ERROR_REASON_SCHEDULE_WITHOUT_CROWD: _ErrorReason.ValueType  # 229
     """A schedule that says nothing of whom it enrolls, of a journey without an audience."""
+    ERROR_REASON_TOO_FEW_ARMS: _ErrorReason.ValueType  # 230
+    """A step that chooses between fewer than two arms."""
+    ERROR_REASON_NO_ARM_OPEN: _ErrorReason.ValueType  # 231
+    """A step whose arms learn, each of which is paused or has a share of 0."""
+    ERROR_REASON_SHARES_EXCEED_WHOLE: _ErrorReason.ValueType  # 232
+    """Fixed shares of arms that add up to more than 1."""
+    ERROR_REASON_GOAL_REQUIRED: _ErrorReason.ValueType  # 233
+    """A step whose arms learn, in a journey without a goal."""
     ERROR_REASON_INVALID_DEFINITION: _ErrorReason.ValueType  # 210
     """Publishing was refused; the violations name every fault."""
     ERROR_REASON_JOURNEY_NOT_FOUND: _ErrorReason.ValueType  # 301
@@ -218,6 +226,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A mapping names a step that is not there."""
     ERROR_REASON_SEND_ALREADY_PASSED: _ErrorReason.ValueType  # 349
     """A warning: some of those who go over have sent this step's message already, and pass it over."""
+    ERROR_REASON_NOTHING_TO_LEARN: _ErrorReason.ValueType  # 360
+    """The journey has no published step whose arms learn, or no goal to learn by."""
     ERROR_REASON_GOAL_NOT_FOUND: _ErrorReason.ValueType  # 370
     """The journey's goal has no such revision."""
     ERROR_REASON_BRANCH_NOT_FOUND: _ErrorReason.ValueType  # 371
@@ -351,6 +361,14 @@ ERROR_REASON_ENTRY_GRACE_UNUSED: ErrorReason.ValueType  # 228
 """A warning: an entry grace, and nothing is asked about the subject that could come to hold within it."""
 ERROR_REASON_SCHEDULE_WITHOUT_CROWD: ErrorReason.ValueType  # 229
 """A schedule that says nothing of whom it enrolls, of a journey without an audience."""
+ERROR_REASON_TOO_FEW_ARMS: ErrorReason.ValueType  # 230
+"""A step that chooses between fewer than two arms."""
+ERROR_REASON_NO_ARM_OPEN: ErrorReason.ValueType  # 231
+"""A step whose arms learn, each of which is paused or has a share of 0."""
+ERROR_REASON_SHARES_EXCEED_WHOLE: ErrorReason.ValueType  # 232
+"""Fixed shares of arms that add up to more than 1."""
+ERROR_REASON_GOAL_REQUIRED: ErrorReason.ValueType  # 233
+"""A step whose arms learn, in a journey without a goal."""
 ERROR_REASON_INVALID_DEFINITION: ErrorReason.ValueType  # 210
 """Publishing was refused; the violations name every fault."""
 ERROR_REASON_JOURNEY_NOT_FOUND: ErrorReason.ValueType  # 301
@@ -443,6 +461,8 @@ ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 348
 """A mapping names a step that is not there."""
 ERROR_REASON_SEND_ALREADY_PASSED: ErrorReason.ValueType  # 349
 """A warning: some of those who go over have sent this step's message already, and pass it over."""
+ERROR_REASON_NOTHING_TO_LEARN: ErrorReason.ValueType  # 360
+"""The journey has no published step whose arms learn, or no goal to learn by."""
 ERROR_REASON_GOAL_NOT_FOUND: ErrorReason.ValueType  # 370
 """The journey's goal has no such revision."""
 ERROR_REASON_BRANCH_NOT_FOUND: ErrorReason.ValueType  # 371

@@ -51,7 +51,7 @@ class ExecutionExplanation(_message.Message):
         DOING_GATE: ExecutionExplanation._Doing.ValueType  # 7
         """A gate holds off its send: a cap, quiet hours, a window."""
         DOING_RUN: ExecutionExplanation._Doing.ValueType  # 8
-        """It changes the subject, lets an event happen, or calls a webhook."""
+        """It changes the subject, lets an event happen, calls a webhook, or chooses an arm."""
 
     class Doing(_Doing, metaclass=_DoingEnumTypeWrapper):
         """What it is doing.
@@ -76,7 +76,7 @@ class ExecutionExplanation(_message.Message):
     DOING_GATE: ExecutionExplanation.Doing.ValueType  # 7
     """A gate holds off its send: a cap, quiet hours, a window."""
     DOING_RUN: ExecutionExplanation.Doing.ValueType  # 8
-    """It changes the subject, lets an event happen, or calls a webhook."""
+    """It changes the subject, lets an event happen, calls a webhook, or chooses an arm."""
 
     EXECUTION_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int

@@ -388,7 +388,9 @@ class Visit(_message.Message):
     step_id: _builtins.str
     """The step."""
     step_kind: _builtins.str
-    """Its kind: send, wait, wait_for, branch, split, update_subject, emit_event, webhook or exit."""
+    """Its kind: send, wait, wait_for, branch, split, adaptive_branch, nba_decision, update_subject,
+    emit_event, webhook or exit.
+    """
     result: Global___Visit.Result.ValueType
     """What came of it."""
     reason: _builtins.str

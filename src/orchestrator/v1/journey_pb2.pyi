@@ -158,6 +158,33 @@ WEEKDAY_SUNDAY: Weekday.ValueType  # 7
 """Sunday."""
 Global___Weekday: _TypeAlias = Weekday  # noqa: Y015
 
+class _Stickiness:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StickinessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stickiness.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STICKINESS_UNSPECIFIED: _Stickiness.ValueType  # 0
+    """SUBJECT."""
+    STICKINESS_SUBJECT: _Stickiness.ValueType  # 1
+    """Whenever the subject comes, as long as the step has the arm and it is not paused."""
+    STICKINESS_VISIT: _Stickiness.ValueType  # 2
+    """For this execution."""
+
+class Stickiness(_Stickiness, metaclass=_StickinessEnumTypeWrapper):
+    """For how long a choice of an arm holds.
+
+    Values may be added.
+    """
+
+STICKINESS_UNSPECIFIED: Stickiness.ValueType  # 0
+"""SUBJECT."""
+STICKINESS_SUBJECT: Stickiness.ValueType  # 1
+"""Whenever the subject comes, as long as the step has the arm and it is not paused."""
+STICKINESS_VISIT: Stickiness.ValueType  # 2
+"""For this execution."""
+Global___Stickiness: _TypeAlias = Stickiness  # noqa: Y015
+
 @_typing.final
 class Journey(_message.Message):
     """Something editable that has at most one draft and any number of published versions.
@@ -740,8 +767,8 @@ class JourneyGraph(_message.Message):
     """A journey as nodes and the edges between them, as canvases write it.
 
     In JSON it is the object itself: `{"nodes": […], "edges": […]}`. A node has an `id`, a `type` (entry_trigger,
-    channel_action, wait, wait_for, condition_split, split, update_subject, emit_event, webhook, exit) and, in `data`, what
-    a step of its kind has but for the names of other steps; edges have `source`, `target` and, where there are several ways
+    channel_action, wait, wait_for, condition_split, split, adaptive_branch, nba_decision, update_subject, emit_event, webhook,
+    exit) and, in `data`, what a step of its kind has but for the names of other steps; edges have `source`, `target` and, where there are several ways
     out, `sourceHandle`: the id of an arm, `otherwise`, or `true` and `false` of a condition. Whatever else stands there is
     the canvas's, and is kept.
     """
@@ -840,10 +867,12 @@ class Step(_message.Message):
     UPDATE_SUBJECT_FIELD_NUMBER: _builtins.int
     EMIT_EVENT_FIELD_NUMBER: _builtins.int
     WEBHOOK_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_BRANCH_FIELD_NUMBER: _builtins.int
+    NBA_DECISION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Tells it from the journey's other steps: 1 to 128 of `A-Z a-z 0-9 _ . : -`."""
     next: _builtins.str
-    """The step that comes after it. Branches, splits and exits have none."""
+    """The step that comes after it. Branches of all kinds, splits and exits have none."""
     @_builtins.property
     def canvas(self) -> _struct_pb2.Struct:
         """What a canvas keeps of it: `node`, what stands beside the node's id, type and data; `data`, what is there beside the
@@ -887,6 +916,14 @@ class Step(_message.Message):
     def webhook(self) -> Global___WebhookStep:
         """Calls a server, whose answer can be asked about from then on."""
 
+    @_builtins.property
+    def adaptive_branch(self) -> Global___AdaptiveBranchStep:
+        """Chooses a way by what was learned."""
+
+    @_builtins.property
+    def nba_decision(self) -> Global___NbaDecisionStep:
+        """Chooses a way by what was learned of subjects like this one."""
+
     def __init__(
         self,
         *,
@@ -902,12 +939,14 @@ class Step(_message.Message):
         update_subject: Global___UpdateSubjectStep | None = ...,
         emit_event: Global___EmitEventStep | None = ...,
         webhook: Global___WebhookStep | None = ...,
+        adaptive_branch: Global___AdaptiveBranchStep | None = ...,
+        nba_decision: Global___NbaDecisionStep | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "canvas", b"canvas", "emit_event", b"emit_event", "exit", b"exit", "kind", b"kind", "send", b"send", "split", b"split", "update_subject", b"update_subject", "wait", b"wait", "wait_for", b"wait_for", "webhook", b"webhook"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adaptive_branch", b"adaptive_branch", "branch", b"branch", "canvas", b"canvas", "emit_event", b"emit_event", "exit", b"exit", "kind", b"kind", "nba_decision", b"nba_decision", "send", b"send", "split", b"split", "update_subject", b"update_subject", "wait", b"wait", "wait_for", b"wait_for", "webhook", b"webhook"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "canvas", b"canvas", "emit_event", b"emit_event", "exit", b"exit", "id", b"id", "kind", b"kind", "next", b"next", "send", b"send", "split", b"split", "update_subject", b"update_subject", "wait", b"wait", "wait_for", b"wait_for", "webhook", b"webhook"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive_branch", b"adaptive_branch", "branch", b"branch", "canvas", b"canvas", "emit_event", b"emit_event", "exit", b"exit", "id", b"id", "kind", b"kind", "nba_decision", b"nba_decision", "next", b"next", "send", b"send", "split", b"split", "update_subject", b"update_subject", "wait", b"wait", "wait_for", b"wait_for", "webhook", b"webhook"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "wait", "branch", "exit", "wait_for", "split", "update_subject", "emit_event", "webhook"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["send", "wait", "branch", "exit", "wait_for", "split", "update_subject", "emit_event", "webhook", "adaptive_branch", "nba_decision"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1479,6 +1518,255 @@ class SplitArm(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___SplitArm: _TypeAlias = SplitArm  # noqa: Y015
+
+@_typing.final
+class AdaptiveBranchStep(_message.Message):
+    """Chooses a way by what was learned of those who came before: subjects go by an arm as often as it is likely to be the best
+    one for the journey's goal. Shares follow the data within the hour; see docs/adaptive.md.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARMS_FIELD_NUMBER: _builtins.int
+    STICKINESS_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    LEARNING_FIELD_NUMBER: _builtins.int
+    stickiness: Global___Stickiness.ValueType
+    """For how long a choice holds. Unset: SUBJECT."""
+    salt: _builtins.str
+    """Steps of one salt draw alike for a subject. Empty: each draws for itself. At most 128 characters."""
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___AdaptiveArm]:
+        """2 to 50."""
+
+    @_builtins.property
+    def learning(self) -> Global___BranchLearning:
+        """How it learns."""
+
+    def __init__(
+        self,
+        *,
+        arms: _abc.Iterable[Global___AdaptiveArm] | None = ...,
+        stickiness: Global___Stickiness.ValueType = ...,
+        salt: _builtins.str = ...,
+        learning: Global___BranchLearning | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["learning", b"learning"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "learning", b"learning", "salt", b"salt", "stickiness", b"stickiness"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdaptiveBranchStep: _TypeAlias = AdaptiveBranchStep  # noqa: Y015
+
+@_typing.final
+class NbaDecisionStep(_message.Message):
+    """The next best action: as an adaptive branch, by shares that each subject has for itself, since the step looks at
+    attributes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARMS_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    STICKINESS_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    LEARNING_FIELD_NUMBER: _builtins.int
+    stickiness: Global___Stickiness.ValueType
+    """For how long a choice holds. Unset: SUBJECT."""
+    salt: _builtins.str
+    """Steps of one salt draw alike for a subject. Empty: each draws for itself. At most 128 characters."""
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___AdaptiveArm]:
+        """2 to 50."""
+
+    @_builtins.property
+    def context(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The attributes it looks at, 1 to 32: texts of at most 256 characters, numbers and booleans; others count as missing.
+        What they were is kept with the choice, as long as the subject is.
+        """
+
+    @_builtins.property
+    def learning(self) -> Global___ContextLearning:
+        """How it learns."""
+
+    def __init__(
+        self,
+        *,
+        arms: _abc.Iterable[Global___AdaptiveArm] | None = ...,
+        context: _abc.Iterable[_builtins.str] | None = ...,
+        stickiness: Global___Stickiness.ValueType = ...,
+        salt: _builtins.str = ...,
+        learning: Global___ContextLearning | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["learning", b"learning"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "context", b"context", "learning", b"learning", "salt", b"salt", "stickiness", b"stickiness"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NbaDecisionStep: _TypeAlias = NbaDecisionStep  # noqa: Y015
+
+@_typing.final
+class AdaptiveArm(_message.Message):
+    """One way out of a step that learns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Tells it from the step's other arms, and is what is learned about: 1 to 128 of `A-Z a-z 0-9 _ . : -`."""
+    next: _builtins.str
+    """The step to go on with."""
+    share: _builtins.float
+    """Its share, 0 to 1, for ever: a control, or 1 for an arm that all are to go by. Unset: it is learned."""
+    paused: _builtins.bool
+    """Nobody goes by it; what was learned of it is kept."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        next: _builtins.str = ...,
+        share: _builtins.float | None = ...,
+        paused: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_paused", b"_paused", "_share", b"_share", "paused", b"paused", "share", b"share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_paused", b"_paused", "_share", b"_share", "id", b"id", "next", b"next", "paused", b"paused", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__paused: _TypeAlias = _typing.Literal["paused"]  # noqa: Y015
+    _WhichOneofArgType__paused: _TypeAlias = _typing.Literal["_paused", b"_paused"]  # noqa: Y015
+    _WhichOneofReturnType__share: _TypeAlias = _typing.Literal["share"]  # noqa: Y015
+    _WhichOneofArgType__share: _TypeAlias = _typing.Literal["_share", b"_share"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__paused) -> _WhichOneofReturnType__paused | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__share) -> _WhichOneofReturnType__share | None: ...
+
+Global___AdaptiveArm: _TypeAlias = AdaptiveArm  # noqa: Y015
+
+@_typing.final
+class BranchLearning(_message.Message):
+    """How an adaptive branch learns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _DelayModel:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _DelayModelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[BranchLearning._DelayModel.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        DELAY_MODEL_UNSPECIFIED: BranchLearning._DelayModel.ValueType  # 0
+        """FRACTIONAL_PER_ARM."""
+        DELAY_MODEL_FRACTIONAL_PER_ARM: BranchLearning._DelayModel.ValueType  # 1
+        """They count for the part that would have converted by now, as the arm's conversions have come so far."""
+        DELAY_MODEL_MATURED: BranchLearning._DelayModel.ValueType  # 2
+        """They do not count until the goal's window has passed."""
+
+    class DelayModel(_DelayModel, metaclass=_DelayModelEnumTypeWrapper):
+        """What becomes of those who have not had time to convert.
+
+        Values may be added.
+        """
+
+    DELAY_MODEL_UNSPECIFIED: BranchLearning.DelayModel.ValueType  # 0
+    """FRACTIONAL_PER_ARM."""
+    DELAY_MODEL_FRACTIONAL_PER_ARM: BranchLearning.DelayModel.ValueType  # 1
+    """They count for the part that would have converted by now, as the arm's conversions have come so far."""
+    DELAY_MODEL_MATURED: BranchLearning.DelayModel.ValueType  # 2
+    """They do not count until the goal's window has passed."""
+
+    MIN_SHARE_FIELD_NUMBER: _builtins.int
+    HALF_LIFE_DAYS_FIELD_NUMBER: _builtins.int
+    DELAY_MODEL_FIELD_NUMBER: _builtins.int
+    GRACE_DAYS_FIELD_NUMBER: _builtins.int
+    min_share: _builtins.float
+    """The least share of each arm that learns: 0 to 0.5. Unset: 0.02."""
+    half_life_days: _builtins.float
+    """What is so many days old counts half: 1 to 3650. Unset: nothing fades."""
+    delay_model: Global___BranchLearning.DelayModel.ValueType
+    """What becomes of those who have not had time. Unset: FRACTIONAL_PER_ARM."""
+    grace_days: _builtins.int
+    """How many days events may take to come in: 0 to 30. Unset: 1."""
+    def __init__(
+        self,
+        *,
+        min_share: _builtins.float | None = ...,
+        half_life_days: _builtins.float | None = ...,
+        delay_model: Global___BranchLearning.DelayModel.ValueType = ...,
+        grace_days: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_grace_days", b"_grace_days", "_half_life_days", b"_half_life_days", "_min_share", b"_min_share", "grace_days", b"grace_days", "half_life_days", b"half_life_days", "min_share", b"min_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grace_days", b"_grace_days", "_half_life_days", b"_half_life_days", "_min_share", b"_min_share", "delay_model", b"delay_model", "grace_days", b"grace_days", "half_life_days", b"half_life_days", "min_share", b"min_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__grace_days: _TypeAlias = _typing.Literal["grace_days"]  # noqa: Y015
+    _WhichOneofArgType__grace_days: _TypeAlias = _typing.Literal["_grace_days", b"_grace_days"]  # noqa: Y015
+    _WhichOneofReturnType__half_life_days: _TypeAlias = _typing.Literal["half_life_days"]  # noqa: Y015
+    _WhichOneofArgType__half_life_days: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days"]  # noqa: Y015
+    _WhichOneofReturnType__min_share: _TypeAlias = _typing.Literal["min_share"]  # noqa: Y015
+    _WhichOneofArgType__min_share: _TypeAlias = _typing.Literal["_min_share", b"_min_share"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__grace_days) -> _WhichOneofReturnType__grace_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__half_life_days) -> _WhichOneofReturnType__half_life_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_share) -> _WhichOneofReturnType__min_share | None: ...
+
+Global___BranchLearning: _TypeAlias = BranchLearning  # noqa: Y015
+
+@_typing.final
+class ContextLearning(_message.Message):
+    """How a decision learns that looks at attributes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLORATION_SCALE_FIELD_NUMBER: _builtins.int
+    MIN_SHARE_FIELD_NUMBER: _builtins.int
+    HALF_LIFE_DAYS_FIELD_NUMBER: _builtins.int
+    GRACE_DAYS_FIELD_NUMBER: _builtins.int
+    exploration_scale: _builtins.float
+    """The lower, the more is tried: more than 0, and at most 1000000. Unset: 10."""
+    min_share: _builtins.float
+    """The least share of each arm that learns: 0 to 0.5. Unset: 0.01."""
+    half_life_days: _builtins.float
+    """What is so many days old counts half: 1 to 3650. Unset: nothing fades."""
+    grace_days: _builtins.int
+    """How many days events may take to come in: 0 to 30. Unset: 1."""
+    def __init__(
+        self,
+        *,
+        exploration_scale: _builtins.float | None = ...,
+        min_share: _builtins.float | None = ...,
+        half_life_days: _builtins.float | None = ...,
+        grace_days: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exploration_scale", b"_exploration_scale", "_grace_days", b"_grace_days", "_half_life_days", b"_half_life_days", "_min_share", b"_min_share", "exploration_scale", b"exploration_scale", "grace_days", b"grace_days", "half_life_days", b"half_life_days", "min_share", b"min_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exploration_scale", b"_exploration_scale", "_grace_days", b"_grace_days", "_half_life_days", b"_half_life_days", "_min_share", b"_min_share", "exploration_scale", b"exploration_scale", "grace_days", b"grace_days", "half_life_days", b"half_life_days", "min_share", b"min_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__exploration_scale: _TypeAlias = _typing.Literal["exploration_scale"]  # noqa: Y015
+    _WhichOneofArgType__exploration_scale: _TypeAlias = _typing.Literal["_exploration_scale", b"_exploration_scale"]  # noqa: Y015
+    _WhichOneofReturnType__grace_days: _TypeAlias = _typing.Literal["grace_days"]  # noqa: Y015
+    _WhichOneofArgType__grace_days: _TypeAlias = _typing.Literal["_grace_days", b"_grace_days"]  # noqa: Y015
+    _WhichOneofReturnType__half_life_days: _TypeAlias = _typing.Literal["half_life_days"]  # noqa: Y015
+    _WhichOneofArgType__half_life_days: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days"]  # noqa: Y015
+    _WhichOneofReturnType__min_share: _TypeAlias = _typing.Literal["min_share"]  # noqa: Y015
+    _WhichOneofArgType__min_share: _TypeAlias = _typing.Literal["_min_share", b"_min_share"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exploration_scale) -> _WhichOneofReturnType__exploration_scale | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__grace_days) -> _WhichOneofReturnType__grace_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__half_life_days) -> _WhichOneofReturnType__half_life_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_share) -> _WhichOneofReturnType__min_share | None: ...
+
+Global___ContextLearning: _TypeAlias = ContextLearning  # noqa: Y015
 
 @_typing.final
 class BranchStep(_message.Message):

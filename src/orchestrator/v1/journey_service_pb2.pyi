@@ -799,6 +799,56 @@ class GetCarryResponse(_message.Message):
 Global___GetCarryResponse: _TypeAlias = GetCarryResponse  # noqa: Y015
 
 @_typing.final
+class StartPolicyUpdateRequest(_message.Message):
+    """Asks for policies to be made anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    journey_id: _builtins.str
+    """Which journey."""
+    request_id: _builtins.str
+    """Makes repeats safe: the first answer is kept for 7 days and returned again. At most 128 characters."""
+    def __init__(
+        self,
+        *,
+        journey_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey_id", b"journey_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartPolicyUpdateRequest: _TypeAlias = StartPolicyUpdateRequest  # noqa: Y015
+
+@_typing.final
+class StartPolicyUpdateResponse(_message.Message):
+    """It has been asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def step_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The steps that learn. A new version of a policy is published where it differs enough from the last one."""
+
+    def __init__(
+        self,
+        *,
+        step_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step_ids", b"step_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartPolicyUpdateResponse: _TypeAlias = StartPolicyUpdateResponse  # noqa: Y015
+
+@_typing.final
 class PauseJourneyRequest(_message.Message):
     """Asks for a journey to be paused."""
 

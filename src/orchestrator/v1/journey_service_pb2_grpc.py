@@ -95,6 +95,11 @@ class JourneyServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.GetCarryRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.GetCarryResponse.FromString,
                 _registered_method=True)
+        self.StartPolicyUpdate = channel.unary_unary(
+                '/orchestrator.v1.JourneyService/StartPolicyUpdate',
+                request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.StartPolicyUpdateRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.StartPolicyUpdateResponse.FromString,
+                _registered_method=True)
         self.PauseJourney = channel.unary_unary(
                 '/orchestrator.v1.JourneyService/PauseJourney',
                 request_serializer=orchestrator_dot_v1_dot_journey__service__pb2.PauseJourneyRequest.SerializeToString,
@@ -252,6 +257,16 @@ class JourneyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartPolicyUpdate(self, request, context):
+        """Has what the newest version's branches have learned put to use now, and not within the hour. Workers do it: it takes some
+        seconds, and up to a minute until all of them choose by it.
+
+        Fails with FAILED_PRECONDITION (NOTHING_TO_LEARN) where no published step learns, or the journey has no goal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PauseJourney(self, request, context):
         """Takes nobody in any more; running executions go on. A paused journey stays so.
         """
@@ -397,6 +412,11 @@ def add_JourneyServiceServicer_to_server(servicer, server):
                     servicer.GetCarry,
                     request_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.GetCarryRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_journey__service__pb2.GetCarryResponse.SerializeToString,
+            ),
+            'StartPolicyUpdate': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartPolicyUpdate,
+                    request_deserializer=orchestrator_dot_v1_dot_journey__service__pb2.StartPolicyUpdateRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_journey__service__pb2.StartPolicyUpdateResponse.SerializeToString,
             ),
             'PauseJourney': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseJourney,
@@ -774,6 +794,33 @@ class JourneyService:
             '/orchestrator.v1.JourneyService/GetCarry',
             orchestrator_dot_v1_dot_journey__service__pb2.GetCarryRequest.SerializeToString,
             orchestrator_dot_v1_dot_journey__service__pb2.GetCarryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartPolicyUpdate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.JourneyService/StartPolicyUpdate',
+            orchestrator_dot_v1_dot_journey__service__pb2.StartPolicyUpdateRequest.SerializeToString,
+            orchestrator_dot_v1_dot_journey__service__pb2.StartPolicyUpdateResponse.FromString,
             options,
             channel_credentials,
             insecure,

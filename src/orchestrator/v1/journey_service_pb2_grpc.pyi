@@ -78,6 +78,12 @@ class JourneyServiceStub:
     """Lists the versions of a journey to which executions were carried over, newest first, and how far that has come."""
     GetCarry: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.GetCarryRequest, _journey_service_pb2.GetCarryResponse]
     """Says how far the going over to a version has come."""
+    StartPolicyUpdate: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.StartPolicyUpdateRequest, _journey_service_pb2.StartPolicyUpdateResponse]
+    """Has what the newest version's branches have learned put to use now, and not within the hour. Workers do it: it takes some
+    seconds, and up to a minute until all of them choose by it.
+
+    Fails with FAILED_PRECONDITION (NOTHING_TO_LEARN) where no published step learns, or the journey has no goal.
+    """
     PauseJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.PauseJourneyRequest, _journey_service_pb2.PauseJourneyResponse]
     """Takes nobody in any more; running executions go on. A paused journey stays so."""
     ResumeJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.ResumeJourneyRequest, _journey_service_pb2.ResumeJourneyResponse]
@@ -166,6 +172,12 @@ class JourneyServiceAsyncStub(JourneyServiceStub):
     """Lists the versions of a journey to which executions were carried over, newest first, and how far that has come."""
     GetCarry: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.GetCarryRequest, _journey_service_pb2.GetCarryResponse]  # type: ignore[assignment]
     """Says how far the going over to a version has come."""
+    StartPolicyUpdate: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.StartPolicyUpdateRequest, _journey_service_pb2.StartPolicyUpdateResponse]  # type: ignore[assignment]
+    """Has what the newest version's branches have learned put to use now, and not within the hour. Workers do it: it takes some
+    seconds, and up to a minute until all of them choose by it.
+
+    Fails with FAILED_PRECONDITION (NOTHING_TO_LEARN) where no published step learns, or the journey has no goal.
+    """
     PauseJourney: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.PauseJourneyRequest, _journey_service_pb2.PauseJourneyResponse]  # type: ignore[assignment]
     """Takes nobody in any more; running executions go on. A paused journey stays so."""
     ResumeJourney: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.ResumeJourneyRequest, _journey_service_pb2.ResumeJourneyResponse]  # type: ignore[assignment]
@@ -323,6 +335,18 @@ class JourneyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_journey_service_pb2.GetCarryResponse, _abc.Awaitable[_journey_service_pb2.GetCarryResponse]]:
         """Says how far the going over to a version has come."""
+
+    @_abc_1.abstractmethod
+    def StartPolicyUpdate(
+        self,
+        request: _journey_service_pb2.StartPolicyUpdateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journey_service_pb2.StartPolicyUpdateResponse, _abc.Awaitable[_journey_service_pb2.StartPolicyUpdateResponse]]:
+        """Has what the newest version's branches have learned put to use now, and not within the hour. Workers do it: it takes some
+        seconds, and up to a minute until all of them choose by it.
+
+        Fails with FAILED_PRECONDITION (NOTHING_TO_LEARN) where no published step learns, or the journey has no goal.
+        """
 
     @_abc_1.abstractmethod
     def PauseJourney(

@@ -33,7 +33,9 @@ class StepStats(_message.Message):
     step_id: _builtins.str
     """The step."""
     step_kind: _builtins.str
-    """Its kind: send, wait, wait_for, branch, split, update_subject, emit_event, webhook or exit."""
+    """Its kind: send, wait, wait_for, branch, split, adaptive_branch, nba_decision, update_subject,
+    emit_event, webhook or exit.
+    """
     executed: _builtins.int
     """Visits that did what the step says."""
     skipped: _builtins.int

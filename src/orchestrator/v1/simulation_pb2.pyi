@@ -305,6 +305,7 @@ class SimulatedStep(_message.Message):
     CHANGE_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The step."""
     step_kind: _builtins.str
@@ -314,7 +315,9 @@ class SimulatedStep(_message.Message):
     reason: _builtins.str
     """Why it is skipped or fails; which arm is taken; whether what is waited for comes, or the timeout."""
     share: _builtins.float
-    """Of those who come to a split, the part that takes the same arm: 0 to 1. Unset for other steps."""
+    """Of those who come to a split, the part that takes the same arm: 0 to 1. Of a step whose arms learn, that part of all
+    subjects like this one. Unset for other steps, and where an earlier choice holds.
+    """
     @_builtins.property
     def enter_time(self) -> _timestamp_pb2.Timestamp:
         """When it comes there."""
@@ -347,6 +350,10 @@ class SimulatedStep(_message.Message):
     def call(self) -> Global___SimulatedCall:
         """Whom it would call."""
 
+    @_builtins.property
+    def choice(self) -> Global___SimulatedChoice:
+        """By what its arm is chosen."""
+
     def __init__(
         self,
         *,
@@ -363,10 +370,11 @@ class SimulatedStep(_message.Message):
         change: Global___SimulatedChange | None = ...,
         event: Global___SimulatedEvent | None = ...,
         call: Global___SimulatedCall | None = ...,
+        choice: Global___SimulatedChoice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "call", b"call", "change", b"change", "enter_time", b"enter_time", "event", b"event", "leave_time", b"leave_time", "message", b"message", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "call", b"call", "change", b"change", "choice", b"choice", "enter_time", b"enter_time", "event", b"event", "leave_time", b"leave_time", "message", b"message", "share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "call", b"call", "change", b"change", "conditions", b"conditions", "enter_time", b"enter_time", "event", b"event", "leave_time", b"leave_time", "message", b"message", "reason", b"reason", "result", b"result", "share", b"share", "sleeps", b"sleeps", "step_id", b"step_id", "step_kind", b"step_kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "call", b"call", "change", b"change", "choice", b"choice", "conditions", b"conditions", "enter_time", b"enter_time", "event", b"event", "leave_time", b"leave_time", "message", b"message", "reason", b"reason", "result", b"result", "share", b"share", "sleeps", b"sleeps", "step_id", b"step_id", "step_kind", b"step_kind"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__share: _TypeAlias = _typing.Literal["share"]  # noqa: Y015
     _WhichOneofArgType__share: _TypeAlias = _typing.Literal["_share", b"_share"]  # noqa: Y015
@@ -463,6 +471,36 @@ class SimulatedCall(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SimulatedCall: _TypeAlias = SimulatedCall  # noqa: Y015
+
+@_typing.final
+class SimulatedChoice(_message.Message):
+    """A choice of an arm, as it would be made now. It is not recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    policy_version: _builtins.int
+    """The version of the policy. 0: there is none, or an earlier choice holds."""
+    reason: _builtins.str
+    """Why the arm has its share: cold_start, thompson, context, floor_only, forced, single_arm or fallback."""
+    held: _builtins.bool
+    """The subject has been by this arm, and goes by it again."""
+    def __init__(
+        self,
+        *,
+        policy_version: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        held: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "policy_version", b"policy_version", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedChoice: _TypeAlias = SimulatedChoice  # noqa: Y015
 
 @_typing.final
 class SimulatedSleep(_message.Message):

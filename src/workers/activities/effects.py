@@ -1,4 +1,6 @@
-"""The activities of steps that do something besides sending: `update_subject`, `emit_event` and `webhook`."""
+"""The activities of steps that do something besides sending: `update_subject`, `emit_event`, `webhook`, and
+`choose_arm` of all steps whose arms learn.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,8 @@ from temporalio import activity
 
 from orchestrator.application.calling import Calling, Receipt, Reserved, TooEarly
 from orchestrator.application.changing import Changing
+from orchestrator.application.choosing import Choosing
+from orchestrator.domain.advance import CHOOSE_ARM
 from orchestrator.domain.fillings import Source, encoded, fill, is_template, templates_in
 from orchestrator.domain.webhook_answer import read_answer
 from orchestrator.storage.webhook_calls import ANSWERED, FAILED
@@ -27,6 +31,7 @@ class EffectActivities:
     """Temporal may run a try again at any point: what was carried out, taken and settled stays so."""
 
     changing: Changing
+    choosing: Choosing
     calling: Calling
     calls: StepCalls
     renderer: Renderer
@@ -44,6 +49,10 @@ class EffectActivities:
     async def webhook(self, question: Question) -> Effect:
         return await seen_through(self._call(question))
 
+    @activity.defn(name=CHOOSE_ARM)
+    async def choose_arm(self, question: Question) -> Effect:
+        return await seen_through(self._choose(question))
+
     async def _change(self, question: Question) -> Effect:
         try:
             planned = await self.changing.plan(question)
@@ -55,6 +64,12 @@ class EffectActivities:
                     reason = failed.reason
                 planned = await self.changing.carry_out(question, planned, filled, reason)
             return planned
+        except Exception as error:
+            raise as_failure(error, execution_id=question.execution_id) from None
+
+    async def _choose(self, question: Question) -> Effect:
+        try:
+            return await self.choosing(question)
         except Exception as error:
             raise as_failure(error, execution_id=question.execution_id) from None
 

@@ -20,6 +20,10 @@ STEPS = [
     {"id": "hello", "send": {"communicationId": "hello"}, "next": "end"},
     {"id": "end", "exit": {"reason": "finished"}},
 ]
+LEARNING = [
+    {"id": "choose", "adaptiveBranch": {"arms": [{"id": "a", "next": "end"}, {"id": "b", "next": "end"}]}},
+    {"id": "end", "exit": {}},
+]
 JOURNEY = {"journeyId": "spring"}
 
 #: In an order in which each succeeds. `{key}` is the id of the API key made before, `{execution}` that of
@@ -45,6 +49,9 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("CreateJourney", {"journey": {"id": "spring", "name": "Spring", "steps": STEPS}}),
     ("UpdateJourney", {"journey": {"id": "spring", "name": "Summer"}}),
     ("PublishJourney", JOURNEY),
+    ("CreateJourney", {"journey": {"id": "learns", "name": "L", "steps": LEARNING, "goal": {"eventName": "buy"}}}),
+    ("PublishJourney", {"journeyId": "learns"}),
+    ("StartPolicyUpdate", {"journeyId": "learns"}),
     ("EnrollSubjects", {**JOURNEY, "subjectIds": ["ann"]}),
     ("CancelExecution", {"executionId": "{execution}"}),
     ("CancelExecutions", {**JOURNEY, "filter": {"all": True}, "atMost": 1}),

@@ -97,6 +97,29 @@ DEFINITION: Json = {
             },
         },
         {
+            "id": "learn",
+            "adaptiveBranch": {
+                "arms": [
+                    {"id": "a", "next": "end"},
+                    {"id": "b", "next": "end", "share": 0.25},
+                    {"id": "c", "next": "end", "paused": True},
+                ],
+                "stickiness": "visit",
+                "salt": "spring",
+                "learning": {"minShare": 0.05, "halfLifeDays": 30.5, "delayModel": "matured", "graceDays": 2},
+            },
+        },
+        {
+            "id": "best",
+            "nbaDecision": {
+                "arms": [{"id": "a", "next": "end"}, {"id": "b", "next": "end"}],
+                "context": ["plan.name", "age"],
+                "stickiness": "subject",
+                "salt": "spring",
+                "learning": {"explorationScale": 5.5, "minShare": 0.05, "halfLifeDays": 30.5, "graceDays": 2},
+            },
+        },
+        {
             "id": "mark",
             "next": "tell",
             "updateSubject": {"attributes": {"plan": "pro", "old": None, "score": {"$path": "$steps.call.score"}}},
@@ -334,6 +357,7 @@ REQUESTS: dict[str, Json] = {
     "GetCancellation": {"cancellationId": "can-1"},
     "ExplainEntry": {**_OF_JOURNEY, **_OF_SUBJECT},
     "BacktestJourney": {**_OF_JOURNEY, "days": 28},
+    "StartPolicyUpdate": {**_OF_JOURNEY, **ONCE},
     "SimulateJourney": {
         **_OF_JOURNEY,
         **_OF_SUBJECT,

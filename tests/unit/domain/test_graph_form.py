@@ -67,7 +67,9 @@ def findings_of(document: Json) -> tuple[set[tuple[str, str]], set[tuple[str, st
 def test_every_kind_of_step_is_a_type_of_node() -> None:
     assert set(KINDS_BY_TYPE.values()) == set(STEP_KINDS)
     named = {"channel_action", "condition_split", "wait", "wait_for", "split", "exit"}
-    assert named | {"update_subject", "emit_event", "webhook"} <= KINDS_BY_TYPE.keys()
+    assert (
+        named | {"adaptive_branch", "nba_decision", "update_subject", "emit_event", "webhook"} <= KINDS_BY_TYPE.keys()
+    )
 
 
 def test_a_graph_comes_back_with_all_that_its_canvas_wrote() -> None:
@@ -265,6 +267,10 @@ def _step(draw: Callable[[Any], Any], step_id: str) -> Json:
             step[kind] = _with(step[kind], otherwise=lead("otherwise").get("next"))
         case "split":
             step[kind] = {"arms": [{"id": one, "weight": 2, **lead(one)} for one in arm_ids]}
+        case "adaptiveBranch":
+            step[kind] = {"arms": [{"id": one, **lead(one)} for one in arm_ids], "learning": {"graceDays": 2}}
+        case "nbaDecision":
+            step[kind] = {"arms": [{"id": one, "share": 0.1, **lead(one)} for one in arm_ids], "context": ["plan"]}
         case "updateSubject":
             step |= {kind: {"attributes": {"plan": "pro"}}, **lead("next")}
         case "emitEvent":

@@ -607,6 +607,7 @@ NAMES = st.sampled_from(
             "body",
             "$path",
         ),
+        *("adaptiveBranch", "nbaDecision", "context", "learning", "stickiness", "share", "paused", "minShare"),
         *("weight", "salt", "timeout", "otherwise", "exitRules", "exitOnGoal", "where", "eventName", "entryKeyPath"),
     ]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from orchestrator.domain.backtest import FORKS
 from orchestrator.domain.execution import Outcome, Result
 from orchestrator.domain.journey import JourneyVersion, Pinned
 from orchestrator.domain.journey_form import parse
@@ -148,7 +149,7 @@ def test_whatever_the_core_does_is_on_a_way() -> None:
             if visit.reason == "withdrawn":  # the end of a send that was begun, and of no way of its own
                 continue
             taken = [way for way in nodes[visit.step_id].ways if way.result is visit.result]
-            if visit.result is Result.SKIPPED or visit.step_kind in ("wait_for", "branch", "split"):
+            if visit.result is Result.SKIPPED or visit.step_kind in FORKS:
                 taken = [way for way in taken if way.reason == visit.reason]
             assert taken, (seed, visit)
             if number + 1 < len(visits):
@@ -158,5 +159,6 @@ def test_whatever_the_core_does_is_on_a_way() -> None:
             ends = {(end.outcome.value, end.reason) for end in found.outcomes}
             assert walk.app.ended[:2] in ends, seed
     assert set(told) == {
-        "send", "wait", "wait_for", "branch", "split", "update_subject", "emit_event", "webhook", "exit",
+        *("send", "wait", "wait_for", "branch", "split", "adaptive_branch", "nba_decision"),
+        *("update_subject", "emit_event", "webhook", "exit"),
     }  # fmt: skip

@@ -12,7 +12,8 @@ import pytest
     ("modules", "absent"),
     [
         ("orchestrator.cli, orchestrator.server", ("numpy", "scipy")),
-        ("orchestrator.domain.arm_choice", ("numpy", "scipy")),
+        ("workers.main, workers.process, workers.workflows.policy_updates", ("numpy", "scipy")),
+        ("orchestrator.domain.arms, orchestrator.application.choosing", ("numpy", "scipy")),
         (
             "orchestrator.learning.policy, orchestrator.learning.context_policy, orchestrator.learning.performance, "
             "orchestrator.learning.impact, orchestrator.learning.planning, orchestrator.learning.off_policy",

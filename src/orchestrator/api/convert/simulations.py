@@ -15,7 +15,7 @@ from orchestrator.api.convert.times import from_timestamp, to_timestamp
 from orchestrator.api.json_values import struct_of, struct_to_json
 from orchestrator.application.simulation_questions import Override, Question, Supposed
 from orchestrator.application.simulation_traces import Cut, Passed, Slept, Stop
-from orchestrator.application.simulation_work import Call, Change, Deed, Emission, Message
+from orchestrator.application.simulation_work import Call, Change, Choice, Deed, Emission, Message
 from orchestrator.application.simulations import Simulated, Simulation
 from orchestrator.domain import reachable
 from orchestrator.domain.execution import Why
@@ -145,6 +145,12 @@ def _carried_out(carried_out: Deed | None) -> dict[str, Any]:
             return {"change": pb.SimulatedChange(attributes=_struct(attributes))}
         case Emission(event_name=name, properties=properties):
             return {"event": pb.SimulatedEvent(event_name=name, properties=_struct(properties))}
+        case Choice() as choice:
+            return {
+                "choice": pb.SimulatedChoice(
+                    policy_version=choice.policy_version or 0, reason=choice.reason, held=choice.share is None
+                )
+            }
         case Call() as call:
             return {
                 "call": pb.SimulatedCall(

@@ -35,6 +35,7 @@ from orchestrator.application import (
     entry_explanations,
     journeys,
     lifecycle,
+    policy_updates,
     publishing,
     stats,
 )
@@ -201,6 +202,12 @@ class JourneyHandlers:
     async def BacktestJourney(self, request: rpc.BacktestJourneyRequest, call: Call) -> rpc.BacktestJourneyResponse:
         told = await self._backtests.run(call.transactions, call.scope, request.journey_id, request.days)
         return rpc.BacktestJourneyResponse(backtest=backtest_message(told))
+
+    async def StartPolicyUpdate(
+        self, request: rpc.StartPolicyUpdateRequest, call: Call
+    ) -> rpc.StartPolicyUpdateResponse:
+        step_ids = await policy_updates.request(call.conn, call.scope, request.journey_id)
+        return rpc.StartPolicyUpdateResponse(step_ids=step_ids)
 
     async def GetStepStats(self, request: rpc.GetStepStatsRequest, call: Call) -> rpc.GetStepStatsResponse:
         version = request.version if request.HasField("version") else None

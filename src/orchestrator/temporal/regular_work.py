@@ -1,0 +1,50 @@
+"""Schedules of what is done regularly, whatever anybody asks for: there, and as this release has them."""
+
+from __future__ import annotations
+
+from temporalio.api.common.v1 import Payload
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+
+
+async def ensure_schedule(client: Client, schedule_id: str, schedule: Schedule) -> None:
+    """Have it fire so, and no other way. Raises RPCError."""
+    try:
+        await client.create_schedule(schedule_id, schedule)
+    except ScheduleAlreadyRunningError:
+        # Made by an earlier release, perhaps. Whether it is paused is the operators' business.
+        await client.get_schedule_handle(schedule_id).update(lambda known: _updated(client, known, schedule))
+
+
+async def _updated(client: Client, known: ScheduleUpdateInput, schedule: Schedule) -> ScheduleUpdate | None:
+    before = known.description.schedule
+    if (
+        before.spec.intervals == schedule.spec.intervals
+        and before.policy == schedule.policy
+        and await _started(client, before) == await _started(client, schedule)
+    ):
+        return None
+    schedule.state = before.state
+    return ScheduleUpdate(schedule)
+
+
+async def _started(client: Client, schedule: Schedule) -> object:
+    """What the schedule starts, in a form that can be compared."""
+    action = schedule.action
+    if not isinstance(action, ScheduleActionStartWorkflow):
+        return None
+    given = [one for one in action.args if not isinstance(one, Payload)]
+    # Of one that is described, arguments are as they are stored.
+    stored = await client.data_converter.encode(given) if given else action.args
+    return (
+        action.workflow,
+        action.id,
+        action.task_queue,
+        [one.SerializeToString(deterministic=True) for one in stored],
+    )
