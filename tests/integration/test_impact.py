@@ -129,9 +129,12 @@ Tally = Counter[tuple[str, bool, bool]]
 async def recounted(past: Past) -> tuple[Tally, Mapping[date, Counter[str]], int]:
     """(side, whether matured, whether converted) of first triggers; by day and side; who converted late."""
     owner = past.world.owner
-    known = {row["enrollment_id"]: row for row in await owner.fetch("SELECT * FROM conversions WHERE step_id = ''")}
+    known = {
+        row["enrollment_id"]: row
+        for row in await owner.fetch("SELECT * FROM conversions WHERE journey_id = 'welcome' AND step_id = ''")
+    }
     firsts: dict[int, Record] = {}
-    for row in await owner.fetch("SELECT * FROM enrollments"):
+    for row in await owner.fetch("SELECT * FROM enrollments WHERE journey_id = 'welcome'"):
         before = firsts.get(row["subject_no"])
         if before is None or row["triggered_at"] < before["triggered_at"]:
             firsts[row["subject_no"]] = row
@@ -190,7 +193,7 @@ async def test_impact_is_that_of_a_recount_of_first_triggers(past: Past) -> None
 
 async def test_performance_of_arms_is_that_of_a_recount_of_choices(past: Past) -> None:
     owner = past.world.owner
-    choices = await owner.fetch("SELECT * FROM arm_choices")
+    choices = await owner.fetch("SELECT * FROM arm_choices WHERE journey_id = 'welcome'")
     known = {row["enrollment_id"] for row in await owner.fetch("SELECT * FROM conversions WHERE step_id = 'pick'")}
 
     (told,) = await past.world.look(branch_performance.branch_performance, "welcome")
@@ -248,7 +251,8 @@ async def test_policies_that_are_none_are_refused_with_every_fault(past: Past) -
 async def test_the_log_of_choices_is_read_in_pages_and_of_one_subject(past: Past) -> None:
     world = past.world
     everybody = await world.owner.fetch(
-        "SELECT execution_id FROM arm_choices ORDER BY chosen_at DESC, execution_id, seq LIMIT 5"
+        "SELECT execution_id FROM arm_choices WHERE journey_id = 'welcome'"
+        " ORDER BY chosen_at DESC, execution_id, seq LIMIT 5"
     )
 
     first, end = await world.look(policy_history.choices, "welcome", "pick", None, None, 2)
@@ -327,3 +331,63 @@ async def test_the_documented_fields_have_their_documented_names_and_forms(past:
     low, high = arms["a"]["credibleInterval95"]
     assert low < arms["a"]["rate"] < high
     assert arms["a"]["coldStart"] is False
+
+
+async def test_where_each_subject_has_shares_of_its_own_all_are_counted_and_the_youngest_weighed(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = past.world
+    decide = {"id": "decide", "nbaDecision": {"arms": PICK["adaptiveBranch"]["arms"], "context": ["plan"]}}
+    await world.draft("nba", {"steps": [decide, BYE]})
+    await world.do(update, "nba", Changes(goal_event="paid", goal_window=WINDOW), ANY_STATE)
+    await world.do(publishing.publish, "nba", ANY_STATE)
+    await world.owner.execute(
+        """
+        INSERT INTO arm_choices (project_no, bucket, subject_no, execution_id, seq, journey_id, step_id, version,
+                                 goal_revision, unit, round, arm_id, propensity_ppm, propensities, reason, chosen_at)
+        SELECT project_no, bucket, subject_no, execution_id, 2, 'nba', 'decide', 1, 2, execution_id::text, 0, arm_id,
+               propensity_ppm, propensities, 'context', chosen_at
+          FROM arm_choices WHERE journey_id = 'welcome';
+        INSERT INTO conversions
+        SELECT project_no, bucket, subject_no, enrollment_id, 'decide', 2, 'nba', occurred_at, received_at
+          FROM conversions WHERE step_id = 'pick'
+        """
+    )
+    everybody = await world.owner.fetchval("SELECT count(*) FROM arm_choices WHERE journey_id = 'nba'")
+    (same,) = await world.look(branch_performance.branch_performance, "welcome")
+    monkeypatch.setattr(branch_performance, "YOUNGEST", 1500)
+    monkeypatch.setattr(policy_values, "YOUNGEST", 500)
+
+    (told,) = await world.look(branch_performance.branch_performance, "nba")
+    valued = await world.look(policy_values.value_of_policy, "nba", "decide", Greedy())
+
+    assert (told.sampled, told.current_shares) == (True, {})
+    assert sum(arm.subjects_reached for arm in told.performance.arms) == everybody
+    assert [arm.matured_rate for arm in told.performance.arms] == [arm.matured_rate for arm in same.performance.arms]
+    assert told.performance.sample_ratio != same.performance.sample_ratio
+    assert (valued.sampled, valued.value.subjects) == (True, 500)
+
+
+async def test_after_the_goal_was_changed_each_is_counted_by_his_own_and_the_goals_are_told(past: Past) -> None:
+    world = past.world
+    await world.draft("changing", {"steps": [BYE]})
+    for goal, window in (("paid", 2 * DAY), ("visited", 5 * DAY)):
+        await world.do(update, "changing", Changes(goal_event=goal, goal_window=window), ANY_STATE)
+    await world.owner.execute(
+        """
+        INSERT INTO enrollments (project_no, bucket, subject_no, enrollment_id, journey_id, version, goal_revision,
+                                 entry_kind, entry_key, triggered_at, enrolled_at)
+        SELECT project_no, bucket, subject_no, gen_random_uuid(), 'changing', 1, 1 + number % 3, 'event', number::text,
+               now() - interval '6 days', now()
+          FROM (SELECT *, row_number() OVER () AS number FROM subjects LIMIT 9) AS s
+        """
+    )
+
+    told = await world.look(impact.calibrated_impact, "changing")
+    of_first = await world.look(impact.calibrated_impact, "changing", 2)
+
+    assert [(one.goal.event_name, one.subjects) for one in told.goals] == [("visited", 3), ("paid", 3)]
+    # Those of before there was a goal measure nothing.
+    assert (told.impact.exposed.subjects, told.window_days) == (6, 5)
+    assert told.impact.matured_exposed.subjects == 0
+    assert (of_first.impact.matured_exposed.subjects, of_first.window_days) == (3, 2)

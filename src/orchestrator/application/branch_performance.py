@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from asyncpg import Connection, Record
 
 from orchestrator.application import journeys as authoring
 from orchestrator.application.impact import require_goal
+from orchestrator.application.policy_updates import steps_that_learn
 from orchestrator.domain.apportionment import WHOLE
-from orchestrator.domain.journey import AdaptiveBranch, AdaptiveStep, Journey, NbaDecision
+from orchestrator.domain.journey import AdaptiveStep, Journey, NbaDecision
 from orchestrator.domain.journey_form import stored
 from orchestrator.domain.refusals import NotFound
 from orchestrator.domain.scope import Scope
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 GRACE = timedelta(days=1)
 
 #: Where each subject has shares of its own, so many choices, the youngest, are looked at for what rests on them.
-YOUNGEST = 50_000
+YOUNGEST = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +80,8 @@ async def branches_of(conn: Connection[Record], scope: Scope, journey: Journey) 
     if journey.latest_version is not None:
         version = await journey_versions.find(conn, scope.project_no, journey.journey_id, journey.latest_version)
         assert version is not None, "versions are never deleted"
-        for step in stored(version.definition).steps.values():
-            if isinstance(step, AdaptiveBranch | NbaDecision):
-                found[step.id] = Branch(step_id=step.id, step=step)
+        for step in steps_that_learn(stored(version.definition)):
+            found[step.id] = Branch(step_id=step.id, step=step)
     for step_id in await arm_results.steps(conn, scope.project_no, journey.journey_id):
         found.setdefault(step_id, Branch(step_id=step_id, step=None))
     return list(found.values())
@@ -127,7 +129,8 @@ async def branch_performance(
             alike = await arm_results.youngest_alike(conn, question, until=now, limit=YOUNGEST)
         else:
             alike = await arm_results.alike(conn, question)
-        told.append(_judged(branch, totals[branch.step_id], alike, history, now, sampled=each_has_its_own))
+        judge = partial(_judged, branch, totals[branch.step_id], alike, history, now, sampled=each_has_its_own)
+        told.append(await asyncio.to_thread(judge))  # arrays take long to import, and integrals to compute
     return told
 
 
@@ -157,7 +160,7 @@ def _judged(
     *,
     sampled: bool,
 ) -> BranchPerformance:
-    from orchestrator.learning.performance import performance_of  # numpy comes with it: see the package
+    from orchestrator.learning.performance import performance_of
     from orchestrator.learning.share_history import SharesSince, share_history
 
     arm_ids = sorted(branch.arm_ids | {row.arm_id for row in totals} | {name for a in alike for name in a.propensities})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from asyncpg import Connection, Record
@@ -82,8 +84,6 @@ async def calibrated_impact(
 
     Raises NotFound: JOURNEY_NOT_FOUND, GOAL_NOT_FOUND.
     """
-    from orchestrator.learning.impact import impact_of  # numpy comes with it: see the package
-
     await authoring.get(conn, scope, journey_id)
     goals = await counts.goals(conn, scope.project_no, journey_id)
     require_goal(goals, journey_id, goal_revision)
@@ -97,20 +97,11 @@ async def calibrated_impact(
     used = tuple(GoalOf(goal=goal, subjects=measured[goal.revision]) for goal in goals if goal.revision in measured)
     window_days = max((_whole_days(one.goal.window) for one in used), default=_whole_days(goals[0].window))
     share = _share(rows, holdouts, settings.global_holdout)
-    today = now.astimezone(UTC).date()
-
-    def judged(held_out_by: str, holdout_share: float | None) -> Impact:
-        return impact_of(
-            _days(rows, held_out_by),
-            today=today,
-            window_days=window_days,
-            grace_days=GRACE.days,
-            holdout_share=holdout_share,
-        )
-
+    judge = partial(_between, rows, today=now.astimezone(UTC).date(), window_days=window_days)
+    own = await asyncio.to_thread(judge, JOURNEY, holdout_share=share)  # arrays take long to import
     apart = None
     if any(row.held_out_by == GLOBAL for row in rows):
-        against = judged(GLOBAL, None)
+        against = judge(GLOBAL)
         apart = GlobalHoldout(
             side=against.holdout,
             matured=against.matured_holdout,
@@ -119,7 +110,7 @@ async def calibrated_impact(
         )
     return CalibratedImpact(
         journey_id=journey_id,
-        impact=judged(JOURNEY, share),
+        impact=own,
         global_holdout=apart,
         goals=used,
         window_days=window_days,
@@ -127,6 +118,26 @@ async def calibrated_impact(
         holdout_share=share,
         late=sum(row.late for row in rows),
         as_of=now,
+    )
+
+
+def _between(
+    rows: Iterable[Triggered],
+    held_out_by: str,
+    *,
+    today: date,
+    window_days: int,
+    holdout_share: float | None = None,
+) -> Impact:
+    """Of the exposed against those whom this holdout has."""
+    from orchestrator.learning.impact import impact_of
+
+    return impact_of(
+        _days(rows, held_out_by),
+        today=today,
+        window_days=window_days,
+        grace_days=GRACE.days,
+        holdout_share=holdout_share,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,8 @@ async def value_of_policy(
         alike = await arm_results.alike(conn, question)
     arm_ids = sorted(branch.arm_ids | {name for one in alike for name in one.propensities})
     _refuse(policy, arm_ids)
-    return _valued(policy, arm_ids, [one for one in alike if one.matured], sampled=sampled)
+    matured = [one for one in alike if one.matured]
+    return await asyncio.to_thread(_valued, policy, arm_ids, matured, sampled=sampled)  # arrays take long to import
 
 
 def _refuse(policy: NamedPolicy, arm_ids: Sequence[str]) -> None:
@@ -123,7 +125,7 @@ def _refuse(policy: NamedPolicy, arm_ids: Sequence[str]) -> None:
 
 
 def _valued(policy: NamedPolicy, arm_ids: Sequence[str], alike: Sequence[Alike], *, sampled: bool) -> Valued:
-    import numpy as np  # see orchestrator.learning
+    import numpy as np
 
     from orchestrator.learning.off_policy import Logged, value_of
 

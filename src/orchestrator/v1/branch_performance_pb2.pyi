@@ -96,7 +96,7 @@ class BranchPerformance(_message.Message):
     late_conversions: _builtins.int
     """Conversions whose goal event came in after the window and a day: they count all the same."""
     sampled: _builtins.bool
-    """What rests on propensities (sample_ratio, ipw_rate) is of the 50,000 youngest choices: each subject has shares of its
+    """What rests on propensities (sample_ratio, ipw_rate) is of the 20,000 youngest choices: each subject has shares of its
     own here.
     """
     @_builtins.property

@@ -89,7 +89,7 @@ class ImpactServiceServicer:
     def EstimatePolicyValue(self, request, context):
         """Estimates what a policy would have brought, from what was recorded of the one that ran.
 
-        Rests on all choices that have matured; where each subject has shares of its own, on the 50,000 youngest of them.
+        Rests on all choices that have matured; where each subject has shares of its own, on the 20,000 youngest of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

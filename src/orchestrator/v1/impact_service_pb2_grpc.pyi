@@ -42,7 +42,7 @@ class ImpactServiceStub:
     EstimatePolicyValue: _grpc.UnaryUnaryMultiCallable[_impact_service_pb2.EstimatePolicyValueRequest, _impact_service_pb2.EstimatePolicyValueResponse]
     """Estimates what a policy would have brought, from what was recorded of the one that ran.
 
-    Rests on all choices that have matured; where each subject has shares of its own, on the 50,000 youngest of them.
+    Rests on all choices that have matured; where each subject has shares of its own, on the 20,000 youngest of them.
     """
     ListPolicyVersions: _grpc.UnaryUnaryMultiCallable[_impact_service_pb2.ListPolicyVersionsRequest, _impact_service_pb2.ListPolicyVersionsResponse]
     """Lists the policies of a branch, the newest first."""
@@ -65,7 +65,7 @@ class ImpactServiceAsyncStub(ImpactServiceStub):
     EstimatePolicyValue: _aio.UnaryUnaryMultiCallable[_impact_service_pb2.EstimatePolicyValueRequest, _impact_service_pb2.EstimatePolicyValueResponse]  # type: ignore[assignment]
     """Estimates what a policy would have brought, from what was recorded of the one that ran.
 
-    Rests on all choices that have matured; where each subject has shares of its own, on the 50,000 youngest of them.
+    Rests on all choices that have matured; where each subject has shares of its own, on the 20,000 youngest of them.
     """
     ListPolicyVersions: _aio.UnaryUnaryMultiCallable[_impact_service_pb2.ListPolicyVersionsRequest, _impact_service_pb2.ListPolicyVersionsResponse]  # type: ignore[assignment]
     """Lists the policies of a branch, the newest first."""
@@ -103,7 +103,7 @@ class ImpactServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_impact_service_pb2.EstimatePolicyValueResponse, _abc.Awaitable[_impact_service_pb2.EstimatePolicyValueResponse]]:
         """Estimates what a policy would have brought, from what was recorded of the one that ran.
 
-        Rests on all choices that have matured; where each subject has shares of its own, on the 50,000 youngest of them.
+        Rests on all choices that have matured; where each subject has shares of its own, on the 20,000 youngest of them.
         """
 
     @_abc_1.abstractmethod
