@@ -223,6 +223,8 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     settings: Json = {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5000, "eventRetention": "500d", **_SENDING}
     subject_id = {"subjectId": f"subject-{number}"}
     draft, active = {"journeyId": f"draft-{number}"}, {"journeyId": f"journey-{number}"}
+    learning = {"journeyId": f"learning-{number}"}
+    choose = {**learning, "stepId": "choose"}
     new = {"id": f"new-{number}"}
     job: Json = {**new, **active, "ratePerSecond": 50, "refused": [{"reason": "re_entry", "count": 1}]}
     crowds: list[Json] = [{"audienceId": f"audience-{number}"}, {"segmentId": segment_id}, {"everyone": True}]
@@ -387,6 +389,24 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "CancelEnrollmentJob": of_job,
         "GetStepStats": {**active, "version": 1},
         "GetJourneyFunnel": active,
+        "GetCalibratedImpact": {**learning, "goalRevision": 1},
+        "GetBranchPerformance": {**learning, "goalRevision": 1},
+        "EstimatePolicyValue": [
+            {**choose, "policy": {"weights": [{"armId": "a", "weight": 0.5}]}},
+            {**choose, "policy": {"uniform": True}},
+            {**choose, "policy": {"greedy": True}},
+            {**choose, "policy": {"armId": "b"}},
+        ],
+        "ListPolicyVersions": {**choose, **page},
+        "ListArmChoices": {**choose, **page, **subject_id},
+        "PlanImpact": {
+            "baseRate": 0.05,
+            "lift": 0.1,
+            "holdoutPercent": 10,
+            "weeklyVolume": 1000.5,
+            "window": "7d",
+            "power": 0.9,
+        },
         "ListJourneyAuditEntries": {**draft, **page},
         "ListSendsPauses": page,
         "PauseSends": [active, {"allJourneys": True}],

@@ -50,6 +50,7 @@ NOUNS = {
         *("audience", "segment", "communication", "trigger_contract", "subject"),
         *("draft", "journey", "paused", "listening", "learning", "execution"),
     ),
+    "ImpactService": ("subject", "learning"),
     "ProjectService": ("project",),
     "RefusedEntryService": ("journey", "replay"),
     "SegmentService": ("segment", "subject"),

@@ -94,6 +94,18 @@ FAULTS = {
     "choices_unlike_visits": "UPDATE visits SET step_kind = 'adaptive_branch', reason = 'a' WHERE step_id = 'check'",
     "completed_without_exit": "DELETE FROM visits WHERE step_kind = 'exit'",
     "enrollments_unlike_executions": "DELETE FROM enrollments",
+    "goals_uncredited": """
+        SELECT ensure_events_month('2026-05-01');
+        INSERT INTO event_names (project_no, name_no, name) VALUES (1, 77, 'paid');
+        UPDATE journey_goals SET event_name = 'paid';
+        INSERT INTO events (occurred_at, project_no, name_no, subject_no, bucket, received_at, event_id, properties)
+        SELECT triggered_at + interval '1 hour', project_no, 77, subject_no, bucket, triggered_at + interval '2 hours',
+               'e', '{}'
+          FROM enrollments;
+        INSERT INTO subject_event_state (project_no, bucket, subject_no, name_no, total, first_at, last_at)
+        SELECT project_no, bucket, subject_no, 77, 1, triggered_at + interval '1 hour',
+               triggered_at + interval '1 hour'
+          FROM enrollments""",
     "versions_gone": "DELETE FROM journey_versions",
     "contents_gone": "DELETE FROM communication_revisions",
     "definitions_dangling": "UPDATE journeys SET latest_version = 9",

@@ -26,6 +26,7 @@ MAY = {
     "cancellations": {"SELECT", "INSERT"},
     "carries": {"SELECT", "INSERT"},
     "visits": {"SELECT", "INSERT"} | GIVEN,
+    "conversions": {"SELECT", "INSERT", "UPDATE(occurred_at)", "UPDATE(received_at)"} | GIVEN,
     "sends": {"SELECT", "UPDATE(provider_id)", *(f"UPDATE({kind.column})" for kind in Kind)} | GIVEN,
     "webhook_calls": {"SELECT", "UPDATE(answer)"} | GIVEN,
     "arm_choices": {"SELECT", "UPDATE(unit)", "UPDATE(draw)", "UPDATE(context)"} | GIVEN,

@@ -21,7 +21,7 @@ from orchestrator.domain.holdout import held_out_by
 from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.project import ProjectSettings
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import enrollments, executions, facts, outbox, sends, sends_pauses
+from orchestrator.storage import conversions, enrollments, executions, facts, outbox, sends, sends_pauses
 from orchestrator.storage.enrollments import Enrollment
 from orchestrator.storage.executions import NewExecution
 from orchestrator.storage.outbox import Entry as Told
@@ -113,6 +113,7 @@ class Admissions:
             for one, entrant, past, met in zip(exposed, entrants, pasts, full, strict=True)
         ]
         await enrollments.insert(conn, [one.enrollment for one in self._admitted])
+        await self._credit(conn)
         await executions.insert(conn, new)
         told = [(execution.key, execution.execution_id, execution.workflow_id) for execution in new]
         numbers = await outbox.insert(conn, "start", told, self._now, behind=self._behind)
@@ -139,6 +140,17 @@ class Admissions:
     def count(self) -> int:
         """How many are let in, held-out ones too."""
         return len(self._admitted)
+
+    async def _credit(self, conn: Connection[Record]) -> None:
+        """Credit what has happened since the triggers; held-out ones are measured as everybody else."""
+        made = [one.enrollment for one in self._admitted if one.enrollment.triggered_at < self._now]
+        entries = [
+            (e.key, e.enrollment_id)
+            for e in made
+            if (await self._versions.measure(conn, self._project_no, e.journey_id, e.goal_revision)).event_name
+        ]
+        if entries:
+            await conversions.look_back_at_entries(conn, self._project_no, entries)
 
     def _limits(self, one: _Admitted, paused: Collection[str], full: Mapping[FrequencyCap, datetime]) -> Limits:
         is_paused = sends_pauses.ALL in paused or one.enrollment.journey_id in paused

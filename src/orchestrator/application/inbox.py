@@ -11,6 +11,7 @@ from itertools import islice, zip_longest
 
 from asyncpg import Connection, Record
 
+from orchestrator.application.crediting import credit
 from orchestrator.application.listeners import Catalog, read_catalog
 from orchestrator.application.memberships import refresh
 from orchestrator.application.refused_entries import RefusedEntries
@@ -138,6 +139,8 @@ class Inbox:
                 held_here = [one for one in held if one.key.project_no == project_no]
                 look = Look(conn, self._versions, project, known, held_here, refused)
                 told += await look.start(mine, moved)
+                # Also to those who have just come in by entries that were told of with these.
+                await credit(conn, project_no, known.goals, mine)
             await refused.write(conn)
         # After the commit: making a catalog may give numbers to names, and a number that was rolled back is nobody's.
         self._catalogs |= catalogs

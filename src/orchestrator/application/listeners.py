@@ -18,7 +18,7 @@ from orchestrator.domain.trigger_contract import MAX_EVENT_AGE, Contract, EntryC
 from orchestrator.predicates.parse import About, parse
 from orchestrator.predicates.paths import split_path
 from orchestrator.predicates.tree import Predicate
-from orchestrator.storage import catalog, event_names
+from orchestrator.storage import catalog, conversions, event_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +58,21 @@ class Listener:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
     """The listeners of a project: by the number of their event's name, or by segment and whether it is entered; and all
-    of them by journey.
+    of them by journey. `goals` are the events that goals have, or had, by the numbers of their names.
     """
 
     definitions_version: int
     of_events: Mapping[int, tuple[Listener, ...]]
     of_segments: Mapping[tuple[int, bool], tuple[Listener, ...]]
     of_journeys: Mapping[str, Listener]
+    goals: Mapping[int, str]
 
 
 async def read_catalog(conn: Connection[Record], versions: Versions, project: catalog.Current) -> Catalog:
     """May give numbers to names of events."""
     listening = await catalog.listening(conn, project.project_no)
-    named = {row.event_name for row in listening if row.event_name is not None}
+    goals = await conversions.goal_names(conn, project.project_no)
+    named = goals | {row.event_name for row in listening if row.event_name is not None}
     numbers = await event_names.ensure(conn, project.project_no, named)
     of_events: defaultdict[int, list[Listener]] = defaultdict(list)
     of_segments: defaultdict[tuple[int, bool], list[Listener]] = defaultdict(list)
@@ -86,6 +88,7 @@ async def read_catalog(conn: Connection[Record], versions: Versions, project: ca
         of_events={number: tuple(found) for number, found in of_events.items()},
         of_segments={way: tuple(found) for way, found in of_segments.items()},
         of_journeys=of_journeys,
+        goals={numbers[name]: name for name in goals},
     )
 
 

@@ -20,6 +20,7 @@ class Entry:
     """One inbox row. The first three arrays are parallel, in order of arrival, and empty unless `kind` is events.
 
     `transition_nos` were written with the row, by somebody else than its consumer. `hops`: domain/entry.py, Trigger.
+    `received_at`: for events, theirs.
     """
 
     inbox_no: int
@@ -29,6 +30,7 @@ class Entry:
     event_nos: tuple[int, ...]
     occurred_ats: tuple[datetime, ...]
     transition_nos: tuple[int, ...]
+    received_at: datetime
     hops: int = 0
 
 
@@ -97,7 +99,7 @@ WITH taken AS (
      USING unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
      WHERE i.project_no = w.project_no AND i.bucket = w.bucket AND i.subject_no = w.subject_no
     RETURNING i.inbox_no, i.project_no, i.bucket, i.subject_no, i.kind, i.name_nos, i.event_nos, i.occurred_ats,
-              i.transition_nos, i.hops
+              i.transition_nos, i.received_at, i.hops
 )
 SELECT * FROM taken ORDER BY inbox_no
 """
@@ -115,6 +117,7 @@ async def take(conn: Connection[Record], keys: Sequence[SubjectKey]) -> list[Ent
             event_nos=tuple(row["event_nos"] or ()),
             occurred_ats=tuple(row["occurred_ats"] or ()),
             transition_nos=tuple(row["transition_nos"] or ()),
+            received_at=row["received_at"],
             hops=row["hops"] or 0,
         )
         for row in rows
