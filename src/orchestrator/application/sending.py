@@ -17,7 +17,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.advance import Ready, answer, conclude, decide, done, ready
+from orchestrator.application.advance import Ready, answer_try, conclude, decide, done, ready, tell_sleeper
 from orchestrator.application.auto_pauses import AutoPauses
 from orchestrator.application.contents import Contents
 from orchestrator.application.transactions import Transactions
@@ -26,7 +26,7 @@ from orchestrator.domain.auto_pause import Tally
 from orchestrator.domain.execution import Run
 from orchestrator.domain.journey import Send as SendStep
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import clock, communications, journey_pokes, send_tallies, sends, subjects
+from orchestrator.storage import clock, communications, send_tallies, sends, subjects
 from orchestrator.storage.sends import DISPATCHING, FAILED, Reservation, Send
 from orchestrator.temporal.contract import Effect, Question, effect_from
 
@@ -100,7 +100,7 @@ class Sending:
                 decision = decide(found)
                 if isinstance(decision.effect, Run) and decision.still_waiting:
                     return await self._reserved(conn, found, question.seq, earlier)
-            return await answer(conn, self._versions, found)
+            return await answer_try(conn, self._versions, found)
 
     async def _reserved(self, conn: Connection[Record], found: Ready, seq: int, earlier: Send | None) -> Reserved:
         standing, version = found.standing, found.prepared.version
@@ -181,13 +181,8 @@ class Sending:
                 await self._count(conn, reserved, receipt)
             return found
         if await self._settle(conn, found.key, reserved, receipt, found.now):
-            if found.standing.parked:
-                # Held, and this try was given up on. The workflow sleeps: what is decided behind its back it
-                # would take for news, and what happened since for told. So it is made to ask.
-                await journey_pokes.poke_subjects(conn, found.key, found.now)
-                effect = effect_from(found.standing.effect)
-            else:
-                effect = await conclude(conn, self._versions, found, done(receipt.state, receipt.reason))
+            effect = await conclude(conn, self._versions, found, done(receipt.state, receipt.reason))
+            await tell_sleeper(conn, found, effect)
             await self._count(conn, reserved, receipt)
             return effect
         settled = found.standing.send
