@@ -196,12 +196,28 @@ class TestPause:
         assert (await door.entered(), await door.waiting()) == ([], 3)
         await door.world.do(journeys.update, "welcome", Changes(definition={"whilePaused": None}), ANY_STATE)
         await door.world.do(publishing.publish, "welcome", ANY_STATE)
-        await door.known(ann={"n": 1})
-        assert await door.refused() == {"journey_paused": 1}
+        await door.known(ann={"n": 1})  # whoever waits waits on, looked at or not
+        await door.purchase("dora")
+        assert (await door.refused(), await door.waiting()) == ({"journey_paused": 1}, 3)
         await door.resume()
         await door.release()
 
-        assert await door.entered() == ["bob", "cleo"]
+        assert await door.entered() == ["ann", "bob", "cleo"]
+
+    async def test_a_start_in_the_future_is_asked_about_when_the_pause_is_over(self, door: Door) -> None:
+        await door.open(**HOLD)
+        await door.pause()
+        await door.purchase("ann", "bob")
+        starts_at = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+        await door.world.do(journeys.update, "welcome", Changes(definition={"startsAt": starts_at}), ANY_STATE)
+        await door.world.do(publishing.publish, "welcome", ANY_STATE)
+
+        await door.known(ann={"n": 1})
+        assert (await door.refused(), await door.waiting()) == ({}, 2)
+        await door.resume()
+        await door.release()
+
+        assert await door.refused() == {"not_started": 2}
 
     @pytest.mark.parametrize("table", ["held_entries", "enrollments", "refusal_counts"])
     async def test_whatever_commit_fails_everybody_is_decided_about_once(self, door: Door, table: str) -> None:
