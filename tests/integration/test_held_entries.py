@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.application import audiences, journeys, lifecycle, preferences, publishing, subjects
 from orchestrator.application.enrollment import enroll
-from orchestrator.application.entry_explanations import explain_entry
+from orchestrator.application.entry_explanations import SHOWN, explain_entry
 from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.holding import AT_MOST
 from orchestrator.application.journeys import Changes
@@ -203,6 +203,18 @@ class TestPause:
         await door.release()
 
         assert await door.entered() == ["ann", "bob", "cleo"]
+
+    async def test_an_event_that_waits_is_said_to_however_many_others_do(self, door: Door) -> None:
+        await door.open(**HOLD)
+        await door.pause()
+        await door.purchase("ann")
+        await door.purchase(*["ann"] * SHOWN, at=datetime.now(UTC) - timedelta(hours=1))
+        await door.resume()
+
+        told = await door.world.look(explain_entry, Versions(), "welcome", "ann")
+
+        assert [event.refusal for event in told.events] == ["held"] * SHOWN
+        assert len(told.held) == SHOWN
 
     async def test_a_start_in_the_future_is_asked_about_when_the_pause_is_over(self, door: Door) -> None:
         await door.open(**HOLD)

@@ -1,16 +1,18 @@
-"""Journeys that start themselves by what they send."""
+"""Journeys that start themselves by what they send, and what whoever asks why is told of those that went round."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from orchestrator.application.deliveries import Deliveries
+from orchestrator.application.entry_explanations import explain_entry
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.sending import Receipt, Reserved, Sending
 from orchestrator.domain.delivery import Kind, Report
 from orchestrator.domain.entry import MAX_HOPS
 from tests.integration.road import BYE, Road
 from tests.integration.test_effects import Doing
+from tests.integration.test_held_hops import AGAIN
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -52,6 +54,11 @@ class Circle:
         rows = await self.road.owner.fetch("SELECT reason, sum(total)::int FROM refusal_counts GROUP BY reason")
         return {row[0]: row[1] for row in rows}
 
+    async def told(self) -> list[str | None]:
+        """What is said of the newest events, newest first."""
+        explained = await self.world.look(explain_entry, self.road.versions, "welcome", "ann")
+        return [heard.refusal for heard in explained.events]
+
 
 async def test_a_journey_that_starts_on_the_delivery_of_what_it_sends_ends(
     owner: Connection[Record], api_pool: Pool[Record], worker_pool: Pool[Record]
@@ -70,3 +77,21 @@ async def test_a_journey_that_starts_on_the_delivery_of_what_it_sends_ends(
     assert not await circle.is_under_way()
     assert await circle.entered() == list(range(MAX_HOPS + 1))
     assert await circle.refused() == {"loop": 1}
+    assert (await circle.told())[0] == "loop"
+
+
+async def test_whoever_asks_is_told_that_an_event_went_round_too_often(
+    owner: Connection[Record], api_pool: Pool[Record], worker_pool: Pool[Record]
+) -> None:
+    circle = Circle(await Road.make(owner, api_pool, worker_pool))
+    await circle.road.publish(AGAIN, BYE, triggerContractId=await circle.road.starts_on("purchase"))
+    await circle.road.crowd.happened(("ann", "purchase", None))
+    await circle.road.crowd.settle()
+    await owner.execute("UPDATE enrollments SET hops = $1", MAX_HOPS - 1)
+
+    for _ in range(2):
+        await circle.doing.do(await circle.doing.question())
+        await circle.road.crowd.settle()
+
+    assert await circle.refused() == {"loop": 1}
+    assert await circle.told() == ["loop", "re_entry", "re_entry"]
