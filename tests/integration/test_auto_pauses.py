@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asyncpg import RaiseError
 
 from orchestrator.application import lifecycle, publishing, sends_pauses
 from orchestrator.application.auto_pauses import AutoPauses
@@ -13,11 +14,13 @@ from orchestrator.application.deliveries import Deliveries
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.journeys import Changes, update
 from orchestrator.application.sending import Receipt, Reserved, Sending, idempotency_key
+from orchestrator.domain.auto_pause import Tally
 from orchestrator.domain.delivery import Kind, Report
 from orchestrator.domain.refusals import NotFound
 from orchestrator.storage.sends_pauses import Pause
 from orchestrator.temporal.contract import Effect, Question
 from tests.integration.journey_world import ANY_STATE
+from tests.integration.lost_commits import fail_first_commit
 from tests.integration.road import BYE, Road
 from tests.integration.test_gates import questions, send
 
@@ -208,3 +211,16 @@ async def test_a_journey_that_is_deleted_leaves_no_pause_that_nobody_can_end(roa
     await world.do(sends_pauses.resume, "welcome")
     with pytest.raises(NotFound):
         await world.do(sends_pauses.resume, "welcome")
+
+
+async def test_a_failure_counts_though_what_comes_next_could_not_be_decided(road: Guarded) -> None:
+    await road.open(2, failureRate=0, minimum=2)
+    await fail_first_commit(road.owner, "visits")
+    first, second = await questions(road)
+
+    with pytest.raises(RaiseError):
+        await road.carry_out(first, FAILED)
+    await road.carry_out(first, FAILED)
+    await road.carry_out(second, FAILED)
+
+    assert [pause.tally for pause in await road.pauses()] == [Tally(sends=2, failed=2)]

@@ -10,6 +10,7 @@ in the same transaction, and falls back to recording alone, so that a failure of
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -29,6 +30,8 @@ from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import clock, communications, send_tallies, sends, subjects
 from orchestrator.storage.sends import DISPATCHING, FAILED, Reservation, Send
 from orchestrator.temporal.contract import Effect, Question, effect_from
+
+logger = logging.getLogger(__name__)
 
 
 def idempotency_key(execution_id: UUID, seq: int) -> str:
@@ -166,7 +169,8 @@ class Sending:
         except Exception:
             # Deciding failed, or the connection. What the provider has accepted must be known all the same.
             async with self._transactions.write(None) as conn:
-                await self._settle_survivor(conn, reserved, receipt, None)
+                if await self._settle_survivor(conn, reserved, receipt, None):
+                    await self._count_if_possible(conn, reserved, receipt)
             raise
         if watched and receipt.state == FAILED:
             await self._auto_pauses.look(reserved.key.project_no, [reserved.journey_id])
@@ -200,6 +204,14 @@ class Sending:
             tally = Tally(sends=1, failed=int(receipt.state == FAILED))
             slot = send_tallies.slot(reserved.journey_id, reserved.key.bucket)
             await send_tallies.add(conn, reserved.key.project_no, await clock.now(conn), {slot: tally})
+
+    async def _count_if_possible(self, conn: Connection[Record], reserved: Reserved, receipt: Receipt) -> None:
+        """`_count`, which undoes nothing else when it fails."""
+        try:
+            async with conn.transaction():
+                await self._count(conn, reserved, receipt)
+        except Exception as error:
+            logger.warning("a send is not counted", extra={"error": type(error).__name__}, exc_info=error)
 
     async def _settle_survivor(
         self, conn: Connection[Record], reserved: Reserved, receipt: Receipt, now: datetime | None
