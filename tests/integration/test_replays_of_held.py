@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.application import audiences, entry_replays, journeys, lifecycle, publishing
-from orchestrator.application.entry_replays import EntryReplays
+from orchestrator.application.entry_replay_pages import EntryReplays
 from orchestrator.application.journeys import Changes
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
