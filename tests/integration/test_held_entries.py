@@ -22,6 +22,8 @@ from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.refusals import AlreadyExists, FailedPrecondition
+from orchestrator.storage import clock, doctor
+from orchestrator.storage.doctor_checks import CHECKS
 from tests.integration.journey_world import ANY_STATE
 from tests.integration.lost_commits import fail_first_commit
 from tests.integration.road import BYE, Road
@@ -203,6 +205,19 @@ class TestPause:
         await door.release()
 
         assert await door.entered() == ["ann", "bob", "cleo"]
+
+    async def test_an_entry_about_which_nothing_can_be_decided_is_no_secret(self, door: Door) -> None:
+        await door.open(**HOLD)
+        await door.pause()
+        await door.purchase("ann")
+        await door.resume()
+        assert await door.held.step()
+
+        await door.crowd.inbox.failed(await door.world.subject("ann"), "ValueError")
+
+        (late,) = [check for check in CHECKS if check.name == "held_entries_late"]
+        async with door.crowd.transactions.read(None) as conn:
+            assert (await doctor.check(conn, late, await clock.now(conn))).total == 1
 
     async def test_an_event_that_waits_is_said_to_however_many_others_do(self, door: Door) -> None:
         await door.open(**HOLD)
