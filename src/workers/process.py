@@ -25,7 +25,7 @@ from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.enrollment_pages import EnrollmentPages
-from orchestrator.application.entry_replays import EntryReplays
+from orchestrator.application.entry_replay_pages import EntryReplays
 from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.journey_schedules import JourneyScheduleErrands

@@ -9,8 +9,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.domain.conditions import ANY_EVENT, ATTRIBUTES, GATES, event_topic, segment_topic
-from orchestrator.domain.execution import Run
+from orchestrator.domain.execution import Run, Sleep
 from tests.core import journeys
+from tests.core.driver import Answer
 from tests.core.world import GOAL_EVENT, ROUTES, Event
 
 if TYPE_CHECKING:
@@ -299,7 +300,10 @@ def _old_question(walk: Walk) -> bool:
     if seq < 0:
         return False
     answer = walk.app.advance(seq) if walk.random.random() < 0.5 else walk.app.reserve(seq)
-    assert answer is walk.app.stored
+    assert isinstance(answer, Answer)
+    assert answer.seq == walk.app.seq
+    # Whoever asks sleeps on nothing that he may know more than.
+    assert not isinstance(answer.effect, Sleep) or answer.effect.until == walk.app.now
     return True
 
 

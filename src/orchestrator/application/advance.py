@@ -23,7 +23,7 @@ from orchestrator.domain.gates import Limits
 from orchestrator.domain.journey import Goal
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts
-from orchestrator.storage import carries, executions, sends, sends_pauses, subjects, webhook_calls
+from orchestrator.storage import carries, executions, journey_pokes, sends, sends_pauses, subjects, webhook_calls
 from orchestrator.storage.executions import Standing
 from orchestrator.storage.sends import DISPATCHING, FAILED, UNKNOWN, Send
 from orchestrator.storage.subjects import Held
@@ -66,12 +66,20 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
         return Effect(seq=question.seq + 1, kind="end", outcome=Outcome.FORGOTTEN.value)
     key, held = found
     if standing.ended or standing.seq > question.seq:
-        return effect_from(standing.effect)
+        return _decided(standing)
     if standing.sends_paused:
         # Nobody is held by a pause that is over already, and would not be found when it ends.
         paused = await sends_pauses.hold(conn, key.project_no, [standing.journey_id])
         standing = replace(standing, sends_paused=bool(paused))
     return await informed(conn, versions, key, held, standing, max(instant(question.now), standing.now))
+
+
+def _decided(standing: Standing) -> Effect:
+    """What was decided at another's asking. Whoever asks now may have been poked since, and takes what they are told
+    for newer than the poke: so of a sleep they are told that it is over, and look.
+    """
+    effect = effect_from(standing.effect)
+    return replace(effect, until=0.0) if effect.kind == "sleep" else effect
 
 
 async def informed(
@@ -136,12 +144,13 @@ async def record(conn: Connection[Record], ready: Ready, decision: Decision, *, 
     return effect_of(decision, seq)
 
 
-async def set_free(conn: Connection[Record], ready: Ready) -> Effect:
-    """Have whoever is parked asked for once more, by what they were told to do. Nothing is decided."""
-    decision = decide(ready)
-    state = state_of(decision, ready.standing.seq, ready.now, ready.prepared.version, ready.goal)
-    await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, replace(state, parked=None))
-    return effect_from(ready.standing.effect)
+async def tell_sleeper(conn: Connection[Record], ready: Ready, effect: Effect) -> None:
+    """Once a try of what a step does has decided this: of who was parked the workflow sleeps, perhaps for hours, and
+    has given up on the try. So it is poked, to hear of what was decided behind its back.
+    """
+    standing = ready.standing
+    if standing.parked and (effect.kind != "sleep" or effect.seq > standing.seq):
+        await journey_pokes.poke(conn, ready.key, standing.execution_id, standing.workflow_id, ready.now)
 
 
 def done(state: str, reason: str | None) -> Done:
@@ -170,6 +179,13 @@ async def answer(conn: Connection[Record], versions: Versions, ready: Ready) -> 
     if decision.still_waiting and (is_made or begun.in_doubt or not ready.goes_over):
         return await record(conn, ready, decision)
     return await _withdraw(conn, versions, ready, begun, decision)
+
+
+async def answer_try(conn: Connection[Record], versions: Versions, ready: Ready) -> Effect:
+    """`answer`, for a try of what a step does."""
+    effect = await answer(conn, versions, ready)
+    await tell_sleeper(conn, ready, effect)
+    return effect
 
 
 async def conclude(conn: Connection[Record], versions: Versions, ready: Ready, done: Done) -> Effect:

@@ -10,6 +10,7 @@ in the same transaction, and falls back to recording alone, so that a failure of
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.advance import Ready, answer, conclude, decide, done, ready
+from orchestrator.application.advance import Ready, answer_try, conclude, decide, done, ready, tell_sleeper
 from orchestrator.application.auto_pauses import AutoPauses
 from orchestrator.application.contents import Contents
 from orchestrator.application.transactions import Transactions
@@ -26,9 +27,11 @@ from orchestrator.domain.auto_pause import Tally
 from orchestrator.domain.execution import Run
 from orchestrator.domain.journey import Send as SendStep
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import clock, communications, journey_pokes, send_tallies, sends, subjects
+from orchestrator.storage import clock, communications, send_tallies, sends, subjects
 from orchestrator.storage.sends import DISPATCHING, FAILED, Reservation, Send
 from orchestrator.temporal.contract import Effect, Question, effect_from
+
+logger = logging.getLogger(__name__)
 
 
 def idempotency_key(execution_id: UUID, seq: int) -> str:
@@ -100,7 +103,7 @@ class Sending:
                 decision = decide(found)
                 if isinstance(decision.effect, Run) and decision.still_waiting:
                     return await self._reserved(conn, found, question.seq, earlier)
-            return await answer(conn, self._versions, found)
+            return await answer_try(conn, self._versions, found)
 
     async def _reserved(self, conn: Connection[Record], found: Ready, seq: int, earlier: Send | None) -> Reserved:
         standing, version = found.standing, found.prepared.version
@@ -166,7 +169,8 @@ class Sending:
         except Exception:
             # Deciding failed, or the connection. What the provider has accepted must be known all the same.
             async with self._transactions.write(None) as conn:
-                await self._settle_survivor(conn, reserved, receipt, None)
+                if await self._settle_survivor(conn, reserved, receipt, None):
+                    await self._count_if_possible(conn, reserved, receipt)
             raise
         if watched and receipt.state == FAILED:
             await self._auto_pauses.look(reserved.key.project_no, [reserved.journey_id])
@@ -181,13 +185,8 @@ class Sending:
                 await self._count(conn, reserved, receipt)
             return found
         if await self._settle(conn, found.key, reserved, receipt, found.now):
-            if found.standing.parked:
-                # Held, and this try was given up on. The workflow sleeps: what is decided behind its back it
-                # would take for news, and what happened since for told. So it is made to ask.
-                await journey_pokes.poke_subjects(conn, found.key, found.now)
-                effect = effect_from(found.standing.effect)
-            else:
-                effect = await conclude(conn, self._versions, found, done(receipt.state, receipt.reason))
+            effect = await conclude(conn, self._versions, found, done(receipt.state, receipt.reason))
+            await tell_sleeper(conn, found, effect)
             await self._count(conn, reserved, receipt)
             return effect
         settled = found.standing.send
@@ -205,6 +204,14 @@ class Sending:
             tally = Tally(sends=1, failed=int(receipt.state == FAILED))
             slot = send_tallies.slot(reserved.journey_id, reserved.key.bucket)
             await send_tallies.add(conn, reserved.key.project_no, await clock.now(conn), {slot: tally})
+
+    async def _count_if_possible(self, conn: Connection[Record], reserved: Reserved, receipt: Receipt) -> None:
+        """`_count`, which undoes nothing else when it fails."""
+        try:
+            async with conn.transaction():
+                await self._count(conn, reserved, receipt)
+        except Exception as error:
+            logger.warning("a send is not counted", extra={"error": type(error).__name__}, exc_info=error)
 
     async def _settle_survivor(
         self, conn: Connection[Record], reserved: Reserved, receipt: Receipt, now: datetime | None

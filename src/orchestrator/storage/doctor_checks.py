@@ -71,7 +71,10 @@ SELECT format('project %s, enrollment job %s', project_no, enrollment_job_id) AS
 
 _HELD_LATE = """
 SELECT format('project %s, subject number %s, journey %s', project_no, subject_no, journey_id) AS example
-  FROM held_entries WHERE look_at < $1::timestamptz - interval '60 seconds'
+  FROM held_entries
+ WHERE look_at < $1::timestamptz - interval '60 seconds'
+    -- Nothing could be decided about it: it is left alone for a minute, again and again.
+    OR look_at > $1 AND coalesce(grace_until, '-infinity') < $1::timestamptz - interval '60 seconds'
 """
 
 _SCHEDULES_LATE = """
