@@ -20,6 +20,7 @@ from orchestrator.application.calling import Calling
 from orchestrator.application.canceling import Cancellations
 from orchestrator.application.carrying import Carries
 from orchestrator.application.changing import Changing
+from orchestrator.application.channel_turns import LettingOut
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
@@ -47,6 +48,7 @@ from workers.activities.effects import EffectActivities
 from workers.activities.schedules import ScheduleActivities
 from workers.activities.segments import SegmentActivities
 from workers.activities.send import SendActivities
+from workers.channel_turns import TurnKeeper
 from workers.channels.channel import Channel
 from workers.channels.rendering import Renderer
 from workers.enrollment_jobs import EnrollmentJobRunner
@@ -68,10 +70,6 @@ logger = logging.getLogger(__name__)
 
 #: By then a stopping process has stopped, all of its parts together: who starts processes seldom waits any longer.
 DEADLINE = timedelta(seconds=28)
-
-
-#: Calls to Temporal that tell of replayed entries.
-REPLAYED_AT_ONCE = 4
 
 
 class PartCrashed(Exception):
@@ -138,7 +136,6 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         Cancellations(transactions),
         Carries(transactions, versions),
         EntryReplays(transactions, versions),
-        Delivery(transactions, executions, at_once=REPLAYED_AT_ONCE),
         SentTestSender(TestsToSend(transactions), parts.channels),
         Watchdog(transactions),
         Reconciliation(transactions, executions),
@@ -152,9 +149,10 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     jobs = EnrollmentJobRunner(
         EnrollmentPages(transactions, versions),
         # Beside what is told at once, none of whose places it takes.
-        lambda at_once: Delivery(transactions, executions, at_once=at_once),
+        lambda at_once: Delivery(transactions, executions, behind_at_once=at_once),
         metrics,
     )
+    turns = TurnKeeper(LettingOut(transactions), delivery)
     passes = SegmentActivities(runs, metrics)
     sends = SendActivities(
         sending=Sending(transactions, versions),
@@ -180,6 +178,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
                 group.create_task(consumer.run(), name="inbox"),
                 group.create_task(sweeper.run(), name="sweeper"),
                 group.create_task(jobs.run(), name="enrollment jobs"),
+                group.create_task(turns.run(), name="channel turns"),
             ]
             try:
                 yield
@@ -187,6 +186,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
                 consumer.stop()
                 sweeper.stop()
                 jobs.stop()
+                turns.stop()
                 await _ended(workers, tasks)
     except BaseExceptionGroup as failed:
         crashed = {task.get_name(): task.exception() for task in tasks if not task.cancelled() and task.exception()}

@@ -241,6 +241,28 @@ def _resume(walk: Walk) -> _Change:
     return change
 
 
+def _crowd(walk: Walk) -> _Change:
+    channel = walk.random.choice(["email", "push"])
+
+    def change() -> set[str]:
+        if channel in walk.world.crowded:
+            return set()
+        walk.world.crowded.add(channel)
+        return {"crowded"}
+
+    return change
+
+
+def _make_room(walk: Walk) -> _Change:
+    def change() -> set[str]:
+        if not walk.world.crowded:
+            return set()
+        walk.world.crowded.clear()
+        return {"room"}
+
+    return change
+
+
 def _close(walk: Walk, why: str) -> _Change:
     def change() -> set[str]:
         if walk.app.ended is not None:
@@ -368,6 +390,8 @@ MOVES = [
     Move("another journey sends", 4, _world(_elsewhere)),
     Move("sends paused", 1, _world(_pause)),
     Move("sends resumed", 8, _world(_resume)),
+    Move("a channel is crowded", 1, _world(_crowd)),
+    Move("channels have room", 8, _world(_make_room)),
     Move("journey archived", 1, _world(lambda walk: _close(walk, "journey_archived"))),
     Move("journey deleted", 1, _world(lambda walk: _close(walk, "journey_deleted"))),
     Move("carried over", 5, lambda walk: walk.carry()),

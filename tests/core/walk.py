@@ -132,7 +132,8 @@ class Walk:
             self.world.changes += 1
 
         self.oracle.change(happen)
-        resumed = "resumed" in topics and self.app.parked == "sends_paused"
+        freed = {"sends_paused": "resumed", "channel_rate": "room"}
+        resumed = freed.get(self.app.parked or "") in topics
         if "closed" in topics or self.app.awaits & topics or ("mended" in topics and self.app.parked) or resumed:
             self.workflow.poke()
             self.workflow.flush()

@@ -40,6 +40,8 @@ class World:
     caps: list[dict[str, Any]] = field(default_factory=list)
     elsewhere: list[tuple[str, str, datetime]] = field(default_factory=list)
     paused: bool = False
+    #: Channels at which it is not the turn of the execution.
+    crowded: set[str] = field(default_factory=set)
     changes: int = 0
 
 
