@@ -390,8 +390,6 @@ MOVES = [
     Move("another journey sends", 4, _world(_elsewhere)),
     Move("sends paused", 1, _world(_pause)),
     Move("sends resumed", 8, _world(_resume)),
-    Move("a channel is crowded", 1, _world(_crowd)),
-    Move("channels have room", 8, _world(_make_room)),
     Move("journey archived", 1, _world(lambda walk: _close(walk, "journey_archived"))),
     Move("journey deleted", 1, _world(lambda walk: _close(walk, "journey_deleted"))),
     Move("carried over", 5, lambda walk: walk.carry()),
@@ -400,6 +398,11 @@ MOVES = [
     Move("old question", 4, _old_question),
     Move("same question", 4, _same_question),
     Move("late answer", 3, _late_answer),
+]
+#: Besides, in some journeys: what is rare without them is not to be rarer.
+CROWDS = [
+    Move("a channel is crowded", 2, _world(_crowd)),
+    Move("channels have room", 8, _world(_make_room)),
 ]
 LANDINGS = [
     Move("sent", 8, _land("sent")),

@@ -12,7 +12,7 @@ from orchestrator.domain import journey_form
 from orchestrator.domain.journey import Definition, JourneyVersion, Pinned
 from tests.core import journeys
 from tests.core.driver import Application, Workflow
-from tests.core.moves import BEFOREHAND, DAY, HOUR, LANDINGS, MINUTE, MOVES, TICK, caps, quiet_hours, written
+from tests.core.moves import BEFOREHAND, CROWDS, DAY, HOUR, LANDINGS, MINUTE, MOVES, TICK, caps, quiet_hours, written
 from tests.core.oracle import Oracle
 from tests.core.world import ROUTES, Entered, World
 
@@ -34,6 +34,7 @@ PINNED = {
 
 #: With how often each comes.
 _MOVES = MOVES, [move.weight for move in MOVES]
+_WITH_CROWDS = [*MOVES, *CROWDS], [move.weight for move in [*MOVES, *CROWDS]]
 _LANDINGS = LANDINGS, [move.weight for move in LANDINGS]
 
 
@@ -105,7 +106,8 @@ class Walk:
                     self.enter()
                     self.compare(f"{number} enter")
             flying = self.workflow.flight is not None and self.random.random() < 0.6
-            move = self.random.choices(*(_LANDINGS if flying else _MOVES))[0]
+            waking = _MOVES if self.seed % 4 else _WITH_CROWDS
+            move = self.random.choices(*(_LANDINGS if flying else waking))[0]
             if move.make(self):
                 self.tally[f"move: {move.name}"] += 1
             self.compare(f"{number} {move.name}")
