@@ -8,6 +8,7 @@ many to go on as will find one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -23,8 +24,11 @@ from orchestrator.storage.executions import Standing
 from orchestrator.storage.outbox import Entry as Told
 from orchestrator.temporal.contract import channel_queue
 
-#: Who was let out and has not taken a turn by then is dead, or late: others are let out in his place, and he again.
-PATIENCE = timedelta(seconds=30)
+#: Who was let out and has not taken a turn by then is let out once more. He was told, and comes: this is for safety.
+PATIENCE = timedelta(minutes=1)
+
+#: As many seconds of turns may have been let out and not taken at most: whatever stands still, no herd comes of it.
+OUT_AT_MOST = 10
 
 #: How long a try waits for its turn at most: as long as those who come at the right time are early.
 LONGEST_WAIT = timedelta(seconds=0.5)
@@ -115,16 +119,18 @@ class LettingOut:
         """Those of one channel who may go on now, as Temporal is to be told; none where somebody else is at it.
 
         So many are let out that each finds its turn when it comes to the call, as long as that usually takes. Those on
-        the way count, so that no more are let out than take turns, however slow it goes.
+        the way count, so that no more are let out than take turns. Who takes four times as long is not waited for: he
+        is with a worker that has died, or comes late, and others use his turn.
         """
         async with self._transactions.write(None) as conn:
-            gate = await channel_turns.hold(conn, project_no, channel, PATIENCE)
+            gate = await channel_turns.hold(conn, project_no, channel)
             if gate is None:
                 return []
             room = PAGE
             if gate.rate is not None:
                 ahead = gate.rate.room(gate.used_to, gate.closed_until, gate.now, within=gate.lead)
-                room = min(PAGE, ahead - gate.on_the_way)
+                most = gate.rate.burst + math.ceil(gate.rate.per_second * OUT_AT_MOST)
+                room = min(PAGE, ahead - gate.on_the_way, most - gate.out)
             if room <= 0:
                 return []
             told = await channel_turns.let_out(

@@ -110,9 +110,9 @@ WITH turn AS (
     VALUES ($1, $2, clock_timestamp() + $4::interval)
     ON CONFLICT (project_no, channel) DO UPDATE
        SET used_to = greatest(t.used_to, t.closed_until, clock_timestamp()) + $4::interval,
-           lead = least(5, t.lead + coalesce(
-               (SELECT extract(epoch FROM clock_timestamp() - w.let_out_at) - t.lead FROM waiting_sends AS w
-                 WHERE w.project_no = $1 AND w.execution_id = $3), 0) / 8)
+           lead = t.lead + coalesce(
+               (SELECT least(5, extract(epoch FROM clock_timestamp() - w.let_out_at)) - t.lead FROM waiting_sends AS w
+                 WHERE w.project_no = $1 AND w.execution_id = $3), 0) / 8
      WHERE greatest(t.used_to - $5::interval, t.closed_until) <= clock_timestamp() + $6::interval
     RETURNING greatest(t.used_to - $4::interval - $5::interval, t.closed_until) - clock_timestamp() AS wait
 ), gone AS (
@@ -158,14 +158,15 @@ async def waited_for(conn: Connection[Record]) -> list[tuple[int, str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """A channel at which this transaction lets out. `on_the_way`: how many have been let out since a given instant and
-    have not taken their turn. `rate` None: it has none any more.
+    """A channel at which this transaction lets out. `out`: how many have been let out and have not taken their turn;
+    `on_the_way`: those of them of whom it can be expected. `rate` None: it has none any more.
     """
 
     rate: ChannelRate | None
     used_to: datetime
     closed_until: datetime | None
     lead: timedelta
+    out: int
     on_the_way: int
     now: datetime
 
@@ -174,21 +175,25 @@ _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
 
 # In one snapshot: who takes his turn is on his way no longer.
 _GATE = """
-SELECT t.used_to, t.closed_until, t.lead, p.settings, clock_timestamp() AS now,
-       (SELECT count(*) FROM waiting_sends AS w
-         WHERE w.project_no = $1 AND w.channel = $2 AND w.let_out_at >= clock_timestamp() - $3::interval) AS on_the_way
-  FROM channel_turns AS t JOIN projects AS p USING (project_no)
+SELECT t.used_to, t.closed_until, t.lead, p.settings, clock_timestamp() AS now, w.on_the_way, w.out
+  FROM channel_turns AS t
+  JOIN projects AS p USING (project_no)
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS out,
+              count(*) FILTER (WHERE let_out_at > clock_timestamp() - greatest(interval '1 second',
+                                                                               t.lead * interval '4 seconds'))
+                  AS on_the_way
+         FROM waiting_sends
+        WHERE project_no = t.project_no AND channel = t.channel AND let_out_at IS NOT NULL) AS w
  WHERE t.project_no = $1 AND t.channel = $2
 """
 
 
-async def hold(conn: Connection[Record], project_no: int, channel: str, patience: timedelta) -> Gate | None:
-    """Let nobody else let out here until the transaction ends; None when somebody does. Turns can be taken meanwhile.
-    Who was let out longer than `patience` ago is on no way.
-    """
+async def hold(conn: Connection[Record], project_no: int, channel: str) -> Gate | None:
+    """Let nobody else let out here until the transaction ends; None when somebody does. Turns may be taken meanwhile."""
     if not await conn.fetchval(_TRY_LOCK, f"turns of {project_no}/{channel}"):
         return None
-    row = await conn.fetchrow(_GATE, project_no, channel, patience)
+    row = await conn.fetchrow(_GATE, project_no, channel)
     assert row is not None, "rows of channels are never deleted"
     settings: ProjectSettings = stored_settings(row["settings"])
     return Gate(
@@ -196,6 +201,7 @@ async def hold(conn: Connection[Record], project_no: int, channel: str, patience
         used_to=row["used_to"],
         closed_until=row["closed_until"],
         lead=timedelta(seconds=row["lead"]),
+        out=row["out"],
         on_the_way=row["on_the_way"],
         now=row["now"],
     )
