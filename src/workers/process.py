@@ -80,12 +80,13 @@ class PartCrashed(Exception):
 class Limits:
     """How much one process does at a time.
 
-    `behind`: workflow tasks of executions that were let in with many others; they leave the others' places free.
+    `workflow_tasks`: places for executions. Pollers keep five of them, and an eager start needs one that is free.
+    `behind`: the same for executions that were let in with many others; they leave the others' places free.
     `grace`: what a stopping process has begun, it may finish within this; the rest another one does again.
     `cached`: executions kept in memory between two tasks; those that wait longer are replayed from short histories.
     """
 
-    workflow_tasks: int = 8
+    workflow_tasks: int = 20
     behind: int = 2
     advances: int = 16
     sends_per_channel: int = 32

@@ -190,7 +190,7 @@ SELECT t.used_to, t.closed_until, t.lead, p.settings, clock_timestamp() AS now, 
 
 
 async def hold(conn: Connection[Record], project_no: int, channel: str) -> Gate | None:
-    """Let nobody else let out here until the transaction ends; None when somebody does. Turns may be taken meanwhile."""
+    """Let nobody else let out here until the transaction ends; None when somebody does. Turns are taken meanwhile."""
     if not await conn.fetchval(_TRY_LOCK, f"turns of {project_no}/{channel}"):
         return None
     row = await conn.fetchrow(_GATE, project_no, channel)
