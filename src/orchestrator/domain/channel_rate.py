@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from orchestrator.domain.communication import TRANSACTIONAL
+
 #: The order in which those let out who wait for the same channel: whose message somebody expects; the others; those of
 #: them who were let in with many.
 EXPECTED, USUAL, BEHIND = 0, 1, 2
@@ -13,7 +15,7 @@ EXPECTED, USUAL, BEHIND = 0, 1, 2
 
 def rank_of(category: str, *, behind: bool = False) -> int:
     """The rank of a message of this category; `behind`: of an execution that was let in with many."""
-    if category == "transactional":
+    if category == TRANSACTIONAL:
         return EXPECTED
     return BEHIND if behind else USUAL
 

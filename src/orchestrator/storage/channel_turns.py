@@ -112,7 +112,7 @@ WITH turn AS (
        SET used_to = greatest(t.used_to, t.closed_until, clock_timestamp()) + $4::interval,
            lead = t.lead + coalesce(
                (SELECT least(5, extract(epoch FROM clock_timestamp() - w.let_out_at)) - t.lead FROM waiting_sends AS w
-                 WHERE w.project_no = $1 AND w.execution_id = $3), 0) / 8
+                 WHERE w.project_no = $1 AND w.execution_id = $3 AND w.let_out_at IS NOT NULL), 0) / 8
      WHERE greatest(t.used_to - $5::interval, t.closed_until) <= clock_timestamp() + $6::interval
     RETURNING greatest(t.used_to - $4::interval - $5::interval, t.closed_until) - clock_timestamp() AS wait
 ), gone AS (
