@@ -20,6 +20,7 @@ from orchestrator.application.calling import Calling
 from orchestrator.application.canceling import Cancellations
 from orchestrator.application.carrying import Carries
 from orchestrator.application.changing import Changing
+from orchestrator.application.channel_turns import LettingOut
 from orchestrator.application.choosing import Choosing
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
@@ -52,6 +53,7 @@ from workers.activities.policies import PolicyActivities
 from workers.activities.schedules import ScheduleActivities
 from workers.activities.segments import SegmentActivities
 from workers.activities.send import SendActivities
+from workers.channel_turns import TurnKeeper
 from workers.channels.channel import Channel
 from workers.channels.rendering import Renderer
 from workers.enrollment_jobs import EnrollmentJobRunner
@@ -76,10 +78,6 @@ logger = logging.getLogger(__name__)
 DEADLINE = timedelta(seconds=28)
 
 
-#: Calls to Temporal that tell of replayed entries.
-REPLAYED_AT_ONCE = 4
-
-
 class PartCrashed(Exception):
     """A part of the process has ended that should not have, and with it all others."""
 
@@ -88,12 +86,13 @@ class PartCrashed(Exception):
 class Limits:
     """How much one process does at a time.
 
-    `behind`: workflow tasks of executions that were let in with many others; they leave the others' places free.
+    `workflow_tasks`: places for executions. Pollers keep five of them, and an eager start needs one that is free.
+    `behind`: the same for executions that were let in with many others; they leave the others' places free.
     `grace`: what a stopping process has begun, it may finish within this; the rest another one does again.
     `cached`: executions kept in memory between two tasks; those that wait longer are replayed from short histories.
     """
 
-    workflow_tasks: int = 8
+    workflow_tasks: int = 20
     behind: int = 2
     advances: int = 16
     sends_per_channel: int = 32
@@ -145,7 +144,6 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         Cancellations(transactions),
         Carries(transactions, versions),
         EntryReplays(transactions, versions),
-        Delivery(transactions, executions, at_once=REPLAYED_AT_ONCE),
         SentTestSender(TestsToSend(transactions), parts.channels),
         Watchdog(transactions),
         Reconciliation(transactions, executions),
@@ -160,9 +158,10 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     jobs = EnrollmentJobRunner(
         EnrollmentPages(transactions, versions),
         # Beside what is told at once, none of whose places it takes.
-        lambda at_once: Delivery(transactions, executions, at_once=at_once),
+        lambda at_once: Delivery(transactions, executions, behind_at_once=at_once),
         metrics,
     )
+    turns = TurnKeeper(LettingOut(transactions), delivery)
     passes = SegmentActivities(runs, metrics)
     policies = PolicyActivities(updates, metrics)
     sends = SendActivities(
@@ -190,6 +189,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
                 group.create_task(consumer.run(), name="inbox"),
                 group.create_task(sweeper.run(), name="sweeper"),
                 group.create_task(jobs.run(), name="enrollment jobs"),
+                group.create_task(turns.run(), name="channel turns"),
             ]
             try:
                 yield
@@ -197,6 +197,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
                 consumer.stop()
                 sweeper.stop()
                 jobs.stop()
+                turns.stop()
                 await _ended(workers, tasks)
     except BaseExceptionGroup as failed:
         crashed = {task.get_name(): task.exception() for task in tasks if not task.cancelled() and task.exception()}

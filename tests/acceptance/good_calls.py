@@ -45,6 +45,7 @@ _SENDING: Json = {
     "frequencyCaps": [{"channel": "log", "category": "marketing", "limit": 3, "window": "1w"}],
     "quietHours": {"start": "21:00", "end": "08:00", "channels": ["log"]},
     "globalHoldout": {"percent": 2, "salt": "2026"},
+    "channelRates": [{"channel": "log", "ratePerSecond": 12.5, "burst": 5}],
 }
 
 _HAPPENING: Json = {"eventName": "return", "where": _OF_AN_EVENT, "entryKeyPath": "order.id"}
@@ -229,6 +230,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     job: Json = {**new, **active, "ratePerSecond": 50, "refused": [{"reason": "re_entry", "count": 1}]}
     crowds: list[Json] = [{"audienceId": f"audience-{number}"}, {"segmentId": segment_id}, {"everyone": True}]
     of_job = {"enrollmentJobId": f"job-{number}"}
+    of_replay = {"entryReplayId": project.replays[number]} if project.replays else {}
     execution = {"executionId": project.executions[number]} if project.executions else {}
     mapped: Json = {"carry": "mapped", "stepMapping": [{"fromStepId": "pause", "toStepId": "end"}]}
     cancellation = {"cancellationId": project.cancellations[number]} if project.cancellations else {}
@@ -413,7 +415,8 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "ResumeSends": [active, {"allJourneys": True}],
         "GetRefusedEntries": {**active, **refused},
         "ReplayRefusedEntries": {**active, **refused, "reason": "audience", "atMost": 5},
-        "GetEntryReplay": {"entryReplayId": project.replays[number]} if project.replays else {},
+        "GetEntryReplay": of_replay,
+        "CancelEntryReplay": of_replay,
         "ListProjects": page,
         "CreateProject": {"project": {"id": f"{project.project_id}-{number}", **name, "settings": settings}},
         "GetProject": project_id,

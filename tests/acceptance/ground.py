@@ -169,6 +169,9 @@ class Ground:
                 path = f"/v1/journeys/{prefix}journey-{number}/refusedEntries:replay"
                 made = await self.http.document(key, "POST", path, {"reason": "audience"})
                 project.replays.append(made["replay"]["id"])
+                # It has found nothing, and is under way all the same: so it can be canceled.
+                reopen = "UPDATE entry_replays SET ended_at = NULL WHERE entry_replay_id = $1"
+                await self.owner.execute(reopen, made["replay"]["id"])
             case "test_send":
                 test = {"communicationId": f"{prefix}communication-{number}", "addresses": ["here"]}
                 made = await self.http.document(key, "POST", "/v1/communications:sendTest", test)

@@ -35,7 +35,7 @@ EDITORS = {
     *("EvaluateSegment", "ListSegmentMembers", "AddSegmentMembers", "RemoveSegmentMembers"),
     *("ListCommunications", "CreateCommunication", "GetCommunication", "UpdateCommunication"),
     *("ListCommunicationRevisions", "PreviewCommunication", "SendTestCommunication", "GetTestSend"),
-    *("GetRefusedEntries", "ReplayRefusedEntries", "GetEntryReplay"),
+    *("GetRefusedEntries", "ReplayRefusedEntries", "GetEntryReplay", "CancelEntryReplay"),
     *("ListTriggerContracts", "CreateTriggerContract", "GetTriggerContract", "UpdateTriggerContract"),
     *("ListJourneys", "CreateJourney", "GetJourney", "UpdateJourney", "ListJourneyVersions", "GetJourneyVersion"),
     *("PreviewCarry", "ListCarries", "GetCarry"),

@@ -365,7 +365,7 @@ class Application:
             counted = sorted(at for channel, category, at in taken if cap.is_about(channel, category))
             if len(counted) >= cap.limit:
                 full[cap] = counted[-cap.limit] + cap.window
-        return Limits(paused=world.paused, quiet=settings["quiet_hours"], full=full)
+        return Limits(paused=world.paused, quiet=settings["quiet_hours"], full=full, crowded=frozenset(world.crowded))
 
     def _topics(self, decision: Decision) -> frozenset[str]:
         step = self.version.definition.steps[decision.position.step_id]

@@ -252,6 +252,28 @@ def _resume(walk: Walk) -> _Change:
     return change
 
 
+def _crowd(walk: Walk) -> _Change:
+    channel = walk.random.choice(["email", "push"])
+
+    def change() -> set[str]:
+        if channel in walk.world.crowded:
+            return set()
+        walk.world.crowded.add(channel)
+        return {"crowded"}
+
+    return change
+
+
+def _make_room(walk: Walk) -> _Change:
+    def change() -> set[str]:
+        if not walk.world.crowded:
+            return set()
+        walk.world.crowded.clear()
+        return {"room"}
+
+    return change
+
+
 def _close(walk: Walk, why: str) -> _Change:
     def change() -> set[str]:
         if walk.app.ended is not None:
@@ -390,6 +412,11 @@ MOVES = [
     Move("old question", 4, _old_question),
     Move("same question", 4, _same_question),
     Move("late answer", 3, _late_answer),
+]
+#: Besides, in some journeys: what is rare without them is not to be rarer.
+CROWDS = [
+    Move("a channel is crowded", 2, _world(_crowd)),
+    Move("channels have room", 8, _world(_make_room)),
 ]
 LANDINGS = [
     Move("sent", 8, _land("sent")),

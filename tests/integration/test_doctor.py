@@ -64,6 +64,10 @@ FAULTS = {
         INSERT INTO held_entries (project_no, bucket, subject_no, journey_id, entry_key, entry_kind, triggered_at,
                                   held_at, look_at, event_no, name_no)
         SELECT s.*, 'welcome', 'e', 'event', now(), now(), now() - interval '2 minutes', 1, 1 FROM {ONE_SUBJECT}""",
+    "sends_waiting_late": """
+        INSERT INTO channel_turns (project_no, channel, used_to) VALUES (1, 'log', now() - interval '2 minutes');
+        INSERT INTO waiting_sends (project_no, channel, rank, execution_id, since)
+        VALUES (1, 'log', 1, gen_random_uuid(), now() - interval '2 minutes')""",
     "schedules_late": """
         INSERT INTO journey_schedules (project_no, journey_id, changed_at)
         VALUES (1, 'welcome', now() - interval '2 minutes')""",

@@ -142,6 +142,20 @@ class TestPause:
         assert [tuple(row) for row in rows] == [(2, "event", at, "red")]
         assert await door.refused() == {}
 
+    async def test_whoever_was_held_runs_behind_those_who_come_now(self, door: Door) -> None:
+        await door.open(**HOLD)
+        await door.pause()
+        await door.purchase("ann", "bob")
+        await door.resume()
+
+        await door.release()
+        await door.purchase("cleo")
+
+        told = await door.owner.fetch(
+            "SELECT subject_id, behind FROM outbox JOIN subjects USING (project_no, bucket, subject_no)"
+        )
+        assert {row["subject_id"]: row["behind"] for row in told} == {"ann": True, "bob": True, "cleo": False}
+
     async def test_one_entry_is_held_once_and_policies_are_asked_when_it_comes_in(self, door: Door) -> None:
         await door.open(entry_key_path="order", **HOLD, reentry={"policy": "interval", "interval": "1h"})
         await door.purchase("ann", order="first", at=datetime.now(UTC) - timedelta(minutes=90))

@@ -35,7 +35,9 @@ MAY = {
     "log_messages": {"SELECT", "DELETE"} | GIVEN,
     "refusal_counts": {"SELECT", "INSERT", "UPDATE"},
     "refused_entries": {"SELECT", "DELETE"} | GIVEN,
-    "entry_replays": {"SELECT", "INSERT"},
+    "entry_replays": {"SELECT", "INSERT", "UPDATE(ended_at)", "UPDATE(end_reason)"},
+    "channel_turns": {"SELECT", "INSERT"},
+    "waiting_sends": {"SELECT", "INSERT"},
     "send_tallies": {"SELECT", "INSERT", "UPDATE", "DELETE"},
     "test_sends": {"SELECT", "INSERT", "DELETE"} | GIVEN,
     "journey_closings": {"SELECT", "INSERT"}

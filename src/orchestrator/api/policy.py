@@ -113,6 +113,7 @@ POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.RefusedEntryService/GetRefusedEntries": _READ,
     "orchestrator.v1.RefusedEntryService/ReplayRefusedEntries": _AUTHOR,
     "orchestrator.v1.RefusedEntryService/GetEntryReplay": _READ,
+    "orchestrator.v1.RefusedEntryService/CancelEntryReplay": _AUTHOR,
     "orchestrator.v1.SegmentService/ListSegments": _READ,
     "orchestrator.v1.SegmentService/CreateSegment": _AUTHOR,
     "orchestrator.v1.SegmentService/GetSegment": _READ,

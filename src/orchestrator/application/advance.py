@@ -11,6 +11,7 @@ from uuid import UUID
 from asyncpg import Connection, Record
 
 from orchestrator.application import subject_facts
+from orchestrator.application.channel_turns import crowded_behind, crowded_for, waiting, waits_for
 from orchestrator.application.effects import effect_of, instant, state_of
 from orchestrator.application.looking_back import Entrant, look_back
 from orchestrator.application.transactions import Transactions
@@ -18,12 +19,21 @@ from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.advance import JOURNEY_ARCHIVED, JOURNEY_DELETED, Known, advance
 from orchestrator.domain.carrying import Stays, carry_over, landing, sent_as
 from orchestrator.domain.conditions import Entry
-from orchestrator.domain.execution import Decision, Done, Outcome, Result, Run
+from orchestrator.domain.execution import Decision, Done, Outcome, Result, Run, Sleep
 from orchestrator.domain.gates import Limits
 from orchestrator.domain.journey import Goal
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts
-from orchestrator.storage import carries, executions, journey_pokes, sends, sends_pauses, subjects, webhook_calls
+from orchestrator.storage import (
+    carries,
+    channel_turns,
+    executions,
+    journey_pokes,
+    sends,
+    sends_pauses,
+    subjects,
+    webhook_calls,
+)
 from orchestrator.storage.executions import Standing
 from orchestrator.storage.sends import DISPATCHING, FAILED, UNKNOWN, Send
 from orchestrator.storage.subjects import Held
@@ -46,6 +56,9 @@ class Ready:
     goal: Goal | None
     known: Known
     now: datetime
+    # the channel in whose queue it is, and those that are crowded for what it sends next
+    waits_for: str | None = None
+    crowded_behind: frozenset[str] = frozenset()
 
     @property
     def goes_over(self) -> bool:
@@ -101,19 +114,35 @@ async def informed(
     settings = standing.settings
     asked = (key, standing.execution_id, standing.seq)
     (full,) = await sends.full(conn, key.project_no, [asked], settings.frequency_caps, now)
+    turns = await channel_turns.find(conn, key.project_no, standing.execution_id) if settings.channel_rates else {}
     known = Known(
         subject=subject,
         consent=standing.consent,
         started_at=standing.started_at,
         subject_id=held.subject_id,
         time_zone=settings.time_zone,
-        limits=Limits(paused=standing.sends_paused, quiet=settings.quiet_hours, full=full),
+        limits=Limits(
+            paused=standing.sends_paused,
+            quiet=settings.quiet_hours,
+            full=full,
+            crowded=crowded_for(settings.channel_rates, turns, standing),
+        ),
         happened=past.happened,
         goal_reached=past.goal_reached,
         closed=standing.cancel_reason or closed(standing.journey_status, standing.on_archive),
         sent=standing.sent_before,
     )
-    return Ready(key=key, held=held, standing=standing, prepared=prepared, goal=goal, known=known, now=now)
+    return Ready(
+        key=key,
+        held=held,
+        standing=standing,
+        prepared=prepared,
+        goal=goal,
+        known=known,
+        now=now,
+        waits_for=next((channel for channel, turn in turns.items() if turn.waits), None),
+        crowded_behind=crowded_behind(settings.channel_rates, turns, now),
+    )
 
 
 def subject_of(question: Question) -> SubjectKey:
@@ -128,7 +157,10 @@ def closed(journey_status: str | None, on_archive: str | None) -> str | None:
 
 
 def decide(ready: Ready, done: Done | None = None) -> Decision:
-    return advance(ready.prepared.version, ready.standing.position, ready.known, ready.now, done)
+    known = ready.known
+    if done is not None:  # the turn that it had is over
+        known = replace(known, limits=replace(known.limits, crowded=ready.crowded_behind))
+    return advance(ready.prepared.version, ready.standing.position, known, ready.now, done)
 
 
 async def record(conn: Connection[Record], ready: Ready, decision: Decision, *, raises_seq: bool = False) -> Effect:
@@ -141,7 +173,19 @@ async def record(conn: Connection[Record], ready: Ready, decision: Decision, *, 
         await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, state)
     else:
         await executions.decide(conn, ready.key, ready.standing, state, decision.visits)
+    await _queue(conn, ready, decision)
     return effect_of(decision, seq)
+
+
+async def _queue(conn: Connection[Record], ready: Ready, decision: Decision) -> None:
+    """Have it wait for its channel that was told to, and nobody else, but for one who is on the way to his turn."""
+    effect, version = decision.effect, ready.prepared.version
+    channel = effect.channel if isinstance(effect, Run) else waits_for(decision, version)
+    if ready.waits_for is not None and ready.waits_for != channel:
+        await channel_turns.leave(conn, ready.key.project_no, ready.standing.execution_id)
+    if isinstance(effect, Sleep) and channel is not None and ready.waits_for != channel:
+        place = waiting(decision, version, ready.standing.execution_id)
+        await channel_turns.join(conn, ready.key.project_no, [place], ready.now)
 
 
 async def tell_sleeper(conn: Connection[Record], ready: Ready, effect: Effect) -> None:

@@ -6,7 +6,7 @@ Callers own the transaction. Workers do what was asked for: application/entry_re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from asyncpg import Connection, Record
@@ -16,7 +16,7 @@ from orchestrator.application.replayed_entries import PAGE, decide
 from orchestrator.application.versions import Versions
 from orchestrator.domain.audit import ENTRIES_REPLAYED, ENTRY_REPLAY_REQUESTED
 from orchestrator.domain.entry import EntryRefusal
-from orchestrator.domain.entry_replay import EntryReplay
+from orchestrator.domain.entry_replay import CANCELED, EntryReplay
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.journey import JourneyStatus
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound
@@ -143,7 +143,27 @@ async def ask(
 
 async def get(conn: Connection[Record], scope: Scope, replay_id: str) -> EntryReplay:
     """Raises NotFound ENTRY_REPLAY_NOT_FOUND."""
-    found = await entry_replays.find(conn, scope.project_no, replay_id)
+    return _found_replay(await entry_replays.find(conn, scope.project_no, replay_id), replay_id)
+
+
+async def cancel(conn: Connection[Record], scope: Scope, replay_id: str) -> EntryReplay:
+    """End it where it stands, behind the page that is under way: those it let in go on, and the others stay refused,
+    to be replayed another time. A canceled replay stays so.
+
+    Raises NotFound ENTRY_REPLAY_NOT_FOUND, and FailedPrecondition ENTRY_REPLAY_ENDED for one that has ended otherwise.
+    """
+    replay = _found_replay(await entry_replays.hold(conn, scope.project_no, replay_id), replay_id)
+    if replay.end_reason == CANCELED:
+        return replay
+    if replay.ended_at is not None:
+        raise FailedPrecondition("ENTRY_REPLAY_ENDED", f"replay {replay_id} has ended", entryReplayId=replay_id)
+    replay = replace(replay, ended_at=await clock.now(conn), end_reason=CANCELED)
+    await entry_replays.end(conn, scope.project_no, replay)
+    await note_end(conn, scope.project_no, scope.actor, replay)
+    return replay
+
+
+def _found_replay(found: EntryReplay | None, replay_id: str) -> EntryReplay:
     if found is None:
         raise NotFound("ENTRY_REPLAY_NOT_FOUND", f"there is no replay {replay_id}", entryReplayId=replay_id)
     return found

@@ -77,6 +77,15 @@ SELECT format('project %s, subject number %s, journey %s', project_no, subject_n
     OR look_at > $1 AND coalesce(grace_until, '-infinity') < $1::timestamptz - interval '60 seconds'
 """
 
+_SENDS_WAITING_LATE = """
+SELECT format('project %s, channel %s: %s wait, since %s', t.project_no, t.channel, w.waiting, w.since) AS example
+  FROM channel_turns AS t
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS waiting, min(since) AS since FROM waiting_sends
+        WHERE project_no = t.project_no AND channel = t.channel) AS w
+ WHERE greatest(t.used_to, t.closed_until, w.since) < $1::timestamptz - interval '60 seconds'
+"""
+
 _SCHEDULES_LATE = """
 SELECT format('project %s, journey %s', project_no, journey_id) AS example
   FROM journey_schedules
@@ -455,6 +464,12 @@ CHECKS: tuple[Check, ...] = (
         name="held_entries_late",
         remedy="Entries that were held were to be decided a minute ago: see that workers run, and what they log.",
         sql=_HELD_LATE,
+    ),
+    Check(
+        name="sends_waiting_late",
+        remedy="Sends wait for the turn of their channel, and nobody has had one for a minute: see that workers run, "
+        "and that Temporal is there, for which they wait while much has still to be told.",
+        sql=_SENDS_WAITING_LATE,
     ),
     Check(
         name="schedules_late",

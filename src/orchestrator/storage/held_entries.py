@@ -41,6 +41,11 @@ class HeldEntry:
     entry: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def of_a_pause(self) -> bool:
+        """Whether it waited for its journey to be resumed, with all the others, and not for the end of its grace."""
+        return self.look_at is None or self.look_at != self.grace_until
+
+    @property
     def origin(self) -> Origin:
         """Where it came from, by which it can be decided on again if it is refused."""
         return Origin(at=self.triggered_at, what=self.what, hops=self.hops)

@@ -197,6 +197,7 @@ _SENDING: Json = {
     "frequencyCaps": [{"channel": "log", "category": "marketing", "limit": 3, "window": "1w"}],
     "quietHours": {"start": "21:00", "end": "08:00", "channels": ["log"]},
     "globalHoldout": {"percent": 2, "salt": "2026"},
+    "channelRates": [{"channel": "log", "ratePerSecond": 12.5, "burst": 5}],
 }
 PROJECT: Json = {
     "id": "acme",
@@ -403,6 +404,7 @@ REQUESTS: dict[str, Json] = {
         **CHANGE,
     },
     "GetEntryReplay": {"entryReplayId": "rpl-1"},
+    "CancelEntryReplay": {"entryReplayId": "rpl-1", **ONCE},
     "ListProjects": dict(PAGE),
     "CreateProject": {"project": PROJECT, **CHANGE},
     "GetProject": {"projectId": "acme"},
