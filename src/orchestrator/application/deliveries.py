@@ -1,8 +1,8 @@
 """Taking in what providers report of messages: noted on the send, told as an event, and a bar where it has to be.
 
-Two transactions: the first notes and suppresses, under the subjects' locks, so that no send begins after a report that
-stands against it was answered; the second stores the events. Each may be repeated without harm, and whoever was not
-answered repeats both.
+The first transaction notes and suppresses, under the subjects' locks, so that no send begins after a report that stands
+against it was answered; those after it store the events. Each may be repeated without harm, and whoever was not
+answered repeats all.
 """
 
 from __future__ import annotations
