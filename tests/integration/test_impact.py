@@ -289,7 +289,7 @@ async def test_without_anybody_there_is_nothing_to_tell_and_no_fault(past: Past)
 
     told = await past.world.look(impact.calibrated_impact, "empty")
 
-    assert (told.impact.exposed.subjects, told.impact.lift, told.goals) == (0, None, ())
+    assert (told.has_goal, told.impact.exposed.subjects, told.impact.lift, told.goals) == (False, 0, None, ())
     assert await past.world.look(branch_performance.branch_performance, "empty") == []
     with pytest.raises(NotFound):
         await past.world.look(impact.calibrated_impact, "nowhere")

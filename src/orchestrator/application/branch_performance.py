@@ -14,6 +14,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import journeys as authoring
 from orchestrator.application.impact import require_goal
+from orchestrator.application.policies import CONTEXT
 from orchestrator.application.policy_updates import steps_that_learn
 from orchestrator.domain.apportionment import WHOLE
 from orchestrator.domain.journey import AdaptiveStep, Journey, NbaDecision
@@ -136,7 +137,7 @@ async def branch_performance(
 
 def has_own_shares(branch: Branch, history: Iterable[Shares]) -> bool:
     """Whether each subject has shares of its own there."""
-    return isinstance(branch.step, NbaDecision) or any(not shares.ppm for shares in history)
+    return isinstance(branch.step, NbaDecision) or any(shares.kind == CONTEXT for shares in history)
 
 
 def _question(

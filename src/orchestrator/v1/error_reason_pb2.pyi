@@ -234,6 +234,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The journey has no adaptive branch of this id, and never chose an arm at one."""
     ERROR_REASON_ARM_NOT_FOUND: _ErrorReason.ValueType  # 372
     """A policy names an arm that the branch never had."""
+    ERROR_REASON_POLICY_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 373
+    """The branch has no such policy."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -469,6 +471,8 @@ ERROR_REASON_BRANCH_NOT_FOUND: ErrorReason.ValueType  # 371
 """The journey has no adaptive branch of this id, and never chose an arm at one."""
 ERROR_REASON_ARM_NOT_FOUND: ErrorReason.ValueType  # 372
 """A policy names an arm that the branch never had."""
+ERROR_REASON_POLICY_VERSION_NOT_FOUND: ErrorReason.ValueType  # 373
+"""The branch has no such policy."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402
