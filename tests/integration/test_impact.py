@@ -391,3 +391,36 @@ async def test_after_the_goal_was_changed_each_is_counted_by_his_own_and_the_goa
     assert (told.impact.exposed.subjects, told.window_days) == (6, 5)
     assert told.impact.matured_exposed.subjects == 0
     assert (of_first.impact.matured_exposed.subjects, of_first.window_days) == (3, 2)
+
+
+async def test_shares_are_told_of_the_first_of_the_newest_and_of_versions_between_them(past: Past) -> None:
+    world = past.world
+    await world.draft("old", {"steps": [PICK, BYE]})
+    await world.do(update, "old", Changes(goal_event="paid"), ANY_STATE)
+    await world.do(publishing.publish, "old", ANY_STATE)
+    await world.owner.execute(
+        """
+        INSERT INTO policy_versions (project_no, journey_id, step_id, policy_version, version, goal_revision, kind,
+                                     document, fingerprint, triangle, data_cutoff_at, created_at)
+        SELECT $1, 'old', 'pick', n, 1, 2, 'shares',
+               jsonb_build_object('arms', jsonb_build_array(jsonb_build_object('arm_id', 'a', 'ppm', n),
+                                                            jsonb_build_object('arm_id', 'b', 'ppm', 1000000 - n))),
+               'f', '{}', now(), now() - (1000 - n) * interval '1 hour'
+          FROM generate_series(1, 1000) AS n
+        """,
+        world.scope.project_no,
+    )
+
+    (told,) = await world.look(branch_performance.branch_performance, "old")
+    page, end = await world.look(policy_history.versions, "old", "pick", 900, 3)
+    whole = await world.look(policy_history.version, "old", "pick", 7)
+
+    assert told.policy_version == 1000
+    assert told.current_shares == {"a": 1000, "b": 999_000}
+    assert (told.share_history[0].version, told.share_history[-1].version) == (1, 1000)
+    assert 150 <= len(told.share_history) <= 200
+    assert ([one.policy_version for one in page], end, page[0].document) == ([899, 898, 897], 897, None)
+    assert whole.document is not None
+    assert whole.document["arms"][0] == {"arm_id": "a", "ppm": 7}
+    with pytest.raises(NotFound, match="has no policy 1001"):
+        await world.look(policy_history.version, "old", "pick", 1001)
