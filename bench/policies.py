@@ -71,6 +71,7 @@ async def measure(plan: Plan) -> list[Row]:
             statement_timeout=timedelta(minutes=5),
         )
         updates, journey = PolicyUpdates(Transactions(pool)), LearningJourney(project_no=1, journey_id=JOURNEY)
+        await updates.update(journey)  # arrays are imported
         ours, bare = [], []
         for _ in range(plan.rounds):
             await conn.execute("DELETE FROM policy_versions")

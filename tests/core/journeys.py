@@ -25,7 +25,7 @@ ORDERS: list[Json] = ["o1", "o1", 7, 7.0, True, 2.5, "7", None, {"a": 1}, ""]
 KEYS = ["o1", "o1", "7", "true", "2.5"]
 #: Steps by how often they come.
 KINDS = ["send"] * 4 + ["duration", "timeOfDay", "date", "date"] + ["when"] * 3 + ["event"] * 3 + ["changed"] * 2 + [
-    "branch", "branch", "split", "learning", "updateSubject", "emitEvent", "webhook", "exit",
+    "branch", "branch", "split", "learning", "updateSubject", "emitEvent", "webhook", "webhook", "exit",
 ]  # fmt: skip
 #: Steps whose arms are chosen by what was learned.
 LEARNING = ("adaptiveBranch", "nbaDecision")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asyncpg import Connection, Record
@@ -76,26 +77,40 @@ class PolicyUpdates:
 
     async def update(self, journey: LearningJourney) -> int:
         """Publish what its steps have learned, where that is worth it; returns how many versions were published."""
-        project_no, journey_id = journey.project_no, journey.journey_id
+        await asyncio.to_thread(_learning)  # imported beside the loop, for it takes long
         published = 0
-        async with self._transactions.read(None) as conn:
-            began = await clock.now(conn)
-            learner = await policy_versions.learner(conn, project_no, journey_id)
-            steps: list[AdaptiveStep] = []
-            if learner is not None and learner.goal.event_name is not None:
-                version = await journey_versions.get(conn, project_no, journey_id, learner.version)
-                steps = steps_that_learn(version.definition)
-        for step in steps:
-            assert learner is not None, "whose steps these are"
-            published += await self._update(journey, learner, step)
+        while True:
+            learner, steps, began = await self._standing(journey)
+            for step in steps:
+                assert learner is not None, "whose steps these are"
+                done = await self._update(journey, learner, step)
+                if done is None:
+                    break
+                published += done
+            else:
+                break
         async with self._transactions.write(None) as conn:
-            await policy_versions.met(conn, project_no, journey_id, began)
+            await policy_versions.met(conn, journey.project_no, journey.journey_id, began)
         return published
 
-    async def _update(self, journey: LearningJourney, learner: Learner, step: AdaptiveStep) -> bool:
-        """Whether a version was published."""
+    async def _standing(self, journey: LearningJourney) -> tuple[Learner | None, list[AdaptiveStep], datetime]:
+        """What a journey learns by, its steps that learn, and when that was so."""
+        async with self._transactions.read(None) as conn:
+            now = await clock.now(conn)
+            learner = await policy_versions.learner(conn, journey.project_no, journey.journey_id)
+            if learner is None or learner.goal.event_name is None:
+                return learner, [], now
+            version = await journey_versions.get(conn, journey.project_no, journey.journey_id, learner.version)
+            return learner, steps_that_learn(version.definition), now
+
+    async def _update(self, journey: LearningJourney, learner: Learner, step: AdaptiveStep) -> bool | None:
+        """Whether a version was published; None: its journey has other rules by now, or somebody else has published
+        one, perhaps by other rules: then all is to be looked at once more.
+        """
         async with self._transactions.snapshot(journey.project_no) as conn:
             cutoff = await clock.now(conn)
+            if await policy_versions.learner(conn, journey.project_no, journey.journey_id) != learner:
+                return None
             newest = await policy_versions.find(conn, journey.project_no, journey.journey_id, step.id)
             branch = Branch(
                 project_no=journey.project_no,
@@ -126,7 +141,7 @@ class PolicyUpdates:
             created_at=cutoff,
         )
         async with self._transactions.write(None) as conn:
-            return await policy_versions.insert(conn, version)
+            return await policy_versions.insert(conn, version) or None
 
 
 #: Of the document of the policy before, and its age: what is learned now. Takes a processor as long as it does.
@@ -135,10 +150,16 @@ _Learn: TypeAlias = "Callable[[Any, timedelta], Learned]"
 
 async def _counted(conn: Connection[Record], branch: Branch, window: timedelta, step: AdaptiveStep) -> _Learn:
     """All that learning takes of the database."""
-    from orchestrator.application import policy_learning  # arrays take long to import
-
+    learning = _learning()
     if isinstance(step, AdaptiveBranch):
-        return partial(policy_learning.learned_of_counts, step, await arm_choices.count(conn, branch), window)
+        return partial(learning.learned_of_counts, step, await arm_choices.count(conn, branch), window)
     matures_after = window + timedelta(days=step.learning.grace_days)
-    choices = await arm_choices.matured(conn, branch, matures_after, policy_learning.MOST_ROWS)
-    return partial(policy_learning.learned_of_choices, step, choices)
+    choices = await arm_choices.matured(conn, branch, matures_after, learning.MOST_ROWS)
+    return partial(learning.learned_of_choices, step, choices)
+
+
+def _learning() -> ModuleType:
+    """What computes with arrays, which only those import who learn."""
+    from orchestrator.application import policy_learning
+
+    return policy_learning

@@ -49,6 +49,9 @@ def read_context(form: FormReader, value: object, path: str) -> tuple[tuple[str,
         form.required(path, "name the attributes that it looks at")
     fields: list[tuple[str, ...]] = []
     for at, element in form.elements(value, path, MAX_CONTEXT):
+        if element is None or element == "":
+            form.required(at, "an attribute has a path")
+            continue
         field = form.field_path(element, at)
         if field is None:
             continue

@@ -106,16 +106,16 @@ class Counted:
 # The difference of two instants is in days of 24 hours and what is left, so its days are whole and exact. Who converted
 # did so within the window after the choice, or has no row.
 _COUNT = """
-SELECT arm_id, age, lag, count(*) AS subjects
+SELECT arm_id, age, age - converted AS lag, count(*) AS subjects
   FROM (SELECT a.arm_id, date_part('day', $5 - a.chosen_at)::int AS age,
-               date_part('day', $5 - a.chosen_at)::int - date_part('day', $5 - c.occurred_at)::int AS lag
+               date_part('day', $5 - c.occurred_at)::int AS converted
           FROM arm_choices AS a
           LEFT JOIN conversions AS c
             ON c.project_no = a.project_no AND c.bucket = a.bucket AND c.subject_no = a.subject_no
            AND c.enrollment_id = a.execution_id AND c.step_id = a.step_id AND c.seq = a.seq AND c.occurred_at <= $5
          WHERE a.project_no = $1 AND a.journey_id = $2 AND a.step_id = $3 AND a.goal_revision = ANY ($4)
            AND a.chosen_at <= $5) AS each
- GROUP BY arm_id, age, lag
+ GROUP BY arm_id, age, converted
 """
 
 
