@@ -147,7 +147,8 @@ async def recounted(past: Past) -> tuple[Tally, Mapping[date, Counter[str]], int
         credit = known.get(row["enrollment_id"])
         tally[row["held_out_by"] or "exposed", matured, credit is not None] += 1
         days.setdefault(day, Counter())[row["held_out_by"] or "exposed"] += 1
-        late += credit is not None and credit["received_at"] > row["triggered_at"] + WINDOW + DAY
+        if row["held_out_by"] != "global":
+            late += credit is not None and credit["received_at"] > row["triggered_at"] + WINDOW + DAY
     return tally, days, late
 
 
@@ -277,7 +278,9 @@ async def test_one_revision_of_the_goal_can_be_looked_at_alone_and_of_one_that_i
     of_none = await world.look(impact.calibrated_impact, "welcome", 1)  # as it was made, it named no event
 
     assert of_it.impact.exposed == everybody.impact.exposed
-    assert (of_none.impact.exposed.subjects, of_none.goals) == (0, ())
+    (arms_of_none,) = await world.look(branch_performance.branch_performance, "welcome", 1)
+    assert (of_none.impact.exposed.subjects, of_none.goals, of_none.has_goal) == (0, (), False)
+    assert [arm.subjects_reached for arm in arms_of_none.performance.arms] == [0, 0, 0]
     for ask in (impact.calibrated_impact, branch_performance.branch_performance):
         with pytest.raises(NotFound) as missing:
             await world.look(ask, "welcome", revision + 1)
@@ -411,7 +414,17 @@ async def test_shares_are_told_of_the_first_of_the_newest_and_of_versions_betwee
         world.scope.project_no,
     )
 
-    (told,) = await world.look(branch_performance.branch_performance, "old")
+    await world.owner.execute(
+        """
+        INSERT INTO arm_choices (project_no, bucket, subject_no, execution_id, seq, journey_id, step_id, version,
+                                 goal_revision, unit, round, arm_id, propensity_ppm, propensities, reason, chosen_at)
+        SELECT project_no, bucket, subject_no, gen_random_uuid(), 1, 'old', 'gone', 1, 1, '', 0, 'a', 1000000,
+               '{"a": 1000000}', 'single_arm', now()
+          FROM subjects LIMIT 1
+        """
+    )
+
+    (told,) = await world.look(branch_performance.branch_performance, "old")  # without the one that nothing measures
     page, end = await world.look(policy_history.versions, "old", "pick", 900, 3)
     whole = await world.look(policy_history.version, "old", "pick", 7)
 

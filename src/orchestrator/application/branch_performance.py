@@ -123,6 +123,8 @@ async def branch_performance(
         published[shares.step_id].append(shares)
     told = []
     for branch in branches:
+        if branch.step is None and not totals[branch.step_id]:
+            continue  # nobody who went by it is measured, and nobody will
         history = published[branch.step_id]
         each_has_its_own = has_own_shares(branch, history)
         question = _question(scope, journey_id, [branch], goal_revision, now)

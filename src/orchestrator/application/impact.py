@@ -121,7 +121,7 @@ async def calibrated_impact(
         window_days=window_days,
         grace=GRACE,
         holdout_share=share,
-        late=sum(row.late for row in rows),
+        late=sum(row.late for row in rows if row.held_out_by != GLOBAL),
         as_of=now,
     )
 
