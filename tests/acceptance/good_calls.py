@@ -400,6 +400,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
             {**choose, "policy": {"armId": "b"}},
         ],
         "ListPolicyVersions": {**choose, **page},
+        "GetPolicyVersion": {**choose, "policyVersion": 1},
         "ListArmChoices": {**choose, **page, **subject_id},
         "PlanImpact": {
             "baseRate": 0.05,

@@ -154,6 +154,14 @@ class Ground:
                 learning = {"id": thing, "name": thing, "steps": steps, "goal": {"eventName": "buy"}}
                 await self._resource(project, "journeys", learning)
                 await self.http.document(key, "POST", f"/v1/journeys/{thing}:publish", {})
+                # As a worker publishes it.
+                await self.owner.execute(
+                    "INSERT INTO policy_versions (project_no, journey_id, step_id, policy_version, version,"
+                    " goal_revision, kind, document, fingerprint, triangle, data_cutoff_at, created_at)"
+                    """ VALUES ($1, $2, 'choose', 1, 1, 1, 'shares', '{"arms": []}', 'f', '{}', now(), now())""",
+                    project.project_no,
+                    thing,
+                )
             case "execution":
                 who = {"subjectIds": ["member-0", "member-1"]}
                 await self.http.document(key, "POST", f"/v1/journeys/{prefix}journey-{number}:enroll", who)

@@ -26,7 +26,7 @@ from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
 #: Analytics, stats, funnel.
 VIEWERS = {
     *("GetStepStats", "GetJourneyFunnel", "GetCalibratedImpact", "GetBranchPerformance", "EstimatePolicyValue"),
-    *("ListPolicyVersions", "PlanImpact"),
+    *("ListPolicyVersions", "GetPolicyVersion", "PlanImpact"),
 }
 #: List, read, create, change, publish, pause, resume, archive, enroll, simulate (overrides are tried elsewhere).
 EDITORS = {

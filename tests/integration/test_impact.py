@@ -147,7 +147,8 @@ async def recounted(past: Past) -> tuple[Tally, Mapping[date, Counter[str]], int
         credit = known.get(row["enrollment_id"])
         tally[row["held_out_by"] or "exposed", matured, credit is not None] += 1
         days.setdefault(day, Counter())[row["held_out_by"] or "exposed"] += 1
-        late += credit is not None and credit["received_at"] > row["triggered_at"] + WINDOW + DAY
+        if row["held_out_by"] != "global":
+            late += credit is not None and credit["received_at"] > row["triggered_at"] + WINDOW + DAY
     return tally, days, late
 
 
@@ -277,7 +278,9 @@ async def test_one_revision_of_the_goal_can_be_looked_at_alone_and_of_one_that_i
     of_none = await world.look(impact.calibrated_impact, "welcome", 1)  # as it was made, it named no event
 
     assert of_it.impact.exposed == everybody.impact.exposed
-    assert (of_none.impact.exposed.subjects, of_none.goals) == (0, ())
+    (arms_of_none,) = await world.look(branch_performance.branch_performance, "welcome", 1)
+    assert (of_none.impact.exposed.subjects, of_none.goals, of_none.has_goal) == (0, (), False)
+    assert [arm.subjects_reached for arm in arms_of_none.performance.arms] == [0, 0, 0]
     for ask in (impact.calibrated_impact, branch_performance.branch_performance):
         with pytest.raises(NotFound) as missing:
             await world.look(ask, "welcome", revision + 1)
@@ -289,7 +292,7 @@ async def test_without_anybody_there_is_nothing_to_tell_and_no_fault(past: Past)
 
     told = await past.world.look(impact.calibrated_impact, "empty")
 
-    assert (told.impact.exposed.subjects, told.impact.lift, told.goals) == (0, None, ())
+    assert (told.has_goal, told.impact.exposed.subjects, told.impact.lift, told.goals) == (False, 0, None, ())
     assert await past.world.look(branch_performance.branch_performance, "empty") == []
     with pytest.raises(NotFound):
         await past.world.look(impact.calibrated_impact, "nowhere")
@@ -391,3 +394,46 @@ async def test_after_the_goal_was_changed_each_is_counted_by_his_own_and_the_goa
     assert (told.impact.exposed.subjects, told.window_days) == (6, 5)
     assert told.impact.matured_exposed.subjects == 0
     assert (of_first.impact.matured_exposed.subjects, of_first.window_days) == (3, 2)
+
+
+async def test_shares_are_told_of_the_first_of_the_newest_and_of_versions_between_them(past: Past) -> None:
+    world = past.world
+    await world.draft("old", {"steps": [PICK, BYE]})
+    await world.do(update, "old", Changes(goal_event="paid"), ANY_STATE)
+    await world.do(publishing.publish, "old", ANY_STATE)
+    await world.owner.execute(
+        """
+        INSERT INTO policy_versions (project_no, journey_id, step_id, policy_version, version, goal_revision, kind,
+                                     document, fingerprint, triangle, data_cutoff_at, created_at)
+        SELECT $1, 'old', 'pick', n, 1, 2, 'shares',
+               jsonb_build_object('arms', jsonb_build_array(jsonb_build_object('arm_id', 'a', 'ppm', n),
+                                                            jsonb_build_object('arm_id', 'b', 'ppm', 1000000 - n))),
+               'f', '{}', now(), now() - (1000 - n) * interval '1 hour'
+          FROM generate_series(1, 1000) AS n
+        """,
+        world.scope.project_no,
+    )
+
+    await world.owner.execute(
+        """
+        INSERT INTO arm_choices (project_no, bucket, subject_no, execution_id, seq, journey_id, step_id, version,
+                                 goal_revision, unit, round, arm_id, propensity_ppm, propensities, reason, chosen_at)
+        SELECT project_no, bucket, subject_no, gen_random_uuid(), 1, 'old', 'gone', 1, 1, '', 0, 'a', 1000000,
+               '{"a": 1000000}', 'single_arm', now()
+          FROM subjects LIMIT 1
+        """
+    )
+
+    (told,) = await world.look(branch_performance.branch_performance, "old")  # without the one that nothing measures
+    page, end = await world.look(policy_history.versions, "old", "pick", 900, 3)
+    whole = await world.look(policy_history.version, "old", "pick", 7)
+
+    assert told.policy_version == 1000
+    assert told.current_shares == {"a": 1000, "b": 999_000}
+    assert (told.share_history[0].version, told.share_history[-1].version) == (1, 1000)
+    assert 150 <= len(told.share_history) <= 200
+    assert ([one.policy_version for one in page], end, page[0].document) == ([899, 898, 897], 897, None)
+    assert whole.document is not None
+    assert whole.document["arms"][0] == {"arm_id": "a", "ppm": 7}
+    with pytest.raises(NotFound, match="has no policy 1001"):
+        await world.look(policy_history.version, "old", "pick", 1001)

@@ -151,6 +151,7 @@ INTEGERS: Mapping[str, Range] = {
     "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "GetBranchPerformanceRequest.goal_revision": Range(1, 2**31 - 1),
     "GetCalibratedImpactRequest.goal_revision": Range(1, 2**31 - 1),
+    "GetPolicyVersionRequest.policy_version": Range(1, 2**31 - 1),
     "PlanImpactRequest.holdout_percent": Range(1, 99),
     "PublishJourneyRequest.from_version": Range(1, 2**31 - 1),
     "PreviewCarryRequest.from_version": Range(1, 2**31 - 1),

@@ -81,6 +81,7 @@ POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.ImpactService/GetBranchPerformance": _READ_NUMBERS,
     "orchestrator.v1.ImpactService/EstimatePolicyValue": _READ_NUMBERS,
     "orchestrator.v1.ImpactService/ListPolicyVersions": _READ_NUMBERS,
+    "orchestrator.v1.ImpactService/GetPolicyVersion": _READ_NUMBERS,
     "orchestrator.v1.ImpactService/ListArmChoices": _READ,
     "orchestrator.v1.ImpactService/PlanImpact": _READ_NUMBERS,
     "orchestrator.v1.JourneyService/ListJourneys": _READ,

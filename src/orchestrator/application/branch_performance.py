@@ -14,6 +14,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import journeys as authoring
 from orchestrator.application.impact import require_goal
+from orchestrator.application.policies import CONTEXT
 from orchestrator.application.policy_updates import steps_that_learn
 from orchestrator.domain.apportionment import WHOLE
 from orchestrator.domain.journey import AdaptiveStep, Journey, NbaDecision
@@ -122,6 +123,8 @@ async def branch_performance(
         published[shares.step_id].append(shares)
     told = []
     for branch in branches:
+        if branch.step is None and not totals[branch.step_id]:
+            continue  # nobody who went by it is measured, and nobody will
         history = published[branch.step_id]
         each_has_its_own = has_own_shares(branch, history)
         question = _question(scope, journey_id, [branch], goal_revision, now)
@@ -136,7 +139,7 @@ async def branch_performance(
 
 def has_own_shares(branch: Branch, history: Iterable[Shares]) -> bool:
     """Whether each subject has shares of its own there."""
-    return isinstance(branch.step, NbaDecision) or any(not shares.ppm for shares in history)
+    return isinstance(branch.step, NbaDecision) or any(shares.kind == CONTEXT for shares in history)
 
 
 def _question(

@@ -59,14 +59,16 @@ class GlobalHoldout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibratedImpact:
-    """`late` converted by an event that came in when their cohort had matured; they count. `goals` are those the
-    triggered are measured by, newest first: with more than one, each enrollment by its own.
+    """`has_goal`: there is one by which anybody could have converted. `late` converted by an event that came in when
+    their cohort had matured; they count. `goals` are those the triggered are measured by, newest first: with more than
+    one, each enrollment by its own.
 
     `window_days` is the longest window of these, in whole days, after which, and after `grace`, a day has matured.
     `holdout_share` is the part that the journey holds out; None: it was changed, or has no meaning.
     """
 
     journey_id: str
+    has_goal: bool
     impact: Impact
     global_holdout: GlobalHoldout | None
     goals: tuple[GoalOf, ...]
@@ -110,13 +112,16 @@ async def calibrated_impact(
         )
     return CalibratedImpact(
         journey_id=journey_id,
+        has_goal=any(
+            goal.event_name is not None for goal in goals if goal_revision is None or goal.revision == goal_revision
+        ),
         impact=own,
         global_holdout=apart,
         goals=used,
         window_days=window_days,
         grace=GRACE,
         holdout_share=share,
-        late=sum(row.late for row in rows),
+        late=sum(row.late for row in rows if row.held_out_by != GLOBAL),
         as_of=now,
     )
 

@@ -24,6 +24,24 @@ async def versions(
     return found[:limit], found[limit - 1].policy_version if len(found) > limit else None
 
 
+async def version(conn: Connection[Record], scope: Scope, journey_id: str, step_id: str, policy_version: int) -> Told:
+    """One version of a branch's policy, whole.
+
+    Raises NotFound: JOURNEY_NOT_FOUND, BRANCH_NOT_FOUND, POLICY_VERSION_NOT_FOUND.
+    """
+    await branch_of(conn, scope, journey_id, step_id)
+    found = await policy_log.find(conn, scope.project_no, journey_id, step_id, policy_version)
+    if found is None:
+        raise NotFound(
+            "POLICY_VERSION_NOT_FOUND",
+            f"the branch {step_id} of journey {journey_id} has no policy {policy_version}",
+            journeyId=journey_id,
+            stepId=step_id,
+            policyVersion=str(policy_version),
+        )
+    return found
+
+
 async def choices(
     conn: Connection[Record],
     scope: Scope,

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 WIDTH, REST = 41, 66
 
 _NO_LIFT = {
-    "no_goal": "the journey had no goal when these came in",
+    "no_goal": "the journey has no goal",
     "nobody_exposed": "nobody was exposed",
     "nobody_held_out": "nobody was held out",
     "holdout_rate_zero": "nobody of those held out converted",
@@ -47,7 +47,8 @@ def impact(
         print_json(told)
         return
     goals = ", or ".join(f"{goal['eventName']} within {goal['window']}" for goal in told["goals"])
-    _say(f"{told['journeyId']}: {goals or 'no goal'}; counted at {told['countedAt']}")
+    nobody = "no goal" if told.get("noLiftReason") == "no_goal" else "nobody was triggered yet"
+    _say(f"{told['journeyId']}: {goals or nobody}; counted at {told['countedAt']}")
     if len(told["goals"]) > 1:
         _say("the goal was changed: each subject is measured by the one it came in under (--goal-revision for one)")
     _sides(told)

@@ -109,7 +109,9 @@ class BranchPerformance(_message.Message):
 
     @_builtins.property
     def share_history(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArmShares]:
-        """The shares of the policies that were published, the oldest first; those that changed no share are left out."""
+        """The shares of the policies that were published, the oldest first; those that changed no share are left out, and others
+        where there are more than 200.
+        """
 
     @_builtins.property
     def mature_before_time(self) -> _timestamp_pb2.Timestamp:
@@ -363,7 +365,7 @@ class PolicyVersion(_message.Message):
     """Of what it was learned from: SHA-256, in hexadecimal."""
     @_builtins.property
     def document(self) -> _struct_pb2.Struct:
-        """What it is and what was believed: its rules, and of each arm what that was learned from."""
+        """What it is and what was believed: its rules, and of each arm what that was learned from. Unset in lists."""
 
     @_builtins.property
     def data_cutoff_time(self) -> _timestamp_pb2.Timestamp:

@@ -234,6 +234,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The journey has no adaptive branch of this id, and never chose an arm at one."""
     ERROR_REASON_ARM_NOT_FOUND: _ErrorReason.ValueType  # 372
     """A policy names an arm that the branch never had."""
+    ERROR_REASON_POLICY_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 373
+    """The branch has no such policy."""
     ERROR_REASON_ENTRY_REPLAY_ENDED: _ErrorReason.ValueType  # 380
     """The replay of refused entries has ended."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
@@ -471,6 +473,8 @@ ERROR_REASON_BRANCH_NOT_FOUND: ErrorReason.ValueType  # 371
 """The journey has no adaptive branch of this id, and never chose an arm at one."""
 ERROR_REASON_ARM_NOT_FOUND: ErrorReason.ValueType  # 372
 """A policy names an arm that the branch never had."""
+ERROR_REASON_POLICY_VERSION_NOT_FOUND: ErrorReason.ValueType  # 373
+"""The branch has no such policy."""
 ERROR_REASON_ENTRY_REPLAY_ENDED: ErrorReason.ValueType  # 380
 """The replay of refused entries has ended."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401

@@ -465,7 +465,7 @@ class MeasuredGoal(_message.Message):
     event_name: _builtins.str
     """The event that counts."""
     triggered: _builtins.int
-    """Subjects who are measured by it."""
+    """Subjects who are measured by it, those whom the project's holdout has included."""
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
         """How long after the trigger it counts."""

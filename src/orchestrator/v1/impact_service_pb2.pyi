@@ -376,6 +376,60 @@ class ListPolicyVersionsResponse(_message.Message):
 Global___ListPolicyVersionsResponse: _TypeAlias = ListPolicyVersionsResponse  # noqa: Y015
 
 @_typing.final
+class GetPolicyVersionRequest(_message.Message):
+    """Asks for one policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOURNEY_ID_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    journey_id: _builtins.str
+    """Of which journey."""
+    step_id: _builtins.str
+    """Of which of its branches."""
+    policy_version: _builtins.int
+    """Which, counted from 1."""
+    def __init__(
+        self,
+        *,
+        journey_id: _builtins.str = ...,
+        step_id: _builtins.str = ...,
+        policy_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey_id", b"journey_id", "policy_version", b"policy_version", "step_id", b"step_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPolicyVersionRequest: _TypeAlias = GetPolicyVersionRequest  # noqa: Y015
+
+@_typing.final
+class GetPolicyVersionResponse(_message.Message):
+    """One policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policy_version(self) -> _branch_performance_pb2.PolicyVersion:
+        """The policy."""
+
+    def __init__(
+        self,
+        *,
+        policy_version: _branch_performance_pb2.PolicyVersion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy_version", b"policy_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy_version", b"policy_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPolicyVersionResponse: _TypeAlias = GetPolicyVersionResponse  # noqa: Y015
+
+@_typing.final
 class ListArmChoicesRequest(_message.Message):
     """Asks for a page of choices."""
 

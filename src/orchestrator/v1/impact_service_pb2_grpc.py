@@ -55,6 +55,11 @@ class ImpactServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_impact__service__pb2.ListPolicyVersionsRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_impact__service__pb2.ListPolicyVersionsResponse.FromString,
                 _registered_method=True)
+        self.GetPolicyVersion = channel.unary_unary(
+                '/orchestrator.v1.ImpactService/GetPolicyVersion',
+                request_serializer=orchestrator_dot_v1_dot_impact__service__pb2.GetPolicyVersionRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_impact__service__pb2.GetPolicyVersionResponse.FromString,
+                _registered_method=True)
         self.ListArmChoices = channel.unary_unary(
                 '/orchestrator.v1.ImpactService/ListArmChoices',
                 request_serializer=orchestrator_dot_v1_dot_impact__service__pb2.ListArmChoicesRequest.SerializeToString,
@@ -96,7 +101,14 @@ class ImpactServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPolicyVersions(self, request, context):
-        """Lists the policies of a branch, the newest first.
+        """Lists the policies of a branch, the newest first, without their documents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPolicyVersion(self, request, context):
+        """Returns one policy of a branch, with its document.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,6 +150,11 @@ def add_ImpactServiceServicer_to_server(servicer, server):
                     servicer.ListPolicyVersions,
                     request_deserializer=orchestrator_dot_v1_dot_impact__service__pb2.ListPolicyVersionsRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_impact__service__pb2.ListPolicyVersionsResponse.SerializeToString,
+            ),
+            'GetPolicyVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicyVersion,
+                    request_deserializer=orchestrator_dot_v1_dot_impact__service__pb2.GetPolicyVersionRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_impact__service__pb2.GetPolicyVersionResponse.SerializeToString,
             ),
             'ListArmChoices': grpc.unary_unary_rpc_method_handler(
                     servicer.ListArmChoices,
@@ -259,6 +276,33 @@ class ImpactService:
             '/orchestrator.v1.ImpactService/ListPolicyVersions',
             orchestrator_dot_v1_dot_impact__service__pb2.ListPolicyVersionsRequest.SerializeToString,
             orchestrator_dot_v1_dot_impact__service__pb2.ListPolicyVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicyVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.ImpactService/GetPolicyVersion',
+            orchestrator_dot_v1_dot_impact__service__pb2.GetPolicyVersionRequest.SerializeToString,
+            orchestrator_dot_v1_dot_impact__service__pb2.GetPolicyVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

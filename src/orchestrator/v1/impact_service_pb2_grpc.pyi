@@ -45,7 +45,9 @@ class ImpactServiceStub:
     Rests on all choices that have matured; where each subject has shares of its own, on the 20,000 youngest of them.
     """
     ListPolicyVersions: _grpc.UnaryUnaryMultiCallable[_impact_service_pb2.ListPolicyVersionsRequest, _impact_service_pb2.ListPolicyVersionsResponse]
-    """Lists the policies of a branch, the newest first."""
+    """Lists the policies of a branch, the newest first, without their documents."""
+    GetPolicyVersion: _grpc.UnaryUnaryMultiCallable[_impact_service_pb2.GetPolicyVersionRequest, _impact_service_pb2.GetPolicyVersionResponse]
+    """Returns one policy of a branch, with its document."""
     ListArmChoices: _grpc.UnaryUnaryMultiCallable[_impact_service_pb2.ListArmChoicesRequest, _impact_service_pb2.ListArmChoicesResponse]
     """Lists choices of arms as they were recorded, of one subject or of all, the newest first."""
     PlanImpact: _grpc.UnaryUnaryMultiCallable[_impact_service_pb2.PlanImpactRequest, _impact_service_pb2.PlanImpactResponse]
@@ -68,7 +70,9 @@ class ImpactServiceAsyncStub(ImpactServiceStub):
     Rests on all choices that have matured; where each subject has shares of its own, on the 20,000 youngest of them.
     """
     ListPolicyVersions: _aio.UnaryUnaryMultiCallable[_impact_service_pb2.ListPolicyVersionsRequest, _impact_service_pb2.ListPolicyVersionsResponse]  # type: ignore[assignment]
-    """Lists the policies of a branch, the newest first."""
+    """Lists the policies of a branch, the newest first, without their documents."""
+    GetPolicyVersion: _aio.UnaryUnaryMultiCallable[_impact_service_pb2.GetPolicyVersionRequest, _impact_service_pb2.GetPolicyVersionResponse]  # type: ignore[assignment]
+    """Returns one policy of a branch, with its document."""
     ListArmChoices: _aio.UnaryUnaryMultiCallable[_impact_service_pb2.ListArmChoicesRequest, _impact_service_pb2.ListArmChoicesResponse]  # type: ignore[assignment]
     """Lists choices of arms as they were recorded, of one subject or of all, the newest first."""
     PlanImpact: _aio.UnaryUnaryMultiCallable[_impact_service_pb2.PlanImpactRequest, _impact_service_pb2.PlanImpactResponse]  # type: ignore[assignment]
@@ -112,7 +116,15 @@ class ImpactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _impact_service_pb2.ListPolicyVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_impact_service_pb2.ListPolicyVersionsResponse, _abc.Awaitable[_impact_service_pb2.ListPolicyVersionsResponse]]:
-        """Lists the policies of a branch, the newest first."""
+        """Lists the policies of a branch, the newest first, without their documents."""
+
+    @_abc_1.abstractmethod
+    def GetPolicyVersion(
+        self,
+        request: _impact_service_pb2.GetPolicyVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_impact_service_pb2.GetPolicyVersionResponse, _abc.Awaitable[_impact_service_pb2.GetPolicyVersionResponse]]:
+        """Returns one policy of a branch, with its document."""
 
     @_abc_1.abstractmethod
     def ListArmChoices(

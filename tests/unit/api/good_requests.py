@@ -324,6 +324,7 @@ REQUESTS: dict[str, Json] = {
         "policy": {"uniform": True, "greedy": True, "armId": "a", "weights": [{"armId": "a", "weight": 0.5}]},
     },
     "ListPolicyVersions": {**_OF_JOURNEY, "stepId": "pick", **PAGE},
+    "GetPolicyVersion": {**_OF_JOURNEY, "stepId": "pick", "policyVersion": 2},
     "ListArmChoices": {**_OF_JOURNEY, "stepId": "pick", "subjectId": "ann", **PAGE},
     "PlanImpact": {
         "baseRate": 0.05,

@@ -85,7 +85,7 @@ def version_message(told: Told) -> pb.PolicyVersion:
         version=told.version,
         goal_revision=told.goal_revision,
         kind=told.kind,
-        document=struct_of(told.document),
+        document=struct_of(told.document) if told.document is not None else None,
         fingerprint=told.fingerprint,
         data_cutoff_time=to_timestamp(told.data_cutoff_at),
         create_time=to_timestamp(told.created_at),

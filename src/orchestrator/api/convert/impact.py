@@ -34,7 +34,7 @@ def impact_message(told: CalibratedImpact) -> pb.CalibratedImpact:
         lift=found.lift,
         underpowered=found.underpowered,
         daily_trend=[_day(day) for day in found.trend],
-        no_lift_reason=no_lift if told.goals else "no_goal",
+        no_lift_reason=no_lift if told.has_goal else "no_goal",
         matured=matured,
         global_holdout=_global(told.global_holdout) if told.global_holdout is not None else None,
         sample_ratio=ratio_message(found.sample_ratio) if found.sample_ratio is not None else None,

@@ -51,6 +51,12 @@ class ImpactHandlers:
             policy_versions=[version_message(version) for version in found], next_page_token=token_below(request, end)
         )
 
+    async def GetPolicyVersion(self, request: rpc.GetPolicyVersionRequest, call: Call) -> rpc.GetPolicyVersionResponse:
+        found = await policy_history.version(
+            call.conn, call.scope, request.journey_id, request.step_id, request.policy_version
+        )
+        return rpc.GetPolicyVersionResponse(policy_version=version_message(found))
+
     async def ListArmChoices(self, request: rpc.ListArmChoicesRequest, call: Call) -> rpc.ListArmChoicesResponse:
         found, end = await policy_history.choices(
             call.conn,
