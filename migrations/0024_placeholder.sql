@@ -1,0 +1,3 @@
+-- placeholder
+-- Safe under load: yes.
+SELECT 1;
