@@ -41,7 +41,7 @@ from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.temporal.contract import BEHIND_QUEUE, JOURNEYS_QUEUE, WEBHOOK_STEPS_QUEUE, channel_queue
 from orchestrator.temporal.executions import Executions
 from orchestrator.temporal.schedules import JourneySchedules
-from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
+from orchestrator.temporal.segments import SEGMENTS_QUEUE, SWEEPS_QUEUE, SegmentWorkflows
 from workers.activities.advance import AdvanceActivities
 from workers.activities.effects import EffectActivities
 from workers.activities.schedules import ScheduleActivities
@@ -92,8 +92,9 @@ class Limits:
     advances: int = 16
     sends_per_channel: int = 32
     webhook_calls: int = 32
-    # Parts of passes over segments; each keeps a core and a connection busy.
+    # Parts of passes over segments, and beside them parts of sweeps; each keeps a core and a connection busy.
     passes: int = 2
+    sweeps: int = 2
     cached: int = 300
     cached_behind: int = 50
     grace: timedelta = timedelta(seconds=25)
@@ -205,7 +206,7 @@ def _workers(
     passes: SegmentActivities,
     scheduled: ScheduleActivities,
 ) -> list[Worker]:
-    """Two for executions, of which the first has schedules too, one for passes over segments, one for webhooks of
+    """Two for executions, of which the first has schedules too, two for passes over segments, one for webhooks of
     steps, and one for each channel.
     """
     limits = parts.limits
@@ -270,7 +271,14 @@ def _workers(
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
     )
-    return [journeys, behind, segments, calls, *channels]
+    sweeps = Worker(
+        parts.client,
+        task_queue=SWEEPS_QUEUE,
+        activities=[passes.evaluate_buckets],
+        max_concurrent_activities=limits.sweeps,
+        graceful_shutdown_timeout=limits.grace,
+    )
+    return [journeys, behind, segments, sweeps, calls, *channels]
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -22,6 +22,8 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy
 
 SEGMENTS_QUEUE = "segments"
+#: Parts of sweeps have places of their own: nobody who asked for an evaluation waits for them.
+SWEEPS_QUEUE = "segment-sweeps"
 
 SWEEP_WORKFLOW = "SEGMENT_SWEEP"
 EVALUATION_WORKFLOW = "SEGMENT_EVALUATION"
