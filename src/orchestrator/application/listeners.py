@@ -4,6 +4,7 @@ definitions stand now.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.entry import Gone, SegmentContract, TriggerContract
 from orchestrator.domain.journey import JourneyVersion
 from orchestrator.domain.trigger_contract import MAX_EVENT_AGE, Contract, EntryCondition
+from orchestrator.predicates.faults import Unreadable
 from orchestrator.predicates.parse import About, parse
 from orchestrator.predicates.paths import split_path
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import catalog, event_names
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +80,13 @@ async def read_catalog(conn: Connection[Record], versions: Versions, project: ca
     of_segments: defaultdict[tuple[int, bool], list[Listener]] = defaultdict(list)
     of_journeys: dict[str, Listener] = {}
     for row in listening:
-        listener = of_journeys[row.journey_id] = await listener_of(conn, versions, project.project_no, row)
+        try:
+            listener = await listener_of(conn, versions, project.project_no, row)
+        except Unreadable as error:
+            # The others go on. The doctor names it.
+            logger.error("a journey hears nothing", extra={"journey_id": row.journey_id, "error": type(error).__name__})
+            continue
+        of_journeys[row.journey_id] = listener
         if row.event_name is not None:
             of_events[numbers[row.event_name]].append(listener)
         elif row.segment_no is not None:
@@ -120,17 +130,23 @@ async def deaf_listener(
 
 
 def stored_predicate(document: Any, about: About) -> Predicate:
-    """The tree of a predicate that was checked when it was saved."""
+    """The tree of a predicate that was checked when it was saved. Raises Unreadable."""
     predicate, faults = parse(document, about=about)
-    assert predicate is not None, f"a stored predicate no longer reads: {[(f.path, f.reason) for f in faults]}"
+    if predicate is None:
+        raise Unreadable("a stored predicate", faults)
     return predicate
 
 
 def audience_of(audience_id: str | None, document: Any) -> Predicate | Gone | None:
-    """The audience a version names, as it stands now."""
+    """The audience a version names, as it stands now. One that does not read is as good as gone."""
     if audience_id is None:
         return None
-    return Gone() if document is None else stored_predicate(document, About.SUBJECT)
+    if document is None:
+        return Gone()
+    try:
+        return stored_predicate(document, About.SUBJECT)
+    except Unreadable:
+        return Gone()
 
 
 def contract_of(row: catalog.Listening, version: JourneyVersion) -> TriggerContract | SegmentContract:
