@@ -22,8 +22,8 @@ WORKFLOW_OVER = "executions_without_workflow"
 NO_EXECUTION = "workflows_without_execution"
 
 _REMEDIES = {
-    UNREADABLE: "They were saved by another release, or changed by hand: segments stay as they are, and journeys that "
-    "listen through them hear nothing, until they are saved anew.",
+    UNREADABLE: "They were saved by another release, or changed by hand. Until they are saved anew segments stay as "
+    "they are, and journeys take nobody in; whom a trigger contract or an audience refused can be decided on again.",
     TEMPORAL_AWAY: "Temporal does not answer: executions wait until it does. See that TEMPORAL_ADDRESS is right.",
     NOT_STARTED: "Temporal was told of them and has no workflow of theirs: was its database lost? They will not move.",
     WORKFLOW_OVER: "Their workflow has ended and they have not: a worker closes such rows within a minute.",

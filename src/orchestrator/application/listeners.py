@@ -19,10 +19,13 @@ from orchestrator.domain.trigger_contract import MAX_EVENT_AGE, Contract, EntryC
 from orchestrator.predicates.faults import Unreadable
 from orchestrator.predicates.parse import About, parse
 from orchestrator.predicates.paths import split_path
-from orchestrator.predicates.tree import Predicate
+from orchestrator.predicates.tree import Everyone, Not, Predicate
 from orchestrator.storage import catalog, event_names
 
 logger = logging.getLogger(__name__)
+
+#: Holds for no one.
+_NOBODY = Not(clause=Everyone())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,10 @@ async def read_catalog(conn: Connection[Record], versions: Versions, project: ca
             listener = await listener_of(conn, versions, project.project_no, row)
         except Unreadable as error:
             # The others go on. The doctor names it.
-            logger.error("a journey hears nothing", extra={"journey_id": row.journey_id, "error": type(error).__name__})
+            logger.error(
+                "the version of a journey does not read: it hears nothing",
+                extra={"journey_id": row.journey_id, "error": type(error).__name__},
+            )
             continue
         of_journeys[row.journey_id] = listener
         if row.event_name is not None:
@@ -162,8 +168,14 @@ def heard_by(condition: EntryCondition) -> TriggerContract | SegmentContract:
 
 def heard_through(contract_id: str, contract: Contract) -> TriggerContract | SegmentContract:
     """How a journey listens that names this contract."""
-    document = contract.predicate
-    return _heard(contract_id, contract, stored_predicate(document, contract.about) if document is not None else None)
+    if contract.predicate is None:
+        return _heard(contract_id, contract, None)
+    try:
+        predicate = stored_predicate(contract.predicate, contract.about)
+    except Unreadable:
+        # Whoever comes is refused by name, and can be decided on again when it is mended. The doctor names it.
+        predicate = _NOBODY
+    return _heard(contract_id, contract, predicate)
 
 
 def _heard(contract_id: str, contract: Contract, predicate: Predicate | None) -> TriggerContract | SegmentContract:
