@@ -71,7 +71,8 @@ class Inbox:
         an entry was held until now, all with those who have waited longest first, and mixed, so that none of them waits
         for all of the others.
         """
-        look = LOOK * self._many
+        # Some of the first may be held by a pass: there have to be others behind them.
+        look = LOOK * max(self._many, MANY // 4)
         async with self._transactions.read(None) as conn:
             told = await inbox.waiting(conn, look=look, attempts=range(1))
             now = await clock.now(conn)

@@ -145,7 +145,7 @@ async def evaluate(conn: Connection[Record], scope: Scope, segment_id: str) -> i
     if gone := (await read_rules(conn, scope.project_no)).broken.get(held.segment_no):
         raise FailedPrecondition(
             "COHORT_NOT_FOUND",
-            f"its rules name a segment that is gone or past a limit: {gone}",
+            f"its rules name a segment that is gone, are past a limit, or do not read: {gone}",
             segmentId=segment_id,
             cohortId=gone,
         )
