@@ -46,7 +46,7 @@ from orchestrator.temporal.contract import BEHIND_QUEUE, JOURNEYS_QUEUE, WEBHOOK
 from orchestrator.temporal.executions import Executions
 from orchestrator.temporal.policies import POLICIES_QUEUE, PolicyWorkflows
 from orchestrator.temporal.schedules import JourneySchedules
-from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
+from orchestrator.temporal.segments import SEGMENTS_QUEUE, SWEEPS_QUEUE, SegmentWorkflows
 from workers.activities.advance import AdvanceActivities
 from workers.activities.effects import EffectActivities
 from workers.activities.policies import PolicyActivities
@@ -97,8 +97,9 @@ class Limits:
     advances: int = 16
     sends_per_channel: int = 32
     webhook_calls: int = 32
-    # Parts of passes over segments; each keeps a core and a connection busy.
+    # Parts of passes over segments, and beside them parts of sweeps; each keeps a core and a connection busy.
     passes: int = 2
+    sweeps: int = 2
     cached: int = 300
     cached_behind: int = 50
     grace: timedelta = timedelta(seconds=25)
@@ -217,7 +218,7 @@ def _workers(
     scheduled: ScheduleActivities,
     policies: PolicyActivities,
 ) -> list[Worker]:
-    """Two for executions, of which the first has schedules too, one for passes over segments, one for policies, one for
+    """Two for executions, of which the first has schedules too, two for passes over segments, one for policies, one for
     webhooks of steps, and one for each channel.
     """
     limits = parts.limits
@@ -283,6 +284,13 @@ def _workers(
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
     )
+    sweeps = Worker(
+        parts.client,
+        task_queue=SWEEPS_QUEUE,
+        activities=[passes.evaluate_buckets],
+        max_concurrent_activities=limits.sweeps,
+        graceful_shutdown_timeout=limits.grace,
+    )
     learning = Worker(
         parts.client,
         task_queue=POLICIES_QUEUE,
@@ -292,7 +300,7 @@ def _workers(
         max_concurrent_activities=1,
         graceful_shutdown_timeout=limits.grace,
     )
-    return [journeys, behind, segments, learning, calls, *channels]
+    return [journeys, behind, segments, sweeps, learning, calls, *channels]
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -34,8 +34,8 @@ class Ingest:
         self._transactions = transactions
         # Names only ever get more.
         self._name_nos: dict[int, dict[str, int]] = {}
-        # With the number by which they differ from what was there before.
-        self._kinds: dict[int, tuple[int, DerivedEvents]] = {}
+        # With that by which they differ from what was there before.
+        self._kinds: dict[int, tuple[tuple[int, int], DerivedEvents]] = {}
         # Those that hold nothing are dropped now and then; who meets that begins again.
         self._months: set[tuple[int, int]] = set()
 

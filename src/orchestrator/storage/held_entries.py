@@ -101,7 +101,7 @@ SELECT project_no, bucket, subject_no
 
 async def due(conn: Connection[Record], now: datetime, limit: int) -> list[SubjectKey]:
     """The subjects of the `limit` entries that are to be looked at by now, those who have waited longest first."""
-    return [SubjectKey(**row) for row in await conn.fetch(_DUE, now, limit)]
+    return [SubjectKey(*row) for row in await conn.fetch(_DUE, now, limit)]
 
 
 _POSTPONE = """
