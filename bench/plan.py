@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`rounds` of everything that is compared. The defaults take a quarter of an hour on two cores."""
+    """`rounds` of everything that is compared. The defaults take less than half an hour on two cores.
+
+    `journeys` of a round: four times as many as a worker keeps in memory, so that most are replayed at every step, as
+    executions are that wait for days; and so many that the wait of the last ones weighs little.
+    """
 
     rounds: int = 5
     journey_rounds: int = 3
-    journeys: int = 600
+    journeys: int = 1_200
     events: int = 60_000
     read_seconds: float = 4.0
     start_seconds: float = 40.0

@@ -26,6 +26,7 @@ from orchestrator.api.handlers.deliveries import DeliveryHandlers
 from orchestrator.api.handlers.enrollment_jobs import EnrollmentJobHandlers
 from orchestrator.api.handlers.events import EventHandlers
 from orchestrator.api.handlers.executions import ExecutionHandlers
+from orchestrator.api.handlers.impact import ImpactHandlers
 from orchestrator.api.handlers.journeys import JourneyHandlers
 from orchestrator.api.handlers.projects import ProjectHandlers
 from orchestrator.api.handlers.refused_entries import RefusedEntryHandlers
@@ -121,6 +122,7 @@ def handlers(parts: Parts) -> list[object]:
         EnrollmentJobHandlers(),
         EventHandlers(ingest, bell),
         ExecutionHandlers(Executions(Statuses(parts.temporal)), versions, parts.delivery.deliver),
+        ImpactHandlers(),
         JourneyHandlers(versions, parts.delivery.deliver),
         ProjectHandlers(api_keys),
         RefusedEntryHandlers(versions),

@@ -144,15 +144,23 @@ class InboxConsumer:
                 _log("failed entries wait longer", error)
 
     async def _deliver(self, told: Sequence[Entry]) -> None:
-        """Tell Temporal beside the next transaction; wait when too much is being told already."""
+        """Tell Temporal beside the next transaction; wait when too much is being told already. What runs behind waits
+        for none of that, nor does that wait for it.
+        """
+        self._begin([entry for entry in told if entry.behind])
+        told = [entry for entry in told if not entry.behind]
         if not told:
             return
         while self._telling > TOLD_AT_ONCE and self._deliveries:
             await asyncio.wait(self._deliveries, return_when=asyncio.FIRST_COMPLETED)
         self._telling += len(told)
-        task = asyncio.create_task(self._tell(told))
-        self._deliveries.add(task)
-        task.add_done_callback(self._deliveries.discard)
+        self._begin(told)
+
+    def _begin(self, told: Sequence[Entry]) -> None:
+        if told:
+            task = asyncio.create_task(self._tell(told))
+            self._deliveries.add(task)
+            task.add_done_callback(self._deliveries.discard)
 
     async def _tell(self, told: Sequence[Entry]) -> None:
         try:
@@ -160,7 +168,7 @@ class InboxConsumer:
         except Exception as error:
             logger.warning("a delivery is left to the sweeper", extra={"error": type(error).__name__})
         finally:
-            self._telling -= len(told)
+            self._telling -= sum(not entry.behind for entry in told)
 
 
 def _log(what: str, error: Exception) -> None:

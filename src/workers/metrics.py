@@ -11,6 +11,7 @@ class Metrics:
     """The process's own counters."""
 
     def __init__(self, meter: MetricMeter) -> None:
+        self._channels: frozenset[str] = frozenset()
         self.inbox_subjects = meter.create_counter(
             "orchestrator_inbox_subjects", "Subjects whose inbox entries were worked through"
         )
@@ -47,6 +48,13 @@ class Metrics:
         self._tries = meter.create_counter(
             "orchestrator_sends", "Tries at a provider, by channel and what came of them"
         )
+        self._waiting = meter.create_gauge(
+            "orchestrator_sends_waiting",
+            "Sends that wait for the turn of their channel, by channel. Every process tells the same number",
+        )
+        self._gave_way = meter.create_counter(
+            "orchestrator_sends_gave_way", "Tries that were not made, since it was not their turn, by channel"
+        )
         self._calls = meter.create_counter(
             "orchestrator_webhook_calls", "Tries at webhooks of steps, by what came of them"
         )
@@ -60,6 +68,16 @@ class Metrics:
     def auto_paused(self, total: int) -> None:
         """Journeys whose sends are paused without anybody having asked for it."""
         self._auto_paused.set(total)
+
+    def waiting(self, lengths: Mapping[str, int]) -> None:
+        """Sends that wait, by channel; of channels that are missing, none do."""
+        for channel in {*self._channels, *lengths}:
+            self._waiting.set(lengths.get(channel, 0), {"channel": channel})
+        self._channels = frozenset(lengths)
+
+    def gave_way(self, channel: str) -> None:
+        """One try at a provider was not made."""
+        self._gave_way.add(1, {"channel": channel})
 
     def called(self, state: str) -> None:
         """One try at a webhook of a step: answered, failed or not_now."""

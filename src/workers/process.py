@@ -20,12 +20,13 @@ from orchestrator.application.calling import Calling
 from orchestrator.application.canceling import Cancellations
 from orchestrator.application.carrying import Carries
 from orchestrator.application.changing import Changing
+from orchestrator.application.channel_turns import LettingOut
 from orchestrator.application.choosing import Choosing
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.enrollment_pages import EnrollmentPages
-from orchestrator.application.entry_replays import EntryReplays
+from orchestrator.application.entry_replay_pages import EntryReplays
 from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.journey_schedules import JourneyScheduleErrands
@@ -45,13 +46,14 @@ from orchestrator.temporal.contract import BEHIND_QUEUE, JOURNEYS_QUEUE, WEBHOOK
 from orchestrator.temporal.executions import Executions
 from orchestrator.temporal.policies import POLICIES_QUEUE, PolicyWorkflows
 from orchestrator.temporal.schedules import JourneySchedules
-from orchestrator.temporal.segments import SEGMENTS_QUEUE, SegmentWorkflows
+from orchestrator.temporal.segments import SEGMENTS_QUEUE, SWEEPS_QUEUE, SegmentWorkflows
 from workers.activities.advance import AdvanceActivities
 from workers.activities.effects import EffectActivities
 from workers.activities.policies import PolicyActivities
 from workers.activities.schedules import ScheduleActivities
 from workers.activities.segments import SegmentActivities
 from workers.activities.send import SendActivities
+from workers.channel_turns import TurnKeeper
 from workers.channels.channel import Channel
 from workers.channels.rendering import Renderer
 from workers.enrollment_jobs import EnrollmentJobRunner
@@ -76,10 +78,6 @@ logger = logging.getLogger(__name__)
 DEADLINE = timedelta(seconds=28)
 
 
-#: Calls to Temporal that tell of replayed entries.
-REPLAYED_AT_ONCE = 4
-
-
 class PartCrashed(Exception):
     """A part of the process has ended that should not have, and with it all others."""
 
@@ -88,18 +86,20 @@ class PartCrashed(Exception):
 class Limits:
     """How much one process does at a time.
 
-    `behind`: workflow tasks of executions that were let in with many others; they leave the others' places free.
+    `workflow_tasks`: places for executions. Pollers keep five of them, and an eager start needs one that is free.
+    `behind`: the same for executions that were let in with many others; they leave the others' places free.
     `grace`: what a stopping process has begun, it may finish within this; the rest another one does again.
     `cached`: executions kept in memory between two tasks; those that wait longer are replayed from short histories.
     """
 
-    workflow_tasks: int = 8
+    workflow_tasks: int = 20
     behind: int = 2
     advances: int = 16
     sends_per_channel: int = 32
     webhook_calls: int = 32
-    # Parts of passes over segments; each keeps a core and a connection busy.
+    # Parts of passes over segments, and beside them parts of sweeps; each keeps a core and a connection busy.
     passes: int = 2
+    sweeps: int = 2
     cached: int = 300
     cached_behind: int = 50
     grace: timedelta = timedelta(seconds=25)
@@ -145,7 +145,6 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         Cancellations(transactions),
         Carries(transactions, versions),
         EntryReplays(transactions, versions),
-        Delivery(transactions, executions, at_once=REPLAYED_AT_ONCE),
         SentTestSender(TestsToSend(transactions), parts.channels),
         Watchdog(transactions),
         Reconciliation(transactions, executions),
@@ -160,9 +159,10 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     jobs = EnrollmentJobRunner(
         EnrollmentPages(transactions, versions),
         # Beside what is told at once, none of whose places it takes.
-        lambda at_once: Delivery(transactions, executions, at_once=at_once),
+        lambda at_once: Delivery(transactions, executions, behind_at_once=at_once),
         metrics,
     )
+    turns = TurnKeeper(LettingOut(transactions), delivery)
     passes = SegmentActivities(runs, metrics)
     policies = PolicyActivities(updates, metrics)
     sends = SendActivities(
@@ -190,6 +190,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
                 group.create_task(consumer.run(), name="inbox"),
                 group.create_task(sweeper.run(), name="sweeper"),
                 group.create_task(jobs.run(), name="enrollment jobs"),
+                group.create_task(turns.run(), name="channel turns"),
             ]
             try:
                 yield
@@ -197,6 +198,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
                 consumer.stop()
                 sweeper.stop()
                 jobs.stop()
+                turns.stop()
                 await _ended(workers, tasks)
     except BaseExceptionGroup as failed:
         crashed = {task.get_name(): task.exception() for task in tasks if not task.cancelled() and task.exception()}
@@ -216,7 +218,7 @@ def _workers(
     scheduled: ScheduleActivities,
     policies: PolicyActivities,
 ) -> list[Worker]:
-    """Two for executions, of which the first has schedules too, one for passes over segments, one for policies, one for
+    """Two for executions, of which the first has schedules too, two for passes over segments, one for policies, one for
     webhooks of steps, and one for each channel.
     """
     limits = parts.limits
@@ -282,6 +284,13 @@ def _workers(
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
     )
+    sweeps = Worker(
+        parts.client,
+        task_queue=SWEEPS_QUEUE,
+        activities=[passes.evaluate_buckets],
+        max_concurrent_activities=limits.sweeps,
+        graceful_shutdown_timeout=limits.grace,
+    )
     learning = Worker(
         parts.client,
         task_queue=POLICIES_QUEUE,
@@ -291,7 +300,7 @@ def _workers(
         max_concurrent_activities=1,
         graceful_shutdown_timeout=limits.grace,
     )
-    return [journeys, behind, segments, learning, calls, *channels]
+    return [journeys, behind, segments, sweeps, learning, calls, *channels]
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

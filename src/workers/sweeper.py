@@ -17,7 +17,7 @@ from orchestrator.application.carrying import Carries
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
-from orchestrator.application.entry_replays import EntryReplays
+from orchestrator.application.entry_replay_pages import EntryReplays
 from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.policy_errands import PolicyErrands
@@ -52,7 +52,6 @@ class Sweeper:
         cancellations: Cancellations,
         carries: Carries,
         replays: EntryReplays,
-        behind: Delivery,
         sent_tests: SentTestSender,
         watchdog: Watchdog,
         reconciliation: Reconciliation,
@@ -64,13 +63,11 @@ class Sweeper:
         policies: PolicyErrands,
         metrics: Metrics,
     ) -> None:
-        """`behind` tells of what waits behind all else."""
         self._delivery = delivery
         self._closings = closings
         self._cancellations = cancellations
         self._carries = carries
         self._replays = replays
-        self._behind = behind
         self._sent_tests = sent_tests
         self._watchdog = watchdog
         self._reconciliation = reconciliation
@@ -139,7 +136,7 @@ class Sweeper:
     async def _replay(self) -> None:
         """Each page is told before the next one begins, so that whoever is in a hurry comes between."""
         while not self._stopping.is_set() and (told := await self._replays.step()) is not None:
-            await self._behind.deliver(told)
+            await self._delivery.deliver(told)
 
     async def _test(self) -> None:
         while not self._stopping.is_set() and await self._sent_tests.step():
@@ -157,6 +154,7 @@ class Sweeper:
     async def _watch(self) -> None:
         self._metrics.stuck(await self._watchdog.look())
         self._metrics.auto_paused(await self._watchdog.auto_paused())
+        self._metrics.waiting(await self._watchdog.sends_waiting())
 
     async def _count(self) -> None:
         """Events of before somebody asked about their kind."""

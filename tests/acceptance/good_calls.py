@@ -45,6 +45,7 @@ _SENDING: Json = {
     "frequencyCaps": [{"channel": "log", "category": "marketing", "limit": 3, "window": "1w"}],
     "quietHours": {"start": "21:00", "end": "08:00", "channels": ["log"]},
     "globalHoldout": {"percent": 2, "salt": "2026"},
+    "channelRates": [{"channel": "log", "ratePerSecond": 12.5, "burst": 5}],
 }
 
 _HAPPENING: Json = {"eventName": "return", "where": _OF_AN_EVENT, "entryKeyPath": "order.id"}
@@ -223,10 +224,13 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     settings: Json = {"timeZone": "UTC", "goalWindow": "1w", "maxJourneys": 5000, "eventRetention": "500d", **_SENDING}
     subject_id = {"subjectId": f"subject-{number}"}
     draft, active = {"journeyId": f"draft-{number}"}, {"journeyId": f"journey-{number}"}
+    learning = {"journeyId": f"learning-{number}"}
+    choose = {**learning, "stepId": "choose"}
     new = {"id": f"new-{number}"}
     job: Json = {**new, **active, "ratePerSecond": 50, "refused": [{"reason": "re_entry", "count": 1}]}
     crowds: list[Json] = [{"audienceId": f"audience-{number}"}, {"segmentId": segment_id}, {"everyone": True}]
     of_job = {"enrollmentJobId": f"job-{number}"}
+    of_replay = {"entryReplayId": project.replays[number]} if project.replays else {}
     execution = {"executionId": project.executions[number]} if project.executions else {}
     mapped: Json = {"carry": "mapped", "stepMapping": [{"fromStepId": "pause", "toStepId": "end"}]}
     cancellation = {"cancellationId": project.cancellations[number]} if project.cancellations else {}
@@ -387,13 +391,33 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "CancelEnrollmentJob": of_job,
         "GetStepStats": {**active, "version": 1},
         "GetJourneyFunnel": active,
+        "GetCalibratedImpact": {**learning, "goalRevision": 1},
+        "GetBranchPerformance": {**learning, "goalRevision": 1},
+        "EstimatePolicyValue": [
+            {**choose, "policy": {"weights": [{"armId": "a", "weight": 0.5}]}},
+            {**choose, "policy": {"uniform": True}},
+            {**choose, "policy": {"greedy": True}},
+            {**choose, "policy": {"armId": "b"}},
+        ],
+        "ListPolicyVersions": {**choose, **page},
+        "GetPolicyVersion": {**choose, "policyVersion": 1},
+        "ListArmChoices": {**choose, **page, **subject_id},
+        "PlanImpact": {
+            "baseRate": 0.05,
+            "lift": 0.1,
+            "holdoutPercent": 10,
+            "weeklyVolume": 1000.5,
+            "window": "7d",
+            "power": 0.9,
+        },
         "ListJourneyAuditEntries": {**draft, **page},
         "ListSendsPauses": page,
         "PauseSends": [active, {"allJourneys": True}],
         "ResumeSends": [active, {"allJourneys": True}],
         "GetRefusedEntries": {**active, **refused},
         "ReplayRefusedEntries": {**active, **refused, "reason": "audience", "atMost": 5},
-        "GetEntryReplay": {"entryReplayId": project.replays[number]} if project.replays else {},
+        "GetEntryReplay": of_replay,
+        "CancelEntryReplay": of_replay,
         "ListProjects": page,
         "CreateProject": {"project": {"id": f"{project.project_id}-{number}", **name, "settings": settings}},
         "GetProject": project_id,

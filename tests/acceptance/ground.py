@@ -50,6 +50,7 @@ NOUNS = {
         *("audience", "segment", "communication", "trigger_contract", "subject"),
         *("draft", "journey", "paused", "listening", "learning", "execution"),
     ),
+    "ImpactService": ("subject", "learning"),
     "ProjectService": ("project",),
     "RefusedEntryService": ("journey", "replay"),
     "SegmentService": ("segment", "subject"),
@@ -153,6 +154,14 @@ class Ground:
                 learning = {"id": thing, "name": thing, "steps": steps, "goal": {"eventName": "buy"}}
                 await self._resource(project, "journeys", learning)
                 await self.http.document(key, "POST", f"/v1/journeys/{thing}:publish", {})
+                # As a worker publishes it.
+                await self.owner.execute(
+                    "INSERT INTO policy_versions (project_no, journey_id, step_id, policy_version, version,"
+                    " goal_revision, kind, document, fingerprint, triangle, data_cutoff_at, created_at)"
+                    """ VALUES ($1, $2, 'choose', 1, 1, 1, 'shares', '{"arms": []}', 'f', '{}', now(), now())""",
+                    project.project_no,
+                    thing,
+                )
             case "execution":
                 who = {"subjectIds": ["member-0", "member-1"]}
                 await self.http.document(key, "POST", f"/v1/journeys/{prefix}journey-{number}:enroll", who)
@@ -168,6 +177,9 @@ class Ground:
                 path = f"/v1/journeys/{prefix}journey-{number}/refusedEntries:replay"
                 made = await self.http.document(key, "POST", path, {"reason": "audience"})
                 project.replays.append(made["replay"]["id"])
+                # It has found nothing, and is under way all the same: so it can be canceled.
+                reopen = "UPDATE entry_replays SET ended_at = NULL WHERE entry_replay_id = $1"
+                await self.owner.execute(reopen, made["replay"]["id"])
             case "test_send":
                 test = {"communicationId": f"{prefix}communication-{number}", "addresses": ["here"]}
                 made = await self.http.document(key, "POST", "/v1/communications:sendTest", test)

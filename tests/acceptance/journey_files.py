@@ -25,6 +25,16 @@ steps:
   - {id: done, exit: {reason: greeted}}
 """
 
+TRYING = """
+kind: journey
+id: trying
+name: Trying
+goal: {eventName: purchase}
+steps:
+  - {id: pick, adaptiveBranch: {arms: [{id: a, next: done}, {id: b, next: done}]}}
+  - {id: done, exit: {reason: tried}}
+"""
+
 
 def done_with(changes: list[dict[str, Any]]) -> dict[str, str]:
     return {f"{change['kind']} {change['id']}": change["action"] for change in changes}

@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.cli.yaml_text import parse_documents
 from orchestrator.devstack.ports import free_ports
 from tests.acceptance.command_line import CommandLine
-from tests.acceptance.journey_files import CHECK, GREETING, REMINDERS, RENEWAL, WELCOME, WIN_BACK, done_with
+from tests.acceptance.journey_files import CHECK, GREETING, REMINDERS, RENEWAL, TRYING, WELCOME, WIN_BACK, done_with
 from tests.eventually import eventually
 
 
@@ -563,3 +563,69 @@ async def test_a_test_of_a_communication_says_what_became_of_it_at_each_address(
     assert sent.code == 1
     assert sent.out.count("waiting") == 2
     assert "is still on its way" in sent.err
+
+
+async def test_what_a_journey_changed_is_counted_and_drawn(run: CommandLine) -> None:
+    await run("apply", "-f", "-", stdin=GREETING + "goal: {eventName: purchase}\nholdout: {percent: 50}\n")
+    people = [f"person-{number}" for number in range(20)]
+    await run("journeys", "enroll", "greeting", "-f", "-", stdin="\n".join(people))
+    events = [{"eventId": f"{who}-paid", "name": "purchase", "subjectId": who} for who in people]
+    await run("events", "send", stdin="\n".join(map(json.dumps, events)))
+
+    async def all_have_converted() -> bool:
+        counted = await run("journeys", "impact", "greeting", "-o", "json")
+        return bool(sum(counted.json["converted"].values()) == len(people))
+
+    await eventually(all_have_converted)
+    told = await run("journeys", "impact", "greeting", "-o", "json")
+    drawn = await run("journeys", "impact", "greeting")
+    arms = await run("journeys", "arms", "greeting")
+    planned = await run(
+        "journeys", "plan-impact", "--base-rate", "0.05", "--lift", "0.2", "--holdout-percent", "10",
+        "--weekly-volume", "5000",
+    )  # fmt: skip
+    wrong = await run(
+        "journeys",
+        "plan-impact",
+        "--base-rate",
+        "2",
+        "--lift",
+        "0.1",
+        "--holdout-percent",
+        "10",
+        "--weekly-volume",
+        "1",
+    )
+
+    assert told.json["triggered"] == told.json["converted"]
+    assert (told.json["lift"], told.json["underpowered"], len(told.json["dailyTrend"])) == (0.0, True, 30)
+    assert told.json["matured"]["estimate"]["noLiftReason"] == "nobody_exposed"
+    assert "matured: nobody yet" in drawn.out
+    assert "no lift of those that have matured: nobody was exposed" in drawn.out
+    assert arms.out == "greeting has no adaptive branch.\n"
+    assert "as often as you like" in planned.out
+    assert (wrong.code, "baseRate: must lie between 0 and 1" in wrong.err) == (1, True)
+
+
+async def test_how_arms_do_is_drawn_and_each_choice_is_listed(run: CommandLine) -> None:
+    await run("apply", "-f", "-", stdin=TRYING)
+    people = [f"trier-{number}" for number in range(20)]
+    await run("journeys", "enroll", "trying", "-f", "-", stdin="\n".join(people))
+
+    async def all_have_chosen() -> bool:
+        counted = await run("journeys", "arms", "trying", "-o", "json")
+        return bool(sum(arm["subjectsReached"] for arm in counted.json[0]["arms"]) == len(people))
+
+    await eventually(all_have_chosen)
+    drawn = await run("journeys", "arms", "trying")
+    listed = await run("journeys", "choices", "trying", "pick", "-o", "json")
+    of_one = await run("journeys", "choices", "trying", "pick", "--subject", "trier-3")
+    nowhere = await run("journeys", "choices", "trying", "done")
+
+    assert "pick (adaptive_branch)" in drawn.out
+    assert "too few to tell: 0 of 200" in drawn.out
+    assert "the windows of 20 are open" in drawn.out
+    assert {choice["subjectId"] for choice in listed.json} == set(people)
+    assert all(choice["propensitiesPpm"] == {"a": 500_000, "b": 500_000} for choice in listed.json)
+    assert (len(of_one.out.splitlines()), "trier-3" in of_one.out) == (2, True)
+    assert (nowhere.code, "has no adaptive branch done" in nowhere.err) == (3, True)

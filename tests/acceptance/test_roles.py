@@ -24,7 +24,10 @@ from tests.integration.api.callers import RPCS
 from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
 
 #: Analytics, stats, funnel.
-VIEWERS = {"GetStepStats", "GetJourneyFunnel"}
+VIEWERS = {
+    *("GetStepStats", "GetJourneyFunnel", "GetCalibratedImpact", "GetBranchPerformance", "EstimatePolicyValue"),
+    *("ListPolicyVersions", "GetPolicyVersion", "PlanImpact"),
+}
 #: List, read, create, change, publish, pause, resume, archive, enroll, simulate (overrides are tried elsewhere).
 EDITORS = {
     *("ListAudiences", "CreateAudience", "GetAudience", "UpdateAudience", "CheckAudience", "EstimateAudience"),
@@ -32,7 +35,7 @@ EDITORS = {
     *("EvaluateSegment", "ListSegmentMembers", "AddSegmentMembers", "RemoveSegmentMembers"),
     *("ListCommunications", "CreateCommunication", "GetCommunication", "UpdateCommunication"),
     *("ListCommunicationRevisions", "PreviewCommunication", "SendTestCommunication", "GetTestSend"),
-    *("GetRefusedEntries", "ReplayRefusedEntries", "GetEntryReplay"),
+    *("GetRefusedEntries", "ReplayRefusedEntries", "GetEntryReplay", "CancelEntryReplay"),
     *("ListTriggerContracts", "CreateTriggerContract", "GetTriggerContract", "UpdateTriggerContract"),
     *("ListJourneys", "CreateJourney", "GetJourney", "UpdateJourney", "ListJourneyVersions", "GetJourneyVersion"),
     *("PreviewCarry", "ListCarries", "GetCarry"),
@@ -42,6 +45,7 @@ EDITORS = {
     *("ListJourneyAuditEntries", "ListAuditEntries", "ListExecutions", "GetExecution"),
     *("ExplainExecution", "ListStuckExecutions", "CancelExecution", "CancelExecutions", "GetCancellation"),
     *("ExplainEntry", "SimulateJourney", "BacktestJourney", "StartPolicyUpdate", "ListTimeline"),
+    "ListArmChoices",
     *("ListSubjects", "UpsertSubject", "BatchUpsertSubjects", "GetSubject", "IngestEvents"),
     "ReportDeliveries",
     *("ListSendsPauses", "PauseSends", "ResumeSends"),
@@ -88,6 +92,7 @@ _UNNAMED = {
     *("ListApiKeys", "ListAudiences", "ListAuditEntries", "ListCommunications", "ListJourneys", "ListSegments"),
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
     "ListSendsPauses",
+    "PlanImpact",
 }
 
 

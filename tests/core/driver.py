@@ -186,12 +186,19 @@ class Application:
 
     def advance(self, seq: int) -> Answer:
         if self.ended is not None or self.seq > seq:
-            return self.stored
+            return self._decided()
         return self._answer(seq)
+
+    def _decided(self) -> Answer:
+        """What was decided at another's asking: of a sleep, that it is over."""
+        effect = self.stored.effect
+        return (
+            replace(self.stored, effect=replace(effect, until=self.now)) if isinstance(effect, Sleep) else self.stored
+        )
 
     def reserve(self, seq: int) -> Reserved | Answer:
         if self.ended is not None or self.seq > seq:
-            return self.stored
+            return self._decided()
         earlier = self.sends.get(seq)
         leaves = self.carry is not None and (earlier is None or (earlier.calls and not earlier.in_doubt))
         if not leaves and (earlier is None or earlier.state == "dispatching"):
@@ -216,17 +223,12 @@ class Application:
     def change(self, seq: int, result: str) -> tuple[Answer, set[str] | None]:
         """Do what the step says, and record it; also what is then told to whoever awaits it, None: it was not done."""
         if self.ended is not None or self.seq > seq:
-            return self.stored, None
+            return self._decided(), None
         decision = self._decide()
         step = self.version.definition.steps[self.position.step_id]
         is_to_do = isinstance(decision.effect, Run) and decision.still_waiting
-        if self.parked is not None and self._goes_over:  # nothing is decided, perhaps behind a workflow that sleeps
-            self.parked, self.awaits = None, self._topics(decision)
-            return self.stored, None
         if not is_to_do or self._goes_over:
             return self._answer(seq), None
-        if self.parked is not None:
-            return self._record(decision), None
         if isinstance(step, AdaptiveBranch | NbaDecision):
             return self._record(self._decide(Done(result=Result.EXECUTED, reason=self._choose(step)))), set()
         if result == "failed":
@@ -333,9 +335,7 @@ class Application:
                 row.answer = answer
                 self.world.changes += 1
         if self.ended is not None or self.seq > reserved.seq:
-            return self.stored
-        if current and self.parked is not None:  # the workflow sleeps: it is poked, and asks
-            return self.stored
+            return self._decided()
         if current or row.state != "dispatching":
             return self._conclude(_done(row))
         return self.stored
@@ -365,7 +365,7 @@ class Application:
             counted = sorted(at for channel, category, at in taken if cap.is_about(channel, category))
             if len(counted) >= cap.limit:
                 full[cap] = counted[-cap.limit] + cap.window
-        return Limits(paused=world.paused, quiet=settings["quiet_hours"], full=full)
+        return Limits(paused=world.paused, quiet=settings["quiet_hours"], full=full, crowded=frozenset(world.crowded))
 
     def _topics(self, decision: Decision) -> frozenset[str]:
         step = self.version.definition.steps[decision.position.step_id]
@@ -509,14 +509,14 @@ class Workflow:
 
     def late(self, flight: Flight, result: str, said: Any = None) -> None:
         """A worker that was given up on comes back with an answer."""
-        before = self.app.seq
+        before, sleeps = self.app.seq, self.app.parked is not None
         self._settled(flight, result, said)
-        if self.app.seq != before and self.retry_at is not None:
-            self.retry_at = self.app.now
-            self.go_on()
-        elif self.app.parked is not None:
+        if sleeps and self.app.seq != before:
             self.poke()
             self.flush()
+        elif self.app.seq != before and self.retry_at is not None:
+            self.retry_at = self.app.now
+            self.go_on()
 
     def _settled(self, flight: Flight, result: str, said: Any) -> Answer:
         return self.app.settle(flight.reserved, result, "refused" if result == "failed" else None, said)
@@ -562,6 +562,8 @@ class Workflow:
         self._take(answer, pokes)
 
     def _take(self, answer: Answer, seen: int) -> None:
+        while isinstance(answer.effect, Sleep) and answer.effect.until <= self.app.now:  # over already: it asks at once
+            answer, seen = self.app.advance(answer.seq), self.pokes
         self.asking, self.retry_at = None, None
         self.seen, self.pokes_at_run = seen, self.pokes
         self.answer = answer

@@ -9,8 +9,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.domain.conditions import ANY_EVENT, ATTRIBUTES, GATES, event_topic, segment_topic
-from orchestrator.domain.execution import Run
+from orchestrator.domain.execution import Run, Sleep
 from tests.core import journeys
+from tests.core.driver import Answer
 from tests.core.world import GOAL_EVENT, ROUTES, Event
 
 if TYPE_CHECKING:
@@ -251,6 +252,28 @@ def _resume(walk: Walk) -> _Change:
     return change
 
 
+def _crowd(walk: Walk) -> _Change:
+    channel = walk.random.choice(["email", "push"])
+
+    def change() -> set[str]:
+        if channel in walk.world.crowded:
+            return set()
+        walk.world.crowded.add(channel)
+        return {"crowded"}
+
+    return change
+
+
+def _make_room(walk: Walk) -> _Change:
+    def change() -> set[str]:
+        if not walk.world.crowded:
+            return set()
+        walk.world.crowded.clear()
+        return {"room"}
+
+    return change
+
+
 def _close(walk: Walk, why: str) -> _Change:
     def change() -> set[str]:
         if walk.app.ended is not None:
@@ -299,7 +322,10 @@ def _old_question(walk: Walk) -> bool:
     if seq < 0:
         return False
     answer = walk.app.advance(seq) if walk.random.random() < 0.5 else walk.app.reserve(seq)
-    assert answer is walk.app.stored
+    assert isinstance(answer, Answer)
+    assert answer.seq == walk.app.seq
+    # Whoever asks sleeps on nothing that he may know more than.
+    assert not isinstance(answer.effect, Sleep) or answer.effect.until == walk.app.now
     return True
 
 
@@ -386,6 +412,11 @@ MOVES = [
     Move("old question", 4, _old_question),
     Move("same question", 4, _same_question),
     Move("late answer", 3, _late_answer),
+]
+#: Besides, in some journeys: what is rare without them is not to be rarer.
+CROWDS = [
+    Move("a channel is crowded", 2, _world(_crowd)),
+    Move("channels have room", 8, _world(_make_room)),
 ]
 LANDINGS = [
     Move("sent", 8, _land("sent")),

@@ -340,6 +340,8 @@ class Oracle(Answers):
                 return "opted_out"
         if self.world.paused:
             return "sends_paused"
+        if channel in self.world.crowded:
+            return "channel_rate"
         zone = self.world.zone or self.world.project_zone
         window = send.get("sendWindow") or self.document.get("sendWindow")
         if window is not None and not within(self.now, window, zone):
@@ -372,7 +374,7 @@ class Oracle(Answers):
         ]
 
     def _policy(self, send: Json, blocked: str) -> str:
-        if blocked == "sends_paused":
+        if blocked in ("sends_paused", "channel_rate"):
             return "held"
         return str(send.get("onBlocked") or ("wait" if blocked in ("send_window", "quiet_hours") else "skip"))
 

@@ -279,6 +279,7 @@ SLIPS = [
     _limits("a pause is not looked at", paused=False),
     _limits("quiet hours are not looked at", quiet=None),
     _limits("caps are not looked at", full={}),
+    _limits("channels that are crowded are not looked at", crowded=frozenset()),
     _steps("sends have no window of their own",
            lambda step: replace(step, window=None) if isinstance(step, Send) else step),
     _definition("journeys have no window", lambda d: replace(d, send_window=None)),

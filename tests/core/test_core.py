@@ -41,7 +41,7 @@ ROWS = [
     *(f"gate: send skipped {gate}" for gate in ("opted_out", "suppressed", "withdrawn")), "gate: withdrawn in doubt",
     "gate: held",
     *(f"gate: waits {gate}" for gate in ("opted_out", "suppressed", "sends_paused", "send_window", "quiet_hours",
-                                         "frequency_cap", "no longer")),
+                                         "frequency_cap", "channel_rate", "no longer")),
     *(f"gate: send skipped {gate}" for gate in ("send_window", "quiet_hours", "frequency_cap")),
     *(f"end: exited {gate}" for gate in ("send_window", "quiet_hours", "frequency_cap")),
     "carry: told", "carry: told, to come anew",

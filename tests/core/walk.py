@@ -13,7 +13,20 @@ from orchestrator.domain import journey_form
 from orchestrator.domain.journey import Definition, JourneyVersion, Pinned
 from tests.core import journeys
 from tests.core.driver import Application, Held, Workflow
-from tests.core.moves import BEFOREHAND, DAY, HOUR, LANDINGS, MINUTE, MOVES, TICK, caps, policy, quiet_hours, written
+from tests.core.moves import (
+    BEFOREHAND,
+    CROWDS,
+    DAY,
+    HOUR,
+    LANDINGS,
+    MINUTE,
+    MOVES,
+    TICK,
+    caps,
+    policy,
+    quiet_hours,
+    written,
+)
 from tests.core.oracle import Oracle
 from tests.core.oracle_arms import Chosen
 from tests.core.world import ROUTES, Entered, World
@@ -36,6 +49,7 @@ PINNED = {
 
 #: With how often each comes.
 _MOVES = MOVES, [move.weight for move in MOVES]
+_WITH_CROWDS = [*MOVES, *CROWDS], [move.weight for move in [*MOVES, *CROWDS]]
 _LANDINGS = LANDINGS, [move.weight for move in LANDINGS]
 
 
@@ -125,7 +139,8 @@ class Walk:
                     self.enter()
                     self.compare(f"{number} enter")
             flying = self.workflow.flight is not None and self.random.random() < 0.6
-            move = self.random.choices(*(_LANDINGS if flying else _MOVES))[0]
+            waking = _MOVES if self.seed % 4 else _WITH_CROWDS
+            move = self.random.choices(*(_LANDINGS if flying else waking))[0]
             if move.make(self):
                 self.tally[f"move: {move.name}"] += 1
             self.compare(f"{number} {move.name}")
@@ -154,7 +169,8 @@ class Walk:
             self.world.changes += 1
 
         self.oracle.change(happen)
-        resumed = "resumed" in topics and self.app.parked == "sends_paused"
+        freed = {"sends_paused": "resumed", "channel_rate": "room"}
+        resumed = freed.get(self.app.parked or "") in topics
         if "closed" in topics or self.app.awaits & topics or ("mended" in topics and self.app.parked) or resumed:
             self.workflow.poke()
             self.workflow.flush()

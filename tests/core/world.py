@@ -42,6 +42,8 @@ class World:
     paused: bool = False
     #: What is learned of arms: millionths by their ids; None: nothing.
     policy: dict[str, int] | None = None
+    #: Channels at which it is not the turn of the execution.
+    crowded: set[str] = field(default_factory=set)
     changes: int = 0
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from temporalio.client import Client
 
 from orchestrator.devstack.stack import worker_name
+from orchestrator.devstack.supervisor import Supervisor
 from orchestrator.domain.subject import bucket_of
 from tests.conftest import StartStack
 from tests.eventually import eventually
@@ -55,7 +58,7 @@ async def test_workers_killed_while_a_crowd_is_enrolled(
             # Both: one of them does the page, and tells of the one before.
             for number in (1, 2):
                 await kill(stack.part(worker_name(number)))
-        done = await _until(field, job["id"], CROWD)
+        done = await _until(field, job["id"], None)
 
         assert (done["state"], done["enrolledCount"], done["lookedAtCount"]) == ("done", CROWD, CROWD)
         left = await conn.fetchrow(_LEFT)
@@ -70,16 +73,64 @@ async def test_workers_killed_while_a_crowd_is_enrolled(
         await conn.close()
 
 
-async def _until(field: Field, job_id: str, enrolled: int) -> dict[str, object]:
-    """Wait until the job has enrolled so many, or has ended."""
-    until = time.monotonic() + 60
+async def _until(field: Field, job_id: str, enrolled: int | None, *, within: float = 60) -> dict[str, Any]:
+    """Wait until the job has enrolled so many (None: until it has ended), or has ended."""
+    until = time.monotonic() + within
     while time.monotonic() < until:
         answer = await field.http.get(f"/v1/enrollmentJobs/{job_id}")
-        job: dict[str, object] = answer.json()
+        job: dict[str, Any] = answer.json()
         count = job.get("enrolledCount", 0)
         assert isinstance(count, int)
         assert job["state"] in ("running", "done"), job
-        if job["state"] == "done" or (enrolled < CROWD and count >= enrolled):
+        if job["state"] == "done" or (enrolled is not None and count >= enrolled):
             return job
         await asyncio.sleep(0.05)
     raise AssertionError(f"the job does not get on: {job}")
+
+
+MANY = 100_000
+
+#: So many in a hundred are held out: enrolled and counted like all others, without an execution that takes its time.
+HELD_OUT = 99
+
+#: What a worker may take up more, in MiB, between the first third and the last.
+GROWTH = 24
+
+
+@pytest.mark.timeout(900)
+async def test_a_hundred_thousand_are_enrolled_once_though_workers_die_three_times_and_take_no_more_memory(
+    start_stack: StartStack, tmp_path: Path
+) -> None:
+    stack = await start_stack(environment=ENVIRONMENT)
+    async with field_on(stack, tmp_path) as field:
+        steps = [{"id": "bye", "exit": {"reason": "finished"}}]
+        journey = {"id": "huge", "name": "Huge", "steps": steps, "holdout": {"percent": HELD_OUT}}
+        await field.call("POST", "/v1/journeys", journey)
+        await field.call("POST", "/v1/journeys/huge:publish", {})
+        conn = await field.owner()
+        people = [f"p-{n}" for n in range(MANY)]
+        await conn.execute(_ADD_SUBJECTS, [bucket_of(p) for p in people], people)
+        workers = [stack.part(worker_name(number)) for number in (1, 2)]
+
+        job = await field.call("POST", "/v1/enrollmentJobs", {"journeyId": "huge", "everyone": True})
+        for tenth in (1, 2, 3):
+            await _until(field, job["id"], tenth * MANY // 10, within=300)
+            for part in workers:
+                await kill(part)
+        await _until(field, job["id"], 5 * MANY // 10, within=300)
+        before = _memory(workers)
+        done = await _until(field, job["id"], None, within=600)
+        grown = _memory(workers) - before
+
+        assert (done["state"], done["enrolledCount"], done["lookedAtCount"]) == ("done", MANY, MANY)
+        left = await conn.fetchrow(_LEFT)
+        assert left is not None
+        assert (left["enrollments"], left["subjects"]) == (MANY, MANY)
+        assert left["executions"] == MANY - done["heldOutCount"]
+        assert grown < GROWTH * len(workers)
+        await conn.close()
+
+
+def _memory(workers: list[Supervisor]) -> float:
+    """MiB of all of these."""
+    return sum(psutil.Process(part.pid).memory_info().rss for part in workers) / 2**20

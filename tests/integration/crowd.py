@@ -109,6 +109,11 @@ class Crowd:
             "UPDATE projects SET definitions_version = definitions_version + 1 WHERE project_no = $1", self.project_no
         )
 
+    async def jam(self) -> None:
+        """Let no pass over this project be written down."""
+        constraint = f"CHECK (project_no <> {self.project_no}) NOT VALID"
+        await self.owner.execute(f"ALTER TABLE segment_run_chunks ADD CONSTRAINT jammed {constraint}")
+
     async def number(self, segment_id: str) -> int:
         number: int = await self.owner.fetchval(
             "SELECT segment_no FROM segments WHERE project_no = $1 AND segment_id = $2", self.project_no, segment_id

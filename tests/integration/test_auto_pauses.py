@@ -6,17 +6,21 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asyncpg import RaiseError
 
-from orchestrator.application import publishing, sends_pauses
+from orchestrator.application import lifecycle, publishing, sends_pauses
 from orchestrator.application.auto_pauses import AutoPauses
 from orchestrator.application.deliveries import Deliveries
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.journeys import Changes, update
 from orchestrator.application.sending import Receipt, Reserved, Sending, idempotency_key
+from orchestrator.domain.auto_pause import Tally
 from orchestrator.domain.delivery import Kind, Report
+from orchestrator.domain.refusals import NotFound
 from orchestrator.storage.sends_pauses import Pause
 from orchestrator.temporal.contract import Effect, Question
 from tests.integration.journey_world import ANY_STATE
+from tests.integration.lost_commits import fail_first_commit
 from tests.integration.road import BYE, Road
 from tests.integration.test_gates import questions, send
 
@@ -190,3 +194,33 @@ async def test_journeys_without_it_pay_nothing_and_what_is_past_no_longer_counts
     await road.carry_out(second, FAILED)
 
     assert await road.pauses() == []
+
+
+async def test_a_journey_that_is_deleted_leaves_no_pause_that_nobody_can_end(road: Guarded) -> None:
+    world = road.crowd.world
+    await road.open(2, failureRate=0, minimum=1)
+    await road.carry_out((await questions(road))[0], FAILED)
+    assert len(await road.pauses()) == 1
+
+    await world.do(lifecycle.delete, "welcome", ANY_STATE, force=True)
+
+    assert await road.pauses() == []
+    assert await road.owner.fetchval("SELECT count(*) FROM send_tallies") == 0
+    # One that somebody set while another deleted.
+    await road.owner.execute("INSERT INTO sends_pauses VALUES ($1, 'welcome', now())", road.crowd.project_no)
+    await world.do(sends_pauses.resume, "welcome")
+    with pytest.raises(NotFound):
+        await world.do(sends_pauses.resume, "welcome")
+
+
+async def test_a_failure_counts_though_what_comes_next_could_not_be_decided(road: Guarded) -> None:
+    await road.open(2, failureRate=0, minimum=2)
+    await fail_first_commit(road.owner, "visits")
+    first, second = await questions(road)
+
+    with pytest.raises(RaiseError):
+        await road.carry_out(first, FAILED)
+    await road.carry_out(first, FAILED)
+    await road.carry_out(second, FAILED)
+
+    assert [pause.tally for pause in await road.pauses()] == [Tally(sends=2, failed=2)]

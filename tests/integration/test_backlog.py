@@ -13,6 +13,7 @@ from orchestrator.application import segments
 from orchestrator.application.memberships import FEW
 from orchestrator.domain.etag import Expected
 from orchestrator.storage import inbox
+from tests.eventually import eventually
 from tests.integration.crowd import Crowd
 
 if TYPE_CHECKING:
@@ -86,13 +87,13 @@ async def test_consumers_share_a_crowd_and_whom_one_has_the_other_leaves_to_him(
 
     waiting = await crowd.inbox.waiting()
     async with crowd.owner.transaction():
-        his = {claimed.key for claimed in await inbox.claim(crowd.owner, waiting, MANY)}
+        his = set(await inbox.claim(crowd.owner, waiting, MANY))
         worked = await crowd.inbox.work(waiting)
         left = set(await crowd.inbox.waiting())
 
     assert len(his) == MANY
     assert 0 < worked.subjects <= consumer.MANY
-    assert his < left
+    assert his <= left
     assert len(left) == 3 * MANY - worked.subjects
     await crowd.settle()
     assert await crowd.wrong() == []
@@ -135,3 +136,28 @@ async def test_a_window_that_ran_out_does_not_wait_for_all_who_wait_nor_they_for
     assert len(first & set(late)) == consumer.SUBJECTS // consumer.DUE_SHARE
     assert len(first & set(told)) == consumer.SUBJECTS - consumer.SUBJECTS // consumer.DUE_SHARE
     assert {ids[key.subject_no] for key in waiting} == set(people)
+
+
+async def test_what_happens_while_the_past_of_a_subject_is_worked_on_moves_it_and_not_the_past(
+    crowd: Crowd, owner: Connection[Record]
+) -> None:
+    await crowd.happened(("ann", "purchase", None), backfill=True)
+    keys = await crowd.inbox.waiting()
+
+    # The consumer has taken the past from the inbox, and is about to ask.
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE segment_transitions IN ACCESS EXCLUSIVE MODE")
+        working = asyncio.create_task(crowd.inbox.work(keys))
+        await eventually(lambda: _waits_for(owner, "segment_transitions"))
+        await crowd.happened(("ann", "purchase", None))
+    await working
+
+    assert await crowd.transitions("often") == [("ann", True, "data")]
+    await crowd.settle()
+    assert await crowd.transitions("often") == [("ann", True, "data")]
+
+
+async def _waits_for(conn: Connection[Record], table: str) -> bool:
+    return bool(
+        await conn.fetchval("SELECT count(*) FROM pg_locks WHERE relation = $1::regclass AND NOT granted", table)
+    )

@@ -64,6 +64,10 @@ FAULTS = {
         INSERT INTO held_entries (project_no, bucket, subject_no, journey_id, entry_key, entry_kind, triggered_at,
                                   held_at, look_at, event_no, name_no)
         SELECT s.*, 'welcome', 'e', 'event', now(), now(), now() - interval '2 minutes', 1, 1 FROM {ONE_SUBJECT}""",
+    "sends_waiting_late": """
+        INSERT INTO channel_turns (project_no, channel, used_to) VALUES (1, 'log', now() - interval '2 minutes');
+        INSERT INTO waiting_sends (project_no, channel, rank, execution_id, since)
+        VALUES (1, 'log', 1, gen_random_uuid(), now() - interval '2 minutes')""",
     "schedules_late": """
         INSERT INTO journey_schedules (project_no, journey_id, changed_at)
         VALUES (1, 'welcome', now() - interval '2 minutes')""",
@@ -94,6 +98,18 @@ FAULTS = {
     "choices_unlike_visits": "UPDATE visits SET step_kind = 'adaptive_branch', reason = 'a' WHERE step_id = 'check'",
     "completed_without_exit": "DELETE FROM visits WHERE step_kind = 'exit'",
     "enrollments_unlike_executions": "DELETE FROM enrollments",
+    "goals_uncredited": """
+        SELECT ensure_events_month('2026-05-01');
+        INSERT INTO event_names (project_no, name_no, name) VALUES (1, 77, 'paid');
+        UPDATE journey_goals SET event_name = 'paid';
+        INSERT INTO events (occurred_at, project_no, name_no, subject_no, bucket, received_at, event_id, properties)
+        SELECT triggered_at + interval '1 hour', project_no, 77, subject_no, bucket, triggered_at + interval '2 hours',
+               'e', '{}'
+          FROM enrollments;
+        INSERT INTO subject_event_state (project_no, bucket, subject_no, name_no, total, first_at, last_at)
+        SELECT project_no, bucket, subject_no, 77, 1, triggered_at + interval '1 hour',
+               triggered_at + interval '1 hour'
+          FROM enrollments""",
     "versions_gone": "DELETE FROM journey_versions",
     "contents_gone": "DELETE FROM communication_revisions",
     "definitions_dangling": "UPDATE journeys SET latest_version = 9",

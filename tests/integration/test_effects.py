@@ -243,12 +243,12 @@ async def test_whoever_is_parked_changes_nothing_until_that_is_mended(doing: Doi
 
     await world.do(segments.create, "vip", Segment(kind=STATIC, name="VIP", description="", predicate=None))
     await doing.road.forget_told()
-    # Nobody can tell whether the workflow sleeps: it is told to go on, and nothing is decided behind its back.
+    # Nobody can tell whether the workflow sleeps: it is poked, to hear of what is done.
     told = await doing.do(question, late)
-    assert (told.activity, told.seq) == ("update_subject", question.seq)
-    assert await doing.subject() == ({}, 1)
+    assert told.step_id == "tell"
+    assert await doing.road.poked() == ["ann"]
+    assert await doing.subject() == ({"plan": "pro"}, 2)
     assert await doing.owner.fetchval("SELECT parked FROM executions") is None
-    assert (await doing.do(question, late)).step_id == "tell"
 
 
 async def test_an_answer_is_known_to_the_step_behind_the_call(doing: Doing) -> None:

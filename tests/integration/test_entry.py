@@ -119,6 +119,26 @@ async def test_the_contracts_predicate_reads_the_events_properties(door: Door) -
     assert await door.refused() == {"trigger_predicate": 2}
 
 
+async def test_what_does_not_read_refuses_its_own_entries_by_name_and_no_others(door: Door) -> None:
+    buyers = Audience(name="Buyers", description="", subject_type=END_USER, predicate={"kind": "everyone"})
+    everything = Contract(name="All", event_name="purchase", predicate={"kind": "everyone"}, entry_key_path=None)
+    await door.world.do(audiences.create, "all-buyers", buyers)
+    await door.open(contract=everything, steps=[BYE])
+    sound = Contract(name="Bought", event_name="purchase", predicate=None, entry_key_path=None)
+    await door.world.do(trigger_contracts.create, "sound", sound)
+    for journey_id, definition in {"for-buyers": {"audienceId": "all-buyers"}, "beside": {}}.items():
+        await door.world.draft(journey_id, {"triggerContractId": "sound", "steps": [BYE], **definition})
+        await door.world.do(publishing.publish, journey_id, ANY_STATE)
+    for table in ("audiences", "trigger_contracts"):
+        await door.owner.execute(f'UPDATE {table} SET predicate = \'{{"kind": "odd"}}\' WHERE predicate IS NOT NULL')
+
+    await door.purchase("ann")
+
+    assert await door.work() == 1
+    assert await door.refused() == {"trigger_predicate": 1, "audience_not_found": 1}
+    assert await door.owner.fetchval("SELECT journey_id FROM executions") == "beside"
+
+
 async def test_an_event_that_is_too_old_changes_facts_and_starts_nothing(door: Door) -> None:
     await door.open()
 

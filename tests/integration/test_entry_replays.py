@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from orchestrator.application import audiences, entry_replays, lifecycle, subjects
-from orchestrator.application.entry_replays import EntryReplays
+from orchestrator.application.entry_replay_pages import EntryReplays
 from orchestrator.application.merging import merge
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.transactions import Transactions
@@ -18,7 +20,8 @@ from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.entry_replay import EntryReplay
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
 from orchestrator.domain.trigger_contract import Contract
-from orchestrator.storage import refused_entries
+from orchestrator.storage import clock, refused_entries
+from orchestrator.storage import entry_replays as stored_replays
 from tests.integration.journey_world import ANY_STATE, World
 from tests.integration.test_entry import BYE, Door
 
@@ -312,3 +315,46 @@ async def test_refused_entries_go_after_seven_days(gate: Gatehouse) -> None:
 
     assert await Upkeep(gate.transactions).run() == 1
     assert await gate.owner.fetchval("SELECT count(*) FROM refused_entries") == 1
+
+
+async def test_a_canceled_replay_ends_where_it_stands_and_what_it_did_not_come_to_can_be_replayed(
+    gate: Gatehouse,
+) -> None:
+    for name in ("ann", "bob", "cleo"):
+        await gate.purchase(name)
+    await gate.work()
+    await gate.audience(EVERYONE)
+    asked = await gate.ask()
+    replays = EntryReplays(gate.transactions, gate.versions, page=2)
+    assert len(await replays.step() or ()) == 2
+
+    canceled = await gate.world.do(entry_replays.cancel, asked.replay_id)
+
+    assert await replays.step() is None
+    assert await gate.world.do(entry_replays.cancel, asked.replay_id) == canceled
+    assert (canceled.looked_at, canceled.enrolled, canceled.end_reason) == (2, 2, "canceled")
+    assert canceled.ended_at is not None
+    assert await gate.entered() == ["ann", "bob"]
+    assert (await gate.world.actions())[-2:] == ["entry_replay_requested", "entries_replayed"]
+    rest = await gate.replayed()
+    assert (rest.matched, rest.enrolled, rest.end_reason) == (1, 1, None)
+    with pytest.raises(FailedPrecondition) as ended:
+        await gate.world.do(entry_replays.cancel, rest.replay_id)
+    assert ended.value.reason == "ENTRY_REPLAY_ENDED"
+
+
+async def test_whoever_cancels_waits_for_the_page_that_is_under_way(gate: Gatehouse) -> None:
+    await gate.purchase("ann")
+    await gate.work()
+    await gate.audience(EVERYONE)
+    asked = await gate.ask()
+    async with gate.transactions.write(None) as conn:
+        page = await stored_replays.take(conn)
+        assert page is not None
+        cancel = asyncio.create_task(gate.world.do(entry_replays.cancel, asked.replay_id))
+        while not await gate.owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+        now = await clock.now(conn)
+        await stored_replays.record(conn, page.project_no, replace(page.replay, looked_at=1), page.place, now)
+
+    assert (await cancel).looked_at == 1

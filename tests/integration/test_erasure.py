@@ -88,6 +88,9 @@ async def live(world: World, pool: Pool[Record]) -> None:
         INSERT INTO held_entries (project_no, bucket, subject_no, journey_id, entry_key, entry_kind, triggered_at,
                                   held_at, event_no, name_no)
         SELECT project_no, bucket, subject_no, 'short', 'to-{CANARY}', 'event', now(), now(), 1, 1 FROM subjects;
+        INSERT INTO conversions (project_no, bucket, subject_no, enrollment_id, step_id, seq, journey_id, occurred_at,
+                                 received_at)
+        SELECT project_no, bucket, subject_no, execution_id, '', 0, journey_id, now(), now() FROM executions;
         INSERT INTO refused_entries (project_no, journey_id, reason, refused_at, bucket, subject_no, occurred_at,
                                      event_no, name_no)
         SELECT project_no, 'short', 'audience', now(), bucket, subject_no, now(), 1, 1 FROM subjects;
@@ -152,7 +155,7 @@ async def test_what_is_left_of_a_subject_that_was_deleted_is_nobodys(world: Worl
     }
     assert await tables(owner, says_who) == set()
     # So that numbers stay what they were.
-    left = {"enrollments", "executions", "visits", "sends", "webhook_calls", "arm_choices"}
+    left = {"enrollments", "executions", "visits", "sends", "webhook_calls", "arm_choices", "conversions"}
     assert await tables(owner, is_theirs, column="subject_no") == left
     assert await owner.fetchval("SELECT count(DISTINCT entry_key) FROM enrollments WHERE entry = '{}'") == 2
     assert await owner.fetchval("SELECT count(DISTINCT workflow_id) FROM executions") == 2

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.application import canceling, lifecycle, preferences, segments, trigger_contracts
+from orchestrator.application import audiences, canceling, lifecycle, preferences, segments, trigger_contracts
 from orchestrator.application.entry_explanations import EntryExplanation, explain_entry
 from orchestrator.application.execution_explanations import ExecutionExplanation, ExecutionExplanations
 from orchestrator.application.executions import Executions
+from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.holdout import Holdout, held_out_by
 from orchestrator.domain.preferences import PreferenceChange
@@ -195,6 +196,51 @@ async def test_what_is_told_of_an_entry_is_what_admission_decides(road: Road) ->
     assert (heard.refusal, heard.enrollment and heard.enrollment.enrollment_id) == ("re_entry", enrolled.enrollment_id)
     # Another order would come in; by hand, once is all.
     assert refusals(after) == {"event": None, "enroll": "re_entry"}
+
+
+async def test_for_every_reason_what_is_told_before_is_what_is_counted_afterwards(road: Road) -> None:
+    """Those of single events stand above, `loop` in test_loops.py; of archived journeys nobody hears."""
+    world, crowd = road.crowd.world, road.crowd
+    now = await clock.now(road.owner)
+    pros = Audience(name="Pros", description="", subject_type=END_USER, predicate=PRO)
+    for audience_id in ("pros", "lost"):
+        await world.do(audiences.create, audience_id, pros)
+    settings = {"url": "https://example.com"}
+    await world.add_communication("letter", "marketing", channel="webhook", settings=settings)
+    letter = {"id": "hello", "send": {"communicationId": "letter"}, "next": "bye"}
+    journeys: dict[str, dict[str, Any]] = {
+        "not_started": {"startsAt": (now + timedelta(days=1)).isoformat()},
+        "ended": {"endsAt": (now - timedelta(days=1)).isoformat()},
+        "audience": {"audienceId": "pros"},
+        "audience_not_found": {"audienceId": "lost"},
+        "cohort_not_found": {"audienceId": "buyers"},
+        "re_entry": {"reentry": {"policy": "once"}},
+        "opted_out": {"steps": [HELLO, BYE]},
+        "suppressed": {"steps": [letter, BYE]},
+        "journey_paused": {},
+    }
+    for reason, definition in journeys.items():
+        steps = definition.pop("steps", [BYE])
+        await road.publish(*steps, journey_id=reason, triggerContractId="bought", **definition)
+    await road.enroll("ann", journey_id="re_entry")
+    await world.do(lifecycle.pause, "journey_paused", ANY_STATE)
+    await world.do(audiences.delete, "lost", ANY_STATE)
+    await world.do(segments.delete, "vip", ANY_STATE, force=True)
+    async with world.transactions.write(crowd.project_no) as conn:
+        change = PreferenceChange(channel="log", category="*", opted_out=True)
+        await preferences.update(conn, crowd.project_no, "ann", [change])
+        await preferences.suppress(conn, world.scope, b"", "ann", channel="webhook", reason="bounced")
+
+    told = {}
+    for journey_id in journeys:
+        (way, *_) = (await world.look(explain_entry, road.versions, journey_id, "ann")).ways
+        told[journey_id] = way.refusal
+    await crowd.happened(("ann", "purchase", None))
+    await crowd.settle()
+
+    assert told == {reason: reason for reason in journeys}
+    counted = await road.owner.fetch("SELECT journey_id, reason, total FROM refusal_counts ORDER BY journey_id")
+    assert [tuple(row) for row in counted] == [(reason, reason, 1) for reason in sorted(journeys)]
 
 
 async def test_a_paused_journey_and_an_opt_out_stand_against_an_entry(road: Road) -> None:

@@ -268,3 +268,31 @@ async def test_an_execution_asks_what_is_known_of_every_subject_as_it_stands_the
 
     assert effect.kind == "end"
     assert await owner.fetchval("SELECT reason FROM executions") == "near"
+
+
+async def test_however_many_events_there_are_of_a_kind_that_is_being_counted_they_are_looked_at_in_parts(
+    transactions: Transactions,
+) -> None:
+    where = {"kind": "attribute", "fieldPath": "amount", "operator": "gt", "value": 100}
+    leaf = {"kind": "event_fired", "eventName": "buy", "where": where}
+    often = {**leaf, "atLeast": 7, "window": {"type": "last_n_days", "days": 30}}
+    asked = [tree for document in (leaf, often) if (tree := parse(document)[0]) is not None]
+    # Many at one instant, so that no instant divides them.
+    made = [NOON + timedelta(seconds=n // 400) for n in range(2 * facts.RAW_AT_ONCE + 1)]
+    batch = [
+        Event(
+            event_id=f"e{n}", name="buy", subject_id="busy", occurred_at=at,
+            properties=orjson.dumps({"amount": 200 if n % 3 else 1}),
+        )
+        for n, at in enumerate(made)
+    ]  # fmt: skip
+    await Ingest(transactions).take(1, batch, backfill=True)
+    dear = [at for n, at in enumerate(made) if n % 3]
+    async with transactions.write(1) as conn:
+        await derived_events.ensure(conn, 1, needs(asked).events)
+        known = await facts.find(conn, 1, "busy", needs(asked))
+
+    assert known is not None
+    (counted,) = known.facts.events.values()
+    assert (counted.total, counted.first_at, counted.last_at) == (len(dear), dear[0], dear[-1])
+    assert counted.recent == tuple(reversed(dear[-7:]))

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.application import audiences, journeys, lifecycle, preferences, publishing, subjects
 from orchestrator.application.enrollment import enroll
-from orchestrator.application.entry_explanations import explain_entry
+from orchestrator.application.entry_explanations import SHOWN, explain_entry
 from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.holding import AT_MOST
 from orchestrator.application.journeys import Changes
@@ -22,6 +22,8 @@ from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.refusals import AlreadyExists, FailedPrecondition
+from orchestrator.storage import clock, doctor
+from orchestrator.storage.doctor_checks import CHECKS
 from tests.integration.journey_world import ANY_STATE
 from tests.integration.lost_commits import fail_first_commit
 from tests.integration.road import BYE, Road
@@ -140,6 +142,20 @@ class TestPause:
         assert [tuple(row) for row in rows] == [(2, "event", at, "red")]
         assert await door.refused() == {}
 
+    async def test_whoever_was_held_runs_behind_those_who_come_now(self, door: Door) -> None:
+        await door.open(**HOLD)
+        await door.pause()
+        await door.purchase("ann", "bob")
+        await door.resume()
+
+        await door.release()
+        await door.purchase("cleo")
+
+        told = await door.owner.fetch(
+            "SELECT subject_id, behind FROM outbox JOIN subjects USING (project_no, bucket, subject_no)"
+        )
+        assert {row["subject_id"]: row["behind"] for row in told} == {"ann": True, "bob": True, "cleo": False}
+
     async def test_one_entry_is_held_once_and_policies_are_asked_when_it_comes_in(self, door: Door) -> None:
         await door.open(entry_key_path="order", **HOLD, reentry={"policy": "interval", "interval": "1h"})
         await door.purchase("ann", order="first", at=datetime.now(UTC) - timedelta(minutes=90))
@@ -196,12 +212,53 @@ class TestPause:
         assert (await door.entered(), await door.waiting()) == ([], 3)
         await door.world.do(journeys.update, "welcome", Changes(definition={"whilePaused": None}), ANY_STATE)
         await door.world.do(publishing.publish, "welcome", ANY_STATE)
-        await door.known(ann={"n": 1})
-        assert await door.refused() == {"journey_paused": 1}
+        await door.known(ann={"n": 1})  # whoever waits waits on, looked at or not
+        await door.purchase("dora")
+        assert (await door.refused(), await door.waiting()) == ({"journey_paused": 1}, 3)
         await door.resume()
         await door.release()
 
-        assert await door.entered() == ["bob", "cleo"]
+        assert await door.entered() == ["ann", "bob", "cleo"]
+
+    async def test_an_entry_about_which_nothing_can_be_decided_is_no_secret(self, door: Door) -> None:
+        await door.open(**HOLD)
+        await door.pause()
+        await door.purchase("ann")
+        await door.resume()
+        assert await door.held.step()
+
+        await door.crowd.inbox.failed(await door.world.subject("ann"), "ValueError")
+
+        (late,) = [check for check in CHECKS if check.name == "held_entries_late"]
+        async with door.crowd.transactions.read(None) as conn:
+            assert (await doctor.check(conn, late, await clock.now(conn))).total == 1
+
+    async def test_an_event_that_waits_is_said_to_however_many_others_do(self, door: Door) -> None:
+        await door.open(**HOLD)
+        await door.pause()
+        await door.purchase("ann")
+        await door.purchase(*["ann"] * SHOWN, at=datetime.now(UTC) - timedelta(hours=1))
+        await door.resume()
+
+        told = await door.world.look(explain_entry, Versions(), "welcome", "ann")
+
+        assert [event.refusal for event in told.events] == ["held"] * SHOWN
+        assert len(told.held) == SHOWN
+
+    async def test_a_start_in_the_future_is_asked_about_when_the_pause_is_over(self, door: Door) -> None:
+        await door.open(**HOLD)
+        await door.pause()
+        await door.purchase("ann", "bob")
+        starts_at = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+        await door.world.do(journeys.update, "welcome", Changes(definition={"startsAt": starts_at}), ANY_STATE)
+        await door.world.do(publishing.publish, "welcome", ANY_STATE)
+
+        await door.known(ann={"n": 1})
+        assert (await door.refused(), await door.waiting()) == ({}, 2)
+        await door.resume()
+        await door.release()
+
+        assert await door.refused() == {"not_started": 2}
 
     @pytest.mark.parametrize("table", ["held_entries", "enrollments", "refusal_counts"])
     async def test_whatever_commit_fails_everybody_is_decided_about_once(self, door: Door, table: str) -> None:

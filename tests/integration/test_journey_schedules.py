@@ -17,6 +17,7 @@ from orchestrator.application.versions import Versions
 from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.journey_form import stored
 from orchestrator.domain.refusals import FailedPrecondition
+from orchestrator.domain.segment import STATIC, Segment
 from orchestrator.storage import clock, journey_schedules
 from orchestrator.storage.journey_schedules import Standing
 from tests.integration.journey_world import ANY_STATE
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 DAILY: dict[str, Any] = {"cron": "0 9 * * *", "timeZone": "Europe/Berlin", "segmentId": "vip", "ratePerSecond": 50}
 HOUR = timedelta(hours=1)
+VIP = Segment(kind=STATIC, name="VIP", description="", predicate=None)
 
 
 class Clockwork:
@@ -59,6 +61,9 @@ class Clockwork:
         )
         return [tuple(row) for row in rows]
 
+    async def states(self) -> list[str]:
+        return [row[0] for row in await self.owner.fetch("SELECT state FROM enrollment_jobs ORDER BY created_at")]
+
     async def skipped(self) -> list[str]:
         rows = await self.owner.fetch(
             "SELECT metadata ->> 'reason' FROM audit_log WHERE action = 'journey_schedule_skipped' ORDER BY audit_no"
@@ -89,6 +94,28 @@ async def test_a_time_that_is_due_becomes_one_job(clockwork: Clockwork) -> None:
     await clockwork.owner.execute("UPDATE enrollment_jobs SET state = 'done', ended_at = now()")
     assert [await clockwork.fire(), await clockwork.fire(ago=HOUR / 4)] == [FIRED, FIRED]
     assert (len(await clockwork.jobs()), await clockwork.skipped()) == (2, ["last_job_not_done"])
+
+
+async def test_a_job_that_has_paused_itself_silences_no_schedule_and_one_that_somebody_paused_does(
+    clockwork: Clockwork,
+) -> None:
+    await clockwork.publish(schedule=DAILY)
+    await clockwork.fire()
+    await clockwork.owner.execute("UPDATE enrollment_jobs SET state = 'paused', reason = 'journey_paused'")
+    await clockwork.world.do(segments.delete, "vip", ANY_STATE, force=True)
+    assert await clockwork.fire(ago=HOUR / 4) == "cohort_not_found"
+    assert await clockwork.states() == ["paused"], "nothing has taken its place"
+    await clockwork.world.do(segments.create, "vip", VIP)
+
+    assert [await clockwork.fire(ago=HOUR / 2) for _ in range(2)] == [FIRED, FIRED]
+    assert await clockwork.states() == ["canceled", "running"]
+    await clockwork.owner.execute("UPDATE enrollment_jobs SET state = 'paused' WHERE state = 'running'")
+    assert await clockwork.fire(ago=HOUR / 3) == "last_job_not_done"
+    assert await clockwork.states() == ["canceled", "paused"]
+    said = await clockwork.owner.fetchval(
+        "SELECT metadata ->> 'supersededBy' FROM audit_log WHERE action = 'enrollment_job_canceled'"
+    )
+    assert said == await clockwork.owner.fetchval("SELECT enrollment_job_id FROM journey_schedules")
 
 
 async def test_whoever_asks_is_told_whom_a_schedule_lets_in(clockwork: Clockwork) -> None:

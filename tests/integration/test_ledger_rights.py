@@ -26,6 +26,7 @@ MAY = {
     "cancellations": {"SELECT", "INSERT"},
     "carries": {"SELECT", "INSERT"},
     "visits": {"SELECT", "INSERT"} | GIVEN,
+    "conversions": {"SELECT", "INSERT", "UPDATE(occurred_at)", "UPDATE(received_at)"} | GIVEN,
     "sends": {"SELECT", "UPDATE(provider_id)", *(f"UPDATE({kind.column})" for kind in Kind)} | GIVEN,
     "webhook_calls": {"SELECT", "UPDATE(answer)"} | GIVEN,
     "arm_choices": {"SELECT", "UPDATE(unit)", "UPDATE(draw)", "UPDATE(context)"} | GIVEN,
@@ -34,7 +35,9 @@ MAY = {
     "log_messages": {"SELECT", "DELETE"} | GIVEN,
     "refusal_counts": {"SELECT", "INSERT", "UPDATE"},
     "refused_entries": {"SELECT", "DELETE"} | GIVEN,
-    "entry_replays": {"SELECT", "INSERT"},
+    "entry_replays": {"SELECT", "INSERT", "UPDATE(ended_at)", "UPDATE(end_reason)"},
+    "channel_turns": {"SELECT", "INSERT"},
+    "waiting_sends": {"SELECT", "INSERT"},
     "send_tallies": {"SELECT", "INSERT", "UPDATE", "DELETE"},
     "test_sends": {"SELECT", "INSERT", "DELETE"} | GIVEN,
     "journey_closings": {"SELECT", "INSERT"}

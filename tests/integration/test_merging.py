@@ -176,6 +176,12 @@ async def test_nothing_of_the_merged_subject_is_left_in_any_table(crowd: Crowd) 
             *whose,
         )
         await conn.execute(
+            "INSERT INTO conversions (project_no, bucket, subject_no, enrollment_id, step_id, seq, journey_id,"
+            " occurred_at, received_at) VALUES ($1, $2, $3, $4, '', 0, 'welcome', now(), now())",
+            *whose,
+            execution_id,
+        )
+        await conn.execute(
             "INSERT INTO refused_entries (project_no, bucket, subject_no, journey_id, reason, refused_at, occurred_at,"
             " event_no, name_no) VALUES ($1, $2, $3, 'welcome', 'audience', now(), now(), 1, 1)",
             *whose,

@@ -18,6 +18,9 @@ from tests.integration.served import OPERATOR_KEY, Refused, Served
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
 
+#: Of a new project.
+NONE: dict[str, Any] = {"frequencyCaps": [], "channelRates": []}
+
 
 @pytest.fixture
 async def served(api_pool: Pool[Record], owner: Connection[Record]) -> Served:
@@ -33,7 +36,11 @@ async def test_the_operator_makes_a_project_and_its_first_owner_key(served: Serv
     made = await create(served, id="acme")
 
     assert made["project"]["id"] == "acme"
-    assert made["project"]["settings"] == {"timeZone": "UTC", "goalWindow": "1w", "frequencyCaps": []}
+    assert made["project"]["settings"] == {
+        "timeZone": "UTC",
+        "goalWindow": "1w",
+        **NONE,
+    }
     assert made["apiKey"]["role"] == "owner"
     own = await served.call(made["secret"], "GetProject", projectId="acme")
     assert own["project"] == made["project"]
@@ -105,9 +112,20 @@ async def test_an_owner_changes_settings_and_leaves_the_others_as_they_are(serve
     named = await update(name="Acme Ltd")
     reset = await update(settings={"maxJourneys": None, "goalWindow": None})
 
-    assert zoned["settings"] == {"timeZone": "Europe/Berlin", "goalWindow": "3d", "maxJourneys": 3, "frequencyCaps": []}
+    assert zoned["settings"] == {
+        "timeZone": "Europe/Berlin",
+        "goalWindow": "3d",
+        "maxJourneys": 3,
+        "frequencyCaps": [],
+        "channelRates": [],
+    }
     assert (named["name"], named["settings"]) == ("Acme Ltd", zoned["settings"])
-    assert reset["settings"] == {"timeZone": "Europe/Berlin", "goalWindow": "1w", "frequencyCaps": []}
+    assert reset["settings"] == {
+        "timeZone": "Europe/Berlin",
+        "goalWindow": "1w",
+        "frequencyCaps": [],
+        "channelRates": [],
+    }
     assert await served.call(key, "GetProject", projectId="acme") == {"project": reset}
 
 
@@ -150,8 +168,14 @@ async def test_a_mask_names_the_settings_to_change_too(served: Served) -> None:
         "goalWindow": "1w",
         "maxJourneys": 3,
         "frequencyCaps": [],
+        "channelRates": [],
     }
-    assert whole["project"]["settings"] == {"timeZone": "UTC", "goalWindow": "1w", "frequencyCaps": []}
+    assert whole["project"]["settings"] == {
+        "timeZone": "UTC",
+        "goalWindow": "1w",
+        "frequencyCaps": [],
+        "channelRates": [],
+    }
 
 
 async def test_a_change_that_is_refused_leaves_everything_as_it_was(served: Served) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.application import audiences, entry_replays, journeys, publishing
-from orchestrator.application.entry_replays import EntryReplays
+from orchestrator.application import audiences, entry_replays, journeys, lifecycle, publishing
+from orchestrator.application.entry_replay_pages import EntryReplays
 from orchestrator.application.journeys import Changes
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
@@ -91,6 +91,21 @@ async def test_a_pause_in_the_middle_of_a_replay_lets_nobody_in_and_loses_nobody
 
     assert (ended.looked_at, ended.end_reason) == (2, "journey_not_active")
     assert (rest.enrolled, len(await gate.entered())) == (1, 3)
+
+
+async def test_a_journey_that_is_deleted_in_the_middle_of_a_replay_ends_it(gate: Gatehouse) -> None:
+    await gate.open()
+    await gate.pause()
+    await gate.purchase("ann", "bob", "cleo")
+    await gate.resume()
+    asked = await gate.world.do(entry_replays.ask, "welcome", "journey_paused", None, None, 1000)
+    await gate.replays.step()
+    await gate.world.do(lifecycle.delete, "welcome", ANY_STATE, force=True)
+
+    assert await gate.replays.step() == []
+    assert await gate.replays.step() is None
+    ended = await gate.world.look(entry_replays.get, asked.replay_id)
+    assert (ended.enrolled, ended.looked_at, ended.end_reason) == (2, 2, "journey_not_active")
 
 
 async def test_whoever_was_held_and_is_refused_in_the_end_can_be_decided_on_again(gate: Gatehouse) -> None:

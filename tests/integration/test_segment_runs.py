@@ -15,6 +15,7 @@ from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
 from orchestrator.domain.scope import Scope
+from orchestrator.storage import saved_predicates
 from tests.integration.crowd import Crowd
 
 if TYPE_CHECKING:
@@ -188,6 +189,37 @@ async def test_rules_past_a_limit_are_broken_by_name_and_harm_no_other_segment(
     with pytest.raises(InvalidArgument) as too_large:
         await crowd.world.do(audiences.create, "others", buyers)
     assert [fault.reason for fault in too_large.value.faults] == ["TOO_LARGE"]
+
+
+async def test_rules_that_do_not_read_are_broken_by_name_until_they_are_mended_and_harm_no_other_segment(
+    crowd: Crowd,
+) -> None:
+    for name, rules in {"odd": FREE, "beside": {"kind": "in_cohort", "cohortId": "odd"}, "pros": PRO}.items():
+        await crowd.segment(name, rules)
+    await crowd.known(bob={"tier": "free"})
+    await crowd.settle()
+    await crowd.run("build")
+    await crowd.spoil("odd", {"kind": "unheard_of"})
+
+    await crowd.known(ann={"tier": "pro"}, bob={"tier": "pro"})
+    await crowd.settle()
+
+    assert await crowd.members("pros") == {"ann", "bob"}
+    assert await crowd.members("odd") == await crowd.members("beside") == {"bob"}
+    finished = await crowd.run("sweep")
+    assert finished is not None
+    assert finished.drift == 0
+    states = await crowd.world.look(_states, RuleBook(), ["odd", "beside", "pros"])
+    assert {name: state.broken for name, state in states.items() if state.broken} == {"odd": "odd", "beside": "odd"}
+    async with crowd.transactions.read(None) as conn:
+        assert await saved_predicates.unreadable(conn, crowd.project_no) == ["segment odd"]
+
+    # Whoever saves anything else is not held up either.
+    await crowd.segment("others", {"kind": "not", "clause": PRO})
+    await crowd.world.do(segments.update, "odd", {"predicate": PRO}, Expected())
+    await crowd.run("build")
+    assert await crowd.members("odd") == await crowd.members("beside") == {"ann", "bob"}
+    assert await crowd.wrong() == []
 
 
 async def _states(

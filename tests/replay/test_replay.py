@@ -201,7 +201,7 @@ async def test_a_history_of_a_pass_of_today_replays(
     if kind == "segments-unswept":
         await crowd.segment("pros", {"kind": "everyone"})
         await at_work.until("NOT EXISTS (SELECT FROM inbox)")
-        await crowd.spoil("pros", {"kind": "unheard_of"})
+        await crowd.jam()
     started: WorkflowHandle[Any, Any]
     match kind:
         case "segments-evaluated":

@@ -28,7 +28,8 @@ from orchestrator.application import segments
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.domain.audit import SEGMENT_DRIFT_FOUND, SEGMENT_SWEEP_FAILED
 from orchestrator.domain.etag import Expected
-from orchestrator.storage import segment_runs
+from orchestrator.domain.subject import BUCKETS
+from orchestrator.storage import memberships, segment_runs
 from orchestrator.temporal.segments import (
     CATCH_UP,
     SCHEDULE_ID,
@@ -44,12 +45,12 @@ from tests.eventually import eventually
 from tests.integration.crowd import Crowd
 from tests.integration.journey_world import World
 from tests.workflows.world import Switchboard, worker
+from workers.process import Limits
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
 
 PRO: dict[str, Any] = {"kind": "attribute", "fieldPath": "tier", "operator": "equals", "value": "pro"}
-UNREADABLE = {"kind": "unheard_of"}
 LATELY: dict[str, Any] = {
     "kind": "event_fired",
     "eventName": "purchase",
@@ -90,11 +91,7 @@ async def test_one_that_is_evaluated_on_request_says_what_came_of_it(kept: Crowd
 
     run_no = await kept.world.do(segments.evaluate, "pros")
 
-    async def done() -> bool:
-        status = await kept.owner.fetchval("SELECT status FROM segment_runs WHERE run_no = $1", run_no)
-        return bool(status == "done")
-
-    await eventually(done, within=20)
+    await eventually(lambda: _is_done(kept, run_no), within=20)
     assert await kept.members("pros") == {"ann"}
 
 
@@ -148,7 +145,7 @@ async def test_a_project_that_cannot_be_swept_does_not_hold_up_the_others(
     for crowd in (kept, other):
         await crowd.known(ann={"tier": "pro"})
     await eventually(lambda: _is_empty(kept, "inbox"))
-    await kept.spoil("pros", UNREADABLE)
+    await kept.jam()
 
     with pytest.raises(WorkflowFailureError) as failed:
         await temporal.execute_workflow(SWEEP_WORKFLOW, SweepInput(), id="sweep-by-hand", task_queue=SEGMENTS_QUEUE)
@@ -159,6 +156,29 @@ async def test_a_project_that_cannot_be_swept_does_not_hold_up_the_others(
     assert [row[0] for row in swept] == [other.project_no]
     told = await owner.fetch("SELECT project_no FROM audit_log WHERE action = $1", SEGMENT_SWEEP_FAILED.name)
     assert [row[0] for row in told] == [kept.project_no]
+
+
+async def test_who_asks_for_an_evaluation_does_not_wait_for_a_sweep(
+    kept: Crowd, temporal: Client, owner: Connection[Record], api_pool: Pool[Record], worker_pool: Pool[Record]
+) -> None:
+    other = Crowd(await World.make(owner, api_pool, "other"), worker_pool)
+    for crowd in (kept, other):
+        await crowd.known(ann={"tier": "pro"})
+    await eventually(lambda: _is_empty(kept, "inbox"))
+
+    async def stands_still() -> bool:
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        return int(await owner.fetchval(waiting)) >= Limits().sweeps
+
+    async with owner.transaction():
+        await memberships.take_buckets(owner, kept.project_no, 0, BUCKETS - 1)
+        sweep = await temporal.start_workflow(
+            SWEEP_WORKFLOW, SweepInput(), id="sweep-by-hand", task_queue=SEGMENTS_QUEUE
+        )
+        await eventually(stands_still, within=20)
+        run_no = await other.world.do(segments.evaluate, "everyone")
+        await eventually(lambda: _is_done(other, run_no), within=20)
+    await sweep.result()
 
 
 async def test_a_run_that_was_left_half_done_goes_on_where_it_stopped(
@@ -326,6 +346,11 @@ async def _built(crowd: Crowd, segment_id: str) -> bool:
             segment_id,
         )
     )
+
+
+async def _is_done(crowd: Crowd, run_no: int) -> bool:
+    status = await crowd.owner.fetchval("SELECT status FROM segment_runs WHERE run_no = $1", run_no)
+    return bool(status == "done")
 
 
 async def _is_empty(crowd: Crowd, table: str) -> bool:

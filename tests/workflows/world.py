@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -47,12 +48,15 @@ class Switchboard:
         self.on_ambiguity = on_ambiguity
         self.asked: Counter[str] = Counter()
         self.messages: list[Message] = []
+        #: When it was called, by a clock that only goes on.
+        self.at: list[float] = []
         self.answers: list[Accepted | Refused | ChannelUnavailable] = []
         self.called = asyncio.Event()
 
     async def send(self, message: Message) -> Accepted | Refused:
         self.asked[message.idempotency_key] += 1
         self.messages.append(message)
+        self.at.append(time.monotonic())
         self.called.set()
         answer = self.answers.pop(0) if self.answers else Accepted(provider_id="p-1")
         if isinstance(answer, ChannelUnavailable):

@@ -139,6 +139,7 @@ LISTS: Mapping[str, int] = {
     "subject_ids": MAX_MEMBERS_PER_CALL,
     "subjects": 1000,
     "weekdays": len(condition_forms.WEEKDAYS),
+    "weights": step_forms.MAX_ARMS,
 }
 _ANY_LIST = 1000
 
@@ -148,6 +149,10 @@ INTEGERS: Mapping[str, Range] = {
     "BacktestJourneyRequest.days": Range(0, backtest.MAX_DAYS),
     "AutoPause.minimum": Range(1, auto_pause.MAX_MINIMUM),
     "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),
+    "GetBranchPerformanceRequest.goal_revision": Range(1, 2**31 - 1),
+    "GetCalibratedImpactRequest.goal_revision": Range(1, 2**31 - 1),
+    "GetPolicyVersionRequest.policy_version": Range(1, 2**31 - 1),
+    "PlanImpactRequest.holdout_percent": Range(1, 99),
     "PublishJourneyRequest.from_version": Range(1, 2**31 - 1),
     "PreviewCarryRequest.from_version": Range(1, 2**31 - 1),
     "GetCarryRequest.version": Range(1, 2**31 - 1),

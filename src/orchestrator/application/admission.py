@@ -10,6 +10,7 @@ from datetime import datetime
 
 from asyncpg import Connection, Record
 
+from orchestrator.application.channel_turns import Rooms, waiting, waits_for
 from orchestrator.application.effects import state_of
 from orchestrator.application.looking_back import Entrant, Past, look_back
 from orchestrator.application.versions import Prepared, Versions
@@ -21,7 +22,17 @@ from orchestrator.domain.holdout import held_out_by
 from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.project import ProjectSettings
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import enrollments, executions, facts, outbox, sends, sends_pauses
+from orchestrator.storage import (
+    channel_turns,
+    conversions,
+    enrollments,
+    executions,
+    facts,
+    outbox,
+    sends,
+    sends_pauses,
+)
+from orchestrator.storage.channel_turns import Waiting
 from orchestrator.storage.enrollments import Enrollment
 from orchestrator.storage.executions import NewExecution
 from orchestrator.storage.outbox import Entry as Told
@@ -33,13 +44,13 @@ class _Admitted:
     enrollment: Enrollment
     prepared: Prepared
     known: facts.Known
+    behind: bool
 
 
 class Admissions:
     """Those of one project admitted in one transaction. Its caller holds the subjects' locks and has asked the gates.
 
-    `settings` are the project's; `sends_paused` has what sends nothing for now (storage/sends_pauses.py). With `behind`
-    they run behind those for whom somebody waits.
+    `settings` are the project's; `sends_paused` has what sends nothing for now (storage/sends_pauses.py).
     """
 
     def __init__(
@@ -51,9 +62,7 @@ class Admissions:
         settings: ProjectSettings,
         sends_paused: Collection[str],
         now: datetime,
-        behind: bool = False,
     ) -> None:
-        self._behind = behind
         self._versions = versions
         self._project_no = project_no
         self._project_id = project_id
@@ -72,8 +81,11 @@ class Admissions:
         entry_key: str,
         trigger: Trigger,
         known: facts.Known,
+        behind: bool = False,
     ) -> None:
-        """Take this subject in, on this version; whoever is held out is let in, and goes nowhere."""
+        """Take this subject in, on this version; whoever is held out is let in, and goes nowhere. With `behind` it runs
+        behind those for whom somebody waits.
+        """
         version = prepared.version
         enrollment = Enrollment(
             key=key,
@@ -95,7 +107,7 @@ class Admissions:
                 subject_id=known.subject_id,
             ),
         )
-        self._admitted.append(_Admitted(enrollment=enrollment, prepared=prepared, known=known))
+        self._admitted.append(_Admitted(enrollment=enrollment, prepared=prepared, known=known, behind=behind))
 
     async def write(self, conn: Connection[Record]) -> list[Told]:
         """Decide the first effect of each, and write them all; returns what Temporal is to be told after the commit."""
@@ -108,14 +120,20 @@ class Admissions:
             paused = await sends_pauses.hold(conn, self._project_no, journey_ids)
         asked: list[sends.Asked] = [(one.enrollment.key, None, None) for one in exposed]
         full = await sends.full(conn, self._project_no, asked, self._settings.frequency_caps, self._now)
+        rates = self._settings.channel_rates
+        turns = await channel_turns.find(conn, self._project_no) if rates and exposed else {}
+        rooms = Rooms(rates, turns, self._now)
+        queue: list[Waiting] = []
         new = [
-            self._execution(one, entrant, past, self._limits(one, paused, met))
+            self._execution(one, entrant, past, self._limits(one, paused, met, rooms), rooms, queue)
             for one, entrant, past, met in zip(exposed, entrants, pasts, full, strict=True)
         ]
         await enrollments.insert(conn, [one.enrollment for one in self._admitted])
+        await self._credit(conn)
         await executions.insert(conn, new)
+        await channel_turns.join(conn, self._project_no, queue, self._now)
         told = [(execution.key, execution.execution_id, execution.workflow_id) for execution in new]
-        numbers = await outbox.insert(conn, "start", told, self._now, behind=self._behind)
+        numbers = await outbox.insert(conn, "start", told, self._now, behind=[one.behind for one in exposed])
         return [
             Told(
                 outbox_no=number,
@@ -130,7 +148,7 @@ class Admissions:
                 effect=execution.state.effect,
                 attempts=0,
                 created_at=self._now,
-                behind=self._behind,
+                behind=one.behind,
             )
             for number, execution, one in zip(numbers, new, exposed, strict=True)
         ]
@@ -140,9 +158,22 @@ class Admissions:
         """How many are let in, held-out ones too."""
         return len(self._admitted)
 
-    def _limits(self, one: _Admitted, paused: Collection[str], full: Mapping[FrequencyCap, datetime]) -> Limits:
+    async def _credit(self, conn: Connection[Record]) -> None:
+        """Credit what has happened since the triggers; held-out ones are measured as everybody else."""
+        made = [one.enrollment for one in self._admitted if one.enrollment.triggered_at < self._now]
+        entries = [
+            (e.key, e.enrollment_id)
+            for e in made
+            if (await self._versions.measure(conn, self._project_no, e.journey_id, e.goal_revision)).event_name
+        ]
+        if entries:
+            await conversions.look_back_at_entries(conn, self._project_no, entries)
+
+    def _limits(
+        self, one: _Admitted, paused: Collection[str], full: Mapping[FrequencyCap, datetime], rooms: Rooms
+    ) -> Limits:
         is_paused = sends_pauses.ALL in paused or one.enrollment.journey_id in paused
-        return Limits(paused=is_paused, quiet=self._settings.quiet_hours, full=full)
+        return Limits(paused=is_paused, quiet=self._settings.quiet_hours, full=full, crowded=rooms.crowded)
 
     async def _entrant(self, conn: Connection[Record], one: _Admitted) -> Entrant:
         enrollment = one.enrollment
@@ -153,8 +184,10 @@ class Admissions:
             goal=await self._versions.goal(conn, self._project_no, one.prepared, enrollment.goal_revision),
         )
 
-    def _execution(self, one: _Admitted, entrant: Entrant, past: Past, limits: Limits) -> NewExecution:
-        """The execution as its first decision leaves it."""
+    def _execution(
+        self, one: _Admitted, entrant: Entrant, past: Past, limits: Limits, rooms: Rooms, queue: list[Waiting]
+    ) -> NewExecution:
+        """The execution as its first decision leaves it: with less room for others, or in the queue."""
         enrollment, version = one.enrollment, one.prepared.version
         known = Known(
             subject=replace(one.known.facts, entry=enrollment.entry),
@@ -167,6 +200,9 @@ class Admissions:
             goal_reached=past.goal_reached,
         )
         decision = advance(version, first_position(version, known, self._now), known, self._now)
+        rooms.use(decision)
+        if waits_for(decision, version) is not None:
+            queue.append(waiting(decision, version, enrollment.enrollment_id, behind=one.behind))
         return NewExecution(
             key=enrollment.key,
             execution_id=enrollment.enrollment_id,

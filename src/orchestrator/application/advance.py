@@ -11,6 +11,7 @@ from uuid import UUID
 from asyncpg import Connection, Record
 
 from orchestrator.application import subject_facts
+from orchestrator.application.channel_turns import crowded_behind, crowded_for, waiting, waits_for
 from orchestrator.application.effects import effect_of, instant, state_of
 from orchestrator.application.looking_back import Entrant, look_back
 from orchestrator.application.transactions import Transactions
@@ -18,12 +19,21 @@ from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.advance import JOURNEY_ARCHIVED, JOURNEY_DELETED, Known, advance
 from orchestrator.domain.carrying import Stays, carry_over, landing, sent_as
 from orchestrator.domain.conditions import Entry
-from orchestrator.domain.execution import Decision, Done, Outcome, Result, Run
+from orchestrator.domain.execution import Decision, Done, Outcome, Result, Run, Sleep
 from orchestrator.domain.gates import Limits
 from orchestrator.domain.journey import Goal
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.facts import Facts
-from orchestrator.storage import carries, executions, sends, sends_pauses, subjects, webhook_calls
+from orchestrator.storage import (
+    carries,
+    channel_turns,
+    executions,
+    journey_pokes,
+    sends,
+    sends_pauses,
+    subjects,
+    webhook_calls,
+)
 from orchestrator.storage.executions import Standing
 from orchestrator.storage.sends import DISPATCHING, FAILED, UNKNOWN, Send
 from orchestrator.storage.subjects import Held
@@ -46,6 +56,9 @@ class Ready:
     goal: Goal | None
     known: Known
     now: datetime
+    # the channel in whose queue it is, and those that are crowded for what it sends next
+    waits_for: str | None = None
+    crowded_behind: frozenset[str] = frozenset()
 
     @property
     def goes_over(self) -> bool:
@@ -66,12 +79,20 @@ async def ready(conn: Connection[Record], versions: Versions, question: Question
         return Effect(seq=question.seq + 1, kind="end", outcome=Outcome.FORGOTTEN.value)
     key, held = found
     if standing.ended or standing.seq > question.seq:
-        return effect_from(standing.effect)
+        return _decided(standing)
     if standing.sends_paused:
         # Nobody is held by a pause that is over already, and would not be found when it ends.
         paused = await sends_pauses.hold(conn, key.project_no, [standing.journey_id])
         standing = replace(standing, sends_paused=bool(paused))
     return await informed(conn, versions, key, held, standing, max(instant(question.now), standing.now))
+
+
+def _decided(standing: Standing) -> Effect:
+    """What was decided at another's asking. Whoever asks now may have been poked since, and takes what they are told
+    for newer than the poke: so of a sleep they are told that it is over, and look.
+    """
+    effect = effect_from(standing.effect)
+    return replace(effect, until=0.0) if effect.kind == "sleep" else effect
 
 
 async def informed(
@@ -93,19 +114,35 @@ async def informed(
     settings = standing.settings
     asked = (key, standing.execution_id, standing.seq)
     (full,) = await sends.full(conn, key.project_no, [asked], settings.frequency_caps, now)
+    turns = await channel_turns.find(conn, key.project_no, standing.execution_id) if settings.channel_rates else {}
     known = Known(
         subject=subject,
         consent=standing.consent,
         started_at=standing.started_at,
         subject_id=held.subject_id,
         time_zone=settings.time_zone,
-        limits=Limits(paused=standing.sends_paused, quiet=settings.quiet_hours, full=full),
+        limits=Limits(
+            paused=standing.sends_paused,
+            quiet=settings.quiet_hours,
+            full=full,
+            crowded=crowded_for(settings.channel_rates, turns, standing),
+        ),
         happened=past.happened,
         goal_reached=past.goal_reached,
         closed=standing.cancel_reason or closed(standing.journey_status, standing.on_archive),
         sent=standing.sent_before,
     )
-    return Ready(key=key, held=held, standing=standing, prepared=prepared, goal=goal, known=known, now=now)
+    return Ready(
+        key=key,
+        held=held,
+        standing=standing,
+        prepared=prepared,
+        goal=goal,
+        known=known,
+        now=now,
+        waits_for=next((channel for channel, turn in turns.items() if turn.waits), None),
+        crowded_behind=crowded_behind(settings.channel_rates, turns, now),
+    )
 
 
 def subject_of(question: Question) -> SubjectKey:
@@ -120,7 +157,10 @@ def closed(journey_status: str | None, on_archive: str | None) -> str | None:
 
 
 def decide(ready: Ready, done: Done | None = None) -> Decision:
-    return advance(ready.prepared.version, ready.standing.position, ready.known, ready.now, done)
+    known = ready.known
+    if done is not None:  # the turn that it had is over
+        known = replace(known, limits=replace(known.limits, crowded=ready.crowded_behind))
+    return advance(ready.prepared.version, ready.standing.position, known, ready.now, done)
 
 
 async def record(conn: Connection[Record], ready: Ready, decision: Decision, *, raises_seq: bool = False) -> Effect:
@@ -133,15 +173,28 @@ async def record(conn: Connection[Record], ready: Ready, decision: Decision, *, 
         await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, state)
     else:
         await executions.decide(conn, ready.key, ready.standing, state, decision.visits)
+    await _queue(conn, ready, decision)
     return effect_of(decision, seq)
 
 
-async def set_free(conn: Connection[Record], ready: Ready) -> Effect:
-    """Have whoever is parked asked for once more, by what they were told to do. Nothing is decided."""
-    decision = decide(ready)
-    state = state_of(decision, ready.standing.seq, ready.now, ready.prepared.version, ready.goal)
-    await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, replace(state, parked=None))
-    return effect_from(ready.standing.effect)
+async def _queue(conn: Connection[Record], ready: Ready, decision: Decision) -> None:
+    """Have it wait for its channel that was told to, and nobody else, but for one who is on the way to his turn."""
+    effect, version = decision.effect, ready.prepared.version
+    channel = effect.channel if isinstance(effect, Run) else waits_for(decision, version)
+    if ready.waits_for is not None and ready.waits_for != channel:
+        await channel_turns.leave(conn, ready.key.project_no, ready.standing.execution_id)
+    if isinstance(effect, Sleep) and channel is not None and ready.waits_for != channel:
+        place = waiting(decision, version, ready.standing.execution_id)
+        await channel_turns.join(conn, ready.key.project_no, [place], ready.now)
+
+
+async def tell_sleeper(conn: Connection[Record], ready: Ready, effect: Effect) -> None:
+    """Once a try of what a step does has decided this: of who was parked the workflow sleeps, perhaps for hours, and
+    has given up on the try. So it is poked, to hear of what was decided behind its back.
+    """
+    standing = ready.standing
+    if standing.parked and (effect.kind != "sleep" or effect.seq > standing.seq):
+        await journey_pokes.poke(conn, ready.key, standing.execution_id, standing.workflow_id, ready.now)
 
 
 def done(state: str, reason: str | None) -> Done:
@@ -170,6 +223,13 @@ async def answer(conn: Connection[Record], versions: Versions, ready: Ready) -> 
     if decision.still_waiting and (is_made or begun.in_doubt or not ready.goes_over):
         return await record(conn, ready, decision)
     return await _withdraw(conn, versions, ready, begun, decision)
+
+
+async def answer_try(conn: Connection[Record], versions: Versions, ready: Ready) -> Effect:
+    """`answer`, for a try of what a step does."""
+    effect = await answer(conn, versions, ready)
+    await tell_sleeper(conn, ready, effect)
+    return effect
 
 
 async def conclude(conn: Connection[Record], versions: Versions, ready: Ready, done: Done) -> Effect:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.advance import Ready, answer, called, conclude, decide, ready
+from orchestrator.application.advance import Ready, answer_try, called, conclude, decide, ready, tell_sleeper
 from orchestrator.application.changing import source_of
 from orchestrator.application.sending import idempotency_key
 from orchestrator.application.transactions import Transactions
@@ -23,7 +23,7 @@ from orchestrator.domain.execution import Run
 from orchestrator.domain.fillings import Source
 from orchestrator.domain.journey import Webhook
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import clock, journey_pokes, subjects, webhook_calls
+from orchestrator.storage import clock, subjects, webhook_calls
 from orchestrator.storage.webhook_calls import CALLING, Reservation
 from orchestrator.temporal.contract import Effect, Question, effect_from
 
@@ -108,7 +108,7 @@ class Calling:
                     if earlier is not None and earlier.retry_at is not None and found.now < earlier.retry_at:
                         raise TooEarly(earlier.reason or "", earlier.retry_at - found.now)
                     return await self._reserved(conn, found, question.seq, step)
-            return await answer(conn, self._versions, found)
+            return await answer_try(conn, self._versions, found)
 
     async def _reserved(self, conn: Connection[Record], found: Ready, seq: int, step: Webhook) -> Reserved:
         standing, earlier = found.standing, found.standing.call
@@ -165,12 +165,10 @@ class Calling:
     async def _settled(self, conn: Connection[Record], found: Ready, reserved: Reserved, receipt: Receipt) -> Effect:
         standing = found.standing
         if await self._settle(conn, found.key, reserved, receipt, found.now):
-            if standing.parked:
-                # As in sending.py: this try was given up on, and the workflow sleeps, so it is made to ask.
-                await journey_pokes.poke_subjects(conn, found.key, found.now)
-                return effect_from(standing.effect)
             knowing = _with_answer(found, reserved.step, receipt)
-            return await conclude(conn, self._versions, knowing, called(receipt.state, receipt.reason))
+            effect = await conclude(conn, self._versions, knowing, called(receipt.state, receipt.reason))
+            await tell_sleeper(conn, found, effect)
+            return effect
         assert standing.call is not None, "rows of the ledger go only with their subject, whose lock is held"
         if standing.call.state == CALLING:  # a later try has taken over: it will say what comes next
             return effect_from(standing.effect)

@@ -18,7 +18,7 @@ import orjson
 from asyncpg import Connection, Record
 
 from orchestrator.application import subjects
-from orchestrator.application.advance import Ready, answer, decide, informed, ready, record, set_free
+from orchestrator.application.advance import Ready, answer_try, decide, informed, ready, record, tell_sleeper
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.sending import idempotency_key
@@ -32,7 +32,7 @@ from orchestrator.domain.fillings import Source
 from orchestrator.domain.journey import EmitEvent, Step, UpdateSubject
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.subject import SubjectPatch
-from orchestrator.storage import clock, journey_pokes
+from orchestrator.storage import clock
 from orchestrator.temporal.contract import Effect, Question
 
 _Step = TypeVar("_Step", bound=Step)
@@ -91,6 +91,7 @@ class Changing:
             else:
                 found, done = await self._do(conn, found, step, filled)
             effect = await record(conn, found, decide(found, done))
+            await tell_sleeper(conn, found, effect)
         if done.result is Result.EXECUTED:
             await self._bell.ring()
         return effect
@@ -149,10 +150,8 @@ async def to_do(
     if isinstance(found, Effect):
         return found
     step = _still_to_do(found, kinds)
-    if found.standing.parked and (step is not None or found.goes_over):
-        return await _go_on(conn, found)
     if step is None or found.goes_over:
-        return await answer(conn, versions, found)
+        return await answer_try(conn, versions, found)
     return found, step
 
 
@@ -163,18 +162,6 @@ def _still_to_do(found: Ready, kinds: tuple[type[_Step], ...]) -> _Step | None:
     if isinstance(decision.effect, Run) and decision.still_waiting and isinstance(step, kinds):
         return step
     return None
-
-
-async def _go_on(conn: Connection[Record], found: Ready) -> Effect:
-    """What had parked the execution is mended. Whether the workflow sleeps, and this try was given up on, or waits for
-    it, nobody can tell: so nothing is decided behind its back, where it would take for told what happened since. It is
-    told that it may do the step, and poked in case it sleeps. So is who goes over to another version, whether mended or
-    not: at the next look that is decided.
-    """
-    await journey_pokes.poke_subjects(conn, found.key, found.now)
-    if found.goes_over:
-        return await set_free(conn, found)
-    return await record(conn, found, decide(found))
 
 
 def _refused(refused: InvalidArgument) -> Done:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.advance import Ready, decide, record
+from orchestrator.application.advance import Ready, decide, record, tell_sleeper
 from orchestrator.application.changing import to_do
 from orchestrator.application.policies import Policies
 from orchestrator.application.transactions import Transactions
@@ -40,7 +40,9 @@ class Choosing:
                 return todo
             found, step = todo
             arm_id = await self._arm(conn, found, step)
-            return await record(conn, found, decide(found, Done(result=Result.EXECUTED, reason=arm_id)))
+            effect = await record(conn, found, decide(found, Done(result=Result.EXECUTED, reason=arm_id)))
+            await tell_sleeper(conn, found, effect)
+            return effect
 
     async def _arm(self, conn: Connection[Record], found: Ready, step: AdaptiveStep) -> str:
         """The arm that holds for whoever stands there; where it is open no more, another one holds from now on."""

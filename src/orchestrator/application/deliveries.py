@@ -1,12 +1,13 @@
 """Taking in what providers report of messages: noted on the send, told as an event, and a bar where it has to be.
 
-Two transactions: the first notes and suppresses, under the subjects' locks, so that no send begins after a report that
-stands against it was answered; the second stores the events. Each may be repeated without harm, and whoever was not
-answered repeats both.
+The first transaction notes and suppresses, under the subjects' locks, so that no send begins after a report that stands
+against it was answered; those after it store the events. Each may be repeated without harm, and whoever was not
+answered repeats all.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,7 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.auto_pause import Tally
 from orchestrator.domain.delivery import Kind, Of, Report, event_id, event_properties, names_of
+from orchestrator.domain.entry import hops_from
 from orchestrator.domain.event import Event
 from orchestrator.domain.event import Outcome as EventOutcome
 from orchestrator.domain.scope import Scope, SubjectKey
@@ -89,20 +91,24 @@ class Deliveries:
         suspects: set[str] = set()
         async with self._transactions.write(scope.project_no, committed=committed) as conn:
             told = await _held(conn, scope.project_no, reports)
+            now = await clock.now(conn)
             if told:
-                suspects = await self._note(conn, scope, list(told.values()))
+                suspects = await self._note(conn, scope, list(told.values()), now)
         if suspects:
             await self._auto_pauses.look(scope.project_no, suspects)
-        if told:
-            events = [each.event for each in told.values()]
-            taken = await self._ingest.take(scope.project_no, events, backfill=False, committed=committed)
-            for place, outcome in zip(told, taken, strict=True):
+        # A report is told by the execution whose message it is about: else journeys that start on one would go round.
+        apart: defaultdict[int, list[int]] = defaultdict(list)
+        for place, each in told.items():
+            apart[hops_from(each.send.hops, each.send.started_at, now)].append(place)
+        for hops, places in sorted(apart.items()):
+            events = [told[place].event for place in places]
+            taken = await self._ingest.take(scope.project_no, events, backfill=False, hops=hops, committed=committed)
+            for place, outcome in zip(places, taken, strict=True):
                 outcomes[place] = Outcome.ACCEPTED if outcome is EventOutcome.ACCEPTED else Outcome.DUPLICATE
         return outcomes
 
-    async def _note(self, conn: Connection[Record], scope: Scope, told: Sequence[_Told]) -> set[str]:
+    async def _note(self, conn: Connection[Record], scope: Scope, told: Sequence[_Told], now: datetime) -> set[str]:
         """Returns the journeys that pause their sends by themselves and of which something bad was learned."""
-        now = await clock.now(conn)
         times: dict[tuple[SubjectKey, UUID, int], dict[Kind, datetime]] = {}
         bars: dict[tuple[SubjectKey, str], tuple[str, str]] = {}
         for each in told:

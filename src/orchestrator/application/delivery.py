@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 #: Calls to Temporal that one process has under way.
 AT_ONCE = 32
 
+#: The same for executions that run behind others: they take none of those places, and few of Temporal.
+BEHIND_AT_ONCE = 4
+
 #: How long a sweeper keeps what it took; longer than any call to Temporal takes.
 LEASE = timedelta(seconds=30)
 
@@ -76,11 +79,19 @@ _Answer = _Taken | _Gone | _Left | _Postponed | _Refused
 class Delivery:
     """Delivers outbox entries. An entry that cannot be delivered now stays for the sweeper; nothing is raised."""
 
-    def __init__(self, transactions: Transactions, executions: Executions, *, at_once: int = AT_ONCE) -> None:
-        """`at_once`: calls to Temporal that this one has under way."""
+    def __init__(
+        self,
+        transactions: Transactions,
+        executions: Executions,
+        *,
+        at_once: int = AT_ONCE,
+        behind_at_once: int = BEHIND_AT_ONCE,
+    ) -> None:
+        """`at_once`: calls to Temporal that this one has under way; `behind_at_once`: besides, for what runs behind."""
         self._transactions = transactions
         self._executions = executions
         self._turn = asyncio.Semaphore(at_once)
+        self._turn_behind = asyncio.Semaphore(behind_at_once)
 
     async def deliver(self, entries: Sequence[Entry], *, lease: timedelta = outbox.FIRST_LEASE) -> None:
         """Tell Temporal, then delete what it has taken, postpone what it could not be told, bury what it refuses for
@@ -157,7 +168,7 @@ class Delivery:
         return [*answers, *(replace(poked, entry=entry) for entry in pokes)]
 
     async def _tell(self, entry: Entry, until: float) -> _Answer:
-        async with self._turn:
+        async with self._turn_behind if entry.behind else self._turn:
             if asyncio.get_running_loop().time() > until:
                 return _Left(entry)
             try:

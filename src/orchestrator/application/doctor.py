@@ -10,17 +10,20 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from orchestrator.application.transactions import Transactions
-from orchestrator.storage import clock, doctor, segment_checks
+from orchestrator.storage import clock, doctor, saved_predicates, segment_checks
 from orchestrator.storage.doctor import NONE, Count, Open
 from orchestrator.storage.doctor_checks import CHECKS
 from orchestrator.temporal.open_workflows import OpenWorkflow, describe, open_workflows
 
+UNREADABLE = "predicates_unreadable"
 TEMPORAL_AWAY = "temporal_away"
 NOT_STARTED = "executions_not_started"
 WORKFLOW_OVER = "executions_without_workflow"
 NO_EXECUTION = "workflows_without_execution"
 
 _REMEDIES = {
+    UNREADABLE: "They were saved by another release, or changed by hand. Until they are saved anew segments stay as "
+    "they are, and journeys take nobody in; whom a trigger contract or an audience refused can be decided on again.",
     TEMPORAL_AWAY: "Temporal does not answer: executions wait until it does. See that TEMPORAL_ADDRESS is right.",
     NOT_STARTED: "Temporal was told of them and has no workflow of theirs: was its database lost? They will not move.",
     WORKFLOW_OVER: "Their workflow has ended and they have not: a worker closes such rows within a minute.",
@@ -59,8 +62,20 @@ class Doctor:
             async with self._transactions.read(None) as conn:
                 count = await doctor.check(conn, check, await clock.now(conn))
             yield Finding(name=check.name, remedy=check.remedy, count=count)
+        yield Finding(name=UNREADABLE, remedy=_REMEDIES[UNREADABLE], count=await self._unreadable())
         for name, count in (await self._compare()).items():
             yield Finding(name=name, remedy=_REMEDIES[name], count=count)
+
+    async def _unreadable(self) -> Count:
+        """What is saved and does not read."""
+        found = []
+        async with self._transactions.read(None) as conn:
+            projects = await doctor.projects(conn)
+        for project_no in projects:
+            async with self._transactions.read(None) as conn:
+                unreadable = await saved_predicates.unreadable(conn, project_no)
+            found += [f"project {project_no}, {what}" for what in unreadable]
+        return _counted(found)
 
     async def _compare(self) -> dict[str, Count]:
         """What is under way here and there. While Temporal is away there is nothing to compare."""

@@ -180,7 +180,6 @@ async def admit(
         settings=journey.settings,
         sends_paused=journey.sends_paused,
         now=now,
-        behind=crowd is not None,
     )
     refused = Counter[EntryRefusal]()
     lacking: str | None = None
@@ -211,6 +210,7 @@ async def admit(
             entry_key=entry_key,
             trigger=trigger,
             known=found,
+            behind=crowd is not None,
         )
     for reason in refused:
         await audit_refusal(

@@ -141,8 +141,20 @@ async def cancel(conn: Connection[Record], scope: Scope, job_id: str, expected: 
     return await _switch(conn, scope, job_id, expected, JobState.CANCELED, ENROLLMENT_JOB_CANCELED)
 
 
+async def supersede(conn: Connection[Record], scope: Scope, job: EnrollmentJob, by: str) -> None:
+    """End a job that has paused itself, and is held: the job `by` enrolls its crowd. Any other one stays as it is."""
+    if job.has_paused_itself:
+        await _switch(conn, scope, job.job_id, Expected(), JobState.CANCELED, ENROLLMENT_JOB_CANCELED, supersededBy=by)
+
+
 async def _switch(
-    conn: Connection[Record], scope: Scope, job_id: str, expected: Expected, state: JobState, action: Action
+    conn: Connection[Record],
+    scope: Scope,
+    job_id: str,
+    expected: Expected,
+    state: JobState,
+    action: Action,
+    **said: Value,
 ) -> EnrollmentJob:
     job = await enrollment_jobs.hold(conn, scope.project_no, job_id)
     if job is None:
@@ -172,7 +184,7 @@ async def _switch(
         ended_at=now if state in ENDED else None,
     )
     await enrollment_jobs.switch(conn, scope.project_no, job)
-    await _record(conn, scope, now, action, job)
+    await _record(conn, scope, now, action, job, **said)
     return job
 
 

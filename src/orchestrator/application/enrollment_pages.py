@@ -39,7 +39,7 @@ from orchestrator.storage import (
     derived_events,
     enrollment_jobs,
     refusal_counts,
-    segment_passes,
+    segment_looks,
     subjects,
 )
 from orchestrator.storage.audiences import audiences
@@ -275,8 +275,7 @@ class EnrollmentPages:
         if await derived_events.uncounted(conn, project_no) & needs([asked]).events.keys():
             raise _StandsStill(StandStill.EVENTS_BEING_COUNTED)
         statement = await compiled(conn, project_no, rules, {_ASKED: asked}, now, Among.SUBJECTS)
-        within = await segment_passes.of_subjects(conn, project_no, keys, statement)
-        return [key for key in keys if key in within and within[key].segment_nos]
+        return await segment_looks.members(conn, project_no, keys, statement)
 
     async def _record(
         self,

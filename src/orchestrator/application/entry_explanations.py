@@ -11,6 +11,8 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import subject_facts
 from orchestrator.application.earlier_entries import question
+from orchestrator.application.event_hops import hops_of
+from orchestrator.application.holding import AT_MOST
 from orchestrator.application.journeys import not_found
 from orchestrator.application.listeners import audience_of, contract_of
 from orchestrator.application.versions import Prepared, Versions
@@ -28,6 +30,7 @@ from orchestrator.domain.entry import (
     gates,
     reentry_of,
     refuse_date,
+    refuse_loop,
     refuse_subject,
     refuse_transition,
     refuse_trigger,
@@ -183,7 +186,7 @@ async def explain_entry(
     ways: tuple[Way, ...] = ()
     events: tuple[Heard, ...] = ()
     holdout: str | None = None
-    held = await held_entries.newest(conn, key, journey_id, SHOWN)
+    held = await held_entries.newest(conn, key, journey_id, AT_MOST)
     if journey.latest_version is not None:
         asked = await _asked(conn, versions, key, journey_id, journey, project, {one.entry_key for one in held})
         ways = tuple([way async for way in _ways(conn, asked)])
@@ -203,7 +206,7 @@ async def explain_entry(
         ways=ways,
         events=events,
         earlier=tuple(await enrollments.newest(conn, key, journey_id, limit=SHOWN)),
-        held=tuple(held),
+        held=tuple(held[:SHOWN]),
         refused=await refusal_counts.since(conn, project_no, journey_id, now - LATELY),
         held_out_by=holdout,
         at=now,
@@ -337,7 +340,11 @@ async def _heard(conn: Connection[Record], asked: Asked) -> Sequence[Heard]:
         return ()
     assert asked.key is not None, "whoever is explained is stored"
     events = await happenings.recent(conn, asked.key, contract.event_name, SHOWN)
-    triggers = [Trigger(at=e.occurred_at, event_id=e.event_id, properties=e.properties) for e in events]
+    hops = await hops_of(conn, asked.key, events)
+    triggers = [
+        Trigger(at=e.occurred_at, event_id=e.event_id, properties=e.properties, hops=hops.get(e.event_id, 0))
+        for e in events
+    ]
     keys = [entry_key(contract, trigger) for trigger in triggers]
     keyed = [(trigger, key) for trigger, key in zip(triggers, keys, strict=True) if key is not None]
     earlier = iter(await _earlier(conn, asked, keyed))
@@ -363,7 +370,7 @@ def _judged(
     entered: Mapping[str, Entered],
 ) -> Heard:
     version, known = asked.prepared.version, asked.known
-    reason: EntryRefusal | None = refuse_trigger(contract, trigger, asked.now)
+    reason = refuse_trigger(contract, trigger, asked.now) or refuse_loop(trigger)
     if reason is None and asked.status is JourneyStatus.PAUSED:
         reason = refuse_date(version, asked.now)
     elif reason is None and key is not None and earlier is not None:

@@ -11,16 +11,20 @@ from itertools import islice, zip_longest
 
 from asyncpg import Connection, Record
 
+from orchestrator.application.crediting import credit
 from orchestrator.application.listeners import Catalog, read_catalog
 from orchestrator.application.memberships import refresh
 from orchestrator.application.refused_entries import RefusedEntries
+from orchestrator.application.segment_rules import SegmentRules
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.triggering import Look
 from orchestrator.application.versions import Versions
 from orchestrator.application.waking import Waking
+from orchestrator.domain.conditions import segment_topic
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import awaiting as awaits
 from orchestrator.storage import catalog, clock, held_entries, inbox, memberships
+from orchestrator.storage.awaiting import Awaiting
 from orchestrator.storage.memberships import Cause
 from orchestrator.storage.outbox import Entry as Told
 
@@ -28,11 +32,11 @@ from orchestrator.storage.outbox import Entry as Told
 SUBJECTS = 64
 
 #: The same where more wait than that: each costs less then. As many as are done within LONGEST, in seconds.
-MANY = 1000
+MANY = 4000
 LONGEST, SHORTEST = 1.0, 0.4
 
-#: Entries looked at to find them: enough for two consumers.
-LOOK = 2 * MANY
+#: So many times as many entries are looked at to find them: enough for two consumers.
+LOOK = 2
 
 #: While both wait, one subject in so many is looked at because of the time.
 DUE_SHARE = 4
@@ -68,18 +72,20 @@ class Inbox:
         an entry was held until now, all with those who have waited longest first, and mixed, so that none of them waits
         for all of the others.
         """
+        # Some of the first may be held by a pass: there have to be others behind them.
+        look = LOOK * max(self._many, MANY // 4)
         async with self._transactions.read(None) as conn:
-            told = await inbox.waiting(conn, look=LOOK, attempts=range(1))
+            told = await inbox.waiting(conn, look=look, attempts=range(1))
             now = await clock.now(conn)
-            due = await memberships.due(conn, now, LOOK)
-            held = await held_entries.due(conn, now, LOOK)
+            due = await memberships.due(conn, now, look)
+            held = await held_entries.due(conn, now, look)
         timed = [key for pair in zip_longest(held, due) for key in pair if key is not None]
         return list(dict.fromkeys(_mixed(told, timed)))
 
     async def failing(self) -> list[SubjectKey]:
         """Subjects with entries that failed before, those who have waited longest first."""
         async with self._transactions.read(None) as conn:
-            return await inbox.waiting(conn, look=LOOK, attempts=range(1, inbox.MAX_ATTEMPTS + 1))
+            return await inbox.waiting(conn, look=LOOK * MANY, attempts=range(1, inbox.MAX_ATTEMPTS + 1))
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
@@ -105,7 +111,7 @@ class Inbox:
     async def _work(self, keys: Sequence[SubjectKey], limit: int) -> Worked:
         async with self._transactions.write(None) as conn:
             keys = await memberships.share_buckets(conn, keys)
-            claimed = [subject.key for subject in await inbox.claim(conn, keys, limit)]
+            claimed = await inbox.claim(conn, keys, limit)
             if not claimed:
                 await inbox.drop_orphans(conn, keys)
                 return Worked(subjects=0, told=[])
@@ -125,19 +131,22 @@ class Inbox:
                 causes = _causes(mine)
                 # Who was told of nothing that rules ask about stays as he is.
                 unmoved = {entry.key for entry in mine} - causes.keys()
+                awaiting_here = [one for one in awaiting if one.key.project_no == project_no]
                 moved = await refresh(
                     conn,
                     project_no,
                     rules,
                     [key for key in claimed if key.project_no == project_no and key not in unmoved],
                     causes,
+                    _heard(known, rules, awaiting_here),
                     project.now,
                 )
-                awaiting_here = [one for one in awaiting if one.key.project_no == project_no]
                 told += await self._waking.wake(conn, project, rules, awaiting_here, mine, moved)
                 held_here = [one for one in held if one.key.project_no == project_no]
                 look = Look(conn, self._versions, project, known, held_here, refused)
                 told += await look.start(mine, moved)
+                # Also to those who have just come in by entries that were told of with these.
+                await credit(conn, project_no, known.goals, mine)
             await refused.write(conn)
         # After the commit: making a catalog may give numbers to names, and a number that was rolled back is nobody's.
         self._catalogs |= catalogs
@@ -165,6 +174,13 @@ def _mixed(told: Sequence[SubjectKey], due: Sequence[SubjectKey]) -> Iterator[Su
         yield from islice(others, DUE_SHARE - 1)
         yield key
     yield from others
+
+
+def _heard(known: Catalog, rules: SegmentRules, awaiting: Iterable[Awaiting]) -> set[int]:
+    """The numbers of segments whose comings and goings start or wake anybody."""
+    topics = {topic for one in awaiting for topic in one.awaits}
+    awaited = {number for number, segment_id in rules.ids.items() if segment_topic(segment_id) in topics}
+    return awaited | {number for number, _ in known.of_segments}
 
 
 def _causes(entries: Iterable[inbox.Entry]) -> dict[SubjectKey, Cause]:

@@ -34,19 +34,25 @@ class Ingest:
         self._transactions = transactions
         # Names only ever get more.
         self._name_nos: dict[int, dict[str, int]] = {}
-        # With the number by which they differ from what was there before.
-        self._kinds: dict[int, tuple[int, DerivedEvents]] = {}
+        # With that by which they differ from what was there before.
+        self._kinds: dict[int, tuple[tuple[int, int], DerivedEvents]] = {}
         # Those that hold nothing are dropped now and then; who meets that begins again.
         self._months: set[tuple[int, int]] = set()
 
     async def take(
-        self, project_no: int, batch: Sequence[Event], *, backfill: bool, committed: Callable[[], None] | None = None
+        self,
+        project_no: int,
+        batch: Sequence[Event],
+        *,
+        backfill: bool,
+        hops: int | None = None,
+        committed: Callable[[], None] | None = None,
     ) -> list[Outcome]:
         """What became of each event, in the same order. Safe to repeat after an unknown outcome.
 
         Of events with one id the first counts. What occurred in the future occurred on arrival. `backfill` tells the
-        past: it counts, and starts or wakes nothing. `committed` is called when something new has been stored, also if
-        the caller is cancelled meanwhile.
+        past: it counts, and starts or wakes nothing. `hops`: domain/entry.py, Trigger; None: no execution has told
+        them. `committed` is called when something new has been stored, also if the caller is cancelled meanwhile.
         """
         outcomes = [Outcome.DUPLICATE] * len(batch)
         first: dict[str, int] = {}
@@ -57,7 +63,7 @@ class Ingest:
             return outcomes
         fresh = [batch[place] for place in places]
         await self._learn_names(project_no, {event.name for event in fresh})
-        for index in await self._store_patiently(project_no, fresh, backfill=backfill, committed=committed):
+        for index in await self._store_patiently(project_no, fresh, backfill=backfill, hops=hops, committed=committed):
             outcomes[places[index]] = Outcome.ACCEPTED
         return outcomes
 
@@ -83,12 +89,18 @@ class Ingest:
         return begun.now
 
     async def _store_patiently(
-        self, project_no: int, batch: list[Event], *, backfill: bool, committed: Callable[[], None] | None
+        self,
+        project_no: int,
+        batch: list[Event],
+        *,
+        backfill: bool,
+        hops: int | None,
+        committed: Callable[[], None] | None,
     ) -> list[int]:
         """`_store`, again where another transaction was in the way: no two batches can wait for each other."""
         for pause in PAUSES:
             try:
-                return await self._store(project_no, batch, backfill=backfill, committed=committed)
+                return await self._store(project_no, batch, backfill=backfill, hops=hops, committed=committed)
             except (DeadlockDetectedError, SerializationError) as error:
                 logger.warning("ingest is tried again", extra={"error": type(error).__name__})
                 # Who has waited for what we gave back takes it first.
@@ -96,10 +108,16 @@ class Ingest:
             except CheckViolationError:
                 # A month was dropped that this process remembers.
                 self._months.clear()
-        return await self._store(project_no, batch, backfill=backfill, committed=committed)
+        return await self._store(project_no, batch, backfill=backfill, hops=hops, committed=committed)
 
     async def _store(
-        self, project_no: int, batch: list[Event], *, backfill: bool, committed: Callable[[], None] | None
+        self,
+        project_no: int,
+        batch: list[Event],
+        *,
+        backfill: bool,
+        hops: int | None,
+        committed: Callable[[], None] | None,
     ) -> list[int]:
         """The indexes of the events that were new. No two of the batch have the same id."""
         new: list[int] = []
@@ -116,7 +134,7 @@ class Ingest:
                 times = [now if event.occurred_at is None else min(event.occurred_at, now) for event in batch]
                 unprepared = {(at.year, at.month) for at in times} - self._months
                 if not unprepared:
-                    new += await self._store_at(conn, project_no, batch, times, begun, backfill=backfill)
+                    new += await self._store_at(conn, project_no, batch, times, begun, backfill=backfill, hops=hops)
                     return new
             await self._prepare(unprepared)
 
@@ -129,7 +147,7 @@ class Ingest:
         begun: Begun,
         *,
         backfill: bool,
-        hops: int | None = None,
+        hops: int | None,
     ) -> list[int]:
         buckets = [bucket_of(event.subject_id) for event in batch]
         claimed = await ingest.claim(

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from orchestrator.application import enrollment_jobs
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.audit import JOURNEY_SCHEDULE_SKIPPED, RUNTIME
-from orchestrator.domain.enrollment_job import ENDED
+from orchestrator.domain.enrollment_job import ENDED, EnrollmentJob
 from orchestrator.domain.journey import Definition, JourneyStatus
 from orchestrator.domain.journey_form import digest, stored
 from orchestrator.domain.refusals import AlreadyExists, FailedPrecondition, InvalidArgument
@@ -84,11 +84,14 @@ async def fire(transactions: Transactions, project_no: int, journey_id: str, dig
         scope = Scope(project_no=project_no, project_id=standing.project_id, actor=RUNTIME, role=Role.EDITOR)
         now = await clock.now(conn)
         skipped: str | None = None
+        last: EnrollmentJob | None = None
         if now - due_at > CATCH_UP:
             skipped = "too_late"
         elif standing.enrollment_job_id is not None:
             last = await jobs.find(conn, project_no, standing.enrollment_job_id)
-            if last is not None and last.state not in ENDED:
+            if last is not None and last.has_paused_itself:  # nobody resumes it from here on
+                last = await jobs.hold(conn, project_no, standing.enrollment_job_id)
+            if last is not None and last.state not in ENDED and not last.has_paused_itself:
                 skipped = "last_job_not_done"
         if skipped is None:
             try:
@@ -110,6 +113,8 @@ async def fire(transactions: Transactions, project_no: int, journey_id: str, dig
                 return FIRED
         await journey_schedules.seen_to(conn, standing, due_at, job_id if skipped is None else None)
         if skipped is None:
+            if last is not None:  # else whatever it once met would keep everybody out from then on
+                await enrollment_jobs.supersede(conn, scope, last, job_id)
             return FIRED
         await audit.append(
             conn,

@@ -85,7 +85,7 @@ async def create(
     faults += _goal_faults(goal_event, goal_window) + await definition_faults(conn, scope.project_no, document)
     if faults:
         raise InvalidArgument(faults)
-    await count_events(conn, scope.project_no, predicates_in(stored(document)))
+    await count_events(conn, scope.project_no, predicates_in(stored(document)), "steps")
     journey_id = journey_id or new_id("jrn")
     window = goal_window or await _project_goal_window(conn, scope)
     revision = await journeys.highest_goal_revision(conn, scope.project_no, journey_id) + 1
@@ -136,7 +136,7 @@ async def update(
     if faults:
         raise InvalidArgument(faults)
     if edited:
-        await count_events(conn, scope.project_no, predicates_in(stored(document)))
+        await count_events(conn, scope.project_no, predicates_in(stored(document)), "steps")
     window = changes.goal_window or journey.goal.window
     if changes.project_goal_window:
         window = await _project_goal_window(conn, scope)

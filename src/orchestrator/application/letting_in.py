@@ -107,7 +107,8 @@ async def let_in(
     """Ask the gates about these candidates of active journeys, in their order: each is let in, which is written, or is
     held, or refused.
 
-    `project` was read under the caller's locks. With `behind` they run behind those for whom somebody waits.
+    `project` was read under the caller's locks. With `behind` they run behind those for whom somebody waits; so does
+    who was held for as long as his journey was paused.
     """
     if not candidates:
         return []
@@ -129,7 +130,6 @@ async def let_in(
         settings=project.settings,
         sends_paused=project.sends_paused,
         now=now,
-        behind=behind,
     )
     met: dict[tuple[str, EntryRefusal], tuple[Listener, Facts]] = {}
     for c in candidates:
@@ -156,6 +156,7 @@ async def let_in(
                 entry_key=c.entry_key,
                 trigger=c.trigger,
                 known=found,
+                behind=behind or (c.held is not None and c.held.of_a_pause),
             )
         elif not _waits(c, reason, holding, now):
             refuse(c, reason)

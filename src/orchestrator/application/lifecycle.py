@@ -18,7 +18,16 @@ from orchestrator.domain.etag import Expected
 from orchestrator.domain.journey import Journey, JourneyStatus, OnArchive
 from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.domain.scope import Scope
-from orchestrator.storage import clock, journey_pokes, journey_schedules, journeys, projects, stats
+from orchestrator.storage import (
+    clock,
+    journey_pokes,
+    journey_schedules,
+    journeys,
+    projects,
+    send_tallies,
+    sends_pauses,
+    stats,
+)
 
 
 async def pause(conn: Connection[Record], scope: Scope, journey_id: str, expected: Expected) -> Journey:
@@ -100,6 +109,9 @@ async def delete(
     now = await clock.now(conn)
     if running:
         await journey_pokes.request(conn, scope.project_no, journey_id, now)
+    # Who could end a pause of a journey that is not there?
+    await sends_pauses.resume(conn, scope.project_no, journey_id)
+    await send_tallies.forget(conn, scope.project_no, journey_id)
     await journeys.delete(conn, scope.project_no, journey_id)
     await journey_schedules.changed(conn, scope.project_no, journey_id, now)
     await record(conn, scope, now, JOURNEY_DELETED, journey_id, {"forced": force, "runningExecutions": running})

@@ -4,6 +4,7 @@ definitions stand now.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +16,16 @@ from orchestrator.application.versions import Prepared, Versions
 from orchestrator.domain.entry import Gone, SegmentContract, TriggerContract
 from orchestrator.domain.journey import JourneyVersion
 from orchestrator.domain.trigger_contract import MAX_EVENT_AGE, Contract, EntryCondition
+from orchestrator.predicates.faults import Unreadable
 from orchestrator.predicates.parse import About, parse
 from orchestrator.predicates.paths import split_path
-from orchestrator.predicates.tree import Predicate
-from orchestrator.storage import catalog, event_names
+from orchestrator.predicates.tree import Everyone, Not, Predicate
+from orchestrator.storage import catalog, conversions, event_names
+
+logger = logging.getLogger(__name__)
+
+#: Holds for no one.
+_NOBODY = Not(clause=Everyone())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,25 +65,36 @@ class Listener:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
     """The listeners of a project: by the number of their event's name, or by segment and whether it is entered; and all
-    of them by journey.
+    of them by journey. `goals` are the events that goals have, or had, by the numbers of their names.
     """
 
     definitions_version: int
     of_events: Mapping[int, tuple[Listener, ...]]
     of_segments: Mapping[tuple[int, bool], tuple[Listener, ...]]
     of_journeys: Mapping[str, Listener]
+    goals: Mapping[int, str]
 
 
 async def read_catalog(conn: Connection[Record], versions: Versions, project: catalog.Current) -> Catalog:
     """May give numbers to names of events."""
     listening = await catalog.listening(conn, project.project_no)
-    named = {row.event_name for row in listening if row.event_name is not None}
+    goals = await conversions.goal_names(conn, project.project_no)
+    named = goals | {row.event_name for row in listening if row.event_name is not None}
     numbers = await event_names.ensure(conn, project.project_no, named)
     of_events: defaultdict[int, list[Listener]] = defaultdict(list)
     of_segments: defaultdict[tuple[int, bool], list[Listener]] = defaultdict(list)
     of_journeys: dict[str, Listener] = {}
     for row in listening:
-        listener = of_journeys[row.journey_id] = await listener_of(conn, versions, project.project_no, row)
+        try:
+            listener = await listener_of(conn, versions, project.project_no, row)
+        except Unreadable as error:
+            # The others go on. The doctor names it.
+            logger.error(
+                "the version of a journey does not read: it hears nothing",
+                extra={"journey_id": row.journey_id, "error": type(error).__name__},
+            )
+            continue
+        of_journeys[row.journey_id] = listener
         if row.event_name is not None:
             of_events[numbers[row.event_name]].append(listener)
         elif row.segment_no is not None:
@@ -86,6 +104,7 @@ async def read_catalog(conn: Connection[Record], versions: Versions, project: ca
         of_events={number: tuple(found) for number, found in of_events.items()},
         of_segments={way: tuple(found) for way, found in of_segments.items()},
         of_journeys=of_journeys,
+        goals={numbers[name]: name for name in goals},
     )
 
 
@@ -120,17 +139,23 @@ async def deaf_listener(
 
 
 def stored_predicate(document: Any, about: About) -> Predicate:
-    """The tree of a predicate that was checked when it was saved."""
+    """The tree of a predicate that was checked when it was saved. Raises Unreadable."""
     predicate, faults = parse(document, about=about)
-    assert predicate is not None, f"a stored predicate no longer reads: {[(f.path, f.reason) for f in faults]}"
+    if predicate is None:
+        raise Unreadable("a stored predicate", faults)
     return predicate
 
 
 def audience_of(audience_id: str | None, document: Any) -> Predicate | Gone | None:
-    """The audience a version names, as it stands now."""
+    """The audience a version names, as it stands now. One that does not read is as good as gone."""
     if audience_id is None:
         return None
-    return Gone() if document is None else stored_predicate(document, About.SUBJECT)
+    if document is None:
+        return Gone()
+    try:
+        return stored_predicate(document, About.SUBJECT)
+    except Unreadable:
+        return Gone()
 
 
 def contract_of(row: catalog.Listening, version: JourneyVersion) -> TriggerContract | SegmentContract:
@@ -146,8 +171,14 @@ def heard_by(condition: EntryCondition) -> TriggerContract | SegmentContract:
 
 def heard_through(contract_id: str, contract: Contract) -> TriggerContract | SegmentContract:
     """How a journey listens that names this contract."""
-    document = contract.predicate
-    return _heard(contract_id, contract, stored_predicate(document, contract.about) if document is not None else None)
+    if contract.predicate is None:
+        return _heard(contract_id, contract, None)
+    try:
+        predicate = stored_predicate(contract.predicate, contract.about)
+    except Unreadable:
+        # Whoever comes is refused by name, and can be decided on again when it is mended. The doctor names it.
+        predicate = _NOBODY
+    return _heard(contract_id, contract, predicate)
 
 
 def _heard(contract_id: str, contract: Contract, predicate: Predicate | None) -> TriggerContract | SegmentContract:

@@ -20,9 +20,10 @@ from orchestrator.predicates.sql import query
 from orchestrator.predicates.sql.inputs import Among
 from orchestrator.predicates.sql.query import Query
 from orchestrator.predicates.tree import Predicate
-from orchestrator.storage import facts, memberships, segment_passes
+from orchestrator.storage import facts, memberships, segment_looks
 from orchestrator.storage.event_names import numbers_of
 from orchestrator.storage.memberships import Cause, Membership, Recorded, Transition
+from orchestrator.storage.segment_looks import Look
 
 #: More subjects than these are asked by a statement. Planning it takes as long as asking about so many in Python.
 FEW = 50
@@ -34,32 +35,38 @@ async def refresh(
     rules: SegmentRules,
     keys: Sequence[SubjectKey],
     told: Mapping[SubjectKey, Cause],
+    heard: Collection[int],
     now: datetime,
 ) -> list[Recorded]:
     """Hold these subjects, whose rows the caller holds and whose buckets it shares, against the rules at `now`.
 
-    `told` says what has happened to whom; of the others a window has run out. Returns who came and went.
+    `told` says what has happened to whom; of the others a window has run out. Returns who came to segments of `heard`,
+    and left them.
     """
-    if not rules.asked or not keys:
+    if not rules.asked:
         return []
-    stored = await memberships.read(conn, project_no, keys)
-    # Somebody else may have been faster.
-    keys = [key for key in keys if key in told or _is_due(stored.get(key), now)]
+    if untold := [key for key in keys if key not in told]:
+        stored = await memberships.read(conn, project_no, untold)
+        # Somebody else may have been faster.
+        idle = {key for key in untold if not _is_due(stored.get(key), now)}
+        keys = [key for key in keys if key not in idle]
     if not keys:
         return []
-    within = await (_ask if len(keys) <= FEW else _ask_many)(conn, project_no, rules, keys, now)
-    new = {number: rules.revisions[number] for number in rules.building & rules.asked.keys()}
-    first_looks = await memberships.first_looks(conn, project_no, list(within), new)
-    changed: dict[SubjectKey, Membership] = {}
-    transitions: list[Transition] = []
-    for key, found in within.items():
-        before = stored.get(key)
-        after = _with_unasked(rules, before, found)
-        first = first_looks.get(key, frozenset())
-        if before is None or first or _differs(before, after, now):
-            changed[key] = after
-        transitions += _transitions(key, rules, before, after, first, _cause(before, told.get(key), now))
-    return await memberships.write(conn, project_no, changed, transitions, now, new=new)
+    first_looks = await memberships.first_looks(conn, project_no, keys, rules.new)
+    # What has happened since the inbox was read comes before the past. Only a statement sees both at one instant.
+    if len(keys) <= FEW and "backfill" not in told.values():
+        moved = await _ask(conn, project_no, rules, keys, told, first_looks, now)
+        return [one for one in moved if one.transition.segment_no in heard]
+    look = Look(
+        query=await compiled(conn, project_no, rules, rules.asked, now, Among.SUBJECTS),
+        asked=rules.asked.keys(),
+        unasked=rules.unasked,
+        new=rules.new,
+        first_looks=first_looks,
+        heard=heard,
+        as_of=now,
+    )
+    return await segment_looks.of_subjects(conn, project_no, keys, told, look)
 
 
 async def compiled(
@@ -78,17 +85,27 @@ async def compiled(
 
 
 async def _ask(
-    conn: Connection[Record], project_no: int, rules: SegmentRules, keys: Sequence[SubjectKey], now: datetime
-) -> dict[SubjectKey, Membership]:
+    conn: Connection[Record],
+    project_no: int,
+    rules: SegmentRules,
+    keys: Sequence[SubjectKey],
+    told: Mapping[SubjectKey, Cause],
+    first_looks: Mapping[SubjectKey, frozenset[int]],
+    now: datetime,
+) -> list[Recorded]:
+    """What `segment_looks.of_subjects` does, of few."""
+    stored = await memberships.read(conn, project_no, keys)
     known = await facts.load(conn, project_no, keys, rules.needs)
-    return {key: _membership(rules, subject.facts, now) for key, subject in known.items()}
-
-
-async def _ask_many(
-    conn: Connection[Record], project_no: int, rules: SegmentRules, keys: Sequence[SubjectKey], now: datetime
-) -> dict[SubjectKey, Membership]:
-    statement = await compiled(conn, project_no, rules, rules.asked, now, Among.SUBJECTS)
-    return await segment_passes.of_subjects(conn, project_no, keys, statement)
+    changed: dict[SubjectKey, Membership] = {}
+    transitions: list[Transition] = []
+    for key, subject in known.items():
+        before = stored.get(key)
+        after = _with_unasked(rules, before, _membership(rules, subject.facts, now))
+        first = first_looks.get(key, frozenset())
+        if before is None or first or _differs(before, after, now):
+            changed[key] = after
+        transitions += _transitions(key, rules, before, after, first, told.get(key, "time"))
+    return await memberships.write(conn, project_no, changed, transitions, now, new=rules.new)
 
 
 def _membership(rules: SegmentRules, subject: Facts, now: datetime) -> Membership:
@@ -102,13 +119,6 @@ def _membership(rules: SegmentRules, subject: Facts, now: datetime) -> Membershi
 def _with_unasked(rules: SegmentRules, before: Membership | None, found: Membership) -> Membership:
     kept = rules.unasked.intersection(before.segment_nos) if before is not None else frozenset()
     return replace(found, segment_nos=tuple(sorted({*found.segment_nos, *kept}))) if kept else found
-
-
-def _cause(before: Membership | None, told: Cause | None, now: datetime) -> Cause:
-    """Why it moves, as in `storage/segment_passes.py`: what has happened comes first, and the past last."""
-    if told == "backfill" and before is not None and _is_due(before, now):
-        return "time"
-    return told or "time"
 
 
 def _is_due(stored: Membership | None, now: datetime) -> bool:

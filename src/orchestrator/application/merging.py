@@ -23,6 +23,7 @@ from orchestrator.storage import (
     audit,
     awaiting,
     clock,
+    conversions,
     derived_events,
     facts,
     inbox_entries,
@@ -71,6 +72,8 @@ async def merge(
     own = await static_members.of(conn, kept) | (set(within[kept].segment_nos) if kept in within else set())
     held_twice = await merging.fold_held(conn, given, kept)
     added = await merging.give(conn, given, kept)
+    # What happened to either has happened to the entries of both.
+    await conversions.look_back(conn, project_no, [kept])
     await subjects.write(conn, project_no, {kept: merged})
     await subject_aliases.add(conn, given, before[given].subject_id, kept, now)
     for kind in await derived_events.building(conn, project_no):

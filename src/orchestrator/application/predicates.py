@@ -9,7 +9,8 @@ from typing import Any
 from asyncpg import Connection, Record
 
 from orchestrator.application import event_retention
-from orchestrator.application.segment_rules import UNFIT, stored_rules
+from orchestrator.application.segment_rules import UNFIT, rules_of
+from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.predicates.check import too_large
 from orchestrator.predicates.cohorts import MAX_INLINED_LEAVES, Cohorts
 from orchestrator.predicates.facts import needs
@@ -17,6 +18,9 @@ from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.parse import MAX_DEPTH, MAX_LEAVES, About, parse
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import derived_events, segments
+
+#: Kinds of events that are counted in a project: each asks a question of each event of its name as it arrives.
+MAX_KINDS = 500
 
 
 async def predicate_faults(
@@ -52,7 +56,7 @@ async def predicate_faults(
             sizes = await cohort_sizes(conn, project_no, known)
             faults += too_large(predicate, sizes, path)
         if not faults:
-            await count_events(conn, project_no, [predicate])
+            await count_events(conn, project_no, [predicate], path)
     return faults
 
 
@@ -64,7 +68,7 @@ async def cohort_sizes(conn: Connection[Record], project_no: int, cohort_ids: Co
     if not cohort_ids:
         return {}
     ruled = await segments.ruled(conn, project_no)
-    cohorts = Cohorts({segment.segment_id: stored_rules(segment.predicate) for segment in ruled})
+    cohorts = Cohorts(rules_of(ruled))
 
     def size_of(cohort_id: str) -> int:
         try:
@@ -75,10 +79,19 @@ async def cohort_sizes(conn: Connection[Record], project_no: int, cohort_ids: Co
     return {cohort_id: size_of(cohort_id) for cohort_id in cohorts.ids & set(cohort_ids)}
 
 
-async def count_events(conn: Connection[Record], project_no: int, predicates: Iterable[Predicate]) -> None:
-    """Events that these predicates ask about are counted from now on; what was before follows. For who saves them."""
-    if sources := needs(predicates).events:
-        await derived_events.ensure(conn, project_no, sources)
+async def count_events(conn: Connection[Record], project_no: int, predicates: Iterable[Predicate], path: str) -> None:
+    """Events that these predicates ask about are counted from now on; what was before follows. For who saves them.
+
+    Raises InvalidArgument TOO_LARGE, about `path`, where more kinds of events would be counted than may be.
+    """
+    sources = needs(predicates).events
+    if not sources:
+        return
+    before = await derived_events.count(conn, project_no)
+    await derived_events.ensure(conn, project_no, sources)
+    if await derived_events.count(conn, project_no) > max(before, MAX_KINDS):
+        message = f"events of {MAX_KINDS} kinds (`where`) are counted in this project, and no more can be"
+        raise InvalidArgument.of(path, "TOO_LARGE", message)
 
 
 def _named_cohorts(document: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:

@@ -135,7 +135,7 @@ async def publish(
         previewed(scope, prospect, order).require(carry.token, now)
     if journey.status is JourneyStatus.DRAFT:
         await _require_room(conn, scope, journey_id)
-    await count_events(conn, scope.project_no, journey_graph.predicates_in(prospect.definition))
+    await count_events(conn, scope.project_no, journey_graph.predicates_in(prospect.definition), "steps")
     version = Published(
         journey_id=journey_id,
         version=prospect.version,

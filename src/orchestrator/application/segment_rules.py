@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -12,9 +12,11 @@ from asyncpg import Connection, Record
 
 from orchestrator.predicates.cohorts import CohortCycle, Cohorts, TooManyCohorts, TooManyLeaves
 from orchestrator.predicates.facts import Needs, needs
+from orchestrator.predicates.faults import Unreadable
 from orchestrator.predicates.parse import parse
 from orchestrator.predicates.tree import EventFired, InCohort, Predicate, Source, leaves
 from orchestrator.storage import catalog, derived_events, segments
+from orchestrator.storage.segments import Ruled
 
 #: Why rules cannot be put in. No rules are saved any more of which it holds.
 UNFIT = (CohortCycle, TooManyCohorts, TooManyLeaves)
@@ -43,6 +45,11 @@ class SegmentRules:
     def needs(self) -> Needs:
         """What asking all of them takes."""
         return needs(self.asked.values())
+
+    @cached_property
+    def new(self) -> Mapping[int, int]:
+        """Those that are asked and being built, with the revision of their rules."""
+        return {number: self.revisions[number] for number in self.building & self.asked.keys()}
 
     @property
     def unasked(self) -> frozenset[int]:
@@ -79,13 +86,16 @@ async def read_rules(conn: Connection[Record], project_no: int) -> SegmentRules:
     ruled = await segments.ruled(conn, project_no)
     lists = await segments.lists(conn, project_no)
     uncounted = await derived_events.uncounted(conn, project_no)
-    written = {segment.segment_id: stored_rules(segment.predicate) for segment in ruled}
+    written = rules_of(ruled)
     unfit = _unfit(written)
     cohorts = Cohorts({segment_id: rules for segment_id, rules in written.items() if segment_id not in unfit})
     asked: dict[int, Predicate] = {}
     broken: dict[int, str] = {}
     counting: set[int] = set()
     for segment in ruled:
+        if segment.segment_id not in written:
+            broken[segment.segment_no] = segment.segment_id
+            continue
         if segment.segment_id in unfit:
             broken[segment.segment_no] = min(_named(written[segment.segment_id]) & unfit, default=segment.segment_id)
             continue
@@ -108,10 +118,21 @@ async def read_rules(conn: Connection[Record], project_no: int) -> SegmentRules:
     )
 
 
+def rules_of(ruled: Iterable[Ruled]) -> dict[str, Predicate]:
+    """What was written as the rules of these segments, without those that no longer read: who names one finds it gone.
+
+    Rules are checked when they are saved. But a row may be changed by hand, or by a release that reads more than this
+    one; and one segment must not hold up all others of its project. The doctor names it.
+    """
+    read = {segment.segment_id: parse(segment.predicate)[0] for segment in ruled}
+    return {segment_id: rules for segment_id, rules in read.items() if rules is not None}
+
+
 def stored_rules(document: Any) -> Predicate:
-    """The tree of rules that were checked when they were saved."""
+    """The tree of a predicate that was checked when it was saved. Raises Unreadable."""
     predicate, faults = parse(document)
-    assert predicate is not None, f"stored rules no longer read: {[(fault.path, fault.reason) for fault in faults]}"
+    if predicate is None:
+        raise Unreadable("a stored predicate", faults)
     return predicate
 
 

@@ -12,7 +12,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.application import authoring
 from orchestrator.application.predicates import predicate_faults
-from orchestrator.application.segment_rules import RuleBook, read_rules, stored_rules
+from orchestrator.application.segment_rules import RuleBook, read_rules, rules_of, stored_rules
 from orchestrator.domain import audit as actions
 from orchestrator.domain.audit import Action
 from orchestrator.domain.conditions import segment_topic
@@ -145,7 +145,7 @@ async def evaluate(conn: Connection[Record], scope: Scope, segment_id: str) -> i
     if gone := (await read_rules(conn, scope.project_no)).broken.get(held.segment_no):
         raise FailedPrecondition(
             "COHORT_NOT_FOUND",
-            f"its rules name a segment that is gone or past a limit: {gone}",
+            f"its rules name a segment that is gone, are past a limit, or do not read: {gone}",
             segmentId=segment_id,
             cohortId=gone,
         )
@@ -260,7 +260,7 @@ async def _faults_among_others(
     conn: Connection[Record], project_no: int, segment_id: str, predicate: Any
 ) -> list[Fault]:
     """What these rules would do to all that asks about them, and what they ask about would do to them."""
-    rules = {ruled.segment_id: stored_rules(ruled.predicate) for ruled in await stored.ruled(conn, project_no)}
+    rules = rules_of(await stored.ruled(conn, project_no))
     cohorts = Cohorts({**rules, segment_id: stored_rules(predicate)})
     dependents = cohorts.dependents(segment_id)
     for asking in [segment_id, *sorted(dependents)]:
@@ -290,7 +290,7 @@ def _too_large(what: str) -> Fault:
 async def _rules_changed(conn: Connection[Record], project_no: int, segment_id: str, *, itself: bool) -> None:
     """Have everybody held against the rules that are new: those of a segment, and of all that ask about it."""
     ruled = await stored.ruled(conn, project_no)
-    cohorts = Cohorts({one.segment_id: stored_rules(one.predicate) for one in ruled})
+    cohorts = Cohorts(rules_of(ruled))
     dependents = cohorts.dependents(segment_id)
     changed = dependents | ({segment_id} if itself else set())
     await stored.rebuild(conn, project_no, changed)

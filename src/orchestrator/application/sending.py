@@ -10,25 +10,30 @@ in the same transaction, and falls back to recording alone, so that a failure of
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.application.advance import Ready, answer, conclude, decide, done, ready
+from orchestrator.application.advance import Ready, answer_try, conclude, decide, done, ready, tell_sleeper
 from orchestrator.application.auto_pauses import AutoPauses
+from orchestrator.application.channel_turns import LONGEST_WAIT
 from orchestrator.application.contents import Contents
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.auto_pause import Tally
+from orchestrator.domain.channel_rate import ChannelRate
 from orchestrator.domain.execution import Run
 from orchestrator.domain.journey import Send as SendStep
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import clock, communications, journey_pokes, send_tallies, sends, subjects
+from orchestrator.storage import channel_turns, clock, communications, send_tallies, sends, subjects
 from orchestrator.storage.sends import DISPATCHING, FAILED, Reservation, Send
 from orchestrator.temporal.contract import Effect, Question, effect_from
+
+logger = logging.getLogger(__name__)
 
 
 def idempotency_key(execution_id: UUID, seq: int) -> str:
@@ -43,7 +48,7 @@ class Reserved:
     `content` is what to send (domain/communication.py), `attributes`, `entry` and `steps` (what webhooks answered) what
     its templates may read.
     `reserved_at` is when the first try took it; `now` is this one's time. `in_doubt`: an earlier try may have reached
-    the provider.
+    the provider. `rate`: the channel's, if it has one; then each try has its turn before it calls the provider.
     """
 
     key: SubjectKey
@@ -64,6 +69,7 @@ class Reserved:
     steps: dict[str, Any]
     reserved_at: datetime
     now: datetime
+    rate: ChannelRate | None = None
 
     @property
     def idempotency_key(self) -> str:
@@ -100,7 +106,7 @@ class Sending:
                 decision = decide(found)
                 if isinstance(decision.effect, Run) and decision.still_waiting:
                     return await self._reserved(conn, found, question.seq, earlier)
-            return await answer(conn, self._versions, found)
+            return await answer_try(conn, self._versions, found)
 
     async def _reserved(self, conn: Connection[Record], found: Ready, seq: int, earlier: Send | None) -> Reserved:
         standing, version = found.standing, found.prepared.version
@@ -148,7 +154,45 @@ class Sending:
             steps=standing.steps,
             reserved_at=earlier.reserved_at if earlier else found.now,
             now=found.now,
+            rate=standing.settings.channel_rate(pinned.channel),
         )
+
+    async def take_turn(self, reserved: Reserved) -> timedelta | None:
+        """How long to wait before the provider is called, half a second at most; None: the channel is crowded, and the
+        send has to `give_way`.
+        """
+        if reserved.rate is None:
+            return timedelta(0)
+        async with self._transactions.write(None) as conn:
+            return await channel_turns.take(
+                conn, reserved.key.project_no, reserved.rate, reserved.execution_id, LONGEST_WAIT
+            )
+
+    async def give_way(self, question: Question, reserved: Reserved) -> Effect:
+        """The provider was not called, for it is not this send's turn: it waits for that, and is decided about anew."""
+        async with self._transactions.write(None) as conn:
+            found = await ready(conn, self._versions, question)
+            if isinstance(found, Effect):
+                return found
+            begun = found.standing.send
+            if begun is None or begun.state != DISPATCHING or begun.attempt != reserved.attempt:
+                return effect_from(found.standing.effect)  # a later try has taken over: it will say what comes next
+            if not reserved.in_doubt:
+                await sends.release(conn, found.key, reserved.execution_id, reserved.seq, attempt=reserved.attempt)
+            await channel_turns.turn_away(conn, found.key.project_no, reserved.execution_id)
+            limits = replace(found.known.limits, crowded=found.known.limits.crowded | {reserved.channel})
+            found = replace(
+                found,
+                known=replace(found.known, limits=limits),
+                standing=replace(found.standing, send=replace(begun, in_doubt=reserved.in_doubt)),
+            )
+            return await answer_try(conn, self._versions, found)
+
+    async def close_channel(self, reserved: Reserved, pause: timedelta) -> None:
+        """The provider wants nothing for so long, of nobody. Without a rate, a channel has no queue to wait in."""
+        if reserved.rate is not None:
+            async with self._transactions.write(None) as conn:
+                await channel_turns.close(conn, reserved.key.project_no, reserved.channel, pause)
 
     async def release(self, reserved: Reserved) -> None:
         """The provider certainly did not take it, and is to be asked again later."""
@@ -166,7 +210,8 @@ class Sending:
         except Exception:
             # Deciding failed, or the connection. What the provider has accepted must be known all the same.
             async with self._transactions.write(None) as conn:
-                await self._settle_survivor(conn, reserved, receipt, None)
+                if await self._settle_survivor(conn, reserved, receipt, None):
+                    await self._count_if_possible(conn, reserved, receipt)
             raise
         if watched and receipt.state == FAILED:
             await self._auto_pauses.look(reserved.key.project_no, [reserved.journey_id])
@@ -181,13 +226,8 @@ class Sending:
                 await self._count(conn, reserved, receipt)
             return found
         if await self._settle(conn, found.key, reserved, receipt, found.now):
-            if found.standing.parked:
-                # Held, and this try was given up on. The workflow sleeps: what is decided behind its back it
-                # would take for news, and what happened since for told. So it is made to ask.
-                await journey_pokes.poke_subjects(conn, found.key, found.now)
-                effect = effect_from(found.standing.effect)
-            else:
-                effect = await conclude(conn, self._versions, found, done(receipt.state, receipt.reason))
+            effect = await conclude(conn, self._versions, found, done(receipt.state, receipt.reason))
+            await tell_sleeper(conn, found, effect)
             await self._count(conn, reserved, receipt)
             return effect
         settled = found.standing.send
@@ -205,6 +245,14 @@ class Sending:
             tally = Tally(sends=1, failed=int(receipt.state == FAILED))
             slot = send_tallies.slot(reserved.journey_id, reserved.key.bucket)
             await send_tallies.add(conn, reserved.key.project_no, await clock.now(conn), {slot: tally})
+
+    async def _count_if_possible(self, conn: Connection[Record], reserved: Reserved, receipt: Receipt) -> None:
+        """`_count`, which undoes nothing else when it fails."""
+        try:
+            async with conn.transaction():
+                await self._count(conn, reserved, receipt)
+        except Exception as error:
+            logger.warning("a send is not counted", extra={"error": type(error).__name__}, exc_info=error)
 
     async def _settle_survivor(
         self, conn: Connection[Record], reserved: Reserved, receipt: Receipt, now: datetime | None

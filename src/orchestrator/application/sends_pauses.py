@@ -25,12 +25,15 @@ async def pause(conn: Connection[Record], scope: Scope, journey_id: str) -> Paus
 
 
 async def resume(conn: Connection[Record], scope: Scope, journey_id: str) -> None:
-    """Let the sends of a journey (of ALL) go on; a worker tells those held, after the commit. Raises NotFound.
+    """Let the sends of a journey (of ALL) go on; a worker tells those held, after the commit.
+
+    Raises NotFound where there is neither a pause nor the journey: it may have been deleted while it was being paused.
 
     What came of its sends before is not held against the journey again.
     """
-    await _require(conn, scope, journey_id)
-    if await sends_pauses.resume(conn, scope.project_no, journey_id):
+    if not await sends_pauses.resume(conn, scope.project_no, journey_id):
+        await _require(conn, scope, journey_id)
+    else:
         await send_tallies.forget(conn, scope.project_no, journey_id)
         now = await clock.now(conn)
         await journey_pokes.request_parked(conn, scope.project_no, journey_id, PARKED, now)

@@ -94,6 +94,8 @@ class Look:
         return False
 
     def _meet_pause(self, c: Candidate) -> None:
+        if c.held is not None and c.held.look_at is None:
+            return  # it waits on, whatever a newer version says of those who come now
         if c.is_twice(self._holding):
             self._refuse(c, EntryRefusal.REENTRY)
             return

@@ -11,7 +11,9 @@ from functools import partial
 from asyncpg import LockNotAvailableError
 
 from orchestrator.application.event_retention import counted_since
+from orchestrator.application.given_up_kinds import GivenUpKinds
 from orchestrator.application.transactions import Transactions
+from orchestrator.predicates.faults import Unreadable
 from orchestrator.storage import (
     asked_events,
     clock,
@@ -62,11 +64,12 @@ class _Clearing:
 class Upkeep:
     """Removes stored answers, refused entries, test sends and finished runs after 7 days, event ids after 30, stays in
     segments 90 days after their end, tallies of sends that no window reaches, and events when their project keeps them
-    no longer; sums up the sizes of segments.
+    no longer; gives up kinds of events that nothing asks about; sums up the sizes of segments.
     """
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
+        self._kinds = GivenUpKinds(transactions)
 
     async def run(self, go_on: Callable[[], bool] = lambda: True) -> int:
         """Remove all that is due, chunk by chunk, as long as `go_on`; returns how many rows, and stays, went.
@@ -93,13 +96,19 @@ class Upkeep:
         async with self._transactions.read(None) as conn:
             retaining = await upkeep.retaining(conn)
         for project_no in retaining:
-            if (clearing := await self._begin(project_no)) is not None:
+            try:
+                clearing = await self._begin(project_no)
+            except Unreadable:
+                logger.warning("events are kept: something that may count them does not read")
+                continue
+            if clearing is not None:
                 removed += await self._clear(clearing, go_on)
         await self._drop_empty_months()
         async with self._transactions.read(None) as conn:
             gone_segments = await membership_history.gone_segments(conn)
         for project_no, segment_nos in gone_segments.items():
             removed += await self._forget_segments(project_no, segment_nos, go_on)
+        removed += await self._kinds.run(go_on)
         return removed
 
     async def _begin(self, project_no: int) -> _Clearing | None:

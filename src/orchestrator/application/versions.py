@@ -73,7 +73,11 @@ class Versions:
         """What enrollments under this revision of the goal are measured by, where the version ends by it."""
         if not prepared.version.definition.exit_on_goal:
             return None
-        at = (project_no, prepared.version.journey_id, revision)
+        return await self.measure(conn, project_no, prepared.version.journey_id, revision)
+
+    async def measure(self, conn: Connection[Record], project_no: int, journey_id: str, revision: int) -> Goal:
+        """What enrollments under this revision of the goal are measured by."""
+        at = (project_no, journey_id, revision)
         if at not in self._goals:
             self._goals[at] = await journeys.goal(conn, *at)
             while len(self._goals) > KEPT:

@@ -13,7 +13,7 @@ from orchestrator.application.executions import Seen, require_journey
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.execution_status import status_of
 from orchestrator.domain.scope import Scope
-from orchestrator.storage import clock, executions_read, sends_pauses, stuck
+from orchestrator.storage import channel_turns, clock, executions_read, sends_pauses, stuck
 from orchestrator.storage.stuck import CAUSES, START, Bounds, Place
 
 #: Between two counts.
@@ -97,6 +97,11 @@ class Watchdog:
         async with self._transactions.read(None) as conn:
             noted = await stuck.noted(conn)
         return {cause: noted.get(cause, 0) for cause in CAUSES}
+
+    async def sends_waiting(self) -> Mapping[str, int]:
+        """How many sends wait for the turn of their channel, of all projects, by channel."""
+        async with self._transactions.read(None) as conn:
+            return await channel_turns.lengths(conn)
 
     async def auto_paused(self) -> int:
         """How many journeys have paused their sends by themselves, and wait for somebody to look at them."""

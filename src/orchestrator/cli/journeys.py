@@ -7,6 +7,7 @@ import typer
 
 from orchestrator.api.json_encode import encode
 from orchestrator.cli.apply import apply
+from orchestrator.cli.arms import arms, choices
 from orchestrator.cli.backtest import backtest
 from orchestrator.cli.connection import call, sentence_of
 from orchestrator.cli.diff import diff
@@ -15,6 +16,7 @@ from orchestrator.cli.export import export
 from orchestrator.cli.failure import FAILED, USAGE, CommandFailure
 from orchestrator.cli.files import FilesOrNone
 from orchestrator.cli.forms import Form, FormOption, number_of
+from orchestrator.cli.impact import impact, plan
 from orchestrator.cli.jobs import follow
 from orchestrator.cli.kinds import JOURNEY
 from orchestrator.cli.output import (
@@ -242,6 +244,10 @@ def explain(
         print_table(earlier, columns, title="\nearlier entries")
 
 
+app.command("arms")(arms)
+app.command("choices")(choices)
+app.command("impact")(impact)
+app.command("plan-impact")(plan)
 app.command("simulate")(simulate)
 app.command("backtest")(backtest)
 

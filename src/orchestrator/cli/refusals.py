@@ -79,3 +79,10 @@ def get(entry_replay_id: Id, output: OutputOption = Output.TABLE) -> None:
     """Show how far a replay has come."""
     request = messages.GetEntryReplayRequest(entry_replay_id=entry_replay_id)
     print_one(encode(call(lambda client: client.refused_entries.GetEntryReplay(request)).replay), output)
+
+
+@app.command()
+def cancel(entry_replay_id: Id, output: OutputOption = Output.TABLE) -> None:
+    """End a replay where it stands: those it let in go on, and the others can be decided on another time."""
+    request = messages.CancelEntryReplayRequest(entry_replay_id=entry_replay_id)
+    print_one(encode(call(lambda client: client.refused_entries.CancelEntryReplay(request)).replay), output)

@@ -17,6 +17,7 @@ from orchestrator.v1 import (
     enrollment_job_service_pb2_grpc,
     event_service_pb2_grpc,
     execution_service_pb2_grpc,
+    impact_service_pb2_grpc,
     journey_service_pb2_grpc,
     project_service_pb2_grpc,
     refused_entry_service_pb2_grpc,
@@ -52,6 +53,7 @@ class OrchestratorClient:
     enrollment_jobs: enrollment_job_service_pb2_grpc.EnrollmentJobServiceAsyncStub
     events: event_service_pb2_grpc.EventServiceAsyncStub
     executions: execution_service_pb2_grpc.ExecutionServiceAsyncStub
+    impacts: impact_service_pb2_grpc.ImpactServiceAsyncStub
     journeys: journey_service_pb2_grpc.JourneyServiceAsyncStub
     projects: project_service_pb2_grpc.ProjectServiceAsyncStub
     refused_entries: refused_entry_service_pb2_grpc.RefusedEntryServiceAsyncStub
@@ -79,6 +81,7 @@ class OrchestratorClient:
         self.enrollment_jobs = enrollment_job_service_pb2_grpc.EnrollmentJobServiceStub(channel)
         self.events = event_service_pb2_grpc.EventServiceStub(channel)
         self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
+        self.impacts = impact_service_pb2_grpc.ImpactServiceStub(channel)
         self.journeys = journey_service_pb2_grpc.JourneyServiceStub(channel)
         self.projects = project_service_pb2_grpc.ProjectServiceStub(channel)
         self.refused_entries = refused_entry_service_pb2_grpc.RefusedEntryServiceStub(channel)

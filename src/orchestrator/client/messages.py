@@ -8,6 +8,7 @@ from orchestrator.v1.audience_service_pb2 import *
 from orchestrator.v1.audit_pb2 import *
 from orchestrator.v1.audit_service_pb2 import *
 from orchestrator.v1.backtest_pb2 import *
+from orchestrator.v1.branch_performance_pb2 import *
 from orchestrator.v1.cancellation_pb2 import *
 from orchestrator.v1.carry_pb2 import *
 from orchestrator.v1.communication_pb2 import *
@@ -24,6 +25,8 @@ from orchestrator.v1.execution_explanation_pb2 import *
 from orchestrator.v1.execution_pb2 import *
 from orchestrator.v1.execution_service_pb2 import *
 from orchestrator.v1.explanation_pb2 import *
+from orchestrator.v1.impact_pb2 import *
+from orchestrator.v1.impact_service_pb2 import *
 from orchestrator.v1.journey_pb2 import *
 from orchestrator.v1.journey_service_pb2 import *
 from orchestrator.v1.journey_stats_pb2 import *

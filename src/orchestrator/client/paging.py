@@ -65,6 +65,14 @@ def each(
 ) -> AsyncIterator[m.Execution]: ...
 @overload
 def each(
+    method: Method[m.ListPolicyVersionsRequest, m.ListPolicyVersionsResponse], request: m.ListPolicyVersionsRequest
+) -> AsyncIterator[m.PolicyVersion]: ...
+@overload
+def each(
+    method: Method[m.ListArmChoicesRequest, m.ListArmChoicesResponse], request: m.ListArmChoicesRequest
+) -> AsyncIterator[m.ArmChoice]: ...
+@overload
+def each(
     method: Method[m.ListJourneysRequest, m.ListJourneysResponse], request: m.ListJourneysRequest
 ) -> AsyncIterator[m.Journey]: ...
 @overload

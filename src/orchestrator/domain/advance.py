@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from orchestrator.domain.conditions import flip, holds, mark_of, rule_name, step_name
 from orchestrator.domain.execution import Decision, Done, Effect, End, Outcome, Position, Result, Run, Sleep, Visit, Why
-from orchestrator.domain.gates import SENDS_PAUSED, USUAL, Blocked, Consent, Limits
+from orchestrator.domain.gates import CHANNEL_RATE, SENDS_PAUSED, USUAL, Blocked, Consent, Limits
 from orchestrator.domain.journey import (
     AdaptiveBranch,
     AdaptiveStep,
@@ -58,7 +58,7 @@ AROUND_A_CALL = timedelta(seconds=20)
 #: How often a parked execution looks again by itself; what parked it also pokes it when it is mended.
 PARK_RECHECK = timedelta(minutes=15)
 
-#: The same of one whose send is held: there may be a million of them, and resuming sends pokes every one.
+#: The same of one whose send is held: there may be a million of them, and resuming sends, or its turn, pokes every one.
 HOLD_RECHECK = timedelta(hours=6)
 
 #: How long an execution sleeps at most, whatever it waits for. Then it looks, and sleeps again.
@@ -215,6 +215,8 @@ def advance(
                         return decide(Run(activity="send", step_id=step.id, channel=channel, timeout=SEND_TIMEOUT))
                     if blocked.reason == SENDS_PAUSED:
                         return sleep(step, now + HOLD_RECHECK, Why.PARK, SENDS_PAUSED)
+                    if blocked.reason == CHANNEL_RATE:  # its turn comes, whatever the author wants of gates
+                        return sleep(step, now + HOLD_RECHECK, Why.GATE, CHANNEL_RATE)
                     policy = step.on_blocked or USUAL[blocked.reason]
                     over = position.since + step.wait_at_most if step.wait_at_most is not None else None
                     if policy is OnBlocked.WAIT and (over is None or now < over):

@@ -104,7 +104,10 @@ ENROLLMENT_JOB_PAUSED = Action(
 )
 ENROLLMENT_JOB_RESUMED = Action("enrollment_job_resumed", "journey", ("enrollmentJobId",), "The job goes on.")
 ENROLLMENT_JOB_CANCELED = Action(
-    "enrollment_job_canceled", "journey", ("enrollmentJobId",), "The job has ended where it stood."
+    "enrollment_job_canceled",
+    "journey",
+    ("enrollmentJobId", "supersededBy"),
+    "The job has ended where it stood; `supersededBy`: it had paused itself, and its crowd was due again.",
 )
 ENROLLMENT_JOB_STOPPED = Action(
     "enrollment_job_stopped",

@@ -18,6 +18,8 @@ MAX_LINK_LENGTH = 2_048
 _KEY = re.compile(r"[0-9a-f]{64}")
 # The Message-ID of our mail, as providers quote it.
 _MESSAGE_ID = re.compile(r"([0-9a-f]{64})@[^@]*")
+# As `event_id` makes it.
+_EVENT_ID = re.compile(r"delivery:([0-9a-f]{64}):")
 
 
 class Kind(Enum):
@@ -112,6 +114,12 @@ def event_id(report: Report, send: Of) -> str:
         return base
     told = report.report_id or f"{report.occurred_at.isoformat() if report.occurred_at else ''} {report.link}"
     return f"{base}:{hashlib.sha256(told.encode(errors='surrogatepass')).hexdigest()[:24]}"
+
+
+def key_in(event_id: str) -> str | None:
+    """The key of the message that an event of this id is a report of; None: it is none."""
+    told = _EVENT_ID.match(event_id)
+    return told[1] if told is not None else None
 
 
 def event_properties(report: Report, send: Of) -> dict[str, Any]:

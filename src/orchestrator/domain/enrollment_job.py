@@ -104,6 +104,11 @@ class EnrollmentJob:
     ended_at: datetime | None = None
 
     @property
+    def has_paused_itself(self) -> bool:
+        """Something has to be mended before it goes on. Whom people pause has no reason."""
+        return self.state is JobState.PAUSED and self.reason is not None
+
+    @property
     def skipped(self) -> int:
         return sum(self.refused.values())
 

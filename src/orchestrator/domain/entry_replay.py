@@ -11,6 +11,8 @@ EVENT_GONE, NOT_HEARD = "event_gone", "not_heard"
 
 #: Why a replay ended before all were looked at: the journey takes nobody in.
 JOURNEY_NOT_ACTIVE = "journey_not_active"
+#: The same: somebody has canceled it.
+CANCELED = "canceled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

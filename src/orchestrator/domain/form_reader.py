@@ -95,6 +95,18 @@ class FormReader:
             return whole
         return None
 
+    def decimal(self, value: object, path: str, least: float, most: float) -> float | None:
+        """A number, whole or not."""
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.fault(path, "INVALID_TYPE", "must be a number")
+        elif not least <= value <= most:
+            self.fault(path, "OUT_OF_RANGE", f"must be {least:g} to {most:g}")
+        else:
+            return float(value)
+        return None
+
     def own_id(self, fields: Mapping[str, Any], path: str, taken: set[str], what: str) -> str:
         """The id of something, which none of its kind has yet; it is taken from now on."""
         at = under(path, "id")

@@ -21,6 +21,7 @@ SENDS_PAUSED = "sends_paused"
 SEND_WINDOW = "send_window"
 QUIET_HOURS = "quiet_hours"
 FREQUENCY_CAP = "frequency_cap"
+CHANNEL_RATE = "channel_rate"
 
 #: What a send step does that does not say: the night is waited for, everything else is passed over.
 USUAL: Mapping[str, OnBlocked] = {
@@ -84,12 +85,13 @@ class Limits:
     """What holds off messages that a subject would take.
 
     `paused`: the project or the journey sends nothing for now. `full` has the caps that let nothing more through at
-    some time, and from when on they do again.
+    some time, and from when on they do again. `crowded` has the channels at which it is not this execution's turn.
     """
 
     paused: bool = False
     quiet: QuietHours | None = None
     full: Mapping[FrequencyCap, datetime] = field(default_factory=dict)
+    crowded: frozenset[str] = frozenset()
 
     def blocks(
         self, channel: str, category: str, window: Hours | None, zone: ZoneInfo, now: datetime
@@ -97,6 +99,8 @@ class Limits:
         """What stands against a message that may go out in this window only; None: nothing."""
         if self.paused:
             return Blocked(reason=SENDS_PAUSED)
+        if channel in self.crowded:  # the others are asked when its turn has come: they may be open by then, or shut
+            return Blocked(reason=CHANNEL_RATE)
         if window is not None and end_of(window, now, zone) is None:
             return Blocked(reason=SEND_WINDOW, opens=next_start_of(window, now, zone))
         quiet = self.quiet

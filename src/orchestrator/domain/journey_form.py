@@ -28,7 +28,7 @@ from orchestrator.domain.graph_reading import GraphReader
 from orchestrator.domain.journey import Definition, Reentry, ReentryKind
 from orchestrator.domain.sending_forms import read_holdout, read_hours
 from orchestrator.domain.step_forms import read_steps
-from orchestrator.predicates.faults import Fault, under
+from orchestrator.predicates.faults import Fault, Unreadable, under
 
 MAX_REENTRY_INTERVAL = timedelta(days=3650)
 MAX_DURATION_DAYS = 365
@@ -56,9 +56,10 @@ def parse(document: object, path: str = "") -> tuple[Definition | None, list[Fau
 
 
 def stored(document: object) -> Definition:
-    """Read a definition that was checked when it was written."""
+    """Read a definition that was checked when it was written. Raises Unreadable."""
     definition, faults = parse(document)
-    assert definition is not None, f"a stored definition no longer reads: {[(f.path, f.reason) for f in faults]}"
+    if definition is None:
+        raise Unreadable("a stored definition", faults)
     return definition
 
 

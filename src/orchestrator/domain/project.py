@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
+from orchestrator.domain.channel_rate import ChannelRate
 from orchestrator.domain.durations import format_duration, parse_duration
 from orchestrator.domain.form_reader import FormReader
 from orchestrator.domain.gates import FrequencyCap
@@ -15,9 +16,11 @@ from orchestrator.domain.holdout import Holdout
 from orchestrator.domain.hours import QuietHours
 from orchestrator.domain.sending_forms import (
     caps_document,
+    channel_rates_document,
     holdout_document,
     quiet_hours_document,
     read_caps,
+    read_channel_rates,
     read_holdout,
     read_quiet_hours,
 )
@@ -61,10 +64,16 @@ class ProjectSettings:
     quiet_hours: QuietHours | None = None
     # whom no journey sends anything
     global_holdout: Holdout | None = None
+    # how fast messages go out by channels whose provider takes only so many
+    channel_rates: tuple[ChannelRate, ...] = ()
     # what is wrong with settings that somebody chose and that cannot be read; such settings are never stored
     unread: tuple[Fault, ...] = ()
     # stored by a newer release while this one is still running: kept as it is
     of_newer_releases: Mapping[str, Any] = field(default_factory=dict)
+
+    def channel_rate(self, channel: str) -> ChannelRate | None:
+        """None: as fast as workers are."""
+        return next((rate for rate in self.channel_rates if rate.channel == channel), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +135,7 @@ def settings_document(settings: ProjectSettings) -> dict[str, Any]:
         "frequencyCaps": caps_document(settings.frequency_caps),
         "quietHours": quiet_hours_document(settings.quiet_hours) if settings.quiet_hours is not None else None,
         "globalHoldout": holdout_document(settings.global_holdout) if settings.global_holdout is not None else None,
+        "channelRates": channel_rates_document(settings.channel_rates),
     }
 
 
@@ -134,6 +144,7 @@ class Sending(TypedDict):
 
     frequency_caps: tuple[FrequencyCap, ...]
     quiet_hours: QuietHours | None
+    channel_rates: tuple[ChannelRate, ...]
     global_holdout: Holdout | None
     unread: tuple[Fault, ...]
 
@@ -145,12 +156,22 @@ def read_sending(document: Mapping[str, Any]) -> Sending:
         frequency_caps=read_caps(form, document.get("frequencyCaps"), "frequencyCaps"),
         quiet_hours=read_quiet_hours(form, document.get("quietHours"), "quietHours"),
         global_holdout=read_holdout(form, document.get("globalHoldout"), "globalHoldout"),
+        channel_rates=read_channel_rates(form, document.get("channelRates"), "channelRates"),
         unread=tuple(form.faults),
     )
 
 
 _KNOWN = frozenset(
-    ("timeZone", "goalWindow", "maxJourneys", "eventRetention", "frequencyCaps", "quietHours", "globalHoldout")
+    (
+        "timeZone",
+        "goalWindow",
+        "maxJourneys",
+        "eventRetention",
+        "frequencyCaps",
+        "quietHours",
+        "globalHoldout",
+        "channelRates",
+    )
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 #: The project number of the instance itself, which is no project.
 INSTANCE = 0
@@ -36,9 +37,8 @@ class Scope:
     role: Role
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class SubjectKey:
-    """A subject as the database knows it, in lock order."""
+class SubjectKey(NamedTuple):
+    """A subject as the database knows it, in lock order. A tuple, since there are many of them at once."""
 
     project_no: int
     bucket: int

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import time, timedelta
 from typing import Any
 
+from orchestrator.domain.channel_rate import ChannelRate
+from orchestrator.domain.channels import CHANNELS
 from orchestrator.domain.communication import CATEGORIES
 from orchestrator.domain.condition_forms import WEEKDAYS, read_clock, read_weekdays
 from orchestrator.domain.draw import MAX_SALT
@@ -22,6 +24,9 @@ MAX_CAP_LIMIT = 10_000
 MAX_CAP_WINDOW = timedelta(days=365)
 MAX_QUIET_CHANNELS = 20
 MAX_HOLDOUT_PERCENT = 99
+MAX_CHANNEL_RATES = 20
+MIN_RATE, MAX_RATE = 0.001, 10_000
+MAX_BURST = 10_000
 
 
 def read_hours(form: FormReader, value: object, path: str) -> Hours | None:
@@ -81,6 +86,28 @@ def read_caps(form: FormReader, value: object, path: str) -> tuple[FrequencyCap,
     return tuple(caps)
 
 
+def read_channel_rates(form: FormReader, value: object, path: str) -> tuple[ChannelRate, ...]:
+    rates: list[ChannelRate] = []
+    for at, element in form.elements(value, path, MAX_CHANNEL_RATES):
+        body = form.members(element, at, ("channel", "ratePerSecond", "burst"))
+        if body is None:
+            continue
+        if body.get("ratePerSecond") is None:
+            form.required(under(at, "ratePerSecond"), "a rate says how many messages go out in a second")
+        channel = _channel(form, body.get("channel"), under(at, "channel"))
+        per_second = form.decimal(body.get("ratePerSecond"), under(at, "ratePerSecond"), MIN_RATE, MAX_RATE)
+        burst = form.number(body.get("burst"), under(at, "burst"), MAX_BURST)
+        if channel is None:
+            continue
+        if channel not in CHANNELS:
+            form.fault(under(at, "channel"), "INVALID_VALUE", f"the channels are {', '.join(sorted(CHANNELS))}")
+        elif any(rate.channel == channel for rate in rates):
+            form.fault(under(at, "channel"), "INVALID_VALUE", f"there is another rate for {channel}")
+        elif per_second is not None:
+            rates.append(ChannelRate(channel=channel, per_second=per_second, burst=burst or 1))
+    return tuple(rates)
+
+
 def read_holdout(form: FormReader, value: object, path: str) -> Holdout | None:
     if value is None:
         return None
@@ -116,6 +143,10 @@ def caps_document(caps: Iterable[FrequencyCap]) -> list[dict[str, Any]]:
         }
         for cap in caps
     ]
+
+
+def channel_rates_document(rates: Iterable[ChannelRate]) -> list[dict[str, Any]]:
+    return [{"channel": rate.channel, "ratePerSecond": rate.per_second, "burst": rate.burst} for rate in rates]
 
 
 def holdout_document(holdout: Holdout) -> dict[str, Any]:

@@ -46,6 +46,17 @@ class Outcomes(Assigned):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArmCounts:
+    """All who went by an arm. `propensity_range`: the lowest and the highest with which anybody did, in millionths."""
+
+    subjects: int
+    converted: int
+    matured: int
+    matured_converted: int
+    propensity_range: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmPerformance:
     """`subjects_reached` to `cold_start` count all who were assigned: while windows are open, the rate is too low.
     `matured_*` count only those whose window has passed. What compares the arm with others is None while these are
@@ -92,27 +103,29 @@ def performance_of(
     running: Collection[str],
     days: int,
     days_since_last: int,
+    counts: Sequence[ArmCounts] | None = None,
 ) -> BranchPerformance:
-    """`groups` are all assignments of the branch, none twice. Only arms that are `running` are compared. `days` since
-    the first, and since the last assignment.
+    """`groups` are all assignments of the branch, none twice. Where too many have propensities of their own, they may
+    be some of them: then `counts` are those of all, for each arm, and only what rests on propensities is of the
+    groups. Only arms that are `running` are compared. `days` since the first, and since the last assignment.
 
     Raises ValueError when a group has other numbers of arms, or more conversions than subjects.
     """
     groups = list(groups)
     for group in groups:
         _check(group, len(arm_ids))
-    matured = np.array([group.matured for group in groups], dtype=float).reshape(-1, len(arm_ids)).sum(axis=0)
-    won = np.array([group.matured_converted for group in groups], dtype=float).reshape(-1, len(arm_ids)).sum(axis=0)
+    counts = counts if counts is not None else [_counted(groups, at) for at in range(len(arm_ids))]
+    matured = np.array([count.matured for count in counts], dtype=float)
+    won = np.array([count.matured_converted for count in counts], dtype=float)
     alpha, beta = 1 + won, 1 + matured - won
     runs = np.array([arm_id in running for arm_id in arm_ids], dtype=np.bool_)
     known = runs & (matured >= COLD_START)
     comparison = compared(alpha, beta, known)
     best_rate = float((alpha / (alpha + beta))[known].max()) if known.any() else None
     arms = []
-    for at, arm_id in enumerate(arm_ids):
-        reached, goals = sum(group.subjects[at] for group in groups), sum(group.converted[at] for group in groups)
-        ready, of_ready = int(matured[at]), int(won[at])
-        used = [group.propensities_ppm[at] for group in groups if group.subjects[at]]
+    for at, (arm_id, count) in enumerate(zip(arm_ids, counts, strict=True)):
+        reached, goals = count.subjects, count.converted
+        ready, of_ready = count.matured, count.matured_converted
         loss = float(comparison.expected_loss[at]) if known[at] else None
         arms.append(
             ArmPerformance(
@@ -131,7 +144,7 @@ def performance_of(
                 expected_loss=loss,
                 relative_loss=loss / best_rate if loss is not None and best_rate else None,
                 ipw_rate=_ipw_rate(groups, at),
-                propensity_range=(min(used), max(used)) if used else None,
+                propensity_range=count.propensity_range,
             )
         )
     remaining, prob_best = None, np.zeros(len(arm_ids))
@@ -145,9 +158,20 @@ def performance_of(
         state=_state(prob_best, matured, remaining, days=days, days_since_last=days_since_last),
         value_remaining=remaining,
         improvement_over_equal=float(won.sum() - matured.sum() * (won / matured).mean())
-        if matured.all() and groups
+        if len(arm_ids) and matured.all()
         else None,
         sample_ratio=sample_ratio_of_arms(groups),
+    )
+
+
+def _counted(groups: Sequence[Outcomes], at: int) -> ArmCounts:
+    used = [group.propensities_ppm[at] for group in groups if group.subjects[at]]
+    return ArmCounts(
+        subjects=sum(group.subjects[at] for group in groups),
+        converted=sum(group.converted[at] for group in groups),
+        matured=sum(group.matured[at] for group in groups),
+        matured_converted=sum(group.matured_converted[at] for group in groups),
+        propensity_range=(min(used), max(used)) if used else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -25,6 +26,13 @@ class Wrong(Exception):
     def __init__(self, path: str, reason: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
         self.fault = Fault(path=path, reason=reason, message=message)
+
+
+class Unreadable(Exception):
+    """Something that was checked when it was saved does not read: another release wrote it, or somebody by hand."""
+
+    def __init__(self, what: str, faults: Iterable[Fault]) -> None:
+        super().__init__(f"{what} does not read: {[(fault.path, fault.reason) for fault in faults]}")
 
 
 def under(path: str, name: str | int) -> str:

@@ -1,54 +1,25 @@
-"""Who counts events over a window, two or more of them, and so needs the events themselves."""
+"""Who asks about events: who counts two or more of them in a window, and so needs the events themselves, and who asks
+about those of a kind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asyncpg import Connection, Record
 
-from orchestrator.domain.journey_form import stored
-from orchestrator.domain.journey_graph import predicates_in
 from orchestrator.predicates.check import windowed_counts
-from orchestrator.predicates.parse import parse
-from orchestrator.predicates.tree import EventFired, Predicate
+from orchestrator.predicates.facts import needs
+from orchestrator.predicates.tree import EventFired, Source
+from orchestrator.storage.saved_predicates import saved
 
-# Predicates stand in documents of any shape, so leaves are looked for at every depth. A version is in use while new
-# executions take it, or while any are under way on it. Contracts of events ask about one event, and count none.
-_DOCUMENTS = """
-WITH asks AS (
-    SELECT '$.** ? ((@.kind == "event_fired" || @.kind == "event_not_fired") && @.atLeast > 1)'::jsonpath AS leaf
-)
-SELECT kind, id, document FROM asks CROSS JOIN LATERAL (
-    SELECT 'audience' AS kind, a.audience_id AS id, a.predicate AS document FROM audiences AS a
-     WHERE a.project_no = $1 AND jsonb_path_exists(a.predicate, leaf)
-    UNION ALL
-    SELECT 'segment', s.segment_id, s.predicate FROM segments AS s
-     WHERE s.project_no = $1 AND jsonb_path_exists(s.predicate, leaf)
-    UNION ALL
-    SELECT 'trigger_contract', t.trigger_contract_id, t.predicate FROM trigger_contracts AS t
-     WHERE t.project_no = $1 AND t.segment_id IS NOT NULL AND jsonb_path_exists(t.predicate, leaf)
-    UNION ALL
-    SELECT 'journey', j.journey_id, j.draft FROM journeys AS j
-     WHERE j.project_no = $1 AND j.status <> 'archived' AND jsonb_path_exists(j.draft, leaf)
-    UNION ALL
-    SELECT 'journey_version', v.journey_id || '/' || v.version, v.definition FROM journey_versions AS v
-      LEFT JOIN journeys AS j ON j.project_no = v.project_no AND j.journey_id = v.journey_id
-     WHERE v.project_no = $1
-       AND (j.status <> 'archived' AND j.latest_version = v.version
-            OR EXISTS (SELECT FROM executions AS e
-                        WHERE e.project_no = $1 AND e.journey_id = v.journey_id AND e.outcome IS NULL
-                          AND v.version IN (e.version, e.carry_version)))
-       AND jsonb_path_exists(v.definition, leaf)
-) AS documents
-ORDER BY kind, id
-"""
+_WINDOWED = '$.** ? ((@.kind == "event_fired" || @.kind == "event_not_fired") && @.atLeast > 1)'
+_OF_A_KIND = "$.** ? (exists (@.where))"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A leaf that counts in a window, and whose it is: an audience, a segment, a trigger_contract, a journey (its
-    draft), a journey_version (`journey/3`)."""
+    """A leaf that counts in a window, and whose it is (saved_predicates.py)."""
 
     kind: str
     id: str
@@ -56,18 +27,16 @@ class Asked:
 
 
 async def in_use(conn: Connection[Record], project_no: int) -> list[Asked]:
-    """All of them, in whatever is saved and may still be asked."""
+    """All of them, in whatever is saved and may still be asked. Raises Unreadable."""
     return [
-        Asked(kind=row["kind"], id=row["id"], leaf=leaf)
-        for row in await conn.fetch(_DOCUMENTS, project_no)
-        for predicate in _predicates(row)
+        Asked(kind=one.kind, id=one.id, leaf=leaf)
+        for one in await saved(conn, project_no, _WINDOWED)
+        for predicate in one.predicates()
         for leaf, _ in windowed_counts(predicate)
     ]
 
 
-def _predicates(row: Record) -> Sequence[Predicate]:
-    if row["kind"] in ("journey", "journey_version"):
-        return predicates_in(stored(row["document"]))
-    predicate, faults = parse(row["document"])
-    assert predicate is not None, f"a stored predicate no longer reads: {[(f.path, f.reason) for f in faults]}"
-    return [predicate]
+async def kinds(conn: Connection[Record], project_no: int) -> set[Source]:
+    """The kinds of events that are asked about by whatever is saved and may still be asked. Raises Unreadable."""
+    asked = [predicate for one in await saved(conn, project_no, _OF_A_KIND) for predicate in one.predicates()]
+    return {source for source in needs(asked).events if source.where is not None}

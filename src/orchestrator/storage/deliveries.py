@@ -15,7 +15,7 @@ from orchestrator.domain.scope import SubjectKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A send, and what has been reported of it."""
+    """A send, and what has been reported of it. `hops` and `started_at` are its execution's."""
 
     key: SubjectKey
     execution_id: UUID
@@ -28,17 +28,25 @@ class Known:
     channel: str
     category: str
     reported: frozenset[Kind]
+    hops: int
+    started_at: datetime
 
 
 _COLUMNS = """s.bucket, s.subject_no, s.execution_id, s.seq, s.journey_id, s.version, s.step_id, s.communication_id,
     s.content_revision, s.channel, s.category, s.delivered_at, s.soft_bounced_at, s.bounced_at, s.complained_at,
-    s.opened_at, s.clicked_at"""
+    s.opened_at, s.clicked_at, coalesce(n.hops, 0) AS hops, coalesce(n.enrolled_at, s.reserved_at) AS started_at"""
+
+_ENROLLED = """
+LEFT JOIN enrollments AS n ON n.project_no = s.project_no AND n.bucket = s.bucket AND n.subject_no = s.subject_no
+    AND n.enrollment_id = s.execution_id
+"""
 
 _BY_KEY = f"""
 SELECT wanted.key AS name, {_COLUMNS}
 FROM sends_by_key($2) AS wanted
 JOIN sends AS s ON s.project_no = $1 AND s.bucket = wanted.bucket AND s.subject_no = wanted.subject_no
     AND s.execution_id = wanted.execution_id AND s.seq = wanted.seq
+{_ENROLLED.strip()}
 """
 
 # Two are one too many: whose it is then nobody knows.
@@ -51,6 +59,7 @@ CROSS JOIN LATERAL (
     WHERE project_no = $1 AND provider_id = wanted.name AND provider_id IS NOT NULL AND channel <> 'log'
     LIMIT 2
 ) AS s
+{_ENROLLED.strip()}
 """
 
 
@@ -124,4 +133,6 @@ def _known(project_no: int, row: Record) -> Known:
         channel=row["channel"],
         category=row["category"],
         reported=frozenset(kind for kind in _KINDS if row[kind.column] is not None),
+        hops=row["hops"],
+        started_at=row["started_at"],
     )

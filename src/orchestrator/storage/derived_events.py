@@ -15,6 +15,7 @@ from orjson import Fragment
 
 from orchestrator.domain.derived_event import DerivedEvent, DerivedEvents
 from orchestrator.domain.scope import SubjectKey
+from orchestrator.predicates.faults import Unreadable
 from orchestrator.predicates.parse import parse
 from orchestrator.predicates.tree import EventFired, Predicate, Source
 from orchestrator.storage import clock, event_names, subjects
@@ -218,6 +219,47 @@ async def finish(conn: Connection[Record], kind: Building, now: datetime) -> Non
     await conn.execute(_FINISH, kind.project_no, kind.name_no, now)
 
 
+_COUNT = "SELECT count(*) FROM derived_events WHERE project_no = $1"
+
+
+async def count(conn: Connection[Record], project_no: int) -> int:
+    """How many kinds of events of the project are counted."""
+    return int(await conn.fetchval(_COUNT, project_no))
+
+
+_PROJECTS = "SELECT DISTINCT project_no FROM derived_events ORDER BY project_no"
+
+
+async def projects(conn: Connection[Record]) -> list[int]:
+    """Those in which kinds of events are counted."""
+    return [row["project_no"] for row in await conn.fetch(_PROJECTS)]
+
+
+async def unreadable(conn: Connection[Record], project_no: int) -> list[int]:
+    """The numbers of kinds of the project that do not read."""
+    found = []
+    for row in await conn.fetch(_OF_PROJECT, project_no):
+        try:
+            _where(row["predicate"])
+        except Unreadable:
+            found.append(row["name_no"])
+    return found
+
+
+_OLDER = """
+SELECT d.name_no, n.name, d.predicate
+  FROM derived_events AS d
+  JOIN event_names AS n ON n.project_no = d.project_no AND n.name_no = d.base_no
+ WHERE d.project_no = $1 AND d.created_at < $2
+"""
+
+
+async def older(conn: Connection[Record], project_no: int, before: datetime) -> dict[Source, int]:
+    """The kinds of the project that were registered before then, with their numbers."""
+    rows = await conn.fetch(_OLDER, project_no, before)
+    return {_source(row["name"], row["predicate"]): row["name_no"] for row in rows}
+
+
 def _building(row: Record) -> Building:
     return Building(
         project_no=row["project_no"],
@@ -232,7 +274,8 @@ def _building(row: Record) -> Building:
 def _source(name: str, where: Any) -> Source:
     """As the language reads it."""
     predicate, faults = parse({"kind": "event_fired", "eventName": name, "where": where})
-    assert isinstance(predicate, EventFired), f"a stored kind of event no longer reads: {[f.reason for f in faults]}"
+    if not isinstance(predicate, EventFired):
+        raise Unreadable("a stored kind of events", faults)
     return predicate.source
 
 

@@ -122,3 +122,8 @@ async def still_open(
         return set()
     rows = await conn.fetch(_STILL_OPEN, *map(list, zip(*executions, strict=True)), or_ended_after)
     return {row["execution_id"] for row in rows}
+
+
+async def projects(conn: Connection[Record]) -> list[int]:
+    """The numbers of all projects."""
+    return [row["project_no"] for row in await conn.fetch("SELECT project_no FROM projects ORDER BY project_no")]

@@ -71,7 +71,19 @@ SELECT format('project %s, enrollment job %s', project_no, enrollment_job_id) AS
 
 _HELD_LATE = """
 SELECT format('project %s, subject number %s, journey %s', project_no, subject_no, journey_id) AS example
-  FROM held_entries WHERE look_at < $1::timestamptz - interval '60 seconds'
+  FROM held_entries
+ WHERE look_at < $1::timestamptz - interval '60 seconds'
+    -- Nothing could be decided about it: it is left alone for a minute, again and again.
+    OR look_at > $1 AND coalesce(grace_until, '-infinity') < $1::timestamptz - interval '60 seconds'
+"""
+
+_SENDS_WAITING_LATE = """
+SELECT format('project %s, channel %s: %s wait, since %s', t.project_no, t.channel, w.waiting, w.since) AS example
+  FROM channel_turns AS t
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS waiting, min(since) AS since FROM waiting_sends
+        WHERE project_no = t.project_no AND channel = t.channel) AS w
+ WHERE greatest(t.used_to, t.closed_until, w.since) < $1::timestamptz - interval '60 seconds'
 """
 
 _SCHEDULES_LATE = """
@@ -251,6 +263,33 @@ SELECT format('execution %s', e.execution_id)
                         = (e.project_no, e.bucket, e.subject_no, e.execution_id))
 """
 
+# Of events that came in a minute ago and more, to subjects of whom nothing waits any more.
+_UNCREDITED = """
+SELECT format('enrollment %s', n.enrollment_id) AS example
+  FROM enrollments AS n
+  JOIN journey_goals AS g
+    ON g.project_no = n.project_no AND g.journey_id = n.journey_id AND g.goal_revision = n.goal_revision
+  JOIN event_names AS t ON t.project_no = n.project_no AND t.name = g.event_name
+  JOIN subject_event_state AS s
+    ON s.project_no = n.project_no AND s.bucket = n.bucket AND s.subject_no = n.subject_no AND s.name_no = t.name_no
+   AND s.last_at > n.triggered_at
+ CROSS JOIN LATERAL (
+       SELECT min(e.occurred_at) AS occurred_at
+         FROM events AS e
+        WHERE e.project_no = n.project_no AND e.bucket = n.bucket AND e.subject_no = n.subject_no
+          AND e.name_no = t.name_no AND e.occurred_at > n.triggered_at
+          AND e.occurred_at <= n.triggered_at + g.goal_window
+          AND e.received_at < $1::timestamptz - interval '60 seconds') AS first
+ WHERE n.project_no = $2 AND n.bucket >= $3 AND n.bucket < $4
+   AND NOT EXISTS (SELECT FROM conversions AS c
+                    WHERE (c.project_no, c.bucket, c.subject_no, c.enrollment_id, c.step_id)
+                        = (n.project_no, n.bucket, n.subject_no, n.enrollment_id, '')
+                      AND c.occurred_at <= first.occurred_at)
+   AND first.occurred_at IS NOT NULL
+   AND NOT EXISTS (SELECT FROM inbox AS i
+                    WHERE (i.project_no, i.bucket, i.subject_no) = (n.project_no, n.bucket, n.subject_no))
+"""
+
 _VERSION_GONE = """
 SELECT format('execution %s: journey %s v%s', e.execution_id, e.journey_id, e.version) AS example
   FROM executions AS e
@@ -427,6 +466,12 @@ CHECKS: tuple[Check, ...] = (
         sql=_HELD_LATE,
     ),
     Check(
+        name="sends_waiting_late",
+        remedy="Sends wait for the turn of their channel, and nobody has had one for a minute: see that workers run, "
+        "and that Temporal is there, for which they wait while much has still to be told.",
+        sql=_SENDS_WAITING_LATE,
+    ),
+    Check(
         name="schedules_late",
         remedy="Temporal was not told of the schedules of these journeys for a minute: see that it answers, and that "
         "workers run.",
@@ -511,6 +556,13 @@ CHECKS: tuple[Check, ...] = (
         name="enrollments_unlike_executions",
         remedy="Each admission has one execution, and none has two: somebody has changed rows by hand.",
         sql=_ENROLLED_WITHOUT_EXECUTION,
+        divided=True,
+    ),
+    Check(
+        name="goals_uncredited",
+        remedy="These have converted and are not counted so: workers of an older release have looked at the events. An "
+        "event that is backfilled for a subject has all of its events credited anew.",
+        sql=_UNCREDITED,
         divided=True,
     ),
     Check(

@@ -47,7 +47,8 @@ async def find(conn: Connection[Record], project_no: int, job_id: str) -> Enroll
 
 
 async def hold(conn: Connection[Record], project_no: int, job_id: str) -> EnrollmentJob | None:
-    """The job, of which no page is worked on before this transaction has ended. Takes no other lock before or after."""
+    """The job, of which no page is worked on before this transaction has ended. Before it callers take no lock but that
+    of a journey's schedule, and none after it."""
     row = await conn.fetchrow(f"{_FIND} FOR UPDATE", project_no, job_id)
     return _job(row) if row else None
 

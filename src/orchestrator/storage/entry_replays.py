@@ -38,6 +38,20 @@ async def find(conn: Connection[Record], project_no: int, replay_id: str) -> Ent
     return _replay(row) if row else None
 
 
+async def hold(conn: Connection[Record], project_no: int, replay_id: str) -> EntryReplay | None:
+    """The same, held until the transaction ends: waits for the page that is under way, and none follows."""
+    row = await conn.fetchrow(f"{_FIND} FOR UPDATE", project_no, replay_id)
+    return _replay(row) if row else None
+
+
+_END = "UPDATE entry_replays SET ended_at = $3, end_reason = $4 WHERE project_no = $1 AND entry_replay_id = $2"
+
+
+async def end(conn: Connection[Record], project_no: int, replay: EntryReplay) -> None:
+    """Write that it has ended, and why; the caller holds it."""
+    await conn.execute(_END, project_no, replay.replay_id, replay.ended_at, replay.end_reason)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderWay:
     """A replay that this transaction works on, and how far it has come."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from asyncpg import Connection, Record
 
@@ -27,8 +27,11 @@ class Known:
     consent: Consent
 
 
+#: Events of a name that are looked at in one go, while a kind of them is being counted.
+RAW_AT_ONCE = 500
+
 # Sources are resolved once: those that have no number never happened, and kinds whose past is still being counted are
-# `raw`, answered from the events of their name.
+# `raw`, answered from the events of their name, of which the newest come with the rest.
 _FACTS = f"""
 WITH source AS MATERIALIZED (
     SELECT w.place, w.depth,
@@ -56,11 +59,14 @@ SELECT s.bucket, s.subject_no, s.subject_id, s.attributes, s.created_at, s.time_
                        AND e.name_no = q.name_no
                      ORDER BY e.occurred_at DESC LIMIT q.depth) AS r
               WHERE q.raw_no IS NULL AND q.depth > 0) AS recents,
-       ARRAY(SELECT ROW (q.place, e.occurred_at, e.properties)
+       ARRAY(SELECT ROW (q.place, r.occurred_at, r.event_no, r.properties)
                FROM source AS q
-               JOIN events AS e
-                 ON e.project_no = $1 AND e.bucket = s.bucket AND e.subject_no = s.subject_no AND e.name_no = q.raw_no
-            ) AS raw,
+              CROSS JOIN LATERAL (
+                    SELECT e.occurred_at, e.event_no, e.properties FROM events AS e
+                     WHERE e.project_no = $1 AND e.bucket = s.bucket AND e.subject_no = s.subject_no
+                       AND e.name_no = q.raw_no
+                     ORDER BY e.occurred_at DESC, e.event_no DESC LIMIT {RAW_AT_ONCE}) AS r
+              WHERE q.raw_no IS NOT NULL) AS raw,
        ARRAY(SELECT g.segment_id FROM static_members AS m
                JOIN segments AS g ON g.project_no = m.project_no AND g.segment_no = m.segment_no
               WHERE m.project_no = $1 AND m.bucket = s.bucket AND m.subject_no = s.subject_no
@@ -96,8 +102,8 @@ async def load(
     sources = list(needs.events)
     rows = await conn.fetch(_SUBJECTS, project_no, buckets, subject_nos, *_asked(sources, needs))
     return {
-        SubjectKey(project_no=project_no, bucket=row["bucket"], subject_no=row["subject_no"]): _known(
-            row, sources, needs
+        SubjectKey(project_no=project_no, bucket=row["bucket"], subject_no=row["subject_no"]): await _known(
+            conn, project_no, row, sources, needs
         )
         for row in rows
     }
@@ -107,7 +113,7 @@ async def find(conn: Connection[Record], project_no: int, subject_id: str, needs
     """`load` for the subject with this id, or the one that it was merged into; None when there is no such subject."""
     sources = list(needs.events)
     row = await conn.fetchrow(_SUBJECT, project_no, bucket_of(subject_id), subject_id, *_asked(sources, needs))
-    return _known(row, sources, needs) if row else None
+    return await _known(conn, project_no, row, sources, needs) if row else None
 
 
 def _asked(sources: Sequence[Source], needs: Needs) -> tuple[list[Any], ...]:
@@ -120,12 +126,14 @@ def _asked(sources: Sequence[Source], needs: Needs) -> tuple[list[Any], ...]:
     )
 
 
-def _known(row: Record, sources: Sequence[Source], needs: Needs) -> Known:
+async def _known(
+    conn: Connection[Record], project_no: int, row: Record, sources: Sequence[Source], needs: Needs
+) -> Known:
     return Known(
         subject_id=row["subject_id"],
         facts=Facts(
             attributes=row["attributes"],
-            events=_counted(row, sources) | _recounted(row["raw"], sources, needs),
+            events=_counted(row, sources) | await _recounted(conn, project_no, row, sources, needs),
             cohorts=frozenset(row["cohorts"]),
             known_cohorts=frozenset(row["known_cohorts"]),
             created_at=row["created_at"],
@@ -150,19 +158,71 @@ def _counted(row: Record, sources: Sequence[Source]) -> dict[Source, EventFacts]
     }
 
 
-def _recounted(
-    raw: Sequence[tuple[int, datetime, Mapping[str, Any]]], sources: Sequence[Source], needs: Needs
+# Those behind one of them, newest first.
+_MORE_RAW = """
+SELECT occurred_at, event_no, properties
+  FROM events
+ WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND occurred_at <= $5 AND (occurred_at, event_no) < ($5, $6)
+   AND name_no = (SELECT name_no FROM event_names WHERE project_no = $1 AND name = $4)
+ ORDER BY occurred_at DESC, event_no DESC
+ LIMIT $7
+"""
+
+
+async def _recounted(
+    conn: Connection[Record], project_no: int, row: Record, sources: Sequence[Source], needs: Needs
 ) -> dict[Source, EventFacts]:
-    """Of kinds that are not counted in full: what the events of their name say."""
-    found: dict[Source, list[datetime]] = {}
-    for place, occurred_at, properties in raw:
-        source = sources[place - 1]
-        if source.where is not None and matches(source.where.predicate, properties):
-            found.setdefault(source, []).append(occurred_at)
+    """Of kinds that are not counted in full: what the events of their name say, however many there are."""
+    by_place: dict[int, list[_Raw]] = {}
+    for place, *event in row["raw"]:
+        by_place.setdefault(place, []).append(_Raw(*event))
     counted = {}
-    for source, ats in found.items():
-        ats.sort(reverse=True)
-        counted[source] = EventFacts(
-            total=len(ats), first_at=ats[-1], last_at=ats[0], recent=tuple(ats[: needs.events[source]])
-        )
+    for place, events in by_place.items():
+        source = sources[place - 1]
+        assert source.where is not None, "events of a name are always counted"
+        tally = _Tally(needs.events[source])
+        while True:
+            for event in events:
+                if matches(source.where.predicate, event.properties):
+                    tally.add(event.occurred_at)
+            if len(events) < RAW_AT_ONCE:
+                break
+            last = events[-1]
+            more = await conn.fetch(
+                _MORE_RAW, project_no, row["bucket"], row["subject_no"], source.name, last.occurred_at, last.event_no,
+                RAW_AT_ONCE,
+            )  # fmt: skip
+            events = [_Raw(*one) for one in more]
+        if tally.ats:
+            counted[source] = tally.facts()
     return counted
+
+
+class _Raw(NamedTuple):
+    occurred_at: datetime
+    event_no: int
+    properties: Mapping[str, Any]
+
+
+class _Tally:
+    """Adds up events that come newest first, and keeps the instants of as many as are asked about."""
+
+    def __init__(self, depth: int) -> None:
+        self._most = max(depth, 1)
+        self._depth = depth
+        self._total = 0
+        self._first: datetime | None = None
+        self.ats: list[datetime] = []
+
+    def add(self, occurred_at: datetime) -> None:
+        self._total += 1
+        self._first = occurred_at
+        if len(self.ats) < self._most:
+            self.ats.append(occurred_at)
+
+    def facts(self) -> EventFacts:
+        """Of one event at least."""
+        assert self._first is not None
+        return EventFacts(
+            total=self._total, first_at=self._first, last_at=self.ats[0], recent=tuple(self.ats[: self._depth])
+        )

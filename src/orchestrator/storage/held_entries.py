@@ -41,6 +41,11 @@ class HeldEntry:
     entry: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def of_a_pause(self) -> bool:
+        """Whether it waited for its journey to be resumed, with all the others, and not for the end of its grace."""
+        return self.look_at is None or self.look_at != self.grace_until
+
+    @property
     def origin(self) -> Origin:
         """Where it came from, by which it can be decided on again if it is refused."""
         return Origin(at=self.triggered_at, what=self.what, hops=self.hops)
@@ -96,7 +101,7 @@ SELECT project_no, bucket, subject_no
 
 async def due(conn: Connection[Record], now: datetime, limit: int) -> list[SubjectKey]:
     """The subjects of the `limit` entries that are to be looked at by now, those who have waited longest first."""
-    return [SubjectKey(**row) for row in await conn.fetch(_DUE, now, limit)]
+    return [SubjectKey(*row) for row in await conn.fetch(_DUE, now, limit)]
 
 
 _POSTPONE = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from asyncpg import Connection, Record
 
@@ -15,11 +15,11 @@ from orchestrator.domain.scope import SubjectKey
 MAX_ATTEMPTS = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One inbox row. The first three arrays are parallel, in order of arrival, and empty unless `kind` is events.
 
     `transition_nos` were written with the row, by somebody else than its consumer. `hops`: domain/entry.py, Trigger.
+    `received_at`: for events, theirs.
     """
 
     inbox_no: int
@@ -29,15 +29,8 @@ class Entry:
     event_nos: tuple[int, ...]
     occurred_ats: tuple[datetime, ...]
     transition_nos: tuple[int, ...]
+    received_at: datetime
     hops: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """A subject whose row this transaction holds."""
-
-    key: SubjectKey
-    subject_id: str
 
 
 # Oldest entries first; consumers that look at the same rows part ways at the lock.
@@ -51,10 +44,10 @@ SELECT project_no, bucket, subject_no
 
 # One probe for each subject, in the order given: a join may be planned as a scan of the whole project.
 _LOCK = """
-SELECT s.project_no, s.bucket, s.subject_no, s.subject_id
+SELECT s.project_no, s.bucket, s.subject_no
   FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
  CROSS JOIN LATERAL (
-       SELECT project_no, bucket, subject_no, subject_id FROM subjects
+       SELECT project_no, bucket, subject_no FROM subjects
         WHERE project_no = w.project_no AND bucket = w.bucket AND subject_no = w.subject_no
           FOR NO KEY UPDATE SKIP LOCKED) AS s
  LIMIT $4
@@ -64,7 +57,7 @@ SELECT s.project_no, s.bucket, s.subject_no, s.subject_id
 async def waiting(conn: Connection[Record], *, look: int, attempts: range) -> list[SubjectKey]:
     """The subjects of the `look` oldest entries that failed so often, those who have waited longest first."""
     rows = await conn.fetch(_WAITING, look, attempts.start, attempts.stop - 1)
-    return [SubjectKey(**row) for row in rows]
+    return [SubjectKey(*row) for row in rows]
 
 
 # Any number, the same in all processes.
@@ -77,18 +70,12 @@ async def take_turn(conn: Connection[Record]) -> bool:
     return free
 
 
-async def claim(conn: Connection[Record], keys: Sequence[SubjectKey], limit: int) -> list[Claimed]:
+async def claim(conn: Connection[Record], keys: Sequence[SubjectKey], limit: int) -> list[SubjectKey]:
     """Take the rows of the first `limit` that nobody else is working on, in a statement of its own."""
     rows = await conn.fetch(
         _LOCK, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys], limit
     )
-    return [
-        Claimed(
-            key=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),
-            subject_id=row["subject_id"],
-        )
-        for row in rows
-    ]
+    return [SubjectKey(*row) for row in rows]
 
 
 _TAKE = """
@@ -97,7 +84,7 @@ WITH taken AS (
      USING unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
      WHERE i.project_no = w.project_no AND i.bucket = w.bucket AND i.subject_no = w.subject_no
     RETURNING i.inbox_no, i.project_no, i.bucket, i.subject_no, i.kind, i.name_nos, i.event_nos, i.occurred_ats,
-              i.transition_nos, i.hops
+              i.transition_nos, i.received_at, i.hops
 )
 SELECT * FROM taken ORDER BY inbox_no
 """
@@ -109,12 +96,13 @@ async def take(conn: Connection[Record], keys: Sequence[SubjectKey]) -> list[Ent
     return [
         Entry(
             inbox_no=row["inbox_no"],
-            key=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),
+            key=SubjectKey(*row[1:4]),
             kind=row["kind"],
             name_nos=tuple(row["name_nos"] or ()),
             event_nos=tuple(row["event_nos"] or ()),
             occurred_ats=tuple(row["occurred_ats"] or ()),
             transition_nos=tuple(row["transition_nos"] or ()),
+            received_at=row["received_at"],
             hops=row["hops"] or 0,
         )
         for row in rows

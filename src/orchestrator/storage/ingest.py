@@ -11,8 +11,9 @@ from orjson import Fragment
 
 from orchestrator.domain.scope import SubjectKey
 
-# Kinds of events are only added, one transaction after the other, with numbers that rise: the highest tells the set.
-_BEGIN = "SELECT clock_timestamp(), (SELECT max(name_no) FROM derived_events WHERE project_no = $1)"
+# Kinds of events are added one transaction after the other, with numbers that rise, and given up alone: the highest and
+# how many there are tell the set.
+_BEGIN = "SELECT clock_timestamp(), max(name_no), count(*) FROM derived_events WHERE project_no = $1"
 
 # Waits for writers who have the same ids in hand; theirs count, if they commit. `place` counts from 1. Subjects are
 # looked up one by one: a join would be planned as a scan of them all while the table has no statistics.
@@ -143,17 +144,17 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """`now` is the database's clock; `kinds` differs after every registration of a kind of events."""
+    """`now` is the database's clock; `kinds` differs whenever other kinds are counted; None: there are none."""
 
     now: datetime
-    kinds: int | None
+    kinds: tuple[int, int] | None
 
 
 async def begin(conn: Connection[Record], project_no: int) -> Begun:
     """The first statement behind `subjects.hold_off_deletion`: later registrations wait until the transaction ends."""
     row = await conn.fetchrow(_BEGIN, project_no)
     assert row is not None
-    return Begun(now=row[0], kinds=row[1])
+    return Begun(now=row[0], kinds=(row[1], row[2]) if row[2] else None)
 
 
 async def claim(

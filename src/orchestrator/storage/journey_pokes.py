@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from asyncpg import Connection, Record
 
@@ -112,6 +113,17 @@ async def poke_parked(
 ) -> None:
     """Have executions look again that are `parked` on versions whose predicates name one of these segments."""
     await conn.execute(_POKE_PARKED, project_no, list(cohort_ids), parked, now)
+
+
+_POKE_ONE = """
+INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
+VALUES ($1, $2, $3, $4, 'poke', $5, $6, $6)
+"""
+
+
+async def poke(conn: Connection[Record], key: SubjectKey, execution_id: UUID, workflow_id: str, now: datetime) -> None:
+    """Have one execution look again. The caller holds its subject's row."""
+    await conn.execute(_POKE_ONE, key.project_no, key.bucket, key.subject_no, execution_id, workflow_id, now)
 
 
 _POKE_SUBJECTS = """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from asyncpg import Connection, Record
 
@@ -66,7 +66,7 @@ SELECT project_no, bucket, subject_no FROM subject_segments WHERE next_due <= $1
 
 async def due(conn: Connection[Record], now: datetime, limit: int) -> list[SubjectKey]:
     """At most `limit` subjects whose membership time may have changed by now, longest overdue first."""
-    return [SubjectKey(**row) for row in await conn.fetch(_DUE, now, limit)]
+    return [SubjectKey(*row) for row in await conn.fetch(_DUE, now, limit)]
 
 
 _POSTPONE = """
@@ -156,8 +156,7 @@ async def first_looks(
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Transition(NamedTuple):
     """A subject came to a segment, or left it."""
 
     key: SubjectKey
@@ -166,8 +165,7 @@ class Transition:
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class Recorded(NamedTuple):
     """A transition as it is kept. Of one subject, numbers ascend; `at`: as of when it was found to have moved."""
 
     transition_no: int

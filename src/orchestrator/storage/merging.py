@@ -21,7 +21,7 @@ _MOVE = "UPDATE {table} SET bucket = $4, subject_no = $5 WHERE " + _FROM
 MOVED = (
     # Whoever drops what is held notes it among the refused, and holds no subject: so these come after those.
     "events", "inbox", "inbox_dead", "executions", "visits", "sends", "webhook_calls", "log_messages", "outbox",
-    "outbox_dead", "held_entries", "refused_entries", "test_sends",
+    "outbox_dead", "held_entries", "refused_entries", "test_sends", "conversions",
     # Those merged into it earlier lead to the other one from now on.
     "subject_aliases",
 )  # fmt: skip

@@ -40,9 +40,9 @@ class Entry:
 _INSERT = """
 INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at,
                     behind)
-SELECT i.project_no, i.bucket, i.subject_no, i.execution_id, $5, i.workflow_id, $7, $8, $9
-  FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $6::text[])
-       AS i (project_no, bucket, subject_no, execution_id, workflow_id)
+SELECT i.project_no, i.bucket, i.subject_no, i.execution_id, $5, i.workflow_id, $7, $8, i.behind
+  FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $6::text[], $9::bool[])
+       AS i (project_no, bucket, subject_no, execution_id, workflow_id, behind)
 RETURNING outbox_no
 """
 
@@ -53,10 +53,10 @@ async def insert(
     told: Sequence[tuple[SubjectKey, UUID, str]],
     now: datetime,
     *,
-    behind: bool = False,
+    behind: Sequence[bool] | None = None,
 ) -> list[int]:
-    """Note that these executions (subject, id, workflow id) are to be started, `behind` others or not, or poked;
-    returns the rows' numbers in order.
+    """Note that these executions (subject, id, workflow id) are to be started, each `behind` others or not (None: none
+    is), or poked; returns the rows' numbers in order.
     """
     if not told:
         return []
@@ -70,7 +70,7 @@ async def insert(
         [workflow_id for _, _, workflow_id in told],
         now + FIRST_LEASE,
         now,
-        behind,
+        list(behind) if behind is not None else [False] * len(told),
     )
     return [row["outbox_no"] for row in rows]
 

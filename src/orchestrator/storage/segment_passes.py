@@ -1,16 +1,15 @@
-"""Many subjects held against many segments in one statement; of whole buckets, what changed is written with it."""
+"""Whole buckets held against many segments in one statement; what changed is written with it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from asyncpg import Connection, Record
 
-from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.sql.query import Query
-from orchestrator.storage.memberships import FIRST_LOOK, Membership
+from orchestrator.storage.memberships import FIRST_LOOK
 from orchestrator.storage.segment_runs import Chunk
 
 
@@ -36,15 +35,42 @@ class Pass:
     as_of: datetime
 
 
-_STATEMENT = """
+#: SQL: where a subject belongs now: of a row `e` of what was evaluated, and its row `m` of subject_segments.
+LATER = """
+CASE WHEN m.segment_nos && {unasked}
+                THEN ARRAY(SELECT unnest(e.segment_nos) UNION
+                           SELECT no FROM unnest(m.segment_nos) AS no WHERE no = ANY ({unasked}) ORDER BY 1)
+                ELSE e.segment_nos END
+""".strip()
+
+#: SQL: whether something that has happened to the subject of a row `c` has still to be told of; seen in one snapshot
+#: with what it has changed.
+DATA_WAITS = """
+EXISTS (SELECT FROM inbox AS i
+                              WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no
+                                AND kind NOT IN ('transitions', 'preferences', 'backfill'))
+""".strip()
+
+#: SQL: how the subject of a row `c` moved. Segments that were deleted vanish without a word.
+MOVED = """
+SELECT no, true AS entered FROM unnest(c.later) AS no WHERE no = ANY (c.earlier) IS NOT TRUE
+            UNION ALL
+           SELECT no, false FROM unnest(c.earlier) AS no WHERE no <> ALL (c.later) AND no = ANY ({asked})
+""".strip()
+
+#: SQL: counts those who `changed`.
+SIZES = """
+INSERT INTO segment_sizes (project_no, segment_no, delta)
+    SELECT $1, segment_no, sum(CASE WHEN entered THEN 1 ELSE -1 END) FROM changed GROUP BY segment_no
+    HAVING sum(CASE WHEN entered THEN 1 ELSE -1 END) <> 0
+""".strip()
+
+_OF_BUCKETS = """
 WITH evaluated AS MATERIALIZED (
     {query}
 ), compared AS MATERIALIZED (
     SELECT e.bucket, e.subject_no, m.segment_nos AS earlier, m.next_due AS earlier_due, m.seen,
-           CASE WHEN m.segment_nos && {unasked}
-                THEN ARRAY(SELECT unnest(e.segment_nos) UNION
-                           SELECT no FROM unnest(m.segment_nos) AS no WHERE no = ANY ({unasked}) ORDER BY 1)
-                ELSE e.segment_nos END AS later,
+           {later} AS later,
            CASE WHEN {whole} THEN e.due ELSE LEAST(e.due, m.next_due) END AS due
       FROM evaluated AS e
       LEFT JOIN subject_segments AS m
@@ -56,9 +82,7 @@ WITH evaluated AS MATERIALIZED (
                               CROSS JOIN LATERAL (
                                     SELECT c.bucket, c.subject_no, c.seen, c.earlier IS NOT NULL AS known) AS who
                               WHERE new.segment_no = no AND {first_look}) THEN 'definition'
-                WHEN EXISTS (SELECT FROM inbox AS i
-                              WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no
-                                AND kind NOT IN ('transitions', 'preferences', 'backfill')) THEN 'data'
+                WHEN {data_waits} THEN 'data'
                 WHEN earlier_due <= {as_of} THEN 'time'
                 WHEN EXISTS (SELECT FROM inbox AS i
                               WHERE i.project_no = $1 AND i.bucket = c.bucket AND i.subject_no = c.subject_no
@@ -66,9 +90,7 @@ WITH evaluated AS MATERIALIZED (
                 ELSE 'data' END AS cause, c.earlier, c.earlier_due
       FROM compared AS c
      CROSS JOIN LATERAL (
-           SELECT no, true AS entered FROM unnest(c.later) AS no WHERE no = ANY (c.earlier) IS NOT TRUE
-            UNION ALL
-           SELECT no, false FROM unnest(c.earlier) AS no WHERE no <> ALL (c.later) AND no = ANY ({asked})) AS moved
+           {moved}) AS moved
      WHERE c.earlier IS DISTINCT FROM c.later
 ), written AS (
     INSERT INTO subject_segments (project_no, bucket, subject_no, segment_nos, next_due, as_of)
@@ -84,9 +106,7 @@ WITH evaluated AS MATERIALIZED (
      CROSS JOIN generate_series($2::int, $3::int) AS bucket
     ON CONFLICT (project_no, segment_no, bucket) DO UPDATE SET rules_revision = excluded.rules_revision
 ), sizes AS (
-    INSERT INTO segment_sizes (project_no, segment_no, delta)
-    SELECT $1, segment_no, sum(CASE WHEN entered THEN 1 ELSE -1 END) FROM changed GROUP BY segment_no
-    HAVING sum(CASE WHEN entered THEN 1 ELSE -1 END) <> 0
+    {sizes}
 ), transitions AS (
     INSERT INTO segment_transitions (project_no, bucket, subject_no, segment_no, entered, cause, as_of)
     SELECT $1, bucket, subject_no, segment_no, entered, cause, {as_of} FROM changed
@@ -137,20 +157,22 @@ async def of_buckets(conn: Connection[Record], project_no: int, first: int, last
 
     The query of `work` is one among buckets.
     """
-    await _plan_for(conn, work.query)
+    await plan_for(conn, work.query)
     arguments: list[object] = [project_no, first, last, *work.query.arguments]
 
     def parameter(value: object, type_name: str) -> str:
         arguments.append(value)
         return f"${len(arguments)}::{type_name}"
 
-    statement = _STATEMENT.format(
+    statement = _OF_BUCKETS.format(
         query=work.query.text,
-        asked=parameter(list(work.asked), "int[]"),
-        unasked=parameter(list(work.unasked), "int[]"),
+        later=LATER.format(unasked=parameter(list(work.unasked), "int[]")),
+        moved=MOVED.format(asked=parameter(list(work.asked), "int[]")),
+        sizes=SIZES,
         building=parameter(list(work.building), "int[]"),
         revisions=parameter(list(work.building.values()), "int[]"),
         first_look=FIRST_LOOK,
+        data_waits=DATA_WAITS,
         whole=parameter(work.whole, "bool"),
         heard_nos=parameter([number for number, _ in work.heard], "int[]"),
         heard_ways=parameter([entered for _, entered in work.heard], "bool[]"),
@@ -186,22 +208,6 @@ async def forget_looks(conn: Connection[Record], project_no: int) -> None:
     await conn.execute(_FORGET_LOOKS, project_no)
 
 
-async def of_subjects(
-    conn: Connection[Record], project_no: int, keys: Sequence[SubjectKey], query: Query
-) -> dict[SubjectKey, Membership]:
-    """What the query, one among subjects, says of these. Those that do not exist are missing from the answer."""
-    await _plan_for(conn, query)
-    rows = await conn.fetch(
-        query.text, project_no, [key.bucket for key in keys], [key.subject_no for key in keys], *query.arguments
-    )
-    return {
-        SubjectKey(project_no=project_no, bucket=bucket, subject_no=subject_no): Membership(
-            segment_nos=tuple(segment_nos), next_due=due
-        )
-        for bucket, subject_no, segment_nos, due in rows
-    }
-
-
-async def _plan_for(conn: Connection[Record], query: Query) -> None:
+async def plan_for(conn: Connection[Record], query: Query) -> None:
     """Have the transaction plan as this query wants it."""
     await conn.execute("; ".join(f"SET LOCAL {name} = '{value}'" for name, value in query.settings.items()))

@@ -20,6 +20,8 @@ from temporalio.common import WorkflowIDConflictPolicy
 from orchestrator.temporal.regular_work import ensure_schedule
 
 SEGMENTS_QUEUE = "segments"
+#: Parts of sweeps have places of their own: nobody who asked for an evaluation waits for them.
+SWEEPS_QUEUE = "segment-sweeps"
 
 SWEEP_WORKFLOW = "SEGMENT_SWEEP"
 EVALUATION_WORKFLOW = "SEGMENT_EVALUATION"

@@ -228,6 +228,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A warning: some of those who go over have sent this step's message already, and pass it over."""
     ERROR_REASON_NOTHING_TO_LEARN: _ErrorReason.ValueType  # 360
     """The journey has no published step whose arms learn, or no goal to learn by."""
+    ERROR_REASON_GOAL_NOT_FOUND: _ErrorReason.ValueType  # 370
+    """The journey's goal has no such revision."""
+    ERROR_REASON_BRANCH_NOT_FOUND: _ErrorReason.ValueType  # 371
+    """The journey has no adaptive branch of this id, and never chose an arm at one."""
+    ERROR_REASON_ARM_NOT_FOUND: _ErrorReason.ValueType  # 372
+    """A policy names an arm that the branch never had."""
+    ERROR_REASON_POLICY_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 373
+    """The branch has no such policy."""
+    ERROR_REASON_ENTRY_REPLAY_ENDED: _ErrorReason.ValueType  # 380
+    """The replay of refused entries has ended."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -457,6 +467,16 @@ ERROR_REASON_SEND_ALREADY_PASSED: ErrorReason.ValueType  # 349
 """A warning: some of those who go over have sent this step's message already, and pass it over."""
 ERROR_REASON_NOTHING_TO_LEARN: ErrorReason.ValueType  # 360
 """The journey has no published step whose arms learn, or no goal to learn by."""
+ERROR_REASON_GOAL_NOT_FOUND: ErrorReason.ValueType  # 370
+"""The journey's goal has no such revision."""
+ERROR_REASON_BRANCH_NOT_FOUND: ErrorReason.ValueType  # 371
+"""The journey has no adaptive branch of this id, and never chose an arm at one."""
+ERROR_REASON_ARM_NOT_FOUND: ErrorReason.ValueType  # 372
+"""A policy names an arm that the branch never had."""
+ERROR_REASON_POLICY_VERSION_NOT_FOUND: ErrorReason.ValueType  # 373
+"""The branch has no such policy."""
+ERROR_REASON_ENTRY_REPLAY_ENDED: ErrorReason.ValueType  # 380
+"""The replay of refused entries has ended."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from orchestrator.v1 import communication_pb2 as orchestrator_dot_v1_dot_communication__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dorchestrator/v1/project.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#orchestrator/v1/communication.proto\"\xef\x01\n\x07Project\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x32\n\x08settings\x18\x03 \x01(\x0b\x32 .orchestrator.v1.ProjectSettings\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"\xcf\x02\n\x0fProjectSettings\x12\x11\n\ttime_zone\x18\x01 \x01(\t\x12.\n\x0bgoal_window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0cmax_journeys\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x32\n\x0f\x65vent_retention\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x0e\x66requency_caps\x18\x05 \x03(\x0b\x32\x1d.orchestrator.v1.FrequencyCap\x12\x30\n\x0bquiet_hours\x18\x06 \x01(\x0b\x32\x1b.orchestrator.v1.QuietHours\x12\x30\n\x0eglobal_holdout\x18\x07 \x01(\x0b\x32\x18.orchestrator.v1.HoldoutB\x0f\n\r_max_journeys\"\xa1\x01\n\x0c\x46requencyCap\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12+\n\x08\x63\x61tegory\x18\x02 \x01(\x0e\x32\x19.orchestrator.v1.Category\x12\x18\n\x05limit\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12/\n\x06window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x02\x42\x08\n\x06_limit\"F\n\nQuietHours\x12\x13\n\x05start\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x03\x65nd\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08\x63hannels\x18\x03 \x03(\t\"?\n\x07Holdout\x12\x1a\n\x07percent\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\x0c\n\x04salt\x18\x02 \x01(\tB\n\n\x08_percentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dorchestrator/v1/project.proto\x12\x0forchestrator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#orchestrator/v1/communication.proto\"\xef\x01\n\x07Project\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x32\n\x08settings\x18\x03 \x01(\x0b\x32 .orchestrator.v1.ProjectSettings\x12@\n\x0b\x63reate_time\x18\x61 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03R\tcreatedAt\x12:\n\x0bupdate_time\x18\x62 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"\x84\x03\n\x0fProjectSettings\x12\x11\n\ttime_zone\x18\x01 \x01(\t\x12.\n\x0bgoal_window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0cmax_journeys\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x32\n\x0f\x65vent_retention\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x0e\x66requency_caps\x18\x05 \x03(\x0b\x32\x1d.orchestrator.v1.FrequencyCap\x12\x30\n\x0bquiet_hours\x18\x06 \x01(\x0b\x32\x1b.orchestrator.v1.QuietHours\x12\x30\n\x0eglobal_holdout\x18\x07 \x01(\x0b\x32\x18.orchestrator.v1.Holdout\x12\x33\n\rchannel_rates\x18\x08 \x03(\x0b\x32\x1c.orchestrator.v1.ChannelRateB\x0f\n\r_max_journeys\"\xa1\x01\n\x0c\x46requencyCap\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12+\n\x08\x63\x61tegory\x18\x02 \x01(\x0e\x32\x19.orchestrator.v1.Category\x12\x18\n\x05limit\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12/\n\x06window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x02\x42\x08\n\x06_limit\"z\n\x0b\x43hannelRate\x12\x15\n\x07\x63hannel\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\"\n\x0frate_per_second\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\x12\n\x05\x62urst\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\x12\n\x10_rate_per_secondB\x08\n\x06_burst\"F\n\nQuietHours\x12\x13\n\x05start\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x03\x65nd\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08\x63hannels\x18\x03 \x03(\t\"?\n\x07Holdout\x12\x1a\n\x07percent\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\x0c\n\x04salt\x18\x02 \x01(\tB\n\n\x08_percentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FREQUENCYCAP'].fields_by_name['limit']._serialized_options = b'\342A\001\002'
   _globals['_FREQUENCYCAP'].fields_by_name['window']._loaded_options = None
   _globals['_FREQUENCYCAP'].fields_by_name['window']._serialized_options = b'\342A\001\002'
+  _globals['_CHANNELRATE'].fields_by_name['channel']._loaded_options = None
+  _globals['_CHANNELRATE'].fields_by_name['channel']._serialized_options = b'\342A\001\002'
+  _globals['_CHANNELRATE'].fields_by_name['rate_per_second']._loaded_options = None
+  _globals['_CHANNELRATE'].fields_by_name['rate_per_second']._serialized_options = b'\342A\001\002'
   _globals['_QUIETHOURS'].fields_by_name['start']._loaded_options = None
   _globals['_QUIETHOURS'].fields_by_name['start']._serialized_options = b'\342A\001\002'
   _globals['_QUIETHOURS'].fields_by_name['end']._loaded_options = None
@@ -54,11 +58,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROJECT']._serialized_start=186
   _globals['_PROJECT']._serialized_end=425
   _globals['_PROJECTSETTINGS']._serialized_start=428
-  _globals['_PROJECTSETTINGS']._serialized_end=763
-  _globals['_FREQUENCYCAP']._serialized_start=766
-  _globals['_FREQUENCYCAP']._serialized_end=927
-  _globals['_QUIETHOURS']._serialized_start=929
-  _globals['_QUIETHOURS']._serialized_end=999
-  _globals['_HOLDOUT']._serialized_start=1001
-  _globals['_HOLDOUT']._serialized_end=1064
+  _globals['_PROJECTSETTINGS']._serialized_end=816
+  _globals['_FREQUENCYCAP']._serialized_start=819
+  _globals['_FREQUENCYCAP']._serialized_end=980
+  _globals['_CHANNELRATE']._serialized_start=982
+  _globals['_CHANNELRATE']._serialized_end=1104
+  _globals['_QUIETHOURS']._serialized_start=1106
+  _globals['_QUIETHOURS']._serialized_end=1176
+  _globals['_HOLDOUT']._serialized_start=1178
+  _globals['_HOLDOUT']._serialized_end=1241
 # @@protoc_insertion_point(module_scope)

@@ -86,6 +86,7 @@ class ProjectSettings(_message.Message):
     FREQUENCY_CAPS_FIELD_NUMBER: _builtins.int
     QUIET_HOURS_FIELD_NUMBER: _builtins.int
     GLOBAL_HOLDOUT_FIELD_NUMBER: _builtins.int
+    CHANNEL_RATES_FIELD_NUMBER: _builtins.int
     time_zone: _builtins.str
     """A zone of the IANA time zone database, for subjects who have none. Empty: UTC."""
     max_journeys: _builtins.int
@@ -115,6 +116,12 @@ class ProjectSettings(_message.Message):
     def global_holdout(self) -> Global___Holdout:
         """Subjects whom no journey sends anything: they are let in and counted as held out, and go nowhere. Unset: none."""
 
+    @_builtins.property
+    def channel_rates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChannelRate]:
+        """How fast messages go out by channels whose provider takes only so many. At most 20, one for a channel. Who has to
+        wait does so in a queue, transactional messages in front. Channels that are not here have no rate.
+        """
+
     def __init__(
         self,
         *,
@@ -125,10 +132,11 @@ class ProjectSettings(_message.Message):
         frequency_caps: _abc.Iterable[Global___FrequencyCap] | None = ...,
         quiet_hours: Global___QuietHours | None = ...,
         global_holdout: Global___Holdout | None = ...,
+        channel_rates: _abc.Iterable[Global___ChannelRate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "event_retention", b"event_retention", "global_holdout", b"global_holdout", "goal_window", b"goal_window", "max_journeys", b"max_journeys", "quiet_hours", b"quiet_hours"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "event_retention", b"event_retention", "frequency_caps", b"frequency_caps", "global_holdout", b"global_holdout", "goal_window", b"goal_window", "max_journeys", b"max_journeys", "quiet_hours", b"quiet_hours", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "channel_rates", b"channel_rates", "event_retention", b"event_retention", "frequency_caps", b"frequency_caps", "global_holdout", b"global_holdout", "goal_window", b"goal_window", "max_journeys", b"max_journeys", "quiet_hours", b"quiet_hours", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_journeys: _TypeAlias = _typing.Literal["max_journeys"]  # noqa: Y015
     _WhichOneofArgType__max_journeys: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys"]  # noqa: Y015
@@ -173,6 +181,45 @@ class FrequencyCap(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
 
 Global___FrequencyCap: _TypeAlias = FrequencyCap  # noqa: Y015
+
+@_typing.final
+class ChannelRate(_message.Message):
+    """At most so many calls to the provider of a channel, from all journeys of the project and all workers together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
+    BURST_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """The channel."""
+    rate_per_second: _builtins.float
+    """How many in the long run: 0.001 to 10,000."""
+    burst: _builtins.int
+    """How many may go out at once after a rest: 1 to 10,000. Within any t seconds no more than rate_per_second × t + burst
+    calls begin. Unset: 1.
+    """
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        rate_per_second: _builtins.float | None = ...,
+        burst: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_burst", b"_burst", "_rate_per_second", b"_rate_per_second", "burst", b"burst", "rate_per_second", b"rate_per_second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst", b"_burst", "_rate_per_second", b"_rate_per_second", "burst", b"burst", "channel", b"channel", "rate_per_second", b"rate_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__burst: _TypeAlias = _typing.Literal["burst"]  # noqa: Y015
+    _WhichOneofArgType__burst: _TypeAlias = _typing.Literal["_burst", b"_burst"]  # noqa: Y015
+    _WhichOneofReturnType__rate_per_second: _TypeAlias = _typing.Literal["rate_per_second"]  # noqa: Y015
+    _WhichOneofArgType__rate_per_second: _TypeAlias = _typing.Literal["_rate_per_second", b"_rate_per_second"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__burst) -> _WhichOneofReturnType__burst | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_per_second) -> _WhichOneofReturnType__rate_per_second | None: ...
+
+Global___ChannelRate: _TypeAlias = ChannelRate  # noqa: Y015
 
 @_typing.final
 class QuietHours(_message.Message):

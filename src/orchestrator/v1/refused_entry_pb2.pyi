@@ -98,7 +98,7 @@ class EntryReplay(_message.Message):
     error_count: _builtins.int
     """Entries that could not be worked on."""
     end_reason: _builtins.str
-    """Why it ended before all were decided on: journey_not_active. Empty: it did not. More may be added."""
+    """Why it ended before all were decided on: journey_not_active or canceled. Empty: it did not. More may be added."""
     @_builtins.property
     def refused_after(self) -> _timestamp_pb2.Timestamp:
         """Those refused then or later."""

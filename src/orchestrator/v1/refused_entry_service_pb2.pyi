@@ -216,3 +216,53 @@ class GetEntryReplayResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetEntryReplayResponse: _TypeAlias = GetEntryReplayResponse  # noqa: Y015
+
+@_typing.final
+class CancelEntryReplayRequest(_message.Message):
+    """Asks for a replay to be ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_REPLAY_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    entry_replay_id: _builtins.str
+    """Which."""
+    request_id: _builtins.str
+    """Makes repeats safe: the first answer is kept for 7 days and returned again. At most 128 characters."""
+    def __init__(
+        self,
+        *,
+        entry_replay_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_replay_id", b"entry_replay_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelEntryReplayRequest: _TypeAlias = CancelEntryReplayRequest  # noqa: Y015
+
+@_typing.final
+class CancelEntryReplayResponse(_message.Message):
+    """The replay, ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLAY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def replay(self) -> _refused_entry_pb2.EntryReplay:
+        """How far it came."""
+
+    def __init__(
+        self,
+        *,
+        replay: _refused_entry_pb2.EntryReplay | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["replay", b"replay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replay", b"replay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelEntryReplayResponse: _TypeAlias = CancelEntryReplayResponse  # noqa: Y015

@@ -50,6 +50,11 @@ class RefusedEntryServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_refused__entry__service__pb2.GetEntryReplayRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_refused__entry__service__pb2.GetEntryReplayResponse.FromString,
                 _registered_method=True)
+        self.CancelEntryReplay = channel.unary_unary(
+                '/orchestrator.v1.RefusedEntryService/CancelEntryReplay',
+                request_serializer=orchestrator_dot_v1_dot_refused__entry__service__pb2.CancelEntryReplayRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_refused__entry__service__pb2.CancelEntryReplayResponse.FromString,
+                _registered_method=True)
 
 
 class RefusedEntryServiceServicer:
@@ -84,6 +89,16 @@ class RefusedEntryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelEntryReplay(self, request, context):
+        """Ends a replay where it stands: it decides on no entry after the answer. Those it let in go on; the others can be decided
+        on another time as long as they are kept. A canceled replay stays so.
+
+        Fails with FAILED_PRECONDITION (ENTRY_REPLAY_ENDED) for one that has ended otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RefusedEntryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -101,6 +116,11 @@ def add_RefusedEntryServiceServicer_to_server(servicer, server):
                     servicer.GetEntryReplay,
                     request_deserializer=orchestrator_dot_v1_dot_refused__entry__service__pb2.GetEntryReplayRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_refused__entry__service__pb2.GetEntryReplayResponse.SerializeToString,
+            ),
+            'CancelEntryReplay': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelEntryReplay,
+                    request_deserializer=orchestrator_dot_v1_dot_refused__entry__service__pb2.CancelEntryReplayRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_refused__entry__service__pb2.CancelEntryReplayResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -185,6 +205,33 @@ class RefusedEntryService:
             '/orchestrator.v1.RefusedEntryService/GetEntryReplay',
             orchestrator_dot_v1_dot_refused__entry__service__pb2.GetEntryReplayRequest.SerializeToString,
             orchestrator_dot_v1_dot_refused__entry__service__pb2.GetEntryReplayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelEntryReplay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.RefusedEntryService/CancelEntryReplay',
+            orchestrator_dot_v1_dot_refused__entry__service__pb2.CancelEntryReplayRequest.SerializeToString,
+            orchestrator_dot_v1_dot_refused__entry__service__pb2.CancelEntryReplayResponse.FromString,
             options,
             channel_credentials,
             insecure,

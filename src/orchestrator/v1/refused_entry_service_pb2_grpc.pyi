@@ -47,6 +47,12 @@ class RefusedEntryServiceStub:
     """
     GetEntryReplay: _grpc.UnaryUnaryMultiCallable[_refused_entry_service_pb2.GetEntryReplayRequest, _refused_entry_service_pb2.GetEntryReplayResponse]
     """Says how far a replay has come."""
+    CancelEntryReplay: _grpc.UnaryUnaryMultiCallable[_refused_entry_service_pb2.CancelEntryReplayRequest, _refused_entry_service_pb2.CancelEntryReplayResponse]
+    """Ends a replay where it stands: it decides on no entry after the answer. Those it let in go on; the others can be decided
+    on another time as long as they are kept. A canceled replay stays so.
+
+    Fails with FAILED_PRECONDITION (ENTRY_REPLAY_ENDED) for one that has ended otherwise.
+    """
 
 @_typing.type_check_only
 class RefusedEntryServiceAsyncStub(RefusedEntryServiceStub):
@@ -67,6 +73,12 @@ class RefusedEntryServiceAsyncStub(RefusedEntryServiceStub):
     """
     GetEntryReplay: _aio.UnaryUnaryMultiCallable[_refused_entry_service_pb2.GetEntryReplayRequest, _refused_entry_service_pb2.GetEntryReplayResponse]  # type: ignore[assignment]
     """Says how far a replay has come."""
+    CancelEntryReplay: _aio.UnaryUnaryMultiCallable[_refused_entry_service_pb2.CancelEntryReplayRequest, _refused_entry_service_pb2.CancelEntryReplayResponse]  # type: ignore[assignment]
+    """Ends a replay where it stands: it decides on no entry after the answer. Those it let in go on; the others can be decided
+    on another time as long as they are kept. A canceled replay stays so.
+
+    Fails with FAILED_PRECONDITION (ENTRY_REPLAY_ENDED) for one that has ended otherwise.
+    """
 
 class RefusedEntryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Entries that journeys refused: how many and why, and deciding on them again once that is mended."""
@@ -102,5 +114,17 @@ class RefusedEntryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_refused_entry_service_pb2.GetEntryReplayResponse, _abc.Awaitable[_refused_entry_service_pb2.GetEntryReplayResponse]]:
         """Says how far a replay has come."""
+
+    @_abc_1.abstractmethod
+    def CancelEntryReplay(
+        self,
+        request: _refused_entry_service_pb2.CancelEntryReplayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_refused_entry_service_pb2.CancelEntryReplayResponse, _abc.Awaitable[_refused_entry_service_pb2.CancelEntryReplayResponse]]:
+        """Ends a replay where it stands: it decides on no entry after the answer. Those it let in go on; the others can be decided
+        on another time as long as they are kept. A canceled replay stays so.
+
+        Fails with FAILED_PRECONDITION (ENTRY_REPLAY_ENDED) for one that has ended otherwise.
+        """
 
 def add_RefusedEntryServiceServicer_to_server(servicer: RefusedEntryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -20,7 +20,7 @@ from orchestrator.domain.webhook_answer import read_answer
 from orchestrator.storage.webhook_calls import ANSWERED, FAILED
 from orchestrator.temporal.contract import Effect, Question
 from workers.activities.tries import seen_through
-from workers.channels.rendering import Renderer, TemplateFailed
+from workers.channels.rendering import Renderer, TemplateFailed, Text
 from workers.errors import TryAgain, as_failure
 from workers.metrics import Metrics
 from workers.step_calls import NotNow, NotTaken, StepCall, StepCalls, Taken
@@ -119,13 +119,21 @@ class EffectActivities:
         return StepCall(
             idempotency_key=reserved.idempotency_key,
             method=step.method,
-            url=await self.renderer.render(step.url, encoded(source.variables)) if is_template(step.url) else step.url,
+            url=await self._url(step.url, source),
             headers=step.headers,
             body=orjson.dumps(body) if body is not None else None,
             timeout=step.timeout,
         )
 
+    async def _url(self, url: str, source: Source) -> str:
+        """Raises TemplateFailed."""
+        if not is_template(url):
+            return url
+        (rendered,) = await self.renderer.render([Text(url)], encoded(source.variables))
+        return rendered
+
     async def _filled(self, filling: Mapping[str, Any], source: Source) -> dict[str, Any]:
         """Raises TemplateFailed."""
-        texts = {template: await self.renderer.render(template, source.variables) for template in templates_in(filling)}
-        return fill(filling, source, texts)
+        templates = list(templates_in(filling))
+        texts = await self.renderer.render([Text(template) for template in templates], source.variables)
+        return fill(filling, source, dict(zip(templates, texts, strict=True)))

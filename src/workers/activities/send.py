@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +18,12 @@ from orchestrator.storage.sends import FAILED, SENT, UNKNOWN
 from orchestrator.temporal.contract import Effect, Question
 from workers.activities.tries import seen_through
 from workers.channels.channel import Accepted, Channel, ChannelUnavailable, Message, OnAmbiguity, Refused
-from workers.channels.rendering import Renderer, TemplateFailed
+from workers.channels.rendering import Renderer, TemplateFailed, Text
 from workers.errors import as_failure
 from workers.metrics import Metrics
+
+#: How long a provider is left alone that does not say for how long.
+THROTTLED = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class SendActivities:
             if isinstance(reserved, Effect):
                 return reserved
             receipt = await self._dispatch(reserved)
+            if receipt is None:
+                return await self.sending.give_way(question, reserved)
             return await self.sending.settle(question, reserved, receipt)
         except ChannelUnavailable as unavailable:
             raise as_failure(
@@ -51,8 +57,9 @@ class SendActivities:
         except Exception as error:
             raise as_failure(error, execution_id=question.execution_id) from None
 
-    async def _dispatch(self, reserved: Reserved) -> Receipt:
-        """What came of this try. Raises ChannelUnavailable when nothing did, and the send is to be tried again.
+    async def _dispatch(self, reserved: Reserved) -> Receipt | None:
+        """What came of this try; None: it was not made, since the channel is crowded. Raises ChannelUnavailable when
+        nothing did, and the send is to be tried again.
 
         Who cannot send now cannot know what became of an earlier try that is in doubt. That holds for a refusal, too:
         a provider may refuse the repeat of a key because it has taken the message, or since the message has changed
@@ -65,15 +72,25 @@ class SendActivities:
         ambiguous = reserved.in_doubt and not _honours_key(channel, reserved)
         if ambiguous and channel.on_ambiguity is OnAmbiguity.AT_MOST_ONCE:
             return Receipt(state=UNKNOWN, reason="in_doubt")
-        started = time.monotonic()
         try:
-            answer = await channel.send(await self._message(reserved, channel))
+            message = await self._message(reserved, channel)
         except TemplateFailed as failed:
             return Receipt(state=not_sent, reason=failed.reason)
+        # As late as can be: what the provider sees of us is when it is called.
+        wait = await self.sending.take_turn(reserved)
+        if wait is None:
+            self.metrics.gave_way(reserved.channel)
+            return None
+        await asyncio.sleep(wait.total_seconds())
+        started = time.monotonic()
+        try:
+            answer = await channel.send(message)
         except ChannelUnavailable as unavailable:
             self.metrics.tried(reserved.channel, "unavailable", time.monotonic() - started)
             if not unavailable.in_doubt and not reserved.in_doubt:
                 await self.sending.release(reserved)
+            if unavailable.throttled:
+                await self.sending.close_channel(reserved, unavailable.retry_after or THROTTLED)
             raise
         match answer:
             case Accepted(provider_id=provider_id):
@@ -93,10 +110,16 @@ class SendActivities:
             "steps": reserved.steps,
             "unsubscribe_url": link,
         }
-        settings = dict(content["settings"])
-        for name in HTML_TEMPLATES.get(reserved.channel, ()):
-            if settings.get(name) is not None:
-                settings[name] = await self.renderer.render(settings[name], variables, escape_html=True)
+        settings: dict[str, Any] = content["settings"]
+        html = [name for name in HTML_TEMPLATES.get(reserved.channel, ()) if settings.get(name) is not None]
+        subject, body, *rest = await self.renderer.render(
+            [
+                Text(content["subject"]),
+                Text(content["body"], escape_html=channel.html),
+                *(Text(settings[name], escape_html=True) for name in html),
+            ],
+            variables,
+        )
         return Message(
             idempotency_key=reserved.idempotency_key,
             key=reserved.key,
@@ -108,11 +131,11 @@ class SendActivities:
             communication_id=reserved.communication_id,
             content_revision=reserved.content_revision,
             category=category,
-            settings=settings,
+            settings=settings | dict(zip(html, rest, strict=True)),
             attributes=reserved.attributes,
             unsubscribe_url=link,
-            subject=await self.renderer.render(content["subject"], variables),
-            body=await self.renderer.render(content["body"], variables, escape_html=channel.html),
+            subject=subject,
+            body=body,
         )
 
 

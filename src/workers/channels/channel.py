@@ -64,14 +64,18 @@ class ChannelUnavailable(Exception):
     """No answer that settles the send: try again, not before `retry_after` if that is set.
 
     `reason` is one of the channel's few lower_snake words. `in_doubt`: the provider may have taken the message all the
-    same; False when it certainly has not.
+    same; False when it certainly has not. `throttled`: it was sent too much, and takes nothing from
+    anybody for now.
     """
 
-    def __init__(self, reason: str, *, in_doubt: bool, retry_after: timedelta | None = None) -> None:
+    def __init__(
+        self, reason: str, *, in_doubt: bool, retry_after: timedelta | None = None, throttled: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.in_doubt = in_doubt
         self.retry_after = retry_after
+        self.throttled = throttled
 
 
 class OnAmbiguity(Enum):

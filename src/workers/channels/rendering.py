@@ -1,7 +1,7 @@
 """Templates rendered in a process of their own, which may be lost without loss.
 
 `render` is bounded by itself (orchestrator/domain/templates.py); the process is for what nobody thought of. It gets no
-environment, 256 MB, and half a second of a core for each render. A render that outlives that is the template's fault
+environment, 256 MB, and half a second of a core for each message. A render that outlives that is the template's fault
 and final; a process that dies or does not answer is replaced, and the message is tried again.
 """
 
@@ -13,8 +13,9 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,20 +25,28 @@ from orchestrator.domain.template_filters import MAX_TEXT
 from orchestrator.domain.templates import TemplateFailed
 from workers.channels.channel import ChannelUnavailable
 
-__all__ = ["Renderer", "TemplateFailed"]
+__all__ = ["Renderer", "TemplateFailed", "Text"]
 
 logger = logging.getLogger(__name__)
 
 #: A process that dies twice under one message will do so again: let something else be tried first.
 _TRIES = 2
-#: Bytes of a template with its variables, as JSON.
+#: Bytes of templates with their variables, as JSON.
 MAX_QUESTION = 1024 * 1024
 #: Every byte of a text may become six of JSON.
 _LONGEST_ANSWER = 6 * MAX_TEXT + 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What to render: the arguments of orchestrator.domain.templates.render, but for the variables."""
+
+    source: str
+    escape_html: bool = False
+
+
 class Renderer:
-    """Renders templates for a worker process, one at a time. To be used as an async context manager.
+    """Renders templates for a worker process, those of one message at a time. To be used as an async context manager.
 
     `patience`: seconds without an answer after which the process is replaced. Templates are judged by the time they use
     of a core and not by the clock, so that a frozen or crowded machine fails nobody's message.
@@ -65,19 +74,22 @@ class Renderer:
         """The process that renders, if there is one just now."""
         return self._process.pid if self._process else None
 
-    async def render(self, source: str, variables: Mapping[str, Any], *, escape_html: bool = False) -> str:
-        """What orchestrator.domain.templates.render gives for the same arguments.
+    async def render(self, texts: Sequence[Text], variables: Mapping[str, Any]) -> list[str]:
+        """What orchestrator.domain.templates.render gives for each of these. Together, since each look at another
+        process costs more than most renders.
 
-        Raises TemplateFailed, with reason `template_limit` also for a render that had to be killed and for one with
-        more than MAX_QUESTION to read; ChannelUnavailable when no process stays alive to answer. May be cancelled.
+        Raises TemplateFailed for the first that fails, with reason `template_limit` also for a render that had to be
+        killed and for more than MAX_QUESTION to read; ChannelUnavailable when no process stays alive to answer. May be
+        canceled.
         """
-        if "{" not in source:
-            return source
+        marked = [text for text in texts if "{" in text.source]
+        rendered = iter(await self._rendered(marked, variables) if marked else ())
+        return [next(rendered) if "{" in text.source else text.source for text in texts]
+
+    async def _rendered(self, texts: Sequence[Text], variables: Mapping[str, Any]) -> list[str]:
         async with self._turn:
             self._asked += 1
-            question = orjson.dumps(
-                {"id": self._asked, "source": source, "variables": variables, "escape_html": escape_html}
-            )
+            question = orjson.dumps({"id": self._asked, "texts": texts, "variables": variables})
             if len(question) > MAX_QUESTION:
                 raise TemplateFailed("template_limit")
             for _ in range(_TRIES):
@@ -87,7 +99,7 @@ class Renderer:
                     raise ChannelUnavailable("renderer_died", in_doubt=False) from error
                 try:
                     async with asyncio.timeout(self._patience):
-                        answer = await self._ask(process, question)
+                        return await self._ask(process, question, len(texts))
                 except TimeoutError:
                     await self._discard(patience=0)
                     raise ChannelUnavailable("renderer_stalled", in_doubt=False) from None
@@ -95,21 +107,23 @@ class Renderer:
                     if await self._discard() == -signal.SIGPROF:
                         raise TemplateFailed("template_limit") from None
                     continue
-                if "text" in answer:
-                    return str(answer["text"])
-                raise TemplateFailed(answer["reason"], answer["line"])
             raise ChannelUnavailable("renderer_died", in_doubt=False)
 
-    async def _ask(self, process: Process, question: bytes) -> dict[str, Any]:
+    async def _ask(self, process: Process, question: bytes, count: int) -> list[str]:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(question + b"\n")
         await process.stdin.drain()
-        while True:
+        answers: list[str] = []
+        while len(answers) < count:
             answer: dict[str, Any] = orjson.loads(await process.stdout.readuntil(b"\n"))
-            # Answers to questions whose asker was cancelled come first.
-            if answer["id"] == self._asked:
-                return answer
+            # Answers to questions whose asker was canceled, or had read enough, come first.
+            if answer["id"] != self._asked:
+                continue
+            if "text" not in answer:
+                raise TemplateFailed(answer["reason"], answer["line"])
+            answers.append(answer["text"])
+        return answers
 
     async def _start(self) -> Process:
         self._process = await asyncio.create_subprocess_exec(

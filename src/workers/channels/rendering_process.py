@@ -1,4 +1,5 @@
-"""The process that renders: one question a line on stdin, one answer a line on stdout, until stdin ends."""
+"""The process that renders: questions on stdin, a line each, and on stdout a line for each of their texts, until stdin
+ends."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from orchestrator.domain.templates import TemplateFailed, render
 
 #: Bytes of address space beyond what the started process has.
 MEMORY = 256 * 1024 * 1024
-#: Seconds of a core for one render.
+#: Seconds of a core for one question.
 CORE_TIME = 0.5
 
 
@@ -27,15 +28,16 @@ def main() -> None:
         question: dict[str, Any] = orjson.loads(line)
         # When the time is up, SIGPROF ends the process, whatever it is doing.
         signal.setitimer(signal.ITIMER_PROF, CORE_TIME)
-        answer = _answer(question)
+        for text in question["texts"]:
+            answer = _answer(text, question["variables"]) | {"id": question["id"]}
+            sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
         signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.stdout.buffer.write(orjson.dumps(answer | {"id": question["id"]}) + b"\n")
         sys.stdout.buffer.flush()
 
 
-def _answer(question: dict[str, Any]) -> dict[str, Any]:
+def _answer(text: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
     try:
-        return {"text": render(question["source"], question["variables"], escape_html=question["escape_html"])}
+        return {"text": render(text["source"], variables, escape_html=text["escape_html"])}
     except TemplateFailed as failed:
         return {"reason": failed.reason, "line": failed.line}
 

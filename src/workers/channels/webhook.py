@@ -150,7 +150,10 @@ def _refusal(response: httpcore.Response) -> Refused:
     status = response.status
     if status in LATER or status >= 500:
         raise ChannelUnavailable(
-            LATER.get(status, "receiver_failed"), in_doubt=status not in LATER, retry_after=retry_after_of(response)
+            LATER.get(status, "receiver_failed"),
+            in_doubt=status not in LATER,
+            retry_after=retry_after_of(response),
+            throttled=status == 429,
         )
     if status == 410:
         return Refused(reason="gone")

@@ -56,6 +56,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("CancelExecution", {"executionId": "{execution}"}),
     ("CancelExecutions", {**JOURNEY, "filter": {"all": True}, "atMost": 1}),
     ("ReplayRefusedEntries", {**JOURNEY, "reason": "audience"}),
+    ("CancelEntryReplay", {"entryReplayId": "{replay}"}),
     ("CreateEnrollmentJob", {"enrollmentJob": {"id": "all", **JOURNEY, "everyone": True}}),
     ("PauseEnrollmentJob", {"enrollmentJobId": "all"}),
     ("ResumeEnrollmentJob", {"enrollmentJobId": "all"}),
@@ -89,7 +90,8 @@ async def test_every_audited_rpc_leaves_an_entry(served: Served, owner: Connecti
     for rpc, document in CALLS:
         before = await entries(owner)
         execution_id = str(await owner.fetchval("SELECT execution_id FROM executions"))
-        known = {"{key}": key_id, "{execution}": execution_id}
+        replay_id = str(await owner.fetchval("UPDATE entry_replays SET ended_at = NULL RETURNING entry_replay_id"))
+        known = {"{key}": key_id, "{execution}": execution_id, "{replay}": replay_id}
         filled = {
             name: known.get(value, value) if isinstance(value, str) else value for name, value in document.items()
         }

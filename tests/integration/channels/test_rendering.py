@@ -8,6 +8,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from typing import Any
 
 import orjson
 import psutil
@@ -16,7 +17,7 @@ import pytest
 from orchestrator.domain.templates import render
 from tests.unit.template_bombs import BOMBS, ESCAPES, VARIABLES
 from workers.channels.channel import ChannelUnavailable
-from workers.channels.rendering import MAX_QUESTION, Renderer, TemplateFailed
+from workers.channels.rendering import MAX_QUESTION, Renderer, TemplateFailed, Text
 from workers.channels.rendering_process import MEMORY
 
 
@@ -26,8 +27,13 @@ async def renderer() -> AsyncIterator[Renderer]:
         yield started
 
 
+async def rendered(renderer: Renderer, source: str, variables: dict[str, Any], *, escape_html: bool = False) -> str:
+    (text,) = await renderer.render([Text(source, escape_html=escape_html)], variables)
+    return text
+
+
 async def works(renderer: Renderer) -> bool:
-    return await renderer.render("Hi {{ name }}", {"name": "Ann"}) == "Hi Ann"
+    return await rendered(renderer, "Hi {{ name }}", {"name": "Ann"}) == "Hi Ann"
 
 
 async def test_it_renders_what_the_domain_renders(renderer: Renderer) -> None:
@@ -36,27 +42,36 @@ async def test_it_renders_what_the_domain_renders(renderer: Renderer) -> None:
     )
 
     for escape_html in (False, True):
-        text = await renderer.render(source, VARIABLES, escape_html=escape_html)
+        text = await rendered(renderer, source, VARIABLES, escape_html=escape_html)
         assert text == render(source, VARIABLES, escape_html=escape_html)
 
 
 async def test_a_template_that_fails_says_why_and_where(renderer: Renderer) -> None:
     with pytest.raises(TemplateFailed) as failed:
-        await renderer.render("\n{{ 1 | divided_by: 0 }}", {})
+        await rendered(renderer, "\n{{ 1 | divided_by: 0 }}", {})
 
     assert (failed.value.reason, failed.value.line) == ("template_value", 2)
     assert await works(renderer)
 
 
+async def test_texts_of_one_message_come_together_and_in_their_order(renderer: Renderer) -> None:
+    texts = [Text("1 {{ n }}"), Text("no & markup", escape_html=True), Text("2 {{ n }}", escape_html=True)]
+
+    assert await renderer.render(texts, {"n": "<"}) == ["1 <", "no & markup", "2 &lt;"]
+    with pytest.raises(TemplateFailed, match="template_value"):
+        await renderer.render([texts[0], Text("{{ 1 | divided_by: 0 }}"), texts[2]], {"n": "<"})
+    assert await renderer.render(texts[2:], {"n": ">"}) == ["2 &gt;"]
+
+
 async def test_many_at_once_get_their_own_texts(renderer: Renderer) -> None:
-    texts = await asyncio.gather(*(renderer.render("{{ n }}", {"n": number}) for number in range(200)))
+    texts = await asyncio.gather(*(rendered(renderer, "{{ n }}", {"n": number}) for number in range(200)))
 
     assert texts == [str(number) for number in range(200)]
 
 
 async def test_the_longest_text_arrives_whole(renderer: Renderer) -> None:
     # Control characters are the ones that take most room on the way.
-    assert await renderer.render("{{ t }}{{ t }}", {"t": "\x01" * 131_072}) == "\x01" * 262_144
+    assert await rendered(renderer, "{{ t }}{{ t }}", {"t": "\x01" * 131_072}) == "\x01" * 262_144
 
 
 async def test_bombs_end_without_harm(renderer: Renderer) -> None:
@@ -66,7 +81,7 @@ async def test_bombs_end_without_harm(renderer: Renderer) -> None:
 
     for name, source in BOMBS.items():
         with pytest.raises(TemplateFailed):
-            await renderer.render(source, VARIABLES)
+            await rendered(renderer, source, VARIABLES)
         assert await works(renderer), name
 
     # None of them even cost the process its life, let alone the worker.
@@ -77,7 +92,7 @@ async def test_bombs_end_without_harm(renderer: Renderer) -> None:
 async def test_nothing_gets_out(renderer: Renderer) -> None:
     for source in ESCAPES:
         try:
-            text = await renderer.render(source, VARIABLES)
+            text = await rendered(renderer, source, VARIABLES)
         except TemplateFailed:
             continue
         assert "<class" not in text
@@ -98,7 +113,7 @@ async def test_the_process_knows_nothing_of_our_environment(
 async def test_a_text_without_markup_needs_no_process() -> None:
     renderer = Renderer()
 
-    assert await renderer.render("Hello & welcome", {}, escape_html=True) == "Hello & welcome"
+    assert await rendered(renderer, "Hello & welcome", {}, escape_html=True) == "Hello & welcome"
     assert renderer.pid is None
 
 
@@ -139,11 +154,10 @@ async def test_a_render_that_was_ended_by_its_timer_is_final(renderer: Renderer)
 async def test_the_timer_is_set_for_every_render() -> None:
     program = "import workers.channels.rendering_process as process; process.CORE_TIME = 0.05; process.main()"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdin=PIPE, stdout=PIPE)
-    bomb = {"id": 2, "source": BOMBS["cases in a loop"], "variables": VARIABLES, "escape_html": False}
+    harmless, bomb = Text("x"), Text(BOMBS["cases in a loop"])
+    questions = [{"id": at, "texts": [text], "variables": VARIABLES} for at, text in ((1, harmless), (2, bomb))]
 
-    answers, _ = await process.communicate(
-        orjson.dumps(bomb | {"id": 1, "source": "x"}) + b"\n" + orjson.dumps(bomb) + b"\n"
-    )
+    answers, _ = await process.communicate(b"".join(orjson.dumps(question) + b"\n" for question in questions))
 
     assert orjson.loads(answers) == {"text": "x", "id": 1}
     assert process.returncode == -signal.SIGPROF
@@ -153,7 +167,7 @@ async def test_a_question_too_large_to_read_is_not_asked(renderer: Renderer) -> 
     first = renderer.pid
 
     with pytest.raises(TemplateFailed, match="template_limit"):
-        await renderer.render("{{ t }}", {"t": "x" * MAX_QUESTION})
+        await rendered(renderer, "{{ t }}", {"t": "x" * MAX_QUESTION})
 
     assert await works(renderer)
     assert renderer.pid == first
@@ -172,7 +186,7 @@ async def test_a_process_that_is_frozen_is_replaced_and_nobodys_message_fails() 
 
 async def test_a_canceled_render_does_not_disturb_the_next_ones(renderer: Renderer) -> None:
     for _ in range(10):
-        asked = asyncio.create_task(renderer.render(BOMBS["squish"], VARIABLES))
+        asked = asyncio.create_task(rendered(renderer, BOMBS["squish"], VARIABLES))
         await asyncio.sleep(0)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):

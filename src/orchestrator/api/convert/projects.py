@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from orchestrator.api.convert.categories import category_number
 from orchestrator.api.convert.times import to_duration, to_timestamp
 from orchestrator.api.json_encode import encode
+from orchestrator.domain.channel_rate import ChannelRate
 from orchestrator.domain.etag import etag_of
 from orchestrator.domain.gates import ANY, FrequencyCap
 from orchestrator.domain.holdout import Holdout
@@ -41,6 +42,7 @@ def project_message(project: Project) -> pb.Project:
             frequency_caps=[_cap(cap) for cap in project.settings.frequency_caps],
             quiet_hours=_quiet_hours(project.settings.quiet_hours),
             global_holdout=_holdout(project.settings.global_holdout),
+            channel_rates=[_channel_rate(rate) for rate in project.settings.channel_rates],
         ),
         create_time=to_timestamp(project.created_at),
         update_time=to_timestamp(project.updated_at),
@@ -73,6 +75,10 @@ def _cap(cap: FrequencyCap) -> pb.FrequencyCap:
         limit=cap.limit,
         window=to_duration(cap.window),
     )
+
+
+def _channel_rate(rate: ChannelRate) -> pb.ChannelRate:
+    return pb.ChannelRate(channel=rate.channel, rate_per_second=rate.per_second, burst=rate.burst)
 
 
 def _quiet_hours(quiet: QuietHours | None) -> pb.QuietHours | None:

@@ -37,3 +37,9 @@ class RefusedEntryHandlers:
     async def GetEntryReplay(self, request: rpc.GetEntryReplayRequest, call: Call) -> rpc.GetEntryReplayResponse:
         found = await entry_replays.get(call.conn, call.scope, request.entry_replay_id)
         return rpc.GetEntryReplayResponse(replay=replay_message(found))
+
+    async def CancelEntryReplay(
+        self, request: rpc.CancelEntryReplayRequest, call: Call
+    ) -> rpc.CancelEntryReplayResponse:
+        canceled = await entry_replays.cancel(call.conn, call.scope, request.entry_replay_id)
+        return rpc.CancelEntryReplayResponse(replay=replay_message(canceled))
