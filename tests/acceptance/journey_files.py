@@ -48,7 +48,17 @@ _EXAMPLES = re.findall(
 #: With each kind of wait, a split, and exit rules; and one with steps that do something besides sending.
 RENEWAL = next(block for block in _EXAMPLES if "exitRules" in block)
 CHECK = next(block for block in _EXAMPLES if "emitEvent" in block)
-REMINDERS = "".join(
-    f"kind: communication\nid: {name}\nname: {name}\nchannel: log\ncategory: marketing\nsubject: S\nbody: B\n---\n"
-    for name in ("renewal", "discount")
+
+
+def _communications(*names: str) -> str:
+    return "".join(
+        f"kind: communication\nid: {name}\nname: {name}\nchannel: log\ncategory: marketing\nsubject: S\nbody: B\n---\n"
+        for name in names
+    )
+
+
+REMINDERS = _communications("renewal", "discount")
+#: With steps that learn.
+WIN_BACK = _communications("discount", "video", "article") + next(
+    block for block in _EXAMPLES if "adaptiveBranch" in block
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from orchestrator.cli.yaml_text import parse_documents
 from orchestrator.devstack.ports import free_ports
 from tests.acceptance.command_line import CommandLine
-from tests.acceptance.journey_files import CHECK, GREETING, REMINDERS, RENEWAL, TRYING, WELCOME, done_with
+from tests.acceptance.journey_files import CHECK, GREETING, REMINDERS, RENEWAL, TRYING, WELCOME, WIN_BACK, done_with
 from tests.eventually import eventually
 
 
@@ -482,6 +483,22 @@ async def test_what_a_webhook_is_said_to_answer_is_read_and_drawn(run: CommandLi
     assert 'address_doubtful happens with {"score": 30}' in drawn
     assert [step["stepId"] for step in good.json["simulation"]["steps"]] == ["check", "keep", "good-enough", "done"]
     assert (unread.code, "cannot be read" in unread.err) == (2, True)
+
+
+async def test_arms_are_simulated_and_drawn_and_what_was_learned_is_asked_for(run: CommandLine) -> None:
+    await run("apply", "-f", "-", stdin=WIN_BACK)
+
+    drawn = await run("journeys", "simulate", "win-back", "--attributes", "{}", "--all-paths")
+    learns = await run("journeys", "learn", "win-back")
+    nowhere = await run("journeys", "learn", "nowhere")
+
+    told = " ".join(drawn.out.split())
+    # Which arm depends on the project; publishing has asked for policies, which may be there by now.
+    by = r"(?:no policy|by version 1 of its policy)"
+    assert re.search(rf"offer adaptive_branch executed \w+ (?:45|10)\.0% go there; \w+, {by}", told)
+    assert "best nba_decision video send-video article send-article" in told
+    assert (learns.code, learns.err.strip()) == (0, "The policies of offer, best are being made anew.")
+    assert (nowhere.code, "JOURNEY_NOT_FOUND" in nowhere.err) == (3, True)
 
 
 async def test_a_journey_is_simulated_and_drawn_and_nobody_is_enrolled(run: CommandLine) -> None:

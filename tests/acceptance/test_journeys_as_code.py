@@ -13,7 +13,7 @@ from orchestrator.cli.yaml_text import parse_documents
 from orchestrator.client import OrchestratorClient, messages
 from orchestrator.devstack.stack import Stack
 from tests.acceptance.command_line import CommandLine, Ran
-from tests.acceptance.journey_files import CHECK, GREETING, REMINDERS, RENEWAL, WELCOME
+from tests.acceptance.journey_files import CHECK, GREETING, REMINDERS, RENEWAL, WELCOME, WIN_BACK
 
 FAULTY = """
 kind: journey
@@ -323,8 +323,9 @@ async def test_what_is_only_on_the_server_is_mentioned_if_that_is_wanted(run: Co
         ((WELCOME / "journey.yaml").read_text(encoding="utf-8"), "welcome"),
         (REGULARS, "regulars"),
         (CHECK, "check-the-address"),
+        (WIN_BACK, "win-back"),
     ],
-    ids=["with-all-that-there-is", "welcome", "with-segments", "with-effects"],
+    ids=["with-all-that-there-is", "welcome", "with-segments", "with-effects", "with-steps-that-learn"],
 )
 async def test_what_is_exported_does_not_differ_and_makes_the_same_elsewhere(
     run: CommandLine, elsewhere: CommandLine, tmp_path: Path, text: str, journey_id: str
