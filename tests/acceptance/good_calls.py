@@ -297,7 +297,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
             {**active, "filter": {"all": True}, "atMost": 5},
         ],
         "GetCancellation": cancellation,
-        "ListJourneys": {**page, "status": "active"},
+        "ListJourneys": {**page, "status": "active", "offset": 1},
         "CreateJourney": [
             {"journey": {**new, **journey}},
             {"journey": {**new, **drawn}},
@@ -305,7 +305,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         ],
         "GetJourney": {**draft, "form": "graph"},
         "UpdateJourney": [
-            {"journey": {"id": f"draft-{number}", **journey}},
+            {"journey": {"id": f"draft-{number}", **journey}, "toStatus": "draft"},
             {"journey": {"id": f"draft-{number}", **drawn}},
             {"journey": {"id": f"draft-{number}", **entered}},
         ],

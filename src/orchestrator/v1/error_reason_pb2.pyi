@@ -218,6 +218,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A mapping names a step that is not there."""
     ERROR_REASON_SEND_ALREADY_PASSED: _ErrorReason.ValueType  # 349
     """A warning: some of those who go over have sent this step's message already, and pass it over."""
+    ERROR_REASON_JOURNEY_WAS_PUBLISHED: _ErrorReason.ValueType  # 390
+    """A journey that was published does not become a draft again."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -437,6 +439,8 @@ ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 348
 """A mapping names a step that is not there."""
 ERROR_REASON_SEND_ALREADY_PASSED: ErrorReason.ValueType  # 349
 """A warning: some of those who go over have sent this step's message already, and pass it over."""
+ERROR_REASON_JOURNEY_WAS_PUBLISHED: ErrorReason.ValueType  # 390
+"""A journey that was published does not become a draft again."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402
