@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 
 import orchestrator
 from orchestrator.api.descriptors import behaves, message_in
-from orchestrator.api.http_calls import COOKIE
+from orchestrator.api.http_arrivals import COOKIE
 from orchestrator.api.methods import services
 from orchestrator.api.openapi_schemas import ERROR, Schemas
 from orchestrator.api.proto_comments import comments
