@@ -108,6 +108,8 @@ FAULTY: list[tuple[str, Any, tuple[int, str, list[tuple[str, str]]]]] = [
         (400, "UNKNOWN_FIELD", [("nmae", "UNKNOWN_FIELD"), ("rules", "REQUIRED"), ("name", "REQUIRED")]),
     ),
     ("GET /admin/projects/elsewhere/segments", None, (404, "NOT_FOUND", [])),
+    ("GET /admin/projects/%ff%00/segments", None, (404, "NOT_FOUND", [])),
+    ("GET /admin/projects/$P", None, (404, "method_not_found", [])),
     ("DELETE /admin/projects/$P/segments/everyone", None, (403, "SYSTEM_SEGMENT", [])),
     (
         "POST /api/v1/journeys",

@@ -133,3 +133,29 @@ def _request(route: Route, project: Project) -> HttpRequest:
             path = path.replace(variable, value)
     body = None if route.body is None else json.dumps(route.body).encode()
     return HttpRequest(verb=route.verb, path=path, body=body)
+
+
+#: In place of any member.
+_HOSTILE = (
+    *("null", "true", "-1", "1e400", "NaN", '""', '"x"', r'"\u0000"', r'"\ud800"', "[]", "{}", "[null]"),
+    *('{"": 1}', '{"a": 1, "a": 2}', "[" * 50 + "]" * 50, '{"nodes": 5, "edges": [{}]}', '{"kind": "not"}'),
+)
+_BODIES = ("{", "5", "null", "\xff", "{" * 5000)
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.body is not None], ids=lambda route: route.place)
+async def test_no_body_does_anything_but_be_read_or_be_refused(ground: Ground, route: Route) -> None:
+    project = await ground.project(f"h-{ROUTES.index(route)}", ("audience", "segment", "draft", "journey"))
+    good = _request(route, project)
+    texts = list(_BODIES)
+    for name in ("id", "updatedAt", *route.body):
+        rest = {other: value for other, value in route.body.items() if other != name}
+        texts += [json.dumps({**rest, name: "@here@"}).replace('"@here@"', hostile) for hostile in _HOSTILE]
+    for text in texts:
+        request = HttpRequest(verb=good.verb, path=good.path, body=text.encode("latin-1"))
+
+        status, _, body = await ground.http.send(request, project.owner_key)
+
+        assert status in (200, 201, 400, 409), (text, body)
+        if status >= 400:
+            assert json.loads(body)["error"]["code"], text

@@ -91,8 +91,8 @@ class Pipeline:
                 async with asyncio.timeout(_time_limit(arrival.time_left)) as timeout:
                     scope = await self._authentication.scope_of(arrival.key, arrival.peer)
                     arrival.method.rule.require(scope.role)
-                    if arrival.project_id not in (None, scope.project_id):
-                        raise projects.not_found(arrival.project_id or "")
+                    if arrival.project_id is not None and arrival.project_id != scope.project_id:
+                        raise projects.not_found(arrival.project_id)
                     with self._limit.place():
                         response = await self._carry_out(arrival, scope)
             except TimeoutError as error:
