@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from orchestrator.api.documented.rows import ROWS
+from orchestrator.api.openapi import document_path
 from orchestrator.devstack.postgres import EmbeddedPostgres
 from orchestrator.domain.scope import Role
 from tests.acceptance.ground import DEFINITION, EVERYONE, Ground, Project, served_ground
@@ -88,6 +91,18 @@ async def ground(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[Gro
 
 def test_the_table_has_every_route() -> None:
     assert [route.place for route in ROUTES] == [f"{row.verb} {row.path}" for row in ROWS]
+
+
+def test_the_contract_has_every_route_and_takes_what_is_sent() -> None:
+    contract = json.loads(document_path().read_text(encoding="utf-8"))
+    for route in ROUTES:
+        operation = contract["paths"][re.sub(r"\.(?=id\})", "_", route.path)][route.verb.lower()]
+        assert str(route.status) in operation["responses"]
+        if route.body is not None:
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            validator = Draft202012Validator({**schema, "components": contract["components"]})
+            assert list(validator.iter_errors(route.body)) == [], route.place
+            assert not validator.is_valid({**route.body, next(iter(route.body)): []}), route.place
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.place)

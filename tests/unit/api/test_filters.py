@@ -6,14 +6,21 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api.documented.filters import EVERYONE, creation
-from orchestrator.api.documented.row import Given
+from orchestrator.api.documented.filters import EVERYONE
+from orchestrator.api.documented.members import meaning_of
+from orchestrator.api.documented.row import Given, Meant
+from orchestrator.api.documented.rows import ROWS
 from orchestrator.api.json_text import parse_json
 from orchestrator.predicates.parse import parse
 
 
+def meaning(body: str) -> Meant:
+    (row,) = (row for row in ROWS if row.path == "/audiences")
+    return meaning_of(row, Given(document=parse_json(body.encode()), query=[]))
+
+
 def compiled(body: str) -> Any:
-    meant = creation(Given(document=parse_json(body.encode()), query=[]))
+    meant = meaning(body)
     assert meant.faults == []
     predicate = meant.document["predicate"]
     assert parse(predicate)[1] == []
@@ -21,7 +28,7 @@ def compiled(body: str) -> Any:
 
 
 def faults(body: str) -> list[tuple[str, str]]:
-    meant = creation(Given(document=parse_json(body.encode()), query=[]))
+    meant = meaning(body)
     return [(fault.path, fault.reason) for fault in meant.faults]
 
 

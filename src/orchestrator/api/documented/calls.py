@@ -15,6 +15,7 @@ from starlette.responses import Response
 from orchestrator.api import json_codec
 from orchestrator.api.call_ids import call_id_of
 from orchestrator.api.documented.error_form import ErrorForm
+from orchestrator.api.documented.members import meaning_of
 from orchestrator.api.documented.row import Given, Row, place_in
 from orchestrator.api.documented.rows import ROWS
 from orchestrator.api.errors import Failure
@@ -107,7 +108,7 @@ class _Asked:
             document = json_codec.read_object(body)
         except Wrong as wrong:
             raise InvalidArgument([wrong.fault]) from None  # Nothing else can be said of what is no request.
-        meant = self._row.read(Given(document=document, query=query_of(self._http)))
+        meant = meaning_of(self._row, Given(document=document, query=query_of(self._http)))
         self._places = meant.places
         message, faults = json_codec.request_of(
             kind, body_field=self._binding.body, document=meant.document, path=self._path, query=meant.query

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.api.documented.error_form import ErrorForm
-from orchestrator.api.documented.members import IGNORED, taken
-from orchestrator.api.documented.row import Document, Given, Meant
+from orchestrator.api.documented.row import IGNORED, Body, Document, Given, Meant
 from orchestrator.api.field_limits import MAX_STRUCT_DEPTH
 from orchestrator.api.json_text import NoNumber, repetition_faults, tell, text_fault
 from orchestrator.predicates.faults import Fault, under
@@ -20,11 +19,9 @@ ERRORS = ErrorForm(of_input="VALIDATION_ERROR", in_capitals=True)
 AGE, MIN_AGE, MAX_AGE = "age", "minAge", "maxAge"
 EVERYONE: Document = {"kind": "everyone"}
 
-_MEMBERS = {"name": "name", "filters": IGNORED, "segment": IGNORED, "days_back": IGNORED}
 
-
-def creation(given: Given) -> Meant:
-    meant = taken(given, _MEMBERS)
+def compile_filters(given: Given, meant: Meant) -> None:
+    """Put the predicate into the place of what it stands for."""
     compiled = _Compiler(meant.faults)
     filters = given.document.get("filters")
     if filters is None:
@@ -36,7 +33,23 @@ def creation(given: Given) -> Meant:
     compiled.segments(given.document.get("segment"))
     compiled.days_back(given.document.get("days_back"))
     meant.document["predicate"], meant.places = compiled.predicate()
-    return meant
+
+
+_FILTERS: Document = {
+    "type": "object",
+    "description": "Attributes: a value, a list of values, or an object of attributes within. All of them hold.",
+    "properties": {AGE: {"type": "object", "properties": {MIN_AGE: {"type": "number"}, MAX_AGE: {"type": "number"}}}},
+}
+CREATION = Body(
+    members={"name": "name", "filters": IGNORED, "segment": IGNORED, "days_back": IGNORED},
+    own={
+        "filters": _FILTERS,
+        "segment": {"type": "array", "minItems": 1, "items": {"type": "string"}, "description": "In any of these."},
+        "days_back": {"type": "integer", "minimum": 1, "description": "Something happened within so many days."},
+    },
+    required=("filters",),
+    finish=compile_filters,
+)
 
 
 def created(answer: CreateAudienceResponse, request: CreateAudienceRequest) -> Document:

@@ -8,8 +8,8 @@ from typing import Any
 from orchestrator.api.descriptors import descriptor_of, json_fields
 from orchestrator.api.documented.error_form import ErrorForm
 from orchestrator.api.documented.journey_forms import DRAFT, in_form, version_of
-from orchestrator.api.documented.members import IGNORED, same, taken, with_all
-from orchestrator.api.documented.row import Document, Given, Meant
+from orchestrator.api.documented.members import same, with_all
+from orchestrator.api.documented.row import IGNORED, Body, Document, Given, Meant
 from orchestrator.api.json_encode import encode
 from orchestrator.api.json_text import NoNumber
 from orchestrator.domain.durations import format_duration
@@ -37,43 +37,34 @@ _MEMBERS = {
 del _MEMBERS["goal"]
 
 
-def written(given: Given) -> Meant:
-    """A new journey, or what is changed of one."""
-    meant = taken(given, _MEMBERS)
+def read_days(given: Given, meant: Meant) -> None:
+    """The goal's window, which is a number here."""
     days = given.document.get(_DAYS)
     if days is None:
-        return meant
+        return
     window = _window(days)
     if isinstance(window, Fault):
         meant.faults.append(window)
         del meant.document["goal"]["window"]
     else:
         meant.document["goal"]["window"] = window
-    return meant
 
 
-def selection(given: Given) -> Meant:
-    return taken(given, {}, same("status"))
-
-
-def archival(given: Given) -> Meant:
-    return taken(given, same("onArchive"))
-
-
-def simulation(given: Given) -> Meant:
-    return taken(given, same("subjectId", "subjectAttributes", "overrides"))
-
-
-def latest_executions(given: Given) -> Meant:
-    meant = taken(given, {})
-    meant.query.append(("pageSize", str(EXECUTIONS)))
-    return meant
-
-
-def latest_audit(given: Given) -> Meant:
-    meant = taken(given, {})
-    meant.query.append(("pageSize", str(AUDIT_ENTRIES)))
-    return meant
+#: Of a new journey, and of a change of one.
+WRITTEN = Body(
+    members=_MEMBERS,
+    own={
+        _DAYS: {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": MAX_GOAL_WINDOW.days,
+            "description": "So many days after the trigger the goal's event counts. Left out: the project's.",
+        }
+    },
+    finish=read_days,
+)
+ARCHIVAL = Body(members=same("onArchive"))
+SIMULATION = Body(members=same("subjectId", "subjectAttributes", "overrides"))
 
 
 def listed(answer: rpc.ListJourneysResponse, request: object) -> list[Document]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from orchestrator.api.documented.error_form import ErrorForm
 from orchestrator.api.documented.journey_forms import in_form, version_of
-from orchestrator.api.documented.members import IGNORED, same, taken, with_all
-from orchestrator.api.documented.row import Document, Given, Meant
+from orchestrator.api.documented.members import same, with_all
+from orchestrator.api.documented.row import IGNORED, Body, Document, Given, Meant
 from orchestrator.api.json_encode import encode
 from orchestrator.domain.graph_form import ENTRY_TRIGGER, node_type
 from orchestrator.predicates.faults import Fault
@@ -29,17 +29,14 @@ _OF_THE_DEFINITION = ("entryCondition", "maxDurationDays")
 _OF_ENROLLING = ("journeyId", "journeyName", "enrolled", "skipped", "errors", "total", "refused")
 
 
-def creation(given: Given) -> Meant:
-    meant = taken(given, _NEW)
+def begin(given: Given, meant: Meant) -> None:
     if meant.document.get("definition") is None:
         meant.document["definition"] = {"nodes": [], "edges": []}
     if meant.document.get("maxDurationDays") is None:
         meant.document["maxDurationDays"] = DEFAULT_DAYS
-    return meant
 
 
-def change(given: Given) -> Meant:
-    meant = taken(given, _CHANGED)
+def read_status(given: Given, meant: Meant) -> None:
     meant.places = {"toStatus": "status"}
     if given.document.get("definition", ...) is None:
         del meant.document["definition"]  # A definition can be empty, but not absent.
@@ -48,27 +45,19 @@ def change(given: Given) -> Meant:
         meant.query.append(("toStatus", status))
     elif status is not None:
         meant.faults.append(Fault(path="toStatus", reason="INVALID_VALUE", message="must be the name of a status"))
-    return meant
 
 
-def selection(given: Given) -> Meant:
-    meant = taken(given, {}, {"status": "status", "limit": "pageSize", "offset": "offset"})
+def hold_to_limit(given: Given, meant: Meant) -> None:
+    """Whoever goes on by as many as he asked for must not be shown fewer."""
     for name, text in given.query:
         if name == "limit" and not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= MAX_PAGE):
-            # Whoever goes on by as many as he asked for must not be shown fewer.
             meant.query = [(each, value) for each, value in meant.query if each != "pageSize"]
             meant.faults.append(Fault(path="pageSize", reason="OUT_OF_RANGE", message=f"must be 1 to {MAX_PAGE}"))
-            break
-    return meant
+            return
 
 
-def deletion(given: Given) -> Meant:
-    return taken(given, {}, same("force"))
-
-
-def enrollment(given: Given) -> Meant:
-    """One customer or many: both as a list."""
-    meant = taken(given, {"customerId": IGNORED, "customerIds": "subjectIds"})
+def one_or_many(given: Given, meant: Meant) -> None:
+    """Both as a list."""
     one, many = given.document.get("customerId"), given.document.get("customerIds")
     if one is not None and many is not None:
         text = "either customerId or customerIds can be given, not both"
@@ -76,15 +65,40 @@ def enrollment(given: Given) -> Meant:
     elif one is not None:
         meant.document["subjectIds"] = [one]
         meant.places = {"subjectIds": "customerId", "subjectIds[0]": "customerId"}
-    return meant
 
 
-def trial(given: Given) -> Meant:
-    meant = taken(given, {"customerAttributes": "subjectAttributes"})
+def let_in(given: Given, meant: Meant) -> None:
+    """Whoever has these attributes, none if they are left out."""
     if meant.document.get("subjectAttributes") is None:
         meant.document["subjectAttributes"] = {}
     meant.document["enterAnyway"] = True
-    return meant
+
+
+_STATUS: Document = {
+    "type": "string",
+    "enum": ["draft", "active", "paused", "archived"],
+    "description": "Brings the journey there; the one that it has is left as it is.",
+}
+_LIMIT: Document = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": MAX_PAGE,
+    "default": PAGE,
+    "description": "At most so many.",
+}
+_OFFSET: Document = {"type": "integer", "minimum": 0, "default": 0, "description": "Passes over so many first."}
+_CUSTOMER: Document = {"type": "string", "description": "One customer: either this or customerIds."}
+CREATION = Body(members=_NEW, finish=begin)
+CHANGE = Body(members=_CHANGED, own={"status": _STATUS}, finish=read_status)
+SELECTION = Body(members={}, own={"limit": _LIMIT, "offset": _OFFSET}, finish=hold_to_limit)
+PARAMETERS = {"status": "status", "limit": "pageSize", "offset": "offset"}
+ENROLLMENT = Body(
+    members={"customerId": IGNORED, "customerIds": "subjectIds"},
+    own={"customerId": _CUSTOMER},
+    is_choice=True,
+    finish=one_or_many,
+)
+TRIAL = Body(members={"customerAttributes": "subjectAttributes"}, finish=let_in)
 
 
 def listed(answer: rpc.ListJourneysResponse, request: rpc.ListJourneysRequest) -> Document:

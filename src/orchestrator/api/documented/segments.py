@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from orchestrator.api.documented.error_form import ErrorForm
-from orchestrator.api.documented.members import IGNORED, same, taken, with_all
-from orchestrator.api.documented.row import Document, Given, Meant
+from orchestrator.api.documented.members import same, with_all
+from orchestrator.api.documented.row import IGNORED, Body, Document, Given, Meant
 from orchestrator.api.json_encode import encode
 from orchestrator.predicates.faults import Fault
 from orchestrator.v1 import segment_pb2 as pb
@@ -34,15 +34,14 @@ _TOLD = {
 }
 
 
-def creation(given: Given) -> Meant:
-    meant = taken(given, _MEMBERS)
+def require_rules(given: Given, meant: Meant) -> None:
+    """Here a segment without rules is a mistake, and not a list."""
     if given.document.get("rules") is None:
         meant.faults.append(Fault(path="rules", reason="REQUIRED", message="must be given"))
-    return meant
 
 
-def change(given: Given) -> Meant:
-    return taken(given, _MEMBERS)
+CREATION = Body(members=_MEMBERS, required=("rules",), finish=require_rules)
+CHANGE = Body(members=_MEMBERS)
 
 
 def listed(answer: rpc.ListSegmentsResponse, request: object) -> list[Document]:
