@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from orchestrator.api import methods as rpcs
 from orchestrator.api import openapi
 from orchestrator.api.auth import Authentication
+from orchestrator.api.documented.calls import DocumentedCalls
 from orchestrator.api.grpc_server import GrpcServer
 from orchestrator.api.handlers.api_keys import ApiKeyHandlers
 from orchestrator.api.handlers.audiences import AudienceHandlers
@@ -35,13 +36,14 @@ from orchestrator.api.handlers.sends_pauses import SendsPauseHandlers
 from orchestrator.api.handlers.subjects import SubjectHandlers
 from orchestrator.api.handlers.trigger_contracts import TriggerContractHandlers
 from orchestrator.api.health import Health
+from orchestrator.api.http_arrivals import HttpArrivals
 from orchestrator.api.http_calls import HttpCalls
 from orchestrator.api.http_server import HttpServer, application
 from orchestrator.api.limits import InFlightLimit
 from orchestrator.api.metrics import CallMetrics
 from orchestrator.api.pipeline import Pipeline
 from orchestrator.api.policy import POLICY
-from orchestrator.api.routes import Routes
+from orchestrator.api.routes import Routes, bindings_of
 from orchestrator.api.tls import TlsFiles
 from orchestrator.api.unsubscribe_page import UnsubscribePage
 from orchestrator.application.api_keys import ApiKeys
@@ -213,12 +215,14 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             max_calls=2 * settings.max_calls,
             with_reflection=settings.reflection,
         )
-        calls = HttpCalls(pipeline, Routes(methods.values()), allowed_origins=settings.allowed_origins)
+        arrivals = HttpArrivals(pipeline, settings.allowed_origins)
         contract = openapi.document_path().read_bytes()
         links = UnsubscribeLinks.of(map(_revealed, settings.unsubscribe_secrets), instance_secret, settings.public_url)
         http_server = HttpServer(
             application(
-                calls,
+                HttpCalls(arrivals, Routes(bindings_of(methods.values()))),
+                DocumentedCalls(arrivals, methods),
+                allowed_origins=settings.allowed_origins,
                 state=lambda: health.state,
                 registry=registry,
                 openapi=contract,

@@ -324,7 +324,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
             {**active, "filter": {"all": True}, "atMost": 5},
         ],
         "GetCancellation": cancellation,
-        "ListJourneys": {**page, "status": "active"},
+        "ListJourneys": {**page, "status": "active", "offset": 1},
         "CreateJourney": [
             {"journey": {**new, **journey}},
             {"journey": {**new, **drawn}},
@@ -332,7 +332,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         ],
         "GetJourney": {**draft, "form": "graph"},
         "UpdateJourney": [
-            {"journey": {"id": f"draft-{number}", **journey}},
+            {"journey": {"id": f"draft-{number}", **journey}, "toStatus": "draft"},
             {"journey": {"id": f"draft-{number}", **drawn}},
             {"journey": {"id": f"draft-{number}", **entered}},
         ],

@@ -54,6 +54,10 @@ class RawHttp:
         self._places = asyncio.Semaphore(size)
         self._idle: list[tuple[StreamReader, StreamWriter]] = []
 
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
     async def close(self) -> None:
         for _, writer in self._idle:
             writer.close()
@@ -62,19 +66,20 @@ class RawHttp:
     async def document(self, key: str, verb: str, path: str, body: Any = None) -> Any:
         """The JSON answer of a call that succeeds."""
         text = None if body is None else json.dumps(body).encode()
-        status, _, answer = await self._send(HttpRequest(verb=verb, path=path, body=text), key)
+        status, _, answer = await self.send(HttpRequest(verb=verb, path=path, body=text), key)
         assert status == 200, (verb, path, answer)
         return json.loads(answer)
 
     async def call(self, rpc: str, request: HttpRequest, key: str | None) -> Outcome:
-        status, headers, body = await self._send(request, key)
+        status, headers, body = await self.send(request, key)
         if status == 200:
             document = json.loads(body)
             return _item_outcome(document) if rpc in _WITH_ITEMS else Outcome(code=OK, response=document)
         assert headers["content-type"] == "application/json", body[:200]
         return outcome_of(refused_by(httpx.Response(status, content=body)))
 
-    async def _send(self, request: HttpRequest, key: str | None) -> tuple[int, dict[str, str], bytes]:
+    async def send(self, request: HttpRequest, key: str | None) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers (names in lower case) and body."""
         body = request.body or b""
         lines = [
             f"{request.verb} {request.path} HTTP/1.1",
@@ -117,7 +122,7 @@ async def _answer(reader: StreamReader) -> tuple[int, dict[str, str], bytes]:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     status, *lines = head.rstrip().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    body = await reader.readexactly(int(headers["content-length"]))
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
     return int(status.split(" ")[1]), headers, body
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.durations import TWO_YEARS, format_duration, parse_duration
+from orchestrator.predicates.spans import read_units
 
 
 @pytest.mark.parametrize(
@@ -117,3 +118,27 @@ def test_no_text_does_anything_but_read_or_be_refused(text: str) -> None:
     except ValueError:
         return
     assert timedelta() <= duration <= TWO_YEARS
+
+
+@pytest.mark.parametrize(
+    ("units", "duration"),
+    [
+        ({"days": 3}, timedelta(days=3)),
+        ({"weeks": 1, "hours": 12.0, "seconds": None}, timedelta(weeks=1, hours=12)),
+        ({"minutes": 0}, timedelta()),
+    ],
+)
+def test_units_are_added_up(units: dict[str, object], duration: timedelta) -> None:
+    assert read_units(units) == duration
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        *({}, {"days": None}, {"days": 1.5}, {"days": -1}, {"days": "3"}, {"days": True}, {"days": 3, "years": 1}),
+        *({"days": float("nan")}, {"days": float("inf")}, {"weeks": 10**40}, {"days": [3]}),
+    ],
+)
+def test_what_is_no_whole_number_of_a_known_unit_is_refused(units: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        read_units(units)

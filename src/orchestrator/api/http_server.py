@@ -1,4 +1,4 @@
-"""The HTTP listener: the API under /v1, and beside it what machines ask of a server."""
+"""The HTTP listener: the API under /v1, the documented calls, and what machines ask of a server."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from orchestrator.api.call_ids import call_id_of
+from orchestrator.api.documented.calls import MOUNTS, PATHS, DocumentedCalls
 from orchestrator.api.errors import Failure
 from orchestrator.api.health import State
-from orchestrator.api.http_calls import IDEMPOTENCY_HEADER, TIMEOUT_HEADER, HttpCalls, failed
+from orchestrator.api.http_answers import JSON, failed, no_such_path
+from orchestrator.api.http_arrivals import IDEMPOTENCY_HEADER, TIMEOUT_HEADER
+from orchestrator.api.http_calls import HttpCalls
 from orchestrator.api.json_text import write_json
 from orchestrator.api.tls import TlsFiles, http_context
 from orchestrator.api.unsubscribe_page import UnsubscribePage
 from orchestrator.domain.unsubscribe_link import PATH
-
-JSON = "application/json"
 
 _VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _ASKED = ("Authorization", "X-Api-Key", IDEMPOTENCY_HEADER, "If-Match", "X-Request-Id", TIMEOUT_HEADER)
@@ -35,13 +36,15 @@ _TOLD = ("ETag", "X-Request-Id", "Retry-After", "WWW-Authenticate")
 
 def application(
     calls: HttpCalls,
+    documented: DocumentedCalls,
     *,
+    allowed_origins: Collection[str],
     state: Callable[[], State],
     registry: CollectorRegistry,
     openapi: bytes,
     unsubscribe: UnsubscribePage,
 ) -> Starlette:
-    """The ASGI application. What stands beside /v1 needs no key."""
+    """The ASGI application. What stands beside /v1 and the documented calls needs no key."""
 
     async def alive(request: Request) -> Response:
         return Response(write_json({"status": "alive"}), media_type=JSON)
@@ -57,9 +60,8 @@ def application(
     async def contract(request: Request) -> Response:
         return Response(openapi, media_type=JSON)
 
-    async def no_such_path(request: Request, error: Exception) -> Response:
-        failure = Failure(code=StatusCode.NOT_FOUND, reason="METHOD_NOT_FOUND", message="no such path")
-        return failed(failure, call_id_of(request.headers))
+    async def nothing_there(request: Request, error: Exception) -> Response:
+        return no_such_path(call_id_of(request.headers))
 
     async def wrong_verb(request: Request, error: Exception) -> Response:
         is_page = request.url.path.startswith(f"{PATH}/")
@@ -76,14 +78,16 @@ def application(
     app = Starlette(
         routes=[
             Mount("/v1", app=calls),
+            *(Mount(mount, app=documented) for mount in MOUNTS),
+            *(Route(path, endpoint=documented) for path in PATHS),
             Route("/healthz", alive),
             Route("/readyz", ready),
             Route("/metrics", metrics),
             Route("/openapi.json", contract),
             Route(PATH + "/{token}", unsubscribe.__call__, methods=["GET", "POST"]),
         ],
-        middleware=_cross_origin(calls.allowed_origins),
-        exception_handlers={404: no_such_path, 405: wrong_verb},
+        middleware=_cross_origin(allowed_origins),
+        exception_handlers={404: nothing_there, 405: wrong_verb},
     )
     app.router.redirect_slashes = False
     return app

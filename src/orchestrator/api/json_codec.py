@@ -38,14 +38,37 @@ def read_request(
     names in the rule (`audience.id`), `query` its decoded parameters in order. Without an `updateMask` the members of
     the body are what an update changes.
     """
-    request = kind()
     if len(body) > (most := request_bytes(descriptor_of(kind))):
-        return request, [Fault(path="", reason="TOO_LARGE", message=f"a request has at most {most} bytes")]
-    faults: list[Fault] = []
+        return kind(), [Fault(path="", reason="TOO_LARGE", message=f"a request has at most {most} bytes")]
     try:
-        _read_body(request, body_field, body, faults)
+        document = read_object(body)
     except Wrong as wrong:
-        return request, [wrong.fault]
+        return kind(), [wrong.fault]
+    return request_of(kind, body_field=body_field, document=document, path=path, query=query)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """The object that a body is; an empty body is an empty one. Raises Wrong for what is no JSON object at all."""
+    document = parse_json(body) if body.strip() else {}
+    if not isinstance(document, dict):
+        raise Wrong("", "INVALID_TYPE", "the body must be an object")
+    return document
+
+
+def request_of(
+    kind: type[_M],
+    *,
+    body_field: str,
+    document: dict[str, Any],
+    path: Mapping[str, str],
+    query: Iterable[tuple[str, str]],
+) -> tuple[_M, list[Fault]]:
+    """As `read_request`, from the body's object."""
+    request = kind()
+    faults: list[Fault] = []
+    if not body_field and document:
+        return request, [Fault(path="", reason="MALFORMED_REQUEST", message="this call takes no body")]
+    _read_body(request, body_field, document, faults)
     _read_query(request, body_field, path, query, faults)
     if body_field not in ("", WHOLE_REQUEST) and "update_mask" in descriptor_of(request).fields_by_name:
         _read_mask(request, descriptor_of(getattr(request, body_field)))
@@ -59,23 +82,18 @@ def write_response(response: Message, response_body: str = "") -> bytes:
     return write_json(encode(getattr(response, response_body) if response_body else response))
 
 
-def _read_body(request: Message, body_field: str, body: bytes, faults: list[Fault]) -> None:
-    """Raises Wrong for what is no JSON object at all."""
-    document = parse_json(body) if body.strip() else {}
-    if not isinstance(document, dict):
-        raise Wrong("", "INVALID_TYPE", "the body must be an object")
+def _read_body(request: Message, body_field: str, document: dict[str, Any], faults: list[Fault]) -> None:
     if not body_field:
-        if document:
-            raise Wrong("", "MALFORMED_REQUEST", "this call takes no body")
-    elif body_field == WHOLE_REQUEST:
+        return
+    if body_field == WHOLE_REQUEST:
         decode_into(request, document, "", faults)
-    else:
-        resource = getattr(request, body_field)
-        resource.SetInParent()
-        decode_into(resource, document, "", faults)
-        if "update_mask" in descriptor_of(request).fields_by_name:
-            paths = field_masks.paths_of_document(descriptor_of(resource), document)
-            request.update_mask.paths.extend(paths)  # type: ignore[attr-defined]
+        return
+    resource = getattr(request, body_field)
+    resource.SetInParent()
+    decode_into(resource, document, "", faults)
+    if "update_mask" in descriptor_of(request).fields_by_name:
+        paths = field_masks.paths_of_document(descriptor_of(resource), document)
+        request.update_mask.paths.extend(paths)  # type: ignore[attr-defined]
 
 
 def _read_query(

@@ -136,7 +136,8 @@ def _timestamp(value: Any, path: str, faults: list[Fault]) -> Timestamp:
 
 def _duration(value: Any, path: str, faults: list[Fault]) -> Duration:
     message = Duration()
-    message.FromTimedelta(read_duration(_string(value, path, faults), path))
+    written = value if isinstance(value, dict) else _string(value, path, faults)
+    message.FromTimedelta(read_duration(written, path))
     return message
 
 

@@ -15,7 +15,7 @@ from orchestrator.api.json_text import MAX_EXACT_INTEGER, NoNumber
 from orchestrator.domain.durations import format_duration
 from orchestrator.predicates.faults import Wrong
 from orchestrator.predicates.instants import parse_instant
-from orchestrator.predicates.spans import read_span
+from orchestrator.predicates.spans import read_span, read_units
 
 #: What protobuf says a Duration can hold: ten thousand years.
 LONGEST_DURATION = timedelta(seconds=315_576_000_000)
@@ -138,10 +138,10 @@ def write_time(time: Timestamp) -> str:
     return instant.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
-def read_duration(text: str, path: str) -> timedelta:
-    """The duration, zero or more. Raises Wrong."""
+def read_duration(value: str | Mapping[str, Any], path: str) -> timedelta:
+    """The duration, zero or more, of a text or an object of units. Raises Wrong."""
     try:
-        duration = read_span(text)
+        duration = read_span(value) if isinstance(value, str) else read_units(value)
     except ValueError as error:
         raise Wrong(path, "INVALID_VALUE", str(error)) from None
     if duration > LONGEST_DURATION:

@@ -15,7 +15,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 
 import orchestrator
 from orchestrator.api.descriptors import behaves, message_in
-from orchestrator.api.http_calls import COOKIE
+from orchestrator.api.documented import contract
+from orchestrator.api.http_arrivals import COOKIE
 from orchestrator.api.methods import services
 from orchestrator.api.openapi_schemas import ERROR, Schemas
 from orchestrator.api.proto_comments import comments
@@ -24,7 +25,7 @@ from orchestrator.api.request_shapes import holder_of_etag, url_of
 _VARIABLE = re.compile(r"\{([a-z_.]+)\}")
 
 _ABOUT = (
-    "Every RPC of orchestrator.v1 over HTTP and JSON.\n\n"
+    "Every RPC of orchestrator.v1 over HTTP and JSON, and the calls of five documents that others wrote.\n\n"
     "Members are in lowerCamelCase; snake_case is understood too. Unknown members, and values beyond a field's limits, "
     "are refused, all of them at once, each with its path. Calls that change something take a header "
     "`Idempotency-Key` (or `requestId`), under which repeats are safe; events bring ids of their own instead. Calls "
@@ -56,12 +57,14 @@ def document(image: FileDescriptorSet) -> dict[str, Any]:
                     operation["operationId"] += f"_{number + 1}"
                 verb = str(binding.WhichOneof("pattern"))
                 paths.setdefault(_path(binding), {})[verb] = operation
+    methods = {f"{service.name}/{method.name}": method for service in services() for method in service.methods}
+    paths |= contract.paths(methods, texts, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Orchestrator", "version": "v1", "description": _ABOUT},
         "servers": [{"url": "/"}],
         "security": [{"apiKey": []}, {"bearer": []}, {"session": []}],
-        "tags": tags,
+        "tags": [*tags, contract.TAG],
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": schemas.components(),
@@ -76,7 +79,11 @@ def document(image: FileDescriptorSet) -> dict[str, Any]:
                 },
             },
             "responses": {
-                "Error": {"description": "Why nothing was done.", "content": {"application/json": {"schema": ERROR}}}
+                "Error": {"description": "Why nothing was done.", "content": {"application/json": {"schema": ERROR}}},
+                "DocumentedError": {
+                    "description": "Why nothing was done, as the document says it.",
+                    "content": {"application/json": {"schema": contract.ERROR}},
+                },
             },
             "parameters": {
                 "IdempotencyKey": {

@@ -28,6 +28,7 @@ from orchestrator.api.limits import InFlightLimit
 from orchestrator.api.message_check import divide
 from orchestrator.api.methods import Method
 from orchestrator.api.metrics import CallMetrics
+from orchestrator.application import projects
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.scope import Scope
@@ -63,6 +64,8 @@ class Arrival:
     time_left: float | None
     #: Raises InvalidArgument when there is no request to be made of what came.
     read: Callable[[], Awaitable[Read]]
+    #: The project that the path names, where paths do; a key of any other finds nothing there.
+    project_id: str | None = None
 
 
 class Pipeline:
@@ -88,6 +91,8 @@ class Pipeline:
                 async with asyncio.timeout(_time_limit(arrival.time_left)) as timeout:
                     scope = await self._authentication.scope_of(arrival.key, arrival.peer)
                     arrival.method.rule.require(scope.role)
+                    if arrival.project_id is not None and arrival.project_id != scope.project_id:
+                        raise projects.not_found(arrival.project_id)
                     with self._limit.place():
                         response = await self._carry_out(arrival, scope)
             except TimeoutError as error:

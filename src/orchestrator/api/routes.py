@@ -1,4 +1,4 @@
-"""From a verb and a path to an RPC, by the `google.api.http` rules of the protos."""
+"""From a verb and a path to an RPC: by the `google.api.http` rules of the protos, or by other bindings."""
 
 from __future__ import annotations
 
@@ -54,14 +54,12 @@ class _Node:
 
 
 class Routes:
-    """All bindings of all methods. A literal segment wins over a parameter."""
+    """A literal segment wins over a parameter."""
 
-    def __init__(self, methods: Iterable[Method]) -> None:
+    def __init__(self, bindings: Iterable[Binding]) -> None:
         self._root = _Node()
-        self.bindings: list[Binding] = []
-        for method in methods:
-            for rule in method.http:
-                self._add(_binding(method, rule))
+        for binding in bindings:
+            self._add(binding)
 
     def find(self, verb: str, raw_path: str) -> Match | WrongVerb | None:
         """What this verb on this path, percent-encoded still, means; None when there is no such path.
@@ -100,7 +98,6 @@ class Routes:
                 yield node.parameter, (*values, text), ending
 
     def _add(self, binding: Binding) -> None:
-        self.bindings.append(binding)
         path, _, custom_verb = binding.template.removeprefix("/").partition(":")
         node, names = self._root, []
         for segment in path.split("/"):
@@ -115,6 +112,11 @@ class Routes:
         by_verb = node.ends.setdefault(custom_verb, {})
         assert binding.verb not in by_verb, f"two methods for {binding.verb} {binding.template}"
         by_verb[binding.verb] = (binding, tuple(names))
+
+
+def bindings_of(methods: Iterable[Method]) -> list[Binding]:
+    """All bindings of all methods, by their `google.api.http` rules."""
+    return [_binding(method, rule) for method in methods for rule in method.http]
 
 
 def _binding(method: Method, rule: HttpRule) -> Binding:

@@ -259,10 +259,20 @@ async def _problems(conn: Connection[Record], scope: Scope, found: Standing) -> 
 
 
 async def page(
-    conn: Connection[Record], scope: Scope, statuses: Collection[JourneyStatus], after: Place | None, limit: int
+    conn: Connection[Record],
+    scope: Scope,
+    statuses: Collection[JourneyStatus],
+    after: Place | None,
+    limit: int,
+    *,
+    offset: int = 0,
 ) -> tuple[list[Journey], Place | None]:
-    """Journeys in one of these statuses (none: in any), newest first, and where the page ends; without definitions."""
-    return await journeys.page(conn, scope.project_no, statuses, after, limit)
+    """Journeys in one of these statuses (none: in any), newest first, and where the page ends; without definitions.
+
+    The first page begins after `offset` of them.
+    """
+    passed_over = offset if after is None else 0
+    return await journeys.page(conn, scope.project_no, statuses, after, limit, passed_over)
 
 
 async def versions(

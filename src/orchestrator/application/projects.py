@@ -61,10 +61,10 @@ async def create(
 async def get(conn: Connection[Record], scope: Scope, project_id: str) -> Project:
     """The operator gets any project, others their own. Raises NotFound."""
     if scope.role is not Role.OPERATOR and project_id != scope.project_id:
-        raise _not_found(project_id)
+        raise not_found(project_id)
     project = await projects.find(conn, project_id)
     if project is None:
-        raise _not_found(project_id)
+        raise not_found(project_id)
     return project
 
 
@@ -81,7 +81,7 @@ async def update(
     Raises NotFound, Conflict, InvalidArgument, and FailedPrecondition EVENT_RETENTION_TOO_SHORT.
     """
     if project_id != scope.project_id:
-        raise _not_found(project_id)
+        raise not_found(project_id)
     await projects.touch_definitions(conn, scope.project_no)
     before = await projects.get(conn, scope.project_no)
     expected.require(revision=before.revision, updated_at=before.updated_at, projectId=project_id)
@@ -120,5 +120,5 @@ def _faults(name: str, settings: ProjectSettings) -> list[Fault]:
     return name_faults(name, "name") + settings_faults(settings, "settings")
 
 
-def _not_found(project_id: str) -> NotFound:
+def not_found(project_id: str) -> NotFound:
     return NotFound("PROJECT_NOT_FOUND", f"there is no project {project_id}", projectId=project_id)

@@ -13,7 +13,7 @@ from orchestrator.predicates.fields import unknown_fields, whole_number
 from orchestrator.predicates.instants import parse_instant
 from orchestrator.predicates.parse import About
 from orchestrator.predicates.parse import parse as parse_predicate
-from orchestrator.predicates.spans import read_span
+from orchestrator.predicates.spans import read_span, read_units
 from orchestrator.predicates.tree import Attribute, Predicate
 
 _Choice = TypeVar("_Choice")
@@ -136,11 +136,11 @@ class FormReader:
         """More than nothing, and at most some seconds or days."""
         if value is None:
             return None
-        if not isinstance(value, str):
-            self.fault(path, "INVALID_TYPE", "must be text, such as 90m or 3d")
+        if not isinstance(value, str | dict):
+            self.fault(path, "INVALID_TYPE", 'must be text such as 90m or 3d, or an object such as {"days": 3}')
             return None
         try:
-            duration = read_span(value)
+            duration = read_span(value) if isinstance(value, str) else read_units(value)
         except ValueError as error:
             self.fault(path, "INVALID_VALUE", str(error))
             return None

@@ -1,10 +1,13 @@
-"""Lengths of time as text: `90m`, `1d12h`, `0.5s`, and of ISO 8601 what has a fixed length: `P3D`, `PT90M`."""
+"""Lengths of time as text: `90m`, `1d12h`, `0.5s`, and of ISO 8601 what has a fixed length: `P3D`, `PT90M`; and as an
+object of units: `{"days": 3}`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 
+_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
 _SHORT = re.compile(
     r"(?:([0-9]+)w)?(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)(?:\.([0-9]+))?s)?",
 )
@@ -40,5 +43,21 @@ def read_span(text: str) -> timedelta:
             seconds=int(seconds or 0),
             microseconds=int((fraction or "").ljust(6, "0")),
         )
+    except OverflowError:
+        raise ValueError("longer than any duration that can be kept") from None
+
+
+def read_units(document: Mapping[str, object]) -> timedelta:
+    """The length of `{"days": 1, "hours": 12}`: whole numbers, zero or more. Raises ValueError as `read_span` does."""
+    numbers = {unit: number for unit, number in document.items() if number is not None}
+    whole = {
+        unit: int(number)
+        for unit, number in numbers.items()
+        if isinstance(number, int | float) and not isinstance(number, bool) and number >= 0 and number % 1 == 0
+    }
+    if not numbers or whole.keys() != numbers.keys() or not whole.keys() <= set(_UNITS):
+        raise ValueError(f"a duration is a text such as 3d, or whole numbers of {', '.join(_UNITS)}")
+    try:
+        return timedelta(**whole)
     except OverflowError:
         raise ValueError("longer than any duration that can be kept") from None

@@ -192,19 +192,26 @@ _PAGE = f"""
    AND ($5::text[] IS NULL OR j.status = ANY ($5))
  ORDER BY j.created_at DESC, j.journey_id
  LIMIT $4
+OFFSET $6
 """
 
 
 async def page(
-    conn: Connection[Record], project_no: int, statuses: Collection[JourneyStatus], after: Place | None, limit: int
+    conn: Connection[Record],
+    project_no: int,
+    statuses: Collection[JourneyStatus],
+    after: Place | None,
+    limit: int,
+    passed_over: int,
 ) -> tuple[list[Journey], Place | None]:
-    """At most `limit` (≥ 1) journeys in one of these statuses (none: in any), newest first, and where it ends.
+    """At most `limit` (≥ 1) journeys in one of these statuses (none: in any), newest first, after so many that are
+    passed over, and where it ends.
 
     Their definitions, which may be large, are left out: empty.
     """
     created_at, journey_id = (after.created_at, after.id) if after else (None, None)
     wanted = [status.value for status in statuses] or None
-    rows = await conn.fetch(_PAGE, project_no, created_at, journey_id, limit + 1, wanted)
+    rows = await conn.fetch(_PAGE, project_no, created_at, journey_id, limit + 1, wanted, passed_over)
     journeys = [_journey(row) for row in rows[:limit]]
     last = journeys[-1] if len(rows) > limit else None
     return journeys, Place(created_at=last.created_at, id=last.journey_id) if last else None

@@ -39,22 +39,28 @@ class ListJourneysRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many; 0 means 50, more than 1000 means 1000."""
     page_token: _builtins.str
     """From the page before; empty for the first."""
     status: _journey_pb2.Journey.Status.ValueType
     """Only journeys in this status. Unset: all."""
+    offset: _builtins.int
+    """Passes over so many first. Journeys that come or go meanwhile shift what follows, so page_token is the better way on;
+    with one of these it says nothing.
+    """
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         status: _journey_pb2.Journey.Status.ValueType = ...,
+        offset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "page_size", b"page_size", "page_token", b"page_token", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,10 +210,16 @@ class UpdateJourneyRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    TO_STATUS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes repeats safe: the first answer is kept for 7 days and returned again. At most 128 characters."""
     validate_only: _builtins.bool
     """Checks everything and changes nothing."""
+    to_status: _journey_pb2.Journey.Status.ValueType
+    """Brings the journey into this status, after the change and in one transaction with it: a draft becomes ACTIVE by being
+    published, with everything that PublishJourney checks; ACTIVE and PAUSED become each other; ARCHIVED lets running
+    executions finish. The status that it has is left as it is. Unset: as it is.
+    """
     @_builtins.property
     def journey(self) -> _journey_pb2.Journey:
         """The new values, and the id of the journey to change."""
@@ -226,10 +238,11 @@ class UpdateJourneyRequest(_message.Message):
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        to_status: _journey_pb2.Journey.Status.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["journey", b"journey", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey", b"journey", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["journey", b"journey", "request_id", b"request_id", "to_status", b"to_status", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -182,6 +182,8 @@ class JourneyServiceServicer:
 
         The definition of a published version never changes: a change of the definition makes a draft. Fails with
         FAILED_PRECONDITION (JOURNEY_ARCHIVED) for an archived journey, and with ABORTED (ETAG_MISMATCH) for a stale etag.
+        With to_status it also fails as PublishJourney, PauseJourney, ResumeJourney and ArchiveJourney do, and with
+        FAILED_PRECONDITION (JOURNEY_WAS_PUBLISHED) if a journey that was published is to be a draft; then nothing is changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

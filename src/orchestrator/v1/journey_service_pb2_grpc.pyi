@@ -44,6 +44,8 @@ class JourneyServiceStub:
 
     The definition of a published version never changes: a change of the definition makes a draft. Fails with
     FAILED_PRECONDITION (JOURNEY_ARCHIVED) for an archived journey, and with ABORTED (ETAG_MISMATCH) for a stale etag.
+    With to_status it also fails as PublishJourney, PauseJourney, ResumeJourney and ArchiveJourney do, and with
+    FAILED_PRECONDITION (JOURNEY_WAS_PUBLISHED) if a journey that was published is to be a draft; then nothing is changed.
     """
     DeleteJourney: _grpc.UnaryUnaryMultiCallable[_journey_service_pb2.DeleteJourneyRequest, _journey_service_pb2.DeleteJourneyResponse]
     """Deletes a journey and its draft. What its executions did stays in the ledgers, and so do the versions they were on.
@@ -138,6 +140,8 @@ class JourneyServiceAsyncStub(JourneyServiceStub):
 
     The definition of a published version never changes: a change of the definition makes a draft. Fails with
     FAILED_PRECONDITION (JOURNEY_ARCHIVED) for an archived journey, and with ABORTED (ETAG_MISMATCH) for a stale etag.
+    With to_status it also fails as PublishJourney, PauseJourney, ResumeJourney and ArchiveJourney do, and with
+    FAILED_PRECONDITION (JOURNEY_WAS_PUBLISHED) if a journey that was published is to be a draft; then nothing is changed.
     """
     DeleteJourney: _aio.UnaryUnaryMultiCallable[_journey_service_pb2.DeleteJourneyRequest, _journey_service_pb2.DeleteJourneyResponse]  # type: ignore[assignment]
     """Deletes a journey and its draft. What its executions did stays in the ledgers, and so do the versions they were on.
@@ -253,6 +257,8 @@ class JourneyServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The definition of a published version never changes: a change of the definition makes a draft. Fails with
         FAILED_PRECONDITION (JOURNEY_ARCHIVED) for an archived journey, and with ABORTED (ETAG_MISMATCH) for a stale etag.
+        With to_status it also fails as PublishJourney, PauseJourney, ResumeJourney and ArchiveJourney do, and with
+        FAILED_PRECONDITION (JOURNEY_WAS_PUBLISHED) if a journey that was published is to be a draft; then nothing is changed.
         """
 
     @_abc_1.abstractmethod

@@ -112,9 +112,10 @@ def _messages_in_json(field: FieldDescriptor) -> Iterator[Bad]:
             for year in ("99999", "1899", "2201", "0001"):
                 yield Bad(case=f"year {year}", value=f"{year}-01-01T00:00:00Z", reason="OUT_OF_RANGE")
         case "google.protobuf.Duration":
-            yield from _types(5, True, [], {})
-            for text in ("soon", "-5s", "P1M", "1.5h", "", "5"):
-                yield Bad(case=repr(text), value=text, reason="INVALID_VALUE")
+            yield from _types(5, True, [])
+            written: tuple[Any, ...] = ("soon", "-5s", "P1M", "1.5h", "", "5", {}, {"days": 0.5}, {"months": 1})
+            for duration in written:
+                yield Bad(case=repr(duration), value=duration, reason="INVALID_VALUE")
             yield Bad(case="20,000 years", value="1043000w", reason="OUT_OF_RANGE")
         case "google.protobuf.FieldMask":
             yield from _types(5, True, [], {})

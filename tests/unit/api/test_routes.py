@@ -8,7 +8,7 @@ import pytest
 from google.api.http_pb2 import HttpRule
 
 from orchestrator.api.methods import Method, services
-from orchestrator.api.routes import Match, Routes, WrongVerb
+from orchestrator.api.routes import Match, Routes, WrongVerb, bindings_of
 
 
 class _Rpc:
@@ -20,7 +20,7 @@ class _Rpc:
 
 
 def routes(*rpcs: _Rpc) -> Routes:
-    return Routes(cast("list[Method]", rpcs))
+    return Routes(bindings_of(cast("list[Method]", rpcs)))
 
 
 SUBJECTS = routes(

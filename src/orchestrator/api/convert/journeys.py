@@ -95,9 +95,20 @@ def version_message(version: Published, form: pb.DefinitionForm.ValueType = _AS_
     )
 
 
+def definition_in(message: pb.JourneyDefinition, form: pb.DefinitionForm.ValueType) -> pb.JourneyDefinition:
+    """The same definition in this form; it is one that is stored."""
+    shown = _definition(kept(_document(message)), form)
+    return shown if shown is not None else message
+
+
 def statuses_of(status: pb.Journey.Status.ValueType) -> tuple[JourneyStatus, ...]:
     """The statuses a list is limited to; none: it is not."""
     return (_STATUSES_MEANT[status],) if status in _STATUSES_MEANT else ()
+
+
+def status_of(status: pb.Journey.Status.ValueType) -> JourneyStatus | None:
+    """The status that is asked for; None: none is."""
+    return _STATUSES_MEANT.get(status)
 
 
 def on_archive_of(number: pb.OnArchive.ValueType) -> OnArchive:

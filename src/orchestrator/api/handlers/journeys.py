@@ -18,6 +18,7 @@ from orchestrator.api.convert.journeys import (
     new_definition,
     on_archive_of,
     seen_message,
+    status_of,
     statuses_of,
     step_messages,
     version_message,
@@ -38,6 +39,7 @@ from orchestrator.application import (
     policy_updates,
     publishing,
     stats,
+    statuses,
 )
 from orchestrator.application.backtests import Backtests
 from orchestrator.application.carrying import Progress
@@ -57,7 +59,12 @@ class JourneyHandlers:
 
     async def ListJourneys(self, request: rpc.ListJourneysRequest, call: Call) -> rpc.ListJourneysResponse:
         page, end = await journeys.page(
-            call.conn, call.scope, statuses_of(request.status), place_of(request), page_limit(request)
+            call.conn,
+            call.scope,
+            statuses_of(request.status),
+            place_of(request),
+            page_limit(request),
+            offset=request.offset,
         )
         return rpc.ListJourneysResponse(
             journeys=[journey_message(journey) for journey in page], next_page_token=token_after(request, end)
@@ -84,7 +91,11 @@ class JourneyHandlers:
     async def UpdateJourney(self, request: rpc.UpdateJourneyRequest, call: Call) -> rpc.UpdateJourneyResponse:
         sent = request.journey
         changes = changes_of(sent, request.update_mask.paths)
-        journey = await journeys.update(call.conn, call.scope, sent.id, changes, expected(sent))
+        status = status_of(request.to_status)
+        if status is None:
+            journey = await journeys.update(call.conn, call.scope, sent.id, changes, expected(sent))
+        else:
+            journey = await statuses.bring(call.conn, call.scope, sent.id, changes, status, expected(sent))
         return rpc.UpdateJourneyResponse(journey=journey_message(journey))
 
     async def DeleteJourney(self, request: rpc.DeleteJourneyRequest, call: Call) -> rpc.DeleteJourneyResponse:
