@@ -51,7 +51,7 @@ def test_every_metric_is_counted() -> None:
     named -= {API_ROLE, WORKER_ROLE}
     of_workers = {name for name in named if name.startswith("orchestrator_")}
 
-    assert len(of_workers) == 10
+    assert len(of_workers) == 11
     assert [name for name in of_workers if f'"{name.removesuffix("_total")}"' not in ours] == []
     assert {name.removesuffix("_total") for name in named - of_workers} <= of_calls
 

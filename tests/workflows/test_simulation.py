@@ -190,7 +190,7 @@ async def both(owner: Connection[Record], database: str, time_skipping: Workflow
 
 
 async def test_what_is_simulated_is_what_happens(both: Both, request: pytest.FixtureRequest) -> None:
-    await _compare(both, range(30), request.config)
+    await _compare(both, range(30, 60), request.config)
 
 
 @pytest.mark.faults
