@@ -85,6 +85,11 @@ FAULTY: list[tuple[str, Any, tuple[int, str, list[tuple[str, str]]]]] = [
             ],
         ),
     ),
+    (
+        "POST /audiences",
+        {"name": "x", "filters": {}, "segment": None, "days_back": None},
+        (400, "VALIDATION_ERROR", [("segment", "INVALID_TYPE"), ("days_back", "INVALID_TYPE")]),
+    ),
     ("POST /api/audiences", b"{", (400, "malformed_request", [("", "malformed_request")])),
     (
         "POST /api/audiences",
@@ -109,7 +114,8 @@ FAULTY: list[tuple[str, Any, tuple[int, str, list[tuple[str, str]]]]] = [
     ),
     ("GET /admin/projects/elsewhere/segments", None, (404, "NOT_FOUND", [])),
     ("GET /admin/projects/%ff%00/segments", None, (404, "NOT_FOUND", [])),
-    ("GET /admin/projects/$P", None, (404, "method_not_found", [])),
+    ("GET /admin/projects/$P", None, (404, "METHOD_NOT_FOUND", [])),
+    ("GET /audiences", None, (405, "METHOD_NOT_FOUND", [])),
     ("DELETE /admin/projects/$P/segments/everyone", None, (403, "SYSTEM_SEGMENT", [])),
     (
         "POST /api/v1/journeys",
@@ -124,6 +130,7 @@ FAULTY: list[tuple[str, Any, tuple[int, str, list[tuple[str, str]]]]] = [
         ),
     ),
     ("GET /api/v1/journeys?limit=201", None, (400, "out_of_range", [("limit", "out_of_range")])),
+    ("GET /api/v1/journeys?limit=00020000", None, (400, "out_of_range", [("limit", "out_of_range")])),
     (
         "GET /api/v1/journeys?limit=0&offset=-1",
         None,
@@ -161,6 +168,18 @@ async def test_everything_wrong_is_told_in_the_documents_words(call: Client) -> 
         answer = told(await call(line, body))
 
         assert (*answer[:2], sorted(answer[2])) == (status, code, sorted(faults)), line
+
+
+async def test_the_message_is_of_the_code_and_names_what_there_is(call: Client) -> None:
+    empty = {"kind": "or", "clauses": []}
+    _, wrong = await call("POST /api/audiences", {"nmae": "A", "predicate": empty})
+    _, unknown = await call("POST /audiences", {"name": "A", "filters": {}, "id": "a"})
+
+    assert (wrong["error"]["code"], wrong["error"]["message"]) == (
+        "empty_clauses",
+        "predicate.clauses: at least one clause is required (and 2 more)",
+    )
+    assert unknown["error"]["message"] == "id: no such field; there are name, filters, segment, days_back"
 
 
 async def test_a_journey_is_one_over_every_way_in(ground: Ground, call: Client) -> None:
@@ -274,6 +293,19 @@ async def test_a_transactional_message_is_the_code_of_a_publication_that_is_refu
 
     assert (status, code) == (400, "send_step_uses_transactional_comm")
     assert {"communication_not_found", "next_not_found", "cycle"} <= {reason for _, reason in faults}
+
+
+async def test_warnings_of_a_publication_are_spelled_as_faults_are(call: Client) -> None:
+    await call("POST /api/journeys", {"id": "j", "name": "J", "steps": STEPS, "entryGrace": "1h"})
+
+    _, published = await call("POST /api/journeys/j/publish")
+
+    (warning,) = published["warnings"]
+    assert (warning["path"], warning["code"], set(warning)) == (
+        "entryGrace",
+        "entry_grace_unused",
+        {"path", "code", "message"},
+    )
 
 
 async def test_the_plan_s_limit_is_402(call: Client) -> None:

@@ -77,6 +77,8 @@ ROUTES = (
     _route("POST /api/journeys/{journey_id}/archive", _EDITOR),
     _route("GET /api/journeys/{journey_id}/audit", _EDITOR),
     _route("GET /api/journeys/{journey_id}/executions", _EDITOR),
+    _route("GET /api/journeys/{journey_id}/branch-performance", _VIEWER),
+    _route("GET /api/journeys/{journey_id}/calibrated-impact", _VIEWER),
     _route("GET /api/journeys/{journey_id}/step-stats", _VIEWER),
     _route("POST /api/journeys/{journey_id}/simulate", _EDITOR, {"subjectAttributes": {"tier": "pro"}}),
 )

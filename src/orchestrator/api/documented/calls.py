@@ -58,9 +58,14 @@ class DocumentedCalls:
                     self._arrivals, request, found, self._rows[verb, binding.template], call_id
                 ).answer()
             case WrongVerb(allowed=allowed):
-                return wrong_verb(request.method, allowed, call_id, ErrorForm().tell)
+                return wrong_verb(request.method, allowed, call_id, _form_at(request).tell)
             case None:
-                return no_such_path(call_id, ErrorForm().tell)
+                return no_such_path(call_id, _form_at(request).tell)
+
+
+def _form_at(request: Request) -> ErrorForm:
+    """Where no document has a call: as the calls beside it spell errors."""
+    return ErrorForm(in_capitals=not raw_path(request).startswith("/api/"))
 
 
 def _binding(row: Row, method: Method) -> Binding:

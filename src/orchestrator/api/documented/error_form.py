@@ -33,10 +33,10 @@ class ErrorForm:
         status, code = self._status(failure), self._code(failure)
         if store_failed and failure.code in _OF_THE_STORE:
             status, code = 500, store_failed
-        error: dict[str, Any] = {"code": code, "message": _message(failure), "requestId": call_id}
+        error: dict[str, Any] = {"code": code, "message": self._message(failure), "requestId": call_id}
         if failure.faults:
             error["details"] = [
-                {"path": fault.path, "code": self._spelled(fault.reason), "message": fault.message}
+                {"path": fault.path, "code": self.spelled(fault.reason), "message": fault.message}
                 for fault in failure.faults
             ]
         # Paths stand with the faults, as the document spells them.
@@ -52,21 +52,29 @@ class ErrorForm:
     def _code(self, failure: Failure) -> str:
         if self.of_input and failure.code is StatusCode.INVALID_ARGUMENT:
             return self.of_input
-        named = [fault.reason for fault in failure.faults if fault.reason in self.named]
-        # Who publishes is told of a fault, and not that there are any.
-        faulty = failure.faults[0].reason if failure.reason == "INVALID_DEFINITION" and failure.faults else None
-        return self._spelled((named or [faulty or failure.reason])[0])
+        told = self._foremost(failure)
+        return self.spelled(failure.reason if told is None else told.reason)
 
-    def _spelled(self, reason: str) -> str:
+    def _foremost(self, failure: Failure) -> Fault | None:
+        """The fault that the code and the message are of; None: they are of the failure."""
+        for fault in failure.faults:
+            if fault.reason in self.named:
+                return fault
+        # Who publishes is told of a fault, and not that there are any.
+        is_of_faults = failure.code is StatusCode.INVALID_ARGUMENT or failure.reason == "INVALID_DEFINITION"
+        return failure.faults[0] if is_of_faults and failure.faults else None
+
+    def _message(self, failure: Failure) -> str:
+        told = self._foremost(failure)
+        if told is None:
+            return failure.message
+        more = f" (and {len(failure.faults) - 1} more)" if len(failure.faults) > 1 else ""
+        return f"{_one(told)}{more}"
+
+    def spelled(self, reason: str) -> str:
+        """A reason in the words of the document."""
         word = self.instead.get(reason, reason)
         return word if self.in_capitals else word.lower()
-
-
-def _message(failure: Failure) -> str:
-    if not failure.faults or failure.code is not StatusCode.INVALID_ARGUMENT:
-        return failure.message
-    more = f" (and {len(failure.faults) - 1} more)" if len(failure.faults) > 1 else ""
-    return f"{_one(failure.faults[0])}{more}"
 
 
 def _one(fault: Fault) -> str:

@@ -30,8 +30,10 @@ def compile_filters(given: Given, meant: Meant) -> None:
         meant.faults.append(Fault(path="filters", reason="INVALID_TYPE", message="must be an object"))
     else:
         compiled.object(filters, (), "filters")
-    compiled.segments(given.document.get("segment"))
-    compiled.days_back(given.document.get("days_back"))
+    if "segment" in given.document:
+        compiled.segments(given.document["segment"])
+    if "days_back" in given.document:
+        compiled.days_back(given.document["days_back"])
     meant.document["predicate"], meant.places = compiled.predicate()
 
 
@@ -99,8 +101,6 @@ class _Compiler:
     def segments(self, segment_ids: Any) -> None:
         """In any of these."""
         path = "segment"
-        if segment_ids is None:
-            return
         if not isinstance(segment_ids, list):
             self._fault(path, "INVALID_TYPE", "must be a list")
         elif not segment_ids:
@@ -123,8 +123,6 @@ class _Compiler:
     def days_back(self, days: Any) -> None:
         """Something happened within these."""
         path = "days_back"
-        if days is None:
-            return
         if isinstance(days, float) and days.is_integer():
             days = int(days)
         if isinstance(days, NoNumber):

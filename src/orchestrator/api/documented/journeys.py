@@ -86,7 +86,11 @@ def journey_document(journey: pb.Journey) -> Document:
 
 
 def published(answer: rpc.PublishJourneyResponse, request: object) -> Document:
-    warnings = encode(answer)["warnings"]
+    """Warnings are told as faults are."""
+    warnings = [
+        {"path": warning.path, "code": ERRORS.spelled(warning.reason), "message": warning.message}
+        for warning in answer.warnings
+    ]
     return {"id": answer.id, "version": answer.version, "warnings": warnings}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.api.documented.row import IGNORED, Document, Given, Meant, Members, Row
+from orchestrator.api.documented.row import IGNORED, Body, Document, Given, Meant, Members, Row
 from orchestrator.api.json_text import repetition_faults, tell
 from orchestrator.predicates.faults import Fault
 
@@ -25,7 +25,7 @@ def meaning_of(row: Row, given: Given) -> Meant:
     if body.members is None:
         meant.document = given.document
     else:
-        _take_members(given.document, body.members, meant)
+        _take_members(given.document, body, body.members, meant)
     for name, text in given.query:
         if name in row.parameters:
             meant.query.append((row.parameters[name], text))
@@ -37,9 +37,9 @@ def meaning_of(row: Row, given: Given) -> Meant:
     return meant
 
 
-def _take_members(document: Document, members: Members, meant: Meant) -> None:
+def _take_members(document: Document, body: Body, members: Members, meant: Meant) -> None:
     meant.faults += repetition_faults(document, "")
-    meant.faults += _unknown(document, members)
+    meant.faults += _unknown(document, body, members)
     for name, value in document.items():
         if place := members.get(name):
             _put(meant.document, place.split("."), value)
@@ -50,8 +50,8 @@ def with_all(document: Document, values: Document) -> Document:
     return {**document, **{name: value for name, value in values.items() if name not in document}}
 
 
-def _unknown(document: Mapping[str, Any], members: Members) -> list[Fault]:
-    known = ", ".join(name for name, place in members.items() if place)
+def _unknown(document: Mapping[str, Any], body: Body, members: Members) -> list[Fault]:
+    known = ", ".join(name for name, place in members.items() if place or name in body.own)
     text = f"no such field; there are {known}" if known else "no such field; there are none"
     names = [name for name in document if name not in members][:_UNKNOWN_TOLD]
     return [Fault(path=tell(name), reason="UNKNOWN_FIELD", message=text) for name in names]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from orchestrator.api.documented import audiences, filters, journeys, journeys_v1, segments
+from orchestrator.api.documented import audiences, filters, impact, journeys, journeys_v1, segments
 from orchestrator.api.documented.audiences import gone
 from orchestrator.api.documented.error_form import ErrorForm
 from orchestrator.api.documented.members import same
@@ -91,6 +91,8 @@ def _journeys() -> Iterator[Row]:
     yield replace(audit, fixed=(("pageSize", str(journeys.AUDIT_ENTRIES)),))
     executions = row("GET /{journey_id}/executions", "ExecutionService/ListExecutions", journeys.execution_list)
     yield replace(executions, fixed=(("pageSize", str(journeys.EXECUTIONS)),))
+    yield row("GET /{journey_id}/branch-performance", "ImpactService/GetBranchPerformance", impact.performance)
+    yield row("GET /{journey_id}/calibrated-impact", "ImpactService/GetCalibratedImpact", impact.calibrated)
     yield row("GET /{journey_id}/step-stats", "GetStepStats", journeys.step_stats)
     yield row("POST /{journey_id}/simulate", "SimulateJourney", journeys.simulated, journeys.SIMULATION)
 
