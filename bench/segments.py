@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import grpc
-from temporalio.client import Client
 
-from bench import ingest, segments_rules
+from bench import ingest, segments_freshness, segments_rules
 from bench.ground import WORKER, furnish, ground
-from bench.pace import at_pace
 from bench.plan import Plan
 from bench.remote import Remote, remote
 from bench.rows import Row, at_least, at_most, beside, percentile, spread
@@ -24,8 +21,7 @@ from bench.segments_experts import Experts
 from bench.segments_population import NAMES, populate
 from bench.segments_rules import Asked, Numbers
 from orchestrator.devstack.stack import Stack
-from orchestrator.temporal.segments import SCHEDULE_ID
-from orchestrator.v1 import audience_service_pb2, event_service_pb2, subject_service_pb2
+from orchestrator.v1 import audience_service_pb2, subject_service_pb2
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -33,10 +29,9 @@ if TYPE_CHECKING:
 PASS_SECONDS, AGAINST_EXPERTS = 45, 0.35
 INCREMENTAL_SECONDS, INCREMENTAL_AGAINST_PASS = 2, 10
 MEMORY, TENFOLD = 1.1, 11
-FRESH_SECONDS, CHECK_MS, CHECK_AGAINST_READ = 2, 5, 2
+CHECK_MS, CHECK_AGAINST_READ = 5, 2
 
 SEGMENTS, CURVE = 50, (1, 10, 50, 200)
-PACE = 100.0
 
 #: The project of `orchestrator up`, and one with a tenth of its subjects.
 LARGE, SMALL = 1, 2
@@ -61,11 +56,6 @@ _NEWER = "UPDATE projects SET definitions_version = definitions_version + 1 WHER
 _SOME = """
 SELECT subject_id FROM subjects WHERE project_no = $1 AND abs(hashint8(subject_no)) % 100 = $2 ORDER BY subject_id
 """
-_ENTERED = """
-SELECT s.subject_id FROM segment_transitions AS t JOIN subjects AS s USING (project_no, bucket, subject_no)
- WHERE t.transition_no > $1 AND t.segment_no = $2 AND t.entered
-"""
-_SWEEPING = "SELECT count(*) FROM segment_runs WHERE project_no = $1 AND kind = 'sweep' AND status = 'running'"
 
 
 async def measure(plan: Plan) -> list[Row]:
@@ -93,7 +83,7 @@ async def measure(plan: Plan) -> list[Row]:
         rows += await _ingest(plan, stack, conn)
         rows += await _checks(plan, stack)
         await stack.part(WORKER).start()
-        rows += await _freshness(plan, stack, conn)
+        rows += await segments_freshness.measure(plan, stack, conn, LARGE)
         await conn.close()
     return rows
 
@@ -262,71 +252,5 @@ async def _checks(plan: Plan, stack: Stack) -> list[Row]:
     ]
 
 
-async def _freshness(plan: Plan, stack: Stack, conn: Connection[Record]) -> list[Row]:
-    """From the call that brings the event to the transition that others can see."""
-    await furnish(
-        stack,
-        ("/v1/segments", {"id": "fresh", "name": "Fresh", "rules": {"kind": "event_fired", "eventName": "fresh"}}),
-    )
-    fresh = await conn.fetchval("SELECT segment_no FROM segments WHERE segment_id = 'fresh' AND project_no = $1", LARGE)
-    await _until(lambda: _is_built(conn, fresh), within=300)
-    temporal = await Client.connect(stack.addresses.temporal)
-    await _until(lambda: _is_scheduled(temporal), within=60)
-    before = await conn.fetchval("SELECT coalesce(max(transition_no), 0) FROM segment_transitions")
-    count = int(plan.fresh_seconds * PACE)
-    called: dict[str, float] = {}
-    seen: dict[str, float] = {}
-    looks: list[bool] = []
-
-    async def watch() -> None:
-        while len(seen) < count:
-            if not await conn.fetchval(_SWEEPING, LARGE):
-                await temporal.get_schedule_handle(SCHEDULE_ID).trigger()
-            looks.append(bool(await conn.fetchval(_SWEEPING, LARGE)))
-            for row in await conn.fetch(_ENTERED, before, fresh):
-                seen.setdefault(row[0], time.time())
-            await asyncio.sleep(0.05)
-
-    metadata = (("authorization", f"Bearer {stack.keys.owner}"),)
-    async with grpc.aio.insecure_channel(stack.addresses.grpc) as channel:
-        call = _method(channel, "EventService/IngestEvents")
-        await channel.channel_ready()
-
-        async def one(number: int) -> None:
-            subject_id = f"s{1 + number * 7919 % plan.subjects}"
-            request = event_service_pb2.IngestEventsRequest()
-            request.events.add(event_id=f"fresh-{number}", name="fresh", subject_id=subject_id)
-            called[subject_id] = time.time()
-            await call(request.SerializeToString(), metadata=metadata, timeout=10)
-
-        async with asyncio.timeout(plan.fresh_seconds + 120):
-            await asyncio.gather(watch(), at_pace(one, count, PACE))
-    delays: Sequence[float] = [seen[subject_id] - at for subject_id, at in called.items()]
-    swept = 100 * sum(looks) / len(looks)
-    note = f"p50 {percentile(delays, 50):.2f} s, max {max(delays):.2f} s; a sweep ran {swept:.0f} % of the time"
-    return [
-        at_most(
-            FRESH_SECONDS, f"event → membership at {PACE:.0f} events/s while a sweep runs, p99",
-            percentile(delays, 99), "s", note,
-        )
-    ]  # fmt: skip
-
-
 def _method(channel: grpc.aio.Channel, name: str) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
     return channel.unary_unary(f"/orchestrator.v1.{name}", request_serializer=None, response_deserializer=None)
-
-
-async def _until(holds: Callable[[], Awaitable[bool]], *, within: float) -> None:
-    async with asyncio.timeout(within):
-        while not await holds():
-            await asyncio.sleep(0.1)
-
-
-async def _is_built(conn: Connection[Record], segment_no: int) -> bool:
-    return bool(
-        await conn.fetchval("SELECT built_revision IS NOT NULL FROM segments WHERE segment_no = $1", segment_no)
-    )
-
-
-async def _is_scheduled(temporal: Client) -> bool:
-    return SCHEDULE_ID in [schedule.id async for schedule in await temporal.list_schedules()]

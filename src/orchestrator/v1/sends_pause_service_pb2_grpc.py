@@ -64,8 +64,8 @@ class SendsPauseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseSends(self, request, context):
-        """Holds the sends of one journey, or of all. No send is begun any more that was not begun when this was answered; those
-        that were are tried to their end. What is paused stays so.
+        """Holds the sends of one journey, or of all. No send is begun any more that was not begun when this was answered; a try
+        that was on its way ends, and another one of the same send is held like a first. What is paused stays so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,8 +36,8 @@ class SendsPauseServiceStub:
     ListSendsPauses: _grpc.UnaryUnaryMultiCallable[_sends_pause_service_pb2.ListSendsPausesRequest, _sends_pause_service_pb2.ListSendsPausesResponse]
     """Lists what is paused: the project's pause first, then journeys by id."""
     PauseSends: _grpc.UnaryUnaryMultiCallable[_sends_pause_service_pb2.PauseSendsRequest, _sends_pause_service_pb2.PauseSendsResponse]
-    """Holds the sends of one journey, or of all. No send is begun any more that was not begun when this was answered; those
-    that were are tried to their end. What is paused stays so.
+    """Holds the sends of one journey, or of all. No send is begun any more that was not begun when this was answered; a try
+    that was on its way ends, and another one of the same send is held like a first. What is paused stays so.
     """
     ResumeSends: _grpc.UnaryUnaryMultiCallable[_sends_pause_service_pb2.ResumeSendsRequest, _sends_pause_service_pb2.ResumeSendsResponse]
     """Ends a pause. Who was held goes on, through all gates, as fast as workers are; a journey that is paused by itself and
@@ -52,8 +52,8 @@ class SendsPauseServiceAsyncStub(SendsPauseServiceStub):
     ListSendsPauses: _aio.UnaryUnaryMultiCallable[_sends_pause_service_pb2.ListSendsPausesRequest, _sends_pause_service_pb2.ListSendsPausesResponse]  # type: ignore[assignment]
     """Lists what is paused: the project's pause first, then journeys by id."""
     PauseSends: _aio.UnaryUnaryMultiCallable[_sends_pause_service_pb2.PauseSendsRequest, _sends_pause_service_pb2.PauseSendsResponse]  # type: ignore[assignment]
-    """Holds the sends of one journey, or of all. No send is begun any more that was not begun when this was answered; those
-    that were are tried to their end. What is paused stays so.
+    """Holds the sends of one journey, or of all. No send is begun any more that was not begun when this was answered; a try
+    that was on its way ends, and another one of the same send is held like a first. What is paused stays so.
     """
     ResumeSends: _aio.UnaryUnaryMultiCallable[_sends_pause_service_pb2.ResumeSendsRequest, _sends_pause_service_pb2.ResumeSendsResponse]  # type: ignore[assignment]
     """Ends a pause. Who was held goes on, through all gates, as fast as workers are; a journey that is paused by itself and
@@ -77,8 +77,8 @@ class SendsPauseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sends_pause_service_pb2.PauseSendsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sends_pause_service_pb2.PauseSendsResponse, _abc.Awaitable[_sends_pause_service_pb2.PauseSendsResponse]]:
-        """Holds the sends of one journey, or of all. No send is begun any more that was not begun when this was answered; those
-        that were are tried to their end. What is paused stays so.
+        """Holds the sends of one journey, or of all. No send is begun any more that was not begun when this was answered; a try
+        that was on its way ends, and another one of the same send is held like a first. What is paused stays so.
         """
 
     @_abc_1.abstractmethod
