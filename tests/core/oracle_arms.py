@@ -30,7 +30,7 @@ class Chosen:
             return there[before[-1]]
         self.another += bool(before)
         who = entered.subject_id + (f"/{entered.key}" if of_visit else "") + (f"#{len(before)}" if before else "")
-        salt = body.get("salt") or f"arm/p/{entered.journey_id}/{step['id']}"
+        salt = f"arm\0{body['salt']}" if body.get("salt") else f"arm/p/{entered.journey_id}/{step['id']}"
         before.append(_drawn(_shares(there, policy or {}), salt, who))
         return there[before[-1]]
 

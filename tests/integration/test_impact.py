@@ -437,3 +437,40 @@ async def test_shares_are_told_of_the_first_of_the_newest_and_of_versions_betwee
     assert whole.document["arms"][0] == {"arm_id": "a", "ppm": 7}
     with pytest.raises(NotFound, match="has no policy 1001"):
         await world.look(policy_history.version, "old", "pick", 1001)
+
+
+async def test_whoever_goes_by_an_arm_again_is_one_subject_of_whom_the_first_time_counts(past: Past) -> None:
+    """By visits, in rounds, and as two who became one: each of them goes three times by one arm, once by the other."""
+    world = past.world
+    await world.draft("again", {"steps": [PICK, BYE]})
+    await world.do(update, "again", Changes(goal_event="paid", goal_window=WINDOW), ANY_STATE)
+    await world.do(publishing.publish, "again", ANY_STATE)
+    await world.owner.execute(
+        """
+        INSERT INTO arm_choices (project_no, bucket, subject_no, execution_id, seq, journey_id, step_id, version,
+                                 goal_revision, unit, round, arm_id, propensity_ppm, propensities, reason, chosen_at)
+        SELECT project_no, bucket, subject_no, md5(subject_id || '/' || turn)::uuid, 1, 'again', 'pick', 1, 2,
+               CASE number % 3 WHEN 0 THEN md5(subject_id || '/' || turn)
+                               WHEN 1 THEN '' ELSE CASE turn WHEN 3 THEN '' ELSE 'merged:' || turn END END,
+               CASE number % 3 WHEN 1 THEN turn ELSE 0 END,
+               CASE turn WHEN 2 THEN 'b' ELSE 'a' END, 500000, '{"a": 500000, "b": 500000}', 'fallback',
+               now() - interval '20 days' + turn * interval '5 days'
+          FROM (SELECT *, row_number() OVER () AS number FROM subjects WHERE subject_id ~ '^s' LIMIT 12) AS s
+         CROSS JOIN generate_series(0, 3) AS turn;
+        INSERT INTO conversions
+        SELECT project_no, bucket, subject_no, execution_id, 'pick', 1, 'again', chosen_at + interval '1 hour',
+               chosen_at + interval '1 hour'
+          FROM (SELECT *, row_number() OVER (ORDER BY chosen_at, subject_no) AS number
+                  FROM arm_choices WHERE journey_id = 'again') AS c
+         WHERE number BETWEEN 9 AND 24 OR arm_id = 'b'
+        """
+    )
+
+    (told,) = await world.look(branch_performance.branch_performance, "again")
+
+    arms = {arm.arm_id: arm for arm in told.performance.arms}
+    assert (arms["a"].subjects_reached, arms["a"].goal_events) == (12, 4)
+    assert arms["a"].rate == pytest.approx(1 / 3)
+    assert (arms["b"].subjects_reached, arms["b"].goal_events) == (12, 12)
+    assert (arms["a"].matured_subjects, arms["b"].matured_subjects) == (12, 12)
+    assert (arms["a"].pending_subjects, arms["a"].propensity_range) == (0, (500_000, 500_000))

@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import asyncpg
 import orjson
 import pytest
 
@@ -159,6 +160,60 @@ async def test_a_version_is_published_when_it_is_worth_it(school: School) -> Non
     # Without one nothing is learned, and what is in force stays so.
     await school.road.crowd.world.do(update, "welcome", Changes(goal_event=""), ANY_STATE)
     assert await school.learn() == 0
+
+
+async def test_whoever_is_killed_while_a_version_is_written_leaves_the_one_before_in_force(
+    school: School, owner: Connection[Record]
+) -> None:
+    """The statement that writes it is held up, and its connection to the database is cut."""
+    await school.road.publish(choose(), BYE, LATE, goal="paid")
+    assert await school.learn() == 1
+    await school.lay("a", 600, 0.05)
+    await school.lay("b", 600, 0.30)
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE policy_versions IN SHARE MODE")  # it can be read and not be written
+        learning = asyncio.create_task(school.learn())
+        writer = None
+        async with asyncio.timeout(20):
+            while writer is None:
+                await asyncio.sleep(0.01)
+                writer = await owner.fetchval(
+                    "SELECT pid FROM pg_locks WHERE relation = 'policy_versions'::regclass AND NOT granted"
+                )
+        await owner.fetchval("SELECT pg_terminate_backend($1)", writer)
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            await learning
+
+    assert [row["policy_version"] for row in await school.versions()] == [1]
+    await school.enter("ann")
+    assert {row[0] for row in await school.rows("policy_version")} == {None, 1}
+    assert await school.learn() == 1
+    assert [row["policy_version"] for row in await school.versions()] == [1, 2]
+    assert {arm.arm_id: arm.ppm for arm in (await school.newest()).arms}["b"] > 900_000
+
+
+async def test_what_comes_in_late_is_in_the_next_version(school: School) -> None:
+    await school.road.publish(choose(), BYE, LATE, goal="paid")
+    await school.lay("a", 300, 0.0, age=(10, 20))
+    await school.lay("b", 300, 0.0, age=(10, 20))
+    assert await school.learn() == 1
+    before = {arm.arm_id: (arm.matured, arm.converted, arm.ppm) for arm in (await school.newest()).arms}
+
+    await school.owner.execute(
+        """
+        INSERT INTO conversions (project_no, bucket, subject_no, enrollment_id, step_id, seq, journey_id, occurred_at,
+                                 received_at)
+        SELECT project_no, bucket, subject_no, execution_id, step_id, seq, journey_id, chosen_at + interval '7 days',
+               now()
+          FROM arm_choices WHERE arm_id = 'b' ORDER BY subject_no LIMIT 30
+        """
+    )
+    assert await school.learn() == 1
+
+    after = {arm.arm_id: (arm.matured, arm.converted, arm.ppm) for arm in (await school.newest()).arms}
+    assert (before["a"][:2], before["b"][:2]) == ((300, 0), (300, 0))
+    assert (after["a"][:2], after["b"][:2]) == ((300, 0), (300, 30))
+    assert after["b"][2] > 900_000 > before["b"][2]
 
 
 async def test_updates_beside_each_other_publish_once(school: School) -> None:

@@ -189,7 +189,7 @@ def _judged(
         ),
         late=sum(row.late for row in totals),
         sampled=sampled,
-        goal_revisions=tuple(sorted({row.goal_revision for row in totals}, reverse=True)),
+        goal_revisions=tuple(sorted({row.goal_revision for row in totals if row.subjects}, reverse=True)),
         mature_before=now - max(windows) - branch.grace if windows else None,
         as_of=now,
     )

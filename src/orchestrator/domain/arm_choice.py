@@ -56,6 +56,13 @@ def arm_salt(project_id: str, journey_id: str, step_id: str) -> str:
     return f"arm/{project_id}/{journey_id}/{step_id}"
 
 
+def given_arm_salt(salt: str) -> str:
+    """The salt of branches that were given this one. A holdout or a split of the same draws by the salt itself: whom it
+    lets through has drawn high or low there, and would go by an arm more or less often than its share says.
+    """
+    return f"arm\0{salt}"
+
+
 def choose(shares: Collection[ArmShare] | None, open_arms: Collection[str], *, salt: str, unit: str) -> ArmChoice:
     """The arm for `unit` (a subject, or a subject's visit) among `open_arms`.
 

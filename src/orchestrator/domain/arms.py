@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from orchestrator.domain.apportionment import WHOLE, apportioned
-from orchestrator.domain.arm_choice import ArmChoice, ArmShare, ChoiceReason, arm_salt, choose
+from orchestrator.domain.arm_choice import ArmChoice, ArmShare, ChoiceReason, arm_salt, choose, given_arm_salt
 from orchestrator.domain.journey import AdaptiveArm, AdaptiveStep, NbaDecision, Stickiness
 from orchestrator.predicates.paths import find, join_path
 
@@ -67,7 +67,11 @@ def choose_arm(step: AdaptiveStep, in_force: InForce | None, chooser: Chooser, r
     context = context_of(step, chooser.attributes) if isinstance(step, NbaDecision) else None
     opened = open_arms(step)
     learned = in_force.shares_of(context or {}, opened) if in_force is not None else None
-    salt = step.salt if step.salt is not None else arm_salt(chooser.project_id, chooser.journey_id, step.id)
+    salt = (
+        given_arm_salt(step.salt)
+        if step.salt is not None
+        else arm_salt(chooser.project_id, chooser.journey_id, step.id)
+    )
     choice = choose(ruled(learned, step.arms), opened, salt=salt, unit=unit)
     used = in_force.policy_version if in_force is not None and learned is not None else None
     return Chosen(choice=choice, policy_version=used, context=context)

@@ -139,9 +139,10 @@ def learned_in_context(rows: Iterable[Matured], arm_rules: Sequence[ArmRule], ru
     contexts = [row.context for row in kept]
     age = np.array([row.age for row in kept], dtype=float)
     fading = np.ones(len(kept)) if rules.half_life_days is None else np.exp2(-age / rules.half_life_days)
-    subjects = np.array([row.subjects for row in kept], dtype=float) * fading
+    number = np.array([row.subjects for row in kept], dtype=float)
+    subjects = number * fading
     converted = np.array([row.converted for row in kept], dtype=float) * fading
-    schema, columns = schema_of(rules.fields, contexts, subjects)
+    schema, columns = schema_of(rules.fields, contexts, number, subjects)
     prior = np.zeros(columns.shape[1])
     prior[0] = log_odds((converted.sum() + 1) / (subjects.sum() + 2))
     of_row = np.array([row.arm_id for row in kept], dtype=object)

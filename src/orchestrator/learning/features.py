@@ -19,6 +19,8 @@ Context = Mapping[str, object]
 BUCKETS = 64
 #: Columns lie within so many standard deviations: one who spends a thousand times as much bends no line.
 WITHIN = 5.0
+#: So many subjects have a number before anything is kept of it: the mean of one is his, and policies outlive subjects.
+FEWEST = 20
 
 
 class FieldKind(enum.StrEnum):
@@ -49,10 +51,13 @@ class FeatureSchema:
         return np.concatenate([np.ones((len(raw), 1)), np.clip(standard, -WITHIN, WITHIN)], axis=1)
 
 
-def schema_of(fields: Sequence[str], contexts: Sequence[Context], weights: Floats) -> tuple[FeatureSchema, Floats]:
-    """For these contexts, which stand for so many subjects each, and their columns by it. A field is a number if all
-    its values are.
+def schema_of(
+    fields: Sequence[str], contexts: Sequence[Context], subjects: Floats, weights: Floats | None = None
+) -> tuple[FeatureSchema, Floats]:
+    """For these contexts, which stand for so many subjects each and weigh so much (None: as many as they are), and
+    their columns by it. A field is a number if all its values are; one that fewer than FEWEST have says nothing.
     """
+    weights = subjects if weights is None else weights
     fields = tuple(fields)
     kinds = tuple(_kind([context.get(field) for context in contexts]) for field in fields)
     raw = _raw(fields, kinds, contexts)
@@ -61,11 +66,15 @@ def schema_of(fields: Sequence[str], contexts: Sequence[Context], weights: Float
     counts = np.maximum(present.sum(axis=0), 1e-300)
     means = (present * values).sum(axis=0) / counts
     scales = np.sqrt((present * (values - means) ** 2).sum(axis=0) / counts)
+    numbers = slice(len(fields), len(fields) + kinds.count(FieldKind.NUMBER))
+    of_few = np.zeros(len(scales), dtype=np.bool_)
+    of_few[numbers] = (~np.isnan(raw[:, numbers]) * subjects[:, None]).sum(axis=0) < FEWEST
+    silent = (scales < 1e-9) | of_few
     schema = FeatureSchema(
         fields=fields,
         kinds=kinds,
-        means=tuple(np.round(means, 9).tolist()),
-        scales=tuple(np.where(scales < 1e-9, 0.0, np.round(scales, 9)).tolist()),
+        means=tuple(np.where(silent, 0.0, np.round(means, 9)).tolist()),
+        scales=tuple(np.where(silent, 0.0, np.round(scales, 9)).tolist()),
     )
     return schema, schema.standardised(raw)
 

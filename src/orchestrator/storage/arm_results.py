@@ -35,8 +35,8 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmTotals:
-    """All choices of an arm that are measured by one goal. `late` converted by events that came in when they had
-    matured.
+    """All choices of an arm that are measured by one goal. Subjects are counted at their first choice of the arm;
+    `late` converted by events that came in when they had matured. Propensities and instants are of all choices.
     """
 
     step_id: str
@@ -56,7 +56,8 @@ class ArmTotals:
 
 # Where a goal names no event, nobody can convert: such choices measure nothing.
 _OUTCOMES = """
-SELECT c.step_id, c.arm_id, c.propensities, c.propensity_ppm, c.bucket, c.chosen_at, c.goal_revision, g.goal_window,
+SELECT c.step_id, c.arm_id, c.propensities, c.propensity_ppm, c.bucket, c.subject_no, c.execution_id, c.seq,
+       c.chosen_at, c.goal_revision, g.goal_window,
        v.occurred_at IS NOT NULL AS converted, c.chosen_at + g.goal_window + w.grace <= $4::timestamptz AS matured,
        v.received_at > c.chosen_at + g.goal_window + w.grace AS late
   FROM {choices} AS c
@@ -71,14 +72,37 @@ SELECT c.step_id, c.arm_id, c.propensities, c.propensity_ppm, c.bucket, c.chosen
 
 _ALL = _OUTCOMES.format(choices="arm_choices").strip()
 
+# Whoever goes by an arm again, by a later visit or once more in its turn, is one subject: the first time counts. All
+# are counted, and those of them taken off who were there before. For that, only subjects are looked at that have more
+# than the choice that holds for them: few as a rule, and to put all choices in order would take thrice as long.
 _TOTALS = f"""
-SELECT step_id, arm_id, goal_revision, goal_window AS "window", count(*) AS subjects,
-       count(*) FILTER (WHERE converted) AS converted, count(*) FILTER (WHERE matured) AS matured,
-       count(*) FILTER (WHERE matured AND converted) AS matured_converted, count(*) FILTER (WHERE late) AS late,
-       min(propensity_ppm) AS least_ppm, max(propensity_ppm) AS most_ppm, min(chosen_at) AS first_at,
-       max(chosen_at) AS last_at
-  FROM ({_ALL}) AS o
- GROUP BY step_id, arm_id, goal_revision, goal_window
+WITH counted AS MATERIALIZED (
+    SELECT step_id, arm_id, goal_revision, goal_window AS "window", count(*) AS subjects,
+           count(*) FILTER (WHERE converted) AS converted, count(*) FILTER (WHERE matured) AS matured,
+           count(*) FILTER (WHERE matured AND converted) AS matured_converted, count(*) FILTER (WHERE late) AS late,
+           min(propensity_ppm) AS least_ppm, max(propensity_ppm) AS most_ppm, min(chosen_at) AS first_at,
+           max(chosen_at) AS last_at
+      FROM ({_ALL}) AS o
+     GROUP BY step_id, arm_id, goal_revision, goal_window
+), several AS MATERIALIZED (
+    SELECT DISTINCT step_id, bucket, subject_no FROM arm_choices
+     WHERE project_no = $1 AND journey_id = $2 AND (unit <> '' OR round > 0)
+), again AS MATERIALIZED (
+    SELECT step_id, arm_id, goal_revision, count(*) AS subjects, count(*) FILTER (WHERE converted) AS converted,
+           count(*) FILTER (WHERE matured) AS matured,
+           count(*) FILTER (WHERE matured AND converted) AS matured_converted, count(*) FILTER (WHERE late) AS late
+      FROM (SELECT o.*, row_number() OVER (PARTITION BY step_id, arm_id, bucket, subject_no
+                                           ORDER BY chosen_at, execution_id, seq) AS turn
+              FROM several JOIN ({_ALL}) AS o USING (step_id, bucket, subject_no)) AS o
+     WHERE turn > 1
+     GROUP BY step_id, arm_id, goal_revision
+)
+SELECT step_id, arm_id, goal_revision, c."window", c.subjects - coalesce(a.subjects, 0) AS subjects,
+       c.converted - coalesce(a.converted, 0) AS converted, c.matured - coalesce(a.matured, 0) AS matured,
+       c.matured_converted - coalesce(a.matured_converted, 0) AS matured_converted,
+       c.late - coalesce(a.late, 0) AS late, c.least_ppm, c.most_ppm, c.first_at, c.last_at
+  FROM counted AS c
+  LEFT JOIN again AS a USING (step_id, arm_id, goal_revision)
  ORDER BY step_id, arm_id, goal_revision
 """
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from orchestrator.domain.apportionment import WHOLE
 from orchestrator.domain.arm_choice import ArmShare, ChoiceReason
 from orchestrator.domain.arms import Arms, Chooser, Held, InForce, choose_arm, context_of, ruled
-from orchestrator.domain.journey import AdaptiveArm, AdaptiveBranch, NbaDecision, Stickiness
+from orchestrator.domain.holdout import Holdout
+from orchestrator.domain.journey import AdaptiveArm, AdaptiveBranch, NbaDecision, Split, SplitArm, Stickiness
+from orchestrator.domain.split import arm_of
 
 ANN = Chooser(project_id="p", journey_id="j", subject_id="ann", entry_key="e-1", attributes={})
 
@@ -162,3 +164,22 @@ def test_a_simulation_goes_by_what_holds_and_draws_as_production_does() -> None:
     assert held.choose(step, ANN) == (other, None)
     closed = replace(nothing, held={"s": Held(arm_id="gone", round_no=4)})
     assert closed.choose(step, ANN) == (choose_arm(step, None, ANN, 5).choice.arm_id, choose_arm(step, None, ANN, 5))
+
+
+def test_a_salt_that_a_holdout_and_a_split_have_too_leaves_arms_their_propensities() -> None:
+    """Whom a holdout of the same salt leaves have drawn high there; that may say nothing about the arm."""
+    step = replace(branch(arm("a", 0.25), arm("b", 0.75)), salt="spring")
+    holdout = Holdout(percent=30, salt="spring")
+    halves = tuple(SplitArm(id=name, weight=1, next=name) for name in "xy")
+    split = Split(id="half", arms=halves, salt="spring")
+    subject_ids = [f"user:{number}" for number in range(4000)]
+    exposed = [who for who in subject_ids if not holdout.has(who, "")]
+    second = [who for who in subject_ids if arm_of(split, "j", who).next == "y"]
+
+    def went(who: str) -> str:
+        return choose_arm(step, None, replace(ANN, subject_id=who)).choice.arm_id
+
+    for some in (exposed, second):
+        assert Counter(map(went, some))["a"] == pytest.approx(0.25 * len(some), abs=4 * (0.1875 * len(some)) ** 0.5)
+    other = replace(step, id="other")
+    assert all(went(who) == choose_arm(other, None, replace(ANN, subject_id=who)).choice.arm_id for who in exposed[:50])

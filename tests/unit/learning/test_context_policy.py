@@ -19,8 +19,9 @@ from orchestrator.learning.context_policy import (
     Matured,
     learned_in_context,
 )
-from orchestrator.learning.features import BUCKETS, Context, FieldKind, schema_of
+from orchestrator.learning.features import BUCKETS, FEWEST, Context, FieldKind, schema_of
 from orchestrator.learning.logistic import fitted
+from orchestrator.learning.policy_document import document_of
 
 RULES = ContextRules(fields=("plan", "age"))
 ARMS = [ArmRule(arm_id=arm_id) for arm_id in ("call", "mail", "none")]
@@ -131,7 +132,7 @@ def test_what_is_old_counts_less() -> None:
 def test_a_field_is_a_number_when_all_its_values_are() -> None:
     contexts: list[Context] = [{"a": 1, "b": 1, "c": None}, {"a": 2.5, "b": "x"}, {"a": None, "b": True, "c": []}]
 
-    schema, columns = schema_of(("a", "b", "c"), contexts, np.ones(3))
+    schema, columns = schema_of(("a", "b", "c"), contexts, np.full(3, float(FEWEST)))
 
     assert schema.kinds == (FieldKind.NUMBER, FieldKind.CATEGORY, FieldKind.CATEGORY)
     assert columns.tolist() == schema.columns(contexts).tolist()
@@ -139,6 +140,25 @@ def test_a_field_is_a_number_when_all_its_values_are() -> None:
     assert columns[:, 4] == pytest.approx([-1, 1, 0]), "standardised, and the mean where it is missing"
     assert columns[:, 1] == pytest.approx(np.array([-1, -1, 2]) / np.sqrt(2)), "and its being missing says something"
     assert schema.columns([{"b": 1.0}])[0, 5:].tolist() == schema.columns([{"b": 1}])[0, 5:].tolist()
+
+
+@pytest.mark.parametrize("alike", [1, FEWEST - 1, FEWEST])
+def test_of_numbers_that_few_have_a_policy_keeps_nothing(alike: int) -> None:
+    """A mean of one is a value of somebody, and of two with their deviation it is both; policies outlive subjects."""
+    contexts: list[Context] = [{"plan": "free"}] * 300 + [{"plan": "free", "income": 91_234.5}] * alike
+    whom = [
+        Matured(arm_id="call", context=context, age=8, subjects=1, converted=place % 2)
+        for place, context in enumerate(contexts)
+    ]
+
+    policy = learned_in_context(whom, ARMS, ContextRules(fields=("income", "plan")))
+
+    # Also where all of them have the same.
+    assert "91234.5" not in json.dumps(document_of(policy))
+    apart: list[Context] = [{"income": 10.0 * place} for place in range(alike)]
+    schema, _ = schema_of(("income",), apart, np.ones(alike))
+    is_kept = alike >= FEWEST
+    assert (schema.means[1], schema.scales[1] > 0) == (10.0 * (alike - 1) / 2 if is_kept else 0.0, is_kept)
 
 
 def test_coefficients_are_the_most_probable_ones() -> None:
