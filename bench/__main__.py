@@ -58,8 +58,11 @@ async def _measure(names: list[str], plan: Plan) -> list[Row]:
     rows: list[Row] = []
     for name in names:
         began = time.monotonic()
-        rows += await BENCHES[name](plan)
+        found = await BENCHES[name](plan)
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+        for row in found:  # so that they are not lost when a later bench fails
+            print(f"  {row.name}: {row.value:,g} {row.unit}", file=sys.stderr)
+        rows += found
     return rows
 
 

@@ -191,15 +191,17 @@ async def of_buckets(conn: Connection[Record], project_no: int, first: int, last
     )
 
 
-# Who is at the same buckets is not waited for: what is left of theirs goes with the next run.
+# Who is at the same buckets is not waited for: what is left of theirs goes with the next run. By the places of the rows,
+# which are locked: of a table that has just been filled Postgres thinks that it is empty, and would join it with itself
+# row by row.
 _FORGET_LOOKS = """
-DELETE FROM segment_looks WHERE (project_no, segment_no, bucket) IN (
-    SELECT l.project_no, l.segment_no, l.bucket FROM segment_looks AS l
+DELETE FROM segment_looks WHERE project_no = $1 AND ctid = ANY (ARRAY(
+    SELECT l.ctid FROM segment_looks AS l
      WHERE l.project_no = $1
        AND NOT EXISTS (SELECT FROM segments AS s
                         WHERE s.project_no = $1 AND s.segment_no = l.segment_no
                           AND s.built_revision IS DISTINCT FROM s.rules_revision)
-       FOR UPDATE SKIP LOCKED)
+       FOR UPDATE SKIP LOCKED))
 """
 
 
