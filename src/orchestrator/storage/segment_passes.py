@@ -191,9 +191,9 @@ async def of_buckets(conn: Connection[Record], project_no: int, first: int, last
     )
 
 
-# Who is at the same buckets is not waited for: what is left of theirs goes with the next run. By the places of the rows,
-# which are locked: of a table that has just been filled Postgres thinks that it is empty, and would join it with itself
-# row by row.
+# Who is at the same buckets is not waited for: what is left of theirs goes with the next run. Rows are found again by
+# their places, and stay there, being locked: of a table that has just been filled Postgres thinks that it is empty, and
+# would join it with itself row by row.
 _FORGET_LOOKS = """
 DELETE FROM segment_looks WHERE project_no = $1 AND ctid = ANY (ARRAY(
     SELECT l.ctid FROM segment_looks AS l
