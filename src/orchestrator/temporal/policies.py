@@ -5,15 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from temporalio.client import (
-    Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
-)
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 
 from orchestrator.temporal.regular_work import ensure_schedule
@@ -79,15 +71,7 @@ class PolicyWorkflows:
 
     async def ensure_schedule(self, every: timedelta = UPDATE_EVERY) -> None:
         """Have all policies updated on schedule, one update at a time. Raises RPCError."""
-        schedule = Schedule(
-            action=ScheduleActionStartWorkflow(
-                UPDATE_WORKFLOW,
-                UpdateInput(),
-                id=SCHEDULE_ID,
-                task_queue=POLICIES_QUEUE,
-                static_summary="update policies",
-            ),
-            spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
-            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),
-        )
-        await ensure_schedule(self._client, SCHEDULE_ID, schedule)
+        await ensure_schedule(
+            self._client, SCHEDULE_ID, UPDATE_WORKFLOW, UpdateInput(),
+            task_queue=POLICIES_QUEUE, summary="update policies", every=every, catch_up=CATCH_UP,
+        )  # fmt: skip

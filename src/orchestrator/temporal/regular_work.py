@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 from temporalio.api.common.v1 import Payload
 from temporalio.client import (
     Client,
     Schedule,
     ScheduleActionStartWorkflow,
     ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
     ScheduleUpdate,
     ScheduleUpdateInput,
 )
 
 
-async def ensure_schedule(client: Client, schedule_id: str, schedule: Schedule) -> None:
-    """Have it fire so, and no other way. Raises RPCError."""
+async def ensure_schedule(
+    client: Client,
+    schedule_id: str,
+    workflow: str,
+    argument: Any,
+    *,
+    task_queue: str,
+    summary: str,
+    every: timedelta,
+    catch_up: timedelta,
+) -> None:
+    """Have the workflow started so often, one at a time, and no other way; one that was due while Temporal was away is
+    made up for if it was due no longer ago than `catch_up`. Raises RPCError.
+    """
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(
+            workflow, argument, id=schedule_id, task_queue=task_queue, static_summary=summary
+        ),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=catch_up),
+    )
     try:
         await client.create_schedule(schedule_id, schedule)
     except ScheduleAlreadyRunningError:

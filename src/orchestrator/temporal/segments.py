@@ -6,15 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from temporalio.client import (
-    Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
-)
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 
 from orchestrator.temporal.regular_work import ensure_schedule
@@ -119,15 +111,7 @@ class SegmentWorkflows:
 
     async def ensure_schedule(self, every: timedelta = SWEEP_EVERY) -> None:
         """Have all segments swept on schedule, one sweep at a time. Raises RPCError."""
-        schedule = Schedule(
-            action=ScheduleActionStartWorkflow(
-                SWEEP_WORKFLOW,
-                SweepInput(),
-                id=SCHEDULE_ID,
-                task_queue=SEGMENTS_QUEUE,
-                static_summary="verify segments",
-            ),
-            spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
-            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),
-        )
-        await ensure_schedule(self._client, SCHEDULE_ID, schedule)
+        await ensure_schedule(
+            self._client, SCHEDULE_ID, SWEEP_WORKFLOW, SweepInput(),
+            task_queue=SEGMENTS_QUEUE, summary="verify segments", every=every, catch_up=CATCH_UP,
+        )  # fmt: skip
