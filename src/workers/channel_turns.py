@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-from collections.abc import Sequence
 
 from orchestrator.application.channel_turns import LettingOut
 from orchestrator.application.delivery import Delivery
 from orchestrator.storage.outages import is_outage
-from orchestrator.storage.outbox import Entry
+from workers.stopping import Stopping
+from workers.telling import Telling
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +23,8 @@ class TurnKeeper:
     def __init__(self, letting_out: LettingOut, delivery: Delivery) -> None:
         self._letting_out = letting_out
         self._delivery = delivery
-        self._stopping = asyncio.Event()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._stopping = Stopping()
+        self._telling = Telling()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -34,7 +32,7 @@ class TurnKeeper:
     async def run(self) -> None:
         """Returns after `stop`, when those that were let out have been told."""
         pause = 0.0
-        while not await self._stopped(pause):
+        while not await self._stopping.within(pause):
             try:
                 pause = STEP_EVERY if await self._step() else LOOK_EVERY
             except Exception as error:
@@ -43,26 +41,11 @@ class TurnKeeper:
                 else:
                     logger.exception("sends that wait for channels wait longer")
                 pause = LOOK_EVERY
-        await asyncio.gather(*self._telling)
+        await self._telling.all_end()
 
     async def _step(self) -> bool:
         """Let out at every channel for which somebody waits; False where nobody does."""
         channels = await self._letting_out.waited_for()
         for project_no, channel in channels:
-            told = await self._letting_out.step(project_no, channel)
-            if told:
-                task = asyncio.create_task(self._tell(told))
-                self._telling.add(task)
-                task.add_done_callback(self._telling.discard)
+            self._telling.begin(self._delivery, await self._letting_out.step(project_no, channel))
         return bool(channels)
-
-    async def _tell(self, told: Sequence[Entry]) -> None:
-        try:
-            await self._delivery.deliver(told)
-        except Exception as error:
-            logger.warning("a delivery is left to the sweeper", extra={"error": type(error).__name__})
-
-    async def _stopped(self, within: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), within)
-        return self._stopping.is_set()

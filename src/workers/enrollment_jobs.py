@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -13,6 +11,8 @@ from orchestrator.application.enrollment_pages import UNTOLD, EnrollmentPages
 from orchestrator.storage.outages import is_outage
 from orchestrator.storage.outbox import Entry
 from workers.metrics import Metrics
+from workers.stopping import Stopping
+from workers.telling import Telling
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class EnrollmentJobRunner:
         self._pages = pages
         self._delivery = delivery
         self._metrics = metrics
-        self._stopping = asyncio.Event()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._stopping = Stopping()
+        self._telling = Telling()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -49,7 +49,7 @@ class EnrollmentJobRunner:
     async def run(self) -> None:
         """Returns after `stop`, when what is being told has been."""
         pause = 0.0
-        while not await self._stopped(pause):
+        while not await self._stopping.within(pause):
             try:
                 pause = await self._work_once()
             except Exception as error:
@@ -58,7 +58,7 @@ class EnrollmentJobRunner:
                 else:
                     logger.exception("an enrollment job waits")
                 pause = LOOK_EVERY
-        await asyncio.gather(*self._telling)
+        await self._telling.all_end()
 
     async def _work_once(self) -> float:
         """One page, if it is a job's turn; returns how long to wait before the next, in seconds."""
@@ -79,19 +79,6 @@ class EnrollmentJobRunner:
     async def _tell_beside(self, told: Sequence[Entry], rate: int | None) -> None:
         """Begin to tell these, and wait until no more pages are being told than may be."""
         at_once = MOST if rate is None else min(MOST, max(LEAST, math.ceil(rate * CALL)))
-        task = asyncio.create_task(self._tell(told, self._delivery(at_once)))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._telling.begin(self._delivery(at_once), told)
         while len(self._telling) > (AHEAD if rate is None else 0):
-            await asyncio.wait(self._telling, return_when=asyncio.FIRST_COMPLETED)
-
-    async def _tell(self, told: Sequence[Entry], delivery: Delivery) -> None:
-        try:
-            await delivery.deliver(told)
-        except Exception as error:
-            logger.warning("a delivery is left to the sweeper", extra={"error": type(error).__name__})
-
-    async def _stopped(self, within: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), within)
-        return self._stopping.is_set()
+            await self._telling.one_ends()

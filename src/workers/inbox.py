@@ -14,6 +14,7 @@ from orchestrator.storage import inbox_entries, listening
 from orchestrator.storage.outages import is_outage
 from orchestrator.storage.outbox import Entry
 from workers.metrics import Metrics
+from workers.telling import Telling
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,7 @@ class InboxConsumer:
         self._metrics = metrics
         self._rung = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._telling = 0
-        self._deliveries: set[asyncio.Task[None]] = set()
+        self._telling, self._telling_behind = Telling(), Telling()
 
     def stop(self) -> None:
         """Finish what is under way and return from `run`."""
@@ -57,7 +57,7 @@ class InboxConsumer:
             finally:
                 for task in beside:
                     task.cancel()
-                await asyncio.gather(*self._deliveries, return_exceptions=True)
+                await asyncio.gather(self._telling.all_end(), self._telling_behind.all_end())
 
     async def _listen(self) -> None:
         await listening.listen(self._dsn, inbox_entries.CHANNEL, self._rung.set)
@@ -147,28 +147,11 @@ class InboxConsumer:
         """Tell Temporal beside the next transaction; wait when too much is being told already. What runs behind waits
         for none of that, nor does that wait for it.
         """
-        self._begin([entry for entry in told if entry.behind])
+        self._telling_behind.begin(self._delivery, [entry for entry in told if entry.behind])
         told = [entry for entry in told if not entry.behind]
-        if not told:
-            return
-        while self._telling > TOLD_AT_ONCE and self._deliveries:
-            await asyncio.wait(self._deliveries, return_when=asyncio.FIRST_COMPLETED)
-        self._telling += len(told)
-        self._begin(told)
-
-    def _begin(self, told: Sequence[Entry]) -> None:
-        if told:
-            task = asyncio.create_task(self._tell(told))
-            self._deliveries.add(task)
-            task.add_done_callback(self._deliveries.discard)
-
-    async def _tell(self, told: Sequence[Entry]) -> None:
-        try:
-            await self._delivery.deliver(told)
-        except Exception as error:
-            logger.warning("a delivery is left to the sweeper", extra={"error": type(error).__name__})
-        finally:
-            self._telling -= sum(not entry.behind for entry in told)
+        while told and self._telling.entries > TOLD_AT_ONCE:
+            await self._telling.one_ends()
+        self._telling.begin(self._delivery, told)
 
 
 def _log(what: str, error: Exception) -> None:

@@ -5,7 +5,6 @@ tests of communications, events of before somebody asked, rows that have had the
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -28,6 +27,7 @@ from orchestrator.application.watchdog import Watchdog
 from orchestrator.storage.outages import is_outage
 from workers.metrics import Metrics
 from workers.sent_tests import SentTestSender
+from workers.stopping import Stopping
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Sweeper:
         self._segments = segments
         self._policies = policies
         self._metrics = metrics
-        self._stopping = asyncio.Event()
+        self._stopping = Stopping()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -106,7 +106,7 @@ class Sweeper:
     async def _every(self, seconds: float, look: Callable[[], Awaitable[object]], *, at_once: bool = False) -> None:
         # Not all processes at once, unless the first time matters.
         pause = 0.0 if at_once else seconds * random.random()
-        while not await self._stopped(pause):
+        while not await self._stopping.within(pause):
             try:
                 await look()
             except Exception as error:
@@ -115,11 +115,6 @@ class Sweeper:
                 else:
                     logger.exception("a sweep failed, the next one tries again")
             pause = seconds
-
-    async def _stopped(self, within: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), within)
-        return self._stopping.is_set()
 
     async def _sweep(self) -> None:
         while (taken := await self._delivery.sweep()) and not self._stopping.is_set():
