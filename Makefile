@@ -13,7 +13,7 @@ PYTEST ?=
 BIN := .venv/bin
 PY := $(BIN)/python
 
-.PHONY: help setup run up test test-faults lint proto bench migrate
+.PHONY: help setup run up test test-faults soak lint proto bench migrate
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ test: setup ## Run the tests but those that kill processes (PYTEST="-k word" for
 test-faults: setup ## Run the tests that kill processes
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
 	$(PY) -m pytest -m faults $(PYTEST) || [ $$? = 5 ]
+
+soak: setup ## The same at full count, for hours (PYTEST="-k word" for some)
+	@$(PY) -m orchestrator.devstack.fetch time-skipping
+	ORCHESTRATOR_SOAK=1 $(PY) -m pytest -m faults $(PYTEST) || [ $$? = 5 ]
 
 lint: .venv/synced ## Check style, types, layers, and that the generated files are those of the protos
 	@$(BIN)/ruff check .

@@ -16,7 +16,7 @@ import grpc
 
 from bench import welcome
 from bench.callers import Enroller
-from bench.ground import furnish, ground
+from bench.ground import calm, furnish, ground
 from bench.pace import at_pace
 from bench.plan import Plan
 from bench.rows import Row, at_most, beside, percentile
@@ -63,6 +63,8 @@ async def measure(plan: Plan) -> list[Row]:
             await _until_none(conn, _UNTOLD, _UNREAD)
             await _pay(stack, channel, warm)
             await _until_none(conn, _UNTOLD, _UNREAD)
+            # Those who were let in last have to have come to their step.
+            await calm(stack)
             accepted_at = await _pay(stack, channel, asked)
             await _until_none(conn, _OPEN)
         rows = [row for row in await conn.fetch(_WOKEN) if row["subject_id"] in accepted_at]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -127,7 +129,7 @@ async def _send_events(client: OrchestratorClient, example: Example, progress: P
     task = progress.add_task("events", total=len(example.events))
     triggers = 0
     for start in range(0, len(example.events), _BATCH):
-        batch = [_message(messages.Event, event) for event in example.events[start : start + _BATCH]]
+        batch = _dated(example.events[start : start + _BATCH])
         answer = await client.events.IngestEvents(messages.IngestEventsRequest(events=batch))
         triggers += sum(
             result.status == messages.EventResult.STATUS_ACCEPTED and batch[result.index].name == example.trigger
@@ -135,6 +137,18 @@ async def _send_events(client: OrchestratorClient, example: Example, progress: P
         )
         progress.advance(task, len(batch))
     return triggers
+
+
+def _dated(events: Sequence[dict[str, Any]]) -> list[messages.Event]:
+    """Each happened a millisecond after the one before: undated, those of one call have happened at one instant, and a
+    purchase at the instant of the sign-up is none that the journey can have brought about."""
+    sent_at = datetime.now(UTC)
+    dated = []
+    for before_sending, event in zip(range(len(events), 0, -1), events, strict=True):
+        message = _message(messages.Event, event)
+        message.occur_time.FromDatetime(sent_at - timedelta(milliseconds=before_sending))
+        dated.append(message)
+    return dated
 
 
 async def _wait(
