@@ -35,8 +35,10 @@ SUBJECTS = 64
 MANY = 4000
 LONGEST, SHORTEST = 1.0, 0.4
 
-#: So many times as many entries are looked at to find them: enough for two consumers.
+#: So many times as many entries are looked at to find them: enough for two consumers. Of more subjects than FEWEST one
+#: leaves the other its share, so that neither waits while the other works through all that is left.
 LOOK = 2
+FEWEST = 500
 
 #: While both wait, one subject in so many is looked at because of the time.
 DUE_SHARE = 4
@@ -72,8 +74,9 @@ class Inbox:
         an entry was held until now, all with those who have waited longest first, and mixed, so that none of them waits
         for all of the others.
         """
-        # Some of the first may be held by a pass: there have to be others behind them.
-        look = LOOK * max(self._many, MANY // 4)
+        # Some of the first may be held, by a pass or by a consumer that takes twice as many: there have to be others
+        # behind them.
+        look = LOOK * min(MANY, 2 * max(self._many, MANY // 4))
         async with self._transactions.read(None) as conn:
             told = await inbox.waiting(conn, look=look, attempts=range(1))
             now = await clock.now(conn)
@@ -100,7 +103,7 @@ class Inbox:
         if len(keys) <= SUBJECTS:
             return await self._work(keys, SUBJECTS)
         began = time.monotonic()
-        worked = await self._work(keys, self._many)
+        worked = await self._work(keys, min(self._many, max(FEWEST, -(-len(keys) // LOOK))))
         took = time.monotonic() - began
         if took > LONGEST:
             self._many = max(SUBJECTS, self._many // 2)

@@ -51,22 +51,8 @@ SELECT s.bucket, s.subject_no, s.subject_id, s.attributes, s.created_at, s.time_
                JOIN subject_event_state AS t
                  ON t.project_no = $1 AND t.bucket = s.bucket AND t.subject_no = s.subject_no AND t.name_no = q.name_no
               WHERE q.raw_no IS NULL) AS states,
-       ARRAY(SELECT ROW (q.place, r.occurred_at)
-               FROM source AS q
-              CROSS JOIN LATERAL (
-                    SELECT e.occurred_at FROM events AS e
-                     WHERE e.project_no = $1 AND e.bucket = s.bucket AND e.subject_no = s.subject_no
-                       AND e.name_no = q.name_no
-                     ORDER BY e.occurred_at DESC LIMIT q.depth) AS r
-              WHERE q.raw_no IS NULL AND q.depth > 0) AS recents,
-       ARRAY(SELECT ROW (q.place, r.occurred_at, r.event_no, r.properties)
-               FROM source AS q
-              CROSS JOIN LATERAL (
-                    SELECT e.occurred_at, e.event_no, e.properties FROM events AS e
-                     WHERE e.project_no = $1 AND e.bucket = s.bucket AND e.subject_no = s.subject_no
-                       AND e.name_no = q.raw_no
-                     ORDER BY e.occurred_at DESC, e.event_no DESC LIMIT {RAW_AT_ONCE}) AS r
-              WHERE q.raw_no IS NOT NULL) AS raw,
+       {{recents}} AS recents,
+       {{raw}} AS raw,
        ARRAY(SELECT g.segment_id FROM static_members AS m
                JOIN segments AS g ON g.project_no = m.project_no AND g.segment_no = m.segment_no
               WHERE m.project_no = $1 AND m.bucket = s.bucket AND m.subject_no = s.subject_no
@@ -75,12 +61,34 @@ SELECT s.bucket, s.subject_no, s.subject_id, s.attributes, s.created_at, s.time_
               WHERE g.project_no = $1 AND g.segment_id = ANY ($7::text[]) AND g.predicate IS NULL) AS known_cohorts
 """
 
-_SUBJECTS = f"""{_FACTS.rstrip()}
+# Each opens every month that there are events of: left out where nothing asks for it.
+_RECENTS = """
+       ARRAY(SELECT ROW (q.place, r.occurred_at)
+               FROM source AS q
+              CROSS JOIN LATERAL (
+                    SELECT e.occurred_at FROM events AS e
+                     WHERE e.project_no = $1 AND e.bucket = s.bucket AND e.subject_no = s.subject_no
+                       AND e.name_no = q.name_no
+                     ORDER BY e.occurred_at DESC LIMIT q.depth) AS r
+              WHERE q.raw_no IS NULL AND q.depth > 0)
+""".strip()
+_RAW = f"""
+       ARRAY(SELECT ROW (q.place, r.occurred_at, r.event_no, r.properties)
+               FROM source AS q
+              CROSS JOIN LATERAL (
+                    SELECT e.occurred_at, e.event_no, e.properties FROM events AS e
+                     WHERE e.project_no = $1 AND e.bucket = s.bucket AND e.subject_no = s.subject_no
+                       AND e.name_no = q.raw_no
+                     ORDER BY e.occurred_at DESC, e.event_no DESC LIMIT {RAW_AT_ONCE}) AS r
+              WHERE q.raw_no IS NOT NULL)
+""".strip()
+_NONE = "'{}'::text[]"
+
+_OF_SUBJECTS = """
   FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
   JOIN subjects AS s ON s.project_no = $1 AND s.bucket = w.bucket AND s.subject_no = w.subject_no
 """
-
-_SUBJECT = f"""{_FACTS.rstrip()}
+_OF_SUBJECT = """
   FROM subjects AS s
  WHERE s.project_no = $1 AND (s.bucket, s.subject_no) = (
        SELECT i.bucket, i.subject_no FROM subjects AS i
@@ -89,6 +97,13 @@ _SUBJECT = f"""{_FACTS.rstrip()}
        SELECT a.bucket, a.subject_no FROM subject_aliases AS a
         WHERE a.project_no = $1 AND a.alias_bucket = $2 AND a.alias_id = $3)
 """
+
+
+def _statement(needs: Needs, of: str) -> str:
+    """One of four for each `of`: with or without what only some questions ask for."""
+    recents = _RECENTS if any(needs.events.values()) else _NONE
+    raw = _RAW if any(source.where is not None for source in needs.events) else _NONE
+    return _FACTS.format(recents=recents, raw=raw).rstrip() + of
 
 
 async def load(
@@ -100,7 +115,7 @@ async def load(
     """
     buckets, subject_nos = [key.bucket for key in keys], [key.subject_no for key in keys]
     sources = list(needs.events)
-    rows = await conn.fetch(_SUBJECTS, project_no, buckets, subject_nos, *_asked(sources, needs))
+    rows = await conn.fetch(_statement(needs, _OF_SUBJECTS), project_no, buckets, subject_nos, *_asked(sources, needs))
     return {
         SubjectKey(project_no=project_no, bucket=row["bucket"], subject_no=row["subject_no"]): await _known(
             conn, project_no, row, sources, needs
@@ -112,7 +127,9 @@ async def load(
 async def find(conn: Connection[Record], project_no: int, subject_id: str, needs: Needs) -> Known | None:
     """`load` for the subject with this id, or the one that it was merged into; None when there is no such subject."""
     sources = list(needs.events)
-    row = await conn.fetchrow(_SUBJECT, project_no, bucket_of(subject_id), subject_id, *_asked(sources, needs))
+    row = await conn.fetchrow(
+        _statement(needs, _OF_SUBJECT), project_no, bucket_of(subject_id), subject_id, *_asked(sources, needs)
+    )
     return await _known(conn, project_no, row, sources, needs) if row else None
 
 
