@@ -108,7 +108,8 @@ async def test_a_hundred_thousand_are_enrolled_once_though_workers_die_three_tim
     stack = await start_stack(environment=ENVIRONMENT)
     async with field_on(stack, tmp_path) as field:
         steps = [{"id": "bye", "exit": {"reason": "finished"}}]
-        journey = {"id": "huge", "name": "Huge", "steps": steps, "holdout": {"percent": HELD_OUT}}
+        holdout = {"holdout": {"percent": HELD_OUT}} if HELD_OUT else {}
+        journey = {"id": "huge", "name": "Huge", "steps": steps, **holdout}
         await field.call("POST", "/v1/journeys", journey)
         await field.call("POST", "/v1/journeys/huge:publish", {})
         conn = await field.owner()
