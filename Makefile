@@ -35,7 +35,7 @@ test-faults: setup ## Run the tests that kill processes
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
 	$(PY) -m pytest -m faults $(PYTEST) || [ $$? = 5 ]
 
-soak: setup ## The same at full count, for hours (PYTEST="-k word" for some)
+soak: setup ## The same, and what `test-faults` does in part whole
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
 	ORCHESTRATOR_SOAK=1 $(PY) -m pytest -m faults $(PYTEST) || [ $$? = 5 ]
 

@@ -1,4 +1,4 @@
-"""Whether counts are to be whole: `make soak` takes the hours that `make test-faults` does not have."""
+"""Whether counts are to be whole: `make soak` takes the time that `make test-faults` does not have."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ PATIENCE = 3600.0 if SOAK else 600.0
 GROWTH = 24
 
 
-@pytest.mark.timeout(3 * PATIENCE)
+@pytest.mark.timeout(3 * PATIENCE if SOAK else 900)
 async def test_a_hundred_thousand_are_enrolled_once_though_workers_die_three_times_and_take_no_more_memory(
     start_stack: StartStack, tmp_path: Path
 ) -> None:
@@ -119,10 +119,10 @@ async def test_a_hundred_thousand_are_enrolled_once_though_workers_die_three_tim
 
         job = await field.call("POST", "/v1/enrollmentJobs", {"journeyId": "huge", "everyone": True})
         for tenth in (1, 2, 3):
-            await _until(field, job["id"], tenth * MANY // 10, within=PATIENCE)
+            await _until(field, job["id"], tenth * MANY // 10, within=PATIENCE / 2)
             for part in workers:
                 await kill(part)
-        await _until(field, job["id"], 5 * MANY // 10, within=PATIENCE)
+        await _until(field, job["id"], 5 * MANY // 10, within=PATIENCE / 2)
         before = _memory(workers)
         done = await _until(field, job["id"], None, within=PATIENCE)
         grown = _memory(workers) - before

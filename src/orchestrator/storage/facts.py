@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 from asyncpg import Connection, Record
@@ -99,11 +100,15 @@ _OF_SUBJECT = """
 """
 
 
-def _statement(needs: Needs, of: str) -> str:
-    """One of four for each `of`: with or without what only some questions ask for."""
-    recents = _RECENTS if any(needs.events.values()) else _NONE
-    raw = _RAW if any(source.where is not None for source in needs.events) else _NONE
-    return _FACTS.format(recents=recents, raw=raw).rstrip() + of
+@cache
+def _statement(of: str, *, recents: bool, raw: bool) -> str:
+    return _FACTS.format(recents=_RECENTS if recents else _NONE, raw=_RAW if raw else _NONE).rstrip() + of
+
+
+def _asking(needs: Needs, of: str) -> str:
+    """One of four statements for each `of`: with or without what only some questions ask for."""
+    is_raw = any(source.where is not None for source in needs.events)
+    return _statement(of, recents=any(needs.events.values()), raw=is_raw)
 
 
 async def load(
@@ -115,7 +120,7 @@ async def load(
     """
     buckets, subject_nos = [key.bucket for key in keys], [key.subject_no for key in keys]
     sources = list(needs.events)
-    rows = await conn.fetch(_statement(needs, _OF_SUBJECTS), project_no, buckets, subject_nos, *_asked(sources, needs))
+    rows = await conn.fetch(_asking(needs, _OF_SUBJECTS), project_no, buckets, subject_nos, *_asked(sources, needs))
     return {
         SubjectKey(project_no=project_no, bucket=row["bucket"], subject_no=row["subject_no"]): await _known(
             conn, project_no, row, sources, needs
@@ -128,7 +133,7 @@ async def find(conn: Connection[Record], project_no: int, subject_id: str, needs
     """`load` for the subject with this id, or the one that it was merged into; None when there is no such subject."""
     sources = list(needs.events)
     row = await conn.fetchrow(
-        _statement(needs, _OF_SUBJECT), project_no, bucket_of(subject_id), subject_id, *_asked(sources, needs)
+        _asking(needs, _OF_SUBJECT), project_no, bucket_of(subject_id), subject_id, *_asked(sources, needs)
     )
     return await _known(conn, project_no, row, sources, needs) if row else None
 
