@@ -69,6 +69,7 @@ from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
 from orchestrator.storage.reachability import open_connection
 from orchestrator.storage.rights import require_rights
 from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.keyring import Keyring
 from orchestrator.temporal.statuses import Statuses
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         await Setup(transactions, ApiKeys(instance_secret)).prepare(owner_key=_text(settings.api_key))
 
         target = Target(address=settings.temporal_address or "", namespace=settings.temporal_namespace)
-        temporal = await connect(target, lazy=True)
+        temporal = await connect(target, keyring=Keyring.of(settings.payload_key_texts), lazy=True)
         # The outbox belongs to the workers' role.
         outbox_pool = await open_pool(
             settings.database_url, role=WORKER_ROLE, size=DELIVERY_POOL, application_name="orchestrator-delivery"
@@ -232,10 +233,10 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
 
         stack.callback(health.close)
         await health.look()
-        tls = _tls(settings)
+        tls = tls_files(settings)
         stack.push_async_callback(_stop, grpc_server, http_server, settings.grace_seconds)
-        grpc_port = await _listen(grpc_server, "gRPC", settings.grpc_host, settings.grpc_port, tls)
-        http_port = await _listen(http_server, "HTTP", settings.http_host, settings.http_port, tls)
+        grpc_port = await listen(grpc_server, "gRPC", settings.grpc_host, settings.grpc_port, tls)
+        http_port = await listen(http_server, "HTTP", settings.http_host, settings.http_port, tls)
         watch = asyncio.create_task(health.watch(), name="health")
         stack.push_async_callback(_ended, watch)
         try:
@@ -257,7 +258,8 @@ async def _require_database(dsn: str) -> None:
         raise SchemaRefused(f"The database lacks {len(missing)} migrations: run `orchestrator migrate` first.")
 
 
-async def _listen(server: GrpcServer | HttpServer, name: str, host: str, port: int, tls: TlsFiles | None) -> int:
+async def listen(server: GrpcServer | HttpServer, name: str, host: str, port: int, tls: TlsFiles | None) -> int:
+    """Have it listen; returns the port. `name` is in the settings' names. Raises CannotServe."""
     try:
         # Tried before, for gRPC's own words about it say less, and go to stderr.
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -290,7 +292,8 @@ async def _ended(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _tls(settings: Settings) -> TlsFiles | None:
+def tls_files(settings: Settings) -> TlsFiles | None:
+    """What the settings say of TLS. Raises CannotServe for files that cannot be used."""
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     files = TlsFiles(certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca)

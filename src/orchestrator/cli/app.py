@@ -35,6 +35,7 @@ COMMANDS = (
     "doctor",
     "serve",
     "worker",
+    "codec-server",
     "migrate",
     "settings",
 )

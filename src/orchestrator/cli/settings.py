@@ -22,6 +22,9 @@ GROUPS = {
         "allowed_origins", "reflection",
     ),
     "TLS": ("tls_certificate", "tls_key", "tls_client_ca"),
+    "Encrypted histories": (
+        *("payload_keys", "codec_tokens", "codec_host", "codec_port", "codec_origin", "codec_plain_http"),
+    ),
     "Webhooks": ("webhook_secrets", "webhook_networks", "webhook_plain_http"),
     "Mail": (
         "smtp_url", "smtp_plain", "smtp_ca", "smtp_from", "smtp_on_ambiguity", "smtp_connections",
