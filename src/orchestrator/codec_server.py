@@ -60,7 +60,7 @@ def _require_usable(settings: Settings) -> None:
         raise InvalidSettings("ORCHESTRATOR_CODEC_TOKENS is not set: nobody could ask for anything.")
     if settings.tls_certificate is None and not is_loopback(settings.codec_host) and not settings.codec_plain_http:
         raise InvalidSettings(
-            f"ORCHESTRATOR_CODEC_HOST {settings.codec_host} is for other machines, and without TLS all could read on the "
-            "way what is decoded: set ORCHESTRATOR_TLS_CERTIFICATE and _KEY, or ORCHESTRATOR_CODEC_PLAIN_HTTP=true where a "
-            "proxy in front of it has TLS."
+            f"ORCHESTRATOR_CODEC_HOST {settings.codec_host} is for other machines, and without TLS what is decoded "
+            "could be read on the way: set ORCHESTRATOR_TLS_CERTIFICATE and _KEY, or "
+            "ORCHESTRATOR_CODEC_PLAIN_HTTP=true where a proxy in front of it has TLS."
         )

@@ -23,7 +23,7 @@ _PUBLIC_URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1
 #: A key of payloads: its id, and 32 bytes in base64 of either alphabet.
 _PAYLOAD_KEY = re.compile(r"([a-z0-9][a-z0-9_-]{0,31}):[A-Za-z0-9+/_-]{43}=?")
 PLAIN_PAYLOADS = "plain"
-_CODEC_TOKEN = re.compile(r"([a-z0-9][a-z0-9_-]{0,31}):[!-~]{%d,256}" % LONG_SECRET)
+_CODEC_TOKEN = re.compile(rf"([a-z0-9][a-z0-9_-]{{0,31}}):[!-~]{{{LONG_SECRET},256}}")
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -99,8 +99,7 @@ class Settings(BaseSettings):
     codec_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Who may have histories decoded by `codec-server`: `name:token`, the token 32 characters and more."""
     codec_host: str = "127.0.0.1"
-    """Where `codec-server` listens, with `ORCHESTRATOR_TLS_*` if these are set; for other machines than this one only with
-    them."""
+    """Where `codec-server` listens, with `ORCHESTRATOR_TLS_*` if these are set; for other machines only with them."""
     codec_port: _Port = 8081
     """Its port; 0 for any that is free."""
     codec_origin: str | None = None

@@ -112,7 +112,10 @@ FIRED = "enrolled-on-schedule"
 
 
 #: Histories that are stored encrypted: with KEYS, in which namespace. Each key is for one workflow of one namespace.
-ENCRYPTED: dict[str, str] = {}
+ENCRYPTED = {
+    "encrypted-subject-changed.1": "test-25f2c8f86b9044e48a30ece0c175322e",
+    "encrypted-waited-for-in-vain.1": "test-d607c76e99c54ff0890e986981ebcaff",
+}
 
 #: Of executions that are run once more, encrypted: those whose histories hold most kinds of payloads.
 ENCRYPTED_KINDS = ("send-tried-three-times", "parked-and-mended", "waited-for-in-vain", "subject-changed")
@@ -121,8 +124,9 @@ KEYS = Keyring.of(["test:" + base64.b64encode(b"the key of these histories, long
 
 
 async def _replay(history: WorkflowHistory, namespace: str | None = None) -> Exception | None:
-    """Replays in the strict sandbox, in which everything that is not deterministic is refused. `namespace`: of one that is
-    encrypted with KEYS.
+    """Replays in the strict sandbox, in which everything that is not deterministic is refused.
+
+    `namespace`: of one that is encrypted with KEYS.
     """
     replayer = Replayer(
         workflows=[*SEGMENTS, JourneyExecution, ScheduledEnrollment, PolicyUpdate],

@@ -134,6 +134,7 @@ async def test_what_began_encrypted_goes_on_in_the_clear(waiting: Waiting) -> No
     assert await waiting.failures([entry]) == 0
 
 
+@pytest.mark.faults
 async def test_keys_are_changed_with_fifty_executions_under_way(waiting: Waiting) -> None:
     entries = await waiting.begin(ONE, count=50)
 
@@ -146,6 +147,7 @@ async def test_keys_are_changed_with_fifty_executions_under_way(waiting: Waiting
     assert len(waiting.channel.asked) == 50
 
 
+@pytest.mark.faults
 async def test_a_worker_without_the_key_does_nothing_until_it_is_back(
     waiting: Waiting, connected: Connect, database: str, worker_pool: Pool[Record]
 ) -> None:

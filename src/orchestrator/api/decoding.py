@@ -1,7 +1,7 @@
 """The codec server's HTTP: Temporal's pages and its command line ask here what encrypted payloads say.
 
-It decodes and never encodes: nobody writes into histories by hand. Who asks comes with a token, or with the cookie that a
-page of ours has set for one; answers are shown to pages of one origin. Every decoding is a line of the log.
+It decodes and never encodes: nobody writes into histories by hand. Who asks comes with a token, or with the cookie that
+a page of ours has set for one; answers are shown to pages of one origin. Every decoding is a line of the log.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ _REMEDIES = {
     TEMPORAL_AWAY: "Temporal does not answer: executions wait until it does. See that TEMPORAL_ADDRESS is right.",
     NOT_STARTED: "Temporal was told of them and has no workflow of theirs: was its database lost? They will not move.",
     WORKFLOW_OVER: "Their workflow has ended and they have not: a worker closes such rows within a minute.",
-    KEY_MISSING: "Their histories are encrypted with a key that is not among ORCHESTRATOR_PAYLOAD_KEYS here: they cannot go "
-    "on without it. Give it back to the workers, behind the others; they go on by themselves. If it is lost, terminate them.",
+    KEY_MISSING: "Their histories are encrypted with a key that is not among ORCHESTRATOR_PAYLOAD_KEYS here. They "
+    "cannot go on without it: give it back to the workers, behind the others. If it is lost, terminate them.",
     NO_EXECUTION: "No execution of this database: does another one use the same namespace? Else terminate them.",
 }
 
@@ -123,9 +123,9 @@ class Doctor:
             async for page in doctor.running(conn, now - self._on_its_way):
                 suspects += [execution for execution in page if execution.workflow_id not in there]
                 locked += [
-                    f"execution {execution.execution_id}, key {found.missing_kid}"
+                    f"execution {execution.execution_id}, key {workflow.missing_kid}"
                     for execution in page
-                    if (found := there.get(execution.workflow_id)) is not None and found.missing_kid is not None
+                    if (workflow := there.get(execution.workflow_id)) is not None and workflow.missing_kid is not None
                 ]
         suspects = suspects[:_AT_ONCE]
         told = await describe(self._temporal, [execution.workflow_id for execution in suspects])

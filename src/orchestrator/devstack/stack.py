@@ -80,8 +80,9 @@ def worker_name(number: int) -> str:
 class StackOptions:
     """What to start and where. Empty addresses: started here. Empty secrets: made once and kept in `data_dir`.
 
-    `payload_keys` and `codec_tokens` are as settings have them; `encrypt` makes a key where there is none. What was encrypted
-    on a data directory is read from then on, with `encrypt` or without. `codec_origin` is for a Temporal that is not ours.
+    `payload_keys` and `codec_tokens` are as settings have them; `encrypt` makes a key where there is none. What was
+    encrypted on a data directory is read from then on, with `encrypt` or without. `codec_origin` is for a Temporal that
+    is not ours.
 
     `environment` is added to that of server and workers. `durable=False` gives up crash safety of the embedded
     Postgres. The workers' metrics are on `metrics_port` and the ports after it, or nowhere.
@@ -208,8 +209,8 @@ class Stack:
         return options.codec_origin or ours
 
     def part(self, name: str) -> Supervisor:
-        """A process by its name: SERVER, CODEC (where histories are encrypted), POSTGRES, TEMPORAL (where they are ours)
-        or `worker_name(n)`.
+        """A process by its name: SERVER, POSTGRES, TEMPORAL (where they are ours), CODEC (where there are keys for it), or
+        `worker_name(n)`.
         """
         return self._parts[name]
 

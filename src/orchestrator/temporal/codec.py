@@ -1,8 +1,9 @@
 """What travels through Temporal, encrypted: AES-256-GCM, with a key for each workflow (`keyring.py`).
 
-A ciphertext names its key and is bound to its workflow: in another one, or altered, it is refused. What is not encrypted is
-read as it is, so that histories may begin without the codec and go on with it, or the other way round. A worker that cannot
-read something raises: its task fails and is tried again until the key is there. Nothing is ever taken for empty.
+A ciphertext names its key and is bound to its workflow: in another one, or altered, it is refused. What is not
+encrypted is read as it is, so that histories may begin without the codec and go on with it, or the other way round. A
+worker that cannot read something raises: its task fails and is tried again until the key is there. Nothing is ever
+taken for empty.
 """
 
 from __future__ import annotations
