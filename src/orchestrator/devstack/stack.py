@@ -209,7 +209,7 @@ class Stack:
         return options.codec_origin or ours
 
     def part(self, name: str) -> Supervisor:
-        """A process by its name: SERVER, POSTGRES, TEMPORAL (where they are ours), CODEC (where there are keys for it), or
+        """A process by its name: SERVER, POSTGRES, TEMPORAL (where they are ours), CODEC (where there are keys), or
         `worker_name(n)`.
         """
         return self._parts[name]
