@@ -231,7 +231,7 @@ async def test_histories_are_encrypted_when_that_is_asked_for_and_read_from_then
 
             async def has_ended() -> bool:
                 shown = (await client.get(f"/v1/executions/{execution['id']}")).json()
-                return shown.get("outcome") == "canceled"
+                return bool(shown.get("outcome") == "canceled")
 
             await eventually(has_ended, within=30)
             await client.post("/v1/journeys/welcome:enroll", json={"subjectIds": ["bob"]})
