@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from orchestrator.api.codec_tokens import CodecTokens
 from orchestrator.api.decoding import Decoding
 from orchestrator.api.http_server import HttpServer
-from orchestrator.server import listen, tls_files
+from orchestrator.server import Listener, tls_files
 from orchestrator.settings import InvalidSettings, Settings, is_loopback
 from orchestrator.temporal.codec import EncryptingCodec
 from orchestrator.temporal.keyring import Keyring
@@ -45,7 +45,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         secure=tls is not None or settings.codec_plain_http,
     )
     server = HttpServer(decoding.application())
-    port = await listen(server, "codec", settings.codec_host, settings.codec_port, tls)
+    port = await Listener(server, "CODEC", "CODEC_HOST", settings.codec_host, settings.codec_port).listen(tls)
     try:
         yield port
     finally:

@@ -56,11 +56,13 @@ INTERNAL_TOKEN = "internal.token"
 PAYLOAD_KEYS = "payload.keys"
 CODEC_TOKEN = "codec.token"
 _KEY_SHOWN = "owner.key.shown"
+_PREVIOUS_TOKEN = "ORCHESTRATOR_INTERNAL_TOKEN_PREVIOUS"
 _KEY_VARIABLES = frozenset(
     {
         "ORCHESTRATOR_API_KEY",
         "ORCHESTRATOR_OPERATOR_KEY",
         "ORCHESTRATOR_INTERNAL_TOKEN",
+        _PREVIOUS_TOKEN,
         "ORCHESTRATOR_CODEC_TOKENS",
     }
 )
@@ -95,6 +97,7 @@ class StackOptions:
     api_key: str = ""
     operator_key: str = ""
     internal_token: str = ""
+    internal_token_previous: str = ""
     encrypt: bool = False
     payload_keys: tuple[str, ...] = ()
     codec_tokens: tuple[str, ...] = ()
@@ -339,6 +342,8 @@ class Stack:
                 "ORCHESTRATOR_API_KEY": keys.owner,
                 "ORCHESTRATOR_OPERATOR_KEY": keys.operator,
                 "ORCHESTRATOR_INTERNAL_TOKEN": keys.internal,
+                # Empty counts as not set.
+                _PREVIOUS_TOKEN: options.internal_token_previous,
                 "ORCHESTRATOR_GRPC_HOST": options.grpc_host,
                 "ORCHESTRATOR_GRPC_PORT": str(options.grpc_port),
                 "ORCHESTRATOR_HTTP_HOST": options.http_host,
