@@ -217,7 +217,7 @@ async def test_histories_are_encrypted_when_that_is_asked_for_and_read_from_then
             assert (await client.post("/v1/journeys/welcome:publish")).is_success
             assert (await client.post("/v1/journeys/welcome:enroll", json={"subjectIds": ["ada"]})).is_success
             (execution,) = (await client.get("/v1/executions?journeyId=welcome")).json()["executions"]
-        stored = await _input_of(place, execution["workflowId"])
+        stored = await _input_of(place, execution["executionArn"])
         token = (place.data_dir / "codec.token").read_text().strip()
         async with httpx.AsyncClient(base_url=codec, headers={"authorization": f"Bearer {token}"}) as client:
             (opened,) = (await client.post("/decode", json={"payloads": [stored]})).json()["payloads"]
@@ -236,7 +236,7 @@ async def test_histories_are_encrypted_when_that_is_asked_for_and_read_from_then
             await eventually(has_ended, within=30)
             await client.post("/v1/journeys/welcome:enroll", json={"subjectIds": ["bob"]})
             (other,) = (await client.get("/v1/executions?journeyId=welcome&subjectId=bob")).json()["executions"]
-        plain = await _input_of(place, other["workflowId"])
+        plain = await _input_of(place, other["executionArn"])
 
     assert base64.b64decode(stored["metadata"]["encoding"]) == b"binary/encrypted"
     assert execution["id"] in base64.b64decode(opened["data"]).decode()
