@@ -102,15 +102,19 @@ def listeners(settings: Settings, process: str) -> tuple[Listener, ...]:
         owner = next((owner for prefix, owner in _PREFIXES.items() if field.startswith(prefix)), SERVER)
         if owner != process or not field.endswith(_HOST):
             continue
-        name = field.removesuffix(_HOST)
-        variable = f"ORCHESTRATOR_{field.upper()}"
-        if getattr(settings, f"{name}_port") is not None:
+        variable, ports = f"ORCHESTRATOR_{field.upper()}", ports_of(field)
+        if any(getattr(settings, port) is not None for port in ports):
             found.append(Listener(variable, getattr(settings, field)))
         elif field in settings.model_fields_set:
-            raise InvalidSettings(
-                f"{variable} is set and ORCHESTRATOR_{name.upper()}_PORT is not: set both, or neither."
-            )
+            named = " and ".join(f"ORCHESTRATOR_{port.upper()}" for port in ports)
+            raise InvalidSettings(f"{variable} is set and {named} is not: set both, or neither.")
     return tuple(found)
+
+
+def ports_of(host: str) -> list[str]:
+    """The settings of the ports that are opened at a setting `…_host`, which begin as it does."""
+    name = host.removesuffix(_HOST)
+    return [field for field in Settings.model_fields if field.startswith(f"{name}_") and field.endswith("_port")]
 
 
 def _accepted(settings: Settings, process: str, found: tuple[Exposure, ...]) -> tuple[Exposure, ...]:
@@ -279,6 +283,7 @@ def _secrets(settings: Settings) -> Iterator[tuple[str, str]]:
         ("ORCHESTRATOR_API_KEY", settings.api_key),
         ("ORCHESTRATOR_OPERATOR_KEY", settings.operator_key),
         ("ORCHESTRATOR_INTERNAL_TOKEN", settings.internal_token),
+        ("ORCHESTRATOR_INTERNAL_TOKEN_PREVIOUS", settings.internal_token_previous),
         ("ORCHESTRATOR_METRICS_TOKEN", settings.metrics_token),
         *(("ORCHESTRATOR_WEBHOOK_SECRETS", secret) for secret in settings.webhook_secrets),
         *(("ORCHESTRATOR_UNSUBSCRIBE_SECRETS", secret) for secret in settings.unsubscribe_secrets),

@@ -88,7 +88,7 @@ def test_a_worker_that_is_set_up_well_shows_its_metrics(monkeypatch: pytest.Monk
         ({"ORCHESTRATOR_METRICS_TOKEN": ""}, "metrics"),
         ({"ORCHESTRATOR_API_KEY": "short"}, "guessable_secret"),
         ({"ORCHESTRATOR_OPERATOR_KEY": "short"}, "guessable_secret"),
-        ({"ORCHESTRATOR_INTERNAL_TOKEN": "short"}, "guessable_secret"),
+        ({"ORCHESTRATOR_INTERNAL_TOKEN": "abababababababababab"}, "guessable_secret"),
         ({"ORCHESTRATOR_METRICS_TOKEN": "short"}, "guessable_secret"),
         ({"ORCHESTRATOR_API_KEY": "aaaaaaaaaaaaaaaaaaaaaaaa"}, "guessable_secret"),
         ({"ORCHESTRATOR_UNSUBSCRIBE_SECRETS": "12" * 20}, "guessable_secret"),
@@ -139,9 +139,10 @@ def test_mail_in_the_clear_leaves_the_machine_though_nobody_listens(monkeypatch:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "orchestrator.internal"])
-@pytest.mark.parametrize("listener", ["GRPC_HOST", "HTTP_HOST"])
+@pytest.mark.parametrize("listener", ["GRPC_HOST", "HTTP_HOST", "INTERNAL_HOST"])
 def test_one_listener_that_others_reach_is_enough(monkeypatch: pytest.MonkeyPatch, listener: str, host: str) -> None:
-    found = kinds(monkeypatch, {f"ORCHESTRATOR_{listener}": host})
+    port = {"ORCHESTRATOR_INTERNAL_GRPC_PORT": "50052"} if listener == "INTERNAL_HOST" else {}
+    found = kinds(monkeypatch, {f"ORCHESTRATOR_{listener}": host} | port)
 
     assert "plaintext" in found
     assert ("metrics" in found) == (listener == "HTTP_HOST")

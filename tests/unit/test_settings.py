@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from orchestrator.exposure import ports_of
 from orchestrator.settings import InvalidSettings, Settings
 
 
@@ -92,7 +93,7 @@ def test_an_unusable_value_is_one_sentence(
     assert "\n" not in sentence
 
 
-@pytest.mark.parametrize("name", ["API_KEY", "OPERATOR_KEY", "INTERNAL_TOKEN", "METRICS_TOKEN"])
+@pytest.mark.parametrize("name", ["API_KEY", "OPERATOR_KEY", "METRICS_TOKEN"])
 def test_a_key_that_can_be_guessed_is_known_for_one(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     variable = f"ORCHESTRATOR_{name}"
     monkeypatch.setenv(variable, "test-key")
@@ -102,12 +103,13 @@ def test_a_key_that_can_be_guessed_is_known_for_one(monkeypatch: pytest.MonkeyPa
     assert Settings.load().short_keys == []
 
 
-def test_every_host_has_a_port() -> None:
-    fields = Settings.model_fields
-    hosts = [name for name in fields if name.endswith("_host")]
+def test_every_host_has_its_ports_and_every_port_its_host() -> None:
+    hosts = [name for name in Settings.model_fields if name.endswith("_host")]
+    ports = [name for name in Settings.model_fields if name.endswith("_port")]
 
     assert len(hosts) >= 3
-    assert [name for name in hosts if f"{name.removesuffix('_host')}_port" not in fields] == []
+    assert all(ports_of(host) for host in hosts)
+    assert sorted(port for host in hosts for port in ports_of(host)) == sorted(ports)
 
 
 def test_one_key_cannot_stand_for_two_roles(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,3 +118,26 @@ def test_one_key_cannot_stand_for_two_roles(monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(InvalidSettings, match="must differ"):
         Settings.load()
+
+
+@pytest.mark.parametrize("name", ["INTERNAL_TOKEN", "INTERNAL_TOKEN_PREVIOUS"])
+def test_a_token_of_machines_is_never_short(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN", "a-token-of-its-own")
+    monkeypatch.setenv(f"ORCHESTRATOR_{name}", "15-characters-x")
+
+    with pytest.raises(InvalidSettings, match=f"ORCHESTRATOR_{name} is not usable: must have at least 16 characters"):
+        Settings.load()
+
+
+def test_two_tokens_are_good_at_once_and_the_older_one_needs_the_newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN_PREVIOUS", "the-token-of-before")
+    with pytest.raises(InvalidSettings, match="_PREVIOUS needs ORCHESTRATOR_INTERNAL_TOKEN"):
+        Settings.load()
+
+    monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN", "the-token-of-before")
+    with pytest.raises(InvalidSettings, match="must differ"):
+        Settings.load()
+
+    monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN", "the-token-of-today")
+    good = [token.get_secret_value() for token in Settings.load().internal_tokens]
+    assert good == ["the-token-of-today", "the-token-of-before"]
