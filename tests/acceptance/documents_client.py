@@ -47,7 +47,7 @@ class Api:
 
 
 class AudienceLab(Api):
-    """"Official POST /audiences format"."""
+    """ "Official POST /audiences format"."""
 
     def __init__(self, host: str, key: str) -> None:
         super().__init__(host, {"X-Api-Key": key})
@@ -65,7 +65,7 @@ class AudienceLab(Api):
 
 
 class Audiences(Api):
-    """"Audiences API"; "all endpoints require workspace authentication"."""
+    """ "Audiences API"; "all endpoints require workspace authentication"."""
 
     def __init__(self, host: str, key: str) -> None:
         super().__init__(host, {"Authorization": f"Bearer {key}"})
@@ -89,7 +89,7 @@ class Audiences(Api):
 
 
 class Segments(Api):
-    """"Segments": CRUD for rule-based user segments, and evaluation on demand."""
+    """ "Segments": CRUD for rule-based user segments, and evaluation on demand."""
 
     def __init__(self, host: str, key: str, project_id: str) -> None:
         super().__init__(host, {"Authorization": f"Bearer {key}"})
@@ -121,7 +121,7 @@ class Segments(Api):
 
 
 class Journeys(Api):
-    """"Journeys API": CRUD and lifecycle."""
+    """ "Journeys API": CRUD and lifecycle."""
 
     def __init__(self, host: str, key: str) -> None:
         super().__init__(host, {"Authorization": f"Bearer {key}"})
@@ -182,7 +182,7 @@ class Journeys(Api):
 
 
 class JourneysV1(Api):
-    """"GET /api/v1/journeys" and what follows in that document."""
+    """ "GET /api/v1/journeys" and what follows in that document."""
 
     def __init__(self, host: str, key: str) -> None:
         super().__init__(host, {"Authorization": f"Bearer {key}"})

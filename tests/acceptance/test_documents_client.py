@@ -4,14 +4,100 @@ The client knows a host and a key. What its document takes for granted (a worksp
 it) is made by this project's own client beforehand.
 """
 
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
 import pytest
-from documents_client import ApiError, AudienceLab, Audiences, Journeys, JourneysV1, Segments
+
+from orchestrator.client import OrchestratorClient, messages
+from orchestrator.devstack.stack import Stack
+from tests.acceptance.documents_client import ApiError, AudienceLab, Audiences, Journeys, JourneysV1, Segments
+from tests.eventually import eventually
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """What a user is given."""
+
+    host: str
+    key: str
+    project_id: str
+
+
+@pytest.fixture
+async def workspace(shared_stack: Stack) -> Workspace:
+    """A project of this test."""
+    addresses = shared_stack.addresses
+    project = messages.Project(id=f"p-{uuid.uuid4().hex[:12]}", name="Of one test")
+    async with OrchestratorClient(addresses.grpc, shared_stack.keys.operator) as operator:
+        made = await operator.projects.CreateProject(messages.CreateProjectRequest(project=project))
+    return Workspace(host=addresses.http, key=made.secret, project_id=project.id)
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def lab(workspace: Workspace, opened: AsyncExitStack) -> AudienceLab:
+    return await opened.enter_async_context(AudienceLab(workspace.host, workspace.key))
+
+
+@pytest.fixture
+async def audiences(workspace: Workspace, opened: AsyncExitStack) -> Audiences:
+    return await opened.enter_async_context(Audiences(workspace.host, workspace.key))
+
+
+@pytest.fixture
+async def segments(workspace: Workspace, opened: AsyncExitStack) -> Segments:
+    return await opened.enter_async_context(Segments(workspace.host, workspace.key, workspace.project_id))
+
+
+@pytest.fixture
+async def journeys(workspace: Workspace, opened: AsyncExitStack) -> Journeys:
+    return await opened.enter_async_context(Journeys(workspace.host, workspace.key))
+
+
+@pytest.fixture
+async def v1(workspace: Workspace, opened: AsyncExitStack) -> JourneysV1:
+    return await opened.enter_async_context(JourneysV1(workspace.host, workspace.key))
+
+
+async def _communication(shared_stack: Stack, workspace: Workspace, category: messages.Category.ValueType) -> str:
+    communication = messages.Communication(
+        id="a-message", name="A message", channel="log", category=category, body="Hello {{ tier }}"
+    )
+    async with OrchestratorClient(shared_stack.addresses.grpc, workspace.key) as client:
+        request = messages.CreateCommunicationRequest(communication=communication)
+        return (await client.communications.CreateCommunication(request)).communication.id
+
+
+@pytest.fixture
+async def nudge(shared_stack: Stack, workspace: Workspace) -> str:
+    return await _communication(shared_stack, workspace, messages.CATEGORY_MARKETING)
+
+
+@pytest.fixture
+async def receipt(shared_stack: Stack, workspace: Workspace) -> str:
+    return await _communication(shared_stack, workspace, messages.CATEGORY_TRANSACTIONAL)
+
 
 PRO_AND_ACTIVE = {
     "kind": "and",
     "clauses": [
         {"kind": "attribute", "fieldPath": "tier", "operator": "equals", "value": "pro"},
-        {"kind": "event_fired", "eventName": "feature.used", "window": {"type": "last_n_days", "days": 7}, "atLeast": 2},
+        {
+            "kind": "event_fired",
+            "eventName": "feature.used",
+            "window": {"type": "last_n_days", "days": 7},
+            "atLeast": 2,
+        },
         {
             "kind": "not",
             "clause": {"kind": "event_fired", "eventName": "subscription.upgraded", "window": {"type": "ever"}},
@@ -91,7 +177,14 @@ async def test_a_segment_is_made_read_changed_evaluated_and_deleted(segments: Se
     assert changed["description"] == "and whose trial is long over"
     assert changed["rules"] == (await segments.get(made["id"]))["rules"]
 
+    asked = await segments.get(made["id"])
     await segments.evaluate(made["id"])
+
+    async def evaluated() -> bool:
+        advanced: bool = (await segments.get(made["id"]))["last_evaluated_at"] != asked["last_evaluated_at"]
+        return advanced
+
+    await eventually(evaluated)
 
     await segments.delete(made["id"])
     with pytest.raises(ApiError) as missing:
@@ -109,17 +202,18 @@ async def test_a_cohort_of_an_audience_is_a_segment_that_was_made(audiences: Aud
     assert made["predicate"] == {"kind": "in_cohort", "cohortId": power["id"]}
 
 
+# open: what a step looks like. The documents name kinds and `next`; the rest is docs/journeys.md.
 async def test_a_journey_is_drafted_published_watched_and_archived(journeys: Journeys, nudge: str) -> None:
     draft = await journeys.create(
         "Activate onboarding",
         description="Who has signed up and not come back",
         goalEventName="feature.used",
         steps=[
-            {"id": "wait-3d", "kind": "wait", "duration": "3d", "next": "wait-more"},
-            {"id": "wait-more", "kind": "wait", "duration": {"days": 3}, "next": "wait-on"},
-            {"id": "wait-on", "kind": "wait", "duration": "PT36H", "next": "nudge"},
-            {"id": "nudge", "kind": "send", "communicationId": nudge, "next": "done"},
-            {"id": "done", "kind": "exit"},
+            {"id": "wait-3d", "wait": {"duration": "3d"}, "next": "wait-more"},
+            {"id": "wait-more", "wait": {"duration": {"days": 3}}, "next": "wait-on"},
+            {"id": "wait-on", "wait": {"duration": "PT36H"}, "next": "nudge"},
+            {"id": "nudge", "send": {"communicationId": nudge}, "next": "done"},
+            {"id": "done", "exit": {}},
         ],
     )
     assert draft["version"] == "draft"
@@ -131,7 +225,8 @@ async def test_a_journey_is_drafted_published_watched_and_archived(journeys: Jou
     assert stale.value.status == 409
     assert described["description"] == "Who has signed up"
 
-    assert await journeys.publish(draft["id"]) == {"id": draft["id"], "version": 1}
+    published = await journeys.publish(draft["id"])
+    assert (published["id"], published["version"]) == (draft["id"], 1)
     assert draft["id"] in [journey["id"] for journey in await journeys.all()]
 
     trace = await journeys.simulate(draft["id"], subjectAttributes={"tier": "pro"})
@@ -154,15 +249,15 @@ async def test_a_journey_is_drafted_published_watched_and_archived(journeys: Jou
 async def test_a_journey_of_a_name_alone_is_one_exit(journeys: Journeys) -> None:
     draft = await journeys.create("To be drawn")
 
-    assert [step["kind"] for step in draft["steps"]] == ["exit"]
+    assert ["exit" in step for step in draft["steps"]] == [True]
 
 
 async def test_a_journey_that_sends_what_is_transactional_is_not_published(journeys: Journeys, receipt: str) -> None:
     draft = await journeys.create(
         "Receipts",
         steps=[
-            {"id": "send", "kind": "send", "communicationId": receipt, "next": "done"},
-            {"id": "done", "kind": "exit"},
+            {"id": "send", "send": {"communicationId": receipt}, "next": "done"},
+            {"id": "done", "exit": {}},
         ],
     )
 
@@ -177,7 +272,7 @@ FLOW = {
         {"id": "entry", "type": "entry_trigger"},
         {"id": "pause", "type": "wait", "data": {"duration": {"days": 3}}},
         {
-            "id": "pro?",
+            "id": "is-pro",
             "type": "condition_split",
             "data": {
                 "condition": {"kind": "attribute", "fieldPath": "tier", "operator": "equals", "value": "pro"},
@@ -188,9 +283,9 @@ FLOW = {
     ],
     "edges": [
         {"source": "entry", "target": "pause"},
-        {"source": "pause", "target": "pro?"},
-        {"source": "pro?", "target": "done", "sourceHandle": "true"},
-        {"source": "pro?", "target": "lost", "sourceHandle": "false"},
+        {"source": "pause", "target": "is-pro"},
+        {"source": "is-pro", "target": "done", "sourceHandle": "true"},
+        {"source": "is-pro", "target": "lost", "sourceHandle": "false"},
     ],
 }
 
@@ -206,12 +301,14 @@ async def test_customers_are_enrolled_into_a_flow_that_was_drawn_tested_and_acti
     changed = await v1.update(made["id"], status="active", maxDurationDays=60)
     assert (changed["status"], changed["maxDurationDays"]) == ("active", 60)
 
-    assert await v1.enroll(made["id"], customerId="anna") == {
+    counts = await v1.enroll(made["id"], customerId="anna")
+    assert counts.items() >= {
         "journeyId": made["id"], "journeyName": "Drawn", "enrolled": 1, "skipped": 0, "errors": 0, "total": 1,
-    }  # fmt: skip
-    assert await v1.enroll(made["id"], customerIds=["anna", "bert", "carl"]) == {
+    }.items()  # fmt: skip
+    counts = await v1.enroll(made["id"], customerIds=["anna", "bert", "carl"])
+    assert counts.items() >= {
         "journeyId": made["id"], "journeyName": "Drawn", "enrolled": 2, "skipped": 1, "errors": 0, "total": 3,
-    }  # fmt: skip
+    }.items()  # fmt: skip
     with pytest.raises(ApiError) as both:
         await v1.enroll(made["id"], customerId="anna", customerIds=["bert"])
     assert both.value.status == 400
