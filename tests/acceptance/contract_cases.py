@@ -14,8 +14,8 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """`code` is gRPC's; `faults` are (path, reason) as `/v1` tells them. `told` is the documented code; left out: the
-    one fault's reason, or else the reason, as the document spells it.
+    """`code` is gRPC's; `faults` are (path, reason) as `/v1` tells them. Of several the reason is any one's: a surface
+    says which it has met first. `told` is the documented code; left out: the reason, as the document spells it.
     """
 
     code: str
@@ -89,13 +89,13 @@ _FAULTY = {
     "clauses": [
         {"kind": "event_fired", "eventName": "", "window": {"type": "ever"}},
         {"kind": "in_cohort", "cohortId": "gone"},
-        {"kind": "not", "clause": {"kind": "and", "clauses": []}},
+        {"kind": "not", "clause": {"kind": "attribute", "fieldPath": "", "operator": "equals", "value": 1}},
     ],
 }
 _IN_FAULTY = (
     ("clauses[0].eventName", "EVENT_NAME_REQUIRED"),
     ("clauses[1].cohortId", "COHORT_NOT_FOUND"),
-    ("clauses[2].clause.clauses", "EMPTY_CLAUSES"),
+    ("clauses[2].clause.fieldPath", "FIELD_PATH_REQUIRED"),
 )
 _PREDICATE_FAULTS = tuple((f"predicate.{path}", reason) for path, reason in _IN_FAULTY)
 _RULES_FAULTS = tuple((f"rules.{path}", reason) for path, reason in _IN_FAULTY)
@@ -139,7 +139,7 @@ _AUDIENCES = (
         refused=_invalid(
             ("name", "INVALID_TYPE"),
             ("nmae", "UNKNOWN_FIELD"),
-            ("predicate", "INVALID_TYPE"),
+            ("predicate", "INVALID_VALUE"),
             ("description", "INVALID_TYPE"),
             told="invalid_type",
         ),
@@ -260,7 +260,7 @@ _SEGMENTS = (
         {"segment": {"description": "x" * 2001, "rules": _FAULTY}},
         f"POST {_SEGMENTS_PATH}",
         {"description": "x" * 2001, "rules": _FAULTY},
-        refused=_invalid(("name", "REQUIRED"), ("description", "TOO_LONG"), *_RULES_FAULTS, told="TOO_LONG"),
+        refused=_invalid(("name", "REQUIRED"), ("description", "TOO_LONG"), *_RULES_FAULTS, told="EVENT_NAME_REQUIRED"),
     ),
     _case("a segment is read", "GetSegment", {"segmentId": "pros"}, f"GET {_SEGMENTS_PATH}/pros"),
     _case(
@@ -434,6 +434,7 @@ _JOURNEYS = (
             ("steps[0].next", "NEXT_NOT_FOUND"),
             ("steps[0].send.communicationId", "COMMUNICATION_NOT_FOUND"),
             ("steps[1].next", "CYCLE"),
+            told="communication_not_found",
         ),
     ),
     _case(
@@ -572,6 +573,7 @@ _JOURNEYS = (
             ("steps[0].next", "NEXT_NOT_FOUND"),
             ("steps[0].send.communicationId", "COMMUNICATION_NOT_FOUND"),
             ("steps[1].next", "CYCLE"),
+            told="communication_not_found",
         ),
     ),
     _case(
@@ -681,6 +683,7 @@ _JOURNEYS_V1 = (
             ("name", "REQUIRED"),
             ("description", "TOO_LONG"),
             ("maxDurationDays", "OUT_OF_RANGE"),
+            ("definition.nodes[0].type", "UNKNOWN_ENUM_VALUE"),
             told="too_long",
         ),
     ),

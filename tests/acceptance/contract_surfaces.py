@@ -50,7 +50,7 @@ class Result:
 def expected_status(case: Case) -> int:
     if case.refused is not None:
         return _STATUS_OF[case.refused.code]
-    return _SUCCESS.get(_route(case), 200)
+    return _SUCCESS.get(route_of(case), 200)
 
 
 async def by_grpc(ground: Ground, case: Case, key: str | None) -> Result:
@@ -88,17 +88,17 @@ async def by_document(ground: Ground, case: Case, key: str | None, project_id: s
     document = json.loads(text) if text else {}
     if status < 400:
         assert (status == 204) == (not text)
-        return Result(status=status, answer=_AS_V1[_route(case)](document))
+        return Result(status=status, answer=_AS_V1[route_of(case)](document))
     assert headers["content-type"] == "application/json"
     error = document["error"]
-    places = _PLACES.get(_route(case), {})
+    places = _PLACES.get(route_of(case), {})
     faults = [(_place(places, fault["path"]), fault["code"].upper()) for fault in error.get("details", [])]
     return Result(status=status, code=error["code"], faults=tuple(sorted(faults)))
 
 
 def leaves_out(case: Case) -> frozenset[str]:
     """Members of `/v1` that the document does not have."""
-    return _LEFT_OUT.get(_route(case), frozenset())
+    return _LEFT_OUT.get(route_of(case), frozenset())
 
 
 def comparable(value: Any, project_id: str) -> Any:
@@ -130,7 +130,7 @@ _MADE = (
 )
 
 
-def _route(case: Case) -> str:
+def route_of(case: Case) -> str:
     """The documented call, with a star for each name."""
     path = case.documented.split("?")[0].replace("$P", "*")
     return re.sub(r"(?<=audiences/|.segments/|.journeys/)(?!\*)[a-z]+", "*", path)
@@ -209,7 +209,8 @@ def _tried(document: Json) -> Json:
     steps = []
     for node in nodes:
         kind = node.pop("type")
-        steps.append({**node, "stepId": node.pop("nodeId"), "stepKind": _STEP_KINDS.get(kind, kind)})
+        step_id = node.pop("nodeId")
+        steps.append({**node, "stepId": step_id, "stepKind": _STEP_KINDS.get(kind, kind)})
     identity = {name: document.pop(name) for name in ("journeyId", "version")}
     return {**identity, "simulation": {**document, "startedAt": entered["enteredAt"], "steps": steps}}
 
@@ -250,8 +251,6 @@ _AS_V1: Mapping[str, Callable[[Any], Any]] = {
     "POST /api/v1/journeys/*/test": _tried,
     "GET /api/v1/journeys/*/analytics": _same,
 }
-ROUTES = frozenset(_AS_V1)
-
 _SUCCESS = {
     "POST /admin/projects/*/segments": 201,
     "POST /api/v1/journeys": 201,
@@ -269,9 +268,9 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
     "POST /api/v1/journeys/*/enroll": {"customerIds": "subjectIds"},
 }
 
-_OF_A_GOAL = frozenset({"goal"})
+_OF_A_GOAL = frozenset({"goal", "onArchive"})
 _LEFT_OUT: Mapping[str, frozenset[str]] = {
     "POST /audiences": frozenset({"projectKey", "name", "subjectType", "predicate", "createdAt", "updatedAt", "etag"}),
-    "GET /api/v1/journeys": frozenset({"nextPageToken"}),
+    "GET /api/v1/journeys": frozenset({"nextPageToken", *_OF_A_GOAL}),
     **{f"{verb} /api/v1/journeys{path}": _OF_A_GOAL for verb, path in (("POST", ""), ("GET", "/*"), ("PUT", "/*"))},
 }
