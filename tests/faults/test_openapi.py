@@ -14,7 +14,7 @@ from tests.faults.soak import SOAK
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800 if SOAK else 300)]
 
 #: Of each operation.
-CALLS = 300 if SOAK else 12
+CALLS = 300 if SOAK else 8
 
 
 @pytest.fixture(scope="module")

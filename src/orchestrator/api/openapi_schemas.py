@@ -75,6 +75,22 @@ ERROR: dict[str, Any] = {
                                     },
                                 },
                             },
+                            "violations": {
+                                "type": "array",
+                                "description": "Of what cannot be done as things are, or no more of.",
+                                "items": {
+                                    "type": "object",
+                                    "properties": {
+                                        "type": {**_STRING, "examples": ["NEXT_NOT_FOUND"]},
+                                        "subject": {**_STRING, "examples": ["steps[0].next"]},
+                                        "description": _STRING,
+                                    },
+                                },
+                            },
+                            "resourceType": {**_STRING, "examples": ["journey"]},
+                            "resourceName": _STRING,
+                            "retryDelay": {**_STRING, "examples": ["1s"]},
+                            "requestId": _STRING,
                         },
                     },
                 },

@@ -74,9 +74,11 @@ def _listed(schemas: Schemas) -> Document:
     return schemas.named("DocumentedJourneyInList", object_of(_members(schemas), always=_ALWAYS))
 
 
+_WHOLE = (*_ALWAYS, *_CHOICES, "steps")
+
+
 def _shown(schemas: Schemas) -> Document:
-    always = (*_ALWAYS, *_CHOICES, "steps")
-    return schemas.named("DocumentedJourney", object_of(_members(schemas), always=always))
+    return schemas.named("DocumentedJourney", object_of(_members(schemas), always=_WHOLE))
 
 
 #: Of a new journey, and of a change of one.
@@ -138,8 +140,7 @@ def published(answer: rpc.PublishJourneyResponse, request: object) -> Document:
 
 def _archived(schemas: Schemas) -> Document:
     running = schemas.of(descriptor_of(rpc.ArchiveJourneyResponse).fields_by_name["running_executions"])
-    counted = object_of({"runningExecutions": running}, always=("runningExecutions",))
-    return {"allOf": [_shown(schemas), counted]}
+    return object_of({**_members(schemas), "runningExecutions": running}, always=(*_WHOLE, "runningExecutions"))
 
 
 @described(_archived)
