@@ -252,6 +252,22 @@ async def test_a_journey_of_a_name_alone_is_one_exit(journeys: Journeys) -> None
     assert ["exit" in step for step in draft["steps"]] == [True]
 
 
+async def test_an_execution_is_followed_until_it_has_ended(journeys: Journeys, v1: JourneysV1) -> None:
+    draft = await journeys.create("One exit")
+    await journeys.publish(draft["id"])
+    await v1.enroll(draft["id"], customerId="usr_a")
+
+    async def ended() -> bool:
+        [execution] = await journeys.executions(draft["id"])
+        assert execution.keys() >= {"executionArn", "endUserId", "status", "startedAt", "currentStepId"}
+        assert execution["endUserId"] == "usr_a"
+        assert execution["currentStepId"] == draft["steps"][0]["id"]
+        status: str = execution["status"]
+        return status == "SUCCEEDED"
+
+    await eventually(ended)
+
+
 async def test_a_journey_that_sends_what_is_transactional_is_not_published(journeys: Journeys, receipt: str) -> None:
     draft = await journeys.create(
         "Receipts",

@@ -11,10 +11,10 @@ from tests.acceptance.ground import Ground, served_ground
 from tests.acceptance.openapi_cases import ALL_NOUNS, answered_as_documented, labels, told
 from tests.faults.soak import SOAK
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800 if SOAK else 300)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(7200 if SOAK else 900)]
 
 #: Of each operation.
-CALLS = 300 if SOAK else 8
+CALLS = 300 if SOAK else 6
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from orchestrator.domain.durations import format_duration
 from orchestrator.domain.project import MAX_GOAL_WINDOW
 from orchestrator.predicates.faults import Fault
 from orchestrator.v1 import audit_pb2 as audits
-from orchestrator.v1 import execution_pb2 as executions
+from orchestrator.v1 import execution_pb2 as execution
+from orchestrator.v1 import execution_service_pb2 as executions
 from orchestrator.v1 import journey_pb2 as pb
 from orchestrator.v1 import journey_service_pb2 as rpc
 from orchestrator.v1 import journey_stats_pb2 as stats
@@ -159,16 +160,14 @@ def audit(answer: rpc.ListJourneyAuditEntriesResponse, request: object) -> list[
 
 
 def _executions(schemas: Schemas) -> Document:
-    members = schemas.members(descriptor_of(executions.Execution))
-    members["currentStepId"] = or_null(members["currentStepId"])
+    members = schemas.members(descriptor_of(execution.Execution))
     always = ("executionArn", "endUserId", "status", "startedAt", "currentStepId")
     return list_of(object_of(members, always=always))
 
 
 @described(_executions)
-def execution_list(answer: Any, request: object) -> list[Document]:
-    """One that has ended is at no step."""
-    return [with_all(encode(execution), {"currentStepId": None}) for execution in answer.executions]
+def execution_list(answer: executions.ListExecutionsResponse, request: object) -> list[Document]:
+    return [encode(each) for each in answer.executions]
 
 
 def _step_stats(schemas: Schemas) -> Document:
