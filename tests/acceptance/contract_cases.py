@@ -26,9 +26,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """`by` is whose key is shown: owner, admin, editor, viewer, stranger (another project's owner), nobody, wrong.
+    """`by` is whose key is shown: owner, admin, editor, viewer, stranger (another project's owner), internal, nobody, wrong.
 
-    `only_json`: what is wrong can be written in JSON alone. `$P` in a documented path is the project.
+    `only_json`: what is wrong can be written in JSON alone. `$P` is the project, wherever it stands.
     """
 
     name: str
@@ -739,4 +739,85 @@ _JOURNEYS_V1 = (
     ),
 )
 
-CASES: tuple[Case, ...] = (*_AUDIENCES, *_SEGMENTS, *_JOURNEYS, *_JOURNEYS_V1)
+_START = {"journeyId": "entered", "entryKey": "order-7"}
+_EVENT = {"name": "order_placed", "properties": {"amount": 12.5}}
+
+_INTERNAL = (
+    _case(
+        "a journey that an operator's machinery starts",
+        "CreateJourney",
+        {"journey": {"id": "entered", "name": "Entered", "steps": _STEPS}},
+        "POST /api/journeys",
+        {"id": "entered", "name": "Entered", "steps": _STEPS},
+    ),
+    _case("it is published", "PublishJourney", {"journeyId": "entered"}, "POST /api/journeys/entered/publish"),
+    _case(
+        "an execution is started",
+        "StartExecution",
+        {"projectKey": "$P", "subjectId": "ann", **_START, "event": _EVENT},
+        "POST /api/journeys/internal/start-execution",
+        {"projectKey": "$P", "endUserId": "ann", **_START, "event": _EVENT},
+        by="internal",
+    ),
+    _case(
+        "it has been started",
+        "StartExecution",
+        {"projectKey": "$P", "subjectId": "ann", **_START, "event": _EVENT},
+        "POST /api/journeys/internal/start-execution",
+        {"projectKey": "$P", "endUserId": "ann", **_START, "event": _EVENT},
+        by="internal",
+    ),
+    _case(
+        "everything wrong with a start",
+        "StartExecution",
+        {"projectKey": "$P", "journeyId": "entered", "subjectId": "two words"},
+        "POST /api/journeys/internal/start-execution",
+        {"projectKey": "$P", "journeyId": "entered", "endUserId": "two words"},
+        by="internal",
+        refused=_invalid(("subjectId", "INVALID_ID"), ("entryKey", "REQUIRED"), told="invalid_id"),
+    ),
+    _case(
+        "a journey that cannot be started",
+        "StartExecution",
+        {"projectKey": "$P", "subjectId": "ann", "journeyId": "gone", "entryKey": "order-7"},
+        "POST /api/journeys/internal/start-execution",
+        {"projectKey": "$P", "endUserId": "ann", "journeyId": "gone", "entryKey": "order-7"},
+        by="internal",
+        refused=_missing("JOURNEY"),
+    ),
+    _case(
+        "entries are dispatched",
+        "DispatchEntries",
+        {"projectKey": "$P", "subjectIds": ["ann"], "timeLimit": {"seconds": 2}},
+        "POST /api/journeys/internal/dispatch",
+        {"projectKey": "$P", "endUserIds": ["ann"], "timeLimit": {"seconds": 2}},
+        by="internal",
+    ),
+    _case(
+        "entries of a project that there is not",
+        "DispatchEntries",
+        {"projectKey": "gone"},
+        "POST /api/journeys/internal/dispatch",
+        {"projectKey": "gone"},
+        by="internal",
+        refused=_missing("PROJECT"),
+    ),
+    _case(
+        "an owner dispatches nothing",
+        "DispatchEntries",
+        {"projectKey": "$P"},
+        "POST /api/journeys/internal/dispatch",
+        {"projectKey": "$P"},
+        refused=_LOW,
+    ),
+    _case(
+        "the internal token opens nothing else",
+        "GetJourney",
+        {"journeyId": "entered"},
+        "GET /api/journeys/entered",
+        by="internal",
+        refused=_LOW,
+    ),
+)
+
+CASES: tuple[Case, ...] = (*_AUDIENCES, *_SEGMENTS, *_JOURNEYS, *_JOURNEYS_V1, *_INTERNAL)

@@ -53,9 +53,9 @@ def expected_status(case: Case) -> int:
     return _SUCCESS.get(route_of(case), 200)
 
 
-async def by_grpc(ground: Ground, case: Case, key: str | None) -> Result:
+async def by_grpc(ground: Ground, case: Case, key: str | None, project_id: str) -> Result:
     rpc = RPCS[case.rpc]
-    message = _message(rpc, case.request)
+    message = _message(rpc, _in_project(case.request, project_id))
     try:
         response = GetMessageClass(rpc.output_type).FromString(await ground.grpc.raw(rpc, message, key=key))
     except Refused as refused:
@@ -74,8 +74,8 @@ def _message(rpc: MethodDescriptor, request: Json) -> bytes:
     return content
 
 
-async def by_v1(ground: Ground, case: Case, key: str | None) -> Result:
-    outcome = await ground.http.call(case.rpc, good_http(RPCS[case.rpc], case.request), key)
+async def by_v1(ground: Ground, case: Case, key: str | None, project_id: str) -> Result:
+    outcome = await ground.http.call(case.rpc, good_http(RPCS[case.rpc], _in_project(case.request, project_id)), key)
     if outcome.code == OK:
         return Result(status=200, answer=outcome.response)
     return Result(status=_STATUS_OF[outcome.code], code=outcome.reason, faults=tuple(sorted(outcome.faults)))
@@ -83,7 +83,7 @@ async def by_v1(ground: Ground, case: Case, key: str | None) -> Result:
 
 async def by_document(ground: Ground, case: Case, key: str | None, project_id: str) -> Result:
     verb, path = case.documented.replace("$P", project_id).split(" ")
-    body = None if case.body is None else json.dumps(case.body).encode()
+    body = None if case.body is None else json.dumps(_in_project(case.body, project_id)).encode()
     status, headers, text = await ground.http.send(HttpRequest(verb=verb, path=path, body=body), key)
     document = json.loads(text) if text else {}
     if status < 400:
@@ -94,6 +94,10 @@ async def by_document(ground: Ground, case: Case, key: str | None, project_id: s
     places = _PLACES.get(route_of(case), {})
     faults = [(_place(places, fault["path"]), fault["code"].upper()) for fault in error.get("details", [])]
     return Result(status=status, code=error["code"], faults=tuple(sorted(faults)))
+
+
+def _in_project(document: Any, project_id: str) -> Any:
+    return json.loads(json.dumps(document).replace("$P", project_id))
 
 
 def leaves_out(case: Case) -> frozenset[str]:
@@ -133,7 +137,7 @@ _MADE = (
 def route_of(case: Case) -> str:
     """The documented call, with a star for each name."""
     path = case.documented.split("?")[0].replace("$P", "*")
-    return re.sub(r"(?<=audiences/|.segments/|.journeys/)(?!\*)[a-z]+", "*", path)
+    return re.sub(r"(?<=audiences/|.segments/|.journeys/)(?!\*|internal)[a-z]+", "*", path)
 
 
 def _place(places: Mapping[str, str], path: str) -> str:
@@ -215,6 +219,12 @@ def _tried(document: Json) -> Json:
     return {**identity, "simulation": {**document, "startedAt": entered["enteredAt"], "steps": steps}}
 
 
+def _dispatched(document: Json) -> Json:
+    counts = {name: document.pop(name) for name in ("endUsers", "entries", "started", "poked", "failed")}
+    told = {"endUsers": "subject", "entries": "entry"}
+    return {**document, **{f"{told.get(name, name)}Count": count for name, count in counts.items()}}
+
+
 _AS_V1: Mapping[str, Callable[[Any], Any]] = {
     "POST /audiences": _filtered,
     "GET /api/audiences": _in("audiences"),
@@ -242,6 +252,8 @@ _AS_V1: Mapping[str, Callable[[Any], Any]] = {
     "GET /api/journeys/*/calibrated-impact": _same,
     "GET /api/journeys/*/step-stats": _in("steps"),
     "POST /api/journeys/*/simulate": _simulated,
+    "POST /api/journeys/internal/dispatch": _dispatched,
+    "POST /api/journeys/internal/start-execution": _same,
     "GET /api/v1/journeys": _page,
     "POST /api/v1/journeys": _same,
     "GET /api/v1/journeys/*": _same,
@@ -266,6 +278,7 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
     },
     "POST /api/journeys": {"goalEventName": "goal.eventName", "goalEventWindowDays": "goal.window"},
     "POST /api/v1/journeys/*/enroll": {"customerIds": "subjectIds"},
+    "POST /api/journeys/internal/start-execution": {"endUserId": "subjectId"},
 }
 
 _OF_A_GOAL = frozenset({"goal", "onArchive"})

@@ -21,8 +21,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.acceptance.good_calls import INTERNALS_OWN, OPERATORS_OWN
 from tests.acceptance.ground import NOUNS, Ground, Project
 from tests.acceptance.openapi_contract import closed
+from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
 
 CHECKS = [
     not_a_server_error,
@@ -87,11 +89,18 @@ def _request(case: Any, project: Project) -> dict[str, Any]:
     return {
         "method": sent["method"],
         "url": sent["url"],
-        "headers": {**headers, "X-Api-Key": project.owner_key},
+        "headers": {**headers, "X-Api-Key": _key(case, project)},
         "params": sent.get("params"),
         "content": sent.get("data"),
         "json": sent.get("json"),
     }
+
+
+def _key(case: Any, project: Project) -> str:
+    rpc = case.operation.definition.raw["operationId"].partition("_")[0]
+    if rpc in OPERATORS_OWN:
+        return OPERATOR_KEY
+    return INTERNAL_TOKEN if rpc in INTERNALS_OWN else project.owner_key
 
 
 _OUR_HEADERS = ("authorization", "x-api-key", "cookie", "user-agent")

@@ -27,6 +27,7 @@ from tests.acceptance.contract_surfaces import (
     route_of,
 )
 from tests.acceptance.ground import Ground, served_ground
+from tests.integration.api.conftest import INTERNAL_TOKEN
 
 _SURFACES = ("grpc", "v1", "documented")
 
@@ -49,6 +50,7 @@ async def _side(ground: Ground, surface: str) -> Side:
     project = await ground.project(f"side-{surface}", ())
     stranger = await ground.project(f"stranger-of-{surface}", ())
     keys: dict[str, str | None] = {"nobody": None, "wrong": "nobody-knows-this-key", "stranger": stranger.owner_key}
+    keys["internal"] = INTERNAL_TOKEN
     for role in (Role.VIEWER, Role.EDITOR, Role.ADMIN, Role.OWNER):
         keys[role.name.lower()] = await ground.keys.admit(role, project.project_no)
     return Side(project_id=project.project_id, keys=keys)
@@ -71,15 +73,13 @@ async def test_every_case_ends_alike_on_every_surface(ground: Ground) -> None:
 
 
 async def _results(ground: Ground, sides: dict[str, Side], case: Case) -> dict[str, Result]:
-    found = {
-        "v1": await by_v1(ground, case, sides["v1"].keys[case.by]),
-        "documented": await by_document(
-            ground, case, sides["documented"].keys[case.by], sides["documented"].project_id
-        ),
-    }
+    ways = {"v1": by_v1, "documented": by_document}
     if not case.only_json:
-        found["grpc"] = await by_grpc(ground, case, sides["grpc"].keys[case.by])
-    return found
+        ways["grpc"] = by_grpc
+    return {
+        surface: await make(ground, case, sides[surface].keys[case.by], sides[surface].project_id)
+        for surface, make in ways.items()
+    }
 
 
 def _differences(case: Case, results: dict[str, Result], sides: dict[str, Side]) -> list[str]:

@@ -65,6 +65,7 @@ class Row:
 
     `status` is that of success; with 204 nothing is sent back. `store_failed` is the document's code for a call that
     the store does not carry out. `whole`: the document knows no pages, so that pages are asked for to the end.
+    `internal`: only the internal token opens it, whoever else may call the RPC.
     """
 
     verb: str
@@ -78,6 +79,7 @@ class Row:
     status: int = 200
     store_failed: str = ""
     whole: bool = False
+    internal: bool = False
 
     def __post_init__(self) -> None:
         """Raises TypeError: nothing is served that docs/openapi.json does not describe."""
