@@ -26,7 +26,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """`by` is whose key is shown: owner, admin, editor, viewer, stranger (another project's owner), internal, nobody, wrong.
+    """`by` is whose key is shown: a role, stranger (the owner of another project), nobody, wrong (one that is not known).
 
     `only_json`: what is wrong can be written in JSON alone. `$P` is the project, wherever it stands.
     """
