@@ -26,7 +26,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """`by` is whose key is shown: a role, stranger (the owner of another project), nobody, wrong (one that is not known).
+    """`by` is whose key is shown: a role, stranger (the owner of another project), nobody, or wrong (one not known).
 
     `only_json`: what is wrong can be written in JSON alone. `$P` is the project, wherever it stands.
     """
