@@ -14,7 +14,20 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bench import bulk, encryption, ingest, journeys, memory, policies, reads, segments, starts, wake_ups, wakes
+from bench import (
+    bulk,
+    encryption,
+    ingest,
+    journeys,
+    latencies,
+    memory,
+    policies,
+    reads,
+    segments,
+    starts,
+    wake_ups,
+    wakes,
+)
 from bench.plan import QUICK, SOAK, WHOLE, Plan
 from bench.rows import Row
 
@@ -25,6 +38,7 @@ BENCHES: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "encryption": encryption.measure,
     "ingest": ingest.measure,
     "reads": reads.measure,
+    "http": latencies.measure,
     "starts": starts.measure,
     "memory": memory.measure,
     "wakes": wakes.measure,

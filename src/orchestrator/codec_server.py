@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from orchestrator import exposure
 from orchestrator.api.codec_tokens import CodecTokens
 from orchestrator.api.decoding import Decoding
 from orchestrator.api.http_server import HttpServer
-from orchestrator.server import Listener, tls_files
+from orchestrator.server import Listener, tell, tls_files
 from orchestrator.settings import InvalidSettings, Settings, is_loopback
 from orchestrator.temporal.codec import EncryptingCodec
 from orchestrator.temporal.keyring import Keyring
@@ -41,8 +43,8 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         EncryptingCodec(Keyring.of(settings.payload_key_texts)),
         CodecTokens(token.get_secret_value() for token in settings.codec_tokens),
         origin=settings.codec_origin,
-        # Without TLS of its own, and reachable for others, something in front of it has TLS.
-        secure=tls is not None or settings.codec_plain_http,
+        # Where others reach it without TLS of its own, something in front of it has TLS.
+        secure=tls is not None or not is_loopback(settings.codec_host),
     )
     server = HttpServer(decoding.application())
     port = await Listener(server, "CODEC", "CODEC_HOST", settings.codec_host, settings.codec_port).listen(tls)
@@ -53,14 +55,9 @@ async def running(settings: Settings) -> AsyncIterator[int]:
 
 
 def _require_usable(settings: Settings) -> None:
-    """Raises InvalidSettings."""
+    """Raises InvalidSettings, also for what would be open to other machines."""
     if not Keyring.of(settings.payload_key_texts).kids:
         raise InvalidSettings("ORCHESTRATOR_PAYLOAD_KEYS has no key: without one there is nothing to decode.")
     if not settings.codec_tokens:
         raise InvalidSettings("ORCHESTRATOR_CODEC_TOKENS is not set: nobody could ask for anything.")
-    if settings.tls_certificate is None and not is_loopback(settings.codec_host) and not settings.codec_plain_http:
-        raise InvalidSettings(
-            f"ORCHESTRATOR_CODEC_HOST {settings.codec_host} is for other machines, and without TLS what is decoded "
-            "could be read on the way: set ORCHESTRATOR_TLS_CERTIFICATE and _KEY, or "
-            "ORCHESTRATOR_CODEC_PLAIN_HTTP=true where a proxy in front of it has TLS."
-        )
+    tell(exposure.check(settings, exposure.CODEC, environment=os.environ))

@@ -235,7 +235,9 @@ async def test_each_decoding_is_a_line_of_the_log(server: httpx.AsyncClient, cap
         ({"payload_keys": ()}, "ORCHESTRATOR_PAYLOAD_KEYS"),
         ({"payload_keys": ("plain",)}, "ORCHESTRATOR_PAYLOAD_KEYS"),
         ({"codec_tokens": ()}, "ORCHESTRATOR_CODEC_TOKENS"),
-        ({"codec_host": "0.0.0.0"}, "ORCHESTRATOR_CODEC_PLAIN_HTTP"),
+        ({"codec_host": "0.0.0.0"}, "plaintext: .*what is decoded"),
+        ({"codec_host": "0.0.0.0"}, "guessable_secret: .*token of anna"),
+        ({"codec_host": "0.0.0.0", "codec_origin": "http://temporal.example.com"}, "plain_origins: "),
     ],
 )
 async def test_a_codec_server_that_would_be_of_no_use_or_open_to_all_does_not_start(changed: Json, words: str) -> None:
@@ -245,8 +247,10 @@ async def test_a_codec_server_that_would_be_of_no_use_or_open_to_all_does_not_st
 
 
 async def test_behind_a_proxy_with_tls_it_listens_and_its_cookies_go_over_tls_alone() -> None:
-    async with serving(codec_host="0.0.0.0", codec_plain_http=True) as client:
-        entered = await client.post("/login", data={"token": TOKEN})
+    strong = "0123456789abcdef" * 2
+    accepted = {"codec_host": "0.0.0.0", "codec_tokens": (f"anna:{strong}",), "accepted_exposures": ("plaintext",)}
+    async with serving(**accepted) as client:
+        entered = await client.post("/login", data={"token": strong})
 
     assert "secure" in entered.headers["set-cookie"].lower()
     assert COOKIE in entered.headers["set-cookie"]

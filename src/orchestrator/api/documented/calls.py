@@ -107,7 +107,7 @@ class _Asked:
         headers = headers_of(self._call_id)
         if self._row.status == 204:
             return Response(status_code=204, headers=headers)
-        document = self._row.write(answer, self._request)
+        document = self._row.answer.write(answer, self._request)
         if isinstance(document, dict):
             headers |= etag_header(document)
         return Response(write_json(document), status_code=self._row.status, headers=headers, media_type=JSON)
