@@ -225,7 +225,8 @@ def _codec(settings: Settings, named: str) -> Iterator[Exposure]:
     if settings.codec_origin is not None and _is_plain(settings.codec_origin):
         yield Exposure(
             "plain_origins",
-            f"ORCHESTRATOR_CODEC_ORIGIN is {settings.codec_origin}: who changes that page on the way sees what it is told.",
+            f"ORCHESTRATOR_CODEC_ORIGIN is {settings.codec_origin}: who changes that page on the way sees what it is "
+            "told.",
             "Let it be https.",
         )
     for token in settings.codec_tokens:
@@ -233,8 +234,8 @@ def _codec(settings: Settings, named: str) -> Iterator[Exposure]:
         if len(set(text)) < _VARIED:
             yield Exposure(
                 GUESSABLE_SECRET,
-                f"The token of {name} in ORCHESTRATOR_CODEC_TOKENS has fewer than {_VARIED} different characters and can "
-                "be guessed.",
+                f"The token of {name} in ORCHESTRATOR_CODEC_TOKENS has fewer than {_VARIED} different characters and "
+                "can be guessed.",
                 f"Choose one at random: openssl rand -hex {STRONG_KEY}.",
             )
 

@@ -108,7 +108,8 @@ class Settings(BaseSettings):
     """gRPC reflection, for tools that ask a server what it serves."""
     accepted_exposures: Annotated[tuple[AcceptableExposure, ...], NoDecode] = ()
     """What server, workers and `codec-server` may start with although other machines reach them, since something else
-    takes care of it: names of [operations.md](operations.md#open-to-other-machines). Each is told in the log at every start.
+    takes care of it: names of [operations.md](operations.md#open-to-other-machines). Each is told in the log at every
+    start.
     """
 
     tls_certificate: Path | None = None
