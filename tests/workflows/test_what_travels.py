@@ -93,7 +93,7 @@ STEPS = ("hello", "pause", "ask", "half", "mark", "tell", "call", "learn", "best
 ENUMS = re.compile(
     r"run|sleep|end|wait|wait_for|park|running|completed|send|webhook|update_subject|emit_event|choose_arm|"
     r"journeys|journeys-behind|channel-log|webhook-steps|http_503|receiver_failed|segments|sweep|evaluate|build|"
-    r"[A-Z][A-Za-z]+"
+    r"[A-Z][A-Za-z]+|"
 )
 #: What the SDK tells about a workflow to whoever asks.
 OF_THE_SDK = {
