@@ -58,8 +58,8 @@ ADMINS = {
     *("DeleteSubject", "MergeSubjects", "DeleteSuppression"),
     *("ListApiKeys", "CreateApiKey", "RevokeApiKey", "RotateApiKey"),
 }
-#: Project settings.
-OWNERS = {"UpdateProject"}
+#: Project settings, and forgetting people.
+OWNERS = {"UpdateProject", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
 #: Projects and their first owner keys: the instance, not its data.
 OPERATORS = {"ListProjects", "CreateProject", "GetProject"}
 
@@ -91,7 +91,7 @@ _UNNAMED = {
     "ReportDeliveries",
     *("ListApiKeys", "ListAudiences", "ListAuditEntries", "ListCommunications", "ListJourneys", "ListSegments"),
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
-    "ListSendsPauses",
+    *("ListSendsPauses", "ForgetSubject", "ListErasures"),
     "PlanImpact",
 }
 
