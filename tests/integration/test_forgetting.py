@@ -88,7 +88,7 @@ async def test_nobody_finds_who_was_forgotten_and_all_that_could_act_for_them_is
     erasure = await forget(world, WHO)
 
     assert (erasure.phase, erasure.ids, erasure.origin) == (Phase.LEDGER, 1, Origin.REQUEST)
-    with pytest.raises(NotFound, match="SUBJECT_NOT_FOUND|no subject"):
+    with pytest.raises(NotFound, match="no subject"):
         async with world.transactions.read(world.scope.project_no) as conn:
             await subjects.get(conn, world.scope.project_no, WHO)
     left = await tables(world.owner, f"subject_no = {key.subject_no}", column="subject_no")
@@ -420,7 +420,7 @@ async def test_a_line_that_is_not_whole_is_left_out_where_it_is_the_last_and_ref
     ledger = ErasureLedger(tmp_path)
     await ledger.add(lines[0])
     await ledger.add(lines[0])
-    (path,) = tmp_path.iterdir()
+    (path,) = await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
     whole = path.read_bytes()
 
     for cut in range(len(whole) // 2 + 1, len(whole) - 1):

@@ -224,11 +224,12 @@ def _erasure(row: Record) -> Erasure:
         ids=row["ids"],
         phase=Phase(row["phase"]),
         phases={
-            Phase(name): Passed(
+            phase: Passed(
                 ended_at=datetime.fromisoformat(passed["ended_at"]) if passed["ended_at"] else None,
                 counts=passed["counts"],
             )
-            for name, passed in row["phases"].items()
+            for phase in Phase
+            if (passed := row["phases"].get(phase.value)) is not None
         },
         requested_at=row["requested_at"],
         ended_at=row["ended_at"],
