@@ -58,7 +58,9 @@ class Settings(BaseSettings):
     operator_key: SecretStr | None = None
     """The operator's key: who has it makes projects. `up` makes one without it."""
     internal_token: SecretStr | None = None
-    """The bearer token of the role `internal`. `up` makes one without it."""
+    """The bearer token of the role `internal`, at least 16 characters. `up` makes one without it."""
+    internal_token_previous: SecretStr | None = None
+    """The token before it, which is good as well as long as it is set: for changing it without a pause."""
 
     grpc_host: str = "127.0.0.1"
     """Where the server listens for gRPC. `0.0.0.0` or `::` for every address; its keys then need 16 characters."""
@@ -68,6 +70,13 @@ class Settings(BaseSettings):
     """Where the server listens for HTTP."""
     http_port: _Port = 8080
     """Its port; 0 for any that is free."""
+    internal_host: str = "127.0.0.1"
+    """Where the server listens for the internal token alone, if it has a port for it."""
+    internal_grpc_port: _Port | None = None
+    """Its port for gRPC; 0 for any that is free. With this or the next one, internal calls are served there, and
+    nowhere else; there, nothing else is."""
+    internal_http_port: _Port | None = None
+    """Its port for HTTP."""
     worker_metrics_host: str = "127.0.0.1"
     """Where a worker shows its metrics, if it has a port for them."""
     worker_metrics_port: _Port | None = None
@@ -79,7 +88,7 @@ class Settings(BaseSettings):
     """gRPC reflection, for tools that ask a server what it serves."""
 
     tls_certificate: Path | None = None
-    """PEM file for both ports of `serve`, with all certificates up to the authority's; read again when it changes. `up`
+    """PEM file for all ports of `serve`, with all certificates up to the authority's; read again when it changes. `up`
     encrypts nothing."""
     tls_key: Path | None = None
     """PEM file of its key."""
@@ -214,7 +223,7 @@ class Settings(BaseSettings):
             raise ValueError(f"each must have at least {LONG_SECRET} characters, or be the word {INSTANCE_SECRET}")
         return secrets
 
-    @field_validator("api_key", "operator_key", "internal_token")
+    @field_validator("api_key", "operator_key", "internal_token", "internal_token_previous")
     @classmethod
     def _possible_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None:
@@ -223,21 +232,45 @@ class Settings(BaseSettings):
                 raise ValueError("must be 1 to 256 visible ASCII characters without spaces")
         return key
 
+    @field_validator("internal_token", "internal_token_previous")
+    @classmethod
+    def _strong_token(cls, token: SecretStr | None) -> SecretStr | None:
+        # Machines come with it: there is no reason for one that can be guessed, wherever the server listens.
+        if token is not None and len(token.get_secret_value()) < STRONG_KEY:
+            raise ValueError(f"must have at least {STRONG_KEY} characters")
+        return token
+
     @model_validator(mode="after")
     def _whole(self) -> Settings:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY go together")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("ORCHESTRATOR_TLS_CLIENT_CA needs ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY")
+        if self.internal_token_previous is not None and self.internal_token is None:
+            raise ValueError("ORCHESTRATOR_INTERNAL_TOKEN_PREVIOUS needs ORCHESTRATOR_INTERNAL_TOKEN")
         short = self.short_keys
         if short and not (_is_loopback(self.grpc_host) and _is_loopback(self.http_host)):
             raise ValueError(
                 f"{short[0]} must have at least {STRONG_KEY} characters where the server listens for other machines"
             )
-        keys = [key.get_secret_value() for key in (self.api_key, self.operator_key, self.internal_token) if key]
+        given = (self.api_key, self.operator_key, *self.internal_tokens)
+        keys = [key.get_secret_value() for key in given if key]
         if len(keys) != len(set(keys)):
-            raise ValueError("ORCHESTRATOR_API_KEY, _OPERATOR_KEY and _INTERNAL_TOKEN must differ from each other")
+            raise ValueError(
+                "ORCHESTRATOR_API_KEY, _OPERATOR_KEY, _INTERNAL_TOKEN and _INTERNAL_TOKEN_PREVIOUS must differ "
+                "from each other"
+            )
         return self
+
+    @property
+    def internal_tokens(self) -> list[SecretStr]:
+        """Those that are good, newest first."""
+        return [token for token in (self.internal_token, self.internal_token_previous) if token is not None]
+
+    @property
+    def internal_listener(self) -> bool:
+        """Whether internal calls have ports of their own."""
+        return self.internal_grpc_port is not None or self.internal_http_port is not None
 
     @property
     def short_keys(self) -> list[str]:
@@ -245,7 +278,6 @@ class Settings(BaseSettings):
         keys = {
             "ORCHESTRATOR_API_KEY": self.api_key,
             "ORCHESTRATOR_OPERATOR_KEY": self.operator_key,
-            "ORCHESTRATOR_INTERNAL_TOKEN": self.internal_token,
         }
         return [name for name, key in keys.items() if key is not None and len(key.get_secret_value()) < STRONG_KEY]
 

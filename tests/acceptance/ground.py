@@ -47,6 +47,7 @@ NOUNS = {
     "ErasureService": ("subject", "forgotten"),
     "EventService": ("subject",),
     "ExecutionService": ("journey", "subject", "execution", "cancellation"),
+    "InternalService": ("journey", "subject"),
     "JourneyService": (
         *("audience", "segment", "communication", "trigger_contract", "subject"),
         *("draft", "journey", "paused", "listening", "learning", "execution"),

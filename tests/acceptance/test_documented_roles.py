@@ -44,7 +44,9 @@ def _route(line: str, lowest: Role, body: Any = None, status: int = 200, *, name
     return Route(verb=verb, path=path, lowest=lowest, body=body, status=status, names=names)
 
 
-_VIEWER, _EDITOR, _ADMIN = Role.VIEWER, Role.EDITOR, Role.ADMIN
+_VIEWER, _EDITOR, _ADMIN, _INTERNAL = Role.VIEWER, Role.EDITOR, Role.ADMIN, Role.INTERNAL
+#: Stands for the project that a body names.
+_PROJECT = "the-project"
 _SEGMENTS = "/admin/projects/{project_id}/segments"
 ROUTES = (
     _route("POST /audiences", _EDITOR, {"name": "A", "filters": {"city": ["Rome"]}}, names=False),
@@ -81,8 +83,15 @@ ROUTES = (
     _route("GET /api/journeys/{journey_id}/calibrated-impact", _VIEWER),
     _route("GET /api/journeys/{journey_id}/step-stats", _VIEWER),
     _route("POST /api/journeys/{journey_id}/simulate", _EDITOR, {"subjectAttributes": {"tier": "pro"}}),
+    _route("POST /api/journeys/internal/dispatch", _INTERNAL, {"projectKey": _PROJECT, "endUserIds": ["ann"]}),
+    _route(
+        "POST /api/journeys/internal/start-execution",
+        _INTERNAL,
+        {"projectKey": _PROJECT, "journeyId": "journey-0", "endUserId": "ann", "entryKey": "order-7"},
+    ),
 )
 _ORDER = (Role.VIEWER, Role.EDITOR, Role.ADMIN, Role.OWNER)
+_INSTANCE = {Role.OPERATOR: OPERATOR_KEY, Role.INTERNAL: INTERNAL_TOKEN}
 
 
 @pytest.fixture(scope="module")
@@ -112,15 +121,16 @@ async def test_each_caller_may_do_what_the_documents_say_and_no_more(ground: Gro
     name = f"d-{ROUTES.index(route)}"
     project = await ground.project(name, ("audience", "segment", "draft", "journey"))
     stranger = (await ground.project(f"not-{name}", ())).owner_key
-    keys = {role: await ground.keys.admit(role, project.project_no) for role in _ORDER}
-    allowed = _ORDER[_ORDER.index(route.lowest) :]
+    keys = _INSTANCE | {role: await ground.keys.admit(role, project.project_no) for role in _ORDER}
+    allowed = _ORDER[_ORDER.index(route.lowest) :] if route.lowest in _ORDER else (route.lowest,)
     denied: list[tuple[str | None, int, str]] = [
         (None, 401, "unauthenticated"),
         ("nobody-knows", 401, "unauthenticated"),
     ]
-    denied += [(key, 403, "role_too_low") for key in (INTERNAL_TOKEN, OPERATOR_KEY)]
-    denied += [(keys[role], 403, "role_too_low") for role in _ORDER if role not in allowed]
-    if route.names:
+    denied += [(key, 403, "role_too_low") for role, key in keys.items() if role not in allowed]
+    if route.lowest is _INTERNAL:
+        denied.append((stranger, 403, "role_too_low"))
+    elif route.names:
         denied.append((stranger, 404, "not_found"))
     before = await ground.checksums(project.project_no)
 
@@ -148,8 +158,13 @@ def _request(route: Route, project: Project) -> HttpRequest:
     for name, value in names.items():
         for variable in (f"{{{name}}}", f"{{{name}_id}}", f"{{{name}.id}}"):
             path = path.replace(variable, value)
-    body = None if route.body is None else json.dumps(route.body).encode()
+    body = None if route.body is None else json.dumps(_in_project(route.body, project)).encode()
     return HttpRequest(verb=route.verb, path=path, body=body)
+
+
+def _in_project(body: Any, project: Project) -> Any:
+    """A body that names its project."""
+    return {name: project.project_id if value == _PROJECT else value for name, value in body.items()}
 
 
 #: In place of any member.
@@ -166,13 +181,14 @@ async def test_no_body_does_anything_but_be_read_or_be_refused(ground: Ground, r
     good = _request(route, project)
     texts = list(_BODIES)
     for name in ("id", "updatedAt", *route.body):
-        rest = {other: value for other, value in route.body.items() if other != name}
+        rest = {other: value for other, value in _in_project(route.body, project).items() if other != name}
         texts += [json.dumps({**rest, name: "@here@"}).replace('"@here@"', hostile) for hostile in _HOSTILE]
     for text in texts:
         request = HttpRequest(verb=good.verb, path=good.path, body=text.encode("latin-1"))
 
-        status, _, body = await ground.http.send(request, project.owner_key)
+        status, _, body = await ground.http.send(request, _INSTANCE.get(route.lowest, project.owner_key))
 
-        assert status in (200, 201, 400, 409), (text, body)
+        # A project, or a journey, of another name is not there.
+        assert status in ((200, 400, 404) if route.lowest is _INTERNAL else (200, 201, 400, 409)), (text, body)
         if status >= 400:
             assert json.loads(body)["error"]["code"], text

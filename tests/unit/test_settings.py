@@ -90,7 +90,7 @@ def test_an_unusable_value_is_one_sentence(
     assert "\n" not in sentence
 
 
-@pytest.mark.parametrize("name", ["API_KEY", "OPERATOR_KEY", "INTERNAL_TOKEN"])
+@pytest.mark.parametrize("name", ["API_KEY", "OPERATOR_KEY"])
 @pytest.mark.parametrize("listener", ["GRPC_HOST", "HTTP_HOST"])
 def test_a_key_that_can_be_guessed_will_do_for_this_machine_alone(
     monkeypatch: pytest.MonkeyPatch, name: str, listener: str
@@ -114,3 +114,26 @@ def test_one_key_cannot_stand_for_two_roles(monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(InvalidSettings, match="must differ"):
         Settings.load()
+
+
+@pytest.mark.parametrize("name", ["INTERNAL_TOKEN", "INTERNAL_TOKEN_PREVIOUS"])
+def test_a_token_of_machines_is_never_short(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN", "a-token-of-its-own")
+    monkeypatch.setenv(f"ORCHESTRATOR_{name}", "15-characters-x")
+
+    with pytest.raises(InvalidSettings, match=f"ORCHESTRATOR_{name} is not usable: must have at least 16 characters"):
+        Settings.load()
+
+
+def test_two_tokens_are_good_at_once_and_the_older_one_needs_the_newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN_PREVIOUS", "the-token-of-before")
+    with pytest.raises(InvalidSettings, match="_PREVIOUS needs ORCHESTRATOR_INTERNAL_TOKEN"):
+        Settings.load()
+
+    monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN", "the-token-of-before")
+    with pytest.raises(InvalidSettings, match="must differ"):
+        Settings.load()
+
+    monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN", "the-token-of-today")
+    good = [token.get_secret_value() for token in Settings.load().internal_tokens]
+    assert good == ["the-token-of-today", "the-token-of-before"]

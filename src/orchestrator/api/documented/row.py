@@ -69,6 +69,7 @@ class Row:
 
     `status` is that of success; with 204 nothing is sent back. `store_failed` is the document's code for a call that
     the store does not carry out. `whole`: the document knows no pages, so that pages are asked for to the end.
+    `internal`: only the internal token opens it, whoever else may call the RPC.
     """
 
     verb: str
@@ -82,6 +83,7 @@ class Row:
     status: int = 200
     store_failed: str = ""
     whole: bool = False
+    internal: bool = False
 
 
 def place_in(places: Mapping[str, str], path: str) -> str:

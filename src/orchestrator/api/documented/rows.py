@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from orchestrator.api.documented import audiences, filters, impact, journeys, journeys_v1, segments
+from orchestrator.api.documented import audiences, filters, impact, internal, journeys, journeys_v1, segments
 from orchestrator.api.documented.audiences import gone
 from orchestrator.api.documented.error_form import ErrorForm
 from orchestrator.api.documented.members import same
@@ -97,4 +97,14 @@ def _journeys() -> Iterator[Row]:
     yield row("POST /{journey_id}/simulate", "SimulateJourney", journeys.simulated, journeys.SIMULATION)
 
 
-ROWS: tuple[Row, ...] = (*_filters(), *_audiences(), *_segments(), *_journeys_v1(), *_journeys())
+def _internal() -> Iterator[Row]:
+    row = _Under("/api/journeys/internal", "InternalService", journeys.ERRORS)
+    yield row("POST /dispatch", "DispatchEntries", internal.dispatched, internal.DISPATCH)
+    yield row("POST /start-execution", "StartExecution", internal.started, internal.START)
+
+
+INTERNAL_ROWS: tuple[Row, ...] = tuple(replace(row, internal=True) for row in _internal())
+ROWS: tuple[Row, ...] = (
+    *(*_filters(), *_audiences(), *_segments(), *_journeys_v1(), *_journeys()),
+    *INTERNAL_ROWS,
+)
