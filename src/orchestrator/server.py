@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from orchestrator import exposure
 from orchestrator.api import methods as rpcs
 from orchestrator.api import openapi
 from orchestrator.api.auth import Authentication
@@ -44,7 +45,7 @@ from orchestrator.api.http_calls import HttpCalls
 from orchestrator.api.http_server import HttpServer, application, internal_application
 from orchestrator.api.limits import InFlightLimit
 from orchestrator.api.methods import Method
-from orchestrator.api.metrics import CallMetrics
+from orchestrator.api.metrics import CallMetrics, StateMetrics
 from orchestrator.api.pipeline import Pipeline
 from orchestrator.api.policy import POLICY
 from orchestrator.api.routes import Routes, bindings_of
@@ -67,13 +68,14 @@ from orchestrator.application.versions import Versions
 from orchestrator.domain.channels import Rules
 from orchestrator.domain.scope import INSTANCE, Role
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
+from orchestrator.exposure import Exposure
 from orchestrator.settings import STRONG_KEY, InvalidSettings, Settings
 from orchestrator.storage.erasure_ledger import ErasureLedger
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.migrations import SchemaRefused, missing_migrations
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
 from orchestrator.storage.reachability import open_connection
-from orchestrator.storage.rights import require_rights
+from orchestrator.storage.rights import is_superuser, require_rights
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.statuses import Statuses
 
@@ -175,9 +177,11 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         raise InvalidSettings("DATABASE_URL is not set: the server needs a database.")
     if settings.internal_listener and settings.internal_token is None:
         raise InvalidSettings("ORCHESTRATOR_INTERNAL_GRPC_PORT and _HTTP_PORT need ORCHESTRATOR_INTERNAL_TOKEN.")
+    _tell(exposure.check(settings, exposure.SERVER, environment=os.environ))
     for variable in settings.short_keys:
         logger.warning("%s has fewer than %d characters and can be guessed", variable, STRONG_KEY)
-    await _require_database(settings.database_url)
+    user_is_superuser = await _require_database(settings.database_url)
+    _tell(exposure.check_database_user(settings, exposure.SERVER, is_superuser=user_is_superuser))
     async with AsyncExitStack() as stack:
         pool = await open_pool(
             settings.database_url, role=API_ROLE, size=settings.pool_size, application_name="orchestrator-server"
@@ -246,6 +250,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             )
 
         arrivals = HttpArrivals(pipeline, settings.allowed_origins)
+        StateMetrics(registry, lambda: health.state, {"calls": pool, "delivery": outbox_pool})
         contract = openapi.document_path().read_bytes()
         links = UnsubscribeLinks.of(map(_revealed, settings.unsubscribe_secrets), instance_secret, settings.public_url)
         http_server = HttpServer(
@@ -255,6 +260,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
                 allowed_origins=settings.allowed_origins,
                 state=lambda: health.state,
                 registry=registry,
+                metrics_token=_text(settings.metrics_token),
                 openapi=contract,
                 unsubscribe=UnsubscribePage(Unsubscribing(transactions, links)),
             )
@@ -297,16 +303,24 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             await asyncio.sleep(settings.drain_seconds)
 
 
-async def _require_database(dsn: str) -> None:
-    """Raises what there is to say of a database that cannot be worked with."""
+def _tell(exposures: Iterable[Exposure]) -> None:
+    """Loudly, for whoever accepted it may have forgotten, or may not be the one who reads this."""
+    for accepted in exposures:
+        logger.warning("open to other machines, as was accepted (%s): %s", accepted.kind, accepted.said)
+
+
+async def _require_database(dsn: str) -> bool:
+    """Raises what there is to say of a database that cannot be worked with. Is its user a superuser?"""
     conn = await open_connection(dsn)
     try:
         await require_rights(conn)
         missing = await missing_migrations(conn)
+        user_is_superuser = await is_superuser(conn)
     finally:
         await conn.close()
     if missing:
         raise SchemaRefused(f"The database lacks {len(missing)} migrations: run `orchestrator migrate` first.")
+    return user_is_superuser
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,19 @@ _PUBLIC_URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
+#: What a process may start with although other machines reach it; each is found by `orchestrator.exposure`.
+AcceptableExposure = Literal[
+    "plaintext",
+    "metrics",
+    "reflection",
+    "superuser",
+    "private_webhooks",
+    "plain_webhooks",
+    "plain_mail",
+    "plain_links",
+    "plain_origins",
+]
+
 
 class InvalidSettings(Exception):
     """One sentence that says which variable is wrong, and why."""
@@ -61,9 +74,12 @@ class Settings(BaseSettings):
     """The bearer token of the role `internal`, at least 16 characters. `up` makes one without it."""
     internal_token_previous: SecretStr | None = None
     """The token before it, which is good as well as long as it is set: for changing it without a pause."""
+    metrics_token: SecretStr | None = None
+    """The bearer token that `/metrics` of the server asks for. Without it, whoever reaches the port reads it."""
 
     grpc_host: str = "127.0.0.1"
-    """Where the server listens for gRPC. `0.0.0.0` or `::` for every address; its keys then need 16 characters."""
+    """Where the server listens for gRPC. `0.0.0.0` or `::` for every address. Where other machines reach it, it does
+    not start with what is safe on one alone: see [operations.md](operations.md#open-to-other-machines)."""
     grpc_port: _Port = 50051
     """Its port; 0 for any that is free."""
     http_host: str = "127.0.0.1"
@@ -86,6 +102,10 @@ class Settings(BaseSettings):
     server's own: `https://app.example`."""
     reflection: bool = False
     """gRPC reflection, for tools that ask a server what it serves."""
+    accepted_exposures: Annotated[tuple[AcceptableExposure, ...], NoDecode] = ()
+    """What server and workers may start with although other machines reach them, since something else takes care of
+    it: names of [operations.md](operations.md#open-to-other-machines). Each is told in the log at every start.
+    """
 
     tls_certificate: Path | None = None
     """PEM file for all ports of `serve`, with all certificates up to the authority's; read again when it changes. `up`
@@ -189,7 +209,7 @@ class Settings(BaseSettings):
             raise ValueError("must be origins such as https://app.example.com, separated by commas")
         return origins
 
-    @field_validator("webhook_secrets", "webhook_networks", "unsubscribe_secrets", mode="before")
+    @field_validator("webhook_secrets", "webhook_networks", "unsubscribe_secrets", "accepted_exposures", mode="before")
     @classmethod
     def _listed(cls, values: object) -> object:
         if isinstance(values, str):
@@ -223,7 +243,7 @@ class Settings(BaseSettings):
             raise ValueError(f"each must have at least {LONG_SECRET} characters, or be the word {INSTANCE_SECRET}")
         return secrets
 
-    @field_validator("api_key", "operator_key", "internal_token", "internal_token_previous")
+    @field_validator("api_key", "operator_key", "internal_token", "internal_token_previous", "metrics_token")
     @classmethod
     def _possible_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None:
@@ -248,11 +268,6 @@ class Settings(BaseSettings):
             raise ValueError("ORCHESTRATOR_TLS_CLIENT_CA needs ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY")
         if self.internal_token_previous is not None and self.internal_token is None:
             raise ValueError("ORCHESTRATOR_INTERNAL_TOKEN_PREVIOUS needs ORCHESTRATOR_INTERNAL_TOKEN")
-        short = self.short_keys
-        if short and not (_is_loopback(self.grpc_host) and _is_loopback(self.http_host)):
-            raise ValueError(
-                f"{short[0]} must have at least {STRONG_KEY} characters where the server listens for other machines"
-            )
         given = (self.api_key, self.operator_key, *self.internal_tokens)
         keys = [key.get_secret_value() for key in given if key]
         if len(keys) != len(set(keys)):
@@ -278,11 +293,13 @@ class Settings(BaseSettings):
         keys = {
             "ORCHESTRATOR_API_KEY": self.api_key,
             "ORCHESTRATOR_OPERATOR_KEY": self.operator_key,
+            "ORCHESTRATOR_METRICS_TOKEN": self.metrics_token,
         }
         return [name for name, key in keys.items() if key is not None and len(key.get_secret_value()) < STRONG_KEY]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether it is this machine that is meant, and no other can reach it."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

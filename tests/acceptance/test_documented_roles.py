@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from orchestrator.api.openapi import document_path
 from orchestrator.devstack.postgres import EmbeddedPostgres
 from orchestrator.domain.scope import Role
 from tests.acceptance.ground import DEFINITION, EVERYONE, Ground, Project, served_ground
+from tests.acceptance.openapi_contract import answer_faults
 from tests.acceptance.raw_calls import HttpRequest
 from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
 
@@ -123,9 +125,9 @@ async def test_each_caller_may_do_what_the_documents_say_and_no_more(ground: Gro
     stranger = (await ground.project(f"not-{name}", ())).owner_key
     keys = _INSTANCE | {role: await ground.keys.admit(role, project.project_no) for role in _ORDER}
     allowed = _ORDER[_ORDER.index(route.lowest) :] if route.lowest in _ORDER else (route.lowest,)
+    ended = await _ended_keys(ground, project)
     denied: list[tuple[str | None, int, str]] = [
-        (None, 401, "unauthenticated"),
-        ("nobody-knows", 401, "unauthenticated"),
+        (key, 401, "unauthenticated") for key in (None, "nobody-knows", "", *ended)
     ]
     denied += [(key, 403, "role_too_low") for role, key in keys.items() if role not in allowed]
     if route.lowest is _INTERNAL:
@@ -140,14 +142,43 @@ async def test_each_caller_may_do_what_the_documents_say_and_no_more(ground: Gro
         assert (told, headers["content-type"]) == (status, "application/json"), (key, body)
         assert error["code"].lower().endswith(code), (key, error)
         assert ("www-authenticate" in headers) == (status == 401)
+        assert _faults(route, told, body) == []
+    if not route.names:
+        # What names nothing does for a stranger what it does for anybody: in his own project.
+        told, _, body = await ground.http.send(_request(route, project), stranger)
+        assert told == route.status, body
+        assert not [name for name in _THINGS if f'"{name}"' in body.decode()]
     assert await ground.checksums(project.project_no) == before
 
     for role in allowed:
         told, _, body = await ground.http.send(_request(route, project), keys[role])
+        assert _faults(route, told, body) == []
         if role is route.lowest:
             assert told == route.status, body
         else:
             assert told in (200, 201, 204, 400, 404), (role, body)
+
+
+#: That the project has, and no other.
+_THINGS = ("audience-0", "segment-0", "draft-0", "journey-0")
+
+
+async def _ended_keys(ground: Ground, project: Project) -> list[str]:
+    """An owner's keys that have expired, and that were revoked."""
+    ended = datetime.now(UTC) - timedelta(seconds=1)
+    keys = []
+    for column in ("expires_at", "revoked_at"):
+        key = f"{column}-of-{project.project_id}"
+        await ground.admit(key, project.project_no)
+        await ground.owner.execute(f"UPDATE api_keys SET {column} = $1 WHERE name = $2", ended, key)
+        keys.append(key)
+    return keys
+
+
+def _faults(route: Route, status: int, body: bytes) -> list[str]:
+    """What of an answer is not as docs/openapi.json says."""
+    path = re.sub(r"\.(?=id\})", "_", route.path)
+    return answer_faults(route.verb, path, status, json.loads(body)) if body else []
 
 
 def _request(route: Route, project: Project) -> HttpRequest:
@@ -192,3 +223,58 @@ async def test_no_body_does_anything_but_be_read_or_be_refused(ground: Ground, r
         assert status in ((200, 400, 404) if route.lowest is _INTERNAL else (200, 201, 400, 409)), (text, body)
         if status >= 400:
             assert json.loads(body)["error"]["code"], text
+
+
+#: (body, path and code of its one fault).
+_NO_REQUESTS: tuple[tuple[bytes, str, str], ...] = (
+    (b"{", "", "malformed_request"),
+    (b'{"name": "\xff"}', "", "malformed_request"),
+    (b"[]", "", "invalid_type"),
+    (b'"name"', "", "invalid_type"),
+    (b'{"a": "' + b"x" * 2_000_000 + b'"}', "", "too_large"),
+    (b" " * 2_000_000, "", "too_large"),
+)
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.verb in ("POST", "PUT", "PATCH")], ids=lambda r: r.place
+)
+async def test_what_is_no_request_is_told_in_the_document_s_form(ground: Ground, route: Route) -> None:
+    project = await ground.project(f"n-{ROUTES.index(route)}", ("audience", "segment", "draft", "journey"))
+    good = _request(route, project)
+    before = await ground.checksums(project.project_no)
+    for body, path, code in _NO_REQUESTS:
+        request = HttpRequest(verb=good.verb, path=good.path, body=body)
+
+        status, headers, answer = await ground.http.send(request, _INSTANCE.get(route.lowest, project.owner_key))
+
+        error = json.loads(answer)["error"]
+        assert (status, headers["content-type"]) == (400, "application/json"), body[:20]
+        assert [(fault["path"], fault["code"].lower()) for fault in error["details"]] == [(path, code)], body[:20]
+        assert error["code"] == _spelled(route, code)
+    assert await ground.checksums(project.project_no) == before
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.verb in ("POST", "PUT", "PATCH")], ids=lambda r: r.place
+)
+async def test_members_and_parameters_that_there_are_not_are_told_together(ground: Ground, route: Route) -> None:
+    project = await ground.project(f"u-{ROUTES.index(route)}", ("audience", "segment", "draft", "journey"))
+    good = _request(route, project)
+    body = json.dumps({**_in_project(route.body or {}, project), "nmae": 1, "": None, "a.b": {}}).encode()
+    request = HttpRequest(verb=good.verb, path=f"{good.path}?dryRun=true", body=body)
+
+    status, _, answer = await ground.http.send(request, _INSTANCE.get(route.lowest, project.owner_key))
+
+    error = json.loads(answer)["error"]
+    assert status == 400
+    assert error["code"] == _spelled(route, "unknown_field")
+    told = [(fault["path"], fault["code"].lower()) for fault in error["details"]]
+    assert [code for _, code in told] == ["unknown_field"] * 4
+    assert {"nmae", "dryRun"} <= {path for path, _ in told}
+
+
+def _spelled(route: Route, code: str) -> str:
+    if route.path == "/audiences":
+        return "VALIDATION_ERROR"
+    return code.upper() if route.path.startswith("/admin") else code

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator import exposure
 from orchestrator.cli.failure import USAGE, CommandFailure
 from orchestrator.devstack.ports import free_ports
 from orchestrator.devstack.stack import Stack, StackOptions
@@ -53,6 +54,10 @@ def stack_options(
             "On one machine nothing is encrypted: unset ORCHESTRATOR_TLS_CERTIFICATE, or run `orchestrator serve`.",
             USAGE,
         )
+    # Here it can be said at once and whole; the processes would say it in their logs.
+    listening = settings.model_copy(update={"worker_metrics_port": metrics_port})
+    for process in (exposure.SERVER, exposure.WORKER):
+        exposure.check(listening, process, environment=os.environ)
     return StackOptions(
         data_dir=data_dir or settings.data_dir,
         database_url=settings.database_url or "",

@@ -72,7 +72,7 @@ def _form_at(request: Request) -> ErrorForm:
 
 
 def _binding(row: Row, method: Method) -> Binding:
-    body = method.http[0].body
+    body = row.body_field(method.http[0].body)
     if row.internal:
         [method] = open_to({method.name: method}, {Role.INTERNAL}).values()
     return Binding(method=method, verb=row.verb, template=row.path, body=body, response_body="")
@@ -107,7 +107,7 @@ class _Asked:
         headers = headers_of(self._call_id)
         if self._row.status == 204:
             return Response(status_code=204, headers=headers)
-        document = self._row.write(answer, self._request)
+        document = self._row.answer.write(answer, self._request)
         if isinstance(document, dict):
             headers |= etag_header(document)
         return Response(write_json(document), status_code=self._row.status, headers=headers, media_type=JSON)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from orchestrator.api.documented import audiences, filters, impact, internal, journeys, journeys_v1, segments
+from orchestrator.api.documented.answer import Answer
 from orchestrator.api.documented.audiences import gone
 from orchestrator.api.documented.error_form import ErrorForm
 from orchestrator.api.documented.members import same
-from orchestrator.api.documented.row import Body, Row, Write
+from orchestrator.api.documented.row import Body, Row
 
 _NOTHING = Body(members={})
 _AS_V1 = Body()
@@ -23,14 +24,14 @@ class _Under:
         self._service = service
         self._errors = errors
 
-    def __call__(self, line: str, rpc: str, write: Write, body: Body = _NOTHING, *, status: int = 200) -> Row:
+    def __call__(self, line: str, rpc: str, answer: Answer, body: Body = _NOTHING, *, status: int = 200) -> Row:
         verb, _, path = line.partition(" ")
         return Row(
             verb=verb,
             path=f"{self._path}{path}",
             rpc=rpc if "/" in rpc else f"{self._service}/{rpc}",
             errors=self._errors,
-            write=write,
+            answer=answer,
             body=body,
             status=status,
         )
