@@ -402,6 +402,7 @@ class Stack:
         # Where links lead that people are sent, unless somebody says otherwise.
         environment.setdefault("ORCHESTRATOR_PUBLIC_URL", self.addresses.http)
         environment["ORCHESTRATOR_PAYLOAD_KEYS"] = ",".join(self._payload_keys)
+        environment.setdefault("ORCHESTRATOR_ERASURE_LEDGER", str((self._data.path / "erasures").resolve()))
         return environment | {"DATABASE_URL": self._dsn, "TEMPORAL_ADDRESS": self._temporal, **options.environment}
 
     async def _stop(self) -> None:
