@@ -22,8 +22,8 @@ import orjson
 #: What `extra` may carry: ids made by the instance, ids of definitions, counts, codes, durations, ports.
 FIELDS = frozenset(
     {
-        "actor", "asked", "binding", "call_id", "channel", "code", "communication_id", "count", "error", "execution_id",
-        "grpc_port", "holder", "http_port", "journey_id", "kid", "method", "ms", "part", "pid", "project_id",
+        "actor", "asked", "binding", "call_id", "channel", "code", "communication_id", "count", "erasure_id", "error",
+        "execution_id", "grpc_port", "holder", "http_port", "journey_id", "kid", "method", "ms", "part", "pid", "project_id",
         "policy_version", "reason",
         "revision", "seconds", "set_aside", "state", "status", "step_id", "subject_ref", "told", "transport", "version",
     }
