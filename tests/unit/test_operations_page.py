@@ -72,7 +72,7 @@ def test_every_command_and_setting_exists() -> None:
     commands = {word.split()[1] for word in WORDS if re.match(r"orchestrator [a-z]", word)}
     variables = {variable_of(name, field) for name, field in Settings.model_fields.items()}
 
-    assert {"serve", "worker", "up", "doctor", "migrate"} <= commands
+    assert {"serve", "worker", "up", "doctor", "migrate", "erasures"} <= commands
     assert commands <= set(COMMANDS)
     assert {word for word in WORDS if re.fullmatch(r"ORCHESTRATOR_[A-Z_]+", word)} <= variables
 

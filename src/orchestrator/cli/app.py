@@ -25,6 +25,7 @@ COMMANDS = (
     "jobs",
     "refusals",
     "subjects",
+    "erasures",
     "events",
     "audiences",
     "segments",
