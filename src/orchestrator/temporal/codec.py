@@ -11,9 +11,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cryptography.exceptions import InvalidTag
+from google.protobuf.message import Message
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import (
     ActivitySerializationContext,
@@ -152,6 +153,22 @@ def missing_kid(converter: DataConverter, payload: Payload) -> str | None:
 def is_written_so(converter: DataConverter, payload: Payload) -> bool:
     """Whether a payload is encrypted as it would be if it were written now: by the same key, or not at all."""
     return kid_of(payload) == _keyring(converter).first
+
+
+def payloads_in(message: Message) -> Iterator[Payload]:
+    """Every payload that a message of Temporal's holds, at any depth."""
+    if isinstance(message, Payload):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            members = [member for member in value.values() if isinstance(member, Message)]
+        else:
+            members = value if field.is_repeated else [value]
+        for member in members:
+            yield from payloads_in(member)
 
 
 def _keyring(converter: DataConverter) -> Keyring:
