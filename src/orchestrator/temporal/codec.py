@@ -8,10 +8,11 @@ taken for empty.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 from cryptography.exceptions import InvalidTag
 from google.protobuf.message import Message
@@ -126,15 +127,28 @@ class EncryptingCodec(PayloadCodec, WithSerializationContext):
         return (own,) if scheduled == workflow_id else (own, self.keyring.binding(kid, namespace, scheduled))
 
 
+@dataclass(frozen=True)
+class _EncryptingConverter(DataConverter):
+    """The SDK's own makes all converters anew for each workflow and activity, though the codec alone has to know it."""
+
+    def with_context(self, context: SerializationContext) -> Self:
+        if not isinstance(self.payload_codec, EncryptingCodec):
+            return super().with_context(context)
+        bound = object.__new__(type(self))
+        vars(bound).update(vars(self), payload_codec=self.payload_codec.with_context(context))
+        return bound
+
+
 def data_converter(keyring: Keyring) -> DataConverter:
     """How clients, workers and replays that have these keys write and read. Without keys, as the SDK does it."""
     if not keyring.kids:
         return DataConverter.default
-    converter = dataclasses.replace(DataConverter.default, payload_codec=EncryptingCodec(keyring))
+    codec = EncryptingCodec(keyring)
     if keyring.first is None:
-        return converter
+        return _EncryptingConverter(payload_codec=codec)
     # Messages and traces of failures, which are no payloads otherwise.
-    return dataclasses.replace(converter, failure_converter_class=DefaultFailureConverterWithEncodedAttributes)
+    encoded = DefaultFailureConverterWithEncodedAttributes
+    return _EncryptingConverter(payload_codec=codec, failure_converter_class=encoded)
 
 
 def kid_of(payload: Payload) -> str | None:
