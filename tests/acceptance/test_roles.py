@@ -62,7 +62,7 @@ ADMINS = {
 #: Project settings, and forgetting people.
 OWNERS = {"UpdateProject", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
 #: An operator's own machinery: section F of what the product is, and nothing else.
-INTERNALS = {"DispatchEntries", "StartExecution"}
+INTERNALS = {"DispatchEntries", "StartExecution", "ForgetSubject", "GetErasure"}
 #: Projects and their first owner keys: the instance, not its data.
 OPERATORS = {"ListProjects", "CreateProject", "GetProject"}
 
