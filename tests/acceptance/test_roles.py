@@ -52,11 +52,12 @@ EDITORS = {
     *("GetPreferences", "UpdatePreferences", "ListSuppressions", "CreateSuppression"),
     "GetProject",
 }
-#: Delete, and the API keys of the project.
+#: Delete, the API keys of the project, import and export.
 ADMINS = {
     *("DeleteAudience", "DeleteSegment", "DeleteCommunication", "DeleteTriggerContract", "DeleteJourney"),
     *("DeleteSubject", "MergeSubjects", "DeleteSuppression"),
     *("ListApiKeys", "CreateApiKey", "RevokeApiKey", "RotateApiKey"),
+    *("ExportBundle", "ImportBundle"),
 }
 #: Project settings.
 OWNERS = {"UpdateProject"}
@@ -91,7 +92,7 @@ _UNNAMED = {
     "ReportDeliveries",
     *("ListApiKeys", "ListAudiences", "ListAuditEntries", "ListCommunications", "ListJourneys", "ListSegments"),
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
-    "ListSendsPauses",
+    *("ListSendsPauses", "ImportBundle"),
     "PlanImpact",
 }
 

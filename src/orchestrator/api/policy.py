@@ -53,6 +53,8 @@ POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.AudienceService/CheckAudience": _READ,
     "orchestrator.v1.AudienceService/EstimateAudience": _READ,
     "orchestrator.v1.AuditService/ListAuditEntries": _READ,
+    "orchestrator.v1.BundleService/ExportBundle": _from(Role.ADMIN),
+    "orchestrator.v1.BundleService/ImportBundle": _from(Role.ADMIN, audited=True),
     "orchestrator.v1.CommunicationService/ListCommunications": _READ,
     "orchestrator.v1.CommunicationService/CreateCommunication": _AUTHOR,
     "orchestrator.v1.CommunicationService/GetCommunication": _READ,
