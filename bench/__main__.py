@@ -14,7 +14,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bench import bulk, ingest, journeys, memory, policies, reads, segments, starts, wake_ups, wakes
+from bench import bulk, ingest, journeys, latencies, memory, policies, reads, segments, starts, wake_ups, wakes
 from bench.plan import QUICK, SOAK, WHOLE, Plan
 from bench.rows import Row
 
@@ -24,6 +24,7 @@ BENCHES: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "journeys": journeys.measure,
     "ingest": ingest.measure,
     "reads": reads.measure,
+    "http": latencies.measure,
     "starts": starts.measure,
     "memory": memory.measure,
     "wakes": wakes.measure,

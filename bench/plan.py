@@ -18,6 +18,7 @@ class Plan:
     journeys: int = 1_200
     events: int = 60_000
     read_seconds: float = 4.0
+    latencies: int = 400
     start_seconds: float = 40.0
     waiting: int = 5_000
     wakes: int = 1_000
@@ -36,6 +37,7 @@ QUICK = Plan(
     journeys=200,
     events=10_000,
     read_seconds=1.0,
+    latencies=100,
     start_seconds=5.0,
     waiting=2_000,
     wakes=200,

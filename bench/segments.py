@@ -211,7 +211,7 @@ async def _ingest(plan: Plan, stack: Stack, conn: Connection[Record]) -> list[Ro
 
 
 async def _checks(plan: Plan, stack: Stack) -> list[Row]:
-    """One caller, who asks in turns."""
+    """One caller, who asks in turns: who asks first about a subject also brings what is known of it into memory."""
     bought = {"kind": "event_fired", "eventName": "purchase", "window": {"type": "last_n_days", "days": 30}}
     pro = {"kind": "attribute", "fieldPath": "plan", "operator": "equals", "value": "pro"}
     rules: dict[str, Any] = {"kind": "and", "clauses": [{**bought, "atLeast": 2}, pro]}
@@ -239,7 +239,8 @@ async def _checks(plan: Plan, stack: Stack) -> list[Row]:
             took[name].append(1000 * (time.perf_counter() - began))
 
         for number in range(plan.checks + 200):
-            for name in took:
+            first = number % len(took)
+            for name in [*took][first:] + [*took][:first]:
                 await one(name, f"s{1 + number * 7919 % plan.subjects}")
     late = {name: percentile(times[200:], 99) for name, times in took.items()}
     usual = {name: median(times[200:]) for name, times in took.items()}

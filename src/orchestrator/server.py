@@ -7,17 +7,19 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from orchestrator import exposure
 from orchestrator.api import methods as rpcs
 from orchestrator.api import openapi
 from orchestrator.api.auth import Authentication
 from orchestrator.api.documented.calls import DocumentedCalls
+from orchestrator.api.documented.rows import INTERNAL_ROWS, ROWS
 from orchestrator.api.grpc_server import GrpcServer
 from orchestrator.api.handlers.api_keys import ApiKeyHandlers
 from orchestrator.api.handlers.audiences import AudienceHandlers
@@ -29,6 +31,7 @@ from orchestrator.api.handlers.enrollment_jobs import EnrollmentJobHandlers
 from orchestrator.api.handlers.events import EventHandlers
 from orchestrator.api.handlers.executions import ExecutionHandlers
 from orchestrator.api.handlers.impact import ImpactHandlers
+from orchestrator.api.handlers.internal import InternalHandlers
 from orchestrator.api.handlers.journeys import JourneyHandlers
 from orchestrator.api.handlers.projects import ProjectHandlers
 from orchestrator.api.handlers.refused_entries import RefusedEntryHandlers
@@ -39,9 +42,10 @@ from orchestrator.api.handlers.trigger_contracts import TriggerContractHandlers
 from orchestrator.api.health import Health
 from orchestrator.api.http_arrivals import HttpArrivals
 from orchestrator.api.http_calls import HttpCalls
-from orchestrator.api.http_server import HttpServer, application
+from orchestrator.api.http_server import HttpServer, application, internal_application
 from orchestrator.api.limits import InFlightLimit
-from orchestrator.api.metrics import CallMetrics
+from orchestrator.api.methods import Method
+from orchestrator.api.metrics import CallMetrics, StateMetrics
 from orchestrator.api.pipeline import Pipeline
 from orchestrator.api.policy import POLICY
 from orchestrator.api.routes import Routes, bindings_of
@@ -50,6 +54,7 @@ from orchestrator.api.unsubscribe_page import UnsubscribePage
 from orchestrator.application.api_keys import ApiKeys
 from orchestrator.application.communications import Communications
 from orchestrator.application.deliveries import Deliveries
+from orchestrator.application.dispatching import AT_ONCE, Dispatching
 from orchestrator.application.executions import Executions
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.ingest import Ingest
@@ -61,14 +66,15 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.application.unsubscribing import Unsubscribing
 from orchestrator.application.versions import Versions
 from orchestrator.domain.channels import Rules
-from orchestrator.domain.scope import INSTANCE
+from orchestrator.domain.scope import INSTANCE, Role
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
+from orchestrator.exposure import Exposure
 from orchestrator.settings import STRONG_KEY, InvalidSettings, Settings
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.migrations import SchemaRefused, missing_migrations
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
 from orchestrator.storage.reachability import open_connection
-from orchestrator.storage.rights import require_rights
+from orchestrator.storage.rights import is_superuser, require_rights
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.statuses import Statuses
 
@@ -79,8 +85,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-#: Connections for telling Temporal what was decided here.
-DELIVERY_POOL = 4
+#: Connections for telling Temporal what was decided here, and for working through the inbox when somebody says so.
+DELIVERY_POOL = 4 + AT_ONCE
 
 
 class CannotServe(Exception):
@@ -95,23 +101,27 @@ class Parts:
     instance_secret: bytes
     temporal: Client
     delivery: PromptDelivery
+    dispatching: Dispatching
+    versions: Versions
     rules: Rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listening:
-    """A running server: the ports it got, and how it is."""
+    """A running server: the ports it got, and how it is. Internal ones are None where it has none of its own."""
 
     grpc_port: int
     http_port: int
     health: Health
+    internal_grpc_port: int | None = None
+    internal_http_port: int | None = None
 
 
 def handlers(parts: Parts) -> list[object]:
     """Every class that serves RPCs. An RPC that is served by none keeps the server from starting."""
     api_keys = ApiKeys(parts.instance_secret)
     bell = InboxBell(parts.transactions)
-    versions = Versions()
+    versions = parts.versions
     ingest = Ingest(parts.transactions)
     previews = Previews(parts.rules)
     communications = Communications(parts.rules)
@@ -126,6 +136,7 @@ def handlers(parts: Parts) -> list[object]:
         EventHandlers(ingest, bell),
         ExecutionHandlers(Executions(Statuses(parts.temporal)), versions, parts.delivery.deliver),
         ImpactHandlers(),
+        InternalHandlers(parts.dispatching, bell, versions, parts.delivery.deliver),
         JourneyHandlers(versions, parts.delivery.deliver),
         ProjectHandlers(api_keys),
         RefusedEntryHandlers(versions),
@@ -160,9 +171,13 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
     """A server in the running loop, as long as the block lasts; at its end calls under way are let finish."""
     if settings.database_url is None:
         raise InvalidSettings("DATABASE_URL is not set: the server needs a database.")
+    if settings.internal_listener and settings.internal_token is None:
+        raise InvalidSettings("ORCHESTRATOR_INTERNAL_GRPC_PORT and _HTTP_PORT need ORCHESTRATOR_INTERNAL_TOKEN.")
+    _tell(exposure.check(settings, exposure.SERVER, environment=os.environ))
     for variable in settings.short_keys:
         logger.warning("%s has fewer than %d characters and can be guessed", variable, STRONG_KEY)
-    await _require_database(settings.database_url)
+    user_is_superuser = await _require_database(settings.database_url)
+    _tell(exposure.check_database_user(settings, exposure.SERVER, is_superuser=user_is_superuser))
     async with AsyncExitStack() as stack:
         pool = await open_pool(
             settings.database_url, role=API_ROLE, size=settings.pool_size, application_name="orchestrator-server"
@@ -180,11 +195,17 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             settings.database_url, role=WORKER_ROLE, size=DELIVERY_POOL, application_name="orchestrator-delivery"
         )
         stack.push_async_callback(outbox_pool.close)
+        delivery = PromptDelivery(Transactions(outbox_pool), temporal)
+        versions = Versions()
+        dispatching = Dispatching(Transactions(outbox_pool), versions, delivery.deliver)
+        stack.push_async_callback(dispatching.close)
         parts = Parts(
             transactions=transactions,
             instance_secret=instance_secret,
             temporal=temporal,
-            delivery=PromptDelivery(Transactions(outbox_pool), temporal),
+            delivery=delivery,
+            dispatching=dispatching,
+            versions=versions,
             rules=Rules(plain_http=settings.webhook_plain_http),
         )
         methods = rpcs.table(rpcs.services(), POLICY, handlers(parts))
@@ -196,7 +217,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             transactions,
             instance_secret,
             operator_key=_text(settings.operator_key),
-            internal_token=_text(settings.internal_token),
+            internal_tokens=map(_revealed, settings.internal_tokens),
             wrong_keys_per_minute=settings.wrong_keys_per_minute,
         )
         stack.push_async_callback(authentication.close)
@@ -209,23 +230,32 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         stack.push_async_callback(pipeline.close, settings.grace_seconds)
         services = sorted({method.service for method in methods.values()})
         health = Health(settings.database_url, services, temporal_answers=lambda: _answers(temporal))
-        grpc_server = GrpcServer(
-            pipeline,
-            methods,
-            health_servicer=health.servicer,
-            max_calls=2 * settings.max_calls,
-            with_reflection=settings.reflection,
-        )
+        outside, rows = methods, ROWS
+        if settings.internal_listener:
+            outside = rpcs.open_to(methods, frozenset(Role) - {Role.INTERNAL})
+            rows = tuple(row for row in ROWS if not row.internal)
+
+        def grpc_server(served: Mapping[str, Method]) -> GrpcServer:
+            return GrpcServer(
+                pipeline,
+                served,
+                health_servicer=health.servicer,
+                max_calls=2 * settings.max_calls,
+                with_reflection=settings.reflection,
+            )
+
         arrivals = HttpArrivals(pipeline, settings.allowed_origins)
+        StateMetrics(registry, lambda: health.state, {"calls": pool, "delivery": outbox_pool})
         contract = openapi.document_path().read_bytes()
         links = UnsubscribeLinks.of(map(_revealed, settings.unsubscribe_secrets), instance_secret, settings.public_url)
         http_server = HttpServer(
             application(
-                HttpCalls(arrivals, Routes(bindings_of(methods.values()))),
-                DocumentedCalls(arrivals, methods),
+                HttpCalls(arrivals, Routes(bindings_of(outside.values()))),
+                DocumentedCalls(arrivals, outside, rows),
                 allowed_origins=settings.allowed_origins,
                 state=lambda: health.state,
                 registry=registry,
+                metrics_token=_text(settings.metrics_token),
                 openapi=contract,
                 unsubscribe=UnsubscribePage(Unsubscribing(transactions, links)),
             )
@@ -234,48 +264,90 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         stack.callback(health.close)
         await health.look()
         tls = _tls(settings)
-        stack.push_async_callback(_stop, grpc_server, http_server, settings.grace_seconds)
-        grpc_port = await _listen(grpc_server, "gRPC", settings.grpc_host, settings.grpc_port, tls)
-        http_port = await _listen(http_server, "HTTP", settings.http_host, settings.http_port, tls)
+        listeners = [
+            _Listener(grpc_server(outside), "GRPC", "GRPC_HOST", settings.grpc_host, settings.grpc_port),
+            _Listener(http_server, "HTTP", "HTTP_HOST", settings.http_host, settings.http_port),
+        ]
+        inside, host = rpcs.open_to(methods, {Role.INTERNAL}), settings.internal_host
+        if (port := settings.internal_grpc_port) is not None:
+            listeners.append(_Listener(grpc_server(inside), "INTERNAL_GRPC", "INTERNAL_HOST", host, port))
+        if (port := settings.internal_http_port) is not None:
+            theirs = HttpArrivals(pipeline, ())
+            internal_server = HttpServer(
+                internal_application(
+                    HttpCalls(theirs, Routes(bindings_of(inside.values()))),
+                    DocumentedCalls(theirs, inside, INTERNAL_ROWS),
+                    state=lambda: health.state,
+                )
+            )
+            listeners.append(_Listener(internal_server, "INTERNAL_HTTP", "INTERNAL_HOST", host, port))
+        stack.push_async_callback(_stop, listeners, settings.grace_seconds)
+        ports = {listener.name: await listener.listen(tls) for listener in listeners}
         watch = asyncio.create_task(health.watch(), name="health")
         stack.push_async_callback(_ended, watch)
         try:
-            yield Listening(grpc_port=grpc_port, http_port=http_port, health=health)
+            yield Listening(
+                grpc_port=ports["GRPC"],
+                http_port=ports["HTTP"],
+                health=health,
+                internal_grpc_port=ports.get("INTERNAL_GRPC"),
+                internal_http_port=ports.get("INTERNAL_HTTP"),
+            )
         finally:
             await health.drain()
             await asyncio.sleep(settings.drain_seconds)
 
 
-async def _require_database(dsn: str) -> None:
-    """Raises what there is to say of a database that cannot be worked with."""
+def _tell(exposures: Iterable[Exposure]) -> None:
+    """Loudly, for whoever accepted it may have forgotten, or may not be the one who reads this."""
+    for accepted in exposures:
+        logger.warning("open to other machines, as was accepted (%s): %s", accepted.kind, accepted.said)
+
+
+async def _require_database(dsn: str) -> bool:
+    """Raises what there is to say of a database that cannot be worked with. Is its user a superuser?"""
     conn = await open_connection(dsn)
     try:
         await require_rights(conn)
         missing = await missing_migrations(conn)
+        user_is_superuser = await is_superuser(conn)
     finally:
         await conn.close()
     if missing:
         raise SchemaRefused(f"The database lacks {len(missing)} migrations: run `orchestrator migrate` first.")
+    return user_is_superuser
 
 
-async def _listen(server: GrpcServer | HttpServer, name: str, host: str, port: int, tls: TlsFiles | None) -> int:
-    try:
-        # Tried before, for gRPC's own words about it say less, and go to stderr.
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, port), family=family).close()
-        return await server.start(host, port, tls)
-    except OSError as error:
-        # Resolvers have numbers below zero, and words of their own.
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
-        prefix = f"ORCHESTRATOR_{name.upper()}"
-        raise CannotServe(
-            f"{name} cannot listen on {host}:{port} ({why.lower()}): free it, or set {prefix}_PORT, "
-            f"or {prefix}_HOST to an address of this machine."
-        ) from error
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """A server and where it is to listen; `name` and `host_name` are those of the settings that say so."""
+
+    server: GrpcServer | HttpServer
+    name: str
+    host_name: str
+    host: str
+    port: int
+
+    async def listen(self, tls: TlsFiles | None) -> int:
+        """Returns the port. Raises CannotServe."""
+        host, port = self.host, self.port
+        try:
+            # Tried before, for gRPC's own words about it say less, and go to stderr.
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host, port), family=family).close()
+            return await self.server.start(host, port, tls)
+        except OSError as error:
+            # Resolvers have numbers below zero, and words of their own.
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+            transport = "HTTP" if isinstance(self.server, HttpServer) else "gRPC"
+            raise CannotServe(
+                f"{transport} cannot listen on {host}:{port} ({why.lower()}): free it, or set "
+                f"ORCHESTRATOR_{self.name}_PORT, or ORCHESTRATOR_{self.host_name} to an address of this machine."
+            ) from error
 
 
-async def _stop(grpc_server: GrpcServer, http_server: HttpServer, grace: float) -> None:
-    await asyncio.gather(grpc_server.stop(grace), http_server.stop(grace))
+async def _stop(listeners: Iterable[_Listener], grace: float) -> None:
+    await asyncio.gather(*(listener.server.stop(grace) for listener in listeners))
 
 
 async def _answers(temporal: Client) -> bool:

@@ -23,6 +23,19 @@ _PUBLIC_URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
+#: What a process may start with although other machines reach it; each is found by `orchestrator.exposure`.
+AcceptableExposure = Literal[
+    "plaintext",
+    "metrics",
+    "reflection",
+    "superuser",
+    "private_webhooks",
+    "plain_webhooks",
+    "plain_mail",
+    "plain_links",
+    "plain_origins",
+]
+
 
 class InvalidSettings(Exception):
     """One sentence that says which variable is wrong, and why."""
@@ -58,16 +71,28 @@ class Settings(BaseSettings):
     operator_key: SecretStr | None = None
     """The operator's key: who has it makes projects. `up` makes one without it."""
     internal_token: SecretStr | None = None
-    """The bearer token of the role `internal`. `up` makes one without it."""
+    """The bearer token of the role `internal`, at least 16 characters. `up` makes one without it."""
+    internal_token_previous: SecretStr | None = None
+    """The token before it, which is good as well as long as it is set: for changing it without a pause."""
+    metrics_token: SecretStr | None = None
+    """The bearer token that `/metrics` of the server asks for. Without it, whoever reaches the port reads it."""
 
     grpc_host: str = "127.0.0.1"
-    """Where the server listens for gRPC. `0.0.0.0` or `::` for every address; its keys then need 16 characters."""
+    """Where the server listens for gRPC. `0.0.0.0` or `::` for every address. Where other machines reach it, it does
+    not start with what is safe on one alone: see [operations.md](operations.md#open-to-other-machines)."""
     grpc_port: _Port = 50051
     """Its port; 0 for any that is free."""
     http_host: str = "127.0.0.1"
     """Where the server listens for HTTP."""
     http_port: _Port = 8080
     """Its port; 0 for any that is free."""
+    internal_host: str = "127.0.0.1"
+    """Where the server listens for the internal token alone, if it has a port for it."""
+    internal_grpc_port: _Port | None = None
+    """Its port for gRPC; 0 for any that is free. With this or the next one, internal calls are served there, and
+    nowhere else; there, nothing else is."""
+    internal_http_port: _Port | None = None
+    """Its port for HTTP."""
     worker_metrics_host: str = "127.0.0.1"
     """Where a worker shows its metrics, if it has a port for them."""
     worker_metrics_port: _Port | None = None
@@ -77,9 +102,13 @@ class Settings(BaseSettings):
     server's own: `https://app.example`."""
     reflection: bool = False
     """gRPC reflection, for tools that ask a server what it serves."""
+    accepted_exposures: Annotated[tuple[AcceptableExposure, ...], NoDecode] = ()
+    """What server and workers may start with although other machines reach them, since something else takes care of
+    it: names of [operations.md](operations.md#open-to-other-machines). Each is told in the log at every start.
+    """
 
     tls_certificate: Path | None = None
-    """PEM file for both ports of `serve`, with all certificates up to the authority's; read again when it changes. `up`
+    """PEM file for all ports of `serve`, with all certificates up to the authority's; read again when it changes. `up`
     encrypts nothing."""
     tls_key: Path | None = None
     """PEM file of its key."""
@@ -176,7 +205,7 @@ class Settings(BaseSettings):
             raise ValueError("must be origins such as https://app.example.com, separated by commas")
         return origins
 
-    @field_validator("webhook_secrets", "webhook_networks", "unsubscribe_secrets", mode="before")
+    @field_validator("webhook_secrets", "webhook_networks", "unsubscribe_secrets", "accepted_exposures", mode="before")
     @classmethod
     def _listed(cls, values: object) -> object:
         if isinstance(values, str):
@@ -210,7 +239,7 @@ class Settings(BaseSettings):
             raise ValueError(f"each must have at least {LONG_SECRET} characters, or be the word {INSTANCE_SECRET}")
         return secrets
 
-    @field_validator("api_key", "operator_key", "internal_token")
+    @field_validator("api_key", "operator_key", "internal_token", "internal_token_previous", "metrics_token")
     @classmethod
     def _possible_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None:
@@ -219,21 +248,40 @@ class Settings(BaseSettings):
                 raise ValueError("must be 1 to 256 visible ASCII characters without spaces")
         return key
 
+    @field_validator("internal_token", "internal_token_previous")
+    @classmethod
+    def _strong_token(cls, token: SecretStr | None) -> SecretStr | None:
+        # Machines come with it: there is no reason for one that can be guessed, wherever the server listens.
+        if token is not None and len(token.get_secret_value()) < STRONG_KEY:
+            raise ValueError(f"must have at least {STRONG_KEY} characters")
+        return token
+
     @model_validator(mode="after")
     def _whole(self) -> Settings:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY go together")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("ORCHESTRATOR_TLS_CLIENT_CA needs ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY")
-        short = self.short_keys
-        if short and not (_is_loopback(self.grpc_host) and _is_loopback(self.http_host)):
-            raise ValueError(
-                f"{short[0]} must have at least {STRONG_KEY} characters where the server listens for other machines"
-            )
-        keys = [key.get_secret_value() for key in (self.api_key, self.operator_key, self.internal_token) if key]
+        if self.internal_token_previous is not None and self.internal_token is None:
+            raise ValueError("ORCHESTRATOR_INTERNAL_TOKEN_PREVIOUS needs ORCHESTRATOR_INTERNAL_TOKEN")
+        given = (self.api_key, self.operator_key, *self.internal_tokens)
+        keys = [key.get_secret_value() for key in given if key]
         if len(keys) != len(set(keys)):
-            raise ValueError("ORCHESTRATOR_API_KEY, _OPERATOR_KEY and _INTERNAL_TOKEN must differ from each other")
+            raise ValueError(
+                "ORCHESTRATOR_API_KEY, _OPERATOR_KEY, _INTERNAL_TOKEN and _INTERNAL_TOKEN_PREVIOUS must differ "
+                "from each other"
+            )
         return self
+
+    @property
+    def internal_tokens(self) -> list[SecretStr]:
+        """Those that are good, newest first."""
+        return [token for token in (self.internal_token, self.internal_token_previous) if token is not None]
+
+    @property
+    def internal_listener(self) -> bool:
+        """Whether internal calls have ports of their own."""
+        return self.internal_grpc_port is not None or self.internal_http_port is not None
 
     @property
     def short_keys(self) -> list[str]:
@@ -241,12 +289,13 @@ class Settings(BaseSettings):
         keys = {
             "ORCHESTRATOR_API_KEY": self.api_key,
             "ORCHESTRATOR_OPERATOR_KEY": self.operator_key,
-            "ORCHESTRATOR_INTERNAL_TOKEN": self.internal_token,
+            "ORCHESTRATOR_METRICS_TOKEN": self.metrics_token,
         }
         return [name for name, key in keys.items() if key is not None and len(key.get_secret_value()) < STRONG_KEY]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether it is this machine that is meant, and no other can reach it."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Sequence
 
 from orchestrator.application.delivery import Delivery
-from orchestrator.application.inbox import SUBJECTS, Inbox
-from orchestrator.domain.scope import SubjectKey
+from orchestrator.application.inbox import Inbox
+from orchestrator.application.inbox_rounds import Round, Rounds
 from orchestrator.storage import inbox_entries, listening
 from orchestrator.storage.outages import is_outage
 from orchestrator.storage.outbox import Entry
@@ -37,6 +37,7 @@ class InboxConsumer:
     def __init__(self, dsn: str, inbox: Inbox, delivery: Delivery, metrics: Metrics) -> None:
         self._dsn = dsn
         self._inbox = inbox
+        self._rounds = Rounds(inbox, self._deliver)
         self._delivery = delivery
         self._metrics = metrics
         self._rung = asyncio.Event()
@@ -77,57 +78,22 @@ class InboxConsumer:
             await asyncio.wait_for(self._rung.wait(), seconds)
 
     async def _work_once(self) -> bool:
-        """One transaction's work; False when there was nothing to do, or nothing that could be done."""
+        """One round; False when there was nothing to do, or nothing that could be done."""
         keys = await self._inbox.waiting()
         if not keys:
             return False
-        try:
-            worked = await self._inbox.work(keys)
-        except Exception as error:
-            if is_outage(error):
-                raise
-            logger.info("some entries failed together", extra={"error": type(error).__name__})
-            return await self._work_apart(keys)
-        if worked.subjects:
-            self._metrics.inbox_subjects.add(worked.subjects)
-            await self._deliver(worked.told)
-        else:
+        done = await self._rounds.go(keys)
+        self._count(done)
+        if not done.subjects and not done.failed:
             await asyncio.sleep(TAKEN_PAUSE)
-        return True
+            return True
+        return done.subjects > 0
 
-    async def _work_apart(self, keys: Sequence[SubjectKey]) -> bool:
-        """In small groups; only those of a group that fails one by one. Did any go on?"""
-        goes_on = False
-        for start in range(0, len(keys), SUBJECTS):
-            group = keys[start : start + SUBJECTS]
-            try:
-                worked = await self._inbox.work(group)
-            except Exception as error:
-                if is_outage(error):
-                    raise
-                goes_on |= await self._work_singly(group)
-            else:
-                goes_on |= worked.subjects > 0
-                await self._deliver(worked.told)
-        return goes_on
-
-    async def _work_singly(self, keys: Sequence[SubjectKey]) -> bool:
-        """Something about one of them makes the others fail too: find it, and let the others go on; were there any?"""
-        goes_on = False
-        for key in keys:
-            try:
-                worked = await self._inbox.work([key])
-            except Exception as error:
-                if is_outage(error):
-                    raise
-                self._metrics.inbox_failures.add(1)
-                dead = await self._inbox.failed(key, type(error).__name__)
-                logger.exception("entries of a subject cannot be worked through", extra={"set_aside": dead})
-            else:
-                goes_on = True
-                self._metrics.inbox_subjects.add(worked.subjects)
-                await self._deliver(worked.told)
-        return goes_on
+    def _count(self, done: Round) -> None:
+        if done.subjects:
+            self._metrics.inbox_subjects.add(done.subjects)
+        if done.failed:
+            self._metrics.inbox_failures.add(done.failed)
 
     async def _retry_failed(self) -> None:
         """Entries that failed are left out of the ordinary look, and come again here; of all processes, in one."""
@@ -137,7 +103,7 @@ class InboxConsumer:
                 if await self._inbox.failing():
                     async with self._inbox.turn() as ours:
                         if ours:
-                            await self._work_singly(await self._inbox.failing())
+                            self._count(await self._rounds.go_singly(await self._inbox.failing()))
                             # It stays our turn: however many processes there are, they come again this often.
                             await asyncio.sleep(RETRY_EVERY)
             except Exception as error:

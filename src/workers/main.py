@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 from temporalio.runtime import Runtime
 
-from orchestrator import logs
+from orchestrator import exposure, logs
 from orchestrator.domain.email_address import parse_mailbox
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.settings import InvalidSettings, Settings
@@ -53,6 +53,8 @@ def main() -> int:
         settings = _settings()
         names = ExecutionNames()
         logs.configure(settings.log_level, settings.log_format, completing=names)
+        for accepted in exposure.check(settings, exposure.WORKER, environment=os.environ):
+            logger.warning("open to other machines, as was accepted (%s): %s", accepted.kind, accepted.said)
         native = _runtime(settings)
     except (InvalidSettings, CannotWork) as fault:
         print(fault, file=sys.stderr)  # noqa: T201 - for whoever starts us, and logging may not be configured yet

@@ -135,7 +135,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     transactions, versions = Transactions(parts.pool), Versions()
     executions = Executions(parts.client, eager=parts.eager, searchable=parts.searchable)
     delivery = Delivery(transactions, executions)
-    metrics = Metrics(parts.meter)
+    metrics = Metrics(parts.meter, parts.channels)
     consumer = InboxConsumer(parts.dsn, Inbox(transactions, versions), delivery, metrics)
     runs = SegmentRuns(transactions, versions.rule_book)
     updates = PolicyUpdates(transactions)

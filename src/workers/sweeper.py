@@ -92,7 +92,7 @@ class Sweeper:
             self._every(OUTBOX_EVERY, self._test),
             self._every(RELEASE_EVERY, self._release),
             self._every(OUTBOX_EVERY, self._carry),
-            self._every(WATCH_EVERY, self._watch),
+            self._every(WATCH_EVERY, self._watch, at_once=True),
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._tidy),
             self._every(COUNT_EVERY, self._count),
@@ -150,6 +150,8 @@ class Sweeper:
         self._metrics.stuck(await self._watchdog.look())
         self._metrics.auto_paused(await self._watchdog.auto_paused())
         self._metrics.waiting(await self._watchdog.sends_waiting())
+        backlog = await self._watchdog.backlog()
+        self._metrics.backlog(backlog.oldest, backlog.set_aside)
 
     async def _count(self) -> None:
         """Events of before somebody asked about their kind."""

@@ -10,6 +10,8 @@ from tests.acceptance.ground import Project
 Json = dict[str, Any]
 
 OPERATORS_OWN = frozenset({"ListProjects", "CreateProject"})
+#: Those that only the internal token may make, of a project that they name.
+INTERNALS_OWN = frozenset({"DispatchEntries", "StartExecution"})
 
 
 def predicate(cohort_id: str) -> Json:
@@ -239,7 +241,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     cancellation = {"cancellationId": project.cancellations[number]} if project.cancellations else {}
     refused = {"refusedAfter": "2026-03-01T12:00:00Z", "refusedBefore": "2026-03-02T12:00:00Z"}
     api_key = {"apiKeyId": project.api_keys[number]} if project.api_keys else {}
-    project_id = {"projectId": project.project_id}
+    project_id, project_key = {"projectId": project.project_id}, {"projectKey": project.project_id}
     page = {"pageSize": 10}
     members: Json = {"segmentId": segment_id, "subjectIds": ["member-2", "member-3"]}
     channel = {"channel": "log"}
@@ -333,6 +335,19 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "ListCommunicationRevisions": {"communicationId": f"communication-{number}", **page},
         "ReportDeliveries": {"reports": [report]},
         "IngestEvents": {"events": [event], "backfill": False},
+        "DispatchEntries": {
+            **project_key,
+            "subjectIds": [f"subject-{number}"],
+            "maxSubjects": 10,
+            "timeLimit": "5s",
+        },
+        "StartExecution": {
+            **project_key,
+            **active,
+            **subject_id,
+            "entryKey": f"order-{number}",
+            "event": {name: value for name, value in event.items() if name != "subjectId"},
+        },
         "ListExecutions": {**active, **page, "subjectId": "member-0"},
         "GetExecution": execution,
         "ExplainExecution": execution,

@@ -47,6 +47,7 @@ NOUNS = {
     "EnrollmentJobService": ("audience", "segment", "journey", "job", "paused_job"),
     "EventService": ("subject",),
     "ExecutionService": ("journey", "subject", "execution", "cancellation"),
+    "InternalService": ("journey", "subject"),
     "JourneyService": (
         *("audience", "segment", "communication", "trigger_contract", "subject"),
         *("draft", "journey", "paused", "listening", "learning", "execution"),

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from orchestrator.devstack.postgres import EmbeddedPostgres
 from orchestrator.v1.error_reason_pb2 import ErrorReason
-from tests.acceptance.good_calls import OPERATORS_OWN, Json, documents
+from tests.acceptance.good_calls import INTERNALS_OWN, OPERATORS_OWN, Json, documents
 from tests.acceptance.ground import NOUNS, Ground, Project, served_ground
 from tests.acceptance.hostile_calls import probes
 from tests.acceptance.hostile_meaning import if_match
@@ -25,7 +25,7 @@ from tests.acceptance.probes import CASES, GRPC, HTTP, TRUNCATED, Known, Probe
 from tests.acceptance.raw_calls import OK, HttpRequest, Outcome, call_grpc
 from tests.acceptance.request_fields import Place, declared_fields, message_of, places
 from tests.integration.api.callers import RPCS
-from tests.integration.api.conftest import OPERATOR_KEY
+from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
 
 REASONS = frozenset(name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys())  # noqa: SIM118
 AT_ONCE = 16
@@ -64,6 +64,7 @@ def _makes_what_it_names(probe: Probe) -> bool:
         "BatchUpsertSubjects",
         "CreateSuppression",
         "EnrollSubjects",
+        "StartExecution",
         "GetPreferences",
         "IngestEvents",
         "ListSuppressions",
@@ -115,7 +116,10 @@ BY_DESIGN: tuple[ByDesign, ...] = (
     ByDesign(
         why="a filter by what does not exist finds nothing",
         covers=lambda p: (
-            p.case == "other project" and p.place is not None and p.rpc.name.startswith("List") and not p.place.is_named
+            p.case == "other project"
+            and p.place is not None
+            and p.rpc.name.startswith(("List", "Dispatch"))
+            and not p.place.is_named
         ),
     ),
     ByDesign(
@@ -187,7 +191,7 @@ _LISTS = {
 async def test_bad_input_is_refused_by_name_and_place_and_leaves_no_trace(world: World, name: str) -> None:
     rpc, ground = RPCS[name], world.ground
     project = await ground.project(f"p-{name.lower()}", NOUNS[rpc.containing_service.name])
-    key = OPERATOR_KEY if name in OPERATORS_OWN else project.owner_key
+    key = OPERATOR_KEY if name in OPERATORS_OWN else INTERNAL_TOKEN if name in INTERNALS_OWN else project.owner_key
     good = [documents(name, project, number) for number in (0, 1)]
     found = places(rpc, good[0])
     world.fields[name] = len(found)

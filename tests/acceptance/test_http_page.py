@@ -17,7 +17,7 @@ import pytest
 from orchestrator.api.documented.rows import ROWS
 from orchestrator.devstack.postgres import EmbeddedPostgres
 from tests.acceptance.ground import served_ground
-from tests.integration.api.conftest import OWNER_KEY
+from tests.integration.api.conftest import INTERNAL_TOKEN, OWNER_KEY
 
 PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
 #: (command, status, answer)
@@ -44,7 +44,7 @@ async def test_every_curl_answers_as_the_page_says(postgres: EmbeddedPostgres, t
             process = await asyncio.create_subprocess_shell(
                 here.replace("curl ", r"curl -s -w '\n%{http_code}' ", 1),
                 stdout=asyncio.subprocess.PIPE,
-                env={"KEY": OWNER_KEY, "PATH": "/usr/local/bin:/usr/bin:/bin"},
+                env={"KEY": OWNER_KEY, "TOKEN": INTERNAL_TOKEN, "PATH": "/usr/local/bin:/usr/bin:/bin"},
             )
             out, _ = await process.communicate()
             body, _, told = out.decode().rpartition("\n")

@@ -18,6 +18,7 @@ from orchestrator.domain.scope import Role
 from tests.acceptance.good_calls import OPERATORS_OWN, documents
 from tests.acceptance.ground import NOUNS, Ground, Project, served_ground
 from tests.acceptance.http_requests import good_http
+from tests.acceptance.openapi_contract import rpc_answer_faults
 from tests.acceptance.raw_calls import OK, Outcome, call_grpc
 from tests.acceptance.request_fields import message_of
 from tests.integration.api.callers import RPCS
@@ -61,6 +62,8 @@ ADMINS = {
 }
 #: Project settings.
 OWNERS = {"UpdateProject"}
+#: An operator's own machinery: section F of what the product is, and nothing else.
+INTERNALS = {"DispatchEntries", "StartExecution"}
 #: Projects and their first owner keys: the instance, not its data.
 OPERATORS = {"ListProjects", "CreateProject", "GetProject"}
 
@@ -75,8 +78,7 @@ MAY = {
     Role.ADMIN: ADMIN_MAY,
     Role.OWNER: OWNER_MAY,
     Role.OPERATOR: OPERATORS,
-    # Its calls are not part of this contract.
-    Role.INTERNAL: set(),
+    Role.INTERNAL: INTERNALS,
 }
 
 DENIED, UNKNOWN = "PERMISSION_DENIED", "UNAUTHENTICATED"
@@ -112,7 +114,7 @@ async def world(request: pytest.FixtureRequest, postgres: EmbeddedPostgres, temp
 
 
 def test_the_table_names_every_rpc() -> None:
-    assert set(RPCS) == OWNER_MAY | OPERATORS
+    assert set(RPCS) == OWNER_MAY | OPERATORS | INTERNALS
 
 
 def test_the_server_has_the_same_table() -> None:
@@ -195,10 +197,9 @@ async def _call(ground: Ground, project: Project, name: str, key: str | None) ->
     """The same good call over both transports, each about things of its own."""
     rpc = RPCS[name]
     first, second = (documents(name, project, number)[0] for number in (0, 1))
-    return [
-        await call_grpc(ground.grpc, rpc, message_of(rpc, first).SerializeToString(), key),
-        await ground.http.call(name, good_http(rpc, second), key),
-    ]
+    by_http = await ground.http.call(name, good_http(rpc, second), key)
+    assert by_http.code != OK or rpc_answer_faults(name, by_http.response) == []
+    return [await call_grpc(ground.grpc, rpc, message_of(rpc, first).SerializeToString(), key), by_http]
 
 
 def _print(config: pytest.Config, tally: Counter[str]) -> None:

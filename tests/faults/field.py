@@ -12,7 +12,7 @@ import contextlib
 import signal
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -47,9 +47,11 @@ class Field:
     http: httpx.AsyncClient
     acknowledged: set[str] = field(default_factory=set)
 
-    async def call(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def call(
+        self, method: str, path: str, body: dict[str, Any], *, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """Call until it is answered, under one key: no answer and "try again" are no answers. A refusal fails."""
-        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        headers = {"Idempotency-Key": str(uuid.uuid4()), **(headers or {})}
         async with asyncio.timeout(RECOVERY):
             while True:
                 try:

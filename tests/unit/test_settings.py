@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from orchestrator.exposure import ports_of
 from orchestrator.settings import InvalidSettings, Settings
 
 
@@ -74,6 +75,8 @@ def test_keys_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPa
         ("ORCHESTRATOR_PUBLIC_URL", "https://go.example.com/?a=b", "https://go.example.com"),
         ("ORCHESTRATOR_UNSUBSCRIBE_SECRETS", "instance,short", "at least 32 characters"),
         ("ORCHESTRATOR_SMTP_ON_AMBIGUITY", "twice", "at_most_once"),
+        ("ORCHESTRATOR_ACCEPTED_EXPOSURES", "plaintext,everything", "plain_mail"),
+        ("ORCHESTRATOR_ACCEPTED_EXPOSURES", "guessable_secret", "plaintext"),
     ],
 )
 def test_an_unusable_value_is_one_sentence(
@@ -90,22 +93,23 @@ def test_an_unusable_value_is_one_sentence(
     assert "\n" not in sentence
 
 
-@pytest.mark.parametrize("name", ["API_KEY", "OPERATOR_KEY", "INTERNAL_TOKEN"])
-@pytest.mark.parametrize("listener", ["GRPC_HOST", "HTTP_HOST"])
-def test_a_key_that_can_be_guessed_will_do_for_this_machine_alone(
-    monkeypatch: pytest.MonkeyPatch, name: str, listener: str
-) -> None:
+@pytest.mark.parametrize("name", ["API_KEY", "OPERATOR_KEY", "METRICS_TOKEN"])
+def test_a_key_that_can_be_guessed_is_known_for_one(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     variable = f"ORCHESTRATOR_{name}"
     monkeypatch.setenv(variable, "test-key")
     assert Settings.load().short_keys == [variable]
-    monkeypatch.setenv(f"ORCHESTRATOR_{listener}", "::1")
-    assert Settings.load().short_keys == [variable]
 
-    monkeypatch.setenv(f"ORCHESTRATOR_{listener}", "0.0.0.0")
-    with pytest.raises(InvalidSettings, match=f"{variable} must have at least 16 characters"):
-        Settings.load()
     monkeypatch.setenv(variable, "a-key-of-16-char")
     assert Settings.load().short_keys == []
+
+
+def test_every_host_has_its_ports_and_every_port_its_host() -> None:
+    hosts = [name for name in Settings.model_fields if name.endswith("_host")]
+    ports = [name for name in Settings.model_fields if name.endswith("_port")]
+
+    assert len(hosts) >= 3
+    assert all(ports_of(host) for host in hosts)
+    assert sorted(port for host in hosts for port in ports_of(host)) == sorted(ports)
 
 
 def test_one_key_cannot_stand_for_two_roles(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,3 +118,26 @@ def test_one_key_cannot_stand_for_two_roles(monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(InvalidSettings, match="must differ"):
         Settings.load()
+
+
+@pytest.mark.parametrize("name", ["INTERNAL_TOKEN", "INTERNAL_TOKEN_PREVIOUS"])
+def test_a_token_of_machines_is_never_short(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN", "a-token-of-its-own")
+    monkeypatch.setenv(f"ORCHESTRATOR_{name}", "15-characters-x")
+
+    with pytest.raises(InvalidSettings, match=f"ORCHESTRATOR_{name} is not usable: must have at least 16 characters"):
+        Settings.load()
+
+
+def test_two_tokens_are_good_at_once_and_the_older_one_needs_the_newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN_PREVIOUS", "the-token-of-before")
+    with pytest.raises(InvalidSettings, match="_PREVIOUS needs ORCHESTRATOR_INTERNAL_TOKEN"):
+        Settings.load()
+
+    monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN", "the-token-of-before")
+    with pytest.raises(InvalidSettings, match="must differ"):
+        Settings.load()
+
+    monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN", "the-token-of-today")
+    good = [token.get_secret_value() for token in Settings.load().internal_tokens]
+    assert good == ["the-token-of-today", "the-token-of-before"]

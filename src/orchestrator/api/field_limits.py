@@ -13,12 +13,14 @@ from functools import cache
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from orchestrator.api.descriptors import owner_of
+from orchestrator.application import dispatching
 from orchestrator.domain import (
     adaptive_forms,
     attributes,
     auto_pause,
     backtest,
     condition_forms,
+    conditions,
     delivery,
     draw,
     enrollment_job,
@@ -90,6 +92,7 @@ TEXTS: Mapping[str, TextLimit] = {
     "body": Bytes(MAX_SOURCE_BYTES),
     "cron": Characters(schedule.MAX_CRON),
     "channel": Characters(preferences.MAX_CHANNEL_LENGTH),
+    "entry_key": Characters(conditions.MAX_ENTRY_KEY),
     "etag": Characters(128),
     "event_id": Characters(event.MAX_EVENT_ID_LENGTH),
     "event_name": Characters(event.MAX_NAME_LENGTH),
@@ -98,6 +101,7 @@ TEXTS: Mapping[str, TextLimit] = {
     "CancelExecutionsRequest.reason": Id(),
     "DateOfAttribute.time": Characters(condition_forms.MAX_CLOCK),
     "ExitStep.reason": Characters(step_forms.MAX_EXIT_REASON),
+    "TriggeringEvent.name": Characters(event.MAX_NAME_LENGTH),
     "SplitStep.salt": Characters(draw.MAX_SALT),
     "AdaptiveBranchStep.salt": Characters(draw.MAX_SALT),
     "NbaDecisionStep.salt": Characters(draw.MAX_SALT),
@@ -109,6 +113,7 @@ TEXTS: Mapping[str, TextLimit] = {
     "start": Id(),
     "otherwise": Id(),
     "page_token": Characters(2048),
+    "project_key": Id(),
     "addresses": Characters(sent_test.MAX_ADDRESS_LENGTH),
     "ReplayRefusedEntriesRequest.reason": Id(),
     "provider_id": Characters(1024),
@@ -151,6 +156,7 @@ INTEGERS: Mapping[str, Range] = {
     "ContextLearning.grace_days": Range(0, adaptive_forms.MAX_GRACE_DAYS),
     "BacktestJourneyRequest.days": Range(0, backtest.MAX_DAYS),
     "AutoPause.minimum": Range(1, auto_pause.MAX_MINIMUM),
+    "DispatchEntriesRequest.max_subjects": Range(0, dispatching.MAX_SUBJECTS),
     "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "GetBranchPerformanceRequest.goal_revision": Range(1, 2**31 - 1),
     "GetCalibratedImpactRequest.goal_revision": Range(1, 2**31 - 1),

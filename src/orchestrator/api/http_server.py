@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import socket
 from collections.abc import Callable, Collection, Iterator
 
@@ -15,10 +16,11 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 
+from orchestrator.api.auth import key_of
 from orchestrator.api.call_ids import call_id_of
-from orchestrator.api.documented.calls import MOUNTS, PATHS, DocumentedCalls
+from orchestrator.api.documented.calls import INTERNAL_MOUNT, MOUNTS, PATHS, DocumentedCalls
 from orchestrator.api.errors import Failure
 from orchestrator.api.health import State
 from orchestrator.api.http_answers import JSON, failed, no_such_path
@@ -41,11 +43,54 @@ def application(
     allowed_origins: Collection[str],
     state: Callable[[], State],
     registry: CollectorRegistry,
+    metrics_token: str | None,
     openapi: bytes,
     unsubscribe: UnsubscribePage,
 ) -> Starlette:
-    """The ASGI application. What stands beside /v1 and the documented calls needs no key."""
+    """The ASGI application. What stands beside /v1 and the documented calls needs no key, but /metrics its token."""
 
+    async def metrics(request: Request) -> Response:
+        if metrics_token is not None:
+            shown = key_of(request.headers).encode(errors="replace")
+            if not hmac.compare_digest(shown, metrics_token.encode()):
+                failure = Failure(
+                    code=StatusCode.UNAUTHENTICATED,
+                    reason="UNAUTHENTICATED",
+                    message="the metrics token is required: Authorization: Bearer",
+                )
+                return failed(failure, call_id_of(request.headers))
+        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def contract(request: Request) -> Response:
+        return Response(openapi, media_type=JSON)
+
+    return _application(
+        [
+            Mount("/v1", app=calls),
+            *(Mount(mount, app=documented) for mount in MOUNTS),
+            *(Route(path, endpoint=documented) for path in PATHS),
+            *_health(state),
+            Route("/metrics", metrics),
+            Route("/openapi.json", contract),
+            Route(PATH + "/{token}", unsubscribe.__call__, methods=["GET", "POST"]),
+        ],
+        _cross_origin(allowed_origins),
+    )
+
+
+def internal_application(calls: HttpCalls, documented: DocumentedCalls, *, state: Callable[[], State]) -> Starlette:
+    """The same for a listener that serves nothing but internal calls, and health."""
+    return _application([Mount("/v1", app=calls), Mount(INTERNAL_MOUNT, app=documented), *_health(state)], [])
+
+
+def _application(routes: list[BaseRoute], middleware: list[Middleware]) -> Starlette:
+    handlers = {404: _nothing_there, 405: _wrong_verb}
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return app
+
+
+def _health(state: Callable[[], State]) -> tuple[Route, Route]:
     async def alive(request: Request) -> Response:
         return Response(write_json({"status": "alive"}), media_type=JSON)
 
@@ -54,43 +99,24 @@ def application(
         status = ("degraded" if now.degraded else "ready") if now.ready else "not ready"
         return Response(write_json({"status": status}), status_code=200 if now.ready else 503, media_type=JSON)
 
-    async def metrics(request: Request) -> Response:
-        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Route("/healthz", alive), Route("/readyz", ready)
 
-    async def contract(request: Request) -> Response:
-        return Response(openapi, media_type=JSON)
 
-    async def nothing_there(request: Request, error: Exception) -> Response:
-        return no_such_path(call_id_of(request.headers))
+async def _nothing_there(request: Request, error: Exception) -> Response:
+    return no_such_path(call_id_of(request.headers))
 
-    async def wrong_verb(request: Request, error: Exception) -> Response:
-        is_page = request.url.path.startswith(f"{PATH}/")
-        failure = Failure(
-            code=StatusCode.UNIMPLEMENTED,
-            reason="METHOD_NOT_FOUND",
-            message=f"only GET{' and POST are' if is_page else ' is'} possible here",
-            http_status=405,
-        )
-        response = failed(failure, call_id_of(request.headers))
-        response.headers["Allow"] = "GET, HEAD, POST" if is_page else "GET, HEAD"
-        return response
 
-    app = Starlette(
-        routes=[
-            Mount("/v1", app=calls),
-            *(Mount(mount, app=documented) for mount in MOUNTS),
-            *(Route(path, endpoint=documented) for path in PATHS),
-            Route("/healthz", alive),
-            Route("/readyz", ready),
-            Route("/metrics", metrics),
-            Route("/openapi.json", contract),
-            Route(PATH + "/{token}", unsubscribe.__call__, methods=["GET", "POST"]),
-        ],
-        middleware=_cross_origin(allowed_origins),
-        exception_handlers={404: nothing_there, 405: wrong_verb},
+async def _wrong_verb(request: Request, error: Exception) -> Response:
+    is_page = request.url.path.startswith(f"{PATH}/")
+    failure = Failure(
+        code=StatusCode.UNIMPLEMENTED,
+        reason="METHOD_NOT_FOUND",
+        message=f"only GET{' and POST are' if is_page else ' is'} possible here",
+        http_status=405,
     )
-    app.router.redirect_slashes = False
-    return app
+    response = failed(failure, call_id_of(request.headers))
+    response.headers["Allow"] = "GET, HEAD, POST" if is_page else "GET, HEAD"
+    return response
 
 
 def _cross_origin(origins: Collection[str]) -> list[Middleware]:

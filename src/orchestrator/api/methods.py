@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 from orchestrator import v1
 from orchestrator.api.call import Call
 from orchestrator.api.policy import Rule
+from orchestrator.domain.scope import Role
 
 Handler = Callable[[Any, Call], Awaitable[Message]]
 
@@ -31,8 +32,8 @@ class IncompleteApi(Exception):
 class Method:
     """One RPC. `name` is `orchestrator.v1.AudienceService/CreateAudience`.
 
-    `secrets` names the fields of the response that are shown once and never stored. `http` holds the RPC's bindings,
-    the main one first.
+    `names_project`: the request has a `project_key`, for callers whose key is of no project. `secrets` names the fields
+    of the response that are shown once and never stored. `http` holds the RPC's bindings, the main one first.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Method:
     tells_all: bool
     has_request_id: bool
     has_validate_only: bool
+    names_project: bool
     secrets: tuple[str, ...]
     http: tuple[HttpRule, ...]
 
@@ -76,6 +78,8 @@ def table(
             missing.append(f"{name} has {len(found) or 'no'} handlers")
         if descriptor.client_streaming or descriptor.server_streaming:
             missing.append(f"{name} is a stream, which no transport serves")
+        if rule is not None and Role.INTERNAL in rule.roles and not _names_project(descriptor):
+            missing.append(f"{name} is open to the internal token, which is of no project, and its request names none")
         if rule is not None and len(found) == 1:
             methods[name] = _method(descriptor, name, rule, found[0])
     missing += [f"{name} is in the policy and not in the protos" for name in policy if name not in declared_names]
@@ -83,6 +87,16 @@ def table(
     if missing:
         raise IncompleteApi("; ".join(missing))
     return methods
+
+
+def open_to(methods: Mapping[str, Method], roles: Collection[Role]) -> dict[str, Method]:
+    """The RPCs that any of these roles may call, each for them alone."""
+    rules = {name: method.rule.among(roles) for name, method in methods.items()}
+    return {name: replace(methods[name], rule=rule) for name, rule in rules.items() if rule is not None}
+
+
+def _names_project(descriptor: MethodDescriptor) -> bool:
+    return "project_key" in descriptor.input_type.fields_by_name
 
 
 def _serving(handlers: Sequence[object]) -> dict[str, list[Handler]]:
@@ -110,6 +124,7 @@ def _method(descriptor: MethodDescriptor, name: str, rule: Rule, handler: Handle
         tells_all=getattr(handler, "tells_all", False),
         has_request_id="request_id" in descriptor.input_type.fields_by_name,
         has_validate_only="validate_only" in descriptor.input_type.fields_by_name,
+        names_project=_names_project(descriptor),
         secrets=_secrets(descriptor.output_type),
         http=_bindings(options),
     )

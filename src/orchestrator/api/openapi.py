@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 
 import orchestrator
+from orchestrator.api import openapi_statuses
 from orchestrator.api.descriptors import behaves, message_in
 from orchestrator.api.documented import contract
 from orchestrator.api.http_arrivals import COOKIE
@@ -21,6 +22,9 @@ from orchestrator.api.methods import services
 from orchestrator.api.openapi_schemas import ERROR, Schemas
 from orchestrator.api.proto_comments import comments
 from orchestrator.api.request_shapes import holder_of_etag, url_of
+
+#: What `components.responses` of failed calls begin with.
+ERRORS = "Error"
 
 _VARIABLE = re.compile(r"\{([a-z_.]+)\}")
 
@@ -59,6 +63,10 @@ def document(image: FileDescriptorSet) -> dict[str, Any]:
                 paths.setdefault(_path(binding), {})[verb] = operation
     methods = {f"{service.name}/{method.name}": method for service in services() for method in service.methods}
     paths |= contract.paths(methods, texts, schemas)
+    responses = {
+        **openapi_statuses.components(schemas.named("Error", ERROR), ERRORS),
+        **openapi_statuses.components(schemas.named("DocumentedError", contract.ERROR), contract.ERRORS),
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Orchestrator", "version": "v1", "description": _ABOUT},
@@ -78,13 +86,7 @@ def document(image: FileDescriptorSet) -> dict[str, Any]:
                     "description": "For pages of this origin, and of those that the server is told to allow.",
                 },
             },
-            "responses": {
-                "Error": {"description": "Why nothing was done.", "content": {"application/json": {"schema": ERROR}}},
-                "DocumentedError": {
-                    "description": "Why nothing was done, as the document says it.",
-                    "content": {"application/json": {"schema": contract.ERROR}},
-                },
-            },
+            "responses": responses,
             "parameters": {
                 "IdempotencyKey": {
                     "name": "Idempotency-Key",
@@ -127,13 +129,14 @@ def _operation(
             "content": {"application/json": {"schema": _body_schema(request, binding, schemas)}},
         }
     answer = method.output_type
+    failures = openapi_statuses.failures(method, has_variables=bool(_variables(binding)), has_body=bool(binding.body))
     shown = message_in(answer.fields_by_name[binding.response_body]) if binding.response_body else answer
     operation["responses"] = {
         "200": {
             "description": texts[shown.full_name].partition("\n\n")[0],
             "content": {"application/json": {"schema": schemas.reference(shown)}},
         },
-        "default": {"$ref": "#/components/responses/Error"},
+        **openapi_statuses.references(failures, ERRORS),
     }
     return operation
 

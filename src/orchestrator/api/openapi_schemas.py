@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from google.api.field_behavior_pb2 import OUTPUT_ONLY, REQUIRED
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from orchestrator.api.descriptors import behaves, enum_in, is_map, json_fields, message_in
+from orchestrator.api.descriptors import behaves, enum_in, is_map, json_fields, message_in, owner_of
 from orchestrator.api.field_limits import (
     Bytes,
     Characters,
@@ -19,6 +20,7 @@ from orchestrator.api.field_limits import (
 )
 from orchestrator.api.field_masks import is_divisible
 from orchestrator.api.json_enums import words
+from orchestrator.api.methods import services
 from orchestrator.domain.ids import MAX_ID_LENGTH
 from orchestrator.predicates.operands import OPERATORS
 
@@ -73,6 +75,22 @@ ERROR: dict[str, Any] = {
                                     },
                                 },
                             },
+                            "violations": {
+                                "type": "array",
+                                "description": "Of what cannot be done as things are, or no more of.",
+                                "items": {
+                                    "type": "object",
+                                    "properties": {
+                                        "type": {**_STRING, "examples": ["NEXT_NOT_FOUND"]},
+                                        "subject": {**_STRING, "examples": ["steps[0].next"]},
+                                        "description": _STRING,
+                                    },
+                                },
+                            },
+                            "resourceType": {**_STRING, "examples": ["journey"]},
+                            "resourceName": _STRING,
+                            "retryDelay": {**_STRING, "examples": ["1s"]},
+                            "requestId": _STRING,
                         },
                     },
                 },
@@ -101,13 +119,23 @@ class Schemas:
         """A message in an update: nothing is required."""
         return self._component(f"{_name(message)}Changes", message, frozenset(), partial=True)
 
+    def named(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+        """A schema that no message has, under a name of its own."""
+        assert self._made.setdefault(name, schema) == schema, f"there are two schemas of the name {name}"
+        return {"$ref": f"#/components/schemas/{name}"}
+
+    def members(self, message: Descriptor) -> dict[str, dict[str, Any]]:
+        """The members of a message's document."""
+        return {field.json_name: self.of(field) for _, field in json_fields(message)}
+
     def of(self, field: FieldDescriptor, *, partial: bool = False) -> dict[str, Any]:
         """A field, with its comment."""
         if is_map(field):
             value = self._value(message_in(field).fields_by_name["value"], partial)
             schema: dict[str, Any] = {"type": "object", "additionalProperties": value}
         elif field.is_repeated:
-            schema = {"type": "array", "items": self._value(field, partial), "maxItems": list_limit(field)}
+            limit = {"maxItems": list_limit(field)} if _is_limited(field) else {}
+            schema = {"type": "array", "items": self._value(field, partial), **limit}
         else:
             schema = self._value(field, partial)
         return {"description": self._texts[field.full_name], **schema}
@@ -147,6 +175,8 @@ class Schemas:
                 return {"type": "number"}
             case FieldDescriptor.TYPE_INT64:
                 return {"type": "integer", "format": "int64"}
+            case FieldDescriptor.TYPE_INT32 if not _is_limited(field):
+                return {"type": "integer"}
             case FieldDescriptor.TYPE_INT32:
                 limit = integer_limit(field)
                 return {"type": "integer", "minimum": limit.least, "maximum": limit.most}
@@ -154,7 +184,32 @@ class Schemas:
                 return _text(field)
 
 
+@cache
+def _in_requests() -> frozenset[str]:
+    """The messages that callers send, by their full names: their fields have limits."""
+    found: set[str] = set()
+
+    def take(message: Descriptor) -> None:
+        if message.full_name not in found:
+            found.add(message.full_name)
+            for field in message.fields:
+                if field.message_type is not None and not behaves(field, OUTPUT_ONLY):
+                    take(message_in(field))
+
+    for service in services():
+        for method in service.methods:
+            take(method.input_type)
+    return frozenset(found)
+
+
+def _is_limited(field: FieldDescriptor) -> bool:
+    """Whether callers write it. What only the server says may be longer than what it takes."""
+    return owner_of(field).full_name in _in_requests() and not behaves(field, OUTPUT_ONLY)
+
+
 def _text(field: FieldDescriptor) -> dict[str, Any]:
+    if not _is_limited(field):
+        return dict(_STRING)
     match text_limit(field):
         case Id():
             return {**_STRING, "pattern": "^[A-Za-z0-9_.:-]*$", "maxLength": MAX_ID_LENGTH}

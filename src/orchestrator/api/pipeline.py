@@ -31,7 +31,7 @@ from orchestrator.api.metrics import CallMetrics
 from orchestrator.application import projects
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.refusals import InvalidArgument
-from orchestrator.domain.scope import Scope
+from orchestrator.domain.scope import INSTANCE, Role, Scope
 from orchestrator.predicates.faults import Fault
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,10 @@ class Pipeline:
                     if arrival.project_id is not None and arrival.project_id != scope.project_id:
                         raise projects.not_found(arrival.project_id)
                     with self._limit.place():
-                        response = await self._carry_out(arrival, scope)
+                        read = await arrival.read()
+                        if arrival.method.names_project:
+                            scope = await self._in_project(scope, read)
+                        response = await self._carry_out(arrival.method, read, scope)
             except TimeoutError as error:
                 raise (DeadlineExceeded() if timeout.expired() else error) from None
             code = StatusCode.OK
@@ -113,9 +116,25 @@ class Pipeline:
             for callback in late:
                 callback.cancel()
 
-    async def _carry_out(self, arrival: Arrival, scope: Scope) -> bytes:
-        method = arrival.method
-        read = await arrival.read()
+    async def _in_project(self, scope: Scope, read: Read) -> Scope:
+        """The scope in the project that the request names. A key is of a project, and need not name it; the internal
+        token is of none. Raises NotFound, and InvalidArgument with all that is wrong with the request.
+        """
+        project_id: str = read.request.project_key  # type: ignore[attr-defined]
+        if scope.role is not Role.INTERNAL:
+            if project_id not in ("", scope.project_id):
+                raise projects.not_found(project_id)
+            return scope
+        wrong = [fault for fault in read.faults if fault.path == "projectKey"]
+        if not project_id and not wrong:
+            wrong = [Fault(path="projectKey", reason="REQUIRED", message="must be given")]
+            read.faults += wrong
+        if wrong:
+            raise InvalidArgument(read.faults)
+        async with self._transactions.read(INSTANCE) as conn:
+            return await projects.scope_in(conn, scope, project_id)
+
+    async def _carry_out(self, method: Method, read: Read, scope: Scope) -> bytes:
         request, item_faults = read.request, NO_FAULTS
         if read.faults:
             whole, item_faults = divide(request, read.faults)

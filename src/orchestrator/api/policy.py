@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from orchestrator.domain.refusals import PermissionDenied
 from orchestrator.domain.scope import Role
@@ -23,6 +23,13 @@ class Rule:
             required = self.lowest.name.lower()
             raise PermissionDenied("ROLE_TOO_LOW", f"this needs the role {required}", requiredRole=required)
 
+    def among(self, roles: Collection[Role]) -> Rule | None:
+        """What is left of it where only these roles are let in; None: nothing."""
+        left = self.roles & frozenset(roles)
+        if not left:
+            return None
+        return replace(self, roles=left, lowest=self.lowest if self.lowest in left else min(left))
+
 
 def _from(lowest: Role, *others: Role, audited: bool = False) -> Rule:
     order = (Role.VIEWER, Role.EDITOR, Role.ADMIN, Role.OWNER)
@@ -39,6 +46,7 @@ _READ = _from(Role.EDITOR)
 _CHANGE = _from(Role.EDITOR)
 _AUTHOR = _from(Role.EDITOR, audited=True)
 _DELETE = _from(Role.ADMIN, audited=True)
+_INTERNAL = _only(Role.INTERNAL)
 
 POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.ApiKeyService/ListApiKeys": _from(Role.ADMIN),
@@ -86,6 +94,8 @@ POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.ImpactService/GetPolicyVersion": _READ_NUMBERS,
     "orchestrator.v1.ImpactService/ListArmChoices": _READ,
     "orchestrator.v1.ImpactService/PlanImpact": _READ_NUMBERS,
+    "orchestrator.v1.InternalService/DispatchEntries": _INTERNAL,
+    "orchestrator.v1.InternalService/StartExecution": _INTERNAL,
     "orchestrator.v1.JourneyService/ListJourneys": _READ,
     "orchestrator.v1.JourneyService/CreateJourney": _AUTHOR,
     "orchestrator.v1.JourneyService/GetJourney": _READ,

@@ -50,12 +50,14 @@ AFTER_FAILURE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worked:
-    """What came of a look into the inbox: how many subjects were looked after, and what Temporal is to be told.
+    """What came of a look into the inbox: how many subjects were looked after, how many of its entries were acted on,
+    and what Temporal is to be told.
 
     No subjects: there was nothing, or somebody else was at it.
     """
 
     subjects: int
+    entries: int
     told: list[Told]
 
 
@@ -84,6 +86,16 @@ class Inbox:
             held = await held_entries.due(conn, now, look)
         timed = [key for pair in zip_longest(held, due) for key in pair if key is not None]
         return list(dict.fromkeys(_mixed(told, timed)))
+
+    async def pending(
+        self, project_no: int, after: SubjectKey | None, *, of: Sequence[SubjectKey] | None = None, at_most: int
+    ) -> list[SubjectKey]:
+        """The first subjects of a project, in lock order and behind `after`, with entries that nobody has tried yet, or
+        for whom an entry was held until now; of these subjects, or of all.
+        """
+        async with self._transactions.read(None) as conn:
+            now = await clock.now(conn)
+            return await inbox.pending(conn, project_no, after, of=of, now=now, limit=at_most)
 
     async def failing(self) -> list[SubjectKey]:
         """Subjects with entries that failed before, those who have waited longest first."""
@@ -117,7 +129,7 @@ class Inbox:
             claimed = await inbox.claim(conn, keys, limit)
             if not claimed:
                 await inbox.drop_orphans(conn, keys)
-                return Worked(subjects=0, told=[])
+                return Worked(subjects=0, entries=0, told=[])
             entries = await inbox.take(conn, claimed)
             held = await held_entries.hold(conn, claimed)
             # Whoever is let in below has looked back, and is not among them.
@@ -153,7 +165,7 @@ class Inbox:
             await refused.write(conn)
         # After the commit: making a catalog may give numbers to names, and a number that was rolled back is nobody's.
         self._catalogs |= catalogs
-        return Worked(subjects=len(claimed), told=told)
+        return Worked(subjects=len(claimed), entries=len(entries), told=told)
 
     async def failed(self, key: SubjectKey, error: str) -> int:
         """Count a failure of this subject's entries; returns how many were set aside for good."""

@@ -42,8 +42,10 @@ from orchestrator.storage.outbox import Entry as Told
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """Something that a journey listens to, for a subject; `held` since an earlier look, or `replayed` since somebody
-    asked for it, or new.
+    """Something that a journey listens to, for a subject; `held` since an earlier look, or new. Or somebody asks for
+    it: then it is decided `at_once`, and for good.
+
+    `origin` is what it can be decided on by again; None: nothing that is kept, so that it cannot wait either.
     """
 
     key: SubjectKey
@@ -51,9 +53,9 @@ class Candidate:
     kind: EntryKind
     trigger: Trigger
     entry_key: str
-    origin: Origin
+    origin: Origin | None = None
     held: HeldEntry | None = None
-    replayed: bool = False
+    at_once: bool = False
 
     @property
     def journey_id(self) -> str:
@@ -64,16 +66,15 @@ class Candidate:
         return self.held is None and holding.has(self.key, self.journey_id, self.entry_key)
 
     def grace_until(self, now: datetime) -> datetime | None:
-        """Until when what is asked of the subject may come to hold; None: it has to now, since who is replayed has had
-        his time.
-        """
+        """Until when what is asked of the subject may come to hold; None: it has to now."""
         if self.held is not None:
             return self.held.grace_until
         grace = self.listener.version.definition.entry_grace
-        return now + grace if grace is not None and not self.replayed else None
+        return now + grace if grace is not None and not self.at_once else None
 
     def waiting(self, now: datetime, look_at: datetime | None) -> HeldEntry:
         """This entry as it is held until then; None: until its journey is resumed."""
+        assert self.origin is not None, "what is decided at once does not wait"
         return HeldEntry(
             key=self.key,
             journey_id=self.journey_id,

@@ -68,6 +68,17 @@ async def get(conn: Connection[Record], scope: Scope, project_id: str) -> Projec
     return project
 
 
+async def scope_in(conn: Connection[Record], scope: Scope, project_id: str) -> Scope:
+    """The scope of a caller of the instance in a project that he names. The connection stands in project 0.
+
+    Raises NotFound.
+    """
+    project = await projects.find(conn, project_id)
+    if project is None:
+        raise not_found(project_id)
+    return replace(scope, project_no=project.project_no, project_id=project.project_id)
+
+
 async def page(conn: Connection[Record], after: Place | None, limit: int) -> tuple[list[Project], Place | None]:
     """All projects of the instance, newest first, and where the page ended. The connection stands in project 0."""
     return await projects.page(conn, after, limit)

@@ -125,7 +125,7 @@ async def _found(
                         trigger=Trigger(at=entry.origin.at, hops=entry.origin.hops),
                         entry_key=transition_key(contract.segment_id, what.transition_no),
                         origin=entry.origin,
-                        replayed=True,
+                        at_once=True,
                     )
                 )
             case _:
@@ -156,7 +156,7 @@ def _of_event(
         trigger=trigger,
         entry_key=key,
         origin=entry.origin,
-        replayed=True,
+        at_once=True,
     )
 
 

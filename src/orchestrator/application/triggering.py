@@ -74,6 +74,7 @@ class Look:
         return told
 
     def _refuse(self, c: Candidate, reason: EntryRefusal) -> None:
+        assert c.origin is not None, "it was heard"
         self._refused.add(c.key, c.journey_id, reason, self._now, c.origin)
         if c.held is not None:
             self._holding.drop(c.held)

@@ -16,10 +16,12 @@ from orchestrator.settings import Settings
 #: The fields under each heading, in order.
 GROUPS = {
     "Where the parts are": ("database_url", "temporal_address", "temporal_namespace", "data_dir"),
-    "Keys": ("api_key", "operator_key", "internal_token"),
+    "Keys": ("api_key", "operator_key", "internal_token", "internal_token_previous", "metrics_token"),
     "Where to listen": (
-        "grpc_host", "grpc_port", "http_host", "http_port", "worker_metrics_host", "worker_metrics_port",
-        "allowed_origins", "reflection",
+        "grpc_host", "grpc_port", "http_host", "http_port",
+        "internal_host", "internal_grpc_port", "internal_http_port",
+        "worker_metrics_host", "worker_metrics_port",
+        "allowed_origins", "reflection", "accepted_exposures",
     ),
     "TLS": ("tls_certificate", "tls_key", "tls_client_ca"),
     "Webhooks": ("webhook_secrets", "webhook_networks", "webhook_plain_http"),

@@ -7,14 +7,18 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator import exposure
 from orchestrator.cli.failure import USAGE, CommandFailure
 from orchestrator.devstack.ports import free_ports
 from orchestrator.devstack.stack import Stack, StackOptions
 from orchestrator.settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Seconds for a stack whose processes are gone to notice it.
@@ -50,14 +54,19 @@ def stack_options(
             "On one machine nothing is encrypted: unset ORCHESTRATOR_TLS_CERTIFICATE, or run `orchestrator serve`.",
             USAGE,
         )
+    # Here it can be said at once and whole; the processes would say it in their logs.
+    listening = settings.model_copy(update={"worker_metrics_port": metrics_port})
+    for process in (exposure.SERVER, exposure.WORKER):
+        exposure.check(listening, process, environment=os.environ)
     return StackOptions(
         data_dir=data_dir or settings.data_dir,
         database_url=settings.database_url or "",
         temporal_address=settings.temporal_address or "",
         temporal_namespace=settings.temporal_namespace,
-        api_key=settings.api_key.get_secret_value() if settings.api_key else "",
-        operator_key=settings.operator_key.get_secret_value() if settings.operator_key else "",
-        internal_token=settings.internal_token.get_secret_value() if settings.internal_token else "",
+        api_key=_text(settings.api_key),
+        operator_key=_text(settings.operator_key),
+        internal_token=_text(settings.internal_token),
+        internal_token_previous=_text(settings.internal_token_previous),
         grpc_host=settings.grpc_host,
         grpc_port=grpc_port or settings.grpc_port or free_ports(1)[0],
         http_host=settings.http_host,
@@ -68,6 +77,10 @@ def stack_options(
         metrics_port=metrics_port,
         workers=workers or settings.workers,
     )
+
+
+def _text(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret is not None else ""
 
 
 async def run_on_stack(options: StackOptions, work: Callable[[Stack], Awaitable[int]], *, interrupted: int = 0) -> int:

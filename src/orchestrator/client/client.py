@@ -19,6 +19,7 @@ from orchestrator.v1 import (
     event_service_pb2_grpc,
     execution_service_pb2_grpc,
     impact_service_pb2_grpc,
+    internal_service_pb2_grpc,
     journey_service_pb2_grpc,
     project_service_pb2_grpc,
     refused_entry_service_pb2_grpc,
@@ -56,6 +57,7 @@ class OrchestratorClient:
     events: event_service_pb2_grpc.EventServiceAsyncStub
     executions: execution_service_pb2_grpc.ExecutionServiceAsyncStub
     impacts: impact_service_pb2_grpc.ImpactServiceAsyncStub
+    internal: internal_service_pb2_grpc.InternalServiceAsyncStub
     journeys: journey_service_pb2_grpc.JourneyServiceAsyncStub
     projects: project_service_pb2_grpc.ProjectServiceAsyncStub
     refused_entries: refused_entry_service_pb2_grpc.RefusedEntryServiceAsyncStub
@@ -85,6 +87,7 @@ class OrchestratorClient:
         self.events = event_service_pb2_grpc.EventServiceStub(channel)
         self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
         self.impacts = impact_service_pb2_grpc.ImpactServiceStub(channel)
+        self.internal = internal_service_pb2_grpc.InternalServiceStub(channel)
         self.journeys = journey_service_pb2_grpc.JourneyServiceStub(channel)
         self.projects = project_service_pb2_grpc.ProjectServiceStub(channel)
         self.refused_entries = refused_entry_service_pb2_grpc.RefusedEntryServiceStub(channel)

@@ -29,6 +29,7 @@ from orchestrator.v1.execution_service_pb2 import *
 from orchestrator.v1.explanation_pb2 import *
 from orchestrator.v1.impact_pb2 import *
 from orchestrator.v1.impact_service_pb2 import *
+from orchestrator.v1.internal_service_pb2 import *
 from orchestrator.v1.journey_pb2 import *
 from orchestrator.v1.journey_service_pb2 import *
 from orchestrator.v1.journey_stats_pb2 import *

@@ -51,7 +51,14 @@ OWNER_KEY = "owner.key"
 OPERATOR_KEY = "operator.key"
 INTERNAL_TOKEN = "internal.token"
 _KEY_SHOWN = "owner.key.shown"
-_KEY_VARIABLES = frozenset({"ORCHESTRATOR_API_KEY", "ORCHESTRATOR_OPERATOR_KEY", "ORCHESTRATOR_INTERNAL_TOKEN"})
+_METRICS_TOKEN = "ORCHESTRATOR_METRICS_TOKEN"
+_PREVIOUS_TOKEN = "ORCHESTRATOR_INTERNAL_TOKEN_PREVIOUS"
+_KEY_VARIABLES = frozenset(
+    {
+        *("ORCHESTRATOR_API_KEY", "ORCHESTRATOR_OPERATOR_KEY", "ORCHESTRATOR_INTERNAL_TOKEN"),
+        *(_METRICS_TOKEN, _PREVIOUS_TOKEN),
+    }
+)
 
 
 def worker_name(number: int) -> str:
@@ -74,6 +81,7 @@ class StackOptions:
     api_key: str = ""
     operator_key: str = ""
     internal_token: str = ""
+    internal_token_previous: str = ""
     grpc_host: str = LOOPBACK
     grpc_port: int = 50051
     http_host: str = LOOPBACK
@@ -280,18 +288,22 @@ class Stack:
                 "ORCHESTRATOR_API_KEY": keys.owner,
                 "ORCHESTRATOR_OPERATOR_KEY": keys.operator,
                 "ORCHESTRATOR_INTERNAL_TOKEN": keys.internal,
+                # Empty counts as not set.
+                _PREVIOUS_TOKEN: options.internal_token_previous,
                 "ORCHESTRATOR_GRPC_HOST": options.grpc_host,
                 "ORCHESTRATOR_GRPC_PORT": str(options.grpc_port),
                 "ORCHESTRATOR_HTTP_HOST": options.http_host,
                 "ORCHESTRATOR_HTTP_PORT": str(options.http_port),
-            },
+            }
+            | {name: token for name, token in os.environ.items() if name == _METRICS_TOKEN},
         )
         return await _when(process, await_serving(process, reachable(options.grpc_host), options.grpc_port))
 
     def _beginning_of_worker(self, number: int) -> Callable[[], Awaitable[Process]]:
         ports = self._options.metrics_ports
-        settings = {"ORCHESTRATOR_WORKER_METRICS_HOST": self._options.metrics_host}
+        settings: dict[str, str] = {}
         if ports:
+            settings["ORCHESTRATOR_WORKER_METRICS_HOST"] = self._options.metrics_host
             settings["ORCHESTRATOR_WORKER_METRICS_PORT"] = str(ports[number - 1])
 
         async def begin() -> Process:

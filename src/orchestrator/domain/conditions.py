@@ -131,13 +131,17 @@ def matches(condition: Happened, entry_key: str | None, properties: Mapping[str,
     return condition.where is None or evaluate(condition.where, Facts(attributes=properties), at)
 
 
+#: Characters of the key of an entry.
+MAX_ENTRY_KEY = 512
+
+
 def key_in(properties: Mapping[str, Any], path: tuple[str, ...]) -> str | None:
     """The key that stands at `path` of an event's properties: strings stand for themselves, numbers and booleans in
     their JSON spelling; anything else is no key.
     """
     value: Any = find(properties, path, None)
     match value:
-        case str() if 0 < len(value) <= 512:
+        case str() if 0 < len(value) <= MAX_ENTRY_KEY:
             return value
         case bool():
             return "true" if value else "false"

@@ -113,7 +113,9 @@ async def earlier(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entered:
-    """An enrollment as it is told of afterwards. `outcome` None: its execution runs, or there is none."""
+    """An enrollment as it is told of afterwards. `outcome` None: its execution runs, or there is none, and then it has
+    no `workflow_id` either.
+    """
 
     enrollment_id: UUID
     version: int
@@ -124,11 +126,12 @@ class Entered:
     # global | journey
     held_out_by: str | None
     outcome: str | None
+    workflow_id: str | None
 
 
 _ENTERED = """
 SELECT n.enrollment_id, n.version, n.entry_kind, n.entry_key, n.triggered_at, n.enrolled_at,
-       n.held_out_by, e.outcome
+       n.held_out_by, e.outcome, e.workflow_id
   FROM enrollments AS n
   LEFT JOIN executions AS e
     ON (e.project_no, e.bucket, e.subject_no, e.execution_id)

@@ -60,6 +60,58 @@ async def waiting(conn: Connection[Record], *, look: int, attempts: range) -> li
     return [SubjectKey(*row) for row in rows]
 
 
+# Each half by the index that begins with the subject. Held entries are those of storage/held_entries.py.
+_PENDING = """
+SELECT project_no, bucket, subject_no
+  FROM ((SELECT DISTINCT project_no, bucket, subject_no FROM inbox
+          WHERE project_no = $1 AND (bucket, subject_no) > ($2, $3) AND attempts = 0
+          ORDER BY bucket, subject_no LIMIT $5)
+        UNION
+        (SELECT DISTINCT project_no, bucket, subject_no FROM held_entries
+          WHERE project_no = $1 AND (bucket, subject_no) > ($2, $3) AND look_at <= $4
+          ORDER BY bucket, subject_no LIMIT $5)) AS found
+ ORDER BY bucket, subject_no
+ LIMIT $5
+"""
+
+_PENDING_OF = """
+SELECT w.project_no, w.bucket, w.subject_no
+  FROM (SELECT $1::int AS project_no, bucket, subject_no
+          FROM unnest($6::smallint[], $7::bigint[]) AS named (bucket, subject_no)) AS w
+ WHERE (w.bucket, w.subject_no) > ($2, $3)
+   AND (EXISTS (SELECT FROM inbox AS i
+                 WHERE i.project_no = w.project_no AND i.bucket = w.bucket AND i.subject_no = w.subject_no
+                   AND i.attempts = 0)
+        OR EXISTS (SELECT FROM held_entries AS h
+                    WHERE h.project_no = w.project_no AND h.bucket = w.bucket AND h.subject_no = w.subject_no
+                      AND h.look_at <= $4))
+ ORDER BY w.bucket, w.subject_no
+ LIMIT $5
+"""
+
+
+async def pending(
+    conn: Connection[Record],
+    project_no: int,
+    after: SubjectKey | None,
+    *,
+    of: Sequence[SubjectKey] | None,
+    now: datetime,
+    limit: int,
+) -> list[SubjectKey]:
+    """The first subjects of a project, in lock order and behind `after`, with entries that never failed, or held ones
+    that are to be looked at by now; of these subjects, or of all.
+    """
+    bucket, subject_no = (-1, 0) if after is None else (after.bucket, after.subject_no)
+    if of is None:
+        rows = await conn.fetch(_PENDING, project_no, bucket, subject_no, now, limit)
+    else:
+        rows = await conn.fetch(
+            _PENDING_OF, project_no, bucket, subject_no, now, limit, [k.bucket for k in of], [k.subject_no for k in of]
+        )
+    return [SubjectKey(*row) for row in rows]
+
+
 # Any number, the same in all processes.
 _TRY_TURN = "SELECT pg_try_advisory_xact_lock(1_802_775_311)"
 

@@ -244,6 +244,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The replay of refused entries has ended."""
     ERROR_REASON_JOURNEY_WAS_PUBLISHED: _ErrorReason.ValueType  # 390
     """A journey that was published does not become a draft again."""
+    ERROR_REASON_EVENT_NOT_HEARD: _ErrorReason.ValueType  # 416
+    """The journey starts on another event than the one that is said to start it; metadata says on which."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 401
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
@@ -491,6 +493,8 @@ ERROR_REASON_ENTRY_REPLAY_ENDED: ErrorReason.ValueType  # 380
 """The replay of refused entries has ended."""
 ERROR_REASON_JOURNEY_WAS_PUBLISHED: ErrorReason.ValueType  # 390
 """A journey that was published does not become a draft again."""
+ERROR_REASON_EVENT_NOT_HEARD: ErrorReason.ValueType  # 416
+"""The journey starts on another event than the one that is said to start it; metadata says on which."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402

@@ -269,6 +269,7 @@ async def test_it_listens_on_the_hosts_it_is_given_and_gives_its_keys_to_the_ser
         "ORCHESTRATOR_GRPC_HOST": "127.0.0.2",
         "ORCHESTRATOR_HTTP_HOST": "127.0.0.3",
         "ORCHESTRATOR_WORKER_METRICS_HOST": "0.0.0.0",
+        "ORCHESTRATOR_ACCEPTED_EXPOSURES": "metrics",
     }
     run = CommandLine(environment={"ORCHESTRATOR_DATA_DIR": str(place.data_dir)})
     async with up(place, hosts | {"ORCHESTRATOR_INTERNAL_TOKEN": "a-token-of-my-own"}) as stack:
@@ -398,12 +399,15 @@ def unreachable() -> str:
             r"Temporal at 127\.0\.0\.1:\d+ \(TEMPORAL_ADDRESS\) cannot be reached: .*",
         ),
         (
-            lambda: {"ORCHESTRATOR_GRPC_HOST": "192.0.2.1"},
+            lambda: {"ORCHESTRATOR_GRPC_HOST": "192.0.2.1", "ORCHESTRATOR_ACCEPTED_EXPOSURES": "plaintext"},
             r"Nothing can listen on 192\.0\.2\.1:\d+ \(cannot assign requested address\): "
             r"choose another port with --grpc-port, or an address of this machine\.",
         ),
         (
-            lambda: {"ORCHESTRATOR_HTTP_HOST": "nowhere.invalid"},
+            lambda: {
+                "ORCHESTRATOR_HTTP_HOST": "nowhere.invalid",
+                "ORCHESTRATOR_ACCEPTED_EXPOSURES": "plaintext,metrics",
+            },
             r"Nothing can listen on nowhere\.invalid:\d+ \(.+\): "
             r"choose another port with --http-port, or an address of this machine\.",
         ),

@@ -6,8 +6,8 @@ import pytest
 from google.protobuf.message import Message
 
 from orchestrator.api.call import Call, own_transactions
-from orchestrator.api.methods import IncompleteApi, services, table
-from orchestrator.api.policy import POLICY
+from orchestrator.api.methods import IncompleteApi, open_to, services, table
+from orchestrator.api.policy import POLICY, Rule
 from orchestrator.domain.scope import Role
 
 AUDIT = [service for service in services() if service.name == "AuditService"]
@@ -53,6 +53,23 @@ def test_an_rpc_with_two_handlers_keeps_the_server_from_starting() -> None:
 def test_a_handler_that_serves_no_rpc_keeps_the_server_from_starting() -> None:
     with pytest.raises(IncompleteApi, match="ListNothing serves no RPC"):
         table(AUDIT, RULES, [AuditLog(), Stray()])
+
+
+def test_an_rpc_that_names_no_project_is_not_open_to_the_internal_token() -> None:
+    rule = Rule(roles=frozenset({Role.INTERNAL}), lowest=Role.INTERNAL)
+
+    with pytest.raises(IncompleteApi, match=r"ListAuditEntries is open to the internal token, .* names none"):
+        table(AUDIT, {NAME: rule}, [AuditLog()])
+
+
+def test_what_is_open_to_some_roles_is_open_to_them_alone() -> None:
+    methods = table(AUDIT, {NAME: Rule(roles=frozenset({Role.EDITOR, Role.OWNER}), lowest=Role.EDITOR)}, [AuditLog()])
+
+    assert open_to(methods, {Role.VIEWER, Role.INTERNAL}) == {}
+    [left] = open_to(methods, {Role.OWNER, Role.INTERNAL}).values()
+    assert left.rule == Rule(roles=frozenset({Role.OWNER}), lowest=Role.OWNER)
+    [whole] = open_to(methods, frozenset(Role)).values()
+    assert whole == methods[NAME]
 
 
 def test_a_row_for_no_rpc_keeps_the_server_from_starting() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from openapi_spec_validator import validate
 from scripts import generate_protos
 
 from orchestrator.api import openapi
+from orchestrator.api.documented.rows import ROWS
 from orchestrator.api.json_decode import decode
 from orchestrator.api.json_encode import encode
 from orchestrator.api.methods import services
@@ -79,6 +81,36 @@ def test_a_header_is_offered_where_it_is_understood_and_nowhere_else() -> None:
     assert offered["UpdatePreferences"] == {"IdempotencyKey"}
     assert offered["IngestEvents"] == set()
     assert offered["GetAudience"] == set()
+
+
+def test_a_documented_call_whose_answer_nothing_describes_keeps_the_server_from_starting() -> None:
+    def undescribed(answer: object, request: object) -> dict[str, Any]:
+        return {}
+
+    with pytest.raises(TypeError, match=r"GET /api/audiences writes what nothing describes"):
+        replace(next(row for row in ROWS if row.path == "/api/audiences"), answer=undescribed)  # type: ignore[arg-type]
+
+
+def test_every_answer_is_described_and_every_failure_is_told_by_its_status() -> None:
+    for path, item in DOCUMENT["paths"].items():
+        for verb, operation in item.items():
+            responses = operation["responses"]
+            success = [status for status in responses if status.startswith("2")]
+            failures = {status: response["$ref"] for status, response in responses.items() if status not in success}
+            prefix = "Error" if path.startswith("/v1/") else "DocumentedError"
+            assert len(success) == 1, (verb, path)
+            assert success == ["204"] or responses[success[0]]["content"]["application/json"]["schema"], (verb, path)
+            assert failures == {status: f"#/components/responses/{prefix}{status}" for status in failures}
+            assert {"400", "401", "403", "429", "500"} <= failures.keys(), (verb, path)
+            assert "default" not in responses
+
+
+def test_what_only_the_server_says_has_no_limits() -> None:
+    message = DOCUMENT["components"]["schemas"]["SimulatedMessage"]["properties"]
+    written = DOCUMENT["components"]["schemas"]["Communication"]["properties"]
+
+    assert "maxLength" in written["body"]
+    assert "maxLength" not in message["body"]
 
 
 def test_the_document_knows_every_way_to_bring_a_key() -> None:

@@ -25,8 +25,8 @@ SOURCE = generate_protos.ROOT / "src"
 METHODS = [method for service in services() for method in service.methods]
 BUF = Path(sysconfig.get_path("scripts")) / "buf"
 
-# The id of an event, and of a report, is the key of its repetition.
-WITHOUT_REQUEST_ID = {"IngestEvents", "ReportDeliveries"}
+# The id of an event, and of a report, is the key of its repetition; entries that were dispatched are there no more.
+WITHOUT_REQUEST_ID = {"IngestEvents", "ReportDeliveries", "DispatchEntries"}
 
 
 def messages() -> Iterator[Descriptor]:

@@ -23,15 +23,18 @@ from orchestrator.api.fault_relations import unrelated
 from orchestrator.api.http_answers import JSON, etag_header, failed, headers_of, no_such_path, wrong_verb
 from orchestrator.api.http_arrivals import HttpArrivals, query_of, raw_path
 from orchestrator.api.json_text import write_json
-from orchestrator.api.methods import Method
+from orchestrator.api.methods import Method, open_to
 from orchestrator.api.page_tokens import MAX_PAGE_SIZE
 from orchestrator.api.routes import Binding, Match, Routes, WrongVerb
 from orchestrator.domain.refusals import InvalidArgument
+from orchestrator.domain.scope import Role
 from orchestrator.predicates.faults import Fault, Wrong
 
 #: Where the documents' paths begin; and one that has nothing below it.
 MOUNTS = ("/api", "/admin")
 PATHS = ("/audiences",)
+#: Where those do that are internal.
+INTERNAL_MOUNT = "/api"
 
 _PROJECT = "project_id"
 
@@ -69,7 +72,9 @@ def _form_at(request: Request) -> ErrorForm:
 
 
 def _binding(row: Row, method: Method) -> Binding:
-    body = method.http[0].body
+    body = row.body_field(method.http[0].body)
+    if row.internal:
+        [method] = open_to({method.name: method}, {Role.INTERNAL}).values()
     return Binding(method=method, verb=row.verb, template=row.path, body=body, response_body="")
 
 
@@ -102,7 +107,7 @@ class _Asked:
         headers = headers_of(self._call_id)
         if self._row.status == 204:
             return Response(status_code=204, headers=headers)
-        document = self._row.write(answer, self._request)
+        document = self._row.answer.write(answer, self._request)
         if isinstance(document, dict):
             headers |= etag_header(document)
         return Response(write_json(document), status_code=self._row.status, headers=headers, media_type=JSON)

@@ -1,4 +1,4 @@
-"""The documented calls in docs/openapi.json: what they take. How they answer stands in docs/http.md."""
+"""The documented calls in docs/openapi.json: what they take, and what they answer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 from google.api.annotations_pb2 import http
 from google.api.field_behavior_pb2 import REQUIRED
+from google.api.http_pb2 import HttpRule
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
+from orchestrator.api import openapi_statuses
 from orchestrator.api.descriptors import behaves, json_fields, message_in
-from orchestrator.api.documented.row import Document, Row
+from orchestrator.api.documented.answer import Document
+from orchestrator.api.documented.row import Row
 from orchestrator.api.documented.rows import ROWS
 from orchestrator.api.json_codec import WHOLE_REQUEST
 from orchestrator.api.openapi_schemas import Schemas
@@ -19,7 +22,8 @@ from orchestrator.api.request_shapes import holder_of_etag
 
 TAG = {"name": "Documented", "description": "Calls at the paths and in the words of five documents: see docs/http.md."}
 
-#: `components.responses.DocumentedError`.
+#: What `components.responses` of failed calls begin with, and their body.
+ERRORS = "DocumentedError"
 ERROR: Document = {
     "type": "object",
     "required": ["error"],
@@ -67,25 +71,35 @@ def _operation(
     words = re.findall(r"\w+", _VARIABLE.sub("", path))
     rule = method.GetOptions().Extensions[http]
     text = texts[method.full_name]
-    success: Document = {"description": "Done: docs/http.md shows the answer."}
+    success: Document = {"description": "Done."}
     if row.status != 204:
-        success["content"] = {"application/json": {"schema": {}}}
+        success["content"] = {"application/json": {"schema": row.answer.schema(schemas)}}
+    responses = {str(row.status): success, **openapi_statuses.references(_failures(row, method, rule), ERRORS)}
     operation: Document = {
         "operationId": "_".join((method.name, row.verb.lower(), *words)),
         "tags": [TAG["name"]],
         "summary": text.partition("\n\n")[0],
         "description": text,
         "parameters": [*_path_parameters(row, method.input_type, schemas), *_query(row, method.input_type, schemas)],
-        "responses": {str(row.status): success, "default": {"$ref": "#/components/responses/DocumentedError"}},
+        "responses": responses,
     }
     if "request_id" in method.input_type.fields_by_name:
         operation["parameters"].append({"$ref": "#/components/parameters/IdempotencyKey"})
-    if holder_of_etag(method.input_type, row.verb, rule.body) is not None:
+    body_field = row.body_field(rule.body)
+    if holder_of_etag(method.input_type, row.verb, body_field) is not None:
         operation["parameters"].append({"$ref": "#/components/parameters/IfMatch"})
-    if rule.body and row.body.members != {}:
-        schema = _body(row, method.input_type, rule.body, schemas)
+    if body_field and row.body.members != {}:
+        schema = _body(row, method.input_type, body_field, schemas)
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return operation
+
+
+def _failures(row: Row, method: MethodDescriptor, rule: HttpRule) -> list[int]:
+    """No document knows 413; and where it has a word for a store that fails, that is told with 500."""
+    has_variables, has_body = "{" in row.path, bool(rule.body)
+    statuses = openapi_statuses.failures(method, has_variables=has_variables, has_body=has_body)
+    never = (413, 503, 504) if row.store_failed else (413,)
+    return [status for status in statuses if status not in never]
 
 
 def _path_parameters(row: Row, request: Descriptor, schemas: Schemas) -> Iterator[Document]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from orchestrator.api.descriptors import descriptor_of
+from orchestrator.api.documented.answer import Document, described, object_of
 from orchestrator.api.documented.error_form import ErrorForm
-from orchestrator.api.documented.row import IGNORED, Body, Document, Given, Meant
+from orchestrator.api.documented.row import IGNORED, Body, Given, Meant
 from orchestrator.api.field_limits import MAX_STRUCT_DEPTH
 from orchestrator.api.json_text import NoNumber, repetition_faults, tell, text_fault
+from orchestrator.api.openapi_schemas import Schemas
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.predicates.parse import MAX_LEAVES
 from orchestrator.predicates.paths import join_path
+from orchestrator.v1.audience_pb2 import Audience
 from orchestrator.v1.audience_service_pb2 import CreateAudienceRequest, CreateAudienceResponse
 
 ERRORS = ErrorForm(of_input="VALIDATION_ERROR", in_capitals=True)
@@ -54,6 +58,11 @@ CREATION = Body(
 )
 
 
+def _creation(schemas: Schemas) -> Document:
+    return object_of({"audienceId": schemas.of(descriptor_of(Audience).fields_by_name["id"])}, always=("audienceId",))
+
+
+@described(_creation)
 def created(answer: CreateAudienceResponse, request: CreateAudienceRequest) -> Document:
     return {"audienceId": answer.audience.id}
 

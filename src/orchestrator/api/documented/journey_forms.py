@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.api.convert.journeys import definition_in
+from orchestrator.api.documented.answer import Document
 from orchestrator.api.documented.members import with_all
-from orchestrator.api.documented.row import Document
 from orchestrator.api.json_encode import encode
 from orchestrator.v1 import journey_pb2 as pb
 
 #: `version` of what is not published; else it is a number.
 DRAFT = "draft"
+VERSION: Document = {
+    "description": "The number of a version, or that it is the draft.",
+    "oneOf": [{"type": "integer", "minimum": 1}, {"const": DRAFT}],
+}
 
 
 def in_form(journey: pb.Journey, form: pb.DefinitionForm.ValueType) -> Document:

@@ -6,18 +6,24 @@ from datetime import timedelta
 from typing import Any
 
 from orchestrator.api.descriptors import descriptor_of, json_fields
+from orchestrator.api.documented.answer import Document, described, list_of, object_of, or_null
 from orchestrator.api.documented.error_form import ErrorForm
-from orchestrator.api.documented.journey_forms import DRAFT, in_form, version_of
+from orchestrator.api.documented.journey_forms import DRAFT, VERSION, in_form, version_of
 from orchestrator.api.documented.members import same, with_all
-from orchestrator.api.documented.row import IGNORED, Body, Document, Given, Meant
+from orchestrator.api.documented.row import IGNORED, Body, Given, Meant
 from orchestrator.api.json_encode import encode
 from orchestrator.api.json_text import NoNumber
+from orchestrator.api.openapi_schemas import Schemas
 from orchestrator.domain.durations import format_duration
 from orchestrator.domain.project import MAX_GOAL_WINDOW
 from orchestrator.predicates.faults import Fault
+from orchestrator.v1 import audit_pb2 as audits
+from orchestrator.v1 import execution_pb2 as execution
 from orchestrator.v1 import execution_service_pb2 as executions
 from orchestrator.v1 import journey_pb2 as pb
 from orchestrator.v1 import journey_service_pb2 as rpc
+from orchestrator.v1 import journey_stats_pb2 as stats
+from orchestrator.v1 import simulation_pb2 as simulations
 
 ERRORS = ErrorForm(named=frozenset({"SEND_STEP_USES_TRANSACTIONAL_COMM"}))
 
@@ -50,6 +56,32 @@ def read_days(given: Given, meant: Meant) -> None:
         meant.document["goal"]["window"] = window
 
 
+_ALWAYS = (
+    *("id", "name", "description", "status", "version", "latestVersion", "hasDraft", "goalEventName", _DAYS),
+    *("createdAt", "updatedAt", "etag"),
+)
+
+
+def _members(schemas: Schemas) -> dict[str, Document]:
+    members = schemas.members(descriptor_of(pb.Journey))
+    del members["goal"]
+    members["goalEventName"] = or_null(schemas.of(descriptor_of(pb.Goal).fields_by_name["event_name"]))
+    members[_DAYS] = {"type": "number", "description": "So many days after the trigger the goal's event counts."}
+    nulls = {name: or_null(members[name]) for name in ("latestVersion", *_CHOICES)}
+    return {**members, **nulls, "version": VERSION}
+
+
+def _listed(schemas: Schemas) -> Document:
+    return schemas.named("DocumentedJourneyInList", object_of(_members(schemas), always=_ALWAYS))
+
+
+_WHOLE = (*_ALWAYS, *_CHOICES, "steps")
+
+
+def _shown(schemas: Schemas) -> Document:
+    return schemas.named("DocumentedJourney", object_of(_members(schemas), always=_WHOLE))
+
+
 #: Of a new journey, and of a change of one.
 WRITTEN = Body(
     members=_MEMBERS,
@@ -67,10 +99,12 @@ ARCHIVAL = Body(members=same("onArchive"))
 SIMULATION = Body(members=same("subjectId", "subjectAttributes", "overrides"))
 
 
+@described(lambda schemas: list_of(_listed(schemas)))
 def listed(answer: rpc.ListJourneysResponse, request: object) -> list[Document]:
     return [journey_document(journey) for journey in answer.journeys]
 
 
+@described(_shown)
 def shown(answer: Any, request: object) -> Document:
     """Of every answer that has a journey."""
     return journey_document(answer.journey)
@@ -85,6 +119,17 @@ def journey_document(journey: pb.Journey) -> Document:
     return with_all(document, dict.fromkeys(_CHOICES)) if journey.HasField("definition") else document
 
 
+def _published(schemas: Schemas) -> Document:
+    told = {name: {"type": "string"} for name in ("path", "code", "message")}
+    members = {
+        "id": schemas.of(descriptor_of(pb.Journey).fields_by_name["id"]),
+        "version": schemas.of(descriptor_of(rpc.PublishJourneyResponse).fields_by_name["version"]),
+        "warnings": list_of(object_of(told, always=("path", "code", "message"))),
+    }
+    return object_of(members, always=("id", "version", "warnings"))
+
+
+@described(_published)
 def published(answer: rpc.PublishJourneyResponse, request: object) -> Document:
     """Warnings are told as faults are."""
     warnings = [
@@ -94,22 +139,57 @@ def published(answer: rpc.PublishJourneyResponse, request: object) -> Document:
     return {"id": answer.id, "version": answer.version, "warnings": warnings}
 
 
+def _archived(schemas: Schemas) -> Document:
+    running = schemas.of(descriptor_of(rpc.ArchiveJourneyResponse).fields_by_name["running_executions"])
+    return object_of({**_members(schemas), "runningExecutions": running}, always=(*_WHOLE, "runningExecutions"))
+
+
+@described(_archived)
 def archived(answer: rpc.ArchiveJourneyResponse, request: object) -> Document:
     return {**journey_document(answer.journey), "runningExecutions": answer.running_executions}
 
 
+def _audit(schemas: Schemas) -> Document:
+    members = schemas.members(descriptor_of(audits.AuditEntry))
+    return list_of(object_of(members, always=("timestamp", "actor", "action", "metadata")))
+
+
+@described(_audit)
 def audit(answer: rpc.ListJourneyAuditEntriesResponse, request: object) -> list[Document]:
     return [encode(entry) for entry in answer.audit_entries]
 
 
+def _executions(schemas: Schemas) -> Document:
+    members = schemas.members(descriptor_of(execution.Execution))
+    always = ("executionArn", "endUserId", "status", "startedAt", "currentStepId")
+    return list_of(object_of(members, always=always))
+
+
+@described(_executions)
 def execution_list(answer: executions.ListExecutionsResponse, request: object) -> list[Document]:
-    return [encode(execution) for execution in answer.executions]
+    return [encode(each) for each in answer.executions]
 
 
+def _step_stats(schemas: Schemas) -> Document:
+    members = schemas.members(descriptor_of(stats.StepStats))
+    return list_of(object_of(members, always=("stepId", "stepKind", "executed", "skipped", "failed", "active")))
+
+
+@described(_step_stats)
 def step_stats(answer: rpc.GetStepStatsResponse, request: object) -> list[Document]:
     return [encode(step) for step in answer.steps]
 
 
+def _simulated(schemas: Schemas) -> Document:
+    members = {
+        "journeyId": schemas.of(descriptor_of(rpc.SimulateJourneyResponse).fields_by_name["journey_id"]),
+        "version": VERSION,
+        "simulation": schemas.reference(descriptor_of(simulations.Simulation)),
+    }
+    return object_of(members, always=("journeyId", "version", "simulation"))
+
+
+@described(_simulated)
 def simulated(answer: rpc.SimulateJourneyResponse, request: object) -> Document:
     return {
         "journeyId": answer.journey_id,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.api.descriptors import descriptor_of
+from orchestrator.api.documented.answer import Document, described, list_of, object_of, or_null
 from orchestrator.api.documented.error_form import ErrorForm
-from orchestrator.api.documented.journey_forms import in_form, version_of
+from orchestrator.api.documented.journey_forms import VERSION, in_form, version_of
 from orchestrator.api.documented.members import same, with_all
-from orchestrator.api.documented.row import IGNORED, Body, Document, Given, Meant
+from orchestrator.api.documented.row import IGNORED, Body, Given, Meant
 from orchestrator.api.json_encode import encode
+from orchestrator.api.openapi_schemas import Schemas
 from orchestrator.domain.graph_form import ENTRY_TRIGGER, node_type
 from orchestrator.predicates.faults import Fault
 from orchestrator.v1 import journey_pb2 as pb
 from orchestrator.v1 import journey_service_pb2 as rpc
+from orchestrator.v1 import journey_stats_pb2 as stats
 from orchestrator.v1 import simulation_pb2 as simulations
 
 ERRORS = ErrorForm(named=frozenset({"SEND_STEP_USES_TRANSACTIONAL_COMM"}))
@@ -106,6 +110,27 @@ ENROLLMENT = Body(
 TRIAL = Body(members={"customerAttributes": "subjectAttributes"}, finish=let_in)
 
 
+_ALWAYS = ("id", "name", "description", "status", "latestVersion", "hasDraft", "createdAt", "updatedAt", "etag")
+
+
+def _members(schemas: Schemas) -> dict[str, Document]:
+    members = schemas.members(descriptor_of(pb.Journey))
+    nulls = {name: or_null(members[name]) for name in ("latestVersion", *_OF_THE_DEFINITION)}
+    return {name: schema for name, schema in {**members, **nulls}.items() if name in _CHANGED}
+
+
+def _page(schemas: Schemas) -> Document:
+    journey = schemas.named("DocumentedJourneyV1InList", object_of(_members(schemas), always=_ALWAYS))
+    members = {
+        "journeys": list_of(journey),
+        "limit": _LIMIT,
+        "offset": _OFFSET,
+        "hasMore": {"type": "boolean", "description": "Whether there are more behind these."},
+    }
+    return object_of(members, always=("journeys", "limit", "offset", "hasMore"))
+
+
+@described(_page)
 def listed(answer: rpc.ListJourneysResponse, request: rpc.ListJourneysRequest) -> Document:
     return {
         "journeys": [journey_document(journey) for journey in answer.journeys],
@@ -115,6 +140,12 @@ def listed(answer: rpc.ListJourneysResponse, request: rpc.ListJourneysRequest) -
     }
 
 
+def _shown(schemas: Schemas) -> Document:
+    always = (*_ALWAYS, "definition", *_OF_THE_DEFINITION)
+    return schemas.named("DocumentedJourneyV1", object_of(_members(schemas), always=always))
+
+
+@described(_shown)
 def shown(answer: Any, request: object) -> Document:
     """Of every answer that has a journey."""
     return journey_document(answer.journey)
@@ -127,11 +158,38 @@ def journey_document(journey: pb.Journey) -> Document:
     return {name: value for name, value in document.items() if name in _CHANGED}
 
 
+def _enrolled(schemas: Schemas) -> Document:
+    return object_of(schemas.members(descriptor_of(rpc.EnrollSubjectsResponse)), always=_OF_ENROLLING)
+
+
+@described(_enrolled)
 def enrolled(answer: rpc.EnrollSubjectsResponse, request: object) -> Document:
     document = encode(answer)
     return {name: document.get(name, "") for name in _OF_ENROLLING}
 
 
+def _tried(schemas: Schemas) -> Document:
+    simulation = schemas.members(descriptor_of(simulations.Simulation))
+    step = schemas.members(descriptor_of(simulations.SimulatedStep))
+    del step["stepId"], step["stepKind"]
+    node = {
+        "nodeId": {"type": "string", "description": f"Of the definition; the {ENTRY_TRIGGER} is told without."},
+        "type": {"type": "string", "description": "The node's type."},
+    }
+    members = {
+        "journeyId": schemas.of(descriptor_of(rpc.SimulateJourneyResponse).fields_by_name["journey_id"]),
+        "version": VERSION,
+        "trace": list_of(object_of({**node, **step}, always=("type", "enteredAt", "result"))),
+        "entry": or_null(simulation["entry"]),
+        "stop": simulation["stop"],
+        "outcome": or_null(simulation["outcome"]),
+        "reason": simulation["reason"],
+        "stoppedAt": simulation["stoppedAt"],
+    }
+    return object_of(members, always=tuple(members))
+
+
+@described(_tried)
 def tried(answer: rpc.SimulateJourneyResponse, request: object) -> Document:
     """The nodes that somebody of these attributes comes to."""
     document = encode(answer.simulation)
@@ -148,6 +206,14 @@ def tried(answer: rpc.SimulateJourneyResponse, request: object) -> Document:
     }
 
 
+def _funnel(schemas: Schemas) -> Document:
+    members = schemas.members(descriptor_of(stats.JourneyFunnel))
+    members["completionRate"] = or_null(members["completionRate"])
+    always = ("journeyId", "enrolled", "active", "completed", "completionRate", "steps")
+    return object_of(members, always=always)
+
+
+@described(_funnel)
 def funnel(answer: rpc.GetJourneyFunnelResponse, request: object) -> Document:
     return with_all(encode(answer.funnel), {"completionRate": None})
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.api.documented.row import IGNORED, Body, Document, Given, Meant, Members, Row
+from orchestrator.api.documented.answer import Document
+from orchestrator.api.documented.row import IGNORED, Body, Given, Meant, Members, Row
 from orchestrator.api.json_text import repetition_faults, tell
 from orchestrator.predicates.faults import Fault
 

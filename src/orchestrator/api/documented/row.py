@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from orchestrator.api.documented.answer import Answer, Document
 from orchestrator.api.documented.error_form import ErrorForm
+from orchestrator.api.json_codec import WHOLE_REQUEST
 from orchestrator.predicates.faults import Fault
-
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +40,6 @@ IGNORED = ""
 
 #: Adds to what is meant what names alone do not say.
 Finish = Callable[[Given, Meant], None]
-#: (answer, request) -> what is sent back. Messages of any kind: a row knows its RPC's.
-Write = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +66,30 @@ class Row:
 
     `status` is that of success; with 204 nothing is sent back. `store_failed` is the document's code for a call that
     the store does not carry out. `whole`: the document knows no pages, so that pages are asked for to the end.
+    `internal`: only the internal token opens it, whoever else may call the RPC.
     """
 
     verb: str
     path: str
     rpc: str
     errors: ErrorForm
-    write: Write
+    answer: Answer
     body: Body = Body(members={})
     parameters: Members = field(default_factory=dict)
     fixed: tuple[tuple[str, str], ...] = ()
     status: int = 200
     store_failed: str = ""
     whole: bool = False
+    internal: bool = False
+
+    def body_field(self, of_rpc: str) -> str:
+        """Which field of the request the body holds. An internal call names its project beside whatever it brings."""
+        return WHOLE_REQUEST if self.internal else of_rpc
+
+    def __post_init__(self) -> None:
+        """Raises TypeError: nothing is served that docs/openapi.json does not describe."""
+        if not isinstance(self.answer, Answer):
+            raise TypeError(f"{self.verb} {self.path} writes what nothing describes: see documented/answer.py")
 
 
 def place_in(places: Mapping[str, str], path: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from orchestrator.api.documented import audiences, filters, impact, journeys, journeys_v1, segments
+from orchestrator.api.documented import audiences, filters, impact, internal, journeys, journeys_v1, segments
+from orchestrator.api.documented.answer import Answer
 from orchestrator.api.documented.audiences import gone
 from orchestrator.api.documented.error_form import ErrorForm
 from orchestrator.api.documented.members import same
-from orchestrator.api.documented.row import Body, Row, Write
+from orchestrator.api.documented.row import Body, Row
 
 _NOTHING = Body(members={})
 _AS_V1 = Body()
@@ -23,14 +24,14 @@ class _Under:
         self._service = service
         self._errors = errors
 
-    def __call__(self, line: str, rpc: str, write: Write, body: Body = _NOTHING, *, status: int = 200) -> Row:
+    def __call__(self, line: str, rpc: str, answer: Answer, body: Body = _NOTHING, *, status: int = 200) -> Row:
         verb, _, path = line.partition(" ")
         return Row(
             verb=verb,
             path=f"{self._path}{path}",
             rpc=rpc if "/" in rpc else f"{self._service}/{rpc}",
             errors=self._errors,
-            write=write,
+            answer=answer,
             body=body,
             status=status,
         )
@@ -97,4 +98,14 @@ def _journeys() -> Iterator[Row]:
     yield row("POST /{journey_id}/simulate", "SimulateJourney", journeys.simulated, journeys.SIMULATION)
 
 
-ROWS: tuple[Row, ...] = (*_filters(), *_audiences(), *_segments(), *_journeys_v1(), *_journeys())
+def _internal() -> Iterator[Row]:
+    row = _Under("/api/journeys/internal", "InternalService", journeys.ERRORS)
+    yield row("POST /dispatch", "DispatchEntries", internal.dispatched, internal.DISPATCH)
+    yield row("POST /start-execution", "StartExecution", internal.started, internal.START)
+
+
+INTERNAL_ROWS: tuple[Row, ...] = tuple(replace(row, internal=True) for row in _internal())
+ROWS: tuple[Row, ...] = (
+    *(*_filters(), *_audiences(), *_segments(), *_journeys_v1(), *_journeys()),
+    *INTERNAL_ROWS,
+)

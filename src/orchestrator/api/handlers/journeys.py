@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from orchestrator.api.call import Call, own_transactions
+from orchestrator.api.call import Call, own_transactions, tells_all
 from orchestrator.api.convert.audit import PAGE_SIZE, entry_message, number_before, token_below
 from orchestrator.api.convert.backtests import backtest_message
 from orchestrator.api.convert.carries import carry_message, confirmed, mode_of, pairs_of, preview_message
@@ -70,6 +70,7 @@ class JourneyHandlers:
             journeys=[journey_message(journey) for journey in page], next_page_token=token_after(request, end)
         )
 
+    @tells_all
     async def CreateJourney(self, request: rpc.CreateJourneyRequest, call: Call) -> rpc.CreateJourneyResponse:
         sent = request.journey
         journey = await journeys.create(
@@ -88,6 +89,7 @@ class JourneyHandlers:
         seen = await journeys.view(call.conn, call.scope, request.journey_id)
         return rpc.GetJourneyResponse(journey=seen_message(seen, request.form))
 
+    @tells_all
     async def UpdateJourney(self, request: rpc.UpdateJourneyRequest, call: Call) -> rpc.UpdateJourneyResponse:
         sent = request.journey
         changes = changes_of(sent, request.update_mask.paths)
