@@ -143,6 +143,10 @@ class Settings(BaseSettings):
     """What these links are made with, newest first, texts of 32 characters and more, the same for server and workers;
     links of each work. The word `instance` stands for a secret in the database, which alone is used without a list."""
 
+    erasure_ledger: Path | None = None
+    """Directory outside of the database in which server and workers write down who was forgotten, as keyed hashes, for
+    `orchestrator erasures replay` after a restore. Without it, nothing is; `up` has one in its data directory."""
+
     pool_size: Annotated[int, Field(ge=2, le=500)] = 16
     """Connections to PostgreSQL that a server or a worker works with. Each has up to five more, for health,
     notifications and starts."""

@@ -18,6 +18,7 @@ from orchestrator import exposure, logs
 from orchestrator.domain.email_address import parse_mailbox
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.settings import InvalidSettings, Settings
+from orchestrator.storage.erasure_ledger import ErasureLedger
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.pool import WORKER_ROLE, connection, open_pool
 from orchestrator.temporal.client import Target, connect, missing_search_attributes, runtime
@@ -171,6 +172,7 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames) -> 
             meter=native.metric_meter,
             searchable=not missing,
             names=names,
+            ledger=ErasureLedger(settings.erasure_ledger) if settings.erasure_ledger is not None else None,
             links=UnsubscribeLinks.of(
                 [secret.get_secret_value() for secret in settings.unsubscribe_secrets],
                 instance_secret,

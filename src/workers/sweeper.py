@@ -17,6 +17,7 @@ from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.entry_replay_pages import EntryReplays
+from orchestrator.application.erasure_errands import ErasureErrands
 from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.policy_errands import PolicyErrands
@@ -61,6 +62,7 @@ class Sweeper:
         schedules: JourneyScheduleErrands,
         segments: SegmentErrands,
         policies: PolicyErrands,
+        erasures: ErasureErrands,
         metrics: Metrics,
     ) -> None:
         self._delivery = delivery
@@ -77,6 +79,7 @@ class Sweeper:
         self._schedules = schedules
         self._segments = segments
         self._policies = policies
+        self._erasures = erasures
         self._metrics = metrics
         self._stopping = Stopping()
 
@@ -98,6 +101,7 @@ class Sweeper:
             self._every(COUNT_EVERY, self._count),
             self._every(RUNS_EVERY, self._segments.run),
             self._every(RUNS_EVERY, self._policies.run),
+            self._every(RUNS_EVERY, self._erasures.run),
             self._every(RUNS_EVERY, self._schedules.run),
             self._every(SCHEDULE_EVERY, self._segments.ensure_schedule, at_once=True),
             self._every(SCHEDULE_EVERY, self._policies.ensure_schedule, at_once=True),

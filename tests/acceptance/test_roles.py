@@ -60,8 +60,8 @@ ADMINS = {
     *("ListApiKeys", "CreateApiKey", "RevokeApiKey", "RotateApiKey"),
     *("ExportBundle", "ImportBundle"),
 }
-#: Project settings.
-OWNERS = {"UpdateProject"}
+#: Project settings, and forgetting people.
+OWNERS = {"UpdateProject", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
 #: An operator's own machinery: section F of what the product is, and nothing else.
 INTERNALS = {"DispatchEntries", "StartExecution"}
 #: Projects and their first owner keys: the instance, not its data.
@@ -94,7 +94,7 @@ _UNNAMED = {
     "ReportDeliveries",
     *("ListApiKeys", "ListAudiences", "ListAuditEntries", "ListCommunications", "ListJourneys", "ListSegments"),
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
-    *("ListSendsPauses", "ImportBundle"),
+    *("ListSendsPauses", "ForgetSubject", "ListErasures", "ImportBundle"),
     "PlanImpact",
 }
 

@@ -27,6 +27,7 @@ from orchestrator.storage.refusal_counts import SHARDS
 from orchestrator.storage.refused_entries import KEPT
 from orchestrator.storage.refused_entries import KEPT_FOR as REFUSED_KEPT
 from orchestrator.storage.upkeep import EVENTS_KNOWN, REQUESTS_KEPT
+from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
 from workers.process import Limits
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +72,7 @@ def test_every_command_and_setting_exists() -> None:
     commands = {word.split()[1] for word in WORDS if re.match(r"orchestrator [a-z]", word)}
     variables = {variable_of(name, field) for name, field in Settings.model_fields.items()}
 
-    assert {"serve", "worker", "up", "doctor", "migrate"} <= commands
+    assert {"serve", "worker", "up", "doctor", "migrate", "erasures"} <= commands
     assert commands <= set(COMMANDS)
     assert {word for word in WORDS if re.fullmatch(r"ORCHESTRATOR_[A-Z_]+", word)} <= variables
 
@@ -103,3 +104,9 @@ def test_every_command_and_setting_exists() -> None:
 def test_its_numbers_are_those_of_the_code(words: str, is_so: bool) -> None:
     assert words in " ".join(PAGE.split())
     assert is_so
+
+
+def test_it_names_every_search_attribute_with_its_type() -> None:
+    (command,) = re.findall(r"^temporal operator search-attribute create (.*)$", PAGE, re.MULTILINE)
+
+    assert dict(re.findall(r"--name (\w+) --type (\w+)", command)) == SEARCH_ATTRIBUTES

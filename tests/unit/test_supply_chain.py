@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts.audit import verdict
 
 from orchestrator.cli.key_scan import scan
 from orchestrator.domain.api_key import PATTERN, make_key
@@ -148,3 +149,32 @@ def test_no_key_of_ours_is_in_the_tree() -> None:
 
     assert len(files) > 500
     assert [found for file in files if file.is_file() for found in scan(str(file))] == []
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "words"),
+    [
+        ([{"name": "a", "version": "1", "vulns": []}], 0, "no known faults of 1 packages"),
+        (
+            [{"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}],
+            1,
+            "a 1 has PYSEC-1, mended in 2",
+        ),
+        ([{"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": []}]}], 1, "in no release yet"),
+        # The auditor itself calls this "no known vulnerabilities".
+        ([{"name": "a", "skip_reason": "not found"}, {"name": "b", "version": "1", "vulns": []}], 2, "of 1 of 2"),
+        ([], 2, "of 0 of 0"),
+    ],
+)
+def test_what_was_not_asked_about_is_not_called_well(packages: list[dict[str, Any]], code: int, words: str) -> None:
+    status, (sentence,) = verdict({"dependencies": packages, "fixes": []})
+
+    assert status == code
+    assert words in sentence
+
+
+def test_without_a_network_the_audit_says_so_in_a_sentence() -> None:
+    status, (sentence,) = verdict(None, said="Traceback …\n  …\nConnectionError: no route\n")
+
+    assert status == 2
+    assert sentence == "audit: the index could not be asked, which needs a network: ConnectionError: no route"

@@ -28,6 +28,7 @@ COMMANDS = (
     "jobs",
     "refusals",
     "subjects",
+    "erasures",
     "events",
     "audiences",
     "segments",

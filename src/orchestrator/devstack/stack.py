@@ -336,6 +336,7 @@ class Stack:
             environment["TEMPORAL_NAMESPACE"] = options.temporal_namespace
         # Where links lead that people are sent, unless somebody says otherwise.
         environment.setdefault("ORCHESTRATOR_PUBLIC_URL", self.addresses.http)
+        environment.setdefault("ORCHESTRATOR_ERASURE_LEDGER", str((self._data.path / "erasures").resolve()))
         return environment | {"DATABASE_URL": self._dsn, "TEMPORAL_ADDRESS": self._temporal, **options.environment}
 
     async def _stop(self) -> None:

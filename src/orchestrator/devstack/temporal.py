@@ -26,6 +26,8 @@ DYNAMIC_CONFIG: Mapping[str, bool | str] = {
     "system.enableActivityEagerExecution": True,
     "matching.useNewMatcher": True,
     "history.workflowTaskRetryMaxInterval": "10s",
+    "history.transferProcessorUpdateAckInterval": "2s",
+    "history.visibilityProcessorUpdateAckInterval": "2s",
 }
 
 
