@@ -39,6 +39,7 @@ COMMANDS = (
     "doctor",
     "serve",
     "worker",
+    "codec-server",
     "migrate",
     "settings",
 )
