@@ -60,12 +60,12 @@ ADMINS = {
     *("ListApiKeys", "CreateApiKey", "RevokeApiKey", "RotateApiKey"),
     *("ExportBundle", "ImportBundle"),
 }
-#: Project settings, and forgetting people.
-OWNERS = {"UpdateProject", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
+#: Project settings, whether its log is what it was, and forgetting people.
+OWNERS = {"UpdateProject", "VerifyAuditLog", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
 #: An operator's own machinery: section F of what the product is, and nothing else.
 INTERNALS = {"DispatchEntries", "StartExecution"}
-#: Projects and their first owner keys: the instance, not its data.
-OPERATORS = {"ListProjects", "CreateProject", "GetProject"}
+#: Projects and their first owner keys, and the log of that: the instance, not its data.
+OPERATORS = {"ListProjects", "CreateProject", "GetProject", "VerifyAuditLog"}
 
 VIEWER_MAY = VIEWERS
 EDITOR_MAY = VIEWER_MAY | EDITORS
@@ -96,6 +96,8 @@ _UNNAMED = {
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
     *("ListSendsPauses", "ForgetSubject", "ListErasures", "ImportBundle"),
     "PlanImpact",
+    # It has a log of its own, to which the anchor does not belong.
+    "VerifyAuditLog",
 }
 
 

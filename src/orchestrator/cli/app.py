@@ -36,6 +36,7 @@ COMMANDS = (
     "trigger-contracts",
     "sends",
     "keys",
+    "audit",
     "doctor",
     "serve",
     "worker",
