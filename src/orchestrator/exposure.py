@@ -264,7 +264,7 @@ def _shared_secrets(settings: Settings, environment: Mapping[str, str]) -> Itera
     variables: dict[str, list[str]] = defaultdict(list)
     for variable, text in _secrets(settings):
         variables[text].append(variable)
-    for password in (urlsplit(settings.database_url or "").password, environment.get("PGPASSWORD")):
+    for password in (unquote(urlsplit(settings.database_url or "").password or ""), environment.get("PGPASSWORD")):
         if password:
             variables[password].append("the database's password")
     for names in variables.values():
