@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from orchestrator.settings import (
     INSTANCE_SECRET,
+    PLAIN_PAYLOADS,
     STRONG_KEY,
     AcceptableExposure,
     InvalidSettings,
@@ -28,9 +29,10 @@ if typing.TYPE_CHECKING:
 
 SERVER = "server"
 WORKER = "worker"
+CODEC = "codec server"
 
 #: Where a setting is called so, it belongs to that process; all others belong to the server.
-_PREFIXES = {"worker_": WORKER}
+_PREFIXES = {"worker_": WORKER, "codec_": CODEC}
 _HOST = "_host"
 
 #: Different characters that a secret needs, lest it be `aaaaaaaaaaaaaaaa` or `1212121212121212`.
@@ -138,10 +140,15 @@ def _refusal(process: str, refused: list[Exposure]) -> str:
 
 def _found(settings: Settings, process: str, environment: Mapping[str, str]) -> Iterator[Exposure]:
     abroad = [listener for listener in listeners(settings, process) if listener.abroad]
-    yield from _plain_mail(settings)
+    if process != CODEC:
+        yield from _plain_mail(settings)
     if not abroad:
         return
     named = " and ".join(map(str, abroad))
+    if process == CODEC:
+        yield from _codec(settings, named)
+        yield from _shared_secrets(settings, environment)
+        return
     if process == SERVER:
         yield from _keys(settings, named)
         yield from _server(settings, named, abroad)
@@ -205,6 +212,32 @@ def _server(settings: Settings, named: str, abroad: list[Listener]) -> Iterator[
             f"ORCHESTRATOR_ALLOWED_ORIGINS has {plain[0]}: who changes that page on the way uses its session.",
             "Let it be https.",
         )
+
+
+def _codec(settings: Settings, named: str) -> Iterator[Exposure]:
+    if settings.tls_certificate is None:
+        yield Exposure(
+            "plaintext",
+            f"Without TLS, tokens and what is decoded can be read on the way to {named}.",
+            "Set ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY, or listen on 127.0.0.1 behind a proxy that "
+            "encrypts.",
+        )
+    if settings.codec_origin is not None and _is_plain(settings.codec_origin):
+        yield Exposure(
+            "plain_origins",
+            f"ORCHESTRATOR_CODEC_ORIGIN is {settings.codec_origin}: who changes that page on the way sees what it is "
+            "told.",
+            "Let it be https.",
+        )
+    for token in settings.codec_tokens:
+        name, _, text = token.get_secret_value().partition(":")
+        if len(set(text)) < _VARIED:
+            yield Exposure(
+                GUESSABLE_SECRET,
+                f"The token of {name} in ORCHESTRATOR_CODEC_TOKENS has fewer than {_VARIED} different characters and "
+                "can be guessed.",
+                f"Choose one at random: openssl rand -hex {STRONG_KEY}.",
+            )
 
 
 def _plain_mail(settings: Settings) -> Iterator[Exposure]:
@@ -287,9 +320,11 @@ def _secrets(settings: Settings) -> Iterator[tuple[str, str]]:
         ("ORCHESTRATOR_METRICS_TOKEN", settings.metrics_token),
         *(("ORCHESTRATOR_WEBHOOK_SECRETS", secret) for secret in settings.webhook_secrets),
         *(("ORCHESTRATOR_UNSUBSCRIBE_SECRETS", secret) for secret in settings.unsubscribe_secrets),
+        *(("ORCHESTRATOR_PAYLOAD_KEYS", key) for key in settings.payload_keys),
+        *(("ORCHESTRATOR_CODEC_TOKENS", token) for token in settings.codec_tokens),
     )
     for variable, secret in named:
-        if secret is not None and (text := secret.get_secret_value()) != INSTANCE_SECRET:
+        if secret is not None and (text := secret.get_secret_value()) not in (INSTANCE_SECRET, PLAIN_PAYLOADS):
             yield variable, text
 
 

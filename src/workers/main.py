@@ -22,6 +22,7 @@ from orchestrator.storage.erasure_ledger import ErasureLedger
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.pool import WORKER_ROLE, connection, open_pool
 from orchestrator.temporal.client import Target, connect, missing_search_attributes, runtime
+from orchestrator.temporal.keyring import Keyring
 from workers.channels.channel import OnAmbiguity
 from workers.channels.registry import Mail, egress_of, open_channels
 from workers.channels.rendering import Renderer
@@ -148,7 +149,8 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames) -> 
         instance_secret = await _reach("postgres", stop, lambda: _instance_secret(pool))
         if instance_secret is None:
             return
-        client = await _reach("temporal", stop, lambda: connect(target, runtime=native))
+        keyring = Keyring.of(settings.payload_key_texts)
+        client = await _reach("temporal", stop, lambda: connect(target, keyring=keyring, runtime=native))
         if client is None:
             return
         if missing := await missing_search_attributes(client):

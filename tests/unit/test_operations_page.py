@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from orchestrator.api.codec_tokens import SESSION
 from orchestrator.api.health import State
 from orchestrator.api.metrics import CallMetrics, StateMetrics
 from orchestrator.application import doctor
@@ -72,7 +73,7 @@ def test_every_command_and_setting_exists() -> None:
     commands = {word.split()[1] for word in WORDS if re.match(r"orchestrator [a-z]", word)}
     variables = {variable_of(name, field) for name, field in Settings.model_fields.items()}
 
-    assert {"serve", "worker", "up", "doctor", "migrate", "erasures"} <= commands
+    assert {"serve", "worker", "codec-server", "up", "doctor", "migrate", "erasures"} <= commands
     assert commands <= set(COMMANDS)
     assert {word for word in WORDS if re.fullmatch(r"ORCHESTRATOR_[A-Z_]+", word)} <= variables
 
@@ -98,6 +99,8 @@ def test_every_command_and_setting_exists() -> None:
         ("`eventRetention` says (1 day to 36,500 days)", LIMITS_OF_RETENTION == (1, 36_500)),
         ("a file over 20 MiB", _LOG_LIMIT_BYTES == 20 * 2**20),
         ("7 days in `docker-compose.yml`", "--retention 168h" in (ROOT / "docker-compose.yml").read_text()),
+        ("log in with a token (for 12 hours)", timedelta(hours=12) == SESSION),
+        ("It listens on 127.0.0.1:8081", (Settings().codec_host, Settings().codec_port) == ("127.0.0.1", 8081)),
         ("Allow 30 seconds", "stop_grace_period: 30s" in (ROOT / "docker-compose.yml").read_text()),
     ],
 )

@@ -36,6 +36,7 @@ COMMANDS = (
     "doctor",
     "serve",
     "worker",
+    "codec-server",
     "migrate",
     "settings",
 )
