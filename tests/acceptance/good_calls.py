@@ -270,6 +270,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "CheckAudience": {"audienceId": f"audience-{number}", **subject_id},
         "EstimateAudience": {"audienceId": f"audience-{number}"},
         "ListAuditEntries": {**page, "resourceKind": "journey", "resourceId": f"draft-{number}"},
+        "VerifyAuditLog": {"anchors": [{"seq": "1", "hash": "0" * 64}]},
         "ListCommunications": page,
         "CreateCommunication": {"communication": {**new, **communication}},
         "GetCommunication": {"communicationId": f"communication-{number}"},

@@ -59,12 +59,12 @@ ADMINS = {
     *("DeleteSubject", "MergeSubjects", "DeleteSuppression"),
     *("ListApiKeys", "CreateApiKey", "RevokeApiKey", "RotateApiKey"),
 }
-#: Project settings, and forgetting people.
-OWNERS = {"UpdateProject", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
+#: Project settings, whether its log is what it was, and forgetting people.
+OWNERS = {"UpdateProject", "VerifyAuditLog", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
 #: An operator's own machinery: section F of what the product is, and nothing else.
 INTERNALS = {"DispatchEntries", "StartExecution"}
-#: Projects and their first owner keys: the instance, not its data.
-OPERATORS = {"ListProjects", "CreateProject", "GetProject"}
+#: Projects and their first owner keys, and the log of that: the instance, not its data.
+OPERATORS = {"ListProjects", "CreateProject", "GetProject", "VerifyAuditLog"}
 
 VIEWER_MAY = VIEWERS
 EDITOR_MAY = VIEWER_MAY | EDITORS
@@ -95,6 +95,8 @@ _UNNAMED = {
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
     *("ListSendsPauses", "ForgetSubject", "ListErasures"),
     "PlanImpact",
+    # It has a log of its own, to which the anchor does not belong.
+    "VerifyAuditLog",
 }
 
 

@@ -102,6 +102,7 @@ TEXTS: Mapping[str, TextLimit] = {
     "ExitStep.reason": Characters(step_forms.MAX_EXIT_REASON),
     "TriggeringEvent.name": Characters(event.MAX_NAME_LENGTH),
     "SplitStep.salt": Characters(draw.MAX_SALT),
+    "AuditSeal.hash": Characters(64),
     "AdaptiveBranchStep.salt": Characters(draw.MAX_SALT),
     "NbaDecisionStep.salt": Characters(draw.MAX_SALT),
     "SupposedEvent.name": Characters(event.MAX_NAME_LENGTH),
@@ -149,6 +150,7 @@ LISTS: Mapping[str, int] = {
 _ANY_LIST = 1000
 
 INTEGERS: Mapping[str, Range] = {
+    "AuditSeal.seq": Range(1, 2**53 - 1),
     "BranchLearning.grace_days": Range(0, adaptive_forms.MAX_GRACE_DAYS),
     "ContextLearning.grace_days": Range(0, adaptive_forms.MAX_GRACE_DAYS),
     "BacktestJourneyRequest.days": Range(0, backtest.MAX_DAYS),

@@ -61,6 +61,8 @@ POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.AudienceService/CheckAudience": _READ,
     "orchestrator.v1.AudienceService/EstimateAudience": _READ,
     "orchestrator.v1.AuditService/ListAuditEntries": _READ,
+    # The operator's is the log of the instance.
+    "orchestrator.v1.AuditService/VerifyAuditLog": _from(Role.OWNER, Role.OPERATOR),
     "orchestrator.v1.CommunicationService/ListCommunications": _READ,
     "orchestrator.v1.CommunicationService/CreateCommunication": _AUTHOR,
     "orchestrator.v1.CommunicationService/GetCommunication": _READ,

@@ -33,6 +33,7 @@ COMMANDS = (
     "trigger-contracts",
     "sends",
     "keys",
+    "audit",
     "doctor",
     "serve",
     "worker",

@@ -337,6 +337,7 @@ REQUESTS: dict[str, Json] = {
     },
     "ListJourneyAuditEntries": {**_OF_JOURNEY, **PAGE},
     "ListAuditEntries": {**PAGE, "resourceKind": "journey", "resourceId": "spring"},
+    "VerifyAuditLog": {"anchors": [{"seq": "7", "hash": "0" * 64}]},
     "ListExecutions": {**_OF_JOURNEY, **PAGE, "subjectId": "ann"},
     "GetExecution": {"executionId": "0197-aa"},
     "ExplainExecution": {"executionId": "0197-aa"},
