@@ -53,4 +53,5 @@ def started(answer: rpc.StartExecutionResponse, request: object) -> Document:
 @described(lambda schemas: schemas.reference(descriptor_of(erasure_pb2.Erasure)))
 def forgotten(answer: erasure_service_pb2.ForgetSubjectResponse, request: object) -> Document:
     """How far it has come."""
-    return encode(answer.erasure)
+    told: Document = encode(answer.erasure)
+    return told
