@@ -144,7 +144,10 @@ async def test_the_backlog_is_as_old_as_what_came_first(owner: Connection[Record
             f"era-{minutes}",
             since,
         )
-    await owner.execute("INSERT INTO inbox_dead SELECT i.*, 'ValueError', now() FROM inbox AS i LIMIT 2")
+    await owner.execute(
+        "INSERT INTO inbox_dead (inbox_no, project_no, bucket, subject_no, kind, received_at, error, died_at) "
+        "SELECT inbox_no, project_no, bucket, subject_no, kind, received_at, 'ValueError', now() FROM inbox LIMIT 2"
+    )
 
     backlog = await Watchdog(Transactions(worker_pool)).backlog()
 
