@@ -146,7 +146,8 @@ async def test_the_backlog_is_as_old_as_what_came_first(owner: Connection[Record
         )
     await owner.execute(
         "INSERT INTO inbox_dead (inbox_no, project_no, bucket, subject_no, kind, attempts, received_at, error, "
-        "died_at) SELECT inbox_no, project_no, bucket, subject_no, kind, 10, received_at, 'Error', now() FROM inbox LIMIT 2"
+        "died_at) SELECT inbox_no, project_no, bucket, subject_no, kind, 10, received_at, 'Error', now() "
+        "FROM inbox LIMIT 2"
     )
 
     backlog = await Watchdog(Transactions(worker_pool)).backlog()
