@@ -413,9 +413,9 @@ REQUESTS: dict[str, Json] = {
     "GetSubject": dict(_OF_SUBJECT),
     "DeleteSubject": {**_OF_SUBJECT, "etag": "abc", **ONCE},
     "MergeSubjects": {**_OF_SUBJECT, "intoSubjectId": "anna", **CHANGE},
-    "ForgetSubject": {**_OF_SUBJECT, **ONCE},
+    "ForgetSubject": {**_OF_SUBJECT, "projectKey": "acme", **ONCE},
     "ListErasures": dict(PAGE),
-    "GetErasure": {"erasureId": "era-1"},
+    "GetErasure": {"erasureId": "era-1", "projectKey": "acme"},
     "LiftTombstone": {**_OF_SUBJECT, **ONCE},
     "GetPreferences": dict(_OF_SUBJECT),
     "UpdatePreferences": {
