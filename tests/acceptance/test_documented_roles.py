@@ -247,7 +247,9 @@ async def test_what_is_no_request_is_told_in_the_document_s_form(ground: Ground,
     good = _request(route, project)
     before = await ground.checksums(project.project_no)
     for body, path, code in _NO_REQUESTS:
-        request = HttpRequest(verb=good.verb, path=good.path, body=body)
+        # A bundle may have twice as much as the largest of them.
+        times = 3 if code == "too_large" and route.path.endswith("-bundle") else 1
+        request = HttpRequest(verb=good.verb, path=good.path, body=body * times)
 
         status, headers, answer = await ground.http.send(request, _INSTANCE.get(route.lowest, project.owner_key))
 
