@@ -305,6 +305,11 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "GetCommunication": {"communicationId": f"communication-{number}"},
         "UpdateCommunication": {"communication": {"id": f"communication-{number}", **communication}},
         "DeleteCommunication": {"communicationId": f"communication-{number}"},
+        "TranslatePinpoint": {
+            "exports": [{"SegmentResponse": {"Id": "vip", "Name": "Very important"}}],
+            "smsUrl": "https://sms.example.com/in",
+            "pushUrl": "https://push.example.com/in",
+        },
         "PreviewCommunication": [
             {
                 "communicationId": f"communication-{number}",

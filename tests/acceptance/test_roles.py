@@ -57,6 +57,7 @@ EDITORS = {
 ADMINS = {
     *("DeleteAudience", "DeleteSegment", "DeleteCommunication", "DeleteTriggerContract", "DeleteJourney"),
     *("DeleteSubject", "MergeSubjects", "DeleteSuppression"),
+    "TranslatePinpoint",
     *("ListApiKeys", "CreateApiKey", "RevokeApiKey", "RotateApiKey"),
     *("ExportBundle", "ImportBundle"),
 }
@@ -92,6 +93,7 @@ _UNNAMED = {
     *("CreateApiKey", "CreateAudience", "CreateCommunication", "CreateJourney", "CreateSegment"),
     *("CreateTriggerContract", "CreateSuppression", "UpsertSubject", "BatchUpsertSubjects", "IngestEvents"),
     "ReportDeliveries",
+    "TranslatePinpoint",
     *("ListApiKeys", "ListAudiences", "ListAuditEntries", "ListCommunications", "ListJourneys", "ListSegments"),
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
     *("ListSendsPauses", "ForgetSubject", "ListErasures", "ImportBundle"),

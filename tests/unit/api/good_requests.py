@@ -292,6 +292,11 @@ REQUESTS: dict[str, Json] = {
     "ListSegmentMembers": {"segmentId": "vip", **PAGE},
     "AddSegmentMembers": {"segmentId": "vip", "subjectIds": ["ann", "bob"], **ONCE},
     "RemoveSegmentMembers": {"segmentId": "vip", "subjectIds": ["ann"], **ONCE},
+    "TranslatePinpoint": {
+        "exports": [{"SegmentResponse": {"Id": "vip", "Name": "Very important"}}],
+        "smsUrl": "https://sms.example.com/in",
+        "pushUrl": "https://push.example.com/in",
+    },
     "PreviewCommunication": {
         "communicationId": "hello",
         "contentRevision": 3,
