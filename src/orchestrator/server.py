@@ -24,6 +24,7 @@ from orchestrator.api.grpc_server import GrpcServer
 from orchestrator.api.handlers.api_keys import ApiKeyHandlers
 from orchestrator.api.handlers.audiences import AudienceHandlers
 from orchestrator.api.handlers.audit import AuditHandlers
+from orchestrator.api.handlers.bundles import BundleHandlers
 from orchestrator.api.handlers.communications import CommunicationHandlers
 from orchestrator.api.handlers.deliveries import DeliveryHandlers
 from orchestrator.api.handlers.enrollment_jobs import EnrollmentJobHandlers
@@ -128,13 +129,13 @@ def handlers(parts: Parts) -> list[object]:
     versions = parts.versions
     ingest = Ingest(parts.transactions)
     previews = Previews(parts.rules)
+    communications = Communications(parts.rules)
     return [
         ApiKeyHandlers(api_keys),
         AudienceHandlers(versions.rule_book),
         AuditHandlers(),
-        CommunicationHandlers(
-            Communications(parts.rules), previews, SentTests(previews, parts.rules, parts.instance_secret)
-        ),
+        BundleHandlers(communications),
+        CommunicationHandlers(communications, previews, SentTests(previews, parts.rules, parts.instance_secret)),
         DeliveryHandlers(Deliveries(parts.transactions, ingest, versions, parts.instance_secret), bell),
         EnrollmentJobHandlers(),
         ErasureHandlers(parts.instance_secret, parts.ledger),

@@ -41,6 +41,7 @@ NOUNS = {
     "ApiKeyService": ("api_key",),
     "AudienceService": ("audience", "subject", "segment"),
     "AuditService": ("draft",),
+    "BundleService": ("segment", "audience", "communication", "trigger_contract", "draft"),
     "CommunicationService": ("communication", "subject", "test_send"),
     "DeliveryService": ("subject",),
     "EnrollmentJobService": ("audience", "segment", "journey", "job", "paused_job"),
@@ -90,6 +91,7 @@ class Ground:
 
     http: RawHttp
     grpc: GrpcCaller
+    grpc_port: int
     owner: Connection[Record]
     keys: Keys
     dsn: str
@@ -277,4 +279,11 @@ async def served_ground(postgres: EmbeddedPostgres, template: str) -> AsyncItera
         stack.push_async_callback(http.close)
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{listening.grpc_port}")
         await stack.enter_async_context(channel)
-        yield Ground(http=http, grpc=GrpcCaller(channel, ""), owner=owner, keys=keys, dsn=dsn)
+        yield Ground(
+            http=http,
+            grpc=GrpcCaller(channel, ""),
+            grpc_port=listening.grpc_port,
+            owner=owner,
+            keys=keys,
+            dsn=dsn,
+        )

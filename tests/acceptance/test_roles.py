@@ -53,11 +53,12 @@ EDITORS = {
     *("GetPreferences", "UpdatePreferences", "ListSuppressions", "CreateSuppression"),
     "GetProject",
 }
-#: Delete, and the API keys of the project.
+#: Delete, the API keys of the project, import and export.
 ADMINS = {
     *("DeleteAudience", "DeleteSegment", "DeleteCommunication", "DeleteTriggerContract", "DeleteJourney"),
     *("DeleteSubject", "MergeSubjects", "DeleteSuppression"),
     *("ListApiKeys", "CreateApiKey", "RevokeApiKey", "RotateApiKey"),
+    *("ExportBundle", "ImportBundle"),
 }
 #: Project settings, whether its log is what it was, and forgetting people.
 OWNERS = {"UpdateProject", "VerifyAuditLog", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
@@ -93,7 +94,7 @@ _UNNAMED = {
     "ReportDeliveries",
     *("ListApiKeys", "ListAudiences", "ListAuditEntries", "ListCommunications", "ListJourneys", "ListSegments"),
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
-    *("ListSendsPauses", "ForgetSubject", "ListErasures"),
+    *("ListSendsPauses", "ForgetSubject", "ListErasures", "ImportBundle"),
     "PlanImpact",
     # It has a log of its own, to which the anchor does not belong.
     "VerifyAuditLog",
