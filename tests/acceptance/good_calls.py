@@ -305,6 +305,11 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "GetCommunication": {"communicationId": f"communication-{number}"},
         "UpdateCommunication": {"communication": {"id": f"communication-{number}", **communication}},
         "DeleteCommunication": {"communicationId": f"communication-{number}"},
+        "TranslatePinpoint": {
+            "exports": [{"SegmentResponse": {"Id": "vip", "Name": "Very important"}}],
+            "smsUrl": "https://sms.example.com/in",
+            "pushUrl": "https://push.example.com/in",
+        },
         "PreviewCommunication": [
             {
                 "communicationId": f"communication-{number}",
@@ -456,9 +461,9 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
             "power": 0.9,
         },
         "ListJourneyAuditEntries": {**draft, **page},
-        "ForgetSubject": subject_id,
+        "ForgetSubject": {**subject_id, **project_key},
         "ListErasures": page,
-        "GetErasure": {"erasureId": project.erasures[number]} if project.erasures else {},
+        "GetErasure": {"erasureId": project.erasures[number], **project_key} if project.erasures else {},
         "LiftTombstone": {"subjectId": f"forgotten-{number}"},
         "ListSendsPauses": page,
         "PauseSends": [active, {"allJourneys": True}],
