@@ -13,7 +13,7 @@ PYTEST ?=
 BIN := .venv/bin
 PY := $(BIN)/python
 
-.PHONY: help setup run up test test-faults soak lint proto bench migrate
+.PHONY: help setup run up test test-faults soak lint proto bench migrate sbom audit
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ soak: setup ## The same, and what `test-faults` does in part whole
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
 	ORCHESTRATOR_SOAK=1 $(PY) -m pytest -m faults $(PYTEST) || [ $$? = 5 ]
 
-lint: .venv/synced ## Check style, types, layers, and that the generated files are those of the protos
+lint: .venv/synced ## Check style, types, layers, migrations, and that the generated files are those of the protos
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,6 +49,7 @@ lint: .venv/synced ## Check style, types, layers, and that the generated files a
 	$(BIN)/buf lint build/image.binpb
 	$(BIN)/buf breaking build/image.binpb --against proto/baseline.binpb
 	$(PY) scripts/generate_protos.py --check
+	$(PY) scripts/lint_migrations.py
 
 proto: .venv/synced ## Generate the stubs and the OpenAPI document from proto/
 	@$(PY) scripts/generate_protos.py
@@ -58,6 +59,14 @@ bench: setup ## Measure, print a table of ratios, write bench/latest.json
 
 migrate: .venv/synced ## Bring the database at DATABASE_URL to the newest schema
 	@$(BIN)/orchestrator migrate
+
+sbom: .venv/synced ## Write every package of uv.lock, and those of the image, as CycloneDX into build/
+	@mkdir -p build
+	scripts/uv.sh export --quiet --locked --all-groups --all-extras --format cyclonedx1.5 --output-file build/sbom.cdx.json
+	scripts/uv.sh export --quiet --locked --no-dev --format cyclonedx1.5 --output-file build/sbom-image.cdx.json
+
+audit: .venv/synced ## Ask the package index for known faults of the packages in uv.lock (needs a network)
+	@$(PY) scripts/audit.py
 
 .venv/synced: pyproject.toml uv.lock scripts/setup.sh
 	@scripts/setup.sh

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from orchestrator import exposure
 from orchestrator.api import methods as rpcs
 from orchestrator.api import openapi
 from orchestrator.api.auth import Authentication
@@ -26,6 +27,7 @@ from orchestrator.api.handlers.audit import AuditHandlers
 from orchestrator.api.handlers.communications import CommunicationHandlers
 from orchestrator.api.handlers.deliveries import DeliveryHandlers
 from orchestrator.api.handlers.enrollment_jobs import EnrollmentJobHandlers
+from orchestrator.api.handlers.erasures import ErasureHandlers
 from orchestrator.api.handlers.events import EventHandlers
 from orchestrator.api.handlers.executions import ExecutionHandlers
 from orchestrator.api.handlers.impact import ImpactHandlers
@@ -43,7 +45,7 @@ from orchestrator.api.http_calls import HttpCalls
 from orchestrator.api.http_server import HttpServer, application, internal_application
 from orchestrator.api.limits import InFlightLimit
 from orchestrator.api.methods import Method
-from orchestrator.api.metrics import CallMetrics
+from orchestrator.api.metrics import CallMetrics, StateMetrics
 from orchestrator.api.pipeline import Pipeline
 from orchestrator.api.policy import POLICY
 from orchestrator.api.routes import Routes, bindings_of
@@ -66,13 +68,16 @@ from orchestrator.application.versions import Versions
 from orchestrator.domain.channels import Rules
 from orchestrator.domain.scope import INSTANCE, Role
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
+from orchestrator.exposure import Exposure
 from orchestrator.settings import STRONG_KEY, InvalidSettings, Settings
+from orchestrator.storage.erasure_ledger import ErasureLedger
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.migrations import SchemaRefused, missing_migrations
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
 from orchestrator.storage.reachability import open_connection
-from orchestrator.storage.rights import require_rights
+from orchestrator.storage.rights import is_superuser, require_rights
 from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.keyring import Keyring
 from orchestrator.temporal.statuses import Statuses
 
 if TYPE_CHECKING:
@@ -101,6 +106,8 @@ class Parts:
     dispatching: Dispatching
     versions: Versions
     rules: Rules
+    # None: what is lifted stands in no ledger of erasures.
+    ledger: ErasureLedger | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +137,7 @@ def handlers(parts: Parts) -> list[object]:
         ),
         DeliveryHandlers(Deliveries(parts.transactions, ingest, versions, parts.instance_secret), bell),
         EnrollmentJobHandlers(),
+        ErasureHandlers(parts.instance_secret, parts.ledger),
         EventHandlers(ingest, bell),
         ExecutionHandlers(Executions(Statuses(parts.temporal)), versions, parts.delivery.deliver),
         ImpactHandlers(),
@@ -170,9 +178,11 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         raise InvalidSettings("DATABASE_URL is not set: the server needs a database.")
     if settings.internal_listener and settings.internal_token is None:
         raise InvalidSettings("ORCHESTRATOR_INTERNAL_GRPC_PORT and _HTTP_PORT need ORCHESTRATOR_INTERNAL_TOKEN.")
+    tell(exposure.check(settings, exposure.SERVER, environment=os.environ))
     for variable in settings.short_keys:
         logger.warning("%s has fewer than %d characters and can be guessed", variable, STRONG_KEY)
-    await _require_database(settings.database_url)
+    user_is_superuser = await _require_database(settings.database_url)
+    tell(exposure.check_database_user(settings, exposure.SERVER, is_superuser=user_is_superuser))
     async with AsyncExitStack() as stack:
         pool = await open_pool(
             settings.database_url, role=API_ROLE, size=settings.pool_size, application_name="orchestrator-server"
@@ -184,7 +194,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         await Setup(transactions, ApiKeys(instance_secret)).prepare(owner_key=_text(settings.api_key))
 
         target = Target(address=settings.temporal_address or "", namespace=settings.temporal_namespace)
-        temporal = await connect(target, lazy=True)
+        temporal = await connect(target, keyring=Keyring.of(settings.payload_key_texts), lazy=True)
         # The outbox belongs to the workers' role.
         outbox_pool = await open_pool(
             settings.database_url, role=WORKER_ROLE, size=DELIVERY_POOL, application_name="orchestrator-delivery"
@@ -202,6 +212,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             dispatching=dispatching,
             versions=versions,
             rules=Rules(plain_http=settings.webhook_plain_http),
+            ledger=ErasureLedger(settings.erasure_ledger) if settings.erasure_ledger is not None else None,
         )
         methods = rpcs.table(rpcs.services(), POLICY, handlers(parts))
 
@@ -240,6 +251,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             )
 
         arrivals = HttpArrivals(pipeline, settings.allowed_origins)
+        StateMetrics(registry, lambda: health.state, {"calls": pool, "delivery": outbox_pool})
         contract = openapi.document_path().read_bytes()
         links = UnsubscribeLinks.of(map(_revealed, settings.unsubscribe_secrets), instance_secret, settings.public_url)
         http_server = HttpServer(
@@ -249,6 +261,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
                 allowed_origins=settings.allowed_origins,
                 state=lambda: health.state,
                 registry=registry,
+                metrics_token=_text(settings.metrics_token),
                 openapi=contract,
                 unsubscribe=UnsubscribePage(Unsubscribing(transactions, links)),
             )
@@ -256,14 +269,14 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
 
         stack.callback(health.close)
         await health.look()
-        tls = _tls(settings)
+        tls = tls_files(settings)
         listeners = [
-            _Listener(grpc_server(outside), "GRPC", "GRPC_HOST", settings.grpc_host, settings.grpc_port),
-            _Listener(http_server, "HTTP", "HTTP_HOST", settings.http_host, settings.http_port),
+            Listener(grpc_server(outside), "GRPC", "GRPC_HOST", settings.grpc_host, settings.grpc_port),
+            Listener(http_server, "HTTP", "HTTP_HOST", settings.http_host, settings.http_port),
         ]
         inside, host = rpcs.open_to(methods, {Role.INTERNAL}), settings.internal_host
         if (port := settings.internal_grpc_port) is not None:
-            listeners.append(_Listener(grpc_server(inside), "INTERNAL_GRPC", "INTERNAL_HOST", host, port))
+            listeners.append(Listener(grpc_server(inside), "INTERNAL_GRPC", "INTERNAL_HOST", host, port))
         if (port := settings.internal_http_port) is not None:
             theirs = HttpArrivals(pipeline, ())
             internal_server = HttpServer(
@@ -273,7 +286,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
                     state=lambda: health.state,
                 )
             )
-            listeners.append(_Listener(internal_server, "INTERNAL_HTTP", "INTERNAL_HOST", host, port))
+            listeners.append(Listener(internal_server, "INTERNAL_HTTP", "INTERNAL_HOST", host, port))
         stack.push_async_callback(_stop, listeners, settings.grace_seconds)
         ports = {listener.name: await listener.listen(tls) for listener in listeners}
         watch = asyncio.create_task(health.watch(), name="health")
@@ -291,20 +304,28 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             await asyncio.sleep(settings.drain_seconds)
 
 
-async def _require_database(dsn: str) -> None:
-    """Raises what there is to say of a database that cannot be worked with."""
+def tell(exposures: Iterable[Exposure]) -> None:
+    """Loudly, for whoever accepted it may have forgotten, or may not be the one who reads this."""
+    for accepted in exposures:
+        logger.warning("open to other machines, as was accepted (%s): %s", accepted.kind, accepted.said)
+
+
+async def _require_database(dsn: str) -> bool:
+    """Raises what there is to say of a database that cannot be worked with. Is its user a superuser?"""
     conn = await open_connection(dsn)
     try:
         await require_rights(conn)
         missing = await missing_migrations(conn)
+        user_is_superuser = await is_superuser(conn)
     finally:
         await conn.close()
     if missing:
         raise SchemaRefused(f"The database lacks {len(missing)} migrations: run `orchestrator migrate` first.")
+    return user_is_superuser
 
 
 @dataclass(frozen=True, slots=True)
-class _Listener:
+class Listener:
     """A server and where it is to listen; `name` and `host_name` are those of the settings that say so."""
 
     server: GrpcServer | HttpServer
@@ -331,7 +352,7 @@ class _Listener:
             ) from error
 
 
-async def _stop(listeners: Iterable[_Listener], grace: float) -> None:
+async def _stop(listeners: Iterable[Listener], grace: float) -> None:
     await asyncio.gather(*(listener.server.stop(grace) for listener in listeners))
 
 
@@ -348,7 +369,8 @@ async def _ended(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _tls(settings: Settings) -> TlsFiles | None:
+def tls_files(settings: Settings) -> TlsFiles | None:
+    """What the settings say of TLS. Raises CannotServe for files that cannot be used."""
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     files = TlsFiles(certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca)

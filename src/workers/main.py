@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 from temporalio.runtime import Runtime
 
-from orchestrator import logs
+from orchestrator import exposure, logs
 from orchestrator.domain.email_address import parse_mailbox
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.settings import InvalidSettings, Settings
+from orchestrator.storage.erasure_ledger import ErasureLedger
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.pool import WORKER_ROLE, connection, open_pool
 from orchestrator.temporal.client import Target, connect, missing_search_attributes, runtime
+from orchestrator.temporal.keyring import Keyring
 from workers.channels.channel import OnAmbiguity
 from workers.channels.registry import Mail, egress_of, open_channels
 from workers.channels.rendering import Renderer
@@ -53,6 +55,8 @@ def main() -> int:
         settings = _settings()
         names = ExecutionNames()
         logs.configure(settings.log_level, settings.log_format, completing=names)
+        for accepted in exposure.check(settings, exposure.WORKER, environment=os.environ):
+            logger.warning("open to other machines, as was accepted (%s): %s", accepted.kind, accepted.said)
         native = _runtime(settings)
     except (InvalidSettings, CannotWork) as fault:
         print(fault, file=sys.stderr)  # noqa: T201 - for whoever starts us, and logging may not be configured yet
@@ -145,7 +149,8 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames) -> 
         instance_secret = await _reach("postgres", stop, lambda: _instance_secret(pool))
         if instance_secret is None:
             return
-        client = await _reach("temporal", stop, lambda: connect(target, runtime=native))
+        keyring = Keyring.of(settings.payload_key_texts)
+        client = await _reach("temporal", stop, lambda: connect(target, keyring=keyring, runtime=native))
         if client is None:
             return
         if missing := await missing_search_attributes(client):
@@ -169,6 +174,7 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames) -> 
             meter=native.metric_meter,
             searchable=not missing,
             names=names,
+            ledger=ErasureLedger(settings.erasure_ledger) if settings.erasure_ledger is not None else None,
             links=UnsubscribeLinks.of(
                 [secret.get_secret_value() for secret in settings.unsubscribe_secrets],
                 instance_secret,

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
 from temporalio.common import MetricMeter
 
+#: What may come of a try, at a provider and at a webhook of a step.
+TRIES = ("sent", "failed", "unknown", "unavailable")
+CALLS = ("answered", "failed", "not_now")
+
 
 class Metrics:
-    """The process's own counters."""
+    """The process's own counters. They are there from the start, at 0: of a number that appears as 1, nobody could say
+    that it has risen.
+    """
 
-    def __init__(self, meter: MetricMeter) -> None:
-        self._channels: frozenset[str] = frozenset()
+    def __init__(self, meter: MetricMeter, channels: Iterable[str] = ()) -> None:
+        self._channels = frozenset(channels)
         self.inbox_subjects = meter.create_counter(
             "orchestrator_inbox_subjects", "Subjects whose inbox entries were worked through"
         )
@@ -59,6 +66,26 @@ class Metrics:
             "orchestrator_webhook_calls", "Tries at webhooks of steps, by what came of them"
         )
         self._try_time = meter.create_histogram_float("orchestrator_send_seconds", "How long a provider took", "s")
+        self._oldest = meter.create_gauge_float(
+            "orchestrator_backlog_oldest_seconds",
+            "How long the oldest entry of the inbox or the outbox has waited. Every process tells the same number",
+            "s",
+        )
+        self._set_aside = meter.create_gauge(
+            "orchestrator_backlog_set_aside",
+            "Entries of the inbox or the outbox that were given up. Every process tells the same number",
+        )
+        for counter in (
+            *(self.inbox_subjects, self.inbox_failures, self.swept, self.enrolled_by_jobs, self.reconciled),
+            *(self.drift, self.unswept, self.policies),
+        ):
+            counter.add(0)
+        for state in CALLS:
+            self._calls.add(0, {"state": state})
+        for channel in self._channels:
+            self._gave_way.add(0, {"channel": channel})
+            for state in TRIES:
+                self._tries.add(0, {"channel": channel, "state": state})
 
     def stuck(self, counts: Mapping[str, int]) -> None:
         """Executions that are late, by cause."""
@@ -71,9 +98,16 @@ class Metrics:
 
     def waiting(self, lengths: Mapping[str, int]) -> None:
         """Sends that wait, by channel; of channels that are missing, none do."""
-        for channel in {*self._channels, *lengths}:
+        self._channels |= lengths.keys()
+        for channel in self._channels:
             self._waiting.set(lengths.get(channel, 0), {"channel": channel})
-        self._channels = frozenset(lengths)
+
+    def backlog(self, oldest: Mapping[str, timedelta], set_aside: Mapping[str, int]) -> None:
+        """What waits in inbox and outbox, and what was given up there."""
+        for queue, age in oldest.items():
+            self._oldest.set(age.total_seconds(), {"queue": queue})
+        for queue, total in set_aside.items():
+            self._set_aside.set(total, {"queue": queue})
 
     def gave_way(self, channel: str) -> None:
         """One try at a provider was not made."""

@@ -27,6 +27,8 @@ from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.enrollment_pages import EnrollmentPages
 from orchestrator.application.entry_replay_pages import EntryReplays
+from orchestrator.application.erasure_errands import ErasureErrands
+from orchestrator.application.erasures import Erasures
 from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.journey_schedules import JourneyScheduleErrands
@@ -42,13 +44,16 @@ from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
 from orchestrator.application.watchdog import Watchdog
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
+from orchestrator.storage.erasure_ledger import ErasureLedger
 from orchestrator.temporal.contract import BEHIND_QUEUE, JOURNEYS_QUEUE, WEBHOOK_STEPS_QUEUE, channel_queue
+from orchestrator.temporal.erasures import ERASURES_QUEUE, ErasureWorkflows, RunRemoval
 from orchestrator.temporal.executions import Executions
 from orchestrator.temporal.policies import POLICIES_QUEUE, PolicyWorkflows
 from orchestrator.temporal.schedules import JourneySchedules
 from orchestrator.temporal.segments import SEGMENTS_QUEUE, SWEEPS_QUEUE, SegmentWorkflows
 from workers.activities.advance import AdvanceActivities
 from workers.activities.effects import EffectActivities
+from workers.activities.erasures import ErasureActivities
 from workers.activities.policies import PolicyActivities
 from workers.activities.schedules import ScheduleActivities
 from workers.activities.segments import SegmentActivities
@@ -67,6 +72,7 @@ from workers.workflows.journey_execution import JourneyExecution
 from workers.workflows.policy_updates import PolicyUpdate
 from workers.workflows.scheduled_enrollment import ScheduledEnrollment
 from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
+from workers.workflows.subject_erasure import SubjectErasure
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -100,6 +106,7 @@ class Limits:
     # Parts of passes over segments, and beside them parts of sweeps; each keeps a core and a connection busy.
     passes: int = 2
     sweeps: int = 2
+    erasures: int = 4
     cached: int = 300
     cached_behind: int = 50
     grace: timedelta = timedelta(seconds=25)
@@ -124,6 +131,8 @@ class Parts:
     # Learns what the log calls the executions that are worked on.
     names: ExecutionNames = field(default_factory=ExecutionNames)
     limits: Limits = Limits()
+    # Where erasures are written down outside of the database.
+    ledger: ErasureLedger | None = None
 
 
 @asynccontextmanager
@@ -135,10 +144,11 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     transactions, versions = Transactions(parts.pool), Versions()
     executions = Executions(parts.client, eager=parts.eager, searchable=parts.searchable)
     delivery = Delivery(transactions, executions)
-    metrics = Metrics(parts.meter)
+    metrics = Metrics(parts.meter, parts.channels)
     consumer = InboxConsumer(parts.dsn, Inbox(transactions, versions), delivery, metrics)
     runs = SegmentRuns(transactions, versions.rule_book)
     updates = PolicyUpdates(transactions)
+    erasures = Erasures(transactions, RunRemoval(parts.client, searchable=parts.searchable), parts.ledger)
     sweeper = Sweeper(
         delivery,
         Closings(transactions),
@@ -154,6 +164,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         JourneyScheduleErrands(transactions, JourneySchedules(parts.client)),
         SegmentErrands(runs, SegmentWorkflows(parts.client)),
         PolicyErrands(updates, PolicyWorkflows(parts.client)),
+        ErasureErrands(erasures, ErasureWorkflows(parts.client)),
         metrics,
     )
     jobs = EnrollmentJobRunner(
@@ -181,7 +192,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         metrics=metrics,
     )
     advancing, schedules = AdvanceActivities(Advance(transactions, versions)), ScheduleActivities(transactions)
-    workers = _workers(parts, advancing, sends, effects, passes, schedules, policies)
+    workers = _workers(parts, advancing, sends, effects, passes, schedules, policies, ErasureActivities(erasures))
     parts.names.take_over()
     try:
         async with asyncio.TaskGroup() as group:
@@ -217,9 +228,10 @@ def _workers(
     passes: SegmentActivities,
     scheduled: ScheduleActivities,
     policies: PolicyActivities,
+    erasures: ErasureActivities,
 ) -> list[Worker]:
     """Two for executions, of which the first has schedules too, two for passes over segments, one for policies, one for
-    webhooks of steps, and one for each channel.
+    erasures, one for webhooks of steps, and one for each channel.
     """
     limits = parts.limits
     interceptors = [NamingInterceptor(parts.names)]
@@ -300,7 +312,15 @@ def _workers(
         max_concurrent_activities=1,
         graceful_shutdown_timeout=limits.grace,
     )
-    return [journeys, behind, segments, sweeps, learning, calls, *channels]
+    forgetting = Worker(
+        parts.client,
+        task_queue=ERASURES_QUEUE,
+        workflows=[SubjectErasure],
+        activities=[erasures.erase_some],
+        max_concurrent_activities=limits.erasures,
+        graceful_shutdown_timeout=limits.grace,
+    )
+    return [journeys, behind, segments, sweeps, learning, forgetting, calls, *channels]
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

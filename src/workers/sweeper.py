@@ -17,6 +17,7 @@ from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.entry_replay_pages import EntryReplays
+from orchestrator.application.erasure_errands import ErasureErrands
 from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.policy_errands import PolicyErrands
@@ -61,6 +62,7 @@ class Sweeper:
         schedules: JourneyScheduleErrands,
         segments: SegmentErrands,
         policies: PolicyErrands,
+        erasures: ErasureErrands,
         metrics: Metrics,
     ) -> None:
         self._delivery = delivery
@@ -77,6 +79,7 @@ class Sweeper:
         self._schedules = schedules
         self._segments = segments
         self._policies = policies
+        self._erasures = erasures
         self._metrics = metrics
         self._stopping = Stopping()
 
@@ -92,12 +95,13 @@ class Sweeper:
             self._every(OUTBOX_EVERY, self._test),
             self._every(RELEASE_EVERY, self._release),
             self._every(OUTBOX_EVERY, self._carry),
-            self._every(WATCH_EVERY, self._watch),
+            self._every(WATCH_EVERY, self._watch, at_once=True),
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._tidy),
             self._every(COUNT_EVERY, self._count),
             self._every(RUNS_EVERY, self._segments.run),
             self._every(RUNS_EVERY, self._policies.run),
+            self._every(RUNS_EVERY, self._erasures.run),
             self._every(RUNS_EVERY, self._schedules.run),
             self._every(SCHEDULE_EVERY, self._segments.ensure_schedule, at_once=True),
             self._every(SCHEDULE_EVERY, self._policies.ensure_schedule, at_once=True),
@@ -150,6 +154,8 @@ class Sweeper:
         self._metrics.stuck(await self._watchdog.look())
         self._metrics.auto_paused(await self._watchdog.auto_paused())
         self._metrics.waiting(await self._watchdog.sends_waiting())
+        backlog = await self._watchdog.backlog()
+        self._metrics.backlog(backlog.oldest, backlog.set_aside)
 
     async def _count(self) -> None:
         """Events of before somebody asked about their kind."""

@@ -44,6 +44,7 @@ NOUNS = {
     "CommunicationService": ("communication", "subject", "test_send"),
     "DeliveryService": ("subject",),
     "EnrollmentJobService": ("audience", "segment", "journey", "job", "paused_job"),
+    "ErasureService": ("subject", "forgotten"),
     "EventService": ("subject",),
     "ExecutionService": ("journey", "subject", "execution", "cancellation"),
     "InternalService": ("journey", "subject"),
@@ -76,6 +77,7 @@ class Project:
     executions: list[str] = field(default_factory=list)
     cancellations: list[str] = field(default_factory=list)
     replays: list[str] = field(default_factory=list)
+    erasures: list[str] = field(default_factory=list)
     test_sends: list[str] = field(default_factory=list)
     etags: dict[str, str] = field(default_factory=dict)
     updated_at: dict[str, str] = field(default_factory=dict)
@@ -181,6 +183,15 @@ class Ground:
                 # It has found nothing, and is under way all the same: so it can be canceled.
                 reopen = "UPDATE entry_replays SET ended_at = NULL WHERE entry_replay_id = $1"
                 await self.owner.execute(reopen, made["replay"]["id"])
+            case "forgotten":
+                made = await self.http.document(key, "POST", f"/v1/subjects/{thing}:forget", {})
+                project.erasures.append(made["id"])
+                # As workers leave it.
+                await self.owner.execute(
+                    "UPDATE erasures SET phase = 'done', ended_at = now(), bucket = NULL, subject_no = NULL,"
+                    " subject_ids = NULL WHERE erasure_id = $1",
+                    made["id"],
+                )
             case "test_send":
                 test = {"communicationId": f"{prefix}communication-{number}", "addresses": ["here"]}
                 made = await self.http.document(key, "POST", "/v1/communications:sendTest", test)

@@ -59,6 +59,7 @@ def _makes_what_it_names(probe: Probe) -> bool:
         "AddSegmentMembers",
         "BatchUpsertSubjects",
         "CreateSuppression",
+        "ForgetSubject",
         "EnrollSubjects",
         "StartExecution",
         "GetPreferences",

@@ -19,6 +19,7 @@ from orchestrator.devstack.postgres import EmbeddedPostgres
 from orchestrator.domain.subject import bucket_of
 from tests.acceptance.ground import EVERYONE, Ground, Project, served_ground
 from tests.acceptance.raw_calls import HttpRequest
+from tests.integration.api.conftest import INTERNAL_TOKEN
 
 BLOCKS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "documents.json").read_text())
 #: What the blocks name and do not make.
@@ -41,11 +42,12 @@ async def test_every_block_of_the_documents_is_answered_as_they_say(ground: Grou
         if block["block"] == "Branch performance":
             await _lay_the_past(ground, project)
         verb, path = block["call"].replace("{project}", project.project_id).split(" ")
-        body = json.dumps(block["body"]).encode() if "body" in block else None
+        body = json.dumps(block["body"]).replace("{project}", project.project_id).encode() if "body" in block else None
         cookie = (("Cookie", f"session={project.owner_key}"),) if block.get("cookie") else ()
         request = HttpRequest(verb=verb, path=path, body=body, headers=cookie)
 
-        status, _, answer = await ground.http.send(request, None if cookie else project.owner_key)
+        key = INTERNAL_TOKEN if block.get("internal") else project.owner_key
+        status, _, answer = await ground.http.send(request, None if cookie else key)
 
         assert status == block["status"], (block["block"], answer)
         if "answer" in block:

@@ -55,7 +55,7 @@ def test_its_numbers_are_those_of_the_code() -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
 async def test_its_commands_work(run: CommandLine, shared_stack: Stack, tmp_path: Path) -> None:
-    making, commands = re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    making, commands, _ = re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     (tmp_path / ".orchestrator").mkdir()
     (tmp_path / ".orchestrator" / "operator.key").write_text(shared_stack.keys.operator)
     script = making.replace("localhost:8080", shared_stack.addresses.http).replace("curl ", "curl -sf ")

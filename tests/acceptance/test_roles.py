@@ -59,8 +59,8 @@ ADMINS = {
     *("DeleteSubject", "MergeSubjects", "DeleteSuppression"),
     *("ListApiKeys", "CreateApiKey", "RevokeApiKey", "RotateApiKey"),
 }
-#: Project settings.
-OWNERS = {"UpdateProject"}
+#: Project settings, and forgetting people.
+OWNERS = {"UpdateProject", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
 #: An operator's own machinery: section F of what the product is, and nothing else.
 INTERNALS = {"DispatchEntries", "StartExecution"}
 #: Projects and their first owner keys: the instance, not its data.
@@ -93,7 +93,7 @@ _UNNAMED = {
     "ReportDeliveries",
     *("ListApiKeys", "ListAudiences", "ListAuditEntries", "ListCommunications", "ListJourneys", "ListSegments"),
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
-    "ListSendsPauses",
+    *("ListSendsPauses", "ForgetSubject", "ListErasures"),
     "PlanImpact",
 }
 

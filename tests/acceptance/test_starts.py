@@ -10,17 +10,20 @@ import pytest
 
 from tests.acceptance.command_line import CommandLine
 
+#: What keeps a server for other machines from starting otherwise, of which other tests are.
+ACCEPTED = {"ORCHESTRATOR_ACCEPTED_EXPOSURES": "plaintext,metrics"}
+
 
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
         (
-            lambda taken: {"ORCHESTRATOR_GRPC_HOST": "192.0.2.1"},
+            lambda taken: {"ORCHESTRATOR_GRPC_HOST": "192.0.2.1", **ACCEPTED},
             r"gRPC cannot listen on 192\.0\.2\.1:0 \(cannot assign requested address\): free it, or set "
             r"ORCHESTRATOR_GRPC_PORT, or ORCHESTRATOR_GRPC_HOST to an address of this machine\.",
         ),
         (
-            lambda taken: {"ORCHESTRATOR_HTTP_HOST": "nowhere.invalid"},
+            lambda taken: {"ORCHESTRATOR_HTTP_HOST": "nowhere.invalid", **ACCEPTED},
             r"HTTP cannot listen on nowhere\.invalid:0 \(.+\): free it, or set ORCHESTRATOR_HTTP_PORT, .*",
         ),
         (

@@ -6,14 +6,14 @@ import asyncio
 import shlex
 from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import asyncpg
 import pytest
 import yaml
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 
-from orchestrator.devstack.postgres import DATABASE, OWNER, SUPERUSER, EmbeddedPostgres
+from orchestrator.devstack.postgres import DATABASE, OWNER, SUPERUSER, EmbeddedPostgres, binaries
 from orchestrator.devstack.temporal_cli import ensure_temporal
 from orchestrator.temporal.client import Target, connect, missing_search_attributes
 from tests.acceptance.command_line import CommandLine
@@ -56,7 +56,7 @@ async def test_whatever_is_in_the_password_the_database_is_reached(tmp_path: Pat
         environment = SERVICES["server"]["environment"]
         sockets = urlsplit(server.dsn()).query
         dsn = environment["DATABASE_URL"].replace("@postgres:5432/orchestrator", f"@/{DATABASE}?{sockets}")
-        assert environment["PGPASSWORD"].startswith("${POSTGRES_PASSWORD")
+        assert environment["PGPASSWORD"].startswith("${DATABASE_PASSWORD")
 
         right = await CommandLine(environment={"DATABASE_URL": dsn, "PGPASSWORD": password})("migrate")
         wrong = await CommandLine(environment={"DATABASE_URL": dsn, "PGPASSWORD": f"{password}!"})("migrate")
@@ -65,6 +65,51 @@ async def test_whatever_is_in_the_password_the_database_is_reached(tmp_path: Pat
 
     assert right.code == 0, right.err
     assert wrong.code == 5, wrong.err
+
+
+async def test_neither_the_orchestrator_nor_temporal_is_a_superuser_of_its_database(tmp_path: Path) -> None:
+    (_, mounted) = SERVICES["postgres"]["volumes"]
+    script = ROOT / mounted.split(":")[0]
+    server = EmbeddedPostgres(tmp_path / "pg", log=tmp_path / "log", durable=False)
+    process = await server.start()
+    try:
+        await _forget(server)
+        sockets = urlsplit(server.dsn()).query
+        given = {"DATABASE_PASSWORD": "p'w\"d", "TEMPORAL_DATABASE_PASSWORD": "t' \\d"}
+        places = dict(part.split("=") for part in unquote(sockets).split("&"))
+        image = {"POSTGRES_USER": SUPERUSER, "POSTGRES_DB": "postgres", "PATH": f"{binaries()}:/usr/bin:/bin"}
+        made = await asyncio.create_subprocess_exec(
+            "sh", script, stdout=PIPE, stderr=STDOUT,
+            env=image | given | {"PGHOST": places["host"], "PGPORT": places.get("port", "5432")},
+        )  # fmt: skip
+        said, _ = await made.communicate()
+        assert made.returncode == 0, said.decode()
+
+        dsn = SERVICES["server"]["environment"]["DATABASE_URL"].replace("@postgres:5432/", "@/") + f"?{sockets}"
+        migrated = await CommandLine(environment={"DATABASE_URL": dsn})("migrate")
+        as_temporal = await asyncpg.connect(dsn.replace("orchestrator@/orchestrator", "temporal@/postgres"))
+        await as_temporal.execute("CREATE DATABASE temporal")
+        users = await as_temporal.fetch(
+            "SELECT rolname, rolsuper OR rolbypassrls AS passes_by FROM pg_roles WHERE rolcanlogin"
+        )
+        await as_temporal.close()
+        superuser = await asyncpg.connect(server.dsn("postgres", user=SUPERUSER))
+        kept = await superuser.fetchval("SELECT count(*) FROM pg_authid WHERE rolpassword LIKE 'SCRAM%'")
+        await superuser.close()
+    finally:
+        await process.stop(grace=20)
+
+    assert migrated.code == 0, migrated.err
+    assert dict(map(tuple, users)) == {SUPERUSER: True, "orchestrator": False, "temporal": False}
+    assert kept == 2
+
+
+async def _forget(server: EmbeddedPostgres) -> None:
+    """What an embedded server makes beforehand, and an image does not."""
+    conn = await asyncpg.connect(server.dsn("postgres", user=SUPERUSER))
+    await conn.execute(f"DROP DATABASE {DATABASE}")
+    await conn.execute(f"DROP ROLE {OWNER}")
+    await conn.close()
 
 
 async def _ask_for_a_password(server: EmbeddedPostgres, rules: Path, password: str) -> None:

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from orchestrator.application import publishing, trigger_contracts
-from orchestrator.application.dispatching import MAX_NAMED, MAX_SUBJECTS, Dispatched, Dispatching
+from orchestrator.application.dispatching import AT_ONCE, MAX_NAMED, MAX_SUBJECTS, Dispatched, Dispatching
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.transactions import Transactions
@@ -242,6 +242,24 @@ async def test_beside_consumers_nothing_is_done_twice_and_each_subject_keeps_its
     assert len(ids) == len(set(ids)) == people * each
     assert sum(one.started for one in done) == len(desk.told)
     assert await desk.waiting() == set()
+
+
+async def test_whose_turn_does_not_come_in_time_is_told_that_there_is_more(desk: Desk, database: str) -> None:
+    await desk.put("ann", "bob")
+    other = await asyncpg.connect(database)
+    try:
+        await other.execute("BEGIN")
+        await other.execute("SELECT FROM subjects FOR NO KEY UPDATE")
+        busy = [asyncio.create_task(desk.dispatch("ann", time_limit=timedelta(seconds=8))) for _ in range(AT_ONCE)]
+        await asyncio.sleep(0)  # they have begun
+        late = await desk.dispatch("bob", time_limit=timedelta(milliseconds=200))
+        await other.execute("COMMIT")
+        done = await asyncio.gather(*busy)
+    finally:
+        await other.close()
+
+    assert (late.subjects, late.more) == (0, True)
+    assert sum(one.subjects for one in done) == 1
 
 
 async def test_whoever_breaks_it_off_has_lost_nothing(desk: Desk) -> None:

@@ -71,6 +71,12 @@ FAULTS = {
     "schedules_late": """
         INSERT INTO journey_schedules (project_no, journey_id, changed_at)
         VALUES (1, 'welcome', now() - interval '2 minutes')""",
+    "erasures_late": f"""
+        INSERT INTO erasures (project_no, erasure_id, subject_ref, origin, ids, phase, phases, bucket, subject_no,
+                              subject_ids, requested_at)
+        SELECT 1, 'era-1', 'ref', 'request', 1, 'runs', '{{}}', s.bucket, s.subject_no, '{{gone}}',
+               now() - interval '2 hours'
+          FROM {ONE_SUBJECT}""",
     "outbox_dead": f"""
         INSERT INTO outbox_dead (outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts,
                                  leased_until, last_error, created_at, died_at)

@@ -17,6 +17,8 @@ CANCELED = {"UPDATE(cancel_reason)", "UPDATE(cancel_asked_at)"}
 GIVEN = {"UPDATE(bucket)", "UPDATE(subject_no)"}
 
 MAY = {
+    "erasures": {"SELECT", "INSERT", "UPDATE(lifted_at)"},
+    "tombstones": {"SELECT", "INSERT", "UPDATE", "DELETE"},
     "audit_log": {"SELECT", "INSERT"},
     "journey_versions": {"SELECT", "INSERT"},
     "journey_goals": {"SELECT", "INSERT"},

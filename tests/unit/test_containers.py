@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import yaml
 
 from orchestrator.cli.app import COMMANDS
 from orchestrator.devstack.temporal import DYNAMIC_CONFIG
+from orchestrator.exposure import SERVER, WORKER, check
 from orchestrator.settings import Settings
 from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
 
@@ -103,11 +105,32 @@ def test_settings_in_the_compose_file_are_settings(compose: dict[str, Any]) -> N
     named = {
         name.removeprefix("ORCHESTRATOR_").lower()
         for service in compose["services"].values()
+        if service["image"] == "orchestrator:local"
         for name in service.get("environment", {})
         if name.startswith("ORCHESTRATOR_")
     }
 
     assert named <= Settings.model_fields.keys()
+
+
+def test_what_listens_for_other_containers_may(compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {name: secret_of(name) for name in ("ORCHESTRATOR_API_KEY", "DATABASE_PASSWORD")}
+    for service, process in (("server", SERVER), ("worker", WORKER)):
+        environment = {
+            name: re.sub(r"\$\{(\w+):.*\}", lambda variable: secrets.get(variable[1], ""), str(value))
+            for name, value in compose["services"][service]["environment"].items()
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+
+        accepted = check(Settings.load(), process, environment=environment)
+
+        assert {exposure.kind for exposure in accepted} == set(Settings.load().accepted_exposures)
+
+
+def secret_of(name: str) -> str:
+    """As the README makes them."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def test_the_image_runs_as_a_number_that_is_not_root() -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from orchestrator.api.metrics import CallMetrics
+from orchestrator.api.codec_tokens import SESSION
+from orchestrator.api.health import State
+from orchestrator.api.metrics import CallMetrics, StateMetrics
 from orchestrator.application import doctor
 from orchestrator.cli.app import COMMANDS
 from orchestrator.cli.settings import variable_of
@@ -26,6 +28,7 @@ from orchestrator.storage.refusal_counts import SHARDS
 from orchestrator.storage.refused_entries import KEPT
 from orchestrator.storage.refused_entries import KEPT_FOR as REFUSED_KEPT
 from orchestrator.storage.upkeep import EVENTS_KNOWN, REQUESTS_KEPT
+from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
 from workers.process import Limits
 
 ROOT = Path(__file__).parents[2]
@@ -45,15 +48,15 @@ def test_every_metric_is_counted() -> None:
     ours = (ROOT / "src" / "workers" / "metrics.py").read_text()
     registry = CollectorRegistry()
     CallMetrics(registry, ())
-    of_calls = {family.name for family in registry.collect()}
+    StateMetrics(registry, lambda: State(ready=True, degraded=False), {})
+    of_server = {family.name for family in registry.collect()}
 
     named = {word.partition("{")[0] for word in WORDS if re.match(r"(orchestrator|grpc_server)_\w+[\w{]", word)}
     named -= {API_ROLE, WORKER_ROLE}
-    of_workers = {name for name in named if name.startswith("orchestrator_")}
+    of_workers = {name.removesuffix("_total") for name in named} - of_server
 
-    assert len(of_workers) == 11
-    assert [name for name in of_workers if f'"{name.removesuffix("_total")}"' not in ours] == []
-    assert {name.removesuffix("_total") for name in named - of_workers} <= of_calls
+    assert len(of_workers) > 12
+    assert [name for name in of_workers if f'"{name}"' not in ours] == []
 
 
 def test_every_check_of_the_doctor_exists() -> None:
@@ -70,7 +73,7 @@ def test_every_command_and_setting_exists() -> None:
     commands = {word.split()[1] for word in WORDS if re.match(r"orchestrator [a-z]", word)}
     variables = {variable_of(name, field) for name, field in Settings.model_fields.items()}
 
-    assert {"serve", "worker", "up", "doctor", "migrate"} == commands
+    assert {"serve", "worker", "codec-server", "up", "doctor", "migrate", "erasures"} <= commands
     assert commands <= set(COMMANDS)
     assert {word for word in WORDS if re.fullmatch(r"ORCHESTRATOR_[A-Z_]+", word)} <= variables
 
@@ -81,7 +84,7 @@ def test_every_command_and_setting_exists() -> None:
         ("PostgreSQL ≥ 15", OLDEST_POSTGRES == 15),
         ("has 25 seconds to finish", Limits().grace == timedelta(seconds=25)),
         ("takes these from it after 60 seconds", STANDSTILL.total_seconds() == 60),
-        ("after ten tries", MAX_ATTEMPTS == 10),
+        ("failed ten times", MAX_ATTEMPTS == 10),
         ("| answers stored for `request_id` | 7 days |", REQUESTS_KEPT.days == 7),
         ("| ids of events, by which repeats are known | 30 days |", EVENTS_KNOWN.days == 30),
         (
@@ -96,9 +99,17 @@ def test_every_command_and_setting_exists() -> None:
         ("`eventRetention` says (1 day to 36,500 days)", LIMITS_OF_RETENTION == (1, 36_500)),
         ("a file over 20 MiB", _LOG_LIMIT_BYTES == 20 * 2**20),
         ("7 days in `docker-compose.yml`", "--retention 168h" in (ROOT / "docker-compose.yml").read_text()),
+        ("log in with a token (for 12 hours)", timedelta(hours=12) == SESSION),
+        ("It listens on 127.0.0.1:8081", (Settings().codec_host, Settings().codec_port) == ("127.0.0.1", 8081)),
         ("Allow 30 seconds", "stop_grace_period: 30s" in (ROOT / "docker-compose.yml").read_text()),
     ],
 )
 def test_its_numbers_are_those_of_the_code(words: str, is_so: bool) -> None:
     assert words in " ".join(PAGE.split())
     assert is_so
+
+
+def test_it_names_every_search_attribute_with_its_type() -> None:
+    (command,) = re.findall(r"^temporal operator search-attribute create (.*)$", PAGE, re.MULTILINE)
+
+    assert dict(re.findall(r"--name (\w+) --type (\w+)", command)) == SEARCH_ATTRIBUTES

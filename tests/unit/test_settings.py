@@ -6,7 +6,12 @@ import os
 
 import pytest
 
-from orchestrator.settings import InvalidSettings, Settings
+from orchestrator.exposure import ports_of
+from orchestrator.settings import PLAIN_PAYLOADS, InvalidSettings, Settings
+from orchestrator.temporal.keyring import PLAIN, Keyring, make_payload_key
+
+#: A key of payloads.
+_KEY = "A" * 43 + "="
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +57,20 @@ def test_keys_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPa
     assert "a-key-of-mine" not in repr(Settings.load())
 
 
+@pytest.mark.parametrize("word", [[], [PLAIN_PAYLOADS]])
+def test_keys_of_payloads_are_what_a_keyring_is_made_of(monkeypatch: pytest.MonkeyPatch, word: list[str]) -> None:
+    keys = [make_payload_key("k2"), make_payload_key("k1")]
+    monkeypatch.setenv("ORCHESTRATOR_PAYLOAD_KEYS", ", ".join([*word, *keys]))
+
+    settings = Settings.load()
+
+    keyring = Keyring.of(settings.payload_key_texts)
+    assert keyring.first == (None if word else "k2")
+    assert keyring.kids == {"k1", "k2"}
+    assert keys[0] not in repr(settings)
+    assert PLAIN_PAYLOADS == PLAIN
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
@@ -74,6 +93,18 @@ def test_keys_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPa
         ("ORCHESTRATOR_PUBLIC_URL", "https://go.example.com/?a=b", "https://go.example.com"),
         ("ORCHESTRATOR_UNSUBSCRIBE_SECRETS", "instance,short", "at least 32 characters"),
         ("ORCHESTRATOR_SMTP_ON_AMBIGUITY", "twice", "at_most_once"),
+        ("ORCHESTRATOR_PAYLOAD_KEYS", "short", "32 bytes in base64"),
+        ("ORCHESTRATOR_PAYLOAD_KEYS", f"k1:{_KEY},plain", "32 bytes in base64"),
+        ("ORCHESTRATOR_PAYLOAD_KEYS", f"plain,plain:{_KEY}", "32 bytes in base64"),
+        ("ORCHESTRATOR_PAYLOAD_KEYS", f"K1:{_KEY}", "32 bytes in base64"),
+        ("ORCHESTRATOR_PAYLOAD_KEYS", f"k1:{_KEY}=", "32 bytes in base64"),
+        ("ORCHESTRATOR_PAYLOAD_KEYS", f"k1:{_KEY},k1:{_KEY}", "same kid"),
+        ("ORCHESTRATOR_CODEC_TOKENS", "anna:short", "at least 32"),
+        ("ORCHESTRATOR_CODEC_TOKENS", f"anna:{'x' * 32},anna:{'y' * 32}", "same name"),
+        ("ORCHESTRATOR_CODEC_ORIGIN", "*", "https://temporal.example.com"),
+        ("ORCHESTRATOR_CODEC_ORIGIN", "https://a.example,https://b.example", "https://temporal.example.com"),
+        ("ORCHESTRATOR_ACCEPTED_EXPOSURES", "plaintext,everything", "plain_mail"),
+        ("ORCHESTRATOR_ACCEPTED_EXPOSURES", "guessable_secret", "plaintext"),
     ],
 )
 def test_an_unusable_value_is_one_sentence(
@@ -90,22 +121,23 @@ def test_an_unusable_value_is_one_sentence(
     assert "\n" not in sentence
 
 
-@pytest.mark.parametrize("name", ["API_KEY", "OPERATOR_KEY"])
-@pytest.mark.parametrize("listener", ["GRPC_HOST", "HTTP_HOST"])
-def test_a_key_that_can_be_guessed_will_do_for_this_machine_alone(
-    monkeypatch: pytest.MonkeyPatch, name: str, listener: str
-) -> None:
+@pytest.mark.parametrize("name", ["API_KEY", "OPERATOR_KEY", "METRICS_TOKEN"])
+def test_a_key_that_can_be_guessed_is_known_for_one(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     variable = f"ORCHESTRATOR_{name}"
     monkeypatch.setenv(variable, "test-key")
     assert Settings.load().short_keys == [variable]
-    monkeypatch.setenv(f"ORCHESTRATOR_{listener}", "::1")
-    assert Settings.load().short_keys == [variable]
 
-    monkeypatch.setenv(f"ORCHESTRATOR_{listener}", "0.0.0.0")
-    with pytest.raises(InvalidSettings, match=f"{variable} must have at least 16 characters"):
-        Settings.load()
     monkeypatch.setenv(variable, "a-key-of-16-char")
     assert Settings.load().short_keys == []
+
+
+def test_every_host_has_its_ports_and_every_port_its_host() -> None:
+    hosts = [name for name in Settings.model_fields if name.endswith("_host")]
+    ports = [name for name in Settings.model_fields if name.endswith("_port")]
+
+    assert len(hosts) >= 3
+    assert all(ports_of(host) for host in hosts)
+    assert sorted(port for host in hosts for port in ports_of(host)) == sorted(ports)
 
 
 def test_one_key_cannot_stand_for_two_roles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from orchestrator.application.enrollment import Enrolled, enroll
 from orchestrator.application.journeys import Changes, update
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
+from orchestrator.storage.erasure_ledger import ErasureLedger
 from orchestrator.storage.outbox import Entry
 from orchestrator.temporal.executions import Executions
 from tests.integration.journey_world import ANY_STATE, World
@@ -119,6 +120,7 @@ async def worker(
     *channels: Switchboard,
     searchable: bool = False,
     limits: Limits | None = None,
+    ledger: ErasureLedger | None = None,
 ) -> AsyncIterator[None]:
     """A worker in this process, whose webhooks may go to this machine."""
     egress = egress_of(["127.0.0.0/8"], plain_http=True)
@@ -133,6 +135,7 @@ async def worker(
             meter=Runtime.default().metric_meter,
             searchable=searchable,
             limits=limits or Limits(),
+            ledger=ledger,
         )
         async with running(parts):
             yield

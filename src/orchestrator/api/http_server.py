@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import socket
 from collections.abc import Callable, Collection, Iterator
 
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from orchestrator.api.auth import key_of
 from orchestrator.api.call_ids import call_id_of
 from orchestrator.api.documented.calls import INTERNAL_MOUNT, MOUNTS, PATHS, DocumentedCalls
 from orchestrator.api.errors import Failure
@@ -41,12 +43,22 @@ def application(
     allowed_origins: Collection[str],
     state: Callable[[], State],
     registry: CollectorRegistry,
+    metrics_token: str | None,
     openapi: bytes,
     unsubscribe: UnsubscribePage,
 ) -> Starlette:
-    """The ASGI application. What stands beside /v1 and the documented calls needs no key."""
+    """The ASGI application. What stands beside /v1 and the documented calls needs no key, but /metrics its token."""
 
     async def metrics(request: Request) -> Response:
+        if metrics_token is not None:
+            shown = key_of(request.headers).encode(errors="replace")
+            if not hmac.compare_digest(shown, metrics_token.encode()):
+                failure = Failure(
+                    code=StatusCode.UNAUTHENTICATED,
+                    reason="UNAUTHENTICATED",
+                    message="the metrics token is required: Authorization: Bearer",
+                )
+                return failed(failure, call_id_of(request.headers))
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def contract(request: Request) -> Response:

@@ -31,8 +31,9 @@ from orchestrator.api.message_check import divide
 from orchestrator.api.methods import Method
 from orchestrator.api.metrics import CallMetrics
 from orchestrator.application import projects
+from orchestrator.application.forgetting import count_refused
 from orchestrator.application.transactions import Transactions
-from orchestrator.domain.refusals import InvalidArgument
+from orchestrator.domain.refusals import InvalidArgument, SubjectForgotten
 from orchestrator.domain.scope import INSTANCE, Role, Scope
 from orchestrator.predicates.faults import Fault
 
@@ -107,6 +108,8 @@ class Pipeline:
         except Exception as error:
             failure = failure_of(error, call_id=arrival.call_id, method=arrival.method.name)
             code, reason = failure.code, failure.reason
+            if isinstance(error, SubjectForgotten) and scope is not None:
+                await self._count_forgotten(scope, error)
             return failure
         finally:
             self._record(arrival, code, reason, scope, time.perf_counter() - began)
@@ -160,6 +163,13 @@ class Pipeline:
             async with self._transactions.read(scope.project_no) as call.connection:
                 return (await method.handler(request, call)).SerializeToString()
         return await self._change(method, request, call)
+
+    async def _count_forgotten(self, scope: Scope, refused: SubjectForgotten) -> None:
+        """Note that they have come back; the caller is told the same if that cannot be noted now."""
+        try:
+            await count_refused(self._transactions, scope.project_no, dict.fromkeys(refused.subject_ids, 1))
+        except Exception as error:
+            logger.warning("a refusal was not counted", extra={"error": type(error).__name__})
 
     async def _further_faults(self, method: Method, request: Message, scope: Scope, faults: list[Fault]) -> list[Fault]:
         """What the handler finds wrong with a faulty request besides, so that callers hear of everything at once."""

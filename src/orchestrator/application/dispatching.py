@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -81,11 +82,11 @@ class Dispatching:
             self._begin_telling(told)
 
         rounds = Rounds(self._inbox, tell)
-        async with self._turn:
-            named = await self._named(project_no, subject_ids)
+        named = await self._named(project_no, subject_ids)
+        async with self._turn_until(until) as ours:
             after: SubjectKey | None = None
             busy = False
-            while clock() < until and (left := max_subjects - tally.subjects - tally.failed) > 0:
+            while ours and clock() < until and (left := max_subjects - tally.subjects - tally.failed) > 0:
                 keys = await self._inbox.pending(project_no, after, of=named, at_most=min(PAGE, left))
                 if keys:
                     one = await rounds.go(keys)
@@ -100,6 +101,20 @@ class Dispatching:
                     break
             more = await self._inbox.pending(project_no, None, of=named, at_most=1)
         return tally.told(more=bool(more))
+
+    @asynccontextmanager
+    async def _turn_until(self, until: float) -> AsyncIterator[bool]:
+        """Whether it is this call's turn, for as long as the block lasts; it is not, if that has not come in time."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._turn.acquire()
+        except TimeoutError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self._turn.release()
 
     async def close(self) -> None:
         """Let what is being told to Temporal be told."""

@@ -5,7 +5,7 @@ that enroll whole crowds do for each of their pages.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,10 +23,11 @@ from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.journey import JourneyStatus
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound
 from orchestrator.domain.scope import Scope, SubjectKey
+from orchestrator.domain.subject import bucket_of
 from orchestrator.predicates.evaluate import evaluate
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.tree import Predicate
-from orchestrator.storage import audit, catalog, clock, enrollments, inbox_entries, refusal_counts, subjects
+from orchestrator.storage import audit, catalog, clock, enrollments, inbox_entries, refusal_counts, subjects, tombstones
 from orchestrator.storage.outbox import Entry
 
 #: Ids in one call.
@@ -57,17 +58,20 @@ async def enroll(
 ) -> Enrolled:
     """Enroll these subjects; those that are not known are created. All or nothing: the caller's transaction.
 
-    Raises NotFound JOURNEY_NOT_FOUND, FailedPrecondition JOURNEY_NOT_ACTIVE, InvalidArgument without or with too many
-    ids.
+    Those who were forgotten are skipped. Raises NotFound JOURNEY_NOT_FOUND, FailedPrecondition JOURNEY_NOT_ACTIVE,
+    InvalidArgument without or with too many ids, and SubjectForgotten for one who is being forgotten at this moment.
     """
     if not subject_ids:
         raise InvalidArgument.of("subjectIds", "REQUIRED", "at least one subject is needed")
     if len(subject_ids) > AT_MOST:
         raise InvalidArgument.of("subjectIds", "TOO_LARGE", f"at most {AT_MOST} subjects in one call")
     project_no = scope.project_no
-    keys, created = await subjects.ensure_locked(conn, project_no, set(subject_ids), await clock.now(conn))
+    unknown = set(subject_ids) - (await subjects.find_keys(conn, project_no, subject_ids)).keys()
+    forgotten = await tombstones.among(conn, project_no, unknown)
+    wanted = [subject_id for subject_id in subject_ids if subject_id not in forgotten]
+    keys, created = await subjects.ensure_locked(conn, project_no, set(wanted), await clock.now(conn))
     # Ids that were merged into one subject are that subject, named more than once.
-    named = list(dict.fromkeys(keys[subject_id] for subject_id in subject_ids))
+    named = list(dict.fromkeys(keys[subject_id] for subject_id in wanted))
     # Read under the locks: a pause that was acknowledged before is seen.
     journey = await catalog.entered_by_hand(conn, project_no, journey_id)
     if journey is None:
@@ -94,8 +98,12 @@ async def enroll(
         entry_key=f"enroll:{new_uuid().hex}",
         now=now,
     )
-    twice = len(subject_ids) - len(named)
-    skipped = twice + let_in.refused.total()
+    refused = Counter({reason.value: count for reason, count in let_in.refused.items()})
+    if forgotten:
+        refused[EntryRefusal.SUBJECT_FORGOTTEN.value] = len(forgotten)
+        await _count_forgotten(conn, project_no, journey_id, forgotten, let_in.ledger, now)
+    twice = len(subject_ids) - len(named) - len(forgotten)
+    skipped = twice + refused.total()
     await audit.append(
         conn,
         project_no=project_no,
@@ -113,9 +121,24 @@ async def enroll(
         skipped=skipped,
         errors=0,
         total=len(subject_ids),
-        refused={reason.value: count for reason, count in let_in.refused.items()},
+        refused=refused,
         told=let_in.told,
     )
+
+
+async def _count_forgotten(
+    conn: Connection[Record],
+    project_no: int,
+    journey_id: str,
+    forgotten: Collection[str],
+    ledger: Counter[refusal_counts.Slot],
+    now: datetime,
+) -> None:
+    """Each is refused by the journey, and has come back once more."""
+    await tombstones.count(conn, project_no, dict.fromkeys(forgotten, 1), now)
+    reason = EntryRefusal.SUBJECT_FORGOTTEN.value
+    for subject_id in forgotten:
+        ledger[refusal_counts.slot(project_no, journey_id, reason, now, bucket_of(subject_id))] += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,19 +30,16 @@ class Scheduled(Protocol):
     async def ensure_schedule(self) -> None: ...
 
 
-_Workflows = TypeVar("_Workflows", bound=Scheduled)
+_Workflows = TypeVar("_Workflows")
+_Regular = TypeVar("_Regular", bound=Scheduled)
 
 
 class Errands(ABC, Generic[_Request, _Workflows]):
     """Run again and again by every worker; each time does what is left to do. Raises RPCError when Temporal is away."""
 
-    def __init__(
-        self, requests: Requests[_Request], workflows: _Workflows, *, look_again: timedelta = SCHEDULE_LOOKED_AT
-    ) -> None:
+    def __init__(self, requests: Requests[_Request], workflows: _Workflows) -> None:
         self._requests = requests
         self._workflows = workflows
-        self._look_again = look_again.total_seconds()
-        self._scheduled_until = -math.inf
 
     @abstractmethod
     async def _see_to(self, request: _Request) -> None:
@@ -56,6 +53,17 @@ class Errands(ABC, Generic[_Request, _Workflows]):
         if failures:
             await self._requests.not_told(failures)
             raise next(iter(failures.values()))
+
+
+class RegularErrands(Errands[_Request, _Regular]):
+    """Of work that is also done on schedule."""
+
+    def __init__(
+        self, requests: Requests[_Request], workflows: _Regular, *, look_again: timedelta = SCHEDULE_LOOKED_AT
+    ) -> None:
+        super().__init__(requests, workflows)
+        self._look_again = look_again.total_seconds()
+        self._scheduled_until = -math.inf
 
     async def ensure_schedule(self) -> None:
         """Have it scheduled as it should be; asks Temporal every few minutes, since people may change it."""

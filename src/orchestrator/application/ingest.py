@@ -11,9 +11,11 @@ from hashlib import sha256
 
 from asyncpg import CheckViolationError, Connection, DeadlockDetectedError, Record, SerializationError
 
+from orchestrator.application.forgetting import count_refused
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.derived_event import DerivedEvents
 from orchestrator.domain.event import Event, Outcome
+from orchestrator.domain.refusals import SubjectForgotten
 from orchestrator.domain.subject import bucket_of
 from orchestrator.storage import derived_events, event_names, events, ingest, subjects
 from orchestrator.storage.ingest import Begun, Columns
@@ -61,11 +63,26 @@ class Ingest:
         places = list(first.values())
         if not places:
             return outcomes
-        fresh = [batch[place] for place in places]
-        await self._learn_names(project_no, {event.name for event in fresh})
-        for index in await self._store_patiently(project_no, fresh, backfill=backfill, hops=hops, committed=committed):
-            outcomes[places[index]] = Outcome.ACCEPTED
-        return outcomes
+        await self._learn_names(project_no, {batch[place].name for place in places})
+        while True:
+            fresh = [batch[place] for place in places]
+            try:
+                new = await self._store_patiently(project_no, fresh, backfill=backfill, hops=hops, committed=committed)
+            except SubjectForgotten as forgotten:
+                # The others do not hang on these, of which nothing was stored, their ids included.
+                gone = dict.fromkeys(forgotten.subject_ids, 0)
+                for place in places:
+                    if (subject_id := batch[place].subject_id) in gone:
+                        outcomes[place] = Outcome.FORGOTTEN
+                        gone[subject_id] += 1
+                await count_refused(self._transactions, project_no, gone)
+                places = [place for place in places if batch[place].subject_id not in gone]
+                if not places:
+                    return outcomes
+            else:
+                for index in new:
+                    outcomes[places[index]] = Outcome.ACCEPTED
+                return outcomes
 
     async def make_room(self, project_no: int, name: str, near: datetime) -> None:
         """Before the transaction of `tell`: what an event of this name needs, that happens around `near`."""

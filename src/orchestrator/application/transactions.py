@@ -11,7 +11,7 @@ from typing import Any
 
 from asyncpg import Connection, InterfaceError, InternalClientError, Pool, PostgresError, Record
 
-from orchestrator.domain.refusals import InvalidArgument
+from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
 from orchestrator.domain.scope import Scope
 from orchestrator.storage import idempotency
 from orchestrator.storage.idempotency import Answered, RequestKey
@@ -81,7 +81,7 @@ class Transactions:
 
         The answer is stored with the effect, so neither exists without the other; a refusal stores nothing. Without a
         `request_id` every call is a new request. Raises InvalidArgument REQUEST_ID_REUSED when the id has come with
-        another fingerprint. `committed` as in `write`.
+        another fingerprint, and FailedPrecondition ANSWER_ERASED. `committed` as in `write`.
         """
         if not request_id:
             async with self.write(scope.project_no, committed=committed) as conn:
@@ -123,6 +123,10 @@ class Transactions:
 
 
 def _same_request(answered: Answered, fingerprint: bytes) -> bytes:
+    if answered.response is None:
+        raise FailedPrecondition(
+            "ANSWER_ERASED", "it took effect, and its answer was erased: it spoke of somebody who was forgotten"
+        )
     if answered.fingerprint != fingerprint:
         raise InvalidArgument.of("requestId", "REQUEST_ID_REUSED", "this id has come with another request before")
     return answered.response

@@ -13,7 +13,8 @@ from orchestrator.application.executions import Seen, require_journey
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.execution_status import status_of
 from orchestrator.domain.scope import Scope
-from orchestrator.storage import channel_turns, clock, executions_read, sends_pauses, stuck
+from orchestrator.storage import backlog, channel_turns, clock, executions_read, sends_pauses, stuck
+from orchestrator.storage.backlog import Backlog
 from orchestrator.storage.stuck import CAUSES, START, Bounds, Place
 
 #: Between two counts.
@@ -107,6 +108,11 @@ class Watchdog:
         """How many journeys have paused their sends by themselves, and wait for somebody to look at them."""
         async with self._transactions.read(None) as conn:
             return await sends_pauses.automatic(conn)
+
+    async def backlog(self) -> Backlog:
+        """What waits in inbox and outbox, of all projects."""
+        async with self._transactions.read(None) as conn:
+            return await backlog.look(conn, await clock.now(conn))
 
     async def _count(self) -> Counter[str]:
         counts: Counter[str] = Counter()

@@ -25,6 +25,7 @@ COMMANDS = (
     "jobs",
     "refusals",
     "subjects",
+    "erasures",
     "events",
     "audiences",
     "segments",
@@ -35,6 +36,7 @@ COMMANDS = (
     "doctor",
     "serve",
     "worker",
+    "codec-server",
     "migrate",
     "settings",
 )

@@ -12,6 +12,8 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.cli.failure import FAILED, UNAVAILABLE, USAGE, CommandFailure
 from orchestrator.cli.output import Output, OutputOption, print_json, print_table
 from orchestrator.devstack.addresses import Addresses, find_running
+from orchestrator.devstack.data_directory import DataDirectory
+from orchestrator.devstack.stack import PAYLOAD_KEYS
 from orchestrator.settings import Settings
 from orchestrator.storage import migrations
 from orchestrator.storage.migrations import SchemaRefused
@@ -19,6 +21,8 @@ from orchestrator.storage.pool import WORKER_ROLE, open_pool
 from orchestrator.storage.reachability import open_connection
 from orchestrator.storage.rights import require_rights
 from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.codec import data_converter
+from orchestrator.temporal.keyring import Keyring
 
 
 def doctor(
@@ -77,13 +81,22 @@ def _database_of(running: Addresses | None, data_dir: Path) -> str:
 
 async def _temporal(settings: Settings, running: Addresses | None) -> Client:
     """Not connected yet: whether it answers is one of the checks."""
+    keyring = Keyring.of(settings.payload_key_texts or _payload_keys_of(running))
     if settings.temporal_address is None and running is not None and running.temporal_ui:
         # The user's own settings for Temporal are for another one than that.
-        return await Client.connect(running.temporal, namespace=running.temporal_namespace, lazy=True)
+        return await Client.connect(
+            running.temporal, namespace=running.temporal_namespace, data_converter=data_converter(keyring), lazy=True
+        )
     address, namespace = settings.temporal_address or "", settings.temporal_namespace
     if not address and running is not None:
         address, namespace = running.temporal, running.temporal_namespace
-    return await connect(Target(address=address, namespace=namespace), lazy=True)
+    return await connect(Target(address=address, namespace=namespace), keyring=keyring, lazy=True)
+
+
+def _payload_keys_of(running: Addresses | None) -> list[str]:
+    """Those that an `up` has made for itself."""
+    kept = DataDirectory(running.data_dir).kept(PAYLOAD_KEYS) if running is not None else ""
+    return [kept] if kept else []
 
 
 def _told(finding: Finding) -> dict[str, Any]:

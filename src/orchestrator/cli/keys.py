@@ -9,7 +9,9 @@ import typer
 from orchestrator.api.json_encode import encode
 from orchestrator.api.json_values import read_duration
 from orchestrator.cli.connection import call
-from orchestrator.cli.failure import USAGE, CommandFailure
+from orchestrator.cli.failure import FAILED, USAGE, CommandFailure
+from orchestrator.cli.key_scan import Found, Unread
+from orchestrator.cli.key_scan import scan as keys_in
 from orchestrator.cli.output import Output, OutputOption, print_list, print_one
 from orchestrator.cli.resources import Id, Limit, first, page_size
 from orchestrator.client import each, messages
@@ -72,6 +74,32 @@ def revoke(key_id: Id) -> None:
     """Make a key invalid for ever, within seconds."""
     call(lambda client: client.api_keys.RevokeApiKey(messages.RevokeApiKeyRequest(api_key_id=key_id)))
     typer.echo(f"Revoked {key_id}.", err=True)
+
+
+@app.command()
+def scan(
+    paths: Annotated[list[str], typer.Argument(help="Files, directories, or - for stdin.", metavar="PATH…")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Look for keys that somebody has left in files. Asks no server; ends with 1 if there are any.
+
+    Of the history of a repository: `git log -p | orchestrator keys scan -`.
+    """
+    found, unread = [], []
+    for path in paths:
+        for one in keys_in(path):
+            match one:
+                case Found():
+                    found.append({"path": one.path, "line": one.line, "prefix": one.prefix})
+                case Unread():
+                    unread.append(one)
+    print_list(found, ("path", "line", "prefix"), output)
+    for one in unread:
+        typer.echo(f"{one.path} cannot be looked at ({one.why}).", err=True)
+    if found:
+        typer.echo(f"{len(found)} keys: revoke each (`orchestrator keys list` has its id by the prefix).", err=True)
+    if found or unread:
+        raise typer.Exit(FAILED)
 
 
 def _shown(api_key: messages.ApiKey, secret: str) -> dict[str, Any]:

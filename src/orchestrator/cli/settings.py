@@ -16,19 +16,23 @@ from orchestrator.settings import Settings
 #: The fields under each heading, in order.
 GROUPS = {
     "Where the parts are": ("database_url", "temporal_address", "temporal_namespace", "data_dir"),
-    "Keys": ("api_key", "operator_key", "internal_token", "internal_token_previous"),
+    "Keys": ("api_key", "operator_key", "internal_token", "internal_token_previous", "metrics_token"),
     "Where to listen": (
         "grpc_host", "grpc_port", "http_host", "http_port",
         "internal_host", "internal_grpc_port", "internal_http_port",
         "worker_metrics_host", "worker_metrics_port",
-        "allowed_origins", "reflection",
+        "allowed_origins", "reflection", "accepted_exposures",
     ),
     "TLS": ("tls_certificate", "tls_key", "tls_client_ca"),
+    "Encrypted histories": (
+        *("payload_keys", "codec_tokens", "codec_host", "codec_port", "codec_origin"),
+    ),
     "Webhooks": ("webhook_secrets", "webhook_networks", "webhook_plain_http"),
     "Mail": (
         "smtp_url", "smtp_plain", "smtp_ca", "smtp_from", "smtp_on_ambiguity", "smtp_connections",
         "public_url", "unsubscribe_secrets",
     ),
+    "Erasures": ("erasure_ledger",),
     "How much at once": (
         *("pool_size", "max_calls", "wrong_keys_per_minute"),
         *("drain_seconds", "grace_seconds", "workers"),

@@ -11,6 +11,7 @@ from orchestrator.api.json_encode import encode
 from orchestrator.api.json_text import parse_json
 from orchestrator.cli.connection import call
 from orchestrator.cli.documents import sentence_of
+from orchestrator.cli.erasures import until_done
 from orchestrator.cli.failure import USAGE, CommandFailure
 from orchestrator.cli.lines import in_batches, read_messages, require
 from orchestrator.cli.output import Output, OutputOption, print_list, print_one
@@ -68,6 +69,18 @@ def delete(subject_id: SubjectId) -> None:
     request = messages.DeleteSubjectRequest(subject_id=subject_id)
     call(lambda client: client.subjects.DeleteSubject(request))
     typer.echo(f"Deleted subject {subject_id}.", err=True)
+
+
+@app.command()
+def forget(
+    subject_id: SubjectId,
+    wait: Annotated[bool, typer.Option("--wait", help="Until everything is erased; then show the receipt.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Forget somebody for good: all of their ids are refused from now on, and everything about them is erased."""
+    request = messages.ForgetSubjectRequest(subject_id=subject_id)
+    erasure = call(lambda client: client.erasures.ForgetSubject(request)).erasure
+    print_one(encode(until_done(erasure) if wait else erasure), output)
 
 
 @app.command()

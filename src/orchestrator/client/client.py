@@ -15,6 +15,7 @@ from orchestrator.v1 import (
     communication_service_pb2_grpc,
     delivery_service_pb2_grpc,
     enrollment_job_service_pb2_grpc,
+    erasure_service_pb2_grpc,
     event_service_pb2_grpc,
     execution_service_pb2_grpc,
     impact_service_pb2_grpc,
@@ -52,6 +53,7 @@ class OrchestratorClient:
     communications: communication_service_pb2_grpc.CommunicationServiceAsyncStub
     deliveries: delivery_service_pb2_grpc.DeliveryServiceAsyncStub
     enrollment_jobs: enrollment_job_service_pb2_grpc.EnrollmentJobServiceAsyncStub
+    erasures: erasure_service_pb2_grpc.ErasureServiceAsyncStub
     events: event_service_pb2_grpc.EventServiceAsyncStub
     executions: execution_service_pb2_grpc.ExecutionServiceAsyncStub
     impacts: impact_service_pb2_grpc.ImpactServiceAsyncStub
@@ -81,6 +83,7 @@ class OrchestratorClient:
         self.communications = communication_service_pb2_grpc.CommunicationServiceStub(channel)
         self.deliveries = delivery_service_pb2_grpc.DeliveryServiceStub(channel)
         self.enrollment_jobs = enrollment_job_service_pb2_grpc.EnrollmentJobServiceStub(channel)
+        self.erasures = erasure_service_pb2_grpc.ErasureServiceStub(channel)
         self.events = event_service_pb2_grpc.EventServiceStub(channel)
         self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
         self.impacts = impact_service_pb2_grpc.ImpactServiceStub(channel)

@@ -18,6 +18,8 @@ from orchestrator.v1.delivery_service_pb2 import *
 from orchestrator.v1.enrollment_job_pb2 import *
 from orchestrator.v1.enrollment_job_service_pb2 import *
 from orchestrator.v1.entry_explanation_pb2 import *
+from orchestrator.v1.erasure_pb2 import *
+from orchestrator.v1.erasure_service_pb2 import *
 from orchestrator.v1.error_reason_pb2 import *
 from orchestrator.v1.event_pb2 import *
 from orchestrator.v1.event_service_pb2 import *

@@ -61,6 +61,10 @@ def each(
 ) -> AsyncIterator[m.EnrollmentJob]: ...
 @overload
 def each(
+    method: Method[m.ListErasuresRequest, m.ListErasuresResponse], request: m.ListErasuresRequest
+) -> AsyncIterator[m.Erasure]: ...
+@overload
+def each(
     method: Method[m.ListExecutionsRequest, m.ListExecutionsResponse], request: m.ListExecutionsRequest
 ) -> AsyncIterator[m.Execution]: ...
 @overload

@@ -7,17 +7,22 @@ import re
 import secrets
 import string
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.domain.scope import Role
 
-#: Secret scanners look for this.
 MARK = "orc_"
 MAX_LENGTH = 256
+#: Secret scanners look for this, in the dialect that they all read (docs/keys.md, deploy/gitleaks.toml).
+PATTERN = r"orc_[0-9A-Za-z]{8}_[0-9A-Za-z]{43}_[0-9a-f]{8}"
+#: Characters of a key that was made here.
+KEY_LENGTH = len(MARK) + 8 + 1 + 43 + 1 + 8
 
 _ALPHABET = string.digits + string.ascii_letters
-_MADE_HERE = re.compile(r"orc_[0-9A-Za-z]{8}_[0-9A-Za-z]{43}_[0-9a-f]{8}")
+_MADE_HERE = re.compile(PATTERN)
+_WRITTEN = re.compile(PATTERN.encode())
 _VISIBLE = re.compile(r"[!-~]{1,256}")
 
 
@@ -52,6 +57,14 @@ def is_possible(key: str) -> bool:
     if not key.startswith(MARK):
         return True  # chosen by whoever set up the instance
     return _MADE_HERE.fullmatch(key) is not None and key[-8:] == _checksum(key[:-9])
+
+
+def written_in(text: bytes) -> Iterator[tuple[int, str]]:
+    """Where keys that were made here stand in a text, and which; what only looks like one has another checksum."""
+    for found in _WRITTEN.finditer(text):
+        key = found[0].decode("ascii")
+        if is_possible(key):
+            yield found.start(), key
 
 
 def digest(secret: bytes, key: str) -> bytes:

@@ -215,6 +215,15 @@ API_KEY_REVOKED = Action("api_key_revoked", "api_key", (), "A key was revoked.")
 SUBJECT_DELETED = Action(
     "subject_deleted", "subject", (), "A subject was deleted. The id is its subject ref, as below."
 )
+SUBJECT_FORGOTTEN = Action(
+    "subject_forgotten",
+    "subject",
+    ("erasureId", "origin"),
+    "A subject is to be forgotten, since somebody asked for it, or the ledger knew of it after a restore (`origin`).",
+)
+TOMBSTONE_LIFTED = Action(
+    "tombstone_lifted", "subject", ("erasureId",), "The ids of a subject that was forgotten are taken in again."
+)
 SUBJECT_MERGED = Action(
     "subject_merged", "subject", ("into",), "A subject was merged into another, whose subject ref is `into`."
 )

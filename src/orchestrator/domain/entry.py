@@ -43,6 +43,8 @@ class EntryRefusal(Enum):
     JOURNEY_ARCHIVED = "journey_archived"
     # executions start one another
     LOOP = "loop"
+    # it was asked that they be forgotten, and their id has come back
+    SUBJECT_FORGOTTEN = "subject_forgotten"
 
 
 #: So many executions in a row may each be started by what the one before it told or changed.

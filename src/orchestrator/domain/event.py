@@ -40,6 +40,8 @@ class Outcome(Enum):
     ACCEPTED = "accepted"
     #: Its id came before, in this batch or in the last 30 days: nothing was done.
     DUPLICATE = "duplicate"
+    #: It happened to somebody who was forgotten: nothing of it is kept.
+    FORGOTTEN = "forgotten"
 
 
 def is_named(event_id: str, name: str, subject_id: str) -> bool:

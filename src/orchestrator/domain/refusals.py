@@ -7,6 +7,7 @@
     ├── NotFound             no such thing in this project
     ├── AlreadyExists        that id is taken
     ├── FailedPrecondition   not in this state
+    │   └── SubjectForgotten it was asked that this subject be forgotten
     ├── Conflict             somebody else changed it meanwhile: read again
     ├── ResourceExhausted    a limit: later, or a larger plan
     └── Unavailable          a part is away: try again
@@ -70,6 +71,17 @@ class FailedPrecondition(Refusal):
     def __init__(self, reason: str, message: str, faults: Iterable[Fault] = (), **metadata: str) -> None:
         super().__init__(reason, message, **metadata)
         self.faults = tuple(faults)
+
+
+class SubjectForgotten(FailedPrecondition):
+    """Somebody was forgotten, and one of their ids has come back: `subject_ids`. That is counted."""
+
+    def __init__(self, subject_ids: Iterable[str], faults: Iterable[Fault] = ()) -> None:
+        self.subject_ids = tuple(sorted(subject_ids))
+        first = self.subject_ids[0]
+        more = f" (and {len(self.subject_ids) - 1} more)" if len(self.subject_ids) > 1 else ""
+        message = f"{first} was forgotten{more}: an owner can lift that"
+        super().__init__("SUBJECT_FORGOTTEN", message, faults, subjectId=first)
 
 
 class Conflict(Refusal):

@@ -92,6 +92,12 @@ SELECT format('project %s, journey %s', project_no, journey_id) AS example
  WHERE told_revision < revision AND changed_at < $1::timestamptz - interval '60 seconds'
 """
 
+_ERASURES_LATE = """
+SELECT format('project %s, erasure %s: %s since %s', project_no, erasure_id, phase, requested_at) AS example
+  FROM erasures
+ WHERE ended_at IS NULL AND requested_at < $1::timestamptz - interval '1 hour'
+"""
+
 _OUTBOX_DEAD = """
 SELECT format('outbox_dead %s: %s %s', outbox_no, kind, last_error) AS example FROM outbox_dead
 """
@@ -113,8 +119,8 @@ SELECT format('execution %s, seq %s: %s', s.execution_id, s.seq, s.state) AS exa
   LEFT JOIN executions AS e USING (project_no, bucket, subject_no, execution_id)
  WHERE s.project_no = $2 AND s.bucket >= $3 AND s.bucket < $4
    AND s.settled_at < $1::timestamptz - interval '60 seconds'
-   -- Who ends an execution in Temporal while it sends, ends it before the visit.
-   AND coalesce(e.reason, '') NOT LIKE 'temporal\\_%'
+   -- Who ends an execution in Temporal while it sends, ends it before the visit; so does who has its subject forgotten.
+   AND coalesce(e.reason, '') NOT LIKE 'temporal\\_%' AND e.outcome IS DISTINCT FROM 'forgotten'
    AND NOT EXISTS (SELECT FROM visits AS v
                     WHERE (v.project_no, v.bucket, v.subject_no, v.execution_id)
                         = (s.project_no, s.bucket, s.subject_no, s.execution_id)
@@ -176,7 +182,7 @@ SELECT format('execution %s, seq %s: %s, but %s', c.execution_id, c.seq, c.state
    AND v.seq = c.seq + 1 AND v.step_id = c.step_id
  WHERE c.project_no = $2 AND c.bucket >= $3 AND c.bucket < $4
    AND c.settled_at < $1::timestamptz - interval '60 seconds'
-   AND coalesce(e.reason, '') NOT LIKE 'temporal\\_%'
+   AND coalesce(e.reason, '') NOT LIKE 'temporal\\_%' AND e.outcome IS DISTINCT FROM 'forgotten'
    AND v.result IS DISTINCT FROM CASE WHEN c.reason = 'withdrawn' THEN 'skipped'
                                       WHEN c.state = 'failed' THEN 'failed' ELSE 'executed' END
 """
@@ -476,6 +482,12 @@ CHECKS: tuple[Check, ...] = (
         remedy="Temporal was not told of the schedules of these journeys for a minute: see that it answers, and that "
         "workers run.",
         sql=_SCHEDULES_LATE,
+    ),
+    Check(
+        name="erasures_late",
+        remedy="Somebody was forgotten an hour ago and not all is erased: see that Temporal answers, workers run, and "
+        "they can write to their ledger; the workflow subject-erasure says at what it stands.",
+        sql=_ERASURES_LATE,
     ),
     Check(
         name="outbox_dead",

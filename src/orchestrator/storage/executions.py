@@ -298,11 +298,14 @@ def _key(key: SubjectKey) -> tuple[int, int, int]:
     return key.project_no, key.bucket, key.subject_no
 
 
-_CLOSE = """
+_CLOSE_ALL = """
 UPDATE executions
-   SET seq = seq + 1, effect = $5::jsonb || jsonb_build_object('seq', seq + 1, 'step_id', step_id), wakes_at = NULL,
-       parked = NULL, mark = NULL, awaits = NULL, carry_version = NULL, outcome = $6, reason = $7, ended_at = $8
- WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND outcome IS NULL
+   SET seq = seq + 1, effect = $4::jsonb || jsonb_build_object('seq', seq + 1, 'step_id', step_id), wakes_at = NULL,
+       parked = NULL, mark = NULL, awaits = NULL, carry_version = NULL, outcome = $5, reason = $6, ended_at = $7
+ WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND outcome IS NULL
+"""
+
+_CLOSE = f"""{_CLOSE_ALL} AND execution_id = $8
 RETURNING true
 """
 
@@ -315,9 +318,15 @@ async def close(
     `effect` is the end's, without `seq`.
     """
     closed: bool | None = await conn.fetchval(
-        _CLOSE, *_key(key), execution_id, effect, ending.outcome, ending.reason, ending.at
+        _CLOSE, *_key(key), effect, ending.outcome, ending.reason, ending.at, execution_id
     )
     return bool(closed)
+
+
+async def close_all(conn: Connection[Record], key: SubjectKey, *, effect: dict[str, Any], ending: Ending) -> int:
+    """`close`, for all executions of a subject; how many had not ended."""
+    tag = await conn.execute(_CLOSE_ALL, *_key(key), effect, ending.outcome, ending.reason, ending.at)
+    return int(tag.rsplit(" ", 1)[1])
 
 
 # One probe for each, as in storage/subjects.py. Temporal knows a subject that was merged by the key it had.

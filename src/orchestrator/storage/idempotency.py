@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from asyncpg import Connection, Record
 
@@ -39,10 +41,12 @@ class RequestKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """`fingerprint` tells whether it was the same request that was answered."""
+    """`fingerprint` tells whether it was the same request that was answered. `response` None: it spoke of somebody who
+    was forgotten since, and nothing but that it was given is known.
+    """
 
     fingerprint: bytes
-    response: bytes
+    response: bytes | None
 
 
 async def claim(conn: Connection[Record], key: RequestKey, fingerprint: bytes) -> Answered | None:
@@ -59,6 +63,33 @@ async def claim(conn: Connection[Record], key: RequestKey, fingerprint: bytes) -
 async def settle(conn: Connection[Record], key: RequestKey, response: bytes) -> None:
     """Store the answer of a claimed request."""
     await conn.execute(_SETTLE, *_columns(key), response)
+
+
+# The text with its length before it, as a message has it: an id that is part of another one is not found. What is
+# erased by mistake all the same costs its caller an answer, and takes no effect twice.
+_ERASE = """
+UPDATE idempotency
+SET response = NULL, fingerprint = '', erased_at = $3,
+    request_id = CASE WHEN named THEN 'erased:' || gen_random_uuid() ELSE request_id END
+FROM (
+    SELECT project_no, principal, method, request_id,
+        EXISTS (SELECT FROM unnest($2::text[]) AS id WHERE length(id) > 3 AND strpos(request_id, id) > 0) AS named
+    FROM idempotency
+    WHERE project_no = $1 AND erased_at IS NULL AND response IS NOT NULL AND (
+        EXISTS (
+            SELECT FROM unnest($2::text[]) AS id
+            WHERE position(set_byte('\\x00', 0, length(id)) || convert_to(id, 'UTF8') IN response) > 0)
+        OR EXISTS (SELECT FROM unnest($2::text[]) AS id WHERE length(id) > 3 AND strpos(request_id, id) > 0))
+) AS about (project_no_, principal_, method_, request_id_, named)
+WHERE (project_no, principal, method, request_id) = (project_no_, principal_, method_, request_id_)
+"""
+
+
+async def erase(conn: Connection[Record], project_no: int, subject_ids: Sequence[str], now: datetime) -> int:
+    """Forget the answers that speak of these subjects, and requests that were named after them; returns how many. All
+    answers of the project are looked at for it.
+    """
+    return int((await conn.execute(_ERASE, project_no, list(subject_ids), now)).rsplit(" ", 1)[1])
 
 
 def _columns(key: RequestKey) -> tuple[int, str, str, str]:

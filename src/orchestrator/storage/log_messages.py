@@ -13,7 +13,7 @@ WITH held AS MATERIALIZED (
     SELECT FROM subjects WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 FOR SHARE
 ), stored AS (
     INSERT INTO log_messages (project_no, bucket, subject_no, idempotency_key, subject_line, body, logged_at)
-    SELECT $1, $2, $3, $4, $5, $6, clock_timestamp() WHERE $7 OR EXISTS (SELECT FROM held)
+    SELECT $1, $2, $3, $4, $5, $6, clock_timestamp() WHERE EXISTS (SELECT FROM held)
     ON CONFLICT (project_no, bucket, subject_no, idempotency_key) DO NOTHING
     RETURNING true
 )
@@ -22,22 +22,23 @@ SELECT EXISTS (SELECT FROM held), EXISTS (SELECT FROM stored)
 
 
 async def insert_once(conn: Connection[Record], key: SubjectKey, idempotency_key: str, subject: str, body: str) -> bool:
-    """Store the message; False when one with this key is there already, which then stays as it is."""
-    held, stored = await _insert(conn, key, idempotency_key, subject, body)
+    """Store the message; False when one with this key is there already, which then stays as it is, and when there is
+    nobody any more to whom it was sent: what was said to them is kept as long as they are.
+    """
     owner: SubjectKey | None = key
-    while not held and owner is not None:
-        # Merged since the send was reserved; else deleted, and the ledger keeps the number.
+    while owner is not None:
+        held, stored = await _insert(conn, owner, idempotency_key, subject, body)
+        if held:
+            return stored
+        # Merged since the send was reserved; else deleted.
         owner = await subject_aliases.survivor(conn, owner)
-        held, stored = await _insert(conn, owner or key, idempotency_key, subject, body, deleted=owner is None)
-    return stored
+    return False
 
 
 async def _insert(
-    conn: Connection[Record], key: SubjectKey, idempotency_key: str, subject: str, body: str, *, deleted: bool = False
+    conn: Connection[Record], key: SubjectKey, idempotency_key: str, subject: str, body: str
 ) -> tuple[bool, bool]:
     """Whether there is such a subject, and whether the message was stored."""
-    row = await conn.fetchrow(
-        _INSERT_ONCE, key.project_no, key.bucket, key.subject_no, idempotency_key, subject, body, deleted
-    )
+    row = await conn.fetchrow(_INSERT_ONCE, key.project_no, key.bucket, key.subject_no, idempotency_key, subject, body)
     assert row is not None
     return row[0], row[1]

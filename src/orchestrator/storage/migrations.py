@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 OLDEST_POSTGRES = 15
+#: A migration that has to wait for a lock makes everybody behind it wait too: better it fails and is run again. A file
+#: may raise the second limit for itself, saying why.
+BEFORE_EACH = "SET LOCAL lock_timeout = '4s'; SET LOCAL statement_timeout = '60s'"
 
 # Chosen once, at random; every migrator of this product takes it before it looks at anything.
 _LOCK = 7_305_118_264_490_117
@@ -129,9 +132,7 @@ async def _applied(conn: Connection) -> Sequence[asyncpg.Record]:
 async def _apply(conn: Connection, migration: Migration) -> None:
     try:
         async with conn.transaction():
-            # A migration that has to wait for a lock makes everybody behind it wait too: better it fails and is run
-            # again. A file may raise the second limit for itself, saying why.
-            await conn.execute("SET LOCAL lock_timeout = '4s'; SET LOCAL statement_timeout = '60s'")
+            await conn.execute(BEFORE_EACH)
             await conn.execute(migration.sql)
             await conn.execute(_RECORD, migration.version, migration.name, migration.sha256)
     except asyncpg.LockNotAvailableError as error:

@@ -12,8 +12,17 @@ if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 
+_IS_SUPERUSER = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = session_user"
+
+
 class RightsMissing(Exception):
     """The message is one sentence for an operator: who lacks what, and the statement that gives it."""
+
+
+async def is_superuser(conn: Connection) -> bool:
+    """Whether row-level security does not hold for the user, whatever role is taken."""
+    found: bool = await conn.fetchval(_IS_SUPERUSER)
+    return found
 
 
 async def require_rights(conn: Connection) -> None:

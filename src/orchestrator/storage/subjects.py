@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 from asyncpg import Connection, Record
 
 from orchestrator.domain.attributes import times_of
+from orchestrator.domain.refusals import SubjectForgotten
 from orchestrator.domain.resource import to_tick
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.domain.subject import Subject, bucket_of
-from orchestrator.storage import subject_aliases
+from orchestrator.storage import erasing, subject_aliases, tombstones
 
 # Here and below, subjects are looked up one by one (LATERAL with OFFSET 0 or a lock): a plain join would be planned as
 # a scan of the whole project while the table has no statistics, and stay so for connections that prepared it then.
@@ -86,6 +87,7 @@ async def ensure(
 ) -> dict[str, SubjectKey]:
     """The keys of all these subjects, by id. Those that do not exist are created, without attributes.
 
+    Raises SubjectForgotten with those that must not be.
     Takes no lock on subjects that exist. A transaction that ensures and locks must ensure first: then no two can
     wait for each other.
     """
@@ -96,7 +98,10 @@ async def ensure(
 async def ensure_locked(
     conn: Connection[Record], project_no: int, subject_ids: Iterable[str], now: datetime
 ) -> tuple[dict[str, SubjectKey], set[str]]:
-    """`ensure`, then `lock`: the keys of all these subjects, and the ids of those that were created by it."""
+    """`ensure`, then `lock`: the keys of all these subjects, and the ids of those that were created by it.
+
+    Raises SubjectForgotten.
+    """
     ids = set(subject_ids)
     keys, created = await _ensure(conn, project_no, ids, now)
     locked = set(await lock(conn, keys.values()))
@@ -268,28 +273,6 @@ SELECT count(*) FROM executions WHERE project_no = $1 AND bucket = $2 AND subjec
 
 _STOP_INGEST = "SELECT pg_advisory_xact_lock($1, $2)"
 
-_OF_SUBJECT = "WHERE project_no = $1 AND bucket = $2 AND subject_no = $3"
-
-_DELETE = f"DELETE FROM {{table}} {_OF_SUBJECT}"
-
-# What is held before what was refused: whoever drops the one writes the other, and holds no subject.
-_OWNED = (
-    "inbox", "inbox_dead", "outbox", "outbox_dead", "held_entries", "refused_entries", "test_sends", "opt_outs",
-    "suppressions", "static_members", "log_messages", "subject_event_days", "subject_event_state", "events",
-    "subject_aliases", "subjects",
-)  # fmt: skip
-
-# Ledgers keep the subject's number, which leads nowhere from now on. What else they know of whose rows these are goes:
-# the entry and its key (an event's properties), the id at the provider, what webhooks answered, what arms were
-# chosen by, and the workflow's id, which holds the subject's. Each stays what it was: unique, and not null.
-_ANONYMIZE = (
-    "UPDATE enrollments SET entry = '{}', entry_key = 'deleted:' || enrollment_id",
-    "UPDATE executions SET workflow_id = 'deleted:' || execution_id",
-    "UPDATE sends SET provider_id = NULL",
-    "UPDATE webhook_calls SET answer = NULL",
-    "UPDATE arm_choices SET draw = NULL, context = NULL",
-)
-
 
 async def running_executions(conn: Connection[Record], key: SubjectKey) -> int:
     """How many executions of this subject run. Holds as long as the caller holds the subject's row."""
@@ -307,10 +290,8 @@ async def delete(conn: Connection[Record], key: SubjectKey) -> None:
     Ids of its events are remembered as hashes for as long as those of all events: a repeat does not bring it back.
     """
     await hold_off_ingest(conn, key.project_no)
-    for table in _OWNED:
-        await conn.execute(_DELETE.format(table=table), key.project_no, key.bucket, key.subject_no)
-    for update in _ANONYMIZE:
-        await conn.execute(f"{update} {_OF_SUBJECT}", key.project_no, key.bucket, key.subject_no)
+    await erasing.take_out(conn, key)
+    await erasing.erase(conn, key)
 
 
 async def _ensure(
@@ -325,14 +306,23 @@ async def _ensure(
         )
         if merged := await subject_aliases.find(conn, project_no, added):
             # Created and merged by others between the two statements: the id is an alias, and these stubs are nobody.
-            await conn.execute(_REMOVE_STUBS, project_no, [added[i].bucket for i in merged],
-                               [added[i].subject_no for i in merged])  # fmt: skip
+            await _remove_stubs(conn, project_no, added, merged)
             added |= merged
+        if forgotten := await tombstones.among(conn, project_no, added.keys() - merged.keys()):
+            # The same for ids that were forgotten, perhaps while the insert waited.
+            await _remove_stubs(conn, project_no, added, forgotten)
+            raise SubjectForgotten(forgotten)
         created |= added.keys() - merged.keys()
         keys |= added
         # A statement of its own: it sees the rows of writers who came first, for whom the insert has waited.
         keys |= await find_keys(conn, project_no, (i for _, i in missing if i not in added))
     return keys, created
+
+
+async def _remove_stubs(
+    conn: Connection[Record], project_no: int, added: Mapping[str, SubjectKey], ids: Collection[str]
+) -> None:
+    await conn.execute(_REMOVE_STUBS, project_no, [added[i].bucket for i in ids], [added[i].subject_no for i in ids])
 
 
 def _keys(project_no: int, rows: Iterable[Record]) -> dict[str, SubjectKey]:

@@ -258,6 +258,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Not even a part of the subjects could be looked at in time: try again."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 406
     """A fault of the server; its log has more under the request's id."""
+    ERROR_REASON_SUBJECT_FORGOTTEN: _ErrorReason.ValueType  # 410
+    """It was asked that this subject be forgotten: nothing is taken in for it. An owner can lift that."""
+    ERROR_REASON_ERASURE_NOT_FOUND: _ErrorReason.ValueType  # 411
+    """The erasure does not exist."""
+    ERROR_REASON_TOMBSTONE_NOT_FOUND: _ErrorReason.ValueType  # 412
+    """The id was not forgotten, or has been let in again."""
+    ERROR_REASON_ERASURE_UNDER_WAY: _ErrorReason.ValueType  # 413
+    """Not before everything is erased."""
+    ERROR_REASON_ANSWER_ERASED: _ErrorReason.ValueType  # 414
+    """The request took effect; its answer spoke of somebody who was forgotten since, and was erased."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request was refused: the reason of the ErrorInfo and of each field violation, there without the prefix.
@@ -501,4 +511,14 @@ ERROR_REASON_ESTIMATE_TOO_SLOW: ErrorReason.ValueType  # 407
 """Not even a part of the subjects could be looked at in time: try again."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 406
 """A fault of the server; its log has more under the request's id."""
+ERROR_REASON_SUBJECT_FORGOTTEN: ErrorReason.ValueType  # 410
+"""It was asked that this subject be forgotten: nothing is taken in for it. An owner can lift that."""
+ERROR_REASON_ERASURE_NOT_FOUND: ErrorReason.ValueType  # 411
+"""The erasure does not exist."""
+ERROR_REASON_TOMBSTONE_NOT_FOUND: ErrorReason.ValueType  # 412
+"""The id was not forgotten, or has been let in again."""
+ERROR_REASON_ERASURE_UNDER_WAY: ErrorReason.ValueType  # 413
+"""Not before everything is erased."""
+ERROR_REASON_ANSWER_ERASED: ErrorReason.ValueType  # 414
+"""The request took effect; its answer spoke of somebody who was forgotten since, and was erased."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

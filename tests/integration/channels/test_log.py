@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
 
 
+@pytest.fixture(autouse=True)
+async def _known(owner: Connection[Record]) -> None:
+    """Those to whom messages go."""
+    await owner.executemany(
+        "INSERT INTO subjects (project_no, bucket, subject_no, subject_id, created_at, updated_at)"
+        " VALUES (1, 7, $1, $2, now(), now())",
+        [(42, "ann"), (43, "bob")],
+    )
+
+
 async def test_fifty_repeats_at_once_leave_one_row_and_one_line(
     worker_pool: Pool[Record], owner: Connection[Record], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -68,6 +78,17 @@ async def test_a_repeat_with_another_text_changes_nothing(worker_pool: Pool[Reco
 
     assert isinstance(answer, Accepted)
     assert await owner.fetchval("SELECT body FROM log_messages") == MESSAGE.body
+
+
+async def test_of_what_goes_to_somebody_who_is_gone_nothing_is_kept(
+    worker_pool: Pool[Record], owner: Connection[Record]
+) -> None:
+    gone = replace(MESSAGE, key=SubjectKey(project_no=1, bucket=7, subject_no=44))
+
+    answer = await LogChannel(pool=worker_pool).send(gone)
+
+    assert isinstance(answer, Accepted)
+    assert await owner.fetchval("SELECT count(*) FROM log_messages") == 0
 
 
 async def test_without_a_database_the_message_waits(database: str) -> None:

@@ -382,6 +382,10 @@ REQUESTS: dict[str, Json] = {
     "GetSubject": dict(_OF_SUBJECT),
     "DeleteSubject": {**_OF_SUBJECT, "etag": "abc", **ONCE},
     "MergeSubjects": {**_OF_SUBJECT, "intoSubjectId": "anna", **CHANGE},
+    "ForgetSubject": {**_OF_SUBJECT, **ONCE},
+    "ListErasures": dict(PAGE),
+    "GetErasure": {"erasureId": "era-1"},
+    "LiftTombstone": {**_OF_SUBJECT, **ONCE},
     "GetPreferences": dict(_OF_SUBJECT),
     "UpdatePreferences": {
         **_OF_SUBJECT,

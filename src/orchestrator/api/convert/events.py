@@ -23,6 +23,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATUSES = {
     Outcome.ACCEPTED: event_pb2.EventResult.STATUS_ACCEPTED,
     Outcome.DUPLICATE: event_pb2.EventResult.STATUS_DUPLICATE,
+    Outcome.FORGOTTEN: event_pb2.EventResult.STATUS_REJECTED,
 }
 
 
@@ -45,8 +46,12 @@ def ingest_response(
     count: int, outcomes: Iterable[tuple[int, Outcome]], rejected: dict[int, Sequence[Fault]]
 ) -> pb.IngestEventsResponse:
     statuses = [event_pb2.EventResult.STATUS_REJECTED] * count
+    rejected = dict(rejected)
     for place, outcome in outcomes:
         statuses[place] = _STATUSES[outcome]
+        if outcome is Outcome.FORGOTTEN:
+            path = f"events[{place}].subjectId"
+            rejected[place] = [Fault(path=path, reason="SUBJECT_FORGOTTEN", message="the subject was forgotten")]
     response = pb.IngestEventsResponse(
         accepted_count=statuses.count(event_pb2.EventResult.STATUS_ACCEPTED),
         duplicate_count=statuses.count(event_pb2.EventResult.STATUS_DUPLICATE),

@@ -1,0 +1,38 @@
+"""How long inbox and outbox have waited, and what was set aside of them, of all projects. Two looks at the ends of
+indexes, and two at tables that are empty as long as all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from asyncpg import Connection, Record
+
+INBOX = "inbox"
+OUTBOX = "outbox"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """By queue. Where nothing waits, the oldest has waited for no time."""
+
+    oldest: Mapping[str, timedelta]
+    set_aside: Mapping[str, int]
+
+
+_LOOK = """
+SELECT (SELECT received_at FROM inbox ORDER BY inbox_no LIMIT 1) AS inbox,
+       (SELECT created_at FROM outbox ORDER BY outbox_no LIMIT 1) AS outbox,
+       (SELECT count(*) FROM inbox_dead) AS inbox_dead,
+       (SELECT count(*) FROM outbox_dead) AS outbox_dead
+"""
+
+
+async def look(conn: Connection[Record], now: datetime) -> Backlog:
+    row = await conn.fetchrow(_LOOK)
+    assert row is not None
+    return Backlog(
+        oldest={queue: max(now - row[queue], timedelta()) if row[queue] else timedelta() for queue in (INBOX, OUTBOX)},
+        set_aside={queue: row[f"{queue}_dead"] for queue in (INBOX, OUTBOX)},
+    )

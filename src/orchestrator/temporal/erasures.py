@@ -1,0 +1,220 @@
+"""Erasures, as Temporal knows them: names, inputs, how one is started; and how runs of executions go from Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import (
+    DeleteWorkflowExecutionRequest,
+    DescribeWorkflowExecutionRequest,
+    GetWorkflowExecutionHistoryRequest,
+)
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError
+
+from orchestrator.temporal.client import CALL_TIMEOUT, LIST_TIMEOUT
+from orchestrator.temporal.contract import PROJECT_ATTRIBUTE, SUBJECT_ATTRIBUTE
+from orchestrator.temporal.executions import no_workflow
+
+ERASURES_QUEUE = "erasures"
+ERASURE_WORKFLOW = "SUBJECT_ERASURE"
+STEP_ACTIVITY = "erase_some"
+
+#: Workflows that are looked after at a time.
+_AT_ONCE = 8
+#: Of a terminated run, for whoever looks before it is gone.
+_REASON = "subject forgotten"
+
+
+@dataclass
+class ErasureInput:
+    """Which erasure; whose, only the database knows."""
+
+    project_no: int
+    erasure_id: str
+
+
+@dataclass
+class ErasureStep:
+    """What one step has come to: `done` for good, or the next one is due after so many seconds."""
+
+    done: bool
+    pause: float = 0.0
+    phase: str = ""
+
+
+def erasure_workflow_id(project_no: int, erasure_id: str) -> str:
+    return f"subject-erasure:{project_no}:{erasure_id}"
+
+
+class ErasureWorkflows:
+    """Starts erasures; built over a connected client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def see_to(self, project_no: int, erasure_id: str) -> None:
+        """Start the workflow; one that runs already is as good. Raises RPCError."""
+        await self._client.start_workflow(
+            ERASURE_WORKFLOW,
+            ErasureInput(project_no=project_no, erasure_id=erasure_id),
+            id=erasure_workflow_id(project_no, erasure_id),
+            task_queue=ERASURES_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary="forget a subject",
+            rpc_timeout=CALL_TIMEOUT,
+        )
+
+
+class RunRemoval:
+    """Takes executions' workflows out of Temporal. Everything raises RPCError when it is away."""
+
+    def __init__(self, client: Client, *, searchable: bool, patience: timedelta = timedelta(seconds=5)) -> None:
+        """`patience`: for how long one call of `remove` looks whether they are gone, before others have their turn."""
+        self._client = client
+        self._searchable = searchable
+        self._patience = patience.total_seconds()
+
+    async def remove(self, workflow_ids: Iterable[str]) -> set[str]:
+        """End these and delete every run of them; returns those of which no run is left. Of the others some may be, for
+        Temporal deletes when it comes to it: ask again.
+        """
+        left = set(workflow_ids)
+        gone: set[str] = set()
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + self._patience, 0.05
+        while True:
+            turn = asyncio.Semaphore(_AT_ONCE)
+
+            async def look(workflow_id: str, turn: asyncio.Semaphore = turn) -> bool:
+                async with turn:
+                    return await self._is_gone(workflow_id)
+
+            asked = sorted(left)
+            found = await asyncio.gather(*map(look, asked))
+            now_gone = {workflow_id for workflow_id, is_gone in zip(asked, found, strict=True) if is_gone}
+            gone |= now_gone
+            left -= now_gone
+            if not left or loop.time() + pause > until:
+                return gone
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+    async def of_subject(self, project_id: str, subject_ids: Iterable[str]) -> set[str]:
+        """The workflows that Temporal's list has of these subjects, also such as the database knows nothing of any
+        more. Nothing where the namespace lacks our search attributes.
+        """
+        if not self._searchable:
+            return set()
+        found: set[str] = set()
+        for subject_id in subject_ids:
+            query = (
+                f"{SUBJECT_ATTRIBUTE.name} = {_quoted(subject_id)} AND {PROJECT_ATTRIBUTE.name} = {_quoted(project_id)}"
+            )
+            async for run in self._client.list_workflows(query, rpc_timeout=LIST_TIMEOUT):
+                found.add(run.id)
+        return found
+
+    async def _is_gone(self, workflow_id: str) -> bool:
+        """Whether no run is left; asks for each that is to be deleted. The current one is the last to go: it leads to
+        those before it.
+        """
+        current = await self._current(workflow_id)
+        runs = await self._runs(workflow_id, current)
+        earlier = [run_id for run_id in runs if run_id != current]
+        if current is not None:
+            await self._terminate(workflow_id)
+        for run_id in earlier:
+            await self._delete(workflow_id, run_id)
+        if current is not None and not earlier:
+            await self._delete(workflow_id, current)
+        return not runs
+
+    async def _current(self, workflow_id: str) -> str | None:
+        try:
+            described = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=CALL_TIMEOUT)
+        except RPCError as error:
+            if no_workflow(error):
+                return None
+            raise
+        return described.run_id
+
+    async def _runs(self, workflow_id: str, current: str | None) -> set[str]:
+        """All runs that there are: those of the chain that ends with the current one, and those that are listed, since
+        an id can have been used again. The list lags behind, so whoever is on it is asked for.
+        """
+        listed = {
+            run.run_id
+            async for run in self._client.list_workflows(
+                f"WorkflowId = {_quoted(workflow_id)}", rpc_timeout=LIST_TIMEOUT
+            )
+        }
+        runs = {current} if current is not None else set()
+        for run_id in listed - runs:
+            if await self._exists(workflow_id, run_id):
+                runs.add(run_id)
+        earlier = current
+        while earlier is not None and (earlier := await self._before(workflow_id, earlier)) is not None:
+            if earlier not in runs and not await self._exists(workflow_id, earlier):
+                break
+            runs.add(earlier)
+        return runs
+
+    async def _exists(self, workflow_id: str, run_id: str) -> bool:
+        request = DescribeWorkflowExecutionRequest(
+            namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id)
+        )
+        try:
+            await self._client.workflow_service.describe_workflow_execution(request, timeout=CALL_TIMEOUT)
+        except RPCError as error:
+            if no_workflow(error):
+                return False
+            raise
+        return True
+
+    async def _before(self, workflow_id: str, run_id: str) -> str | None:
+        """The run that this one went on from; None: it was the first, or is gone."""
+        request = GetWorkflowExecutionHistoryRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+            maximum_page_size=1,
+        )
+        try:
+            page = await self._client.workflow_service.get_workflow_execution_history(request, timeout=CALL_TIMEOUT)
+        except RPCError as error:
+            if no_workflow(error):
+                return None
+            raise
+        if not page.history.events:
+            return None
+        started = page.history.events[0].workflow_execution_started_event_attributes
+        return started.continued_execution_run_id or None
+
+    async def _terminate(self, workflow_id: str) -> None:
+        try:
+            await self._client.get_workflow_handle(workflow_id).terminate(reason=_REASON, rpc_timeout=CALL_TIMEOUT)
+        except RPCError as error:
+            if not no_workflow(error):  # closed is as good
+                raise
+
+    async def _delete(self, workflow_id: str, run_id: str) -> None:
+        request = DeleteWorkflowExecutionRequest(
+            namespace=self._client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+        )
+        try:
+            await self._client.workflow_service.delete_workflow_execution(request, timeout=CALL_TIMEOUT)
+        except RPCError as error:
+            if not no_workflow(error):
+                raise
+
+
+def _quoted(text: str) -> str:
+    """As a value in a query. Ids hold neither quotes nor backslashes."""
+    assert "'" not in text, "ids are escaped"
+    return f"'{text}'"
