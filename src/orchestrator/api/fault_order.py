@@ -29,16 +29,16 @@ def in_order(request: Descriptor, faults: Iterable[Fault]) -> list[Fault]:
 
 def _place(request: Descriptor, path: str) -> tuple[int, ...]:
     place: list[int] = []
-    members: Mapping[str, tuple[int, Descriptor | None]] = _members_of_request(request)
+    members: Mapping[str, tuple[int, Descriptor | None]] | None = _members_of_request(request)
     for part in _PART.findall(path):
         if part.isdecimal() and place:
             place.append(min(int(part[:7]), _LAST))
             continue
+        if members is None:
+            break
         position, inside = members.get(part, (_LAST, None))
         place.append(position)
-        if inside is None:
-            break
-        members = _members(inside)
+        members = None if inside is None else _members(inside)
     return tuple(place)
 
 
