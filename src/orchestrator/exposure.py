@@ -37,6 +37,8 @@ _HOST = "_host"
 
 #: Different characters that a secret needs, lest it be `aaaaaaaaaaaaaaaa` or `1212121212121212`.
 _VARIED = 6
+#: Lists of `name:secret`.
+_NAMED = frozenset({"ORCHESTRATOR_PAYLOAD_KEYS", "ORCHESTRATOR_CODEC_TOKENS"})
 _WELL_KNOWN = frozenset({"", "admin", "changeme", "orchestrator", "password", "postgres", "root", "secret", "temporal"})
 #: This machine and its link: what answers there takes whoever asks for one of its own, clouds' metadata among it.
 _INWARD = tuple(map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10")))
@@ -297,7 +299,7 @@ def _shared_secrets(settings: Settings, environment: Mapping[str, str]) -> Itera
     variables: dict[str, list[str]] = defaultdict(list)
     for variable, text in _secrets(settings):
         variables[text].append(variable)
-    for password in (urlsplit(settings.database_url or "").password, environment.get("PGPASSWORD")):
+    for password in (unquote(urlsplit(settings.database_url or "").password or ""), environment.get("PGPASSWORD")):
         if password:
             variables[password].append("the database's password")
     for names in variables.values():
@@ -325,7 +327,7 @@ def _secrets(settings: Settings) -> Iterator[tuple[str, str]]:
     )
     for variable, secret in named:
         if secret is not None and (text := secret.get_secret_value()) not in (INSTANCE_SECRET, PLAIN_PAYLOADS):
-            yield variable, text
+            yield variable, text.partition(":")[2] if variable in _NAMED else text
 
 
 def _is_plain(url: str) -> bool:

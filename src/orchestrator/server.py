@@ -24,6 +24,7 @@ from orchestrator.api.grpc_server import GrpcServer
 from orchestrator.api.handlers.api_keys import ApiKeyHandlers
 from orchestrator.api.handlers.audiences import AudienceHandlers
 from orchestrator.api.handlers.audit import AuditHandlers
+from orchestrator.api.handlers.bundles import BundleHandlers
 from orchestrator.api.handlers.communications import CommunicationHandlers
 from orchestrator.api.handlers.deliveries import DeliveryHandlers
 from orchestrator.api.handlers.enrollment_jobs import EnrollmentJobHandlers
@@ -33,6 +34,7 @@ from orchestrator.api.handlers.executions import ExecutionHandlers
 from orchestrator.api.handlers.impact import ImpactHandlers
 from orchestrator.api.handlers.internal import InternalHandlers
 from orchestrator.api.handlers.journeys import JourneyHandlers
+from orchestrator.api.handlers.pinpoint import PinpointHandlers
 from orchestrator.api.handlers.projects import ProjectHandlers
 from orchestrator.api.handlers.refused_entries import RefusedEntryHandlers
 from orchestrator.api.handlers.segments import SegmentHandlers
@@ -128,13 +130,13 @@ def handlers(parts: Parts) -> list[object]:
     versions = parts.versions
     ingest = Ingest(parts.transactions)
     previews = Previews(parts.rules)
+    communications = Communications(parts.rules)
     return [
         ApiKeyHandlers(api_keys),
         AudienceHandlers(versions.rule_book),
         AuditHandlers(),
-        CommunicationHandlers(
-            Communications(parts.rules), previews, SentTests(previews, parts.rules, parts.instance_secret)
-        ),
+        BundleHandlers(communications),
+        CommunicationHandlers(communications, previews, SentTests(previews, parts.rules, parts.instance_secret)),
         DeliveryHandlers(Deliveries(parts.transactions, ingest, versions, parts.instance_secret), bell),
         EnrollmentJobHandlers(),
         ErasureHandlers(parts.instance_secret, parts.ledger),
@@ -143,6 +145,7 @@ def handlers(parts: Parts) -> list[object]:
         ImpactHandlers(),
         InternalHandlers(parts.dispatching, bell, versions, parts.delivery.deliver),
         JourneyHandlers(versions, parts.delivery.deliver),
+        PinpointHandlers(parts.rules),
         ProjectHandlers(api_keys),
         RefusedEntryHandlers(versions),
         SegmentHandlers(bell, versions.rule_book),

@@ -163,6 +163,11 @@ class Settings(BaseSettings):
     """What these links are made with, newest first, texts of 32 characters and more, the same for server and workers;
     links of each work. The word `instance` stands for a secret in the database, which alone is used without a list."""
 
+    audit_anchors: Path | None = None
+    """Directory in which workers keep anchors of the audit log, every 1,000 entries or ten minutes; best where who
+    administers the database cannot write. Without it they stand in the log alone. `up` has one in its data directory.
+    See [operations.md](operations.md#the-audit-log)."""
+
     erasure_ledger: Path | None = None
     """Directory outside of the database in which server and workers write down who was forgotten, as keyed hashes, for
     `orchestrator erasures replay` after a restore. Without it, nothing is; `up` has one in its data directory."""

@@ -13,6 +13,7 @@ from orchestrator.api.codec_tokens import SESSION
 from orchestrator.api.health import State
 from orchestrator.api.metrics import CallMetrics, StateMetrics
 from orchestrator.application import doctor
+from orchestrator.application.audit_sealing import ANCHOR_AGE, ANCHOR_ENTRIES
 from orchestrator.cli.app import COMMANDS
 from orchestrator.cli.settings import variable_of
 from orchestrator.devstack.processes import _LOG_LIMIT_BYTES
@@ -97,6 +98,8 @@ def test_every_command_and_setting_exists() -> None:
         ),
         ("| who came to a segment and left it | 90 days from the leaving;", STAYS_KEPT.days == 90),
         ("`eventRetention` says (1 day to 36,500 days)", LIMITS_OF_RETENTION == (1, 36_500)),
+        ("when 1,000 entries were sealed since the last one", ANCHOR_ENTRIES == 1000),
+        ("or it is ten minutes old", timedelta(minutes=10) == ANCHOR_AGE),
         ("a file over 20 MiB", _LOG_LIMIT_BYTES == 20 * 2**20),
         ("7 days in `docker-compose.yml`", "--retention 168h" in (ROOT / "docker-compose.yml").read_text()),
         ("log in with a token (for 12 hours)", timedelta(hours=12) == SESSION),

@@ -125,6 +125,15 @@ def forge(wheel: Path, name: str, version: str) -> None:
         )
 
 
+def test_what_installs_by_the_lock_is_fetched_by_its_hash() -> None:
+    script = (ROOT / "scripts" / "setup.sh").read_text()
+    (requirement,) = re.findall(r"^uv==\S+ (.*)", (ROOT / "scripts" / "uv.txt").read_text(), re.MULTILINE | re.DOTALL)
+
+    assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", requirement)) > 10
+    assert "--require-hashes --requirement scripts/uv.txt" in script
+    assert script.count("pip install") == script.count('pip install "${pinned[@]}"') == 2
+
+
 def test_the_image_installs_by_the_lock_and_by_nothing_else() -> None:
     installs = re.findall(r"(?:uv|pip) (?:sync|install|add|pip).*", (ROOT / "Dockerfile").read_text())
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from orchestrator.application.audit_verification import verify_all
 from orchestrator.application.transactions import Transactions
 from orchestrator.storage import clock, doctor, saved_predicates, segment_checks
 from orchestrator.storage.doctor import NONE, Count, Open
@@ -16,6 +17,7 @@ from orchestrator.storage.doctor_checks import CHECKS
 from orchestrator.temporal.open_workflows import OpenWorkflow, describe, open_workflows
 
 UNREADABLE = "predicates_unreadable"
+AUDIT_CHANGED = "audit_log_changed"
 TEMPORAL_AWAY = "temporal_away"
 NOT_STARTED = "executions_not_started"
 WORKFLOW_OVER = "executions_without_workflow"
@@ -25,6 +27,8 @@ KEY_MISSING = "payload_keys_missing"
 _REMEDIES = {
     UNREADABLE: "They were saved by another release, or changed by hand. Until they are saved anew segments stay as "
     "they are, and journeys take nobody in; whom a trigger contract or an audience refused can be decided on again.",
+    AUDIT_CHANGED: "The audit log is not what was written: somebody with rights of an administrator changed it, or its "
+    "database was restored in part. `orchestrator audit verify` holds it against anchors; compare with a backup.",
     TEMPORAL_AWAY: "Temporal does not answer: executions wait until it does. See that TEMPORAL_ADDRESS is right.",
     NOT_STARTED: "Temporal was told of them and has no workflow of theirs: was its database lost? They will not move.",
     WORKFLOW_OVER: "Their workflow has ended and they have not: a worker closes such rows within a minute.",
@@ -66,6 +70,7 @@ class Doctor:
                 count = await doctor.check(conn, check, await clock.now(conn))
             yield Finding(name=check.name, remedy=check.remedy, count=count)
         yield Finding(name=UNREADABLE, remedy=_REMEDIES[UNREADABLE], count=await self._unreadable())
+        yield Finding(name=AUDIT_CHANGED, remedy=_REMEDIES[AUDIT_CHANGED], count=await self._changed())
         for name, count in (await self._compare()).items():
             yield Finding(name=name, remedy=_REMEDIES[name], count=count)
 
@@ -79,6 +84,16 @@ class Doctor:
                 unreadable = await saved_predicates.unreadable(conn, project_no)
             found += [f"project {project_no}, {what}" for what in unreadable]
         return _counted(found)
+
+    async def _changed(self) -> Count:
+        """Projects whose audit log does not fit its seals."""
+        return _counted(
+            [
+                f"project {project_id}: {verified.misfit.sentence}"
+                async for project_id, verified in verify_all(self._transactions, {})
+                if verified.misfit is not None
+            ]
+        )
 
     async def _compare(self) -> dict[str, Count]:
         """What is under way here and there. While Temporal is away there is nothing to compare."""

@@ -32,6 +32,7 @@ GROUPS = {
         "smtp_url", "smtp_plain", "smtp_ca", "smtp_from", "smtp_on_ambiguity", "smtp_connections",
         "public_url", "unsubscribe_secrets",
     ),
+    "Audit log": ("audit_anchors",),
     "Erasures": ("erasure_ledger",),
     "How much at once": (
         *("pool_size", "max_calls", "wrong_keys_per_minute"),

@@ -12,6 +12,7 @@ from orchestrator.v1 import (
     api_key_service_pb2_grpc,
     audience_service_pb2_grpc,
     audit_service_pb2_grpc,
+    bundle_service_pb2_grpc,
     communication_service_pb2_grpc,
     delivery_service_pb2_grpc,
     enrollment_job_service_pb2_grpc,
@@ -21,6 +22,7 @@ from orchestrator.v1 import (
     impact_service_pb2_grpc,
     internal_service_pb2_grpc,
     journey_service_pb2_grpc,
+    pinpoint_service_pb2_grpc,
     project_service_pb2_grpc,
     refused_entry_service_pb2_grpc,
     segment_service_pb2_grpc,
@@ -50,6 +52,7 @@ class OrchestratorClient:
     api_keys: api_key_service_pb2_grpc.ApiKeyServiceAsyncStub
     audiences: audience_service_pb2_grpc.AudienceServiceAsyncStub
     audit: audit_service_pb2_grpc.AuditServiceAsyncStub
+    bundles: bundle_service_pb2_grpc.BundleServiceAsyncStub
     communications: communication_service_pb2_grpc.CommunicationServiceAsyncStub
     deliveries: delivery_service_pb2_grpc.DeliveryServiceAsyncStub
     enrollment_jobs: enrollment_job_service_pb2_grpc.EnrollmentJobServiceAsyncStub
@@ -59,6 +62,7 @@ class OrchestratorClient:
     impacts: impact_service_pb2_grpc.ImpactServiceAsyncStub
     internal: internal_service_pb2_grpc.InternalServiceAsyncStub
     journeys: journey_service_pb2_grpc.JourneyServiceAsyncStub
+    pinpoint: pinpoint_service_pb2_grpc.PinpointServiceAsyncStub
     projects: project_service_pb2_grpc.ProjectServiceAsyncStub
     refused_entries: refused_entry_service_pb2_grpc.RefusedEntryServiceAsyncStub
     segments: segment_service_pb2_grpc.SegmentServiceAsyncStub
@@ -80,6 +84,7 @@ class OrchestratorClient:
         self.api_keys = api_key_service_pb2_grpc.ApiKeyServiceStub(channel)
         self.audiences = audience_service_pb2_grpc.AudienceServiceStub(channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
+        self.bundles = bundle_service_pb2_grpc.BundleServiceStub(channel)
         self.communications = communication_service_pb2_grpc.CommunicationServiceStub(channel)
         self.deliveries = delivery_service_pb2_grpc.DeliveryServiceStub(channel)
         self.enrollment_jobs = enrollment_job_service_pb2_grpc.EnrollmentJobServiceStub(channel)
@@ -89,6 +94,7 @@ class OrchestratorClient:
         self.impacts = impact_service_pb2_grpc.ImpactServiceStub(channel)
         self.internal = internal_service_pb2_grpc.InternalServiceStub(channel)
         self.journeys = journey_service_pb2_grpc.JourneyServiceStub(channel)
+        self.pinpoint = pinpoint_service_pb2_grpc.PinpointServiceStub(channel)
         self.projects = project_service_pb2_grpc.ProjectServiceStub(channel)
         self.refused_entries = refused_entry_service_pb2_grpc.RefusedEntryServiceStub(channel)
         self.segments = segment_service_pb2_grpc.SegmentServiceStub(channel)

@@ -9,6 +9,8 @@ from orchestrator.v1.audit_pb2 import *
 from orchestrator.v1.audit_service_pb2 import *
 from orchestrator.v1.backtest_pb2 import *
 from orchestrator.v1.branch_performance_pb2 import *
+from orchestrator.v1.bundle_pb2 import *
+from orchestrator.v1.bundle_service_pb2 import *
 from orchestrator.v1.cancellation_pb2 import *
 from orchestrator.v1.carry_pb2 import *
 from orchestrator.v1.communication_pb2 import *
@@ -33,6 +35,7 @@ from orchestrator.v1.internal_service_pb2 import *
 from orchestrator.v1.journey_pb2 import *
 from orchestrator.v1.journey_service_pb2 import *
 from orchestrator.v1.journey_stats_pb2 import *
+from orchestrator.v1.pinpoint_service_pb2 import *
 from orchestrator.v1.predicate_pb2 import *
 from orchestrator.v1.preferences_pb2 import *
 from orchestrator.v1.project_pb2 import *

@@ -55,6 +55,8 @@ OPERATOR_KEY = "operator.key"
 INTERNAL_TOKEN = "internal.token"
 PAYLOAD_KEYS = "payload.keys"
 CODEC_TOKEN = "codec.token"
+#: Where workers keep anchors of the audit log, below the data directory.
+AUDIT_ANCHORS = "audit-anchors"
 _KEY_SHOWN = "owner.key.shown"
 _METRICS_TOKEN = "ORCHESTRATOR_METRICS_TOKEN"
 _PREVIOUS_TOKEN = "ORCHESTRATOR_INTERNAL_TOKEN_PREVIOUS"
@@ -401,6 +403,7 @@ class Stack:
             environment["TEMPORAL_NAMESPACE"] = options.temporal_namespace
         # Where links lead that people are sent, unless somebody says otherwise.
         environment.setdefault("ORCHESTRATOR_PUBLIC_URL", self.addresses.http)
+        environment.setdefault("ORCHESTRATOR_AUDIT_ANCHORS", str(self._data.path / AUDIT_ANCHORS))
         environment["ORCHESTRATOR_PAYLOAD_KEYS"] = ",".join(self._payload_keys)
         environment.setdefault("ORCHESTRATOR_ERASURE_LEDGER", str((self._data.path / "erasures").resolve()))
         return environment | {"DATABASE_URL": self._dsn, "TEMPORAL_ADDRESS": self._temporal, **options.environment}
