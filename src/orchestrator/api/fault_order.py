@@ -16,6 +16,7 @@ from orchestrator.api.request_shapes import shape_of
 from orchestrator.predicates.faults import Fault
 
 _PART = re.compile(r"[^.\[\]]+")
+_PACKAGE = "orchestrator.v1"
 #: What the contract does not have.
 _LAST = 1_000_000
 #: Written in forms of their own. What is wrong inside them is found by one reader, in one order.
@@ -49,7 +50,7 @@ def _members_of_request(request: Descriptor) -> Mapping[str, tuple[int, Descript
     beside = {name: (_LAST // 2 + position, inside) for name, (position, inside) in _members(request).items()}
     if body is None:
         return beside
-    return beside | _members(message_in(request.fields_by_name[body]))
+    return {**beside, **_members(message_in(request.fields_by_name[body]))}
 
 
 @cache
@@ -61,6 +62,3 @@ def _members(message: Descriptor) -> Mapping[str, tuple[int, Descriptor | None]]
         is_leaf = inside is None or is_map(field) or inside.full_name in _LEAVES or inside.file.package != _PACKAGE
         found[field.json_name] = (position, None if is_leaf else inside)
     return found
-
-
-_PACKAGE = "orchestrator.v1"
