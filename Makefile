@@ -66,7 +66,7 @@ sbom: .venv/synced ## Write every package of uv.lock, and those of the image, as
 	scripts/uv.sh export --quiet --locked --no-dev --format cyclonedx1.5 --output-file build/sbom-image.cdx.json
 
 audit: .venv/synced ## Ask the package index for known faults of the packages in uv.lock (needs a network)
-	@scripts/audit.sh
+	@$(PY) scripts/audit.py
 
 .venv/synced: pyproject.toml uv.lock scripts/setup.sh
 	@scripts/setup.sh

@@ -14,7 +14,20 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bench import bulk, ingest, journeys, latencies, memory, policies, reads, segments, starts, wake_ups, wakes
+from bench import (
+    bulk,
+    encryption,
+    ingest,
+    journeys,
+    latencies,
+    memory,
+    policies,
+    reads,
+    segments,
+    starts,
+    wake_ups,
+    wakes,
+)
 from bench.plan import QUICK, SOAK, WHOLE, Plan
 from bench.rows import Row
 
@@ -22,6 +35,7 @@ LATEST = Path(__file__).with_name("latest.json")
 
 BENCHES: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "journeys": journeys.measure,
+    "encryption": encryption.measure,
     "ingest": ingest.measure,
     "reads": reads.measure,
     "http": latencies.measure,

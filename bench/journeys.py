@@ -83,13 +83,13 @@ async def measure(plan: Plan) -> list[Row]:
             BARE: await opened.enter_async_context(remote("bench.journeys_bare", dsn, temporal)),
         }
         for side, process in sides.items():
-            await _round(conn, process, f"{side}-warm-up", WARM_UP)
+            await run_through(conn, process, f"{side}-warm-up", WARM_UP)
         rates: dict[str, list[float]] = {OURS: [], BARE: []}
         costs: dict[str, str] = {}
         for number in range(plan.journey_rounds):
             for side in (OURS, BARE) if number % 2 else (BARE, OURS):
                 used = CoreTime(stack, worker=sides[side].pid)
-                seconds = await _round(conn, sides[side], f"{side}-{number}", plan.journeys)
+                seconds = await run_through(conn, sides[side], f"{side}-{number}", plan.journeys)
                 rates[side].append(plan.journeys / seconds)
                 costs[side] = used.told(plan.journeys)
             await _require_equal(conn, f"{OURS}-{number}", f"{BARE}-{number}", plan.journeys)
@@ -104,8 +104,10 @@ async def measure(plan: Plan) -> list[Row]:
     ]
 
 
-async def _round(conn: Connection[Record], process: Remote, name: str, count: int) -> float:
-    """Seconds from the first admission until all have ended."""
+async def run_through(conn: Connection[Record], process: Remote, name: str, count: int) -> float:
+    """Make so many subjects whose ids begin so, and let all of them in: seconds from the first admission until all have
+    ended.
+    """
     subject_ids = [f"{name}/{number}" for number in range(count)]
     await conn.execute(
         _ADD_SUBJECTS,

@@ -1,4 +1,4 @@
-"""A worker process of the product that also lets subjects in: `python -m bench.journeys_ours DSN TEMPORAL`."""
+"""A worker process of the product that also lets subjects in: `python -m bench.journeys_ours DSN TEMPORAL [KEY …]`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from orchestrator.storage.outbox import Entry
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
 from orchestrator.temporal.client import Target, connect, runtime
 from orchestrator.temporal.executions import Executions
+from orchestrator.temporal.keyring import Keyring
 from workers.channels.registry import open_channels
 from workers.channels.rendering import Renderer
 from workers.process import Parts, running
@@ -30,10 +31,10 @@ CALL = 100
 SCOPE = Scope(project_no=1, project_id="default", actor="key:bench", role=Role.ADMIN)
 
 
-async def main(dsn: str, address: str) -> None:
+async def main(dsn: str, address: str, *payload_keys: str) -> None:
     logs.configure("warning", "json")
     native = runtime(None)
-    client = await connect(Target(address=address), runtime=native)
+    client = await connect(Target(address=address), keyring=Keyring.of(payload_keys), runtime=native)
     api = Transactions(await open_pool(dsn, role=API_ROLE, size=4, application_name="bench-api"))
     pool = await open_pool(dsn, role=WORKER_ROLE, size=16, application_name="orchestrator-worker")
     delivery = Delivery(Transactions(pool), Executions(client, eager=True, searchable=True))

@@ -27,8 +27,10 @@ if ! uv --version >/dev/null 2>&1; then
   if ! "$uv" --version >/dev/null 2>&1; then
     echo "Fetching uv …" >&2
     rm -rf .tools/uv && mkdir -p .tools
-    "$python" -m pip install --quiet --disable-pip-version-check --target .tools/uv uv >.tools/uv.log 2>&1 \
-      || { "$python" -m venv .tools/uv && .tools/uv/bin/python -m pip install --quiet uv; } >>.tools/uv.log 2>&1 \
+    # Whoever checks the hashes of all the rest has its own checked.
+    pinned=(--quiet --disable-pip-version-check --require-hashes --requirement scripts/uv.txt)
+    "$python" -m pip install "${pinned[@]}" --target .tools/uv >.tools/uv.log 2>&1 \
+      || { "$python" -m venv .tools/uv && .tools/uv/bin/python -m pip install "${pinned[@]}"; } >>.tools/uv.log 2>&1 \
       || { tail -n 3 .tools/uv.log >&2; refuse "uv could not be fetched: install it (https://docs.astral.sh/uv) and run this again."; }
   fi
 fi

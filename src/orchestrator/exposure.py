@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from orchestrator.settings import (
     INSTANCE_SECRET,
+    PLAIN_PAYLOADS,
     STRONG_KEY,
     AcceptableExposure,
     InvalidSettings,
@@ -28,13 +29,16 @@ if typing.TYPE_CHECKING:
 
 SERVER = "server"
 WORKER = "worker"
+CODEC = "codec server"
 
 #: Where a setting is called so, it belongs to that process; all others belong to the server.
-_PREFIXES = {"worker_": WORKER}
+_PREFIXES = {"worker_": WORKER, "codec_": CODEC}
 _HOST = "_host"
 
 #: Different characters that a secret needs, lest it be `aaaaaaaaaaaaaaaa` or `1212121212121212`.
 _VARIED = 6
+#: Lists of `name:secret`.
+_NAMED = frozenset({"ORCHESTRATOR_PAYLOAD_KEYS", "ORCHESTRATOR_CODEC_TOKENS"})
 _WELL_KNOWN = frozenset({"", "admin", "changeme", "orchestrator", "password", "postgres", "root", "secret", "temporal"})
 #: This machine and its link: what answers there takes whoever asks for one of its own, clouds' metadata among it.
 _INWARD = tuple(map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10")))
@@ -138,10 +142,15 @@ def _refusal(process: str, refused: list[Exposure]) -> str:
 
 def _found(settings: Settings, process: str, environment: Mapping[str, str]) -> Iterator[Exposure]:
     abroad = [listener for listener in listeners(settings, process) if listener.abroad]
-    yield from _plain_mail(settings)
+    if process != CODEC:
+        yield from _plain_mail(settings)
     if not abroad:
         return
     named = " and ".join(map(str, abroad))
+    if process == CODEC:
+        yield from _codec(settings, named)
+        yield from _shared_secrets(settings, environment)
+        return
     if process == SERVER:
         yield from _keys(settings, named)
         yield from _server(settings, named, abroad)
@@ -207,6 +216,32 @@ def _server(settings: Settings, named: str, abroad: list[Listener]) -> Iterator[
         )
 
 
+def _codec(settings: Settings, named: str) -> Iterator[Exposure]:
+    if settings.tls_certificate is None:
+        yield Exposure(
+            "plaintext",
+            f"Without TLS, tokens and what is decoded can be read on the way to {named}.",
+            "Set ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY, or listen on 127.0.0.1 behind a proxy that "
+            "encrypts.",
+        )
+    if settings.codec_origin is not None and _is_plain(settings.codec_origin):
+        yield Exposure(
+            "plain_origins",
+            f"ORCHESTRATOR_CODEC_ORIGIN is {settings.codec_origin}: who changes that page on the way sees what it is "
+            "told.",
+            "Let it be https.",
+        )
+    for token in settings.codec_tokens:
+        name, _, text = token.get_secret_value().partition(":")
+        if len(set(text)) < _VARIED:
+            yield Exposure(
+                GUESSABLE_SECRET,
+                f"The token of {name} in ORCHESTRATOR_CODEC_TOKENS has fewer than {_VARIED} different characters and "
+                "can be guessed.",
+                f"Choose one at random: openssl rand -hex {STRONG_KEY}.",
+            )
+
+
 def _plain_mail(settings: Settings) -> Iterator[Exposure]:
     """Mail leaves this machine whether or not anybody listens on it."""
     if not settings.smtp_plain or settings.smtp_url is None:
@@ -264,7 +299,7 @@ def _shared_secrets(settings: Settings, environment: Mapping[str, str]) -> Itera
     variables: dict[str, list[str]] = defaultdict(list)
     for variable, text in _secrets(settings):
         variables[text].append(variable)
-    for password in (urlsplit(settings.database_url or "").password, environment.get("PGPASSWORD")):
+    for password in (unquote(urlsplit(settings.database_url or "").password or ""), environment.get("PGPASSWORD")):
         if password:
             variables[password].append("the database's password")
     for names in variables.values():
@@ -287,10 +322,12 @@ def _secrets(settings: Settings) -> Iterator[tuple[str, str]]:
         ("ORCHESTRATOR_METRICS_TOKEN", settings.metrics_token),
         *(("ORCHESTRATOR_WEBHOOK_SECRETS", secret) for secret in settings.webhook_secrets),
         *(("ORCHESTRATOR_UNSUBSCRIBE_SECRETS", secret) for secret in settings.unsubscribe_secrets),
+        *(("ORCHESTRATOR_PAYLOAD_KEYS", key) for key in settings.payload_keys),
+        *(("ORCHESTRATOR_CODEC_TOKENS", token) for token in settings.codec_tokens),
     )
     for variable, secret in named:
-        if secret is not None and (text := secret.get_secret_value()) != INSTANCE_SECRET:
-            yield variable, text
+        if secret is not None and (text := secret.get_secret_value()) not in (INSTANCE_SECRET, PLAIN_PAYLOADS):
+            yield variable, text.partition(":")[2] if variable in _NAMED else text
 
 
 def _is_plain(url: str) -> bool:

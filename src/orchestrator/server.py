@@ -24,6 +24,7 @@ from orchestrator.api.grpc_server import GrpcServer
 from orchestrator.api.handlers.api_keys import ApiKeyHandlers
 from orchestrator.api.handlers.audiences import AudienceHandlers
 from orchestrator.api.handlers.audit import AuditHandlers
+from orchestrator.api.handlers.bundles import BundleHandlers
 from orchestrator.api.handlers.communications import CommunicationHandlers
 from orchestrator.api.handlers.deliveries import DeliveryHandlers
 from orchestrator.api.handlers.enrollment_jobs import EnrollmentJobHandlers
@@ -77,6 +78,7 @@ from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
 from orchestrator.storage.reachability import open_connection
 from orchestrator.storage.rights import is_superuser, require_rights
 from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.keyring import Keyring
 from orchestrator.temporal.statuses import Statuses
 
 if TYPE_CHECKING:
@@ -127,13 +129,13 @@ def handlers(parts: Parts) -> list[object]:
     versions = parts.versions
     ingest = Ingest(parts.transactions)
     previews = Previews(parts.rules)
+    communications = Communications(parts.rules)
     return [
         ApiKeyHandlers(api_keys),
         AudienceHandlers(versions.rule_book),
         AuditHandlers(),
-        CommunicationHandlers(
-            Communications(parts.rules), previews, SentTests(previews, parts.rules, parts.instance_secret)
-        ),
+        BundleHandlers(communications),
+        CommunicationHandlers(communications, previews, SentTests(previews, parts.rules, parts.instance_secret)),
         DeliveryHandlers(Deliveries(parts.transactions, ingest, versions, parts.instance_secret), bell),
         EnrollmentJobHandlers(),
         ErasureHandlers(parts.instance_secret, parts.ledger),
@@ -177,11 +179,11 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         raise InvalidSettings("DATABASE_URL is not set: the server needs a database.")
     if settings.internal_listener and settings.internal_token is None:
         raise InvalidSettings("ORCHESTRATOR_INTERNAL_GRPC_PORT and _HTTP_PORT need ORCHESTRATOR_INTERNAL_TOKEN.")
-    _tell(exposure.check(settings, exposure.SERVER, environment=os.environ))
+    tell(exposure.check(settings, exposure.SERVER, environment=os.environ))
     for variable in settings.short_keys:
         logger.warning("%s has fewer than %d characters and can be guessed", variable, STRONG_KEY)
     user_is_superuser = await _require_database(settings.database_url)
-    _tell(exposure.check_database_user(settings, exposure.SERVER, is_superuser=user_is_superuser))
+    tell(exposure.check_database_user(settings, exposure.SERVER, is_superuser=user_is_superuser))
     async with AsyncExitStack() as stack:
         pool = await open_pool(
             settings.database_url, role=API_ROLE, size=settings.pool_size, application_name="orchestrator-server"
@@ -193,7 +195,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         await Setup(transactions, ApiKeys(instance_secret)).prepare(owner_key=_text(settings.api_key))
 
         target = Target(address=settings.temporal_address or "", namespace=settings.temporal_namespace)
-        temporal = await connect(target, lazy=True)
+        temporal = await connect(target, keyring=Keyring.of(settings.payload_key_texts), lazy=True)
         # The outbox belongs to the workers' role.
         outbox_pool = await open_pool(
             settings.database_url, role=WORKER_ROLE, size=DELIVERY_POOL, application_name="orchestrator-delivery"
@@ -268,14 +270,14 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
 
         stack.callback(health.close)
         await health.look()
-        tls = _tls(settings)
+        tls = tls_files(settings)
         listeners = [
-            _Listener(grpc_server(outside), "GRPC", "GRPC_HOST", settings.grpc_host, settings.grpc_port),
-            _Listener(http_server, "HTTP", "HTTP_HOST", settings.http_host, settings.http_port),
+            Listener(grpc_server(outside), "GRPC", "GRPC_HOST", settings.grpc_host, settings.grpc_port),
+            Listener(http_server, "HTTP", "HTTP_HOST", settings.http_host, settings.http_port),
         ]
         inside, host = rpcs.open_to(methods, {Role.INTERNAL}), settings.internal_host
         if (port := settings.internal_grpc_port) is not None:
-            listeners.append(_Listener(grpc_server(inside), "INTERNAL_GRPC", "INTERNAL_HOST", host, port))
+            listeners.append(Listener(grpc_server(inside), "INTERNAL_GRPC", "INTERNAL_HOST", host, port))
         if (port := settings.internal_http_port) is not None:
             theirs = HttpArrivals(pipeline, ())
             internal_server = HttpServer(
@@ -285,7 +287,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
                     state=lambda: health.state,
                 )
             )
-            listeners.append(_Listener(internal_server, "INTERNAL_HTTP", "INTERNAL_HOST", host, port))
+            listeners.append(Listener(internal_server, "INTERNAL_HTTP", "INTERNAL_HOST", host, port))
         stack.push_async_callback(_stop, listeners, settings.grace_seconds)
         ports = {listener.name: await listener.listen(tls) for listener in listeners}
         watch = asyncio.create_task(health.watch(), name="health")
@@ -303,7 +305,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             await asyncio.sleep(settings.drain_seconds)
 
 
-def _tell(exposures: Iterable[Exposure]) -> None:
+def tell(exposures: Iterable[Exposure]) -> None:
     """Loudly, for whoever accepted it may have forgotten, or may not be the one who reads this."""
     for accepted in exposures:
         logger.warning("open to other machines, as was accepted (%s): %s", accepted.kind, accepted.said)
@@ -324,7 +326,7 @@ async def _require_database(dsn: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Listener:
+class Listener:
     """A server and where it is to listen; `name` and `host_name` are those of the settings that say so."""
 
     server: GrpcServer | HttpServer
@@ -351,7 +353,7 @@ class _Listener:
             ) from error
 
 
-async def _stop(listeners: Iterable[_Listener], grace: float) -> None:
+async def _stop(listeners: Iterable[Listener], grace: float) -> None:
     await asyncio.gather(*(listener.server.stop(grace) for listener in listeners))
 
 
@@ -368,7 +370,8 @@ async def _ended(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _tls(settings: Settings) -> TlsFiles | None:
+def tls_files(settings: Settings) -> TlsFiles | None:
+    """What the settings say of TLS. Raises CannotServe for files that cannot be used."""
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     files = TlsFiles(certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca)

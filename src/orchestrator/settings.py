@@ -20,6 +20,10 @@ INSTANCE_SECRET = "instance"
 #: As browsers write them. `*` is none: it would hand every page what is meant for a few.
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 _PUBLIC_URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{1,100})?")
+#: A key of payloads: its id, and 32 bytes in base64 of either alphabet.
+_PAYLOAD_KEY = re.compile(r"([a-z0-9][a-z0-9_-]{0,31}):[A-Za-z0-9+/_-]{43}=?")
+PLAIN_PAYLOADS = "plain"
+_CODEC_TOKEN = re.compile(rf"([a-z0-9][a-z0-9_-]{{0,31}}):[!-~]{{{LONG_SECRET},256}}")
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -103,8 +107,9 @@ class Settings(BaseSettings):
     reflection: bool = False
     """gRPC reflection, for tools that ask a server what it serves."""
     accepted_exposures: Annotated[tuple[AcceptableExposure, ...], NoDecode] = ()
-    """What server and workers may start with although other machines reach them, since something else takes care of
-    it: names of [operations.md](operations.md#open-to-other-machines). Each is told in the log at every start.
+    """What server, workers and `codec-server` may start with although other machines reach them, since something else
+    takes care of it: names of [operations.md](operations.md#open-to-other-machines). Each is told in the log at every
+    start.
     """
 
     tls_certificate: Path | None = None
@@ -114,6 +119,21 @@ class Settings(BaseSettings):
     """PEM file of its key."""
     tls_client_ca: Path | None = None
     """PEM file: only clients with a certificate of this authority are let in."""
+
+    payload_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """What Temporal's histories are encrypted with, `kid:key`, newest first, the key 32 bytes in base64, the same for
+    server, workers, `doctor` and `codec-server`: the first encrypts, all decrypt. The word `plain` before all others:
+    nothing is encrypted from now on. Without keys nothing is. See
+    [operations.md](operations.md#encrypted-histories)."""
+
+    codec_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Who may have histories decoded by `codec-server`: `name:token`, the token 32 characters and more."""
+    codec_host: str = "127.0.0.1"
+    """Where `codec-server` listens, with `ORCHESTRATOR_TLS_*` if these are set."""
+    codec_port: _Port = 8081
+    """Its port; 0 for any that is free."""
+    codec_origin: str | None = None
+    """The origin of Temporal's pages, `https://temporal.example.com`: theirs alone may show what it answers."""
 
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """What workers sign webhooks with, `whsec_…`, newest first: a message is signed with each. Without one, webhooks
@@ -142,6 +162,11 @@ class Settings(BaseSettings):
     unsubscribe_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """What these links are made with, newest first, texts of 32 characters and more, the same for server and workers;
     links of each work. The word `instance` stands for a secret in the database, which alone is used without a list."""
+
+    audit_anchors: Path | None = None
+    """Directory in which workers keep anchors of the audit log, every 1,000 entries or ten minutes; best where who
+    administers the database cannot write. Without it they stand in the log alone. `up` has one in its data directory.
+    See [operations.md](operations.md#the-audit-log)."""
 
     erasure_ledger: Path | None = None
     """Directory outside of the database in which server and workers write down who was forgotten, as keyed hashes, for
@@ -209,7 +234,11 @@ class Settings(BaseSettings):
             raise ValueError("must be origins such as https://app.example.com, separated by commas")
         return origins
 
-    @field_validator("webhook_secrets", "webhook_networks", "unsubscribe_secrets", "accepted_exposures", mode="before")
+    @field_validator(
+        *("payload_keys", "codec_tokens", "webhook_secrets", "webhook_networks", "unsubscribe_secrets"),
+        "accepted_exposures",
+        mode="before",
+    )
     @classmethod
     def _listed(cls, values: object) -> object:
         if isinstance(values, str):
@@ -242,6 +271,43 @@ class Settings(BaseSettings):
         if any(len(text) < LONG_SECRET for text in texts if text != INSTANCE_SECRET):
             raise ValueError(f"each must have at least {LONG_SECRET} characters, or be the word {INSTANCE_SECRET}")
         return secrets
+
+    @field_validator("payload_keys")
+    @classmethod
+    def _are_payload_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        texts = [key.get_secret_value() for key in keys]
+        found = [_PAYLOAD_KEY.fullmatch(text) for text in texts[texts[:1] == [PLAIN_PAYLOADS] :]]
+        kids = [match[1] for match in found if match is not None]
+        if len(kids) != len(found) or PLAIN_PAYLOADS in kids:
+            raise ValueError(
+                "each must be kid:key, the kid of a-z, 0-9, _ and -, the key 32 bytes in base64; before all others may "
+                f"stand the word {PLAIN_PAYLOADS}"
+            )
+        if len(kids) != len(set(kids)):
+            raise ValueError("no two keys can have the same kid")
+        return keys
+
+    @field_validator("codec_tokens")
+    @classmethod
+    def _are_codec_tokens(cls, tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        found = [_CODEC_TOKEN.fullmatch(token.get_secret_value()) for token in tokens]
+        names = [match[1] for match in found if match is not None]
+        if len(names) != len(found):
+            raise ValueError(
+                "each must be name:token, the name of a-z, 0-9, _ and -, the token of at least "
+                f"{LONG_SECRET} visible ASCII characters"
+            )
+        if len(names) != len(set(names)):
+            raise ValueError("no two tokens can have the same name")
+        return tokens
+
+    @field_validator("codec_origin")
+    @classmethod
+    def _is_origin(cls, origin: str | None) -> str | None:
+        origin = origin.strip().rstrip("/").lower() if origin is not None else None
+        if origin is not None and _ORIGIN.fullmatch(origin) is None:
+            raise ValueError("must be one origin such as https://temporal.example.com")
+        return origin
 
     @field_validator("api_key", "operator_key", "internal_token", "internal_token_previous", "metrics_token")
     @classmethod
@@ -276,6 +342,11 @@ class Settings(BaseSettings):
                 "from each other"
             )
         return self
+
+    @property
+    def payload_key_texts(self) -> list[str]:
+        """`payload_keys`, to make a keyring of."""
+        return [key.get_secret_value() for key in self.payload_keys]
 
     @property
     def internal_tokens(self) -> list[SecretStr]:

@@ -7,21 +7,26 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 from temporalio.runtime import Runtime
 
 from orchestrator import exposure, logs
+from orchestrator.application.audit_sealing import Keep
 from orchestrator.domain.email_address import parse_mailbox
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.settings import InvalidSettings, Settings
+from orchestrator.storage import anchor_files
+from orchestrator.storage.audit_seals import Anchor
 from orchestrator.storage.erasure_ledger import ErasureLedger
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.pool import WORKER_ROLE, connection, open_pool
 from orchestrator.temporal.client import Target, connect, missing_search_attributes, runtime
+from orchestrator.temporal.keyring import Keyring
 from workers.channels.channel import OnAmbiguity
 from workers.channels.registry import Mail, egress_of, open_channels
 from workers.channels.rendering import Renderer
@@ -57,11 +62,12 @@ def main() -> int:
         for accepted in exposure.check(settings, exposure.WORKER, environment=os.environ):
             logger.warning("open to other machines, as was accepted (%s): %s", accepted.kind, accepted.said)
         native = _runtime(settings)
+        keep = _keeping(settings.audit_anchors)
     except (InvalidSettings, CannotWork) as fault:
         print(fault, file=sys.stderr)  # noqa: T201 - for whoever starts us, and logging may not be configured yet
         return 2 if isinstance(fault, InvalidSettings) else 1
     try:
-        asyncio.run(_serve(settings, native, names))
+        asyncio.run(_serve(settings, native, names, keep))
     except PartCrashed:  # the log has said all there is to say
         return 1
     return 0
@@ -128,7 +134,25 @@ def _runtime(settings: Settings) -> Runtime:
         ) from None
 
 
-async def _serve(settings: Settings, native: Runtime, names: ExecutionNames) -> None:
+def _keeping(directory: Path | None) -> Keep | None:
+    """Writes anchors of the audit log to the directory, if there is one. Raises CannotWork."""
+    if directory is None:
+        return None
+    try:
+        anchor_files.prepare(directory)
+    except OSError as error:
+        raise CannotWork(
+            f"Anchors of the audit log cannot be kept in {directory} ({error.strerror}): let the worker write there, "
+            "or set ORCHESTRATOR_AUDIT_ANCHORS to another directory."
+        ) from None
+
+    async def keep(anchors: Sequence[Anchor]) -> None:
+        await asyncio.to_thread(anchor_files.append, directory, anchors)
+
+    return keep
+
+
+async def _serve(settings: Settings, native: Runtime, names: ExecutionNames, keep: Keep | None) -> None:
     assert settings.database_url is not None
     dsn = settings.database_url
     stop = asyncio.Event()
@@ -148,7 +172,8 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames) -> 
         instance_secret = await _reach("postgres", stop, lambda: _instance_secret(pool))
         if instance_secret is None:
             return
-        client = await _reach("temporal", stop, lambda: connect(target, runtime=native))
+        keyring = Keyring.of(settings.payload_key_texts)
+        client = await _reach("temporal", stop, lambda: connect(target, keyring=keyring, runtime=native))
         if client is None:
             return
         if missing := await missing_search_attributes(client):
@@ -172,6 +197,7 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames) -> 
             meter=native.metric_meter,
             searchable=not missing,
             names=names,
+            keep_anchors=keep,
             ledger=ErasureLedger(settings.erasure_ledger) if settings.erasure_ledger is not None else None,
             links=UnsubscribeLinks.of(
                 [secret.get_secret_value() for secret in settings.unsubscribe_secrets],

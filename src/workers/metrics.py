@@ -44,6 +44,16 @@ class Metrics:
         self.policies = meter.create_counter(
             "orchestrator_policies", "Versions of policies that were published for branches that learn"
         )
+        self.audit_sealed = meter.create_counter(
+            "orchestrator_audit_sealed", "Entries of the audit log that were sealed"
+        )
+        self.audit_anchors = meter.create_counter(
+            "orchestrator_audit_anchors", "Seals of the audit log that were told outside of the database"
+        )
+        self._audit_unsealed = meter.create_gauge(
+            "orchestrator_audit_unsealed",
+            "Entries of the audit log that wait for their seal. Every process tells the same number",
+        )
         self._stuck = meter.create_gauge(
             "orchestrator_executions_stuck",
             "Executions that should have gone on and have not, by cause. Every process tells the same number",
@@ -68,7 +78,7 @@ class Metrics:
         self._try_time = meter.create_histogram_float("orchestrator_send_seconds", "How long a provider took", "s")
         self._oldest = meter.create_gauge_float(
             "orchestrator_backlog_oldest_seconds",
-            "How long the oldest entry of the inbox or the outbox has waited. Every process tells the same number",
+            "How long the oldest entry of inbox or outbox, or erasure, has waited. Every process tells the same number",
             "s",
         )
         self._set_aside = meter.create_gauge(
@@ -77,7 +87,7 @@ class Metrics:
         )
         for counter in (
             *(self.inbox_subjects, self.inbox_failures, self.swept, self.enrolled_by_jobs, self.reconciled),
-            *(self.drift, self.unswept, self.policies),
+            *(self.drift, self.unswept, self.policies, self.audit_sealed, self.audit_anchors),
         ):
             counter.add(0)
         for state in CALLS:
@@ -91,6 +101,10 @@ class Metrics:
         """Executions that are late, by cause."""
         for cause, total in counts.items():
             self._stuck.set(total, {"cause": cause})
+
+    def audit_unsealed(self, total: int) -> None:
+        """Entries of the audit log that nobody has sealed yet."""
+        self._audit_unsealed.set(total)
 
     def auto_paused(self, total: int) -> None:
         """Journeys whose sends are paused without anybody having asked for it."""

@@ -16,6 +16,7 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from orchestrator.application.advance import Advance
+from orchestrator.application.audit_sealing import AuditSealing, Keep
 from orchestrator.application.calling import Calling
 from orchestrator.application.canceling import Cancellations
 from orchestrator.application.carrying import Carries
@@ -128,6 +129,8 @@ class Parts:
     # Ask Temporal for the first task together with the start.
     eager: bool = True
     links: UnsubscribeLinks = field(default_factory=UnsubscribeLinks)
+    # Keeps anchors of the audit log; without it they stand in the log alone.
+    keep_anchors: Keep | None = None
     # Learns what the log calls the executions that are worked on.
     names: ExecutionNames = field(default_factory=ExecutionNames)
     limits: Limits = Limits()
@@ -164,6 +167,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         JourneyScheduleErrands(transactions, JourneySchedules(parts.client)),
         SegmentErrands(runs, SegmentWorkflows(parts.client)),
         PolicyErrands(updates, PolicyWorkflows(parts.client)),
+        AuditSealing(transactions, parts.keep_anchors),
         ErasureErrands(erasures, ErasureWorkflows(parts.client)),
         metrics,
     )

@@ -1,6 +1,6 @@
 """What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal,
 those that go over to another version or do not move, entries that were held, and refused ones to be decided on again,
-tests of communications, events of before somebody asked, rows that have had their time."""
+tests of communications, events of before somebody asked, rows that have had their time, seals of the audit log."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from temporalio.service import RPCError
 
+from orchestrator.application.audit_sealing import AuditSealing
 from orchestrator.application.canceling import Cancellations
 from orchestrator.application.carrying import Carries
 from orchestrator.application.closings import Closings
@@ -40,6 +41,8 @@ RUNS_EVERY = 1.0
 RELEASE_EVERY = 1.0
 SCHEDULE_EVERY = 30.0
 WATCH_EVERY = 20.0
+SEAL_EVERY = 1.0
+ANCHOR_EVERY = 30.0
 UPKEEP_EVERY = 3600.0
 
 
@@ -62,6 +65,7 @@ class Sweeper:
         schedules: JourneyScheduleErrands,
         segments: SegmentErrands,
         policies: PolicyErrands,
+        audit: AuditSealing,
         erasures: ErasureErrands,
         metrics: Metrics,
     ) -> None:
@@ -79,6 +83,7 @@ class Sweeper:
         self._schedules = schedules
         self._segments = segments
         self._policies = policies
+        self._audit = audit
         self._erasures = erasures
         self._metrics = metrics
         self._stopping = Stopping()
@@ -99,6 +104,8 @@ class Sweeper:
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._tidy),
             self._every(COUNT_EVERY, self._count),
+            self._every(SEAL_EVERY, self._seal),
+            self._every(ANCHOR_EVERY, self._anchor),
             self._every(RUNS_EVERY, self._segments.run),
             self._every(RUNS_EVERY, self._policies.run),
             self._every(RUNS_EVERY, self._erasures.run),
@@ -154,6 +161,7 @@ class Sweeper:
         self._metrics.stuck(await self._watchdog.look())
         self._metrics.auto_paused(await self._watchdog.auto_paused())
         self._metrics.waiting(await self._watchdog.sends_waiting())
+        self._metrics.audit_unsealed(await self._audit.count_unsealed())
         backlog = await self._watchdog.backlog()
         self._metrics.backlog(backlog.oldest, backlog.set_aside)
 
@@ -161,6 +169,16 @@ class Sweeper:
         """Events of before somebody asked about their kind."""
         while not self._stopping.is_set() and await self._backfill.step() is not None:
             pass
+
+    async def _seal(self) -> None:
+        """An anchor that is due by the number of entries does not wait for its own look."""
+        if sealed := await self._audit.seal(lambda: not self._stopping.is_set()):
+            self._metrics.audit_sealed.add(sealed)
+            await self._anchor()
+
+    async def _anchor(self) -> None:
+        while not self._stopping.is_set() and (told := await self._audit.anchor()):
+            self._metrics.audit_anchors.add(told)
 
     async def _tidy(self) -> None:
         await self._upkeep.run(lambda: not self._stopping.is_set())

@@ -254,6 +254,7 @@ _AS_V1: Mapping[str, Callable[[Any], Any]] = {
     "POST /api/journeys/*/simulate": _simulated,
     "POST /api/journeys/internal/dispatch": _dispatched,
     "POST /api/journeys/internal/start-execution": _same,
+    "POST /api/journeys/internal/forget-end-user": _same,
     "GET /api/v1/journeys": _page,
     "POST /api/v1/journeys": _same,
     "GET /api/v1/journeys/*": _same,
@@ -279,6 +280,7 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
     "POST /api/journeys": {"goalEventName": "goal.eventName", "goalEventWindowDays": "goal.window"},
     "POST /api/v1/journeys/*/enroll": {"customerIds": "subjectIds"},
     "POST /api/journeys/internal/start-execution": {"endUserId": "subjectId"},
+    "POST /api/journeys/internal/forget-end-user": {"endUserId": "subjectId"},
 }
 
 _OF_A_GOAL = frozenset({"goal", "onArchive"})

@@ -53,6 +53,9 @@ _SENDING: Json = {
 _HAPPENING: Json = {"eventName": "return", "where": _OF_AN_EVENT, "entryKeyPath": "order.id"}
 
 
+_CONTENT = ("channel", "category", "subject", "body", "settings")
+
+
 def documents(rpc: str, project: Project, number: int) -> list[Json]:
     """Requests of this RPC in JSON, as if all of them were the body. The first one succeeds, once for each number.
 
@@ -257,7 +260,33 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "occurTime": "2026-03-01T12:00:00Z",
         "link": "https://example.com/sale",
     }
+    ends = [{"id": "end", "exit": {"reason": "finished"}}]
+    ends = [{"id": "end", "exit": {"reason": "finished"}}]
+    published: Json = {
+        **new,
+        **name,
+        "status": "active",
+        "steps": [{"id": "say", "next": "end", "send": {"communicationId": f"communication-{number}"}}, *ends],
+        "draft": {"steps": ends},
+        "pinnedTexts": [
+            {
+                "communicationId": f"communication-{number}",
+                "content": {member: communication[member] for member in _CONTENT},
+            }
+        ],
+    }
+    parts: list[Json] = [
+        {"segments": [{**new, **name}]},
+        {"settings": settings},
+        {"audiences": [{**new, **name, "predicate": {"kind": "everyone"}}]},
+        {"communications": [{**new, **communication}]},
+        {"triggerContracts": [{**new, **name, "eventName": "buy"}]},
+        {"journeys": [{**new, **name, **description, "steps": ends, "goal": journey["goal"]}]},
+        {"journeys": [published]},
+    ]
     by_rpc: dict[str, Json | list[Json]] = {
+        "ExportBundle": {"withoutSettings": True, "journeyIds": [f"draft-{number}"]},
+        "ImportBundle": [{"bundle": {"formatVersion": 1, **part}} for part in parts],
         "ListApiKeys": page,
         "CreateApiKey": {"apiKey": {**name, "role": "editor", "expiresAt": "2199-01-01T00:00:00Z"}},
         "RevokeApiKey": api_key,
@@ -270,6 +299,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "CheckAudience": {"audienceId": f"audience-{number}", **subject_id},
         "EstimateAudience": {"audienceId": f"audience-{number}"},
         "ListAuditEntries": {**page, "resourceKind": "journey", "resourceId": f"draft-{number}"},
+        "VerifyAuditLog": {"anchors": [{"seq": "1", "hash": "0" * 64}]},
         "ListCommunications": page,
         "CreateCommunication": {"communication": {**new, **communication}},
         "GetCommunication": {"communicationId": f"communication-{number}"},
@@ -426,9 +456,9 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
             "power": 0.9,
         },
         "ListJourneyAuditEntries": {**draft, **page},
-        "ForgetSubject": subject_id,
+        "ForgetSubject": {**subject_id, **project_key},
         "ListErasures": page,
-        "GetErasure": {"erasureId": project.erasures[number]} if project.erasures else {},
+        "GetErasure": {"erasureId": project.erasures[number], **project_key} if project.erasures else {},
         "LiftTombstone": {"subjectId": f"forgotten-{number}"},
         "ListSendsPauses": page,
         "PauseSends": [active, {"allJourneys": True}],

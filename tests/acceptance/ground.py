@@ -41,6 +41,7 @@ NOUNS = {
     "ApiKeyService": ("api_key",),
     "AudienceService": ("audience", "subject", "segment"),
     "AuditService": ("draft",),
+    "BundleService": ("segment", "audience", "communication", "trigger_contract", "draft"),
     "CommunicationService": ("communication", "subject", "test_send"),
     "DeliveryService": ("subject",),
     "EnrollmentJobService": ("audience", "segment", "journey", "job", "paused_job"),
@@ -66,13 +67,14 @@ NOUNS = {
 class Project:
     """A project with two of each of some things: `audience-0`, `audience-1`, …
 
-    Ids begin with `prefix`. `etags` and `updated_at` have, by id, what is out of date.
+    Ids begin with `prefix`, names hold `mark`. `etags` and `updated_at` have, by id, what is out of date.
     """
 
     project_id: str
     project_no: int
     owner_key: str
     prefix: str = ""
+    mark: str = "again"
     api_keys: list[str] = field(default_factory=list)
     executions: list[str] = field(default_factory=list)
     cancellations: list[str] = field(default_factory=list)
@@ -89,14 +91,15 @@ class Ground:
 
     http: RawHttp
     grpc: GrpcCaller
+    grpc_port: int
     owner: Connection[Record]
     keys: Keys
 
-    async def project(self, project_id: str, nouns: Iterable[str], *, prefix: str = "") -> Project:
+    async def project(self, project_id: str, nouns: Iterable[str], *, prefix: str = "", mark: str = "again") -> Project:
         """A new project in which these things exist."""
         project_no = await self.keys.project(project_id)
         key = await self.keys.admit(Role.OWNER, project_no)
-        project = Project(project_id=project_id, project_no=project_no, owner_key=key, prefix=prefix)
+        project = Project(project_id=project_id, project_no=project_no, owner_key=key, prefix=prefix, mark=mark)
         for noun in nouns:
             for number in range(2):
                 await self._make(project, noun, number)
@@ -123,7 +126,7 @@ class Ground:
             case "communication":
                 document = {"id": thing, "name": thing, "channel": "log", "category": "marketing", "body": "Hello"}
                 await self._resource(project, "communications", document)
-                await self.http.document(key, "PATCH", f"/v1/communications/{thing}", {"body": "Hello again"})
+                await self.http.document(key, "PATCH", f"/v1/communications/{thing}", {"body": f"Hello {project.mark}"})
             case "trigger_contract":
                 document = {"id": thing, "name": thing, "eventName": "buy"}
                 await self._resource(project, "triggerContracts", document)
@@ -215,10 +218,12 @@ class Ground:
         thing, path = document["id"], f"/v1/{plural}/{document['id']}"
         if plural == "subjects":
             made = await self.http.document(project.owner_key, "PUT", path, document)
-            await self.http.document(project.owner_key, "PUT", path, {"attributes": {"plan": "free"}})
+            await self.http.document(
+                project.owner_key, "PUT", path, {"attributes": {"plan": "free", "mark": project.mark}}
+            )
         else:
             made = await self.http.document(project.owner_key, "POST", f"/v1/{plural}", document)
-            await self.http.document(project.owner_key, "PATCH", path, {"name": f"{thing} again"})
+            await self.http.document(project.owner_key, "PATCH", path, {"name": f"{thing} {project.mark}"})
         project.etags[thing], project.updated_at[thing] = made["etag"], made["updatedAt"]
 
     async def checksums(self, project_no: int | None = None) -> dict[str, tuple[int, int]]:
@@ -273,4 +278,4 @@ async def served_ground(postgres: EmbeddedPostgres, template: str) -> AsyncItera
         stack.push_async_callback(http.close)
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{listening.grpc_port}")
         await stack.enter_async_context(channel)
-        yield Ground(http=http, grpc=GrpcCaller(channel, ""), owner=owner, keys=keys)
+        yield Ground(http=http, grpc=GrpcCaller(channel, ""), grpc_port=listening.grpc_port, owner=owner, keys=keys)

@@ -24,6 +24,7 @@ _REFERENCES = {
     "cohort_id": "segment",
     "segment_id": "segment",
     "journey_id": "journey",
+    "journey_ids": "journey",
     "subject_id": "subject",
     "subject_ids": "subject",
     "execution_id": "execution",

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from orchestrator.api.descriptors import enum_in
@@ -110,6 +111,9 @@ def _contents(place: Place) -> Iterator[_Content]:
                 assert value not in enum_in(place.field).values_by_number
                 content = tag(number, 0) + varint(value)
                 yield "unknown word", str(value), content, ("UNKNOWN_ENUM_VALUE",), path
+        case "integer" if place.field.type == FieldDescriptor.TYPE_INT64:
+            for value in (-1, 2**53 + 1, 2**63 - 1):
+                yield "beyond 2^53", str(value), tag(number, 0) + varint(value), ("OUT_OF_RANGE",), path
         case "integer":
             for value in (-1, 2**31):
                 reasons = () if is_language(place) else ("OUT_OF_RANGE",)

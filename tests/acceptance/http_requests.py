@@ -43,8 +43,9 @@ def http_request(rule: HttpRule, document: Json, texts: dict[str, list[str]] | N
         body = json.dumps(rest.pop(camel(rule.body), {})).encode()
     parameters = [
         (name, quote(value if isinstance(value, str) else json.dumps(value), safe=""))
-        for name, value in query.items()
+        for name, values_of in query.items()
         if name not in map(camel, texts)
+        for value in (values_of if isinstance(values_of, list) else [values_of])
     ]
     parameters += [(camel(name), text) for name, found in texts.items() if name not in values for text in found]
     text = "&".join(f"{name}={value}" for name, value in parameters)

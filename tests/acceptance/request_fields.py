@@ -35,6 +35,23 @@ FIELD_MASK = "google.protobuf.FieldMask"
 GRAPH = "orchestrator.v1.JourneyGraph"
 LEAVES = frozenset({VALUE, STRUCT, TIMESTAMP, DURATION, FIELD_MASK, GRAPH})
 
+#: Resources in bundles: each field of theirs is tried in the calls of their own, which check it in the same way.
+_BUNDLED = frozenset({
+    "orchestrator.v1.Bundle.audiences",
+    "orchestrator.v1.Bundle.communications",
+    "orchestrator.v1.Bundle.segments",
+    "orchestrator.v1.Bundle.settings",
+    "orchestrator.v1.Bundle.trigger_contracts",
+    "orchestrator.v1.BundledJourney.definition",
+    "orchestrator.v1.BundledJourney.draft",
+    "orchestrator.v1.BundledJourney.goal",
+})  # fmt: skip
+
+
+def is_passed_by(field: FieldDescriptor) -> bool:
+    """Whether what is inside the field is tried elsewhere, or is no field to callers."""
+    return field.message_type is None or field.message_type.full_name in LEAVES or field.full_name in _BUNDLED
+
 
 @dataclass(frozen=True, slots=True)
 class Hop:
@@ -199,7 +216,7 @@ def _walk(descriptor: Descriptor, message: Any, above: tuple[Hop, ...]) -> Itera
     for field in descriptor.fields:
         hops = (*above, Hop(field))
         yield hops
-        if field.message_type is None or field.message_type.full_name in LEAVES:
+        if is_passed_by(field):
             continue
         if field.is_repeated:
             for index, element in enumerate(getattr(message, field.name)):
@@ -224,7 +241,7 @@ def declared_fields(descriptor: Descriptor) -> set[str]:
         for field in pending.pop().fields:
             names.add(str(field.full_name))
             inside = field.message_type
-            if inside is not None and inside.full_name not in seen | LEAVES:
+            if inside is not None and not is_passed_by(field) and inside.full_name not in seen:
                 seen.add(inside.full_name)
                 pending.append(inside)
     return names

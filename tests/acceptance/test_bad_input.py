@@ -51,6 +51,10 @@ def _is_overwritten(probe: Probe) -> bool:
     return probe.at is not None and "UNKNOWN_FIELD" not in probe.reasons
 
 
+def _is_list(probe: Probe) -> bool:
+    return probe.place is not None and probe.place.kind == "list"
+
+
 def _makes_what_it_names(probe: Probe) -> bool:
     """Ids belong to projects: the same id may be given in each of them; subjects come to be by being named."""
     assert probe.place is not None
@@ -77,6 +81,10 @@ BY_DESIGN: tuple[ByDesign, ...] = (
     ByDesign(
         why="protobuf: of a field that comes twice, and of a oneof's members, the last one counts",
         covers=lambda p: p.transport == GRPC and p.case in ("twice", "both of a oneof"),
+    ),
+    ByDesign(
+        why="the elements of a list in a query are parameters of one name",
+        covers=lambda p: p.transport == HTTP and p.case == "twice" and p.rpc.name == "ExportBundle" and _is_list(p),
     ),
     ByDesign(
         why="protobuf: readers keep the low 32 bits of a varint for a 32-bit field",

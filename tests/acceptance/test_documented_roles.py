@@ -91,6 +91,7 @@ ROUTES = (
         _INTERNAL,
         {"projectKey": _PROJECT, "journeyId": "journey-0", "endUserId": "ann", "entryKey": "order-7"},
     ),
+    _route("POST /api/journeys/internal/forget-end-user", _INTERNAL, {"projectKey": _PROJECT, "endUserId": "ann"}),
 )
 _ORDER = (Role.VIEWER, Role.EDITOR, Role.ADMIN, Role.OWNER)
 _INSTANCE = {Role.OPERATOR: OPERATOR_KEY, Role.INTERNAL: INTERNAL_TOKEN}

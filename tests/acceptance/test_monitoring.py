@@ -83,6 +83,20 @@ def test_every_alert_has_what_a_rule_needs_and_a_paragraph_of_its_own() -> None:
         assert labels <= {"instance", "pool", *kept_by(promql.parse(rule["expr"]))}, name
 
 
+def added_up_by(expression: promql.Expr) -> set[tuple[str, str]]:
+    """Metrics, and labels by which they are added up."""
+    found: set[tuple[str, str]] = set()
+
+    def visit(node: promql.Expr) -> None:
+        if isinstance(node, promql.AggregateExpr) and node.modifier is not None:
+            found.update(
+                (str(selector.name), label) for selector in selectors(node.expr) for label in node.modifier.labels
+            )
+
+    promql.walk(expression, visit)
+    return found
+
+
 def kept_by(expression: promql.Expr) -> set[str]:
     """The labels that an alert has, where it adds up by labels."""
     found: set[str] = set()
@@ -103,13 +117,14 @@ def test_panels_have_names_and_places_of_their_own() -> None:
     assert all(panel["datasource"]["uid"] == "${datasource}" for panel in panels())
 
 
-#: Of a metric: its name, and a label that is asked for with its value (both empty: whatever labels it has).
+#: Of a metric: its name, and a label that is asked for with its value (empty: any; without a label: whatever it has).
 Wanted = tuple[str, str, str]
 
 
 def wanted() -> set[Wanted]:
     found: set[Wanted] = set()
     for expression in expressions().values():
+        found |= {(name, label, "") for name, label in added_up_by(promql.parse(expression))}
         for selector in selectors(promql.parse(expression)):
             name = str(selector.name)
             found.add((name, "", ""))
@@ -126,7 +141,8 @@ async def shown_at(pages: Sequence[str]) -> set[Wanted]:
             for family in text_string_to_metric_families((await client.get(page)).text):
                 for sample in family.samples:
                     found.add((sample.name, "", ""))
-                    found.update((sample.name, label, value) for label, value in sample.labels.items())
+                    for label, value in sample.labels.items():
+                        found |= {(sample.name, label, value), (sample.name, label, "")}
     return found
 
 
@@ -156,3 +172,4 @@ async def test_what_is_asked_for_is_shown_by_a_server_and_a_worker(start_stack: 
     # Of what appears as 1, nobody can say that it has risen.
     counters = {name for name, _, _ in wanted() if name.startswith("orchestrator_") and name.endswith("_total")}
     assert counters - {name for name, _, _ in before} == set()
+    assert ("grpc_server_handled_total", "grpc_code", "Internal") in before

@@ -53,18 +53,19 @@ EDITORS = {
     *("GetPreferences", "UpdatePreferences", "ListSuppressions", "CreateSuppression"),
     "GetProject",
 }
-#: Delete, and the API keys of the project.
+#: Delete, the API keys of the project, import and export.
 ADMINS = {
     *("DeleteAudience", "DeleteSegment", "DeleteCommunication", "DeleteTriggerContract", "DeleteJourney"),
     *("DeleteSubject", "MergeSubjects", "DeleteSuppression"),
     *("ListApiKeys", "CreateApiKey", "RevokeApiKey", "RotateApiKey"),
+    *("ExportBundle", "ImportBundle"),
 }
-#: Project settings, and forgetting people.
-OWNERS = {"UpdateProject", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
+#: Project settings, whether its log is what it was, and forgetting people.
+OWNERS = {"UpdateProject", "VerifyAuditLog", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
 #: An operator's own machinery: section F of what the product is, and nothing else.
-INTERNALS = {"DispatchEntries", "StartExecution"}
-#: Projects and their first owner keys: the instance, not its data.
-OPERATORS = {"ListProjects", "CreateProject", "GetProject"}
+INTERNALS = {"DispatchEntries", "StartExecution", "ForgetSubject", "GetErasure"}
+#: Projects and their first owner keys, and the log of that: the instance, not its data.
+OPERATORS = {"ListProjects", "CreateProject", "GetProject", "VerifyAuditLog"}
 
 VIEWER_MAY = VIEWERS
 EDITOR_MAY = VIEWER_MAY | EDITORS
@@ -93,8 +94,10 @@ _UNNAMED = {
     "ReportDeliveries",
     *("ListApiKeys", "ListAudiences", "ListAuditEntries", "ListCommunications", "ListJourneys", "ListSegments"),
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
-    *("ListSendsPauses", "ForgetSubject", "ListErasures"),
+    *("ListSendsPauses", "ForgetSubject", "ListErasures", "ImportBundle"),
     "PlanImpact",
+    # It has a log of its own, to which the anchor does not belong.
+    "VerifyAuditLog",
 }
 
 

@@ -127,6 +127,14 @@ FAULTS = {
     "kinds_uncounted": f"""
         INSERT INTO derived_events (project_no, base_no, where_sha256, predicate, created_at, leased_until)
         SELECT project_no, 1, sha256('x'), '{{}}', now(), now() - interval '2 minutes' FROM {ONE_SUBJECT}""",
+    "audit_unsealed_late": """
+        INSERT INTO audit_log (project_no, at, actor, action, resource_kind, resource_id)
+        VALUES (1, now(), 'runtime', 'journey_paused', 'journey', 'welcome');
+        UPDATE audit_unsealed SET written_at = now() - interval '2 minutes'""",
+    "audit_anchors_late": """
+        INSERT INTO audit_seals (project_no, seq, audit_no, hash, sealed_at)
+        VALUES (1, 1, 1, sha256('x'), now() - interval '20 minutes')""",
+    "audit_log_unprotected": "ALTER TABLE audit_log DISABLE TRIGGER append_only",
     "tables_unguarded": "ALTER TABLE visits DISABLE ROW LEVEL SECURITY",
 }
 

@@ -6,6 +6,7 @@ never removed (`pytest tests/replay --record-histories`).
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, nullcontext
@@ -24,8 +25,11 @@ from orchestrator.application.journey_schedules import digest_of
 from orchestrator.domain.event import Event
 from orchestrator.domain.journey_form import stored as form_of
 from orchestrator.domain.segment import STATIC, Segment
+from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.codec import data_converter, kid_of
 from orchestrator.temporal.contract import EXECUTION_WORKFLOW, JOURNEYS_QUEUE, ExecutionInput
 from orchestrator.temporal.erasures import ERASURE_WORKFLOW, ErasureInput, erasure_workflow_id
+from orchestrator.temporal.keyring import NO_KEYS, Keyring
 from orchestrator.temporal.policies import POLICIES_QUEUE, UPDATE_WORKFLOW, Learning, UpdateInput
 from orchestrator.temporal.schedules import FIRING_WORKFLOW, FiringInput
 from orchestrator.temporal.segments import (
@@ -40,9 +44,10 @@ from orchestrator.temporal.segments import (
 from tests.eventually import eventually
 from tests.integration.channels.receiver import one_after_the_other, receiving
 from tests.integration.crowd import Crowd
-from tests.integration.journey_world import ANY_STATE
+from tests.integration.journey_world import ANY_STATE, World
 from tests.provider.wire import response
-from tests.workflows.world import Running
+from tests.workflows.payloads import payloads_in
+from tests.workflows.world import Running, Switchboard, worker
 from workers.channels.channel import ChannelUnavailable
 from workers.workflows.journey_execution import JourneyExecution
 from workers.workflows.policy_updates import PolicyUpdate
@@ -110,15 +115,37 @@ FIRED = "enrolled-on-schedule"
 #: Of somebody who was travelling.
 FORGOTTEN = "subject-forgotten"
 
+#: Histories that are stored encrypted: with KEYS, in which namespace. Each key is for one workflow of one namespace.
+ENCRYPTED = {
+    "encrypted-subject-changed.1": "test-25f2c8f86b9044e48a30ece0c175322e",
+    "encrypted-waited-for-in-vain.1": "test-d607c76e99c54ff0890e986981ebcaff",
+}
 
-async def _replay(history: WorkflowHistory) -> Exception | None:
-    """Replays in the strict sandbox, in which everything that is not deterministic is refused."""
-    replayer = Replayer(workflows=[*SEGMENTS, JourneyExecution, ScheduledEnrollment, PolicyUpdate, SubjectErasure])
+#: Of executions that are run once more, encrypted: those whose histories hold most kinds of payloads.
+ENCRYPTED_KINDS = ("send-tried-three-times", "parked-and-mended", "waited-for-in-vain", "subject-changed")
+
+KEYS = Keyring.of(["test:" + base64.b64encode(b"the key of these histories, long").decode()])
+
+
+async def _replay(history: WorkflowHistory, namespace: str | None = None) -> Exception | None:
+    """Replays in the strict sandbox, in which everything that is not deterministic is refused.
+
+    `namespace`: of one that is encrypted with KEYS.
+    """
+    replayer = Replayer(
+        workflows=[*SEGMENTS, JourneyExecution, ScheduledEnrollment, PolicyUpdate, SubjectErasure],
+        namespace=namespace or "default",
+        data_converter=data_converter(KEYS if namespace is not None else NO_KEYS),
+    )
     return (await replayer.replay_workflow(history, raise_on_replay_failure=False)).replay_failure
 
 
 def stored() -> list[WorkflowHistory]:
-    return [WorkflowHistory.from_json(file.stem, file.read_text()) for file in sorted(HISTORIES.glob("*.json"))]
+    return [
+        WorkflowHistory.from_json(file.stem, file.read_text())
+        for file in sorted(HISTORIES.glob("*.json"))
+        if file.stem not in ENCRYPTED
+    ]
 
 
 async def has_slept(handle: WorkflowHandle[Any, Any]) -> bool:
@@ -138,6 +165,17 @@ async def test_a_stored_history_replays(history: WorkflowHistory) -> None:
     assert await _replay(history) is None
 
 
+@pytest.mark.parametrize("name", ENCRYPTED)
+async def test_a_stored_history_that_is_encrypted_replays(name: str) -> None:
+    text = (HISTORIES / f"{name}.json").read_text()
+    started = WorkflowHistory.from_json(name, text).events[0].workflow_execution_started_event_attributes
+    history = WorkflowHistory.from_json(started.workflow_id, text)
+
+    assert await _replay(history, ENCRYPTED[name]) is None
+    # Its key is for its workflow alone.
+    assert await _replay(WorkflowHistory.from_json("disp:other__v1__ann__e-1", text), ENCRYPTED[name]) is not None
+
+
 def test_there_is_a_history_of_every_kind() -> None:
     assert {
         history.workflow_id.split(".")[0] for history in stored()
@@ -148,6 +186,42 @@ def test_there_is_a_history_of_every_kind() -> None:
 async def test_a_history_of_today_replays(
     at_work: Running, kind: str, stack: AsyncExitStack, request: pytest.FixtureRequest
 ) -> None:
+    history = await (await _lived(at_work, kind, stack)).fetch_history()
+
+    assert await _replay(history) is None
+    if request.config.getoption("--record-histories"):
+        _keep(_next(kind), history)
+
+
+@pytest.mark.parametrize("kind", ENCRYPTED_KINDS)
+async def test_a_history_of_today_that_is_encrypted_replays(
+    encrypted_work: Running, kind: str, stack: AsyncExitStack, request: pytest.FixtureRequest
+) -> None:
+    history = await (await _lived(encrypted_work, kind, stack)).fetch_history()
+    namespace = encrypted_work.client.namespace
+
+    assert {kid_of(payload) for event in history.events for payload in payloads_in(event)} == {"test"}
+    assert await _replay(history, namespace) is None
+    assert await _replay(history) is not None, "nothing can be made of it without the key"
+    if request.config.getoption("--record-histories"):
+        name = _next(f"encrypted-{kind}")
+        _keep(name, history)
+        print(f"ENCRYPTED[{name!r}] = {namespace!r}")  # noqa: T201 - to be written down above
+
+
+@pytest.fixture
+async def encrypted_work(
+    furnished: World, temporal_address: str, temporal_namespace: str, database: str, worker_pool: Pool[Record]
+) -> AsyncIterator[Running]:
+    """As `at_work`, encrypted with KEYS."""
+    client = await connect(Target(address=temporal_address, namespace=temporal_namespace), keyring=KEYS)
+    channel = Switchboard()
+    async with worker(client, database, worker_pool, channel):
+        yield Running(furnished, client, worker_pool, channel)
+
+
+async def _lived(at_work: Running, kind: str, stack: AsyncExitStack) -> WorkflowHandle[Any, Any]:
+    """An execution of this kind, at its end, or asleep for a month."""
     if kind == "send-tried-three-times":
         at_work.channel.answers = [ChannelUnavailable("timeout", in_doubt=True)] * 2
     if kind == "poked-in-back-off":
@@ -186,14 +260,12 @@ async def test_a_history_of_today_replays(
         await at_work.until("EXISTS (SELECT FROM executions WHERE step_id = 'pause')")
     else:
         await handle.result()
+    return handle
 
-    history = await handle.fetch_history()
 
-    assert await _replay(history) is None
-    if request.config.getoption("--record-histories"):
-        HISTORIES.mkdir(exist_ok=True)
-        number = len(list(HISTORIES.glob(f"{kind}.*.json"))) + 1
-        _keep(f"{kind}.{number}", history)
+def _next(kind: str) -> str:
+    """The name of the next history of a kind."""
+    return f"{kind}.{len(list(HISTORIES.glob(f'{kind}.*.json'))) + 1}"
 
 
 @pytest.mark.parametrize("kind", sorted(SEGMENT_KINDS))
@@ -363,6 +435,7 @@ async def test_the_gate_notices_a_workflow_that_gives_other_commands(prefix: str
 
 def _keep(name: str, history: WorkflowHistory) -> None:
     """Without stack traces, which replay does not need and which say where somebody's checkout is."""
+    HISTORIES.mkdir(exist_ok=True)
     document = json.loads(history.to_json(), object_hook=lambda members: _without(members, "stackTrace"))
     (HISTORIES / f"{name}.json").write_text(json.dumps(document, indent=2))
 

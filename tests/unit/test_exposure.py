@@ -99,6 +99,13 @@ def test_a_worker_that_is_set_up_well_shows_its_metrics(monkeypatch: pytest.Monk
         ({"DATABASE_URL": "postgresql:///journeys", "PGHOST": "db", "PGPASSWORD": "secret"}, "guessable_secret"),
         ({"ORCHESTRATOR_METRICS_TOKEN": FINE["ORCHESTRATOR_API_KEY"]}, "shared_secret"),
         ({"PGPASSWORD": FINE["ORCHESTRATOR_API_KEY"]}, "shared_secret"),
+        (
+            {
+                "ORCHESTRATOR_CODEC_TOKENS": f"ada:{'b1' * 4}{'c2d3e4f5' * 3}",
+                "PGPASSWORD": f"{'b1' * 4}{'c2d3e4f5' * 3}",
+            },
+            "shared_secret",
+        ),
         ({"ORCHESTRATOR_REFLECTION": "true"}, "reflection"),
         ({"ORCHESTRATOR_WEBHOOK_NETWORKS": "10.1.0.0/16,127.0.0.1/32"}, "private_webhooks"),
         ({"ORCHESTRATOR_WEBHOOK_NETWORKS": "169.254.169.254/32"}, "private_webhooks"),

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from orchestrator.api.codec_tokens import SESSION
 from orchestrator.api.health import State
 from orchestrator.api.metrics import CallMetrics, StateMetrics
 from orchestrator.application import doctor
+from orchestrator.application.audit_sealing import ANCHOR_AGE, ANCHOR_ENTRIES
 from orchestrator.cli.app import COMMANDS
 from orchestrator.cli.settings import variable_of
 from orchestrator.devstack.processes import _LOG_LIMIT_BYTES
@@ -27,6 +29,7 @@ from orchestrator.storage.refusal_counts import SHARDS
 from orchestrator.storage.refused_entries import KEPT
 from orchestrator.storage.refused_entries import KEPT_FOR as REFUSED_KEPT
 from orchestrator.storage.upkeep import EVENTS_KNOWN, REQUESTS_KEPT
+from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
 from workers.process import Limits
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +74,7 @@ def test_every_command_and_setting_exists() -> None:
     commands = {word.split()[1] for word in WORDS if re.match(r"orchestrator [a-z]", word)}
     variables = {variable_of(name, field) for name, field in Settings.model_fields.items()}
 
-    assert {"serve", "worker", "up", "doctor", "migrate", "erasures"} <= commands
+    assert {"serve", "worker", "codec-server", "up", "doctor", "migrate", "erasures"} <= commands
     assert commands <= set(COMMANDS)
     assert {word for word in WORDS if re.fullmatch(r"ORCHESTRATOR_[A-Z_]+", word)} <= variables
 
@@ -95,11 +98,21 @@ def test_every_command_and_setting_exists() -> None:
         ),
         ("| who came to a segment and left it | 90 days from the leaving;", STAYS_KEPT.days == 90),
         ("`eventRetention` says (1 day to 36,500 days)", LIMITS_OF_RETENTION == (1, 36_500)),
+        ("when 1,000 entries were sealed since the last one", ANCHOR_ENTRIES == 1000),
+        ("or it is ten minutes old", timedelta(minutes=10) == ANCHOR_AGE),
         ("a file over 20 MiB", _LOG_LIMIT_BYTES == 20 * 2**20),
         ("7 days in `docker-compose.yml`", "--retention 168h" in (ROOT / "docker-compose.yml").read_text()),
+        ("log in with a token (for 12 hours)", timedelta(hours=12) == SESSION),
+        ("It listens on 127.0.0.1:8081", (Settings().codec_host, Settings().codec_port) == ("127.0.0.1", 8081)),
         ("Allow 30 seconds", "stop_grace_period: 30s" in (ROOT / "docker-compose.yml").read_text()),
     ],
 )
 def test_its_numbers_are_those_of_the_code(words: str, is_so: bool) -> None:
     assert words in " ".join(PAGE.split())
     assert is_so
+
+
+def test_it_names_every_search_attribute_with_its_type() -> None:
+    (command,) = re.findall(r"^temporal operator search-attribute create (.*)$", PAGE, re.MULTILINE)
+
+    assert dict(re.findall(r"--name (\w+) --type (\w+)", command)) == SEARCH_ATTRIBUTES

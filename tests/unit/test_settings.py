@@ -7,7 +7,11 @@ import os
 import pytest
 
 from orchestrator.exposure import ports_of
-from orchestrator.settings import InvalidSettings, Settings
+from orchestrator.settings import PLAIN_PAYLOADS, InvalidSettings, Settings
+from orchestrator.temporal.keyring import PLAIN, Keyring, make_payload_key
+
+#: A key of payloads.
+_KEY = "A" * 43 + "="
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +57,20 @@ def test_keys_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPa
     assert "a-key-of-mine" not in repr(Settings.load())
 
 
+@pytest.mark.parametrize("word", [[], [PLAIN_PAYLOADS]])
+def test_keys_of_payloads_are_what_a_keyring_is_made_of(monkeypatch: pytest.MonkeyPatch, word: list[str]) -> None:
+    keys = [make_payload_key("k2"), make_payload_key("k1")]
+    monkeypatch.setenv("ORCHESTRATOR_PAYLOAD_KEYS", ", ".join([*word, *keys]))
+
+    settings = Settings.load()
+
+    keyring = Keyring.of(settings.payload_key_texts)
+    assert keyring.first == (None if word else "k2")
+    assert keyring.kids == {"k1", "k2"}
+    assert keys[0] not in repr(settings)
+    assert PLAIN_PAYLOADS == PLAIN
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
@@ -75,6 +93,16 @@ def test_keys_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPa
         ("ORCHESTRATOR_PUBLIC_URL", "https://go.example.com/?a=b", "https://go.example.com"),
         ("ORCHESTRATOR_UNSUBSCRIBE_SECRETS", "instance,short", "at least 32 characters"),
         ("ORCHESTRATOR_SMTP_ON_AMBIGUITY", "twice", "at_most_once"),
+        ("ORCHESTRATOR_PAYLOAD_KEYS", "short", "32 bytes in base64"),
+        ("ORCHESTRATOR_PAYLOAD_KEYS", f"k1:{_KEY},plain", "32 bytes in base64"),
+        ("ORCHESTRATOR_PAYLOAD_KEYS", f"plain,plain:{_KEY}", "32 bytes in base64"),
+        ("ORCHESTRATOR_PAYLOAD_KEYS", f"K1:{_KEY}", "32 bytes in base64"),
+        ("ORCHESTRATOR_PAYLOAD_KEYS", f"k1:{_KEY}=", "32 bytes in base64"),
+        ("ORCHESTRATOR_PAYLOAD_KEYS", f"k1:{_KEY},k1:{_KEY}", "same kid"),
+        ("ORCHESTRATOR_CODEC_TOKENS", "anna:short", "at least 32"),
+        ("ORCHESTRATOR_CODEC_TOKENS", f"anna:{'x' * 32},anna:{'y' * 32}", "same name"),
+        ("ORCHESTRATOR_CODEC_ORIGIN", "*", "https://temporal.example.com"),
+        ("ORCHESTRATOR_CODEC_ORIGIN", "https://a.example,https://b.example", "https://temporal.example.com"),
         ("ORCHESTRATOR_ACCEPTED_EXPOSURES", "plaintext,everything", "plain_mail"),
         ("ORCHESTRATOR_ACCEPTED_EXPOSURES", "guessable_secret", "plaintext"),
     ],

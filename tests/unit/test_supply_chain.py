@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts.audit import verdict
 
 from orchestrator.cli.key_scan import scan
 from orchestrator.domain.api_key import PATTERN, make_key
@@ -124,6 +125,15 @@ def forge(wheel: Path, name: str, version: str) -> None:
         )
 
 
+def test_what_installs_by_the_lock_is_fetched_by_its_hash() -> None:
+    script = (ROOT / "scripts" / "setup.sh").read_text()
+    (requirement,) = re.findall(r"^uv==\S+ (.*)", (ROOT / "scripts" / "uv.txt").read_text(), re.MULTILINE | re.DOTALL)
+
+    assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", requirement)) > 10
+    assert "--require-hashes --requirement scripts/uv.txt" in script
+    assert script.count("pip install") == script.count('pip install "${pinned[@]}"') == 2
+
+
 def test_the_image_installs_by_the_lock_and_by_nothing_else() -> None:
     installs = re.findall(r"(?:uv|pip) (?:sync|install|add|pip).*", (ROOT / "Dockerfile").read_text())
 
@@ -148,3 +158,32 @@ def test_no_key_of_ours_is_in_the_tree() -> None:
 
     assert len(files) > 500
     assert [found for file in files if file.is_file() for found in scan(str(file))] == []
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "words"),
+    [
+        ([{"name": "a", "version": "1", "vulns": []}], 0, "no known faults of 1 packages"),
+        (
+            [{"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}],
+            1,
+            "a 1 has PYSEC-1, mended in 2",
+        ),
+        ([{"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": []}]}], 1, "in no release yet"),
+        # The auditor itself calls this "no known vulnerabilities".
+        ([{"name": "a", "skip_reason": "not found"}, {"name": "b", "version": "1", "vulns": []}], 2, "of 1 of 2"),
+        ([], 2, "of 0 of 0"),
+    ],
+)
+def test_what_was_not_asked_about_is_not_called_well(packages: list[dict[str, Any]], code: int, words: str) -> None:
+    status, (sentence,) = verdict({"dependencies": packages, "fixes": []})
+
+    assert status == code
+    assert words in sentence
+
+
+def test_without_a_network_the_audit_says_so_in_a_sentence() -> None:
+    status, (sentence,) = verdict(None, said="Traceback …\n  …\nConnectionError: no route\n")
+
+    assert status == 2
+    assert sentence == "audit: the index could not be asked, which needs a network: ConnectionError: no route"

@@ -46,7 +46,11 @@ def behaves(field: FieldDescriptor, behavior: FieldBehavior.ValueType) -> bool:
 
 
 #: Message fields whose members stand in the JSON document of their owner, as authors write them.
-_INLINE = frozenset({"orchestrator.v1.Journey.definition", "orchestrator.v1.JourneyVersion.definition"})
+_INLINE = frozenset({
+    "orchestrator.v1.BundledJourney.definition",
+    "orchestrator.v1.Journey.definition",
+    "orchestrator.v1.JourneyVersion.definition",
+})  # fmt: skip
 
 
 def is_inline(field: FieldDescriptor) -> bool:

@@ -41,11 +41,12 @@ from orchestrator.domain.templates import MAX_SOURCE_BYTES
 MAX_STRUCT_DEPTH = attributes.MAX_DEPTH
 
 MAX_REQUEST_BYTES = 1024 * 1024
-#: Of requests that carry many events or subjects.
+#: Of requests that carry many events or subjects, or all definitions of a project.
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 _BATCHES = frozenset(
     {
         "orchestrator.v1.BatchUpsertSubjectsRequest",
+        "orchestrator.v1.ImportBundleRequest",
         "orchestrator.v1.IngestEventsRequest",
         "orchestrator.v1.ReportDeliveriesRequest",
     }
@@ -102,11 +103,13 @@ TEXTS: Mapping[str, TextLimit] = {
     "ExitStep.reason": Characters(step_forms.MAX_EXIT_REASON),
     "TriggeringEvent.name": Characters(event.MAX_NAME_LENGTH),
     "SplitStep.salt": Characters(draw.MAX_SALT),
+    "AuditSeal.hash": Characters(64),
     "AdaptiveBranchStep.salt": Characters(draw.MAX_SALT),
     "NbaDecisionStep.salt": Characters(draw.MAX_SALT),
     "SupposedEvent.name": Characters(event.MAX_NAME_LENGTH),
     "Suppression.reason": Characters(preferences.MAX_REASON_LENGTH),
     "TimeOfDay.time": Characters(condition_forms.MAX_CLOCK),
+    "journey_ids": Id(),
     "next": Id(),
     "start": Id(),
     "otherwise": Id(),
@@ -140,6 +143,7 @@ LISTS: Mapping[str, int] = {
     "step_ids": step_forms.MAX_STEPS,
     "step_mapping": step_forms.MAX_STEPS,
     "steps": step_forms.MAX_STEPS,
+    "pinned_texts": step_forms.MAX_STEPS,
     "reports": delivery.MAX_BATCH,
     "subject_ids": MAX_MEMBERS_PER_CALL,
     "subjects": 1000,
@@ -149,6 +153,7 @@ LISTS: Mapping[str, int] = {
 _ANY_LIST = 1000
 
 INTEGERS: Mapping[str, Range] = {
+    "AuditSeal.seq": Range(1, 2**53 - 1),
     "BranchLearning.grace_days": Range(0, adaptive_forms.MAX_GRACE_DAYS),
     "ContextLearning.grace_days": Range(0, adaptive_forms.MAX_GRACE_DAYS),
     "BacktestJourneyRequest.days": Range(0, backtest.MAX_DAYS),

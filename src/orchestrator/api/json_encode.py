@@ -23,6 +23,9 @@ _Writer = Callable[[Any], Any]
 
 #: Absent when empty.
 _QUIET_LISTS = frozenset({
+    "orchestrator.v1.BundleChange.fields",
+    "orchestrator.v1.BundleChange.warnings",
+    "orchestrator.v1.BundledJourney.pinned_texts",
     "orchestrator.v1.EventResult.violations",
     "orchestrator.v1.Execution.sends",
     "orchestrator.v1.Execution.webhook_calls",

@@ -53,18 +53,24 @@ class CallMetrics:
             )
             for method in methods
         }
+        # There from the start, at 0: of a number that appears as 1, nobody could say that it has risen.
+        for numbers in self._numbers.values():
+            self._handled_with(numbers, StatusCode.INTERNAL)
 
     def started(self, method: Method) -> None:
         self._numbers[method.name].started.inc()
 
     def ended(self, method: Method, code: StatusCode, seconds: float) -> None:
         numbers = self._numbers[method.name]
+        self._handled_with(numbers, code).inc()
+        numbers.seconds.observe(seconds)
+
+    def _handled_with(self, numbers: _Numbers, code: StatusCode) -> Counter:
         handled = numbers.handled.get(code)
         if handled is None:
             handled = self._handled.labels("unary", numbers.service, numbers.rpc, _label(code))
             numbers.handled[code] = handled
-        handled.inc()
-        numbers.seconds.observe(seconds)
+        return handled
 
 
 class StateMetrics:

@@ -125,7 +125,8 @@ class Pipeline:
         """
         project_id: str = read.request.project_key  # type: ignore[attr-defined]
         if scope.role is not Role.INTERNAL:
-            if project_id not in ("", scope.project_id):
+            # What is wrong with the request is told first, by who carries it out.
+            if not read.faults and project_id not in ("", scope.project_id):
                 raise projects.not_found(project_id)
             return scope
         wrong = [fault for fault in read.faults if fault.path == "projectKey"]

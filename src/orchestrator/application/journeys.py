@@ -40,7 +40,8 @@ class Changes:
     """What an update sets; None leaves a thing as it is.
 
     `goal_event` "" takes the goal away. `project_goal_window` sets the window to the project's, now. `definition` holds
-    the members of the definition to set, of which a None one is removed; all others stay as they are.
+    the members of the definition to set, of which a None one is removed; all others stay as they are. `whole` is all of
+    the definition, as it is kept, in place of members.
     """
 
     name: str | None = None
@@ -49,6 +50,7 @@ class Changes:
     goal_window: timedelta | None = None
     project_goal_window: bool = False
     definition: Mapping[str, Any] = field(default_factory=dict)
+    whole: Mapping[str, Any] | None = None
 
     def names(self) -> list[str]:
         """What is set, in the words of the contract."""
@@ -57,6 +59,7 @@ class Changes:
             "description": self.description is not None,
             "goal.eventName": self.goal_event is not None,
             "goal.window": self.goal_window is not None or self.project_goal_window,
+            "definition": self.whole is not None,
         }
         return [name for name, is_set in said.items() if is_set] + list(self.definition)
 
@@ -127,7 +130,7 @@ async def update(
     Raises NotFound, FailedPrecondition JOURNEY_ARCHIVED, Conflict, and InvalidArgument with every fault.
     """
     journey = await hold(conn, scope, journey_id, expected)
-    document = edited_definition(journey.definition, changes.definition)
+    document = edited_definition(journey.definition, changes.definition) if changes.whole is None else changes.whole
     faults = [] if changes.name is None else name_faults(changes.name, "name")
     faults += [] if changes.description is None else description_faults(changes.description, "description")
     faults += _goal_faults(changes.goal_event, changes.goal_window)

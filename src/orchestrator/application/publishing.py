@@ -84,6 +84,15 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """A definition, as it is kept, that somebody brings along; it need not be the draft. `pins`: of what it sends, the
+    revisions that are not the newest, by id."""
+
+    document: Mapping[str, Any]
+    pins: Mapping[str, Pinned]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prospect:
     """The version that publishing would make, and what is odd about it. `has_draft`: whether a draft is left."""
 
@@ -113,13 +122,14 @@ async def publish(
     journey_id: str,
     expected: Expected,
     *,
-    again: Again | None = None,
+    again: Again | Brought | None = None,
     carry: Confirmed | None = None,
 ) -> Publication:
     """Make the draft a version that never changes, with the communications it sends as they are now.
 
     Without a draft, the newest version is made anew if any of its communications has changed since; with `again` an
-    earlier one is, and the draft, if there is one, stays. New executions take the version; running ones stay on theirs,
+    earlier one is, or what was brought along, which makes a version also if it is equal to the newest. The draft stays
+    then, if there is one, unless it is what was brought. New executions take the version; running ones stay on theirs,
     unless they are carried over. A draft journey becomes active, a paused one stays paused.
 
     Raises NotFound: JOURNEY_NOT_FOUND, JOURNEY_VERSION_NOT_FOUND; Conflict; ResourceExhausted PLAN_LIMIT_REACHED;
@@ -181,22 +191,26 @@ def refuse_faulty(journey_id: str, document: Mapping[str, Any], there: Existing)
 
 
 async def prospect_of(
-    conn: Connection[Record], scope: Scope, journey: Journey, again: Again | None, *, carried: bool
+    conn: Connection[Record], scope: Scope, journey: Journey, again: Again | Brought | None, *, carried: bool
 ) -> Prospect:
     """What publishing would make of a journey now. It is made for those who go over to it, too: if somebody is to be
     carried over, it may be equal to the newest version.
 
     Raises NotFound JOURNEY_VERSION_NOT_FOUND; FailedPrecondition: NO_DRAFT, INVALID_DEFINITION with every fault.
     """
-    journey_id, document = journey.journey_id, journey.definition
-    if again is not None:
+    journey_id, document, has_draft = journey.journey_id, journey.definition, False
+    pins: Mapping[str, Pinned] = {}
+    if isinstance(again, Brought):
+        document, pins = again.document, again.pins
+        has_draft = journey.has_draft and digest(journey.definition) != digest(document)
+    elif again is not None:
         earlier = await version_of(conn, scope, journey_id, again.number)
-        document = earlier.definition
+        document, has_draft = earlier.definition, journey.has_draft
+        pins = earlier.pinned if again.pins is Pins.KEPT else pins
     definition = stored(document)
     there = await existing(conn, scope.project_no, definition, journey.goal)
-    if again is not None and again.pins is Pins.KEPT:
-        there = replace(there, communications={name: earlier.pinned[name] for name in there.communications})
-    if not carried:
+    there = replace(there, communications={name: pins.get(name, pin) for name, pin in there.communications.items()})
+    if not carried and not isinstance(again, Brought):
         await _require_news(conn, scope, journey, again, document, there)
     findings = refuse_faulty(journey_id, document, there)
     return Prospect(
@@ -206,8 +220,8 @@ async def prospect_of(
         definition=definition,
         communications=there.communications,
         sha256=sha256_of(document, there.communications),
-        has_draft=journey.has_draft and again is not None,
-        from_version=again.number if again is not None else None,
+        has_draft=has_draft,
+        from_version=again.number if isinstance(again, Again) else None,
         warnings=findings.warnings,
     )
 

@@ -1,7 +1,7 @@
 """All commands, and the one place where failures become sentences and exit codes.
 
-A command is a module of its name: a noun has an `app = typer.Typer(...)` with its verbs, a verb alone is a function of
-the module's name. Commands raise; they neither print errors nor exit.
+A command is a module of its name (`import` is `import_`): a noun has an `app = typer.Typer(...)` with its verbs, a verb
+alone is a function of the module's name. Commands raise; they neither print errors nor exit.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from keyword import iskeyword
 
 import typer
 
@@ -20,6 +21,8 @@ COMMANDS = (
     "up",
     "demo",
     "apply",
+    "export",
+    "import",
     "journeys",
     "executions",
     "jobs",
@@ -33,9 +36,11 @@ COMMANDS = (
     "trigger-contracts",
     "sends",
     "keys",
+    "audit",
     "doctor",
     "serve",
     "worker",
+    "codec-server",
     "migrate",
     "settings",
 )
@@ -52,7 +57,7 @@ def command_line(wanted: str | None = None) -> typer.Typer:
     app.callback()(_orchestrator)
     for name in (wanted,) if wanted in COMMANDS else COMMANDS:
         assert name is not None
-        module_name = name.replace("-", "_")
+        module_name = f"{name}_" if iskeyword(name) else name.replace("-", "_")
         module = import_module(f"orchestrator.cli.{module_name}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name)

@@ -8,17 +8,16 @@ import typer
 from temporalio.client import Client
 
 from orchestrator.application.doctor import Doctor, Finding
-from orchestrator.application.transactions import Transactions
-from orchestrator.cli.failure import FAILED, UNAVAILABLE, USAGE, CommandFailure
+from orchestrator.cli.database import all_projects, find_database
+from orchestrator.cli.failure import FAILED
 from orchestrator.cli.output import Output, OutputOption, print_json, print_table
 from orchestrator.devstack.addresses import Addresses, find_running
+from orchestrator.devstack.data_directory import DataDirectory
+from orchestrator.devstack.stack import PAYLOAD_KEYS
 from orchestrator.settings import Settings
-from orchestrator.storage import migrations
-from orchestrator.storage.migrations import SchemaRefused
-from orchestrator.storage.pool import WORKER_ROLE, open_pool
-from orchestrator.storage.reachability import open_connection
-from orchestrator.storage.rights import require_rights
 from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.codec import data_converter
+from orchestrator.temporal.keyring import Keyring
 
 
 def doctor(
@@ -33,7 +32,7 @@ def doctor(
     settings = Settings.load()
     data_dir = data_dir or settings.data_dir
     running = find_running(data_dir)
-    dsn = settings.database_url or _database_of(running, data_dir)
+    dsn = find_database(settings, running, data_dir)
     found = asyncio.run(_examine(dsn, settings, running))
     if output is Output.JSON:
         print_json([_told(finding) for finding in found])
@@ -48,42 +47,29 @@ def doctor(
 
 
 async def _examine(dsn: str, settings: Settings, running: Addresses | None) -> list[Finding]:
-    # One that can be spoken to, before a pool retries in vain.
-    conn = await open_connection(dsn)
-    try:
-        await require_rights(conn)
-        if await migrations.missing_migrations(conn):
-            raise SchemaRefused("The database is not of this release: run `orchestrator migrate` first.")
-    finally:
-        await conn.close()
-    pool = await open_pool(dsn, role=WORKER_ROLE, size=2, application_name="orchestrator-doctor")
-    try:
+    async with all_projects(dsn, "orchestrator-doctor") as transactions:
         temporal = await _temporal(settings, running)
-        return [finding async for finding in Doctor(Transactions(pool), temporal).examine()]
-    finally:
-        await pool.close()
-
-
-def _database_of(running: Addresses | None, data_dir: Path) -> str:
-    """Raises CommandFailure when it cannot be known."""
-    if running is None:
-        raise CommandFailure(f"No `orchestrator up` runs on {data_dir}: start it, or set DATABASE_URL.", UNAVAILABLE)
-    if not running.database_url:
-        raise CommandFailure(
-            f"The `orchestrator up` on {data_dir} was given its database: set DATABASE_URL to the same.", USAGE
-        )
-    return running.database_url
+        return [finding async for finding in Doctor(transactions, temporal).examine()]
 
 
 async def _temporal(settings: Settings, running: Addresses | None) -> Client:
     """Not connected yet: whether it answers is one of the checks."""
+    keyring = Keyring.of(settings.payload_key_texts or _payload_keys_of(running))
     if settings.temporal_address is None and running is not None and running.temporal_ui:
         # The user's own settings for Temporal are for another one than that.
-        return await Client.connect(running.temporal, namespace=running.temporal_namespace, lazy=True)
+        return await Client.connect(
+            running.temporal, namespace=running.temporal_namespace, data_converter=data_converter(keyring), lazy=True
+        )
     address, namespace = settings.temporal_address or "", settings.temporal_namespace
     if not address and running is not None:
         address, namespace = running.temporal, running.temporal_namespace
-    return await connect(Target(address=address, namespace=namespace), lazy=True)
+    return await connect(Target(address=address, namespace=namespace), keyring=keyring, lazy=True)
+
+
+def _payload_keys_of(running: Addresses | None) -> list[str]:
+    """Those that an `up` has made for itself."""
+    kept = DataDirectory(running.data_dir).kept(PAYLOAD_KEYS) if running is not None else ""
+    return [kept] if kept else []
 
 
 def _told(finding: Finding) -> dict[str, Any]:

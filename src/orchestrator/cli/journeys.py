@@ -12,12 +12,12 @@ from orchestrator.cli.backtest import backtest
 from orchestrator.cli.connection import call, sentence_of
 from orchestrator.cli.diff import diff
 from orchestrator.cli.documents import look_through
-from orchestrator.cli.export import export
 from orchestrator.cli.failure import FAILED, USAGE, CommandFailure
 from orchestrator.cli.files import FilesOrNone
 from orchestrator.cli.forms import Form, FormOption, number_of
 from orchestrator.cli.impact import impact, plan
 from orchestrator.cli.jobs import follow
+from orchestrator.cli.journey_export import export
 from orchestrator.cli.kinds import JOURNEY
 from orchestrator.cli.output import (
     Output,

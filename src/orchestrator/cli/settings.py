@@ -24,11 +24,15 @@ GROUPS = {
         "allowed_origins", "reflection", "accepted_exposures",
     ),
     "TLS": ("tls_certificate", "tls_key", "tls_client_ca"),
+    "Encrypted histories": (
+        *("payload_keys", "codec_tokens", "codec_host", "codec_port", "codec_origin"),
+    ),
     "Webhooks": ("webhook_secrets", "webhook_networks", "webhook_plain_http"),
     "Mail": (
         "smtp_url", "smtp_plain", "smtp_ca", "smtp_from", "smtp_on_ambiguity", "smtp_connections",
         "public_url", "unsubscribe_secrets",
     ),
+    "Audit log": ("audit_anchors",),
     "Erasures": ("erasure_ledger",),
     "How much at once": (
         *("pool_size", "max_calls", "wrong_keys_per_minute"),

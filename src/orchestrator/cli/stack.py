@@ -32,6 +32,11 @@ TemporalUiPort = Annotated[int, typer.Option(help="Temporal's pages.", min=1, ma
 MetricsPort = Annotated[int, typer.Option(help="Metrics of the first worker; the others follow.", min=1, max=65535)]
 Workers = Annotated[int | None, typer.Option(help="Worker processes.", show_default="one per core", min=1, max=64)]
 
+Encrypt = Annotated[
+    bool, typer.Option("--encrypt", help="Encrypt Temporal's histories; runs a codec server for its pages.")
+]
+CodecPort = Annotated[int | None, typer.Option(help="Codec server.", show_default="8081", min=1, max=65535)]
+
 TEMPORAL_PORT = 7233
 TEMPORAL_UI_PORT = 8233
 METRICS_PORT = 9464
@@ -46,6 +51,8 @@ def stack_options(
     temporal_ui_port: int,
     metrics_port: int,
     workers: int | None,
+    encrypt: bool = False,
+    codec_port: int | None = None,
 ) -> StackOptions:
     """What the flags say, else the environment, else the defaults. Raises InvalidSettings or CommandFailure."""
     settings = Settings.load()
@@ -67,6 +74,11 @@ def stack_options(
         operator_key=_text(settings.operator_key),
         internal_token=_text(settings.internal_token),
         internal_token_previous=_text(settings.internal_token_previous),
+        encrypt=encrypt,
+        payload_keys=tuple(settings.payload_key_texts),
+        codec_tokens=tuple(token.get_secret_value() for token in settings.codec_tokens),
+        codec_origin=settings.codec_origin or "",
+        codec_port=codec_port or settings.codec_port or free_ports(1)[0],
         grpc_host=settings.grpc_host,
         grpc_port=grpc_port or settings.grpc_port or free_ports(1)[0],
         http_host=settings.http_host,

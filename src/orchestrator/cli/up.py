@@ -10,7 +10,9 @@ from orchestrator.cli.stack import (
     METRICS_PORT,
     TEMPORAL_PORT,
     TEMPORAL_UI_PORT,
+    CodecPort,
     DataDir,
+    Encrypt,
     GrpcPort,
     HttpPort,
     MetricsPort,
@@ -20,7 +22,7 @@ from orchestrator.cli.stack import (
     run_on_stack,
     stack_options,
 )
-from orchestrator.devstack.stack import OWNER_KEY, Stack
+from orchestrator.devstack.stack import CODEC_TOKEN, OWNER_KEY, Stack
 from orchestrator.storage.reachability import without_password
 
 
@@ -32,6 +34,8 @@ def up(
     temporal_ui_port: TemporalUiPort = TEMPORAL_UI_PORT,
     metrics_port: MetricsPort = METRICS_PORT,
     workers: Workers = None,
+    encrypt: Encrypt = False,
+    codec_port: CodecPort = None,
 ) -> None:
     """Run everything on this machine until Ctrl-C: Postgres and Temporal where no address is given, server, workers.
 
@@ -45,6 +49,8 @@ def up(
         temporal_ui_port=temporal_ui_port,
         metrics_port=metrics_port,
         workers=workers,
+        encrypt=encrypt,
+        codec_port=codec_port,
     )
     raise typer.Exit(asyncio.run(run_on_stack(options, _serve)))
 
@@ -67,6 +73,10 @@ def show_addresses(stack: Stack) -> None:
     if addresses.temporal_ui:
         table.add_row("Temporal UI", addresses.temporal_ui)
     table.add_row("Temporal", addresses.temporal)
+    if addresses.codec:
+        table.add_row("Codec server", addresses.codec)
+        if (token := addresses.data_dir / CODEC_TOKEN).exists():
+            table.add_row("", f"log in there with the token kept in {token}")
     table.add_row("Postgres", without_password(addresses.database_url))
     table.add_row("Metrics", f"{addresses.http}/metrics")
     for address in addresses.metrics:

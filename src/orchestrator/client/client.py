@@ -12,6 +12,7 @@ from orchestrator.v1 import (
     api_key_service_pb2_grpc,
     audience_service_pb2_grpc,
     audit_service_pb2_grpc,
+    bundle_service_pb2_grpc,
     communication_service_pb2_grpc,
     delivery_service_pb2_grpc,
     enrollment_job_service_pb2_grpc,
@@ -50,6 +51,7 @@ class OrchestratorClient:
     api_keys: api_key_service_pb2_grpc.ApiKeyServiceAsyncStub
     audiences: audience_service_pb2_grpc.AudienceServiceAsyncStub
     audit: audit_service_pb2_grpc.AuditServiceAsyncStub
+    bundles: bundle_service_pb2_grpc.BundleServiceAsyncStub
     communications: communication_service_pb2_grpc.CommunicationServiceAsyncStub
     deliveries: delivery_service_pb2_grpc.DeliveryServiceAsyncStub
     enrollment_jobs: enrollment_job_service_pb2_grpc.EnrollmentJobServiceAsyncStub
@@ -80,6 +82,7 @@ class OrchestratorClient:
         self.api_keys = api_key_service_pb2_grpc.ApiKeyServiceStub(channel)
         self.audiences = audience_service_pb2_grpc.AudienceServiceStub(channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
+        self.bundles = bundle_service_pb2_grpc.BundleServiceStub(channel)
         self.communications = communication_service_pb2_grpc.CommunicationServiceStub(channel)
         self.deliveries = delivery_service_pb2_grpc.DeliveryServiceStub(channel)
         self.enrollment_jobs = enrollment_job_service_pb2_grpc.EnrollmentJobServiceStub(channel)

@@ -9,6 +9,8 @@ from orchestrator.v1.audit_pb2 import *
 from orchestrator.v1.audit_service_pb2 import *
 from orchestrator.v1.backtest_pb2 import *
 from orchestrator.v1.branch_performance_pb2 import *
+from orchestrator.v1.bundle_pb2 import *
+from orchestrator.v1.bundle_service_pb2 import *
 from orchestrator.v1.cancellation_pb2 import *
 from orchestrator.v1.carry_pb2 import *
 from orchestrator.v1.communication_pb2 import *

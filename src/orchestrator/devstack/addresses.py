@@ -21,6 +21,7 @@ class Addresses:
     """Where everything is.
 
     `temporal_ui` is empty for a Temporal that is not ours; a user's settings for Temporal apply to such a one alone.
+    `codec` is empty where nothing is encrypted.
     What is kept for others has no `database_url` of a database that is not ours: its password is not for us to write
     down.
     """
@@ -31,6 +32,7 @@ class Addresses:
     temporal: str
     temporal_namespace: str
     temporal_ui: str
+    codec: str
     metrics: tuple[str, ...]
     data_dir: Path
 

@@ -67,13 +67,16 @@ class DataDirectory:
     def mark(self, name: str) -> None:
         (self.path / name).touch()
 
+    def kept(self, name: str) -> str:
+        """The secret kept in the file `name`; empty if there is none."""
+        path = self.path / name
+        return path.read_text().strip() if path.exists() else ""
+
     def secret(self, name: str, make: Callable[[], str]) -> str:
         """The secret kept in the file `name` with mode 0600; made if there is none."""
         path = self.path / name
-        if path.exists():
-            kept = path.read_text().strip()
-            if kept:
-                return kept
+        if kept := self.kept(name):
+            return kept
         made = make()
         half = path.with_name(f"{name}.new")
         half.unlink(missing_ok=True)

@@ -27,6 +27,11 @@ async def await_serving(process: Process, host: str, port: int) -> None:
     await _before_it_ends(process, _serving(host, port))
 
 
+async def await_listening(process: Process, host: str, port: int) -> None:
+    """Returns once connections are taken there, as `await_serving` does."""
+    await _before_it_ends(process, _listening(host, port))
+
+
 async def await_polling(process: Process, client: Client) -> None:
     """Returns once the worker asks for workflow tasks and activities, as `await_serving` does."""
     await _before_it_ends(process, _polling(process.pid, client))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -27,7 +28,7 @@ from orchestrator.devstack.failure import StackFailure
 from orchestrator.devstack.ports import LOOPBACK, place, reachable, require_free
 from orchestrator.devstack.postgres import EmbeddedPostgres
 from orchestrator.devstack.processes import Process, kill_all, start_process
-from orchestrator.devstack.readiness import await_polling, await_serving
+from orchestrator.devstack.readiness import await_listening, await_polling, await_serving
 from orchestrator.devstack.supervisor import Supervisor
 from orchestrator.devstack.temporal import EmbeddedTemporal, connect_elsewhere
 from orchestrator.devstack.temporal_cli import ensure_temporal
@@ -37,12 +38,14 @@ from orchestrator.storage.migrations import SchemaRefused, migrate
 from orchestrator.storage.pool import API_ROLE
 from orchestrator.storage.reachability import DatabaseUnreachable, open_connection
 from orchestrator.temporal.client import Target, missing_search_attributes
+from orchestrator.temporal.keyring import PLAIN, make_payload_key
 
 #: What server and workers may take to finish what they have begun, in seconds.
 _GRACE = 30.0
 _EMBEDDED_GRACE = 20.0
 
 SERVER = "server"
+CODEC = "codec-server"
 POSTGRES = "postgres"
 TEMPORAL = "temporal"
 
@@ -50,15 +53,24 @@ TEMPORAL = "temporal"
 OWNER_KEY = "owner.key"
 OPERATOR_KEY = "operator.key"
 INTERNAL_TOKEN = "internal.token"
+PAYLOAD_KEYS = "payload.keys"
+CODEC_TOKEN = "codec.token"
+#: Where workers keep anchors of the audit log, below the data directory.
+AUDIT_ANCHORS = "audit-anchors"
 _KEY_SHOWN = "owner.key.shown"
 _METRICS_TOKEN = "ORCHESTRATOR_METRICS_TOKEN"
 _PREVIOUS_TOKEN = "ORCHESTRATOR_INTERNAL_TOKEN_PREVIOUS"
 _KEY_VARIABLES = frozenset(
     {
         *("ORCHESTRATOR_API_KEY", "ORCHESTRATOR_OPERATOR_KEY", "ORCHESTRATOR_INTERNAL_TOKEN"),
-        *(_METRICS_TOKEN, _PREVIOUS_TOKEN),
+        *(_METRICS_TOKEN, _PREVIOUS_TOKEN, "ORCHESTRATOR_CODEC_TOKENS"),
     }
 )
+
+
+def make_token() -> str:
+    """For the codec server."""
+    return secrets.token_urlsafe(32)
 
 
 def worker_name(number: int) -> str:
@@ -69,6 +81,10 @@ def worker_name(number: int) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackOptions:
     """What to start and where. Empty addresses: started here. Empty secrets: made once and kept in `data_dir`.
+
+    `payload_keys` and `codec_tokens` are as settings have them; `encrypt` makes a key where there is none. What was
+    encrypted on a data directory is read from then on, with `encrypt` or without. `codec_origin` is for a Temporal that
+    is not ours.
 
     `environment` is added to that of server and workers. `durable=False` gives up crash safety of the embedded
     Postgres. The workers' metrics are on `metrics_port` and the ports after it, or nowhere.
@@ -82,6 +98,11 @@ class StackOptions:
     operator_key: str = ""
     internal_token: str = ""
     internal_token_previous: str = ""
+    encrypt: bool = False
+    payload_keys: tuple[str, ...] = ()
+    codec_tokens: tuple[str, ...] = ()
+    codec_origin: str = ""
+    codec_port: int = 8081
     grpc_host: str = LOOPBACK
     grpc_port: int = 50051
     http_host: str = LOOPBACK
@@ -123,17 +144,20 @@ class Stack:
         self._temporal = options.temporal_address
         self._client: Client | None = None
         self._keys: Keys | None = None
+        self._payload_keys: tuple[str, ...] = ()
 
     async def __aenter__(self) -> Stack:
         self._check_options()
         self._data.open()
         try:
+            self._payload_keys = self._find_payload_keys()
             await require_free(self._ports(), self._hosts())
             self._keys = self._find_keys()
             await _together([self._find_postgres(), self._find_temporal()])
             await _together(
                 [
                     self._keep(SERVER, self._begin_server, grace=_GRACE),
+                    *([self._keep(CODEC, self._begin_codec_server, grace=_GRACE)] if self._codec else []),
                     *(
                         self._keep(worker_name(number), self._beginning_of_worker(number), grace=_GRACE)
                         for number in range(1, self._options.workers + 1)
@@ -163,6 +187,7 @@ class Stack:
             temporal=self._temporal,
             temporal_namespace=self._client.namespace if self._client is not None else "",
             temporal_ui=f"http://{place(LOOPBACK, options.temporal_ui_port)}" if ours else "",
+            codec=self._codec,
             metrics=tuple(
                 f"http://{place(reachable(options.metrics_host), port)}/metrics" for port in options.metrics_ports
             ),
@@ -174,8 +199,22 @@ class Stack:
         assert self._keys is not None, "the stack was not entered"
         return self._keys
 
+    @property
+    def _codec(self) -> str:
+        """Where the codec server is; empty: nothing is encrypted, or was."""
+        return f"http://{place(LOOPBACK, self._options.codec_port)}" if self._payload_keys else ""
+
+    @property
+    def _codec_origin(self) -> str:
+        """The origin of Temporal's pages, as far as it is known."""
+        options = self._options
+        ours = "" if options.temporal_address else f"http://{place(LOOPBACK, options.temporal_ui_port)}"
+        return options.codec_origin or ours
+
     def part(self, name: str) -> Supervisor:
-        """A process by its name: SERVER, POSTGRES, TEMPORAL (where they are ours) or `worker_name(n)`."""
+        """A process by its name: SERVER, POSTGRES, TEMPORAL (where they are ours), CODEC (where there are keys), or
+        `worker_name(n)`.
+        """
         return self._parts[name]
 
     @property
@@ -211,6 +250,8 @@ class Stack:
         ports = {"--grpc-port": options.grpc_port, "--http-port": options.http_port}
         if not options.temporal_address:
             ports |= {"--temporal-port": options.temporal_port, "--temporal-ui-port": options.temporal_ui_port}
+        if self._codec:
+            ports["--codec-port"] = options.codec_port
         for number, port in enumerate(options.metrics_ports):
             ports["--metrics-port" + (f" (+ {number})" if number else "")] = port
         return ports
@@ -219,6 +260,18 @@ class Stack:
         options = self._options
         hosts = {"--grpc-port": options.grpc_host, "--http-port": options.http_host}
         return hosts | {flag: options.metrics_host for flag in self._ports() if flag.startswith("--metrics-port")}
+
+    def _find_payload_keys(self) -> tuple[str, ...]:
+        """Those that were given, else those of the data directory, which are made when they are first asked for."""
+        options = self._options
+        if options.payload_keys:
+            if options.encrypt and options.payload_keys[0] == PLAIN:
+                raise StackFailure(f"--encrypt does not go with the word {PLAIN} in ORCHESTRATOR_PAYLOAD_KEYS.")
+            return options.payload_keys
+        if options.encrypt:
+            return (self._data.secret(PAYLOAD_KEYS, make_payload_key),)
+        kept = self._data.kept(PAYLOAD_KEYS)
+        return (PLAIN, kept) if kept else ()
 
     def _find_keys(self) -> Keys:
         options = self._options
@@ -259,6 +312,7 @@ class Stack:
                 log=self._data.log(TEMPORAL),
                 port=self._options.temporal_port,
                 ui_port=self._options.temporal_ui_port,
+                codec=self._codec,
             )
             await self._keep(TEMPORAL, temporal.start, grace=_EMBEDDED_GRACE)
             self._temporal = temporal.address
@@ -299,6 +353,19 @@ class Stack:
         )
         return await _when(process, await_serving(process, reachable(options.grpc_host), options.grpc_port))
 
+    async def _begin_codec_server(self) -> Process:
+        options = self._options
+        tokens = options.codec_tokens or (f"up:{self._data.secret(CODEC_TOKEN, make_token)}",)
+        settings = {
+            "ORCHESTRATOR_CODEC_HOST": LOOPBACK,
+            "ORCHESTRATOR_CODEC_PORT": str(options.codec_port),
+            "ORCHESTRATOR_CODEC_TOKENS": ",".join(tokens),
+        }
+        if self._codec_origin:
+            settings["ORCHESTRATOR_CODEC_ORIGIN"] = self._codec_origin
+        process = await self._start_ours(CODEC, ["orchestrator.cli", "codec-server"], settings)
+        return await _when(process, await_listening(process, LOOPBACK, options.codec_port))
+
     def _beginning_of_worker(self, number: int) -> Callable[[], Awaitable[Process]]:
         ports = self._options.metrics_ports
         settings: dict[str, str] = {}
@@ -336,6 +403,8 @@ class Stack:
             environment["TEMPORAL_NAMESPACE"] = options.temporal_namespace
         # Where links lead that people are sent, unless somebody says otherwise.
         environment.setdefault("ORCHESTRATOR_PUBLIC_URL", self.addresses.http)
+        environment.setdefault("ORCHESTRATOR_AUDIT_ANCHORS", str(self._data.path / AUDIT_ANCHORS))
+        environment["ORCHESTRATOR_PAYLOAD_KEYS"] = ",".join(self._payload_keys)
         environment.setdefault("ORCHESTRATOR_ERASURE_LEDGER", str((self._data.path / "erasures").resolve()))
         return environment | {"DATABASE_URL": self._dsn, "TEMPORAL_ADDRESS": self._temporal, **options.environment}
 

@@ -32,14 +32,19 @@ DYNAMIC_CONFIG: Mapping[str, bool | str] = {
 
 
 class EmbeddedTemporal:
-    """Temporal on 127.0.0.1, its state in the file `database`. `ui_port=None` starts it without its pages."""
+    """Temporal on 127.0.0.1, its state in the file `database`. `ui_port=None` starts it without its pages; these ask
+    `codec` what encrypted payloads say, if it is not empty.
+    """
 
-    def __init__(self, program: Path, *, database: Path, log: Path, port: int, ui_port: int | None) -> None:
+    def __init__(
+        self, program: Path, *, database: Path, log: Path, port: int, ui_port: int | None, codec: str = ""
+    ) -> None:
         self._program = program
         self._database = database
         self._log = log
         self._port = port
         self._ui_port = ui_port
+        self._codec = codec
 
     @property
     def address(self) -> str:
@@ -63,6 +68,8 @@ class EmbeddedTemporal:
 
     def _command(self) -> list[str | Path]:
         ui = ["--headless"] if self._ui_port is None else ["--ui-port", str(self._ui_port)]
+        if self._codec:
+            ui += ["--ui-codec-endpoint", self._codec]
         return [
             self._program, "server", "start-dev", "--ip", "127.0.0.1", "--port", str(self._port), *ui,
             "--db-filename", self._database, "--log-level", "warn",

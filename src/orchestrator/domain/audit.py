@@ -209,6 +209,12 @@ TRIGGER_CONTRACT_UPDATED = Action(
 TRIGGER_CONTRACT_DELETED = Action("trigger_contract_deleted", "trigger_contract", (), "A trigger contract was deleted.")
 PROJECT_CREATED = Action("project_created", "project", (), "A project and its first owner key were created.")
 PROJECT_UPDATED = Action("project_updated", "project", ("fields",), "A project's name or settings were changed.")
+BUNDLE_IMPORTED = Action(
+    "bundle_imported",
+    "project",
+    ("created", "updated", "published"),
+    "A bundle was imported, which created, updated and published so many things; each has an entry of its own.",
+)
 API_KEY_CREATED = Action("api_key_created", "api_key", ("role",), "A key was created.")
 API_KEY_ROTATED = Action("api_key_rotated", "api_key", ("replaces",), "A key took over from an older one.")
 API_KEY_REVOKED = Action("api_key_revoked", "api_key", (), "A key was revoked.")

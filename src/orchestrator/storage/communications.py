@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,6 +103,37 @@ async def content(
     assert row is not None, "revisions are never deleted"
     found: dict[str, Any] = row["content"]
     return found
+
+
+_SAYING = """
+SELECT max(content_revision) FROM communication_revisions
+ WHERE project_no = $1 AND communication_id = $2 AND content = $3::jsonb
+"""
+
+
+async def revision_saying(
+    conn: Connection[Record], project_no: int, communication_id: str, content: Mapping[str, Any]
+) -> int | None:
+    """The newest revision that says exactly this; None: it never did."""
+    revision: int | None = await conn.fetchval(_SAYING, project_no, communication_id, dict(content))
+    return revision
+
+
+_SEVERAL = """
+SELECT communication_id, content_revision, r.content
+  FROM unnest($2::text[], $3::int[]) AS w (communication_id, content_revision)
+  JOIN communication_revisions AS r USING (communication_id, content_revision)
+ WHERE r.project_no = $1
+"""
+
+
+async def contents(
+    conn: Connection[Record], project_no: int, wanted: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """What these revisions say, by communication and number."""
+    pairs = sorted(set(wanted))
+    rows = await conn.fetch(_SEVERAL, project_no, [one for one, _ in pairs], [number for _, number in pairs])
+    return {(row["communication_id"], row["content_revision"]): row["content"] for row in rows}
 
 
 _NEWEST_LIKE = """

@@ -414,6 +414,31 @@ SELECT format('role %s', rolname)
   FROM pg_roles WHERE rolname = 'orchestrator_api' AND (rolsuper OR rolbypassrls)
 """
 
+_AUDIT_UNSEALED = """
+SELECT format('project %s, entry %s', project_no, audit_no) AS example
+  FROM audit_unsealed WHERE written_at < $1::timestamptz - interval '60 seconds'
+"""
+
+# An anchor is told at the latest ten minutes after the one before.
+_AUDIT_UNANCHORED = """
+SELECT format('project %s, seal %s', p.project_no, s.seq) AS example
+  FROM (SELECT project_no FROM projects UNION ALL SELECT 0) AS p
+ CROSS JOIN LATERAL (
+       SELECT min(seq) AS seq, min(sealed_at) AS sealed_at FROM audit_seals
+        WHERE project_no = p.project_no
+          AND seq > (SELECT coalesce(max(seq), 0) FROM audit_anchors WHERE project_no = p.project_no)) AS s
+ WHERE s.sealed_at < $1::timestamptz - interval '15 minutes'
+"""
+
+_AUDIT_UNPROTECTED = """
+SELECT format('%s on %s', wanted.trigger, wanted.guarded) AS example
+  FROM (VALUES ('audit_log', 'append_only'), ('audit_log', 'queue_for_sealing'), ('audit_seals', 'append_only'),
+               ('audit_anchors', 'append_only')) AS wanted (guarded, trigger)
+ WHERE NOT EXISTS (
+       SELECT FROM pg_trigger
+        WHERE tgrelid = to_regclass(wanted.guarded) AND tgname = wanted.trigger AND tgenabled = 'A')
+"""
+
 CHECKS: tuple[Check, ...] = (
     Check(
         name="inbox_late",
@@ -612,6 +637,24 @@ CHECKS: tuple[Check, ...] = (
         remedy="Events from before a `where` was saved are not counted yet, and for a minute nobody was at it: see "
         "that workers run, and what they log. Predicates are right meanwhile; segments wait.",
         sql=_UNCOUNTED,
+    ),
+    Check(
+        name="audit_unsealed_late",
+        remedy="Entries of the audit log wait for their seal for a minute: see that workers run, and what they log. "
+        "One that is gone before it was sealed waits for ever: run `orchestrator audit verify`.",
+        sql=_AUDIT_UNSEALED,
+    ),
+    Check(
+        name="audit_anchors_late",
+        remedy="Seals of the audit log were not told outside of the database for a quarter of an hour: see that "
+        "workers run and can write to ORCHESTRATOR_AUDIT_ANCHORS, and what they log.",
+        sql=_AUDIT_UNANCHORED,
+    ),
+    Check(
+        name="audit_log_unprotected",
+        remedy="Somebody has taken away what keeps the audit log from being changed: run `orchestrator audit verify`, "
+        "and ALTER TABLE … ENABLE ALWAYS TRIGGER ….",
+        sql=_AUDIT_UNPROTECTED,
     ),
     Check(
         name="tables_unguarded",

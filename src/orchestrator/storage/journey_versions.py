@@ -42,6 +42,20 @@ async def find(conn: Connection[Record], project_no: int, journey_id: str, versi
     return _published(row) if row else None
 
 
+_NEWEST = """
+SELECT v.journey_id, v.version, v.definition, v.pinned, v.sha256, v.published_at, v.published_by
+  FROM journeys AS j
+  JOIN journey_versions AS v
+    ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version
+ WHERE j.project_no = $1
+"""
+
+
+async def newest(conn: Connection[Record], project_no: int) -> list[Published]:
+    """The newest versions of all journeys of a project that have any, archived ones included."""
+    return [_published(row) for row in await conn.fetch(_NEWEST, project_no)]
+
+
 async def get(conn: Connection[Record], project_no: int, journey_id: str, version: int) -> JourneyVersion:
     """The version as executions need it. It never changes, so it may be kept. Raises NotFound."""
     published = await find(conn, project_no, journey_id, version)

@@ -37,6 +37,20 @@ async def find(conn: Connection[Record], project_no: int, journey_id: str) -> Jo
     return _journey(row) if row else None
 
 
+_WHOLE = f"""
+{_SELECT.format(definition="coalesce(j.draft, v.definition)")}
+  LEFT JOIN journey_versions AS v
+    ON v.project_no = j.project_no AND v.journey_id = j.journey_id AND v.version = j.latest_version AND j.draft IS NULL
+ WHERE j.project_no = $1
+ ORDER BY j.journey_id
+"""
+
+
+async def whole(conn: Connection[Record], project_no: int) -> list[Journey]:
+    """All journeys of a project, with their definitions."""
+    return [_journey(row) for row in await conn.fetch(_WHOLE, project_no)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """Entries refused for one reason since the hour in which the journey last changed; `last_hour` is the latest.

@@ -90,6 +90,23 @@ async def touch_definitions(conn: Connection[Record], project_no: int) -> None:
     await conn.execute(_TOUCH, project_no)
 
 
+_HOLD = "SELECT true FROM projects WHERE project_no = $1 FOR NO KEY UPDATE"
+
+
+async def hold_definitions(conn: Connection[Record], project_no: int) -> None:
+    """The same without announcing anything, for who may find that there is nothing to change."""
+    await conn.execute(_HOLD, project_no)
+
+
+_DEFINITIONS_VERSION = "SELECT definitions_version FROM projects WHERE project_no = $1"
+
+
+async def definitions_version(conn: Connection[Record], project_no: int) -> int:
+    """Counts the changes of the project's definitions."""
+    version: int = await conn.fetchval(_DEFINITIONS_VERSION, project_no)
+    return version
+
+
 def _project(row: Record) -> Project:
     return Project(
         project_no=row["project_no"],

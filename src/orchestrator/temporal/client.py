@@ -23,7 +23,9 @@ from temporalio.runtime import (
 )
 from temporalio.service import RPCError
 
+from orchestrator.temporal.codec import data_converter
 from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
+from orchestrator.temporal.keyring import NO_KEYS, Keyring
 
 #: How long a call about one workflow may take, and one for a page of a list.
 CALL_TIMEOUT = timedelta(seconds=8)
@@ -70,8 +72,13 @@ def _runtime_of_clients() -> Runtime:
     return runtime(None)
 
 
-async def connect(target: Target, *, runtime: Runtime | None = None, lazy: bool = False) -> Client:
-    """A client. Raises RuntimeError when Temporal cannot be reached, unless `lazy`: then the first call connects."""
+async def connect(
+    target: Target, *, keyring: Keyring = NO_KEYS, runtime: Runtime | None = None, lazy: bool = False
+) -> Client:
+    """A client. Raises RuntimeError when Temporal cannot be reached, unless `lazy`: then the first call connects.
+
+    `keyring`: what it encrypts with, and reads what is encrypted.
+    """
     config = ClientConfig.load_client_connect_config()
     if target.address:
         config["target_host"] = target.address
@@ -81,7 +88,11 @@ async def connect(target: Target, *, runtime: Runtime | None = None, lazy: bool 
     # On the same machine compression costs both sides more than it saves.
     compression = GrpcCompression.NONE if _is_local(config["target_host"]) else GrpcCompression.GZIP
     return await Client.connect(
-        **config, runtime=runtime or _runtime_of_clients(), lazy=lazy, grpc_compression=compression
+        **config,
+        data_converter=data_converter(keyring),
+        runtime=runtime or _runtime_of_clients(),
+        lazy=lazy,
+        grpc_compression=compression,
     )
 
 

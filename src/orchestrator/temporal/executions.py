@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.temporal.client import CALL_TIMEOUT, LIST_TIMEOUT
+from orchestrator.temporal.codec import KeyMissing
 from orchestrator.temporal.contract import (
     BEHIND_QUEUE,
     ENROLLMENT_MEMO,
@@ -35,6 +37,7 @@ from orchestrator.temporal.contract import (
     VERSION_ATTRIBUTE,
     ExecutionInput,
 )
+from orchestrator.temporal.memos import memo_of
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +116,7 @@ class Executions:
 
         Where the id belongs to another enrollment, says whose it is. `anew`: start it all the same, if that one is
         closed; two who do so at once may start it twice, one after the other, and the second run finds all decided.
+        Raises KeyMissing where the one that has the id was encrypted with a key that is not here.
         """
         if not self._searchable:
             return await self._start(start, anew=anew, searchable=False)
@@ -156,9 +160,13 @@ class Executions:
         return Told.DONE
 
     async def _holder(self, workflow_id: str) -> Holder:
+        """Raises KeyMissing when that cannot be read."""
         described = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=self._patience)
+        memo = await memo_of(described)
+        if memo.missing_kid is not None:
+            raise KeyMissing(memo.missing_kid)
         return Holder(
-            execution_id=await described.memo_value(ENROLLMENT_MEMO, default=None),
+            execution_id=str(memo.execution_id) if memo.execution_id is not None else None,
             closed=described.close_time is not None,
         )
 
@@ -183,13 +191,20 @@ class Executions:
         )
         if since is not None:
             query += f" AND CloseTime > '{since.isoformat()}'"
+        unreadable: Counter[str] = Counter()
         async for found in self._client.list_workflows(query, page_size=1000, rpc_timeout=LIST_TIMEOUT):
-            execution_id = await found.memo_value(ENROLLMENT_MEMO, default=None)
-            subject = await found.memo_value(SUBJECT_MEMO, default=None)
-            if execution_id is not None and subject is not None and found.status is not None:
+            memo = await memo_of(found)
+            if memo.missing_kid is not None:
+                unreadable[memo.missing_kid] += 1  # the others are not to wait for it
+            elif memo.execution_id is not None and memo.subject is not None and found.status is not None:
                 yield Ended(
-                    workflow_id=found.id, execution_id=execution_id, subject=tuple(subject), status=found.status
+                    workflow_id=found.id,
+                    execution_id=str(memo.execution_id),
+                    subject=memo.subject,
+                    status=found.status,
                 )
+        for kid, count in unreadable.items():
+            logger.error("ended workflows cannot be read, a key is missing", extra={"kid": kid, "count": count})
 
     async def runs_on(self, ended: Ended) -> bool:
         """Whether a later run of the same execution is under way: somebody has reset its workflow."""

@@ -12,18 +12,23 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
 from orchestrator.temporal.client import CALL_TIMEOUT, LIST_TIMEOUT
-from orchestrator.temporal.contract import ENROLLMENT_MEMO, EXECUTION_WORKFLOW, SUBJECT_MEMO
+from orchestrator.temporal.contract import EXECUTION_WORKFLOW
 from orchestrator.temporal.executions import no_workflow
+from orchestrator.temporal.memos import memo_of
 
 _AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenWorkflow:
-    """`execution` is (project_no, bucket, subject_no, execution_id); None: it does not say whose it is."""
+    """`execution` is (project_no, bucket, subject_no, execution_id); None: it does not say whose it is.
+
+    `missing_kid`: what it says is encrypted with a key that is not here.
+    """
 
     workflow_id: str
     execution: tuple[int, int, int, UUID] | None
+    missing_kid: str | None = None
 
 
 async def open_workflows(client: Client, started_before: datetime) -> AsyncIterator[OpenWorkflow]:
@@ -33,10 +38,11 @@ async def open_workflows(client: Client, started_before: datetime) -> AsyncItera
         f"AND StartTime < '{started_before.isoformat()}'"
     )
     async for found in client.list_workflows(query, page_size=1000, rpc_timeout=LIST_TIMEOUT):
-        execution_id = await found.memo_value(ENROLLMENT_MEMO, default=None)
-        subject = await found.memo_value(SUBJECT_MEMO, default=None)
-        execution = (*subject, UUID(execution_id)) if execution_id is not None and subject is not None else None
-        yield OpenWorkflow(workflow_id=found.id, execution=execution)
+        memo = await memo_of(found)
+        whose = None
+        if memo.subject is not None and memo.execution_id is not None:
+            whose = (*memo.subject, memo.execution_id)
+        yield OpenWorkflow(workflow_id=found.id, execution=whose, missing_kid=memo.missing_kid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

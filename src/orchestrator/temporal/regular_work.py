@@ -19,6 +19,8 @@ from temporalio.client import (
     ScheduleUpdateInput,
 )
 
+from orchestrator.temporal.codec import is_written_so
+
 
 async def ensure_schedule(
     client: Client,
@@ -53,6 +55,7 @@ async def _updated(client: Client, known: ScheduleUpdateInput, schedule: Schedul
     if (
         before.spec.intervals == schedule.spec.intervals
         and before.policy == schedule.policy
+        and is_encrypted_as_now(client, before)
         and await _started(client, before) == await _started(client, schedule)
     ):
         return None
@@ -65,12 +68,24 @@ async def _started(client: Client, schedule: Schedule) -> object:
     action = schedule.action
     if not isinstance(action, ScheduleActionStartWorkflow):
         return None
-    given = [one for one in action.args if not isinstance(one, Payload)]
-    # Of one that is described, arguments are as they are stored.
-    stored = await client.data_converter.encode(given) if given else action.args
+    converter = client.data_converter
+    # Of one that is described, arguments are as they are stored; encrypted, no two are alike.
+    stored = [one for one in action.args if isinstance(one, Payload)]
+    opened = await converter.payload_codec.decode(stored) if stored and converter.payload_codec else stored
+    given = converter.payload_converter.to_payloads([one for one in action.args if not isinstance(one, Payload)])
     return (
         action.workflow,
         action.id,
         action.task_queue,
-        [one.SerializeToString(deterministic=True) for one in stored],
+        [one.SerializeToString(deterministic=True) for one in (*opened, *given)],
+    )
+
+
+def is_encrypted_as_now(client: Client, described: Schedule) -> bool:
+    """Whether what a schedule hands to what it starts is encrypted as this client would do it. Schedules outlive keys:
+    they are written anew before the one they were encrypted with goes.
+    """
+    action = described.action
+    return isinstance(action, ScheduleActionStartWorkflow) and all(
+        is_written_so(client.data_converter, one) for one in action.args if isinstance(one, Payload)
     )

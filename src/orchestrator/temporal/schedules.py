@@ -26,6 +26,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from orchestrator.domain.schedule import CATCH_UP, Firing
 from orchestrator.temporal.client import CALL_TIMEOUT
 from orchestrator.temporal.contract import JOURNEYS_QUEUE
+from orchestrator.temporal.regular_work import is_encrypted_as_now
 
 FIRING_WORKFLOW = "SCHEDULED_ENROLLMENT"
 FIRE_ACTIVITY = "enroll_on_schedule"
@@ -83,7 +84,7 @@ class JourneySchedules:
             await self._client.create_schedule(own, schedule, rpc_timeout=CALL_TIMEOUT)
         except ScheduleAlreadyRunningError:
             handle = self._client.get_schedule_handle(own)
-            await handle.update(lambda known: _updated(known, schedule), rpc_timeout=CALL_TIMEOUT)
+            await handle.update(lambda known: _updated(self._client, known, schedule), rpc_timeout=CALL_TIMEOUT)
 
     async def remove(self, project_no: int, journey_id: str) -> None:
         """Have it fire no more; one that is not there is as good. Raises RPCError."""
@@ -94,10 +95,12 @@ class JourneySchedules:
                 raise
 
 
-def _updated(known: ScheduleUpdateInput, schedule: Schedule) -> ScheduleUpdate | None:
+def _updated(client: Client, known: ScheduleUpdateInput, schedule: Schedule) -> ScheduleUpdate | None:
     before = known.description.schedule
     same = before.state.note == schedule.state.note and before.state.paused == schedule.state.paused
-    return None if same and before.policy == schedule.policy else ScheduleUpdate(schedule)
+    if same and before.policy == schedule.policy and is_encrypted_as_now(client, before):
+        return None
+    return ScheduleUpdate(schedule)
 
 
 def _spec(firing: Firing) -> ScheduleSpec:

@@ -26,13 +26,19 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1borchestrator/v1/audit.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x01\n\nAuditEntry\x12\n\n\x02id\x18\x01 \x01(\x03\x12-\n\ttimestamp\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x15\n\rresource_kind\x18\x05 \x01(\t\x12\x13\n\x0bresource_id\x18\x06 \x01(\t\x12)\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1borchestrator/v1/audit.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"&\n\tAuditSeal\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x0c\n\x04hash\x18\x02 \x01(\t\"\x97\x02\n\x0b\x41uditMisfit\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.orchestrator.v1.AuditMisfit.Kind\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12\x16\n\x0e\x61udit_entry_id\x18\x04 \x01(\x03\x12\x0f\n\x07message\x18\x05 \x01(\t\"\x90\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_CHANGED\x10\x01\x12\x10\n\x0cKIND_MISSING\x10\x02\x12\x15\n\x11KIND_SEAL_MISSING\x10\x03\x12\x11\n\rKIND_UNSEALED\x10\x04\x12\x12\n\x0eKIND_REWRITTEN\x10\x05\x12\x10\n\x0cKIND_CUT_OFF\x10\x06\"\xbd\x01\n\nAuditEntry\x12\n\n\x02id\x18\x01 \x01(\x03\x12-\n\ttimestamp\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x15\n\rresource_kind\x18\x05 \x01(\t\x12\x13\n\x0bresource_id\x18\x06 \x01(\t\x12)\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'orchestrator.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDITENTRY']._serialized_start=112
-  _globals['_AUDITENTRY']._serialized_end=301
+  _globals['_AUDITSEAL']._serialized_start=111
+  _globals['_AUDITSEAL']._serialized_end=149
+  _globals['_AUDITMISFIT']._serialized_start=152
+  _globals['_AUDITMISFIT']._serialized_end=431
+  _globals['_AUDITMISFIT_KIND']._serialized_start=287
+  _globals['_AUDITMISFIT_KIND']._serialized_end=431
+  _globals['_AUDITENTRY']._serialized_start=434
+  _globals['_AUDITENTRY']._serialized_end=623
 # @@protoc_insertion_point(module_scope)

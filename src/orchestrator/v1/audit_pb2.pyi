@@ -7,6 +7,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,111 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class AuditSeal(_message.Message):
+    """A seal of the audit log, which is a chain: `hash` covers the entry that was sealed and all before it. Kept elsewhere it
+    is an anchor, by which `VerifyAuditLog` tells whether anything up to it was changed since.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Counts the sealed entries of the project, from 1."""
+    hash: _builtins.str
+    """64 hexadecimal digits in lower case."""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        hash: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditSeal: _TypeAlias = AuditSeal  # noqa: Y015
+
+@_typing.final
+class AuditMisfit(_message.Message):
+    """The first place where the audit log does not fit its seals, or the anchors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[AuditMisfit._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: AuditMisfit._Kind.ValueType  # 0
+        """Not said."""
+        KIND_CHANGED: AuditMisfit._Kind.ValueType  # 1
+        """The entry is not what was sealed."""
+        KIND_MISSING: AuditMisfit._Kind.ValueType  # 2
+        """An entry that was sealed, or waited for its seal, is gone."""
+        KIND_SEAL_MISSING: AuditMisfit._Kind.ValueType  # 3
+        """A seal is gone, and later ones are there."""
+        KIND_UNSEALED: AuditMisfit._Kind.ValueType  # 4
+        """An entry has no seal and does not wait for one."""
+        KIND_REWRITTEN: AuditMisfit._Kind.ValueType  # 5
+        """Something up to an anchor was changed, and all was sealed anew."""
+        KIND_CUT_OFF: AuditMisfit._Kind.ValueType  # 6
+        """An anchor says that there was more."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What is wrong there."""
+
+    KIND_UNSPECIFIED: AuditMisfit.Kind.ValueType  # 0
+    """Not said."""
+    KIND_CHANGED: AuditMisfit.Kind.ValueType  # 1
+    """The entry is not what was sealed."""
+    KIND_MISSING: AuditMisfit.Kind.ValueType  # 2
+    """An entry that was sealed, or waited for its seal, is gone."""
+    KIND_SEAL_MISSING: AuditMisfit.Kind.ValueType  # 3
+    """A seal is gone, and later ones are there."""
+    KIND_UNSEALED: AuditMisfit.Kind.ValueType  # 4
+    """An entry has no seal and does not wait for one."""
+    KIND_REWRITTEN: AuditMisfit.Kind.ValueType  # 5
+    """Something up to an anchor was changed, and all was sealed anew."""
+    KIND_CUT_OFF: AuditMisfit.Kind.ValueType  # 6
+    """An anchor says that there was more."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    TO_SEQ_FIELD_NUMBER: _builtins.int
+    AUDIT_ENTRY_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    kind: Global___AuditMisfit.Kind.ValueType
+    """What is wrong."""
+    seq: _builtins.int
+    """The first seal that does not fit; 0 for an entry without one."""
+    to_seq: _builtins.int
+    """With KIND_REWRITTEN and KIND_CUT_OFF: the seal of the anchor."""
+    audit_entry_id: _builtins.int
+    """The entry, where it is known; else 0."""
+    message: _builtins.str
+    """A sentence for people; it may change."""
+    def __init__(
+        self,
+        *,
+        kind: Global___AuditMisfit.Kind.ValueType = ...,
+        seq: _builtins.int = ...,
+        to_seq: _builtins.int = ...,
+        audit_entry_id: _builtins.int = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_entry_id", b"audit_entry_id", "kind", b"kind", "message", b"message", "seq", b"seq", "to_seq", b"to_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditMisfit: _TypeAlias = AuditMisfit  # noqa: Y015
 
 @_typing.final
 class AuditEntry(_message.Message):

@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from orchestrator.v1 import audit_pb2 as orchestrator_dot_v1_dot_audit__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#orchestrator/v1/audit_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1borchestrator/v1/audit.proto\"l\n\x17ListAuditEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\rresource_kind\x18\x03 \x01(\t\x12\x13\n\x0bresource_id\x18\x04 \x01(\t\"g\n\x18ListAuditEntriesResponse\x12\x32\n\raudit_entries\x18\x01 \x03(\x0b\x32\x1b.orchestrator.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x95\x01\n\x0c\x41uditService\x12\x84\x01\n\x10ListAuditEntries\x12(.orchestrator.v1.ListAuditEntriesRequest\x1a).orchestrator.v1.ListAuditEntriesResponse\"\x1b\x90\x02\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/auditEntriesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#orchestrator/v1/audit_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1borchestrator/v1/audit.proto\"D\n\x15VerifyAuditLogRequest\x12+\n\x07\x61nchors\x18\x01 \x03(\x0b\x32\x1a.orchestrator.v1.AuditSeal\"\x82\x01\n\x16VerifyAuditLogResponse\x12(\n\x04head\x18\x01 \x01(\x0b\x32\x1a.orchestrator.v1.AuditSeal\x12\x10\n\x08unsealed\x18\x02 \x01(\x03\x12,\n\x06misfit\x18\x03 \x01(\x0b\x32\x1c.orchestrator.v1.AuditMisfit\"l\n\x17ListAuditEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\rresource_kind\x18\x03 \x01(\t\x12\x13\n\x0bresource_id\x18\x04 \x01(\t\"g\n\x18ListAuditEntriesResponse\x12\x32\n\raudit_entries\x18\x01 \x03(\x0b\x32\x1b.orchestrator.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa0\x02\n\x0c\x41uditService\x12\x84\x01\n\x10ListAuditEntries\x12(.orchestrator.v1.ListAuditEntriesRequest\x1a).orchestrator.v1.ListAuditEntriesResponse\"\x1b\x90\x02\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/auditEntries\x12\x88\x01\n\x0eVerifyAuditLog\x12&.orchestrator.v1.VerifyAuditLogRequest\x1a\'.orchestrator.v1.VerifyAuditLogResponse\"%\x90\x02\x01\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/auditEntries:verify:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEntries']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEntries']._serialized_options = b'\220\002\001\202\323\344\223\002\022\022\020/v1/auditEntries'
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=115
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=223
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=225
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=328
-  _globals['_AUDITSERVICE']._serialized_start=331
-  _globals['_AUDITSERVICE']._serialized_end=480
+  _globals['_AUDITSERVICE'].methods_by_name['VerifyAuditLog']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['VerifyAuditLog']._serialized_options = b'\220\002\001\202\323\344\223\002\034\"\027/v1/auditEntries:verify:\001*'
+  _globals['_VERIFYAUDITLOGREQUEST']._serialized_start=115
+  _globals['_VERIFYAUDITLOGREQUEST']._serialized_end=183
+  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_start=186
+  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_end=316
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=318
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=426
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=428
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=531
+  _globals['_AUDITSERVICE']._serialized_start=534
+  _globals['_AUDITSERVICE']._serialized_end=822
 # @@protoc_insertion_point(module_scope)

@@ -20,6 +20,64 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class VerifyAuditLogRequest(_message.Message):
+    """Asks whether the audit log is what it was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANCHORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def anchors(self) -> _containers.RepeatedCompositeFieldContainer[_audit_pb2.AuditSeal]:
+        """Seals that were kept elsewhere. The newest one is enough: it covers all before it."""
+
+    def __init__(
+        self,
+        *,
+        anchors: _abc.Iterable[_audit_pb2.AuditSeal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchors", b"anchors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyAuditLogRequest: _TypeAlias = VerifyAuditLogRequest  # noqa: Y015
+
+@_typing.final
+class VerifyAuditLogResponse(_message.Message):
+    """Whether the audit log is what it was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEAD_FIELD_NUMBER: _builtins.int
+    UNSEALED_FIELD_NUMBER: _builtins.int
+    MISFIT_FIELD_NUMBER: _builtins.int
+    unsealed: _builtins.int
+    """Entries that wait for their seal; workers give it within seconds."""
+    @_builtins.property
+    def head(self) -> _audit_pb2.AuditSeal:
+        """The last seal up to which all fits: keep it elsewhere. Absent where nothing does, or nothing is sealed yet."""
+
+    @_builtins.property
+    def misfit(self) -> _audit_pb2.AuditMisfit:
+        """The first place that does not fit. Absent: all does."""
+
+    def __init__(
+        self,
+        *,
+        head: _audit_pb2.AuditSeal | None = ...,
+        unsealed: _builtins.int = ...,
+        misfit: _audit_pb2.AuditMisfit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "misfit", b"misfit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "misfit", b"misfit", "unsealed", b"unsealed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyAuditLogResponse: _TypeAlias = VerifyAuditLogResponse  # noqa: Y015
+
+@_typing.final
 class ListAuditEntriesRequest(_message.Message):
     """Asks for a page of audit entries."""
 

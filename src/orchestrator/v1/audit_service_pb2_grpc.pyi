@@ -35,6 +35,11 @@ class AuditServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEntriesRequest, _audit_service_pb2.ListAuditEntriesResponse]
     """Lists what was done in the project, newest first."""
+    VerifyAuditLog: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditLogRequest, _audit_service_pb2.VerifyAuditLogResponse]
+    """Makes the chain of the project's audit log again, for the operator that of the instance, from the first entry on,
+    and says whether the log still is what was sealed. Without anchors it cannot be seen that the end was cut off, or
+    that all was sealed anew.
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -43,6 +48,11 @@ class AuditServiceAsyncStub(AuditServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEntriesRequest, _audit_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
     """Lists what was done in the project, newest first."""
+    VerifyAuditLog: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditLogRequest, _audit_service_pb2.VerifyAuditLogResponse]  # type: ignore[assignment]
+    """Makes the chain of the project's audit log again, for the operator that of the instance, from the first entry on,
+    and says whether the log still is what was sealed. Without anchors it cannot be seen that the end was cut off, or
+    that all was sealed anew.
+    """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """The audit log of a project."""
@@ -54,5 +64,16 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.ListAuditEntriesResponse, _abc.Awaitable[_audit_service_pb2.ListAuditEntriesResponse]]:
         """Lists what was done in the project, newest first."""
+
+    @_abc_1.abstractmethod
+    def VerifyAuditLog(
+        self,
+        request: _audit_service_pb2.VerifyAuditLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.VerifyAuditLogResponse, _abc.Awaitable[_audit_service_pb2.VerifyAuditLogResponse]]:
+        """Makes the chain of the project's audit log again, for the operator that of the instance, from the first entry on,
+        and says whether the log still is what was sealed. Without anchors it cannot be seen that the end was cut off, or
+        that all was sealed anew.
+        """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

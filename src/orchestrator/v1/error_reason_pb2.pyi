@@ -136,6 +136,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A step whose arms learn, in a journey without a goal."""
     ERROR_REASON_INVALID_DEFINITION: _ErrorReason.ValueType  # 210
     """Publishing was refused; the violations name every fault."""
+    ERROR_REASON_BUNDLE_FORMAT_UNKNOWN: _ErrorReason.ValueType  # 240
+    """A bundle of a form that this server does not read: it was written by a newer release."""
+    ERROR_REASON_SECRET_IN_BUNDLE: _ErrorReason.ValueType  # 241
+    """A warning: a value that looks like a secret stands in a definition, and so in the bundle."""
     ERROR_REASON_JOURNEY_NOT_FOUND: _ErrorReason.ValueType  # 301
     """The journey does not exist."""
     ERROR_REASON_JOURNEY_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 302
@@ -256,6 +260,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A part is away: try again."""
     ERROR_REASON_ESTIMATE_TOO_SLOW: _ErrorReason.ValueType  # 407
     """Not even a part of the subjects could be looked at in time: try again."""
+    ERROR_REASON_BUNDLE_REFUSED: _ErrorReason.ValueType  # 408
+    """The project cannot become what the bundle says; the violations name everything that stands against it."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 406
     """A fault of the server; its log has more under the request's id."""
     ERROR_REASON_SUBJECT_FORGOTTEN: _ErrorReason.ValueType  # 410
@@ -389,6 +395,10 @@ ERROR_REASON_GOAL_REQUIRED: ErrorReason.ValueType  # 233
 """A step whose arms learn, in a journey without a goal."""
 ERROR_REASON_INVALID_DEFINITION: ErrorReason.ValueType  # 210
 """Publishing was refused; the violations name every fault."""
+ERROR_REASON_BUNDLE_FORMAT_UNKNOWN: ErrorReason.ValueType  # 240
+"""A bundle of a form that this server does not read: it was written by a newer release."""
+ERROR_REASON_SECRET_IN_BUNDLE: ErrorReason.ValueType  # 241
+"""A warning: a value that looks like a secret stands in a definition, and so in the bundle."""
 ERROR_REASON_JOURNEY_NOT_FOUND: ErrorReason.ValueType  # 301
 """The journey does not exist."""
 ERROR_REASON_JOURNEY_VERSION_NOT_FOUND: ErrorReason.ValueType  # 302
@@ -509,6 +519,8 @@ ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 405
 """A part is away: try again."""
 ERROR_REASON_ESTIMATE_TOO_SLOW: ErrorReason.ValueType  # 407
 """Not even a part of the subjects could be looked at in time: try again."""
+ERROR_REASON_BUNDLE_REFUSED: ErrorReason.ValueType  # 408
+"""The project cannot become what the bundle says; the violations name everything that stands against it."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 406
 """A fault of the server; its log has more under the request's id."""
 ERROR_REASON_SUBJECT_FORGOTTEN: ErrorReason.ValueType  # 410

@@ -75,6 +75,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("UpsertSubject", {"subject": {"id": "visitor"}}),
     ("MergeSubjects", {"subjectId": "visitor", "intoSubjectId": "bob"}),
     ("DeleteSubject", {"subjectId": "bob"}),
+    ("ImportBundle", {"bundle": {"formatVersion": 1, "segments": [{"id": "s", "name": "S"}]}}),
     ("UpdateProject", {"project": {"id": "default", "name": "Ours"}}),
     ("CreateApiKey", {"apiKey": {"name": "ci", "role": "editor"}}),
     ("RotateApiKey", {"apiKeyId": "{key}"}),

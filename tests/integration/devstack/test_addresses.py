@@ -31,6 +31,7 @@ def addresses_in(directory: Path) -> Addresses:
         temporal="127.0.0.1:3",
         temporal_namespace="default",
         temporal_ui="",
+        codec="",
         metrics=("http://127.0.0.1:4/metrics",),
         data_dir=directory,
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 import signal
@@ -13,10 +14,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
+from google.protobuf.json_format import MessageToDict
+from temporalio.client import Client
 
 from orchestrator.devstack.ports import free_ports
 from tests.acceptance.command_line import CommandLine
@@ -197,6 +201,58 @@ async def test_keys_are_kept_for_their_owner_alone_and_given_ones_are_used_as_gi
     assert not (place.data_dir / "owner.key").exists()
     assert not (place.data_dir / "internal.token").exists()
     assert stat.S_IMODE((place.data_dir / "operator.key").stat().st_mode) == 0o600
+
+
+async def test_histories_are_encrypted_when_that_is_asked_for_and_read_from_then_on(place: Place) -> None:
+    (codec_port,) = free_ports(1)
+    pause = {"id": "pause", "wait": {"duration": "30d"}, "next": "bye"}
+    journey = {"id": "welcome", "name": "Welcome", "steps": [pause, {"id": "bye", "exit": {}}]}
+    codec, ui = f"http://127.0.0.1:{codec_port}", f"http://127.0.0.1:{place.temporal_ui_port}"
+
+    async with up(place, None, "--encrypt", f"--codec-port={codec_port}") as stack:
+        await stack.ready()
+        await stack.says(f"Codec server  {codec}")
+        async with httpx.AsyncClient(base_url=place.http, headers=owner_of(place)) as client:
+            assert (await client.post("/v1/journeys", json=journey)).is_success
+            assert (await client.post("/v1/journeys/welcome:publish")).is_success
+            assert (await client.post("/v1/journeys/welcome:enroll", json={"subjectIds": ["ada"]})).is_success
+            (execution,) = (await client.get("/v1/executions?journeyId=welcome")).json()["executions"]
+        stored = await _input_of(place, execution["executionArn"])
+        token = (place.data_dir / "codec.token").read_text().strip()
+        async with httpx.AsyncClient(base_url=codec, headers={"authorization": f"Bearer {token}"}) as client:
+            (opened,) = (await client.post("/decode", json={"payloads": [stored]})).json()["payloads"]
+        async with httpx.AsyncClient(base_url=ui) as client:
+            known = (await client.get("/api/v1/settings")).json()["Codec"]["Endpoint"]
+    # Without being asked for any more.
+    async with up(place, None, f"--codec-port={codec_port}") as stack:
+        await stack.ready()
+        async with httpx.AsyncClient(base_url=place.http, headers=owner_of(place)) as client:
+            canceled = await client.post(f"/v1/executions/{execution['id']}:cancel")
+
+            async def has_ended() -> bool:
+                shown = (await client.get(f"/v1/executions/{execution['id']}")).json()
+                return bool(shown.get("outcome") == "canceled")
+
+            await eventually(has_ended, within=30)
+            await client.post("/v1/journeys/welcome:enroll", json={"subjectIds": ["bob"]})
+            (other,) = (await client.get("/v1/executions?journeyId=welcome&subjectId=bob")).json()["executions"]
+        plain = await _input_of(place, other["executionArn"])
+
+    assert base64.b64decode(stored["metadata"]["encoding"]) == b"binary/encrypted"
+    assert execution["id"] in base64.b64decode(opened["data"]).decode()
+    assert known == codec
+    assert canceled.is_success, canceled.text
+    assert other["id"] in base64.b64decode(plain["data"]).decode()
+    assert stat.S_IMODE((place.data_dir / "payload.keys").stat().st_mode) == 0o600
+
+
+async def _input_of(place: Place, workflow_id: str) -> dict[str, Any]:
+    """What a workflow was started with, as Temporal has it."""
+    client = await Client.connect(f"127.0.0.1:{place.temporal_port}")
+    history = await client.get_workflow_handle(workflow_id).fetch_history()
+    (payload,) = history.events[0].workflow_execution_started_event_attributes.input.payloads
+    document: dict[str, Any] = MessageToDict(payload)
+    return document
 
 
 async def test_keys_that_were_given_before_are_named_until_they_are_revoked(place: Place) -> None:

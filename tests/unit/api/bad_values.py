@@ -75,6 +75,13 @@ def in_json(field: FieldDescriptor) -> Iterator[Bad]:
             yield Bad(case="NaN", value=raw("NaN"), reason="INVALID_VALUE")
             yield Bad(case="1e400", value=raw("1e400"), reason="OUT_OF_RANGE")
             yield Bad(case="too small", value=min(integer_limit(field).least, 0) - 1, reason="OUT_OF_RANGE", limit=True)
+        case FieldDescriptor.TYPE_INT64:
+            # Large ones are written as text, as programs that have only doubles can read them.
+            yield from _types("five", "5.0", "9" * 5000, True, 1.5, [], {})
+            yield Bad(case="2^63", value=str(2**63), reason="OUT_OF_RANGE")
+            yield Bad(case="2^53 + 1", value=raw(str(2**53 + 1)), reason="OUT_OF_RANGE")
+            yield Bad(case="NaN", value=raw("NaN"), reason="INVALID_VALUE")
+            yield Bad(case="too small", value=min(integer_limit(field).least, 0) - 1, reason="OUT_OF_RANGE", limit=True)
         case FieldDescriptor.TYPE_DOUBLE:
             yield from _types("0.5", True, [], {})
             yield Bad(case="NaN", value=raw("NaN"), reason="INVALID_VALUE")
@@ -188,7 +195,7 @@ def in_message(field: FieldDescriptor) -> Iterator[BadMessage]:
                 yield BadMessage(case=bad.case, spoil=put(bad.value), reason=bad.reason)
         case FieldDescriptor.TYPE_ENUM:
             yield BadMessage(case="unknown number", spoil=put(99), reason="UNKNOWN_ENUM_VALUE")
-        case FieldDescriptor.TYPE_INT32:
+        case FieldDescriptor.TYPE_INT32 | FieldDescriptor.TYPE_INT64:
             yield BadMessage(case="too small", spoil=put(min(integer_limit(field).least, 0) - 1), reason="OUT_OF_RANGE")
         case FieldDescriptor.TYPE_DOUBLE:
             yield BadMessage(case="NaN", spoil=put(float("nan")), reason="INVALID_VALUE")

@@ -245,6 +245,29 @@ def _crud(noun: str, plural: str, resource: Json) -> dict[str, Json]:
     }
 
 
+_CONTENT = {name: COMMUNICATION[name] for name in ("channel", "category", "subject", "body", "settings")}
+BUNDLE: Json = {
+    "formatVersion": 1,
+    "settings": PROJECT["settings"],
+    "segments": [{"id": "vip", "name": "VIP"}],
+    "audiences": [{"id": "buyers", "name": "Buyers", "predicate": EVENT_PREDICATE}],
+    "communications": [COMMUNICATION],
+    "triggerContracts": [{"id": "bought", "name": "Bought", "eventName": "buy"}],
+    "journeys": [
+        {
+            "id": "spring",
+            "name": "Spring",
+            "description": "All of it",
+            "status": "active",
+            "steps": [{"id": "end", "exit": {"reason": "finished"}}],
+            "goal": JOURNEY["goal"],
+            "draft": {"steps": [{"id": "end", "exit": {}}]},
+            "etag": "abc",
+            "pinnedTexts": [{"communicationId": "hello", "content": _CONTENT}],
+        }
+    ],
+}
+
 _OF_JOURNEY: Json = {"journeyId": "spring"}
 _MAPPING = [{"fromStepId": "pause", "toStepId": "rest"}]
 _OF_SUBJECT: Json = {"subjectId": "ann"}
@@ -260,6 +283,8 @@ REQUESTS: dict[str, Json] = {
     "ListJourneys": {**PAGE, "status": "active", "offset": 3},
     "UpdateJourney": {"journey": JOURNEY, "updateMask": "name", **CHANGE, "toStatus": "paused"},
     "DeleteJourney": {**_OF_JOURNEY, "etag": "abc", **ONCE, "force": True},
+    "ExportBundle": {"withoutSettings": True, "journeyIds": ["spring", "autumn"]},
+    "ImportBundle": {"bundle": BUNDLE, "etag": "abc", **CHANGE},
     "EvaluateSegment": {"segmentId": "vip", **ONCE},
     "DeleteSegment": {"segmentId": "vip", "etag": "abc", **ONCE, "force": True},
     "CheckAudience": {"audienceId": "buyers", "subjectId": "ann"},
@@ -337,6 +362,7 @@ REQUESTS: dict[str, Json] = {
     },
     "ListJourneyAuditEntries": {**_OF_JOURNEY, **PAGE},
     "ListAuditEntries": {**PAGE, "resourceKind": "journey", "resourceId": "spring"},
+    "VerifyAuditLog": {"anchors": [{"seq": "7", "hash": "0" * 64}]},
     "ListExecutions": {**_OF_JOURNEY, **PAGE, "subjectId": "ann"},
     "GetExecution": {"executionId": "0197-aa"},
     "ExplainExecution": {"executionId": "0197-aa"},
@@ -382,9 +408,9 @@ REQUESTS: dict[str, Json] = {
     "GetSubject": dict(_OF_SUBJECT),
     "DeleteSubject": {**_OF_SUBJECT, "etag": "abc", **ONCE},
     "MergeSubjects": {**_OF_SUBJECT, "intoSubjectId": "anna", **CHANGE},
-    "ForgetSubject": {**_OF_SUBJECT, **ONCE},
+    "ForgetSubject": {**_OF_SUBJECT, "projectKey": "acme", **ONCE},
     "ListErasures": dict(PAGE),
-    "GetErasure": {"erasureId": "era-1"},
+    "GetErasure": {"erasureId": "era-1", "projectKey": "acme"},
     "LiftTombstone": {**_OF_SUBJECT, **ONCE},
     "GetPreferences": dict(_OF_SUBJECT),
     "UpdatePreferences": {

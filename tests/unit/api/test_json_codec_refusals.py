@@ -21,6 +21,7 @@ from orchestrator.api.message_check import check_message
 from orchestrator.api.methods import services
 from orchestrator.api.request_shapes import shape_of
 from orchestrator.predicates.faults import Fault, under
+from tests.acceptance.request_fields import is_passed_by
 from tests.unit.api import bad_values
 from tests.unit.api.bad_values import RAW, RAW_END
 from tests.unit.api.good_requests import REQUESTS, Json
@@ -58,12 +59,12 @@ def good(method: MethodDescriptor) -> Message:
 
 def fields_in(descriptor: Descriptor, document: Json, at: Place = ()) -> Iterator[tuple[FieldDescriptor, Place]]:
     """Each field that has a value in the document, with the way to it."""
-    for _, field in json_fields(descriptor):
-        if field.json_name not in document:
+    for way, field in json_fields(descriptor):
+        if field.json_name not in document or any(is_passed_by(descriptor.fields_by_name[name]) for name in way):
             continue
         value, place = document[field.json_name], (*at, field.json_name)
         yield field, place
-        if field.message_type is None or field.message_type.full_name in LEAVES:
+        if field.message_type is None or field.message_type.full_name in LEAVES or is_passed_by(field):
             continue
         for index, element in enumerate(value if field.is_repeated else [value]):
             yield from fields_in(message_in(field), element, (*place, index) if field.is_repeated else place)
@@ -127,12 +128,15 @@ def test_the_good_requests_have_every_field_that_callers_can_give(name: str) -> 
     given = {field.full_name for field, _ in fields_in(METHODS[name].input_type, REQUESTS[name])}
     pending, missing = [METHODS[name].input_type], []
     while pending:
-        for _, field in json_fields(pending.pop()):
+        kind = pending.pop()
+        for way, field in json_fields(kind):
             if behaves(field, OUTPUT_ONLY) or field.full_name in INSTEAD:
+                continue
+            if any(is_passed_by(kind.fields_by_name[name]) for name in way):
                 continue
             if field.full_name not in given:
                 missing.append(field.full_name)
-            elif field.message_type is not None and field.message_type.full_name not in LEAVES:
+            elif field.message_type is not None and not (is_passed_by(field) or field.message_type.full_name in LEAVES):
                 pending.append(field.message_type)
 
     assert missing == []
@@ -171,7 +175,7 @@ def test_messages_are_refused_by_name_and_place_for_every_fault_of_every_field(n
 
             assert is_told(faults, expected, bad.reason), (bad.case, expected, bad.reason, faults)
             tried += 1
-    assert tried >= 3
+    assert tried >= 1
 
 
 def holder(request: Message, place: Place) -> Any:

@@ -20,16 +20,21 @@ def audience_content(message: pb.Audience) -> Audience:
     )
 
 
-def audience_message(resource: Resource[Audience], scope: Scope) -> pb.Audience:
-    content = resource.content
+def authored_audience(audience_id: str, content: Audience) -> pb.Audience:
+    """What its author wrote, without what the server made of it."""
     return pb.Audience(
-        id=resource.id,
-        project_id=scope.project_id,
+        id=audience_id,
         name=content.name,
         description=content.description,
         subject_type=content.subject_type,
         predicate=predicate_from_document(content.predicate),
-        create_time=to_timestamp(resource.created_at),
-        update_time=to_timestamp(resource.updated_at),
-        etag=etag_of(resource.revision, resource.updated_at),
     )
+
+
+def audience_message(resource: Resource[Audience], scope: Scope) -> pb.Audience:
+    message = authored_audience(resource.id, resource.content)
+    message.project_id = scope.project_id
+    message.create_time.CopyFrom(to_timestamp(resource.created_at))
+    message.update_time.CopyFrom(to_timestamp(resource.updated_at))
+    message.etag = etag_of(resource.revision, resource.updated_at)
+    return message

@@ -26,21 +26,26 @@ def communication_content(message: pb.Communication) -> Communication:
     )
 
 
-def communication_message(resource: Resource[Communication]) -> pb.Communication:
-    content = resource.content
+def authored_communication(communication_id: str, content: Communication) -> pb.Communication:
+    """What its author wrote, without what the server made of it."""
     return pb.Communication(
-        id=resource.id,
+        id=communication_id,
         name=content.name,
         channel=content.channel,
         category=category_number(content.category),
         subject=content.subject,
         body=content.body,
         settings=struct_of(content.settings),
-        content_revision=content.content_revision,
-        create_time=to_timestamp(resource.created_at),
-        update_time=to_timestamp(resource.updated_at),
-        etag=etag_of(resource.revision, resource.updated_at),
     )
+
+
+def communication_message(resource: Resource[Communication]) -> pb.Communication:
+    message = authored_communication(resource.id, resource.content)
+    message.content_revision = resource.content.content_revision
+    message.create_time.CopyFrom(to_timestamp(resource.created_at))
+    message.update_time.CopyFrom(to_timestamp(resource.updated_at))
+    message.etag = etag_of(resource.revision, resource.updated_at)
+    return message
 
 
 def asked_preview(request: rpc.PreviewCommunicationRequest) -> Asked:
@@ -55,7 +60,7 @@ def _asked(request: rpc.PreviewCommunicationRequest | rpc.SendTestCommunicationR
     return Asked(
         communication_id=request.communication_id,
         content_revision=request.content_revision,
-        content=_given_content(request.content) if request.HasField("content") else None,
+        content=given_content(request.content) if request.HasField("content") else None,
         subject_id=request.subject_id,
         attributes=struct_to_json(request.attributes) if request.HasField("attributes") else None,
         entry=struct_to_json(request.entry),
@@ -63,7 +68,7 @@ def _asked(request: rpc.PreviewCommunicationRequest | rpc.SendTestCommunicationR
     )
 
 
-def _given_content(message: pb.CommunicationContent) -> Communication:
+def given_content(message: pb.CommunicationContent) -> Communication:
     return Communication(
         name="-",  # it has none, and needs none
         channel=message.channel,

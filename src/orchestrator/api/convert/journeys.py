@@ -16,7 +16,7 @@ from orchestrator.application.publishing import Again, Pins
 from orchestrator.application.stats import Funnel
 from orchestrator.domain.etag import etag_of
 from orchestrator.domain.graph_form import is_graph, with_graph, with_steps
-from orchestrator.domain.journey import Goal, Journey, JourneyStatus, OnArchive, Pinned
+from orchestrator.domain.journey import Journey, JourneyStatus, OnArchive, Pinned
 from orchestrator.domain.journey_form import kept
 from orchestrator.storage.journey_versions import Published
 from orchestrator.storage.journeys import Refused
@@ -25,13 +25,13 @@ from orchestrator.v1 import journey_pb2 as pb
 from orchestrator.v1 import journey_service_pb2 as rpc
 from orchestrator.v1 import journey_stats_pb2 as stats_pb
 
-_STATUSES = {
+STATUSES = {
     JourneyStatus.DRAFT: pb.Journey.STATUS_DRAFT,
     JourneyStatus.ACTIVE: pb.Journey.STATUS_ACTIVE,
     JourneyStatus.PAUSED: pb.Journey.STATUS_PAUSED,
     JourneyStatus.ARCHIVED: pb.Journey.STATUS_ARCHIVED,
 }
-_STATUSES_MEANT = {number: status for status, number in _STATUSES.items()}
+_STATUSES_MEANT = {number: status for status, number in STATUSES.items()}
 
 _ON_ARCHIVE = {
     None: pb.OnArchive.ON_ARCHIVE_UNSPECIFIED,
@@ -54,11 +54,11 @@ def journey_message(
         id=journey.journey_id,
         name=journey.name,
         description=journey.description,
-        status=_STATUSES[journey.status],
+        status=STATUSES[journey.status],
         latest_version=journey.latest_version,
         has_draft=journey.has_draft,
-        definition=_definition(journey.definition, form),
-        goal=_goal(journey.goal),
+        definition=definition_message(journey.definition, form),
+        goal=goal_message(journey.goal.event_name, journey.goal.window),
         on_archive=_ON_ARCHIVE[journey.on_archive],
         entry_problems=[
             pb.EntryProblem(
@@ -88,7 +88,7 @@ def version_message(version: Published, form: pb.DefinitionForm.ValueType = _AS_
     return pb.JourneyVersion(
         journey_id=version.journey_id,
         version=version.version,
-        definition=_definition(version.definition, form),
+        definition=definition_message(version.definition, form),
         communications={communication_id: _pin(pinned) for communication_id, pinned in version.pinned.items()},
         publish_time=to_timestamp(version.published_at),
         publisher=version.published_by,
@@ -97,7 +97,7 @@ def version_message(version: Published, form: pb.DefinitionForm.ValueType = _AS_
 
 def definition_in(message: pb.JourneyDefinition, form: pb.DefinitionForm.ValueType) -> pb.JourneyDefinition:
     """The same definition in this form; it is one that is stored."""
-    shown = _definition(kept(_document(message)), form)
+    shown = definition_message(whole_definition(message), form)
     return shown if shown is not None else message
 
 
@@ -121,6 +121,11 @@ def new_definition(message: pb.JourneyDefinition) -> dict[str, Any]:
     if not document.get("steps"):
         document.pop("steps", None)
     return kept(document)
+
+
+def whole_definition(message: pb.JourneyDefinition) -> dict[str, Any]:
+    """A definition as it is kept."""
+    return kept(_document(message))
 
 
 def goal_window_of(message: pb.Goal) -> timedelta | None:
@@ -191,7 +196,10 @@ def funnel_message(funnel: Funnel) -> stats_pb.JourneyFunnel:
     )
 
 
-def _definition(document: Mapping[str, Any], form: pb.DefinitionForm.ValueType) -> pb.JourneyDefinition | None:
+def definition_message(
+    document: Mapping[str, Any], form: pb.DefinitionForm.ValueType = _AS_WRITTEN
+) -> pb.JourneyDefinition | None:
+    """A definition as it is kept; None of an empty one."""
     if not document:
         return None
     as_graph = is_graph(document) if form == _AS_WRITTEN else form == pb.DEFINITION_FORM_GRAPH
@@ -203,8 +211,8 @@ def _document(message: pb.JourneyDefinition) -> dict[str, Any]:
     return document
 
 
-def _goal(goal: Goal) -> pb.Goal:
-    return pb.Goal(event_name=goal.event_name or "", window=to_duration(goal.window))
+def goal_message(event_name: str | None, window: timedelta) -> pb.Goal:
+    return pb.Goal(event_name=event_name or "", window=to_duration(window))
 
 
 def _pin(pinned: Pinned) -> pb.PinnedCommunication:

@@ -30,20 +30,24 @@ def project_settings(message: pb.ProjectSettings) -> ProjectSettings:
     )
 
 
+def settings_message(settings: ProjectSettings) -> pb.ProjectSettings:
+    return pb.ProjectSettings(
+        time_zone=settings.time_zone,
+        goal_window=to_duration(settings.goal_window),
+        max_journeys=settings.max_journeys,
+        event_retention=to_duration(kept) if (kept := settings.event_retention) is not None else None,
+        frequency_caps=[_cap(cap) for cap in settings.frequency_caps],
+        quiet_hours=_quiet_hours(settings.quiet_hours),
+        global_holdout=_holdout(settings.global_holdout),
+        channel_rates=[_channel_rate(rate) for rate in settings.channel_rates],
+    )
+
+
 def project_message(project: Project) -> pb.Project:
     return pb.Project(
         id=project.project_id,
         name=project.name,
-        settings=pb.ProjectSettings(
-            time_zone=project.settings.time_zone,
-            goal_window=to_duration(project.settings.goal_window),
-            max_journeys=project.settings.max_journeys,
-            event_retention=to_duration(kept) if (kept := project.settings.event_retention) is not None else None,
-            frequency_caps=[_cap(cap) for cap in project.settings.frequency_caps],
-            quiet_hours=_quiet_hours(project.settings.quiet_hours),
-            global_holdout=_holdout(project.settings.global_holdout),
-            channel_rates=[_channel_rate(rate) for rate in project.settings.channel_rates],
-        ),
+        settings=settings_message(project.settings),
         create_time=to_timestamp(project.created_at),
         update_time=to_timestamp(project.updated_at),
         etag=etag_of(project.revision, project.updated_at),

@@ -33,21 +33,27 @@ def member_message(member: Member) -> pb.SegmentMember:
     return pb.SegmentMember(subject_id=member.subject_id, add_time=since)
 
 
-def segment_message(resource: Resource[Segment], state: State) -> pb.Segment:
-    content, fresh = resource.content, state.freshness
+def authored_segment(segment_id: str, content: Segment) -> pb.Segment:
+    """What its author wrote, without what the server made of it."""
     return pb.Segment(
-        id=resource.id,
+        id=segment_id,
         name=content.name,
         description=content.description,
         kind=_KINDS[content.kind],
         rules=predicate_from_document(content.predicate) if content.predicate is not None else None,
-        size=state.size,
-        building=fresh.building,
-        missing_cohort_id=state.broken or "",
-        last_evaluate_time=to_timestamp(fresh.evaluated_at) if fresh.evaluated_at is not None else None,
-        last_entered_count=fresh.entered,
-        last_left_count=fresh.departed,
-        create_time=to_timestamp(resource.created_at),
-        update_time=to_timestamp(resource.updated_at),
-        etag=etag_of(resource.revision, resource.updated_at),
     )
+
+
+def segment_message(resource: Resource[Segment], state: State) -> pb.Segment:
+    message, fresh = authored_segment(resource.id, resource.content), state.freshness
+    message.size = state.size
+    message.building = fresh.building
+    message.missing_cohort_id = state.broken or ""
+    if fresh.evaluated_at is not None:
+        message.last_evaluate_time.CopyFrom(to_timestamp(fresh.evaluated_at))
+    message.last_entered_count = fresh.entered
+    message.last_left_count = fresh.departed
+    message.create_time.CopyFrom(to_timestamp(resource.created_at))
+    message.update_time.CopyFrom(to_timestamp(resource.updated_at))
+    message.etag = etag_of(resource.revision, resource.updated_at)
+    return message

@@ -35,21 +35,26 @@ def contract_content(message: pb.TriggerContract) -> Contract:
     )
 
 
-def contract_message(resource: Resource[Contract], missing_segments: Collection[str]) -> pb.TriggerContract:
-    content = resource.content
-    segment_id = content.segment_id or ""
+def authored_contract(contract_id: str, content: Contract) -> pb.TriggerContract:
+    """What its author wrote, without what the server made of it."""
     return pb.TriggerContract(
-        id=resource.id,
+        id=contract_id,
         name=content.name,
         event_name=content.event_name or "",
         predicate=predicate_from_document(content.predicate) if content.predicate is not None else None,
         entry_key_path=content.entry_key_path or "",
         max_event_age=to_duration(content.max_event_age),
-        segment_id=segment_id,
+        segment_id=content.segment_id or "",
         transition=_TRANSITIONS[content.transition],
         include_definition_changes=content.include_definition_changes,
-        missing_segment_id=segment_id if segment_id in missing_segments else "",
-        create_time=to_timestamp(resource.created_at),
-        update_time=to_timestamp(resource.updated_at),
-        etag=etag_of(resource.revision, resource.updated_at),
     )
+
+
+def contract_message(resource: Resource[Contract], missing_segments: Collection[str]) -> pb.TriggerContract:
+    message = authored_contract(resource.id, resource.content)
+    if message.segment_id in missing_segments:
+        message.missing_segment_id = message.segment_id
+    message.create_time.CopyFrom(to_timestamp(resource.created_at))
+    message.update_time.CopyFrom(to_timestamp(resource.updated_at))
+    message.etag = etag_of(resource.revision, resource.updated_at)
+    return message

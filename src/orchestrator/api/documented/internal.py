@@ -8,11 +8,12 @@ from orchestrator.api.documented.members import same, with_all
 from orchestrator.api.documented.row import Body
 from orchestrator.api.json_encode import encode
 from orchestrator.api.openapi_schemas import Schemas
+from orchestrator.v1 import erasure_pb2, erasure_service_pb2
 from orchestrator.v1 import internal_service_pb2 as rpc
 
 DISPATCH = Body(members={**same("projectKey", "timeLimit"), "endUserIds": "subjectIds", "maxEndUsers": "maxSubjects"})
 START = Body(members={**same("projectKey", "journeyId", "entryKey", "event"), "endUserId": "subjectId"})
-
+FORGET = Body(members={**same("projectKey"), "endUserId": "subjectId"}, required=("projectKey",))
 
 #: By member: what of the answer it tells.
 _COUNTS = {
@@ -47,3 +48,10 @@ def _started(schemas: Schemas) -> Document:
 def started(answer: rpc.StartExecutionResponse, request: object) -> Document:
     """What does not apply is null."""
     return with_all({**encode(answer), "already": answer.already}, dict.fromkeys(_SAID))
+
+
+@described(lambda schemas: schemas.reference(descriptor_of(erasure_pb2.Erasure)))
+def forgotten(answer: erasure_service_pb2.ForgetSubjectResponse, request: object) -> Document:
+    """How far it has come."""
+    told: Document = encode(answer.erasure)
+    return told

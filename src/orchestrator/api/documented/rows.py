@@ -102,6 +102,7 @@ def _internal() -> Iterator[Row]:
     row = _Under("/api/journeys/internal", "InternalService", journeys.ERRORS)
     yield row("POST /dispatch", "DispatchEntries", internal.dispatched, internal.DISPATCH)
     yield row("POST /start-execution", "StartExecution", internal.started, internal.START)
+    yield row("POST /forget-end-user", "ErasureService/ForgetSubject", internal.forgotten, internal.FORGET)
 
 
 INTERNAL_ROWS: tuple[Row, ...] = tuple(replace(row, internal=True) for row in _internal())

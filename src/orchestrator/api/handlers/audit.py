@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from orchestrator.api.call import Call
-from orchestrator.api.convert.audit import PAGE_SIZE, entry_message, number_before, token_below
+from orchestrator.api.convert.audit import (
+    PAGE_SIZE,
+    anchors_of,
+    entry_message,
+    number_before,
+    token_below,
+    verified_message,
+)
 from orchestrator.api.page_tokens import page_limit
-from orchestrator.application import audit
+from orchestrator.application import audit, audit_verification
 from orchestrator.v1 import audit_service_pb2 as rpc
 
 
@@ -22,3 +29,7 @@ class AuditHandlers:
         return rpc.ListAuditEntriesResponse(
             audit_entries=[entry_message(entry) for entry in entries], next_page_token=token_below(request, end)
         )
+
+    async def VerifyAuditLog(self, request: rpc.VerifyAuditLogRequest, call: Call) -> rpc.VerifyAuditLogResponse:
+        anchors = anchors_of(request)
+        return verified_message(await audit_verification.verify(call.conn, call.scope.project_no, anchors))

@@ -1,0 +1,48 @@
+"""What it costs to encrypt histories: whole journeys, in turn by a worker with a key and by one without."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from statistics import median
+
+import asyncpg
+
+from bench import welcome
+from bench.ground import WORKER, furnish, ground
+from bench.journeys import WARM_UP, run_through
+from bench.plan import Plan
+from bench.remote import remote
+from bench.rows import Row, at_most, beside, ratio, spread
+from orchestrator.devstack.stack import SERVER
+from orchestrator.temporal.keyring import make_payload_key
+
+#: Of the time that a journey takes without.
+MOST = 1.1
+
+CLEAR, ENCRYPTED = "clear", "encrypted"
+
+
+async def measure(plan: Plan) -> list[Row]:
+    key = make_payload_key()
+    seconds: dict[str, list[float]] = {CLEAR: [], ENCRYPTED: []}
+    async with ground() as stack, AsyncExitStack() as opened:
+        await furnish(stack, *welcome.communications(), *welcome.journey(welcome.JOURNEY, welcome.STEPS))
+        for part in (SERVER, WORKER):
+            await stack.part(part).stop()
+        dsn, temporal = stack.addresses.database_url, stack.addresses.temporal
+        conn = await asyncpg.connect(dsn)
+        opened.push_async_callback(conn.close)
+        for number in range(2 * plan.journey_rounds):
+            for side in (CLEAR, ENCRYPTED) if number % 2 else (ENCRYPTED, CLEAR):
+                # One after the other, for both would take from one queue. The clear side pays for no codec at all.
+                keys = [key] if side == ENCRYPTED else []
+                async with remote("bench.journeys_ours", dsn, temporal, *keys) as process:
+                    await run_through(conn, process, f"{side}-{number}-warm-up", WARM_UP)
+                    took = await run_through(conn, process, f"{side}-{number}", plan.journeys)
+                seconds[side].append(took)
+    rates = {side: [plan.journeys / took for took in rounds] for side, rounds in seconds.items()}
+    return [
+        at_most(MOST, "encrypted", ratio(seconds[ENCRYPTED], seconds[CLEAR]), "×"),
+        beside("journeys, encrypted", median(rates[ENCRYPTED]), "/s", f"rounds {spread(rates[ENCRYPTED])}"),
+        beside("journeys, in the clear", median(rates[CLEAR]), "/s", f"rounds {spread(rates[CLEAR])}"),
+    ]
