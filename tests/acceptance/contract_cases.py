@@ -742,6 +742,11 @@ _JOURNEYS_V1 = (
 _START = {"journeyId": "entered", "entryKey": "order-7"}
 _EVENT = {"name": "order_placed", "properties": {"amount": 12.5}}
 
+_ALL = {"id": "all", "name": "All", "predicate": {"kind": "everyone"}}
+_BUNDLED = {"id": "bundled", "name": "Bundled", "status": "active", "audienceId": "all", "steps": _STEPS}
+_BUNDLE = {"formatVersion": 1, "audiences": [_ALL], "journeys": [_BUNDLED]}
+_BAD_BUNDLE = {"formatVersion": 1, "audiences": [{**_ALL, "name": ""}]}
+
 _INTERNAL = (
     _case(
         "a journey that an operator's machinery starts",
@@ -835,6 +840,39 @@ _INTERNAL = (
         "POST /api/journeys/internal/forget-end-user",
         {"projectKey": "$P", "endUserId": "ann"},
         refused=_LOW,
+    ),
+    _case(
+        "what a bundle would change",
+        "ImportBundle",
+        {"projectKey": "$P", "bundle": _BUNDLE, "validateOnly": True},
+        "POST /api/journeys/internal/import-bundle",
+        {"projectKey": "$P", "bundle": _BUNDLE, "dryRun": True},
+        by="internal",
+    ),
+    _case(
+        "a bundle is imported",
+        "ImportBundle",
+        {"projectKey": "$P", "bundle": _BUNDLE},
+        "POST /api/journeys/internal/import-bundle",
+        {"projectKey": "$P", "bundle": _BUNDLE},
+        by="internal",
+    ),
+    _case(
+        "once more, which changes nothing",
+        "ImportBundle",
+        {"projectKey": "$P", "bundle": _BUNDLE},
+        "POST /api/journeys/internal/import-bundle",
+        {"projectKey": "$P", "bundle": _BUNDLE},
+        by="internal",
+    ),
+    _case(
+        "a bundle with something wrong in it",
+        "ImportBundle",
+        {"projectKey": "$P", "bundle": _BAD_BUNDLE},
+        "POST /api/journeys/internal/import-bundle",
+        {"projectKey": "$P", "bundle": _BAD_BUNDLE},
+        by="internal",
+        refused=_invalid(("audiences[0].name", "REQUIRED")),
     ),
     _case(
         "an owner dispatches nothing",

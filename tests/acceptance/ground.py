@@ -54,6 +54,7 @@ NOUNS = {
         *("draft", "journey", "paused", "listening", "learning", "execution"),
     ),
     "ImpactService": ("subject", "learning"),
+    "PinpointService": (),
     "ProjectService": ("project",),
     "RefusedEntryService": ("journey", "replay"),
     "SegmentService": ("segment", "subject"),
