@@ -743,10 +743,7 @@ _BUNDLED = {"id": "bundled", "name": "Bundled", "status": "active", "audienceId"
 _BUNDLE = {"formatVersion": 1, "audiences": [_ALL], "journeys": [_BUNDLED]}
 _BAD_BUNDLE = {"formatVersion": 1, "audiences": [{**_ALL, "name": ""}]}
 
-_EXPORTS = [
-    {"SMSTemplateResponse": {"TemplateName": "hello", "TemplateType": "SMS", "Body": "Hello"}},
-    {"SegmentResponse": {"Id": "imported", "Name": "Imported", "SegmentType": "IMPORT"}},
-]
+_EXPORTS = [{"SMSTemplateResponse": {"TemplateName": "hello", "TemplateType": "SMS", "Body": "Hello"}}]
 
 _INTERNAL = (
     _case(
