@@ -34,6 +34,7 @@ from orchestrator.api.handlers.executions import ExecutionHandlers
 from orchestrator.api.handlers.impact import ImpactHandlers
 from orchestrator.api.handlers.internal import InternalHandlers
 from orchestrator.api.handlers.journeys import JourneyHandlers
+from orchestrator.api.handlers.pinpoint import PinpointHandlers
 from orchestrator.api.handlers.projects import ProjectHandlers
 from orchestrator.api.handlers.refused_entries import RefusedEntryHandlers
 from orchestrator.api.handlers.segments import SegmentHandlers
@@ -144,6 +145,7 @@ def handlers(parts: Parts) -> list[object]:
         ImpactHandlers(),
         InternalHandlers(parts.dispatching, bell, versions, parts.delivery.deliver),
         JourneyHandlers(versions, parts.delivery.deliver),
+        PinpointHandlers(parts.rules),
         ProjectHandlers(api_keys),
         RefusedEntryHandlers(versions),
         SegmentHandlers(bell, versions.rule_book),

@@ -78,7 +78,7 @@ class Metrics:
         self._try_time = meter.create_histogram_float("orchestrator_send_seconds", "How long a provider took", "s")
         self._oldest = meter.create_gauge_float(
             "orchestrator_backlog_oldest_seconds",
-            "How long the oldest entry of the inbox or the outbox has waited. Every process tells the same number",
+            "How long the oldest entry of inbox or outbox, or erasure, has waited. Every process tells the same number",
             "s",
         )
         self._set_aside = meter.create_gauge(

@@ -286,7 +286,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     ]
     by_rpc: dict[str, Json | list[Json]] = {
         "ExportBundle": {"withoutSettings": True, "journeyIds": [f"draft-{number}"]},
-        "ImportBundle": [{"bundle": {"formatVersion": 1, **part}} for part in parts],
+        "ImportBundle": [{"bundle": {"formatVersion": 1, **part}, **project_key} for part in parts],
         "ListApiKeys": page,
         "CreateApiKey": {"apiKey": {**name, "role": "editor", "expiresAt": "2199-01-01T00:00:00Z"}},
         "RevokeApiKey": api_key,
@@ -305,6 +305,11 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "GetCommunication": {"communicationId": f"communication-{number}"},
         "UpdateCommunication": {"communication": {"id": f"communication-{number}", **communication}},
         "DeleteCommunication": {"communicationId": f"communication-{number}"},
+        "TranslatePinpoint": {
+            "exports": [{"SegmentResponse": {"Id": "vip", "Name": "Very important"}}],
+            "smsUrl": "https://sms.example.com/in",
+            "pushUrl": "https://push.example.com/in",
+        },
         "PreviewCommunication": [
             {
                 "communicationId": f"communication-{number}",
@@ -456,9 +461,9 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
             "power": 0.9,
         },
         "ListJourneyAuditEntries": {**draft, **page},
-        "ForgetSubject": subject_id,
+        "ForgetSubject": {**subject_id, **project_key},
         "ListErasures": page,
-        "GetErasure": {"erasureId": project.erasures[number]} if project.erasures else {},
+        "GetErasure": {"erasureId": project.erasures[number], **project_key} if project.erasures else {},
         "LiftTombstone": {"subjectId": f"forgotten-{number}"},
         "ListSendsPauses": page,
         "PauseSends": [active, {"allJourneys": True}],

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.acceptance.good_calls import INTERNALS_OWN, OPERATORS_OWN
+from tests.acceptance.good_calls import OPERATORS_OWN
 from tests.acceptance.ground import NOUNS, Ground, Project
 from tests.acceptance.openapi_contract import closed
 from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
@@ -97,10 +97,12 @@ def _request(case: Any, project: Project) -> dict[str, Any]:
 
 
 def _key(case: Any, project: Project) -> str:
+    if "/internal/" in case.operation.path:
+        return INTERNAL_TOKEN
     rpc = case.operation.definition.raw["operationId"].partition("_")[0]
     if rpc in OPERATORS_OWN:
         return OPERATOR_KEY
-    return INTERNAL_TOKEN if rpc in INTERNALS_OWN else project.owner_key
+    return project.owner_key
 
 
 _OUR_HEADERS = ("authorization", "x-api-key", "cookie", "user-agent")

@@ -33,7 +33,8 @@ DURATION = "google.protobuf.Duration"
 FIELD_MASK = "google.protobuf.FieldMask"
 #: Messages whose fields are no fields to callers: they are written in a form of their own.
 GRAPH = "orchestrator.v1.JourneyGraph"
-LEAVES = frozenset({VALUE, STRUCT, TIMESTAMP, DURATION, FIELD_MASK, GRAPH})
+EXPORT = "orchestrator.v1.PinpointExport"
+LEAVES = frozenset({VALUE, STRUCT, TIMESTAMP, DURATION, FIELD_MASK, GRAPH, EXPORT})
 
 #: Resources in bundles: each field of theirs is tried in the calls of their own, which check it in the same way.
 _BUNDLED = frozenset({

@@ -57,13 +57,14 @@ EDITORS = {
 ADMINS = {
     *("DeleteAudience", "DeleteSegment", "DeleteCommunication", "DeleteTriggerContract", "DeleteJourney"),
     *("DeleteSubject", "MergeSubjects", "DeleteSuppression"),
+    "TranslatePinpoint",
     *("ListApiKeys", "CreateApiKey", "RevokeApiKey", "RotateApiKey"),
     *("ExportBundle", "ImportBundle"),
 }
 #: Project settings, whether its log is what it was, and forgetting people.
 OWNERS = {"UpdateProject", "VerifyAuditLog", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
 #: An operator's own machinery: section F of what the product is, and nothing else.
-INTERNALS = {"DispatchEntries", "StartExecution"}
+INTERNALS = {"DispatchEntries", "StartExecution", "ForgetSubject", "GetErasure", "ImportBundle"}
 #: Projects and their first owner keys, and the log of that: the instance, not its data.
 OPERATORS = {"ListProjects", "CreateProject", "GetProject", "VerifyAuditLog"}
 
@@ -92,6 +93,7 @@ _UNNAMED = {
     *("CreateApiKey", "CreateAudience", "CreateCommunication", "CreateJourney", "CreateSegment"),
     *("CreateTriggerContract", "CreateSuppression", "UpsertSubject", "BatchUpsertSubjects", "IngestEvents"),
     "ReportDeliveries",
+    "TranslatePinpoint",
     *("ListApiKeys", "ListAudiences", "ListAuditEntries", "ListCommunications", "ListJourneys", "ListSegments"),
     *("ListSubjects", "ListTriggerContracts", "GetPreferences", "UpdatePreferences", "ListSuppressions"),
     *("ListSendsPauses", "ForgetSubject", "ListErasures", "ImportBundle"),

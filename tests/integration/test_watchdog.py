@@ -115,3 +115,46 @@ async def test_one_process_counts_for_all(world: World, worker_pool: Pool[Record
 
     assert counted == told == {"wake": 1, "send_not_begun": 1, "send_not_settled": 1, "cancel": 1}
     assert anew["wake"] == 0
+
+
+async def test_where_nothing_waits_the_oldest_has_waited_for_no_time(worker_pool: Pool[Record]) -> None:
+    backlog = await Watchdog(Transactions(worker_pool)).backlog()
+
+    assert backlog.oldest == dict.fromkeys(("inbox", "outbox", "erasures"), timedelta())
+    assert backlog.set_aside == {"inbox": 0, "outbox": 0}
+
+
+async def test_the_backlog_is_as_old_as_what_came_first(owner: Connection[Record], worker_pool: Pool[Record]) -> None:
+    now = await clock.now(owner)
+    for minutes in (5, 7, 3):
+        since = now - timedelta(minutes=minutes)
+        await owner.execute(
+            "INSERT INTO inbox (project_no, bucket, subject_no, kind, received_at) VALUES (1, 1, 1, 'events', $1)",
+            since,
+        )
+        await owner.execute(
+            "INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, "
+            "created_at) VALUES (1, 1, 1, gen_random_uuid(), 'poke', 'w', $1, $1)",
+            since,
+        )
+        await owner.execute(
+            "INSERT INTO erasures (project_no, erasure_id, subject_ref, origin, ids, phase, phases, bucket, "
+            "subject_no, subject_ids, requested_at) "
+            "VALUES (1, $1, 'ref', 'request', 1, 'runs', '{}', 1, 1, '{gone}', $2)",
+            f"era-{minutes}",
+            since,
+        )
+    await owner.execute(
+        "INSERT INTO inbox_dead (inbox_no, project_no, bucket, subject_no, kind, attempts, received_at, error, "
+        "died_at) SELECT inbox_no, project_no, bucket, subject_no, kind, 10, received_at, 'Error', now() "
+        "FROM inbox LIMIT 2"
+    )
+
+    backlog = await Watchdog(Transactions(worker_pool)).backlog()
+
+    assert {queue: age >= timedelta(minutes=5) for queue, age in backlog.oldest.items()} == dict.fromkeys(
+        ("inbox", "outbox", "erasures"), True
+    )
+    assert backlog.oldest["erasures"] >= timedelta(minutes=7)
+    assert backlog.oldest["inbox"] < timedelta(minutes=7), "entries are taken in the order of their numbers"
+    assert backlog.set_aside == {"inbox": 2, "outbox": 0}

@@ -29,6 +29,7 @@ from orchestrator.api.field_limits import (
 from orchestrator.api.field_masks import is_divisible
 from orchestrator.api.json_encode import encode
 from orchestrator.api.json_enums import words
+from orchestrator.api.json_exports import export_faults, export_to_document
 from orchestrator.api.json_graphs import graph_faults, graph_to_document
 from orchestrator.api.json_predicates import predicate_to_document
 from orchestrator.api.json_text import text_fault, value_faults
@@ -231,6 +232,10 @@ def _check_graph(graph: Any, path: str, faults: list[Fault]) -> None:
     faults += graph_faults(graph_to_document(graph), path)
 
 
+def _check_export(export: Any, path: str, faults: list[Fault]) -> None:
+    faults += export_faults(export_to_document(export), path)
+
+
 def _is_plain(document: dict[str, Any]) -> bool:
     """True if a glance at the text shows that nothing can be wrong with it: nearly always."""
     try:
@@ -251,4 +256,5 @@ _SPECIAL: dict[str, Check] = {
     "google.protobuf.Struct": _check_struct,
     "google.protobuf.Timestamp": _collecting(check_time),
     "orchestrator.v1.JourneyGraph": _check_graph,
+    "orchestrator.v1.PinpointExport": _check_export,
 }

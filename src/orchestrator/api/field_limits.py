@@ -19,6 +19,7 @@ from orchestrator.domain import (
     attributes,
     auto_pause,
     backtest,
+    channels,
     condition_forms,
     conditions,
     delivery,
@@ -49,6 +50,7 @@ _BATCHES = frozenset(
         "orchestrator.v1.ImportBundleRequest",
         "orchestrator.v1.IngestEventsRequest",
         "orchestrator.v1.ReportDeliveriesRequest",
+        "orchestrator.v1.TranslatePinpointRequest",
     }
 )
 
@@ -129,6 +131,8 @@ TEXTS: Mapping[str, TextLimit] = {
     "subject_type": Characters(64),
     "time_zone": Characters(64),
     "token": Characters(128),
+    "sms_url": Characters(channels.MAX_URL_LENGTH),
+    "push_url": Characters(channels.MAX_URL_LENGTH),
     "workflow_id": Characters(1024),
 }
 

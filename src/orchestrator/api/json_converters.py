@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from orchestrator.api.descriptors import enum_in, message_in
 from orchestrator.api.field_limits import MAX_STRUCT_DEPTH
 from orchestrator.api.json_enums import numbers, words
+from orchestrator.api.json_exports import export_faults, export_from_document
 from orchestrator.api.json_graphs import graph_faults, graph_from_document
 from orchestrator.api.json_predicates import predicate_from_document, readable_part
 from orchestrator.api.json_text import NoNumber, text_fault, value_faults
@@ -22,6 +23,7 @@ from orchestrator.api.json_values import read_duration, read_time, struct_of
 from orchestrator.api.predicate_fields import about_of, document_faults
 from orchestrator.predicates.faults import Fault, Wrong
 from orchestrator.v1.journey_pb2 import JourneyGraph
+from orchestrator.v1.pinpoint_service_pb2 import PinpointExport
 from orchestrator.v1.predicate_pb2 import Predicate
 
 #: (value, path, faults) -> the value as the message takes it; None: it has none, the faults say why. Raises Wrong.
@@ -122,6 +124,8 @@ def special_converter(field: FieldDescriptor, stored: bool) -> Convert | None:
             return _struct
         case "orchestrator.v1.JourneyGraph":
             return _graph
+        case "orchestrator.v1.PinpointExport":
+            return _export
         case "orchestrator.v1.Predicate":
             return _stored_predicate if stored else _predicate_converter(field)
         case _:
@@ -160,6 +164,12 @@ def _graph(value: Any, path: str, faults: list[Fault]) -> JourneyGraph | None:
     within = graph_faults(value, path)
     faults.extend(within)
     return None if within else graph_from_document(value)
+
+
+def _export(value: Any, path: str, faults: list[Fault]) -> PinpointExport | None:
+    within = export_faults(value, path)
+    faults.extend(within)
+    return None if within else export_from_document(value)
 
 
 def _predicate_converter(field: FieldDescriptor) -> Convert:

@@ -169,7 +169,7 @@ def _message_reader(field: FieldDescriptor, stored: bool) -> _Read:
 def _list_reader(field: FieldDescriptor, stored: bool) -> _Read:
     name, most = field.name, list_limit(field)
     convert = None if field.message_type is not None else converter(field)
-    assert convert is not None or special_converter(field, stored) is None, f"{field.full_name} needs a reader"
+    special = special_converter(field, stored) if field.message_type is not None else None
 
     def read(message: Any, value: Any, path: str, faults: list[Fault]) -> None:
         if not isinstance(value, list):
@@ -181,10 +181,16 @@ def _list_reader(field: FieldDescriptor, stored: bool) -> _Read:
         elements = getattr(message, name)
         for index, element in enumerate(value):
             at = under(path, index)
-            if convert is None:
+            if convert is None and special is None:
                 _read_message(elements.add(), element, at, faults, stored=stored)
                 continue
             try:
+                if convert is None:
+                    assert special is not None
+                    made = elements.add()
+                    if (converted := special(element, at, faults)) is not None:
+                        made.CopyFrom(converted)
+                    continue
                 elements.append(convert(element, at, faults))
             except Wrong as wrong:
                 faults.append(wrong.fault)

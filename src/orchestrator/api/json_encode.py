@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from orchestrator.api.descriptors import descriptor_of, is_inline, is_map, message_in
 from orchestrator.api.json_enums import words
+from orchestrator.api.json_exports import export_to_document
 from orchestrator.api.json_graphs import graph_to_document
 from orchestrator.api.json_predicates import predicate_to_document
 from orchestrator.api.json_values import struct_in_order, value_to_json, write_duration, write_time
@@ -52,6 +53,7 @@ _SPECIAL: dict[str, _Writer] = {
     "google.protobuf.Timestamp": write_time,
     "google.protobuf.Value": value_to_json,
     "orchestrator.v1.JourneyGraph": graph_to_document,
+    "orchestrator.v1.PinpointExport": export_to_document,
     "orchestrator.v1.Predicate": predicate_to_document,
 }
 

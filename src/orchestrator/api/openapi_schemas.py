@@ -39,6 +39,7 @@ _SPECIAL: Mapping[str, dict[str, Any]] = {
         },
         "additionalProperties": True,
     },
+    "orchestrator.v1.PinpointExport": {"type": "object", "additionalProperties": True},
     "orchestrator.v1.Predicate": {"$ref": "#/components/schemas/Predicate"},
 }
 

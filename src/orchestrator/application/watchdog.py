@@ -110,7 +110,7 @@ class Watchdog:
             return await sends_pauses.automatic(conn)
 
     async def backlog(self) -> Backlog:
-        """What waits in inbox and outbox, of all projects."""
+        """What waits in inbox and outbox, and to be erased, of all projects."""
         async with self._transactions.read(None) as conn:
             return await backlog.look(conn, await clock.now(conn))
 

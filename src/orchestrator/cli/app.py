@@ -34,6 +34,7 @@ COMMANDS = (
     "segments",
     "communications",
     "trigger-contracts",
+    "pinpoint",
     "sends",
     "keys",
     "audit",

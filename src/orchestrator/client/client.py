@@ -22,6 +22,7 @@ from orchestrator.v1 import (
     impact_service_pb2_grpc,
     internal_service_pb2_grpc,
     journey_service_pb2_grpc,
+    pinpoint_service_pb2_grpc,
     project_service_pb2_grpc,
     refused_entry_service_pb2_grpc,
     segment_service_pb2_grpc,
@@ -61,6 +62,7 @@ class OrchestratorClient:
     impacts: impact_service_pb2_grpc.ImpactServiceAsyncStub
     internal: internal_service_pb2_grpc.InternalServiceAsyncStub
     journeys: journey_service_pb2_grpc.JourneyServiceAsyncStub
+    pinpoint: pinpoint_service_pb2_grpc.PinpointServiceAsyncStub
     projects: project_service_pb2_grpc.ProjectServiceAsyncStub
     refused_entries: refused_entry_service_pb2_grpc.RefusedEntryServiceAsyncStub
     segments: segment_service_pb2_grpc.SegmentServiceAsyncStub
@@ -92,6 +94,7 @@ class OrchestratorClient:
         self.impacts = impact_service_pb2_grpc.ImpactServiceStub(channel)
         self.internal = internal_service_pb2_grpc.InternalServiceStub(channel)
         self.journeys = journey_service_pb2_grpc.JourneyServiceStub(channel)
+        self.pinpoint = pinpoint_service_pb2_grpc.PinpointServiceStub(channel)
         self.projects = project_service_pb2_grpc.ProjectServiceStub(channel)
         self.refused_entries = refused_entry_service_pb2_grpc.RefusedEntryServiceStub(channel)
         self.segments = segment_service_pb2_grpc.SegmentServiceStub(channel)

@@ -35,6 +35,7 @@ from orchestrator.v1.internal_service_pb2 import *
 from orchestrator.v1.journey_pb2 import *
 from orchestrator.v1.journey_service_pb2 import *
 from orchestrator.v1.journey_stats_pb2 import *
+from orchestrator.v1.pinpoint_service_pb2 import *
 from orchestrator.v1.predicate_pb2 import *
 from orchestrator.v1.preferences_pb2 import *
 from orchestrator.v1.project_pb2 import *

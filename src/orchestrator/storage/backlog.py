@@ -1,5 +1,5 @@
-"""How long inbox and outbox have waited, and what was set aside of them, of all projects. Two looks at the ends of
-indexes, and two at tables that are empty as long as all is well."""
+"""How long inbox, outbox and erasures have waited, and what was set aside, of all projects. Looks at the ends of
+indexes, and at tables that are empty as long as all is well."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from asyncpg import Connection, Record
 
 INBOX = "inbox"
 OUTBOX = "outbox"
+ERASURES = "erasures"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Backlog:
 _LOOK = """
 SELECT (SELECT received_at FROM inbox ORDER BY inbox_no LIMIT 1) AS inbox,
        (SELECT created_at FROM outbox ORDER BY outbox_no LIMIT 1) AS outbox,
+       (SELECT requested_at FROM erasures WHERE ended_at IS NULL ORDER BY requested_at LIMIT 1) AS erasures,
        (SELECT count(*) FROM inbox_dead) AS inbox_dead,
        (SELECT count(*) FROM outbox_dead) AS outbox_dead
 """
@@ -32,7 +34,8 @@ SELECT (SELECT received_at FROM inbox ORDER BY inbox_no LIMIT 1) AS inbox,
 async def look(conn: Connection[Record], now: datetime) -> Backlog:
     row = await conn.fetchrow(_LOOK)
     assert row is not None
+    began = {queue: row[queue] or now for queue in (INBOX, OUTBOX, ERASURES)}
     return Backlog(
-        oldest={queue: max(now - row[queue], timedelta()) if row[queue] else timedelta() for queue in (INBOX, OUTBOX)},
+        oldest={queue: max(now - instant, timedelta()) for queue, instant in began.items()},
         set_aside={queue: row[f"{queue}_dead"] for queue in (INBOX, OUTBOX)},
     )

@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from orchestrator.v1 import erasure_pb2 as orchestrator_dot_v1_dot_erasure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%orchestrator/v1/erasure_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1dorchestrator/v1/erasure.proto\"D\n\x14\x46orgetSubjectRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"B\n\x15\x46orgetSubjectResponse\x12)\n\x07\x65rasure\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Erasure\"<\n\x13ListErasuresRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x14ListErasuresResponse\x12*\n\x08\x65rasures\x18\x01 \x03(\x0b\x32\x18.orchestrator.v1.Erasure\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"-\n\x11GetErasureRequest\x12\x18\n\nerasure_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x12GetErasureResponse\x12)\n\x07\x65rasure\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Erasure\"D\n\x14LiftTombstoneRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"B\n\x15LiftTombstoneResponse\x12)\n\x07\x65rasure\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Erasure2\xc8\x04\n\x0e\x45rasureService\x12\x97\x01\n\rForgetSubject\x12%.orchestrator.v1.ForgetSubjectRequest\x1a&.orchestrator.v1.ForgetSubjectResponse\"7\x90\x02\x02\x82\xd3\xe4\x93\x02.\" /v1/subjects/{subject_id}:forget:\x01*b\x07\x65rasure\x12t\n\x0cListErasures\x12$.orchestrator.v1.ListErasuresRequest\x1a%.orchestrator.v1.ListErasuresResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/erasures\x12\x84\x01\n\nGetErasure\x12\".orchestrator.v1.GetErasureRequest\x1a#.orchestrator.v1.GetErasureResponse\"-\x90\x02\x01\x82\xd3\xe4\x93\x02$\x12\x19/v1/erasures/{erasure_id}b\x07\x65rasure\x12\x9e\x01\n\rLiftTombstone\x12%.orchestrator.v1.LiftTombstoneRequest\x1a&.orchestrator.v1.LiftTombstoneResponse\">\x90\x02\x02\x82\xd3\xe4\x93\x02\x35\"\'/v1/subjects/{subject_id}:liftTombstone:\x01*b\x07\x65rasureb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%orchestrator/v1/erasure_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1dorchestrator/v1/erasure.proto\"Y\n\x14\x46orgetSubjectRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0bproject_key\x18\x0f \x01(\t\"B\n\x15\x46orgetSubjectResponse\x12)\n\x07\x65rasure\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Erasure\"<\n\x13ListErasuresRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x14ListErasuresResponse\x12*\n\x08\x65rasures\x18\x01 \x03(\x0b\x32\x18.orchestrator.v1.Erasure\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x11GetErasureRequest\x12\x18\n\nerasure_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0bproject_key\x18\x0f \x01(\t\"?\n\x12GetErasureResponse\x12)\n\x07\x65rasure\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Erasure\"D\n\x14LiftTombstoneRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"B\n\x15LiftTombstoneResponse\x12)\n\x07\x65rasure\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Erasure2\xc8\x04\n\x0e\x45rasureService\x12\x97\x01\n\rForgetSubject\x12%.orchestrator.v1.ForgetSubjectRequest\x1a&.orchestrator.v1.ForgetSubjectResponse\"7\x90\x02\x02\x82\xd3\xe4\x93\x02.\" /v1/subjects/{subject_id}:forget:\x01*b\x07\x65rasure\x12t\n\x0cListErasures\x12$.orchestrator.v1.ListErasuresRequest\x1a%.orchestrator.v1.ListErasuresResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/erasures\x12\x84\x01\n\nGetErasure\x12\".orchestrator.v1.GetErasureRequest\x1a#.orchestrator.v1.GetErasureResponse\"-\x90\x02\x01\x82\xd3\xe4\x93\x02$\x12\x19/v1/erasures/{erasure_id}b\x07\x65rasure\x12\x9e\x01\n\rLiftTombstone\x12%.orchestrator.v1.LiftTombstoneRequest\x1a&.orchestrator.v1.LiftTombstoneResponse\">\x90\x02\x02\x82\xd3\xe4\x93\x02\x35\"\'/v1/subjects/{subject_id}:liftTombstone:\x01*b\x07\x65rasureb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,21 +49,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERASURESERVICE'].methods_by_name['LiftTombstone']._loaded_options = None
   _globals['_ERASURESERVICE'].methods_by_name['LiftTombstone']._serialized_options = b'\220\002\002\202\323\344\223\0025\"\'/v1/subjects/{subject_id}:liftTombstone:\001*b\007erasure'
   _globals['_FORGETSUBJECTREQUEST']._serialized_start=152
-  _globals['_FORGETSUBJECTREQUEST']._serialized_end=220
-  _globals['_FORGETSUBJECTRESPONSE']._serialized_start=222
-  _globals['_FORGETSUBJECTRESPONSE']._serialized_end=288
-  _globals['_LISTERASURESREQUEST']._serialized_start=290
-  _globals['_LISTERASURESREQUEST']._serialized_end=350
-  _globals['_LISTERASURESRESPONSE']._serialized_start=352
-  _globals['_LISTERASURESRESPONSE']._serialized_end=443
-  _globals['_GETERASUREREQUEST']._serialized_start=445
-  _globals['_GETERASUREREQUEST']._serialized_end=490
-  _globals['_GETERASURERESPONSE']._serialized_start=492
-  _globals['_GETERASURERESPONSE']._serialized_end=555
-  _globals['_LIFTTOMBSTONEREQUEST']._serialized_start=557
-  _globals['_LIFTTOMBSTONEREQUEST']._serialized_end=625
-  _globals['_LIFTTOMBSTONERESPONSE']._serialized_start=627
-  _globals['_LIFTTOMBSTONERESPONSE']._serialized_end=693
-  _globals['_ERASURESERVICE']._serialized_start=696
-  _globals['_ERASURESERVICE']._serialized_end=1280
+  _globals['_FORGETSUBJECTREQUEST']._serialized_end=241
+  _globals['_FORGETSUBJECTRESPONSE']._serialized_start=243
+  _globals['_FORGETSUBJECTRESPONSE']._serialized_end=309
+  _globals['_LISTERASURESREQUEST']._serialized_start=311
+  _globals['_LISTERASURESREQUEST']._serialized_end=371
+  _globals['_LISTERASURESRESPONSE']._serialized_start=373
+  _globals['_LISTERASURESRESPONSE']._serialized_end=464
+  _globals['_GETERASUREREQUEST']._serialized_start=466
+  _globals['_GETERASUREREQUEST']._serialized_end=532
+  _globals['_GETERASURERESPONSE']._serialized_start=534
+  _globals['_GETERASURERESPONSE']._serialized_end=597
+  _globals['_LIFTTOMBSTONEREQUEST']._serialized_start=599
+  _globals['_LIFTTOMBSTONEREQUEST']._serialized_end=667
+  _globals['_LIFTTOMBSTONERESPONSE']._serialized_start=669
+  _globals['_LIFTTOMBSTONERESPONSE']._serialized_end=735
+  _globals['_ERASURESERVICE']._serialized_start=738
+  _globals['_ERASURESERVICE']._serialized_end=1322
 # @@protoc_insertion_point(module_scope)

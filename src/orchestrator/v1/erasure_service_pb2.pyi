@@ -27,19 +27,23 @@ class ForgetSubjectRequest(_message.Message):
 
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_KEY_FIELD_NUMBER: _builtins.int
     subject_id: _builtins.str
     """Any of their ids."""
     request_id: _builtins.str
     """Makes repeats safe: the first answer is kept for 7 days and returned again. At most 128 characters."""
+    project_key: _builtins.str
+    """The project, for the internal token, which is of none; a key of a project need not name its own."""
     def __init__(
         self,
         *,
         subject_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        project_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_key", b"project_key", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -130,16 +134,20 @@ class GetErasureRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ERASURE_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_KEY_FIELD_NUMBER: _builtins.int
     erasure_id: _builtins.str
     """Which."""
+    project_key: _builtins.str
+    """The project, for the internal token, which is of none; a key of a project need not name its own."""
     def __init__(
         self,
         *,
         erasure_id: _builtins.str = ...,
+        project_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure_id", b"erasure_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure_id", b"erasure_id", "project_key", b"project_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

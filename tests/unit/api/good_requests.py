@@ -284,7 +284,7 @@ REQUESTS: dict[str, Json] = {
     "UpdateJourney": {"journey": JOURNEY, "updateMask": "name", **CHANGE, "toStatus": "paused"},
     "DeleteJourney": {**_OF_JOURNEY, "etag": "abc", **ONCE, "force": True},
     "ExportBundle": {"withoutSettings": True, "journeyIds": ["spring", "autumn"]},
-    "ImportBundle": {"bundle": BUNDLE, "etag": "abc", **CHANGE},
+    "ImportBundle": {"bundle": BUNDLE, "etag": "abc", "projectKey": "acme", **CHANGE},
     "EvaluateSegment": {"segmentId": "vip", **ONCE},
     "DeleteSegment": {"segmentId": "vip", "etag": "abc", **ONCE, "force": True},
     "CheckAudience": {"audienceId": "buyers", "subjectId": "ann"},
@@ -292,6 +292,11 @@ REQUESTS: dict[str, Json] = {
     "ListSegmentMembers": {"segmentId": "vip", **PAGE},
     "AddSegmentMembers": {"segmentId": "vip", "subjectIds": ["ann", "bob"], **ONCE},
     "RemoveSegmentMembers": {"segmentId": "vip", "subjectIds": ["ann"], **ONCE},
+    "TranslatePinpoint": {
+        "exports": [{"SegmentResponse": {"Id": "vip", "Name": "Very important"}}],
+        "smsUrl": "https://sms.example.com/in",
+        "pushUrl": "https://push.example.com/in",
+    },
     "PreviewCommunication": {
         "communicationId": "hello",
         "contentRevision": 3,
@@ -408,9 +413,9 @@ REQUESTS: dict[str, Json] = {
     "GetSubject": dict(_OF_SUBJECT),
     "DeleteSubject": {**_OF_SUBJECT, "etag": "abc", **ONCE},
     "MergeSubjects": {**_OF_SUBJECT, "intoSubjectId": "anna", **CHANGE},
-    "ForgetSubject": {**_OF_SUBJECT, **ONCE},
+    "ForgetSubject": {**_OF_SUBJECT, "projectKey": "acme", **ONCE},
     "ListErasures": dict(PAGE),
-    "GetErasure": {"erasureId": "era-1"},
+    "GetErasure": {"erasureId": "era-1", "projectKey": "acme"},
     "LiftTombstone": {**_OF_SUBJECT, **ONCE},
     "GetPreferences": dict(_OF_SUBJECT),
     "UpdatePreferences": {

@@ -33,6 +33,7 @@ LEAVES = {
     "google.protobuf.Duration",
     "google.protobuf.FieldMask",
     "google.protobuf.Struct",
+    "orchestrator.v1.PinpointExport",
     "google.protobuf.Timestamp",
     "orchestrator.v1.Predicate",
 }

@@ -117,7 +117,19 @@ def test_every_rpc_has_a_url_under_v1_and_says_whether_it_changes_something(meth
 
     assert all(url_of(binding).startswith("/v1/") for binding in (rule, *rule.additional_bindings))
     assert options.idempotency_level in (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT)
-    told = ("Backtest", "Check", "Estimate", "Explain", "Export", "Plan", "Preview", "Simulate", "Validate", "Verify")
+    told = (
+        "Backtest",
+        "Check",
+        "Estimate",
+        "Explain",
+        "Export",
+        "Plan",
+        "Preview",
+        "Simulate",
+        "Translate",
+        "Validate",
+        "Verify",
+    )
     reads = method.name.startswith(("Get", "List", *told))
     assert (options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS) == reads
 

@@ -60,4 +60,4 @@ def _attribute(service: str) -> str:
     noun = "".join(f"_{c.lower()}" if c.isupper() else c for c in service.removesuffix("Service")).lstrip("_")
     if noun.endswith("ry"):
         return f"{noun[:-1]}ies"
-    return noun if noun in ("audit", "internal") else f"{noun}s"
+    return noun if noun in ("audit", "internal", "pinpoint") else f"{noun}s"

@@ -72,7 +72,7 @@ def _form_at(request: Request) -> ErrorForm:
 
 
 def _binding(row: Row, method: Method) -> Binding:
-    body = row.body_field(method.http[0].body)
+    body = method.http[0].body
     if row.internal:
         [method] = open_to({method.name: method}, {Role.INTERNAL}).values()
     return Binding(method=method, verb=row.verb, template=row.path, body=body, response_body="")

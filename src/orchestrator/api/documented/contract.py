@@ -85,11 +85,10 @@ def _operation(
     }
     if "request_id" in method.input_type.fields_by_name:
         operation["parameters"].append({"$ref": "#/components/parameters/IdempotencyKey"})
-    body_field = row.body_field(rule.body)
-    if holder_of_etag(method.input_type, row.verb, body_field) is not None:
+    if holder_of_etag(method.input_type, row.verb, rule.body) is not None:
         operation["parameters"].append({"$ref": "#/components/parameters/IfMatch"})
-    if body_field and row.body.members != {}:
-        schema = _body(row, method.input_type, body_field, schemas)
+    if rule.body and row.body.members != {}:
+        schema = _body(row, method.input_type, rule.body, schemas)
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return operation
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from orchestrator.api.documented.answer import Answer, Document
 from orchestrator.api.documented.error_form import ErrorForm
-from orchestrator.api.json_codec import WHOLE_REQUEST
 from orchestrator.predicates.faults import Fault
 
 
@@ -81,10 +80,6 @@ class Row:
     store_failed: str = ""
     whole: bool = False
     internal: bool = False
-
-    def body_field(self, of_rpc: str) -> str:
-        """Which field of the request the body holds. An internal call names its project beside whatever it brings."""
-        return WHOLE_REQUEST if self.internal else of_rpc
 
     def __post_init__(self) -> None:
         """Raises TypeError: nothing is served that docs/openapi.json does not describe."""
