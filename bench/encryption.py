@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from statistics import median
 
 import asyncpg
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client
 
 from bench import welcome
 from bench.ground import WORKER, furnish, ground
@@ -14,6 +20,7 @@ from bench.plan import Plan
 from bench.remote import remote
 from bench.rows import Row, at_most, beside, ratio, spread
 from orchestrator.devstack.stack import SERVER
+from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
 from orchestrator.temporal.keyring import make_payload_key
 
 #: Of the time that a journey takes without.
@@ -32,11 +39,13 @@ async def measure(plan: Plan) -> list[Row]:
         dsn, temporal = stack.addresses.database_url, stack.addresses.temporal
         conn = await asyncpg.connect(dsn)
         opened.push_async_callback(conn.close)
+        await _register(temporal, seconds)
         for number in range(2 * plan.journey_rounds):
             for side in (CLEAR, ENCRYPTED) if number % 2 else (ENCRYPTED, CLEAR):
-                # One after the other, for both would take from one queue. The clear side pays for no codec at all.
+                # One after the other, and each in a namespace of its own: the clear side, which pays for no codec, could
+                # not read what the other one leaves.
                 keys = [key] if side == ENCRYPTED else []
-                async with remote("bench.journeys_ours", dsn, temporal, *keys) as process:
+                async with remote("bench.journeys_ours", dsn, temporal, side, *keys) as process:
                     await run_through(conn, process, f"{side}-{number}-warm-up", WARM_UP)
                     took = await run_through(conn, process, f"{side}-{number}", plan.journeys)
                 seconds[side].append(took)
@@ -46,3 +55,18 @@ async def measure(plan: Plan) -> list[Row]:
         beside("journeys, encrypted", median(rates[ENCRYPTED]), "/s", f"rounds {spread(rates[ENCRYPTED])}"),
         beside("journeys, in the clear", median(rates[CLEAR]), "/s", f"rounds {spread(rates[CLEAR])}"),
     ]
+
+
+async def _register(address: str, namespaces: Iterable[str]) -> None:
+    """Make these, with our search attributes."""
+    client = await Client.connect(address)
+    attributes = {
+        name: IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{kind.upper()}") for name, kind in SEARCH_ATTRIBUTES.items()
+    }
+    for name in namespaces:
+        await client.workflow_service.register_namespace(
+            RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86_400))
+        )
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=name, search_attributes=attributes)
+        )

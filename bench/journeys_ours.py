@@ -1,4 +1,5 @@
-"""A worker process of the product that also lets subjects in: `python -m bench.journeys_ours DSN TEMPORAL [KEY …]`."""
+"""A worker process of the product that also lets subjects in:
+`python -m bench.journeys_ours DSN TEMPORAL [NAMESPACE [KEY …]]`."""
 
 from __future__ import annotations
 
@@ -31,10 +32,11 @@ CALL = 100
 SCOPE = Scope(project_no=1, project_id="default", actor="key:bench", role=Role.ADMIN)
 
 
-async def main(dsn: str, address: str, *payload_keys: str) -> None:
+async def main(dsn: str, address: str, namespace: str = "", *payload_keys: str) -> None:
     logs.configure("warning", "json")
     native = runtime(None)
-    client = await connect(Target(address=address), keyring=Keyring.of(payload_keys), runtime=native)
+    target = Target(address=address, namespace=namespace)
+    client = await connect(target, keyring=Keyring.of(payload_keys), runtime=native)
     api = Transactions(await open_pool(dsn, role=API_ROLE, size=4, application_name="bench-api"))
     pool = await open_pool(dsn, role=WORKER_ROLE, size=16, application_name="orchestrator-worker")
     delivery = Delivery(Transactions(pool), Executions(client, eager=True, searchable=True))
