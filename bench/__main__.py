@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import (
+    audit_log,
     bulk,
     encryption,
     ingest,
@@ -25,6 +26,7 @@ from bench import (
     reads,
     segments,
     starts,
+    tenancy,
     wake_ups,
     wakes,
 )
@@ -46,6 +48,8 @@ BENCHES: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "segments": segments.measure,
     "bulk": bulk.measure,
     "policies": policies.measure,
+    "tenancy": tenancy.measure,
+    "audit-log": audit_log.measure,
 }
 
 

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,11 @@ WORKER = worker_name(1)
 
 
 @asynccontextmanager
-async def ground() -> AsyncIterator[Stack]:
-    """A durable Postgres and a Temporal of our own, a server and one worker; benches stop what they do not need."""
+async def ground(environment: Mapping[str, str] | None = None) -> AsyncIterator[Stack]:
+    """A durable Postgres and a Temporal of our own, a server and one worker; benches stop what they do not need.
+
+    `environment`: further settings of server and worker.
+    """
     grpc, http, temporal, temporal_ui = free_ports(4)
     with tempfile.TemporaryDirectory(prefix="orchestrator-bench-") as directory:
         options = StackOptions(
@@ -33,7 +36,7 @@ async def ground() -> AsyncIterator[Stack]:
             temporal_ui_port=temporal_ui,
             metrics_port=None,
             workers=1,
-            environment={"ORCHESTRATOR_LOG_LEVEL": "warning"},
+            environment={"ORCHESTRATOR_LOG_LEVEL": "warning", **(environment or {})},
         )
         async with Stack(options, talk=_talk) as stack:
             yield stack

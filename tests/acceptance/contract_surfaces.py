@@ -225,6 +225,12 @@ def _dispatched(document: Json) -> Json:
     return {**document, **{f"{told.get(name, name)}Count": count for name, count in counts.items()}}
 
 
+def _imported(document: Json) -> Json:
+    assert document.pop("dryRun") in (True, False)
+    counts = {name: document.pop(name) for name in ("created", "updated", "unchanged", "published")}
+    return {**document, **{f"{name}Count": count for name, count in counts.items()}}
+
+
 _AS_V1: Mapping[str, Callable[[Any], Any]] = {
     "POST /audiences": _filtered,
     "GET /api/audiences": _in("audiences"),
@@ -255,6 +261,7 @@ _AS_V1: Mapping[str, Callable[[Any], Any]] = {
     "POST /api/journeys/internal/dispatch": _dispatched,
     "POST /api/journeys/internal/start-execution": _same,
     "POST /api/journeys/internal/forget-end-user": _same,
+    "POST /api/journeys/internal/import-bundle": _imported,
     "GET /api/v1/journeys": _page,
     "POST /api/v1/journeys": _same,
     "GET /api/v1/journeys/*": _same,
@@ -281,6 +288,7 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
     "POST /api/v1/journeys/*/enroll": {"customerIds": "subjectIds"},
     "POST /api/journeys/internal/start-execution": {"endUserId": "subjectId"},
     "POST /api/journeys/internal/forget-end-user": {"endUserId": "subjectId"},
+    "POST /api/journeys/internal/import-bundle": {"bundle.audiences": "audiences"},
 }
 
 _OF_A_GOAL = frozenset({"goal", "onArchive"})

@@ -286,7 +286,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
     ]
     by_rpc: dict[str, Json | list[Json]] = {
         "ExportBundle": {"withoutSettings": True, "journeyIds": [f"draft-{number}"]},
-        "ImportBundle": [{"bundle": {"formatVersion": 1, **part}} for part in parts],
+        "ImportBundle": [{"bundle": {"formatVersion": 1, **part}, **project_key} for part in parts],
         "ListApiKeys": page,
         "CreateApiKey": {"apiKey": {**name, "role": "editor", "expiresAt": "2199-01-01T00:00:00Z"}},
         "RevokeApiKey": api_key,

@@ -95,6 +95,7 @@ class Ground:
     grpc_port: int
     owner: Connection[Record]
     keys: Keys
+    dsn: str
 
     async def project(self, project_id: str, nouns: Iterable[str], *, prefix: str = "", mark: str = "again") -> Project:
         """A new project in which these things exist."""
@@ -279,4 +280,11 @@ async def served_ground(postgres: EmbeddedPostgres, template: str) -> AsyncItera
         stack.push_async_callback(http.close)
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{listening.grpc_port}")
         await stack.enter_async_context(channel)
-        yield Ground(http=http, grpc=GrpcCaller(channel, ""), grpc_port=listening.grpc_port, owner=owner, keys=keys)
+        yield Ground(
+            http=http,
+            grpc=GrpcCaller(channel, ""),
+            grpc_port=listening.grpc_port,
+            owner=owner,
+            keys=keys,
+            dsn=dsn,
+        )

@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.client import OrchestratorClient, OrchestratorError, messages
 from orchestrator.devstack.postgres import SUPERUSER, EmbeddedPostgres
-from orchestrator.devstack.stack import AUDIT_ANCHORS, Stack
+from orchestrator.devstack.stack import AUDIT_ANCHORS, Stack, worker_name
 from orchestrator.storage import anchor_files
 from tests.acceptance.command_line import CommandLine, Ran
 from tests.eventually import eventually
@@ -126,6 +126,20 @@ async def test_what_a_worker_has_sealed_and_anchored_fits_until_somebody_changes
     assert (answer.misfit.kind, answer.misfit.seq) == (messages.AuditMisfit.KIND_CHANGED, 1)
     assert (answer.misfit.audit_entry_id, answer.misfit.message, answer.HasField("head")) == (entry, said, False)
     assert (mended.HasField("misfit"), mended.head) == (False, head)
+
+
+async def test_the_log_of_the_worker_has_the_same_anchors_as_their_file(
+    shared_stack: Stack, client: OrchestratorClient, anchors: Path, project_id: str
+) -> None:
+    await sealed(client, anchors, project_id)
+    log = shared_stack.addresses.data_dir / "logs" / f"{worker_name(1)}.log"
+    kept = [(seal.seq, seal.hash.hex()) for about, seal in anchor_files.read([anchors]).anchors if about == project_id]
+
+    def told() -> list[tuple[int, str]]:
+        lines = [orjson.loads(line) for line in log.read_bytes().splitlines() if b"the audit log is anchored" in line]
+        return [(line["seq"], line["hash"]) for line in lines if line["project_id"] == project_id]
+
+    await eventually(lambda: told() == kept)
 
 
 async def test_an_anchor_says_that_there_was_more_or_something_else(

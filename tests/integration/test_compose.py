@@ -87,12 +87,13 @@ async def test_neither_the_orchestrator_nor_temporal_is_a_superuser_of_its_datab
 
         dsn = SERVICES["server"]["environment"]["DATABASE_URL"].replace("@postgres:5432/", "@/") + f"?{sockets}"
         migrated = await CommandLine(environment={"DATABASE_URL": dsn})("migrate")
-        as_temporal = await asyncpg.connect(dsn.replace("orchestrator@/orchestrator", "temporal@/postgres"))
-        await as_temporal.execute("CREATE DATABASE temporal")
-        users = await as_temporal.fetch(
-            "SELECT rolname, rolsuper OR rolbypassrls AS passes_by FROM pg_roles WHERE rolcanlogin"
-        )
-        await as_temporal.close()
+        for name in ("temporal", "temporal_visibility"):
+            as_temporal = await asyncpg.connect(dsn.replace("orchestrator@/orchestrator", f"temporal@/{name}"))
+            await as_temporal.execute("CREATE TABLE schema_version (version_partition int)")  # its schema begins so
+            users = await as_temporal.fetch(
+                "SELECT rolname, rolsuper OR rolbypassrls OR rolcreatedb AS passes_by FROM pg_roles WHERE rolcanlogin"
+            )
+            await as_temporal.close()
         superuser = await asyncpg.connect(server.dsn("postgres", user=SUPERUSER))
         kept = await superuser.fetchval("SELECT count(*) FROM pg_authid WHERE rolpassword LIKE 'SCRAM%'")
         await superuser.close()

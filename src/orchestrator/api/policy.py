@@ -64,7 +64,7 @@ POLICY: Mapping[str, Rule] = {
     # The operator's is the log of the instance.
     "orchestrator.v1.AuditService/VerifyAuditLog": _from(Role.OWNER, Role.OPERATOR),
     "orchestrator.v1.BundleService/ExportBundle": _from(Role.ADMIN),
-    "orchestrator.v1.BundleService/ImportBundle": _from(Role.ADMIN, audited=True),
+    "orchestrator.v1.BundleService/ImportBundle": _from(Role.ADMIN, Role.INTERNAL, audited=True),
     "orchestrator.v1.CommunicationService/ListCommunications": _READ,
     "orchestrator.v1.CommunicationService/CreateCommunication": _AUTHOR,
     "orchestrator.v1.CommunicationService/GetCommunication": _READ,

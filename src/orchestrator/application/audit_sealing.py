@@ -67,11 +67,14 @@ class AuditSealing:
                 if self._keep is not None:
                     await self._keep(due)
             except OSError as error:
-                logger.error("anchors of the audit log could not be kept", extra={"error": str(error)})
+                said = error.strerror or type(error).__name__
+                logger.error("anchors of the audit log could not be kept", extra={"error": said})
                 return 0
             for anchor in due:
-                fields = {"project_id": anchor.project_id, "seq": anchor.seal.seq, "hash": anchor.seal.hash.hex()}
-                logger.info("the audit log is anchored", extra=fields)
+                logger.info(
+                    "the audit log is anchored",
+                    extra={"project_id": anchor.project_id, "seq": anchor.seal.seq, "hash": anchor.seal.hash.hex()},
+                )
             await audit_seals.note(conn, due, now)
         return len(due)
 

@@ -28,7 +28,7 @@ from orchestrator.v1 import bundle_pb2 as orchestrator_dot_v1_dot_bundle__pb2
 from orchestrator.v1 import violation_pb2 as orchestrator_dot_v1_dot_violation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$orchestrator/v1/bundle_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1corchestrator/v1/bundle.proto\x1a\x1forchestrator/v1/violation.proto\"D\n\x13\x45xportBundleRequest\x12\x18\n\x10without_settings\x18\x01 \x01(\x08\x12\x13\n\x0bjourney_ids\x18\x02 \x03(\t\"\xa7\x01\n\x14\x45xportBundleResponse\x12\'\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.Bundle\x12*\n\x08left_out\x18\x02 \x03(\x0b\x32\x18.orchestrator.v1.LeftOut\x12,\n\x08warnings\x18\x03 \x03(\x0b\x32\x1a.orchestrator.v1.Violation\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"}\n\x13ImportBundleRequest\x12-\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.BundleB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"\xb4\x01\n\x14ImportBundleResponse\x12.\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1d.orchestrator.v1.BundleChange\x12\x15\n\rcreated_count\x18\x02 \x01(\x05\x12\x15\n\rupdated_count\x18\x03 \x01(\x05\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x05\x12\x17\n\x0fpublished_count\x18\x05 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t2\x87\x02\n\rBundleService\x12r\n\x0c\x45xportBundle\x12$.orchestrator.v1.ExportBundleRequest\x1a%.orchestrator.v1.ExportBundleResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/bundle\x12\x81\x01\n\x0cImportBundle\x12$.orchestrator.v1.ImportBundleRequest\x1a%.orchestrator.v1.ImportBundleResponse\"$\x90\x02\x02\x82\xd3\xe4\x93\x02\x1b\"\x11/v1/bundle:import:\x06\x62undleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$orchestrator/v1/bundle_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1corchestrator/v1/bundle.proto\x1a\x1forchestrator/v1/violation.proto\"D\n\x13\x45xportBundleRequest\x12\x18\n\x10without_settings\x18\x01 \x01(\x08\x12\x13\n\x0bjourney_ids\x18\x02 \x03(\t\"\xa7\x01\n\x14\x45xportBundleResponse\x12\'\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.Bundle\x12*\n\x08left_out\x18\x02 \x03(\x0b\x32\x18.orchestrator.v1.LeftOut\x12,\n\x08warnings\x18\x03 \x03(\x0b\x32\x1a.orchestrator.v1.Violation\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"\x92\x01\n\x13ImportBundleRequest\x12-\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.BundleB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x13\n\x0bproject_key\x18\x0f \x01(\t\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t\"\xb4\x01\n\x14ImportBundleResponse\x12.\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1d.orchestrator.v1.BundleChange\x12\x15\n\rcreated_count\x18\x02 \x01(\x05\x12\x15\n\rupdated_count\x18\x03 \x01(\x05\x12\x17\n\x0funchanged_count\x18\x04 \x01(\x05\x12\x17\n\x0fpublished_count\x18\x05 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x63 \x01(\t2\x87\x02\n\rBundleService\x12r\n\x0c\x45xportBundle\x12$.orchestrator.v1.ExportBundleRequest\x1a%.orchestrator.v1.ExportBundleResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/bundle\x12\x81\x01\n\x0cImportBundle\x12$.orchestrator.v1.ImportBundleRequest\x1a%.orchestrator.v1.ImportBundleResponse\"$\x90\x02\x02\x82\xd3\xe4\x93\x02\x1b\"\x11/v1/bundle:import:\x06\x62undleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,10 +45,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTBUNDLEREQUEST']._serialized_end=251
   _globals['_EXPORTBUNDLERESPONSE']._serialized_start=254
   _globals['_EXPORTBUNDLERESPONSE']._serialized_end=421
-  _globals['_IMPORTBUNDLEREQUEST']._serialized_start=423
-  _globals['_IMPORTBUNDLEREQUEST']._serialized_end=548
-  _globals['_IMPORTBUNDLERESPONSE']._serialized_start=551
-  _globals['_IMPORTBUNDLERESPONSE']._serialized_end=731
-  _globals['_BUNDLESERVICE']._serialized_start=734
-  _globals['_BUNDLESERVICE']._serialized_end=997
+  _globals['_IMPORTBUNDLEREQUEST']._serialized_start=424
+  _globals['_IMPORTBUNDLEREQUEST']._serialized_end=570
+  _globals['_IMPORTBUNDLERESPONSE']._serialized_start=573
+  _globals['_IMPORTBUNDLERESPONSE']._serialized_end=753
+  _globals['_BUNDLESERVICE']._serialized_start=756
+  _globals['_BUNDLESERVICE']._serialized_end=1019
 # @@protoc_insertion_point(module_scope)

@@ -97,11 +97,14 @@ class ImportBundleRequest(_message.Message):
     BUNDLE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PROJECT_KEY_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes repeats safe: the first answer is kept for 7 days and returned again. At most 128 characters."""
     validate_only: _builtins.bool
     """Does everything, says what came of it, and undoes it."""
+    project_key: _builtins.str
+    """The project, for the internal token, which is of none; a key of a project need not name its own."""
     etag: _builtins.str
     """If set, refuses when any definition of the project changed since this etag was read: of an export, or of the answer
     to an import with validate_only.
@@ -116,11 +119,12 @@ class ImportBundleRequest(_message.Message):
         bundle: _bundle_pb2.Bundle | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        project_key: _builtins.str = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "etag", b"etag", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "etag", b"etag", "project_key", b"project_key", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -284,7 +284,7 @@ REQUESTS: dict[str, Json] = {
     "UpdateJourney": {"journey": JOURNEY, "updateMask": "name", **CHANGE, "toStatus": "paused"},
     "DeleteJourney": {**_OF_JOURNEY, "etag": "abc", **ONCE, "force": True},
     "ExportBundle": {"withoutSettings": True, "journeyIds": ["spring", "autumn"]},
-    "ImportBundle": {"bundle": BUNDLE, "etag": "abc", **CHANGE},
+    "ImportBundle": {"bundle": BUNDLE, "etag": "abc", "projectKey": "acme", **CHANGE},
     "EvaluateSegment": {"segmentId": "vip", **ONCE},
     "DeleteSegment": {"segmentId": "vip", "etag": "abc", **ONCE, "force": True},
     "CheckAudience": {"audienceId": "buyers", "subjectId": "ann"},

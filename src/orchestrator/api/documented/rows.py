@@ -103,6 +103,7 @@ def _internal() -> Iterator[Row]:
     yield row("POST /dispatch", "DispatchEntries", internal.dispatched, internal.DISPATCH)
     yield row("POST /start-execution", "StartExecution", internal.started, internal.START)
     yield row("POST /forget-end-user", "ErasureService/ForgetSubject", internal.forgotten, internal.FORGET)
+    yield row("POST /import-bundle", "BundleService/ImportBundle", internal.imported, internal.IMPORT)
 
 
 INTERNAL_ROWS: tuple[Row, ...] = tuple(replace(row, internal=True) for row in _internal())
