@@ -629,3 +629,27 @@ async def test_how_arms_do_is_drawn_and_each_choice_is_listed(run: CommandLine) 
     assert all(choice["propensitiesPpm"] == {"a": 500_000, "b": 500_000} for choice in listed.json)
     assert (len(of_one.out.splitlines()), "trier-3" in of_one.out) == (2, True)
     assert (nowhere.code, "has no adaptive branch done" in nowhere.err) == (3, True)
+
+
+async def test_somebody_is_forgotten_shown_and_let_in_again(run: CommandLine) -> None:
+    await run("subjects", "upsert", "carla", "--attributes", '{"plan": "pro"}')
+
+    begun = await run("subjects", "forget", "carla", "-o", "json")
+    done = await run("erasures", "show", begun.json["id"], "--wait", "-o", "json")
+    again = await run("subjects", "forget", "carla", "--wait", "-o", "json")
+    back = await run("subjects", "upsert", "carla")
+    listed = await run("erasures", "list")
+    lifted = await run("erasures", "lift", "carla", "-o", "json")
+    known = await run("subjects", "upsert", "carla", "-o", "json")
+    unknown = await run("erasures", "show", "era-none")
+    nowhere = await run("erasures", "replay", "no-such-directory")
+
+    assert (begun.code, begun.json["phase"], begun.json["origin"]) == (0, "ledger", "request")
+    assert (done.json["phase"], again.json["id"]) == ("done", begun.json["id"])
+    assert back.code == 1
+    assert "SUBJECT_FORGOTTEN" in back.err
+    assert begun.json["id"] in listed.out
+    assert lifted.json["liftedAt"]
+    assert (known.code, known.json.get("attributes")) == (0, {})
+    assert unknown.code == 3
+    assert nowhere.code == 2

@@ -19,7 +19,7 @@ from temporalio import workflow
 from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
-from orchestrator.application import segments
+from orchestrator.application import forgetting, segments
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.journey_schedules import digest_of
 from orchestrator.domain.event import Event
@@ -28,6 +28,7 @@ from orchestrator.domain.segment import STATIC, Segment
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.codec import data_converter, kid_of
 from orchestrator.temporal.contract import EXECUTION_WORKFLOW, JOURNEYS_QUEUE, ExecutionInput
+from orchestrator.temporal.erasures import ERASURE_WORKFLOW, ErasureInput, erasure_workflow_id
 from orchestrator.temporal.keyring import NO_KEYS, Keyring
 from orchestrator.temporal.policies import POLICIES_QUEUE, UPDATE_WORKFLOW, Learning, UpdateInput
 from orchestrator.temporal.schedules import FIRING_WORKFLOW, FiringInput
@@ -52,6 +53,7 @@ from workers.workflows.journey_execution import JourneyExecution
 from workers.workflows.policy_updates import PolicyUpdate
 from workers.workflows.scheduled_enrollment import ScheduledEnrollment
 from workers.workflows.segment_runs import SegmentEvaluation, SegmentSweep
+from workers.workflows.subject_erasure import SubjectErasure
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -110,6 +112,8 @@ SEGMENTS = (SegmentEvaluation, SegmentSweep)
 #: What a schedule starts when it is due.
 FIRED = "enrolled-on-schedule"
 
+#: Of somebody who was travelling.
+FORGOTTEN = "subject-forgotten"
 
 #: Histories that are stored encrypted: with KEYS, in which namespace. Each key is for one workflow of one namespace.
 ENCRYPTED = {
@@ -129,7 +133,7 @@ async def _replay(history: WorkflowHistory, namespace: str | None = None) -> Exc
     `namespace`: of one that is encrypted with KEYS.
     """
     replayer = Replayer(
-        workflows=[*SEGMENTS, JourneyExecution, ScheduledEnrollment, PolicyUpdate],
+        workflows=[*SEGMENTS, JourneyExecution, ScheduledEnrollment, PolicyUpdate, SubjectErasure],
         namespace=namespace or "default",
         data_converter=data_converter(KEYS if namespace is not None else NO_KEYS),
     )
@@ -175,7 +179,7 @@ async def test_a_stored_history_that_is_encrypted_replays(name: str) -> None:
 def test_there_is_a_history_of_every_kind() -> None:
     assert {
         history.workflow_id.split(".")[0] for history in stored()
-    } >= KINDS.keys() | SEGMENT_KINDS | POLICY_KINDS | {FIRED}
+    } >= KINDS.keys() | SEGMENT_KINDS | POLICY_KINDS | {FIRED, FORGOTTEN}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -331,6 +335,25 @@ async def test_a_history_of_a_firing_of_today_replays(at_work: Running, request:
         _keep(f"{FIRED}.1", history)
 
 
+async def test_a_history_of_an_erasure_of_today_replays(at_work: Running, request: pytest.FixtureRequest) -> None:
+    await at_work.publish(LONG, BYE)
+    await at_work.enroll("ann")
+    await at_work.until("EXISTS (SELECT FROM executions WHERE step_id = 'pause')")
+    erasure = await at_work.world.do(forgetting.forget, b"s" * 48, "ann")
+    done = "EXISTS (SELECT FROM erasures WHERE phase = 'done')"
+    await at_work.until(done, within=60)
+    workflow_id = erasure_workflow_id(at_work.world.scope.project_no, erasure.erasure_id)
+    started = at_work.client.get_workflow_handle(workflow_id)
+    await started.result()
+
+    history = await started.fetch_history()
+
+    assert await _replay(history) is None
+    assert '"ann' not in history.to_json()
+    if request.config.getoption("--record-histories"):
+        _keep(f"{FORGOTTEN}.1", history)
+
+
 @workflow.defn(name=EXECUTION_WORKFLOW)
 class Reordered:
     """What a careless change would make of it: sleep first, then act."""
@@ -385,13 +408,22 @@ class Late:
         return firing.digest
 
 
+@workflow.defn(name=ERASURE_WORKFLOW)
+class Hasty:
+    """Waits for nothing to be erased."""
+
+    @workflow.run
+    async def run(self, erasure: ErasureInput) -> None:
+        return
+
+
 @pytest.mark.parametrize(
-    "prefix", ["send-", "segments-evaluated", "segments-none-new", "segments-swept", "policies-", FIRED]
+    "prefix", ["send-", "segments-evaluated", "segments-none-new", "segments-swept", "policies-", FIRED, FORGOTTEN]
 )
 async def test_the_gate_notices_a_workflow_that_gives_other_commands(prefix: str) -> None:
     # Outside the sandbox, which would import this module again.
     gate = Replayer(
-        workflows=[Reordered, Idle, Forgetful, Unlearned, Late], workflow_runner=UnsandboxedWorkflowRunner()
+        workflows=[Reordered, Idle, Forgetful, Unlearned, Late, Hasty], workflow_runner=UnsandboxedWorkflowRunner()
     )
     histories = [history for history in stored() if history.workflow_id.startswith(prefix)]
 

@@ -22,7 +22,9 @@ from grpc import StatusCode
 
 from orchestrator.api.auth import Authentication
 from orchestrator.api.call import NO_FAULTS, AfterCommit, Call
+from orchestrator.api.descriptors import descriptor_of
 from orchestrator.api.errors import DeadlineExceeded, Failure, failure_of
+from orchestrator.api.fault_order import in_order
 from orchestrator.api.fault_relations import unrelated
 from orchestrator.api.limits import InFlightLimit
 from orchestrator.api.message_check import divide
@@ -143,7 +145,8 @@ class Pipeline:
         if read.faults:
             whole, item_faults = divide(request, read.faults)
             if whole:
-                raise InvalidArgument([*whole, *await self._further_faults(method, request, scope, whole)])
+                further = await self._further_faults(method, request, scope, whole)
+                raise InvalidArgument(in_order(descriptor_of(request), [*whole, *further]))
         call = Call(method=method.name, scope=scope, transactions=self._transactions, item_faults=item_faults)
         if method.has_request_id:
             call.request_id = request.request_id  # type: ignore[attr-defined]

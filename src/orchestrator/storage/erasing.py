@@ -18,16 +18,18 @@ AT_ONCE = 5000
 
 #: Gone with the subject itself, in this order. What is held comes before what was refused: whoever drops the one writes
 #: the other, and holds no subject.
-AT_ONCE_GONE = ("inbox", "inbox_dead", "held_entries", "refused_entries", "static_members", "subject_aliases",
-                "subjects")  # fmt: skip
+AT_ONCE_GONE = (
+    "inbox", "inbox_dead", "held_entries", "refused_entries", "test_sends", "static_members", "subject_aliases",
+    "subjects",
+)  # fmt: skip
 
 #: Gone before that, with what is counted of them (storage/memberships.py, delete).
 WITH_MEMBERSHIP = ("subject_segments", "segment_transitions")
 
 #: Gone a while later.
 LATER_GONE = (
-    "outbox", "outbox_dead", "test_sends", "opt_outs", "suppressions", "log_messages", "subject_event_days",
-    "subject_event_state", "events",
+    "outbox", "outbox_dead", "opt_outs", "suppressions", "log_messages", "subject_event_days", "subject_event_state",
+    "events",
 )  # fmt: skip
 
 #: Ledgers, and what of each row goes: the entry and its key (an event's properties), the id at the provider, what

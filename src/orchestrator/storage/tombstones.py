@@ -97,11 +97,12 @@ async def lift(conn: Connection[Record], project_no: int, erasure_id: str) -> No
 
 # The ids that are stored, of subjects and of those merged into them, against hashes that a ledger names.
 _NAMED = """
-SELECT subject_id, tombstone_hash($1, subject_id) AS hash FROM subjects
- WHERE project_no = $1 AND bucket = $2 AND tombstone_hash($1, subject_id) = ANY ($3::bytea[])
-UNION ALL
-SELECT alias_id, tombstone_hash($1, alias_id) FROM subject_aliases
- WHERE project_no = $1 AND alias_bucket = $2 AND tombstone_hash($1, alias_id) = ANY ($3::bytea[])
+WITH known AS MATERIALIZED (
+    SELECT subject_id, tombstone_hash($1, subject_id) AS hash FROM subjects WHERE project_no = $1 AND bucket = $2
+    UNION ALL
+    SELECT alias_id, tombstone_hash($1, alias_id) FROM subject_aliases WHERE project_no = $1 AND alias_bucket = $2
+)
+SELECT known.subject_id, known.hash FROM known JOIN unnest($3::bytea[]) AS wanted (hash) ON wanted.hash = known.hash
 """
 
 

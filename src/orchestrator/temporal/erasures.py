@@ -74,36 +74,21 @@ class ErasureWorkflows:
 class RunRemoval:
     """Takes executions' workflows out of Temporal. Everything raises RPCError when it is away."""
 
-    def __init__(self, client: Client, *, searchable: bool, patience: timedelta = timedelta(seconds=5)) -> None:
-        """`patience`: for how long one call of `remove` looks whether they are gone, before others have their turn."""
+    def __init__(self, client: Client, *, searchable: bool, patience: timedelta = timedelta(seconds=8)) -> None:
+        """`patience`: for how long one call of `remove` looks whether they are gone, before it is to be asked again."""
         self._client = client
         self._searchable = searchable
         self._patience = patience.total_seconds()
+        self._turn = asyncio.Semaphore(_AT_ONCE)
 
     async def remove(self, workflow_ids: Iterable[str]) -> set[str]:
         """End these and delete every run of them; returns those of which no run is left. Of the others some may be, for
         Temporal deletes when it comes to it: ask again.
         """
-        left = set(workflow_ids)
-        gone: set[str] = set()
-        loop = asyncio.get_running_loop()
-        until, pause = loop.time() + self._patience, 0.05
-        while True:
-            turn = asyncio.Semaphore(_AT_ONCE)
-
-            async def look(workflow_id: str, turn: asyncio.Semaphore = turn) -> bool:
-                async with turn:
-                    return await self._is_gone(workflow_id)
-
-            asked = sorted(left)
-            found = await asyncio.gather(*map(look, asked))
-            now_gone = {workflow_id for workflow_id, is_gone in zip(asked, found, strict=True) if is_gone}
-            gone |= now_gone
-            left -= now_gone
-            if not left or loop.time() + pause > until:
-                return gone
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 1.0)
+        asked = sorted(set(workflow_ids))
+        until = asyncio.get_running_loop().time() + self._patience
+        found = await asyncio.gather(*(self._remove(workflow_id, until) for workflow_id in asked))
+        return {workflow_id for workflow_id, is_gone in zip(asked, found, strict=True) if is_gone}
 
     async def of_subject(self, project_id: str, subject_ids: Iterable[str]) -> set[str]:
         """The workflows that Temporal's list has of these subjects, also such as the database knows nothing of any
@@ -120,20 +105,32 @@ class RunRemoval:
                 found.add(run.id)
         return found
 
-    async def _is_gone(self, workflow_id: str) -> bool:
-        """Whether no run is left; asks for each that is to be deleted. The current one is the last to go: it leads to
-        those before it.
-        """
-        current = await self._current(workflow_id)
-        runs = await self._runs(workflow_id, current)
-        earlier = [run_id for run_id in runs if run_id != current]
-        if current is not None:
-            await self._terminate(workflow_id)
-        for run_id in earlier:
-            await self._delete(workflow_id, run_id)
-        if current is not None and not earlier:
-            await self._delete(workflow_id, current)
-        return not runs
+    async def _remove(self, workflow_id: str, until: float) -> bool:
+        """Whether no run is left. The current one is the last to go: it leads to those before it."""
+        while True:
+            async with self._turn:
+                current = await self._current(workflow_id)
+                runs = await self._runs(workflow_id, current)
+                if not runs:
+                    return True
+                if current is not None:
+                    await self._terminate(workflow_id)
+                # Asked for once: each request makes Temporal try, and it tries by itself until it can.
+                going = {run_id for run_id in runs if run_id != current} or runs
+                for run_id in going:
+                    await self._delete(workflow_id, run_id)
+            if not await self._gone(workflow_id, going, until):
+                return False
+
+    async def _gone(self, workflow_id: str, run_ids: set[str], until: float) -> bool:
+        """Whether these have gone before it is too late."""
+        loop, left, pause = asyncio.get_running_loop(), set(run_ids), 0.1
+        while left and loop.time() + pause < until:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 1.0)
+            async with self._turn:
+                left = {run_id for run_id in left if await self._exists(workflow_id, run_id)}
+        return not left
 
     async def _current(self, workflow_id: str) -> str | None:
         try:
