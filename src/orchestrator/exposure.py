@@ -130,14 +130,19 @@ def _accepted(settings: Settings, process: str, found: tuple[Exposure, ...]) -> 
 
 
 def _refusal(process: str, refused: list[Exposure]) -> str:
-    lines = [f"- {exposure.kind}: {exposure.said} {exposure.remedy}" for exposure in refused]
+    """What is open stands last: whoever started the process for somebody shows its last line."""
     kinds = sorted({exposure.kind for exposure in refused} & set(ACCEPTABLE))
-    end = (
-        [f"What something else takes care of may be accepted: ORCHESTRATOR_ACCEPTED_EXPOSURES={','.join(kinds)}"]
+    accepting = (
+        f" What something else takes care of may be accepted: ORCHESTRATOR_ACCEPTED_EXPOSURES={','.join(kinds)}"
         if kinds
-        else []
+        else ""
     )
-    return "\n".join([f"The {process} does not start, since other machines could make use of this:", *lines, *end])
+    return "\n".join(
+        [
+            f"The {process} does not start, since other machines could make use of what follows.{accepting}",
+            *(f"- {exposure.kind}: {exposure.said} {exposure.remedy}" for exposure in refused),
+        ]
+    )
 
 
 def _found(settings: Settings, process: str, environment: Mapping[str, str]) -> Iterator[Exposure]:

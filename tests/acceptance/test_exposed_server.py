@@ -44,8 +44,8 @@ async def test_a_server_for_others_names_all_that_is_open_and_does_not_start(dat
 
     assert refused.code == 2
     said = [line for line in refused.err.splitlines() if not line.startswith("{")]
-    assert [line.split(":")[0] for line in said[1:-1]] == ["- plaintext", "- metrics", "- reflection"]
-    assert said[-1].endswith("ORCHESTRATOR_ACCEPTED_EXPOSURES=metrics,plaintext,reflection")
+    assert [line.split(":")[0] for line in said[1:]] == ["- plaintext", "- metrics", "- reflection"]
+    assert said[0].endswith("ORCHESTRATOR_ACCEPTED_EXPOSURES=metrics,plaintext,reflection")
     assert KEY not in refused.err
 
 

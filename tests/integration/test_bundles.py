@@ -358,6 +358,29 @@ async def test_keys_and_secrets_of_the_server_are_named_and_are_in_no_bundle(pro
     ]
 
 
+async def test_what_could_not_be_imported_elsewhere_is_told_when_it_is_exported(bundler: Bundler) -> None:
+    there, here = await bundler.project(), await bundler.project()
+    await there.bring(rich())
+    await there("DeleteAudience", audienceId="not-friends")
+    await there("DeleteCommunication", communicationId="hello")
+    await there("DeleteSegment", segmentId="a-pros", force=True)
+
+    exported = await there("ExportBundle")
+    refused = await refusal(here, exported["bundle"])
+    again = await there.bring(exported["bundle"])
+
+    told = {(one["path"], one["reason"]) for one in exported["warnings"]}
+    assert told == {
+        ("triggerContracts[0].segmentId", "SEGMENT_NOT_FOUND"),
+        ("journeys[2].audienceId", "AUDIENCE_NOT_FOUND"),
+        ("journeys[2].steps[0].send.communicationId", "COMMUNICATION_NOT_FOUND"),
+        ("journeys[2].steps[1].branch.arms[0].when.cohortId", "COHORT_NOT_FOUND"),
+        ("journeys[2].exitRules[0].when.cohortId", "COHORT_NOT_FOUND"),
+    }
+    assert told <= {*refused.faults, ("journeys[2].steps[0].send.communicationId", "COMMUNICATION_NOT_FOUND")}
+    assert set(actions(again).values()) == {"unchanged"}  # where it is, it goes on
+
+
 async def test_settings_are_changed_by_owners_alone(project: Project) -> None:
     admin = await project.with_role(Role.ADMIN)
     plain = rich()

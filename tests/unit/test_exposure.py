@@ -171,7 +171,7 @@ def test_all_is_told_together_each_with_its_setting_and_its_remedy(monkeypatch: 
     said = str(refusal.value)
     for words in ("ORCHESTRATOR_GRPC_HOST=0.0.0.0", "ORCHESTRATOR_TLS_CERTIFICATE", "ORCHESTRATOR_REFLECTION"):
         assert words in said
-    assert said.splitlines()[-1].endswith("ORCHESTRATOR_ACCEPTED_EXPOSURES=plaintext,reflection")
+    assert said.splitlines()[0].endswith("ORCHESTRATOR_ACCEPTED_EXPOSURES=plaintext,reflection")
     assert "my-secret" not in said
     assert "me:me" not in said
 

@@ -62,6 +62,8 @@ def test_the_bill_of_materials_has_every_package_of_the_lock(
     assert command in recipe
 
     exported = uv(*command.split(), file)
+    if "invalid value 'cyclonedx1.5'" in exported.stderr:
+        pytest.skip("the uv of this machine is older than what scripts/uv.txt names")
 
     assert exported.returncode == 0, exported.stderr
     bill = json.loads(file.read_text())

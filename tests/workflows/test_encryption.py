@@ -196,6 +196,32 @@ async def test_the_doctor_names_an_execution_whose_key_is_missing(
     assert not (await found(TWO, ONE)).keys() & {KEY_MISSING, NO_EXECUTION}
 
 
+async def test_the_doctor_names_an_execution_that_needs_a_missing_key_since_it_began(
+    waiting: Waiting, connected: Connect, furnished: World, database: str, worker_pool: Pool[Record]
+) -> None:
+    (entry,) = await waiting.begin()
+    client = await connected(ONE)
+    before = len(await waiting.history(entry))
+    async with worker(client, database, worker_pool, waiting.channel):
+        await client.get_workflow_handle(entry.workflow_id).signal("poke")
+
+        async def goes_on_encrypted() -> bool:
+            return "k1" in _kids((await waiting.history(entry))[before:])
+
+        await eventually(goes_on_encrypted)
+    await furnished.owner.execute("UPDATE executions SET wakes_at = now() - interval '5 minutes'")
+
+    async def named(*keys: str) -> tuple[str, ...]:
+        doctor = Doctor(Transactions(worker_pool), await connected(*keys), on_its_way=timedelta(0))
+        return {finding.name: finding.count.examples async for finding in doctor.examine()}[KEY_MISSING]
+
+    async def is_named() -> bool:
+        return await named(TWO) == (f"execution {entry.execution_id}, key k1",)
+
+    await eventually(is_named)
+    assert await named(TWO, ONE) == ()
+
+
 async def test_others_that_were_ended_are_closed_beside_one_that_cannot_be_read(
     waiting: Waiting, connected: Connect, furnished: World, worker_pool: Pool[Record]
 ) -> None:

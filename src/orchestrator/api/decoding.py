@@ -6,6 +6,7 @@ a page of ours has set for one; answers are shown to pages of one origin. Every 
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
@@ -123,7 +124,7 @@ class Decoding:
                 if len(self._executions) > _REMEMBERED:
                     self._executions.popitem(last=False)
         for binding, count in decoded.items():
-            fields = {"actor": name, "count": count, "binding": binding.hex()}
+            fields = {"actor": name, "count": count, "binding": base64.b64encode(binding).decode()}
             if binding in self._executions:
                 fields["execution_id"] = self._executions[binding]
             logger.info("payloads decoded", extra=fields)

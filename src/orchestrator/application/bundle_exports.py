@@ -8,6 +8,7 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
+from orchestrator.application.bundle_warnings import absences
 from orchestrator.application.named_definitions import named_by
 from orchestrator.application.project_definitions import Definitions, read_definitions
 from orchestrator.domain import likely_secrets
@@ -71,7 +72,8 @@ async def export_bundle(
         *await _keys(conn, scope),
         *_settings(bundle),
     ]
-    return Exported(bundle=bundle, left_out=tuple(left_out), warnings=tuple(_secrets(bundle)), etag=there.etag)
+    warnings = [*await absences(conn, scope.project_no, bundle, there), *_secrets(bundle)]
+    return Exported(bundle=bundle, left_out=tuple(left_out), warnings=tuple(warnings), etag=there.etag)
 
 
 def _bundle(there: Definitions) -> Bundle:

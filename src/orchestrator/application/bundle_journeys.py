@@ -126,8 +126,6 @@ class JourneyImports:
         if self._texts.is_published(wanted):
             return
         pins = await self._texts.pins(wanted)
-        if pins is None:
-            return
         brought = Brought(document=wanted.definition or {"steps": []}, pins=pins)
         work = self._publish_sound(wanted.id, brought)
         made = await self._problems.collect("journey", wanted.id, place, work, _shown(wanted.definition))

@@ -85,13 +85,13 @@ class TextImports:
             changes.append(await self._bring(communication_id, texts[0].place, there.content, there, texts))
         return changes
 
-    async def pins(self, journey: BundledJourney) -> dict[str, Pinned] | None:
-        """The revisions of what a journey sends of older texts, by communication; None: they could not be made."""
+    async def pins(self, journey: BundledJourney) -> dict[str, Pinned]:
+        """The revisions of what a journey sends of older texts, by communication, without those that were refused."""
         pins = {}
         for text in journey.pinned_texts:
             revision = await self._revision(text.communication_id, text.content)
             if revision is None:
-                return None
+                continue
             pins[text.communication_id] = Pinned(
                 content_revision=revision, channel=text.content["channel"], category=text.content["category"]
             )
@@ -102,13 +102,15 @@ class TextImports:
         older: dict[str, list[_Older]] = {}
         for at, journey in enumerate(self.bundle.journeys):
             for place, text in self._placed_texts(under("journeys", at), journey):
-                if text.communication_id not in self._newest:
-                    message = f"there is no communication {text.communication_id}"
-                    fault = Fault(path="communicationId", reason="COMMUNICATION_NOT_FOUND", message=message)
-                    self._problems.add(place, [fault])
-                elif not (self._is_over(journey) or self.is_published(journey)):
+                if self._is_over(journey) or self.is_published(journey):
+                    continue
+                if text.communication_id in self._newest:
                     texts = older.setdefault(text.communication_id, [])
                     texts.append(_Older(place=under(place, "content"), content=text.content))
+                    continue
+                message = f"there is no communication {text.communication_id}"
+                fault = Fault(path="communicationId", reason="COMMUNICATION_NOT_FOUND", message=message)
+                self._problems.add(place, [fault])
         return older
 
     def _placed_texts(self, path: str, journey: BundledJourney) -> Iterator[tuple[str, PinnedText]]:

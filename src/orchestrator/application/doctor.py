@@ -14,7 +14,7 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.storage import clock, doctor, saved_predicates, segment_checks
 from orchestrator.storage.doctor import NONE, Count, Open
 from orchestrator.storage.doctor_checks import CHECKS
-from orchestrator.temporal.open_workflows import OpenWorkflow, describe, open_workflows
+from orchestrator.temporal.open_workflows import OpenWorkflow, describe, missing_kids, open_workflows
 
 UNREADABLE = "predicates_unreadable"
 AUDIT_CHANGED = "audit_log_changed"
@@ -133,6 +133,7 @@ class Doctor:
         those whose workflow cannot be read.
         """
         suspects: list[Open] = []
+        overdue: dict[str, Open] = {}
         locked: list[str] = []
         async with self._transactions.read(None) as conn:
             async for page in doctor.running(conn, now - self._on_its_way):
@@ -142,6 +143,17 @@ class Doctor:
                     for execution in page
                     if (workflow := there.get(execution.workflow_id)) is not None and workflow.missing_kid is not None
                 ]
+                overdue |= {
+                    execution.workflow_id: execution
+                    for execution in page
+                    if execution.overdue and len(overdue) < _AT_ONCE and execution.workflow_id in there
+                }
+        # What they say of themselves can be read, and what was added since then perhaps not.
+        readable = [workflow_id for workflow_id in overdue if there[workflow_id].missing_kid is None]
+        locked += [
+            f"execution {overdue[workflow_id].execution_id}, key {kid}"
+            for workflow_id, kid in (await missing_kids(self._temporal, readable)).items()
+        ]
         suspects = suspects[:_AT_ONCE]
         told = await describe(self._temporal, [execution.workflow_id for execution in suspects])
         # What has ended while we looked is well.

@@ -63,13 +63,14 @@ async def _count(conn: Connection[Record], statement: str, *arguments: object) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
-    """An execution that runs, by the database."""
+    """An execution that runs, by the database. `overdue`: it should have gone on by then."""
 
     project_no: int
     bucket: int
     subject_no: int
     execution_id: UUID
     workflow_id: str
+    overdue: bool
 
     @property
     def key(self) -> tuple[int, int, int, UUID]:
@@ -77,7 +78,8 @@ class Open:
 
 
 _OPEN = """
-SELECT e.project_no, e.bucket, e.subject_no, e.execution_id, e.workflow_id
+SELECT e.project_no, e.bucket, e.subject_no, e.execution_id, e.workflow_id,
+       coalesce(least(e.wakes_at, e.cancel_asked_at) < $1, false) AS overdue
   FROM executions AS e
  WHERE e.outcome IS NULL AND e.started_at < $1
    AND (e.project_no, e.bucket, e.subject_no, e.execution_id) > ($2, $3, $4, $5)

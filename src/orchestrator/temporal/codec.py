@@ -8,12 +8,14 @@ taken for empty.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 from cryptography.exceptions import InvalidTag
+from google.protobuf.message import Message
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import (
     ActivitySerializationContext,
@@ -125,15 +127,28 @@ class EncryptingCodec(PayloadCodec, WithSerializationContext):
         return (own,) if scheduled == workflow_id else (own, self.keyring.binding(kid, namespace, scheduled))
 
 
+@dataclass(frozen=True)
+class _EncryptingConverter(DataConverter):
+    """The SDK's own makes all converters anew for each workflow and activity, though the codec alone has to know it."""
+
+    def with_context(self, context: SerializationContext) -> Self:
+        if not isinstance(self.payload_codec, EncryptingCodec):
+            return super().with_context(context)
+        bound = object.__new__(type(self))
+        vars(bound).update(vars(self), payload_codec=self.payload_codec.with_context(context))
+        return bound
+
+
 def data_converter(keyring: Keyring) -> DataConverter:
     """How clients, workers and replays that have these keys write and read. Without keys, as the SDK does it."""
     if not keyring.kids:
         return DataConverter.default
-    converter = dataclasses.replace(DataConverter.default, payload_codec=EncryptingCodec(keyring))
+    codec = EncryptingCodec(keyring)
     if keyring.first is None:
-        return converter
+        return _EncryptingConverter(payload_codec=codec)
     # Messages and traces of failures, which are no payloads otherwise.
-    return dataclasses.replace(converter, failure_converter_class=DefaultFailureConverterWithEncodedAttributes)
+    encoded = DefaultFailureConverterWithEncodedAttributes
+    return _EncryptingConverter(payload_codec=codec, failure_converter_class=encoded)
 
 
 def kid_of(payload: Payload) -> str | None:
@@ -152,6 +167,22 @@ def missing_kid(converter: DataConverter, payload: Payload) -> str | None:
 def is_written_so(converter: DataConverter, payload: Payload) -> bool:
     """Whether a payload is encrypted as it would be if it were written now: by the same key, or not at all."""
     return kid_of(payload) == _keyring(converter).first
+
+
+def payloads_in(message: Message) -> Iterator[Payload]:
+    """Every payload that a message of Temporal's holds, at any depth."""
+    if isinstance(message, Payload):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            members = [member for member in value.values() if isinstance(member, Message)]
+        else:
+            members = value if field.is_repeated else [value]
+        for member in members:
+            yield from payloads_in(member)
 
 
 def _keyring(converter: DataConverter) -> Keyring:
