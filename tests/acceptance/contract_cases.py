@@ -743,6 +743,8 @@ _BUNDLED = {"id": "bundled", "name": "Bundled", "status": "active", "audienceId"
 _BUNDLE = {"formatVersion": 1, "audiences": [_ALL], "journeys": [_BUNDLED]}
 _BAD_BUNDLE = {"formatVersion": 1, "audiences": [{**_ALL, "name": ""}]}
 
+_EXPORTS = [{"SMSTemplateResponse": {"TemplateName": "hello", "TemplateType": "SMS", "Body": "Hello"}}]
+
 _INTERNAL = (
     _case(
         "a journey that an operator's machinery starts",
@@ -836,6 +838,23 @@ _INTERNAL = (
         "POST /api/journeys/internal/forget-end-user",
         {"projectKey": "$P", "endUserId": "ann"},
         refused=_LOW,
+    ),
+    _case(
+        "an export is translated",
+        "TranslatePinpoint",
+        {"projectKey": "$P", "exports": _EXPORTS, "smsUrl": "https://sms.example.com/in"},
+        "POST /api/journeys/internal/translate-pinpoint",
+        {"projectKey": "$P", "exports": _EXPORTS, "smsUrl": "https://sms.example.com/in"},
+        by="internal",
+    ),
+    _case(
+        "an export that is none",
+        "TranslatePinpoint",
+        {"projectKey": "$P", "exports": [{"JourneyResponse": {"Name": 5}}]},
+        "POST /api/journeys/internal/translate-pinpoint",
+        {"projectKey": "$P", "exports": [{"JourneyResponse": {"Name": 5}}]},
+        by="internal",
+        refused=_invalid(("exports[0].JourneyResponse.Name", "INVALID_TYPE")),
     ),
     _case(
         "what a bundle would change",

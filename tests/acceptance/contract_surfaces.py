@@ -261,6 +261,7 @@ _AS_V1: Mapping[str, Callable[[Any], Any]] = {
     "POST /api/journeys/internal/dispatch": _dispatched,
     "POST /api/journeys/internal/start-execution": _same,
     "POST /api/journeys/internal/forget-end-user": _same,
+    "POST /api/journeys/internal/translate-pinpoint": _same,
     "POST /api/journeys/internal/import-bundle": _imported,
     "GET /api/v1/journeys": _page,
     "POST /api/v1/journeys": _same,

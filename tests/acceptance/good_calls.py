@@ -309,6 +309,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
             "exports": [{"SegmentResponse": {"Id": "vip", "Name": "Very important"}}],
             "smsUrl": "https://sms.example.com/in",
             "pushUrl": "https://push.example.com/in",
+            **project_key,
         },
         "PreviewCommunication": [
             {

@@ -64,7 +64,7 @@ ADMINS = {
 #: Project settings, whether its log is what it was, and forgetting people.
 OWNERS = {"UpdateProject", "VerifyAuditLog", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}
 #: An operator's own machinery: section F of what the product is, and nothing else.
-INTERNALS = {"DispatchEntries", "StartExecution", "ForgetSubject", "GetErasure", "ImportBundle"}
+INTERNALS = {"DispatchEntries", "StartExecution", "ForgetSubject", "GetErasure", "ImportBundle", "TranslatePinpoint"}
 #: Projects and their first owner keys, and the log of that: the instance, not its data.
 OPERATORS = {"ListProjects", "CreateProject", "GetProject", "VerifyAuditLog"}
 

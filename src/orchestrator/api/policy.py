@@ -125,7 +125,7 @@ POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.JourneyService/GetStepStats": _READ_NUMBERS,
     "orchestrator.v1.JourneyService/GetJourneyFunnel": _READ_NUMBERS,
     "orchestrator.v1.JourneyService/ListJourneyAuditEntries": _READ,
-    "orchestrator.v1.PinpointService/TranslatePinpoint": _from(Role.ADMIN),
+    "orchestrator.v1.PinpointService/TranslatePinpoint": _from(Role.ADMIN, Role.INTERNAL),
     "orchestrator.v1.ProjectService/ListProjects": _only(Role.OPERATOR),
     "orchestrator.v1.ProjectService/CreateProject": _only(Role.OPERATOR, audited=True),
     "orchestrator.v1.ProjectService/GetProject": _from(Role.EDITOR, Role.OPERATOR),

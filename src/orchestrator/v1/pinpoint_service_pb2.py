@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from orchestrator.v1 import bundle_pb2 as orchestrator_dot_v1_dot_bundle__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&orchestrator/v1/pinpoint_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1corchestrator/v1/bundle.proto\"\x1e\n\x0ePinpointExport\x12\x0c\n\x04json\x18\x01 \x01(\t\"u\n\x18TranslatePinpointRequest\x12\x36\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x1f.orchestrator.v1.PinpointExportB\x04\xe2\x41\x01\x02\x12\x0f\n\x07sms_url\x18\x02 \x01(\t\x12\x10\n\x08push_url\x18\x03 \x01(\t\"x\n\x19TranslatePinpointResponse\x12\'\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.Bundle\x12\x32\n\x08\x66indings\x18\x02 \x03(\x0b\x32 .orchestrator.v1.PinpointFinding\"\xf2\x01\n\x0fPinpointFinding\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32%.orchestrator.v1.PinpointFinding.Kind\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"|\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13KIND_NO_COUNTERPART\x10\x01\x12\x10\n\x0cKIND_DIFFERS\x10\x02\x12\x10\n\x0cKIND_MISSING\x10\x03\x12\x10\n\x0cKIND_UNKNOWN\x10\x04\x12\x0f\n\x0bKIND_RECORD\x10\x05\x32\xa4\x01\n\x0fPinpointService\x12\x90\x01\n\x11TranslatePinpoint\x12).orchestrator.v1.TranslatePinpointRequest\x1a*.orchestrator.v1.TranslatePinpointResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/pinpoint:translate:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&orchestrator/v1/pinpoint_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1corchestrator/v1/bundle.proto\"\x1e\n\x0ePinpointExport\x12\x0c\n\x04json\x18\x01 \x01(\t\"\x8a\x01\n\x18TranslatePinpointRequest\x12\x36\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x1f.orchestrator.v1.PinpointExportB\x04\xe2\x41\x01\x02\x12\x0f\n\x07sms_url\x18\x02 \x01(\t\x12\x10\n\x08push_url\x18\x03 \x01(\t\x12\x13\n\x0bproject_key\x18\x0f \x01(\t\"x\n\x19TranslatePinpointResponse\x12\'\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x17.orchestrator.v1.Bundle\x12\x32\n\x08\x66indings\x18\x02 \x03(\x0b\x32 .orchestrator.v1.PinpointFinding\"\xf2\x01\n\x0fPinpointFinding\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32%.orchestrator.v1.PinpointFinding.Kind\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"|\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13KIND_NO_COUNTERPART\x10\x01\x12\x10\n\x0cKIND_DIFFERS\x10\x02\x12\x10\n\x0cKIND_MISSING\x10\x03\x12\x10\n\x0cKIND_UNKNOWN\x10\x04\x12\x0f\n\x0bKIND_RECORD\x10\x05\x32\xa4\x01\n\x0fPinpointService\x12\x90\x01\n\x11TranslatePinpoint\x12).orchestrator.v1.TranslatePinpointRequest\x1a*.orchestrator.v1.TranslatePinpointResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/pinpoint:translate:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,14 +40,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PINPOINTSERVICE'].methods_by_name['TranslatePinpoint']._serialized_options = b'\220\002\001\202\323\344\223\002\033\"\026/v1/pinpoint:translate:\001*'
   _globals['_PINPOINTEXPORT']._serialized_start=152
   _globals['_PINPOINTEXPORT']._serialized_end=182
-  _globals['_TRANSLATEPINPOINTREQUEST']._serialized_start=184
-  _globals['_TRANSLATEPINPOINTREQUEST']._serialized_end=301
-  _globals['_TRANSLATEPINPOINTRESPONSE']._serialized_start=303
-  _globals['_TRANSLATEPINPOINTRESPONSE']._serialized_end=423
-  _globals['_PINPOINTFINDING']._serialized_start=426
-  _globals['_PINPOINTFINDING']._serialized_end=668
-  _globals['_PINPOINTFINDING_KIND']._serialized_start=544
-  _globals['_PINPOINTFINDING_KIND']._serialized_end=668
-  _globals['_PINPOINTSERVICE']._serialized_start=671
-  _globals['_PINPOINTSERVICE']._serialized_end=835
+  _globals['_TRANSLATEPINPOINTREQUEST']._serialized_start=185
+  _globals['_TRANSLATEPINPOINTREQUEST']._serialized_end=323
+  _globals['_TRANSLATEPINPOINTRESPONSE']._serialized_start=325
+  _globals['_TRANSLATEPINPOINTRESPONSE']._serialized_end=445
+  _globals['_PINPOINTFINDING']._serialized_start=448
+  _globals['_PINPOINTFINDING']._serialized_end=690
+  _globals['_PINPOINTFINDING_KIND']._serialized_start=566
+  _globals['_PINPOINTFINDING_KIND']._serialized_end=690
+  _globals['_PINPOINTSERVICE']._serialized_start=693
+  _globals['_PINPOINTSERVICE']._serialized_end=857
 # @@protoc_insertion_point(module_scope)

@@ -56,10 +56,13 @@ class TranslatePinpointRequest(_message.Message):
     EXPORTS_FIELD_NUMBER: _builtins.int
     SMS_URL_FIELD_NUMBER: _builtins.int
     PUSH_URL_FIELD_NUMBER: _builtins.int
+    PROJECT_KEY_FIELD_NUMBER: _builtins.int
     sms_url: _builtins.str
     """Where text messages shall go: an https URL that takes webhooks. Empty: to none, so that they fail until there is one."""
     push_url: _builtins.str
     """Where push notifications shall go, likewise."""
+    project_key: _builtins.str
+    """The project, for the internal token, which is of none; a key of a project need not name its own."""
     @_builtins.property
     def exports(self) -> _containers.RepeatedCompositeFieldContainer[Global___PinpointExport]:
         """What was exported, at most 1000 objects. Of journeys, segments and templates of a channel at most 1000 each."""
@@ -70,10 +73,11 @@ class TranslatePinpointRequest(_message.Message):
         exports: _abc.Iterable[Global___PinpointExport] | None = ...,
         sms_url: _builtins.str = ...,
         push_url: _builtins.str = ...,
+        project_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exports", b"exports", "push_url", b"push_url", "sms_url", b"sms_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exports", b"exports", "project_key", b"project_key", "push_url", b"push_url", "sms_url", b"sms_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

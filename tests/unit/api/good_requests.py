@@ -296,6 +296,7 @@ REQUESTS: dict[str, Json] = {
         "exports": [{"SegmentResponse": {"Id": "vip", "Name": "Very important"}}],
         "smsUrl": "https://sms.example.com/in",
         "pushUrl": "https://push.example.com/in",
+        "projectKey": "acme",
     },
     "PreviewCommunication": {
         "communicationId": "hello",

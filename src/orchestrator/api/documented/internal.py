@@ -12,12 +12,14 @@ from orchestrator.api.json_encode import encode
 from orchestrator.api.openapi_schemas import Schemas
 from orchestrator.predicates.faults import Fault
 from orchestrator.v1 import bundle_pb2 as bundles
-from orchestrator.v1 import bundle_service_pb2, erasure_pb2, erasure_service_pb2
+from orchestrator.v1 import bundle_service_pb2, erasure_pb2, erasure_service_pb2, pinpoint_service_pb2
 from orchestrator.v1 import internal_service_pb2 as rpc
 
 DISPATCH = Body(members={**same("projectKey", "timeLimit"), "endUserIds": "subjectIds", "maxEndUsers": "maxSubjects"})
 START = Body(members={**same("projectKey", "journeyId", "entryKey", "event"), "endUserId": "subjectId"})
 FORGET = Body(members={**same("projectKey"), "endUserId": "subjectId"}, required=("projectKey",))
+
+TRANSLATE = Body(members=same("projectKey", "exports", "smsUrl", "pushUrl"), required=("projectKey",))
 
 #: Members of a bundle, by what `/v1` calls them, whose body is the bundle itself.
 _OF_BUNDLE = {field.json_name: f"bundle.{field.json_name}" for _, field in json_fields(descriptor_of(bundles.Bundle))}
@@ -99,6 +101,17 @@ def forgotten(answer: erasure_service_pb2.ForgetSubjectResponse, request: object
     """How far it has come."""
     told: Document = encode(answer.erasure)
     return told
+
+
+def _translated(schemas: Schemas) -> Document:
+    members = schemas.members(descriptor_of(pinpoint_service_pb2.TranslatePinpointResponse))
+    return object_of(members, always=("bundle", "findings"))
+
+
+@described(_translated)
+def translated(answer: pinpoint_service_pb2.TranslatePinpointResponse, request: object) -> Document:
+    """The bundle as import-bundle takes it."""
+    return {"bundle": encode(answer.bundle), "findings": [encode(finding) for finding in answer.findings]}
 
 
 #: By member: what of the answer it tells.

@@ -103,6 +103,8 @@ def _internal() -> Iterator[Row]:
     yield row("POST /dispatch", "DispatchEntries", internal.dispatched, internal.DISPATCH)
     yield row("POST /start-execution", "StartExecution", internal.started, internal.START)
     yield row("POST /forget-end-user", "ErasureService/ForgetSubject", internal.forgotten, internal.FORGET)
+    translation = "PinpointService/TranslatePinpoint"
+    yield row("POST /translate-pinpoint", translation, internal.translated, internal.TRANSLATE)
     yield row("POST /import-bundle", "BundleService/ImportBundle", internal.imported, internal.IMPORT)
 
 
