@@ -37,12 +37,12 @@ async def test_an_export_in_files_is_translated_told_and_imported(run: CommandLi
 async def test_what_is_no_export_is_told_with_its_file(run: CommandLine, tmp_path: Path) -> None:
     broken, other = tmp_path / "broken.json", tmp_path / "other.json"
     broken.write_text("{", encoding="utf-8")
-    other.write_text('{"CampaignResponse": {}}', encoding="utf-8")
+    other.write_text('{"FlowResponse": {}}', encoding="utf-8")
 
     unreadable = await run("pinpoint", "translate", str(broken), "-o", str(tmp_path / "b.yaml"))
     unknown = await run("pinpoint", "translate", str(other), "-o", str(tmp_path / "b.yaml"))
 
     assert (unreadable.code, unknown.code) == (2, 1)
     assert str(broken) in unreadable.err
-    assert "CampaignResponse" in unknown.err
+    assert "FlowResponse" in unknown.err
     assert not (tmp_path / "b.yaml").exists()

@@ -51,7 +51,7 @@ _WAIT = {"Wait": {"WaitTime": {"WaitFor": "PT1H"}, "NextActivity": "a"}}
 REFUSED: list[tuple[str, Any, set[tuple[str, str]]]] = [
     ("nothing", [], {("exports", "REQUIRED")}),
     ("no object", "x", {("exports[0]", "INVALID_TYPE")}),
-    ("something else", {"CampaignResponse": {}}, {("exports[0].CampaignResponse", "UNKNOWN_FIELD")}),
+    ("something else", {"FlowResponse": {}}, {("exports[0].FlowResponse", "UNKNOWN_FIELD")}),
     ("an empty object", {}, {("exports[0]", "REQUIRED")}),
     ("a wrong type", _journey([]), {("exports[0].JourneyResponse.Activities", "INVALID_TYPE")}),
     (
@@ -223,6 +223,18 @@ def test_a_template_that_cannot_be_translated_is_not_sent() -> None:
     assert {(finding.kind, finding.path) for finding in made.findings} >= {
         (FindingKind.NO_COUNTERPART, "exports[0].EmailTemplateResponse.TextPart"),
         (FindingKind.MISSING, "exports[1].JourneyResponse.Activities.a.EMAIL.TemplateName"),
+    }
+
+
+def test_what_pinpoint_exports_besides_is_told_and_the_rest_is_translated() -> None:
+    exports = [{"CampaignResponse": {"Id": "c"}}, {"ApplicationSettingsResource": {"Limits": {}}}, _segment("s")]
+
+    made = translate(exports)
+
+    assert [segment["id"] for segment in made.bundle["segments"]] == ["s"]
+    assert {finding.path for finding in made.findings if finding.kind is FindingKind.NO_COUNTERPART} == {
+        "exports[0].CampaignResponse",
+        "exports[1].ApplicationSettingsResource",
     }
 
 
