@@ -266,6 +266,7 @@ async def test_500_changes_by_somebody_with_all_rights_are_found_and_named(
     sound = await verify(superuser, project_no, anchors)
     assert (sound.head.seq, sound.unsealed, sound.anchors, sound.misfit) == (ANCHORED + 10, 3, 2, None)
 
+    await superuser.execute(_UNGUARD)
     found: Counter[str] = Counter()
     unseen: set[str] = set()
     for number in range(MUTATIONS):
@@ -274,7 +275,6 @@ async def test_500_changes_by_somebody_with_all_rights_are_found_and_named(
         crime = Crime(conn=superuser, project_no=project_no, dice=dice)
         transaction = superuser.transaction()
         await transaction.start()
-        await superuser.execute(_UNGUARD)
         expected, place = await mutate(crime, seq)
         told = await verify(superuser, project_no, anchors)
         is_new = mutate.__name__ not in found
