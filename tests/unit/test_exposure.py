@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from orchestrator.exposure import (
     ACCEPTABLE,
@@ -14,6 +17,7 @@ from orchestrator.exposure import (
     SERVER,
     WORKER,
     Exposed,
+    _secrets,
     check,
     check_database_user,
     listeners,
@@ -208,6 +212,20 @@ def test_a_host_without_its_port_opens_nothing_and_is_refused(monkeypatch: pytes
 
     with pytest.raises(InvalidSettings, match="ORCHESTRATOR_WORKER_METRICS_PORT is not"):
         listeners(Settings.load(), WORKER)
+
+
+def test_every_secret_is_compared_with_the_others() -> None:
+    fields = {
+        name: field.annotation
+        for name, field in Settings.model_fields.items()
+        if SecretStr in (field.annotation, *typing.get_args(field.annotation)) and name != "smtp_url"
+    }
+    secrets: dict[str, Any] = {name: SecretStr(f"name:{name:_<32}") for name in fields}
+    lists = {name: (secrets[name],) for name, kind in fields.items() if typing.get_origin(kind) is tuple}
+    made = Settings.model_construct(**(secrets | lists))
+
+    assert len(secrets) >= 8
+    assert {variable for variable, _ in _secrets(made)} == {f"ORCHESTRATOR_{name.upper()}" for name in secrets}
 
 
 def test_the_page_explains_each_of_them() -> None:
