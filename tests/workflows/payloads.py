@@ -11,13 +11,17 @@ from temporalio.api.history.v1 import MarkerRecordedEventAttributes
 #: What the SDK notes in markers about itself: names and numbers of activities, names of patches.
 OF_THE_SDK = {"core_local_activity": {"data"}, "core_patch": {"patch-data"}}
 
+#: What Temporal itself notes, of an activity that was canceled between two tries.
+OF_TEMPORAL = b'"ACTIVITY_ID_NOT_STARTED"'
+
 
 def payloads_in(message: Message) -> Iterator[Payload]:
-    """Those that a codec sees: not search attributes, which Temporal has to read, and not what the SDK notes for itself
-    in markers.
+    """Those that a codec sees: not search attributes, which Temporal has to read, not what the SDK notes for itself in
+    markers, and not what Temporal writes.
     """
     if isinstance(message, Payload):
-        yield message
+        if message.data != OF_TEMPORAL:
+            yield message
         return
     if isinstance(message, SearchAttributes):
         return
