@@ -174,10 +174,12 @@ async def test_what_customers_may_do_as_well_is_served_to_each_at_their_own(serv
     admin = await keys.admit(Role.ADMIN)
     bundle = bundles.ImportBundleRequest(bundle=bundle_pb2.Bundle(format_version=1), project_key="default")
     async with serve(**OWN) as served, callers_of(served.listening) as inside:
-        for outside, internal_caller in zip(served.callers, inside, strict=True):
+        pairs: list[tuple[Caller, Caller]] = [(served.grpc, inside[0]), (served.http, inside[1])]
+        for outside, within in pairs:
             await outside.call(bundle, key=admin)
-            await internal_caller.call(bundle)
-            for caller, key in ((outside, INTERNAL_TOKEN), (internal_caller, admin)):
+            await within.call(bundle, key=INTERNAL_TOKEN)
+            turned_away: list[tuple[Caller, str]] = [(outside, INTERNAL_TOKEN), (within, admin)]
+            for caller, key in turned_away:
                 with pytest.raises(Refused) as refusal:
                     await caller.call(bundle, key=key)
                 assert refusal.value.code == "PERMISSION_DENIED"
