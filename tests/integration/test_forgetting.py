@@ -400,6 +400,23 @@ async def test_after_a_restore_whomever_the_ledger_names_is_forgotten_again(worl
     assert bob.lifted_at is not None
 
 
+@pytest.mark.parametrize("turned", [False, True])
+async def test_whoever_was_let_in_again_and_forgotten_once_more_stays_forgotten(world: World, turned: bool) -> None:
+    first, second = [(await ledgered(world, "ann"))[0] for _ in range(2)]
+    await known(world, "ann")
+    lifted = Lifted(erasure_id=first.erasure_id, project_id="default", lifted_at=datetime.now(UTC))
+    lines: list[Forgotten | Lifted] = [first, lifted, second]
+
+    replayed = await replay(world.transactions, SECRET, lines[::-1] if turned else lines)
+
+    assert (replayed.unknown, replayed.found) == (2, 1)
+    done, under_way = [await world.look(forgetting.get, line.erasure_id) for line in (first, second)]
+    assert (done.phase, done.lifted_at is None) == (Phase.DONE, False)
+    assert (under_way.phase, under_way.lifted_at) == (Phase.LEDGER, None)
+    with pytest.raises(SubjectForgotten):
+        await known(world, "ann")
+
+
 async def test_a_merge_of_before_that_the_backup_lacks_makes_two_erasures_of_one(world: World) -> None:
     await known(world, "ann", "bob")
     await world.do(merge, SECRET, RuleBook(), "ann", into="bob")
