@@ -72,6 +72,7 @@ async def test_a_project_moves_to_another_server_byte_for_byte(there: Server, he
 
     exported = await there.run("export", "-o", str(first))
     as_yaml = await there.run("export")
+    itself = await there.run("import", str(first), "-o", "json")
     before = await here.written()
     rehearsed = await here.run("import", str(first), "--dry-run", "-o", "json")
     untouched = await here.written()
@@ -86,7 +87,7 @@ async def test_a_project_moves_to_another_server_byte_for_byte(there: Server, he
     assert {**rehearsed.json, "etag": ""} == {**imported.json, "etag": ""}
     assert imported.json["createdCount"] > 20
     assert imported.json["publishedCount"] == 4
-    assert {change["action"] for change in again.json["changes"]} == {"unchanged"}
+    assert {change["action"] for ran in (itself, again) for change in ran.json["changes"]} == {"unchanged"}
     assert "not in it: apiKey" in exported.err
 
 
@@ -94,7 +95,8 @@ async def test_journeys_move_with_what_they_name_and_nothing_else(there: Server,
     await there.run("import", "-", stdin=json.dumps(rich()))
 
     exported = await there.run("export", "welcome", "--no-settings")
-    imported = await here.run("import", "-", "-o", "json", stdin=exported.out)
+    imported = await here.run("import", "-", "--paused", "-o", "json", stdin=exported.out)
+    journey = (await here.run("journeys", "get", "welcome", "-o", "json")).json
 
     assert [(change["kind"], change["id"]) for change in imported.json["changes"]] == [
         *[("segment", one) for one in ("c-friends", "b-buyers", "a-pros")],
@@ -103,6 +105,8 @@ async def test_journeys_move_with_what_they_name_and_nothing_else(there: Server,
         *[("triggerContract", one) for one in ("became-pro", "signed-up")],
         ("journey", "welcome"),
     ]
+    assert (journey["status"], imported.json["publishedCount"]) == ("paused", 1)
+    assert "LIST_IS_EMPTY" in imported.err
     assert (await there.run("export", "nowhere")).code == 3
 
 

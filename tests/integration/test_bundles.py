@@ -381,6 +381,22 @@ async def test_what_could_not_be_imported_elsewhere_is_told_when_it_is_exported(
     assert set(actions(again).values()) == {"unchanged"}  # where it is, it goes on
 
 
+async def test_lists_come_without_their_members_and_say_so_on_both_sides(bundler: Bundler) -> None:
+    there, here = await bundler.project(), await bundler.project()
+    await there.bring(of(segments=[segment("full"), segment("empty"), segment("rules", EVERYONE)]))
+    await there("AddSegmentMembers", segmentId="full", subjectIds=["ann", "bob"])
+
+    exported = await there("ExportBundle")
+    imported = await here.bring(exported["bundle"])
+    again = await here.bring(exported["bundle"])
+
+    assert [one["id"] for one in exported["leftOut"] if one["kind"] == "members"] == ["full"]
+    warned = {change["id"]: [one["reason"] for one in change.get("warnings", [])] for change in imported["changes"]}
+    assert warned[here.scope.project_id] == []
+    assert (warned["full"], warned["empty"], warned["rules"]) == (["LIST_IS_EMPTY"], ["LIST_IS_EMPTY"], [])
+    assert not any("warnings" in change for change in again["changes"])
+
+
 async def test_settings_are_changed_by_owners_alone(project: Project) -> None:
     admin = await project.with_role(Role.ADMIN)
     plain = rich()

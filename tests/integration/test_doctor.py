@@ -10,13 +10,14 @@ from uuid import UUID, uuid4
 import pytest
 from temporalio.client import Client, WorkflowHandle
 
-from orchestrator.application import publishing
+from orchestrator.application import forgetting, publishing
 from orchestrator.application.doctor import NO_EXECUTION, NOT_STARTED, TEMPORAL_AWAY, WORKFLOW_OVER, Doctor
 from orchestrator.application.transactions import Transactions
 from orchestrator.devstack.ports import free_ports
-from orchestrator.storage import clock, doctor
+from orchestrator.storage import clock, doctor, erasing, executions
 from orchestrator.storage.doctor import Count
 from orchestrator.storage.doctor_checks import CHECKS, Check
+from orchestrator.storage.executions import Ending
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.contract import ENROLLMENT_MEMO, EXECUTION_WORKFLOW, JOURNEYS_QUEUE, SUBJECT_MEMO
 from tests.eventually import eventually
@@ -235,6 +236,33 @@ async def test_a_workflow_of_no_execution_is_found(world: World, worker_pool: Po
     found = await compare(worker_pool, temporal)
 
     assert found[NO_EXECUTION] == Count(total=1, examples=(stranger.id,))
+
+
+async def test_what_is_left_of_who_was_forgotten_in_the_middle_is_no_finding(
+    world: World, worker_pool: Pool[Record], temporal: Client
+) -> None:
+    """Their sends and calls have no visits, and their executions no workflows."""
+    execution_id = await world.lay_execution("bert")
+    await world.lay_send("bert", execution_id, seq=1, state="sent")
+    await world.lay_send("bert", execution_id, seq=2)
+    await world.owner.execute("UPDATE sends SET state = 'dispatching', settled_at = NULL WHERE seq = 2")
+    await world.lay_call("bert", execution_id, seq=3)
+    key = await world.subject("bert")
+    erasure = await world.do(forgetting.forget, b"s" * 48, "bert")
+    async with Transactions(worker_pool).write(None) as conn:
+        ending = Ending(outcome="forgotten", reason="subject_forgotten", at=await clock.now(conn))
+        assert await executions.close_all(conn, key, effect={"kind": "end"}, ending=ending) == 1
+        while await erasing.some(conn, key):
+            pass
+    await world.owner.execute(
+        "UPDATE sends SET settled_at = now() - interval '1 hour' WHERE seq = 2; UPDATE erasures SET phase = 'done',"
+        " ended_at = now(), bucket = NULL, subject_no = NULL, subject_ids = NULL"
+    )
+
+    found = await compare(worker_pool, temporal)
+
+    assert erasure.ids == 1
+    assert {name: count for name, count in found.items() if count.total} == {}
 
 
 async def test_what_has_just_begun_is_left_alone(world: World, worker_pool: Pool[Record], temporal: Client) -> None:

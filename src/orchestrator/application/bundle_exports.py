@@ -8,9 +8,11 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
+from orchestrator.application import segments
 from orchestrator.application.bundle_warnings import absences
 from orchestrator.application.named_definitions import named_by
 from orchestrator.application.project_definitions import Definitions, read_definitions
+from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain import likely_secrets
 from orchestrator.domain.bundle import Bundle, Bundled, BundledJourney, PinnedText, same_text
 from orchestrator.domain.communication import content_of
@@ -18,7 +20,7 @@ from orchestrator.domain.graph_form import as_written
 from orchestrator.domain.journey import Journey, JourneyStatus
 from orchestrator.domain.resource import Resource
 from orchestrator.domain.scope import Scope
-from orchestrator.domain.segment import SYSTEM
+from orchestrator.domain.segment import STATIC, SYSTEM
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.storage import api_keys, clock
 from orchestrator.storage.journey_versions import Published
@@ -36,7 +38,7 @@ _KEYS_AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """Something that a bundle does not have. `kind` is apiKey, journey or setting."""
+    """Something that a bundle does not have. `kind` is members (of a list), apiKey, journey or setting."""
 
     kind: str
     id: str
@@ -68,6 +70,7 @@ async def export_bundle(
     if not with_settings:
         bundle = replace(bundle, settings=None)
     left_out = [
+        *await _members(conn, scope, bundle),
         *[_archived(journey) for journey in _sorted(there.journeys) if journey.status is JourneyStatus.ARCHIVED],
         *await _keys(conn, scope),
         *_settings(bundle),
@@ -118,6 +121,16 @@ def _pinned_texts(version: Published, there: Definitions) -> Iterator[PinnedText
         newest = there.communications.get(communication_id)
         if newest is None or not same_text(pinned, content_of(newest.content), live=live):
             yield PinnedText(communication_id=communication_id, content=pinned)
+
+
+async def _members(conn: Connection[Record], scope: Scope, bundle: Bundle) -> list[LeftOut]:
+    """Who is in lists. Where a list is empty, whoever asks about it gets another answer."""
+    lists = [one.id for one in bundle.segments if one.content.kind == STATIC]
+    states = await segments.states(conn, scope.project_no, RuleBook(), lists) if lists else {}
+    message = "is a list, and {} are in it: have them in it before anything asks about it"
+    return [
+        LeftOut(kind="members", id=one, message=message.format(states[one].size)) for one in lists if states[one].size
+    ]
 
 
 def _archived(journey: Journey) -> LeftOut:

@@ -27,7 +27,7 @@ from orchestrator.domain.project import ProjectSettings
 from orchestrator.domain.refusals import Conflict, InvalidArgument, PermissionDenied
 from orchestrator.domain.resource import Resource, differ
 from orchestrator.domain.scope import Role, Scope
-from orchestrator.domain.segment import Segment
+from orchestrator.domain.segment import STATIC, Segment
 from orchestrator.domain.trigger_contract import completed
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.faults import Fault, under
@@ -151,19 +151,24 @@ class _Import:
 
     async def segments(self, wanted: Sequence[Bundled[Segment]]) -> list[Change]:
         """Each after those that its rules name."""
-        changes = {}
+        changes: list[Change] = []
         for index in self._in_order(wanted):
             one = wanted[index]
-            changes[index] = await self._bring(
+            place = under("segments", index)
+            change = await self._bring(
                 "segment",
-                under("segments", index),
+                place,
                 one,
                 self._before.segments.get(one.id),
                 segments.create,
                 segments.update,
                 {"rules": one.content.predicate},
             )
-        return [changes[index] for index in changes]
+            if change.action is Action.CREATED and one.content.kind == STATIC:
+                message = "is a list, and nobody is in it yet: whatever asks about it finds nobody there"
+                change = replace(change, warnings=(Fault(path=place, reason="LIST_IS_EMPTY", message=message),))
+            changes.append(change)
+        return changes
 
     async def audiences(self, wanted: Sequence[Bundled[Any]]) -> list[Change]:
         return [

@@ -60,6 +60,8 @@ async def replay(transactions: Transactions, secret: bytes, lines: Iterable[Line
         scope = Scope(project_no=project_no, project_id=project_id, actor=ACTOR, role=Role.OWNER)
         async with transactions.read(project_no) as conn:
             new = [line for line in named.values() if await erasures.find(conn, project_no, line.erasure_id) is None]
+        # Of several that mean one person the newest is carried out, and none that was lifted if another was not.
+        new.sort(key=lambda line: ((line.project_id, line.erasure_id) not in lifted, line.requested_at))
         unknown += len(new)
         for line, ids in zip(new, await _ids_of(transactions, project_no, new), strict=True):
             is_lifted = (project_id, line.erasure_id) in lifted
@@ -75,7 +77,7 @@ async def replay(transactions: Transactions, secret: bytes, lines: Iterable[Line
 
 
 async def _ids_of(transactions: Transactions, project_no: int, lines: Sequence[Forgotten]) -> list[list[str]]:
-    """For each line the ids that are stored and that it means."""
+    """For each line the ids that are stored and that it means, the last one where several do."""
     whose = {digest: place for place, line in enumerate(lines) for digest in line.hashes}
     ids: list[list[str]] = [[] for _ in lines]
     if whose:
@@ -101,16 +103,12 @@ async def _forget(
         now = await clock.now(conn)
         if not erased:
             await erasures.insert_done(conn, project_no, _nobody(line, now))
-            erased.append(line.erasure_id)
-            count = 0
-        else:
-            count = len(erased)
         if not is_lifted:
             await tombstones.add_hashes(conn, project_no, line.hashes, line.erasure_id, now)
         else:  # whoever was found is taken in again when all of it is erased
-            for erasure_id in erased:
+            for erasure_id in erased or [line.erasure_id]:
                 await erasures.lifted(conn, project_no, erasure_id, now)
-    return count
+    return len(erased)
 
 
 def _nobody(line: Forgotten, now: datetime) -> Erasure:

@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 #: Executions whose runs one step sees to.
 RUNS = 50
 
+#: Stored answers of so long are looked at in one transaction.
+ANSWERS = timedelta(hours=1)
+
 #: Seconds until Temporal is asked again about runs that were not gone yet.
 ASK_AGAIN = 1.0
 
@@ -133,8 +136,17 @@ class Erasures:
             return await _went_on(conn, under_way, met, ended=not met)
 
     async def _erase_answers(self, under_way: UnderWay) -> Step:
+        """All in one step, an hour of them at a time. Nobody has stored one that speaks of them since the tombstone."""
+        async with self._transactions.read(None) as conn:
+            now, since = await clock.now(conn), await idempotency.oldest(conn)
+        erased = 0
+        while since is not None and since <= now:
+            async with self._transactions.write(None) as conn:
+                erased += await idempotency.erase(
+                    conn, under_way.project_no, under_way.subject_ids, now, since=since, before=since + ANSWERS
+                )
+            since += ANSWERS
         async with self._transactions.write(None) as conn:
-            erased = await idempotency.erase(conn, under_way.project_no, under_way.subject_ids, await clock.now(conn))
             return await _went_on(conn, under_way, {"answers": erased}, ended=True)
 
 

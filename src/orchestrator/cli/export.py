@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.api.field_limits import MAX_BATCH_BYTES
+from orchestrator.api.message_check import check_message
 from orchestrator.cli.bundle_files import write_bundle
 from orchestrator.cli.connection import call, sentence_of
 from orchestrator.cli.failure import USAGE, CommandFailure
@@ -44,6 +44,6 @@ def export(
         typer.echo(f"warning: {told}", err=True)
     for left_out in exported.left_out:
         typer.echo(f"not in it: {left_out.kind} {left_out.id}: {left_out.message}", err=True)
-    if exported.bundle.ByteSize() > MAX_BATCH_BYTES:
-        limit = MAX_BATCH_BYTES // 2**20
-        typer.echo(f"warning: this is more than the {limit} MiB that a server takes at once", err=True)
+    for fault in check_message(messages.ImportBundleRequest(bundle=exported.bundle)):
+        told = sentence_of(Violation(fault.path, fault.reason, fault.message))
+        typer.echo(f"warning: no server takes this at once; export journeys one by one: {told}", err=True)

@@ -24,6 +24,9 @@ def import_(
         bool, typer.Option("--dry-run", help="Do everything, say what came of it, and undo it.")
     ] = False,
     settings: Annotated[bool, typer.Option(help="With the settings of the project, which takes an owner.")] = True,
+    paused: Annotated[
+        bool, typer.Option("--paused", help="Journeys that the bundle has as active take nobody in yet.")
+    ] = False,
     etag: Annotated[
         str, typer.Option(help="Refuse if any definition has changed since this was shown.", metavar="ETAG")
     ] = "",
@@ -36,6 +39,9 @@ def import_(
     bundle = read_bundle(file)
     if not settings:
         bundle.ClearField("settings")
+    for journey in bundle.journeys:
+        if paused and journey.status == messages.Journey.STATUS_ACTIVE:
+            journey.status = messages.Journey.STATUS_PAUSED
     request = messages.ImportBundleRequest(bundle=bundle, validate_only=dry_run, etag=etag)
     imported = call(lambda client: client.bundles.ImportBundle(request, timeout=_PATIENCE))
     if output is Output.JSON:

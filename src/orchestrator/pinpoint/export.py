@@ -75,7 +75,7 @@ def _resources(found: Discoveries, document: Any, path: str) -> Iterator[Resourc
     members = [name for name in document if name in _KNOWN and document[name] is not None]
     if not members:
         for name in list(document)[:_UNKNOWN_TOLD]:
-            found.fault(place(path, name), "UNKNOWN_FIELD", f"nothing that Pinpoint exports: {', '.join(_KNOWN)}")
+            found.fault(place(path, name), "UNKNOWN_FIELD", f"must be one of {', '.join(_KNOWN)}")
         if not document:
             found.fault(path, "REQUIRED", f"there is none of {', '.join(_KNOWN)}")
         return

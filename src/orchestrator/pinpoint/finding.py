@@ -54,11 +54,14 @@ class Discoveries:
         if len(self.findings) == MAX_FINDINGS:
             self.fault("exports", "TOO_LARGE", f"more than {MAX_FINDINGS} findings: translate fewer files at once")
         else:
-            self.findings.append(Finding(kind=kind, path=path, value=told(value), message=message))
+            self.findings.append(
+                Finding(kind=kind, path=_clean(path), value=_clean(told(value)), message=_clean(message))
+            )
 
     def fault(self, path: str, reason: str, message: str) -> None:
         if len(self._faults) < _FAULTS_TOLD:
-            self._faults.setdefault((path, reason), Fault(path=path, reason=reason, message=message))
+            fault = Fault(path=_clean(path), reason=reason, message=_clean(message))
+            self._faults.setdefault((path, reason), fault)
 
     @property
     def is_faulty(self) -> bool:
@@ -77,3 +80,8 @@ def told(value: Any) -> str:
     except (RecursionError, ValueError, TypeError):  # deeper, or longer numbers, than anybody has a use for
         return "…"
     return text if len(text) <= VALUE_TOLD else f"{text[: VALUE_TOLD - 1]}…"
+
+
+def _clean(text: str) -> str:
+    """The text without halves of surrogate pairs, which nothing can be encoded with."""
+    return text if text.isascii() else text.encode(errors="replace").decode()

@@ -97,10 +97,21 @@ NOTES: Mapping[str, Note] = dict(
     ]
 )
 
+_CAMPAIGN = "campaigns are not translated: write a journey with a schedule, or enroll the segment by a job"
+_PEOPLE = "people are no definitions: load them as subjects, with the attributes that docs/pinpoint.md names"
+_SETTINGS = "limits and quiet time of an application are settings of the project: frequencyCaps, quietHours"
+
 #: Structures that have no counterpart as a whole: what stands in them is told once.
 LOST_WHOLE: Mapping[str, str] = {
     "VoiceTemplateResponse": "there is no channel for voice messages",
     "VoiceTemplateRequest": "there is no channel for voice messages",
     "InAppTemplateResponse": "there is no channel for messages within an app",
     "InAppTemplateRequest": "there is no channel for messages within an app",
+    "CampaignResponse": _CAMPAIGN,
+    "CampaignsResponse": _CAMPAIGN,
+    "EndpointResponse": _PEOPLE,
+    "EndpointsResponse": _PEOPLE,
+    "ApplicationSettingsResource": _SETTINGS,
+    "ApplicationResponse": "the project into which the bundle is imported takes its place",
+    "ApplicationsResponse": "the project into which the bundle is imported takes its place",
 }

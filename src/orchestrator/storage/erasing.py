@@ -26,10 +26,10 @@ AT_ONCE_GONE = (
 #: Gone before that, with what is counted of them (storage/memberships.py, delete).
 WITH_MEMBERSHIP = ("subject_segments", "segment_transitions")
 
-#: Gone a while later.
+#: Gone a while later. Whoever asks for a test holds no subject, and may write one down behind what went at once.
 LATER_GONE = (
-    "outbox", "outbox_dead", "opt_outs", "suppressions", "log_messages", "subject_event_days", "subject_event_state",
-    "events",
+    "outbox", "outbox_dead", "test_sends", "opt_outs", "suppressions", "log_messages", "subject_event_days",
+    "subject_event_state", "events",
 )  # fmt: skip
 
 #: Ledgers, and what of each row goes: the entry and its key (an event's properties), the id at the provider, what

@@ -75,7 +75,7 @@ FROM (
     SELECT project_no, principal, method, request_id,
         EXISTS (SELECT FROM unnest($2::text[]) AS id WHERE length(id) > 3 AND strpos(request_id, id) > 0) AS named
     FROM idempotency
-    WHERE project_no = $1 AND erased_at IS NULL AND response IS NOT NULL AND (
+    WHERE project_no = $1 AND created_at >= $4 AND created_at < $5 AND erased_at IS NULL AND response IS NOT NULL AND (
         EXISTS (
             SELECT FROM unnest($2::text[]) AS id
             WHERE position(set_byte('\\x00', 0, length(id)) || convert_to(id, 'UTF8') IN response) > 0)
@@ -85,11 +85,25 @@ WHERE (project_no, principal, method, request_id) = (project_no_, principal_, me
 """
 
 
-async def erase(conn: Connection[Record], project_no: int, subject_ids: Sequence[str], now: datetime) -> int:
-    """Forget the answers that speak of these subjects, and requests that were named after them; returns how many. All
-    answers of the project are looked at for it.
+async def erase(
+    conn: Connection[Record],
+    project_no: int,
+    subject_ids: Sequence[str],
+    now: datetime,
+    *,
+    since: datetime,
+    before: datetime,
+) -> int:
+    """Forget the answers of this time that speak of these subjects, and requests that were named after them; returns
+    how many. All answers of the project of this time are looked at for it.
     """
-    return int((await conn.execute(_ERASE, project_no, list(subject_ids), now)).rsplit(" ", 1)[1])
+    return int((await conn.execute(_ERASE, project_no, list(subject_ids), now, since, before)).rsplit(" ", 1)[1])
+
+
+async def oldest(conn: Connection[Record]) -> datetime | None:
+    """When the oldest answer of any project was stored."""
+    found: datetime | None = await conn.fetchval("SELECT min(created_at) FROM idempotency")
+    return found
 
 
 def _columns(key: RequestKey) -> tuple[int, str, str, str]:

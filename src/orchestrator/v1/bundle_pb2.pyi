@@ -240,7 +240,7 @@ class BundleChange(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_violation_pb2.Violation]:
-        """What is odd about that version. Paths start at the bundle."""
+        """What is odd about that version, or that a list that was created is empty. Paths start at the bundle."""
 
     def __init__(
         self,
@@ -272,9 +272,9 @@ class LeftOut(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """What kind of thing: apiKey, journey, or setting."""
+    """What kind of thing: members, apiKey, journey, or setting."""
     id: _builtins.str
-    """Which: the id of a key or a journey; the name of a setting of the server."""
+    """Which: the id of the list whose members they are, of a key or a journey; the name of a setting of the server."""
     message: _builtins.str
     """A sentence for people; it may change."""
     def __init__(

@@ -140,6 +140,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A bundle of a form that this server does not read: it was written by a newer release."""
     ERROR_REASON_SECRET_IN_BUNDLE: _ErrorReason.ValueType  # 241
     """A warning: a value that looks like a secret stands in a definition, and so in the bundle."""
+    ERROR_REASON_LIST_IS_EMPTY: _ErrorReason.ValueType  # 242
+    """A warning: a list that a bundle has brought, and in which nobody is."""
     ERROR_REASON_JOURNEY_NOT_FOUND: _ErrorReason.ValueType  # 301
     """The journey does not exist."""
     ERROR_REASON_JOURNEY_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 302
@@ -399,6 +401,8 @@ ERROR_REASON_BUNDLE_FORMAT_UNKNOWN: ErrorReason.ValueType  # 240
 """A bundle of a form that this server does not read: it was written by a newer release."""
 ERROR_REASON_SECRET_IN_BUNDLE: ErrorReason.ValueType  # 241
 """A warning: a value that looks like a secret stands in a definition, and so in the bundle."""
+ERROR_REASON_LIST_IS_EMPTY: ErrorReason.ValueType  # 242
+"""A warning: a list that a bundle has brought, and in which nobody is."""
 ERROR_REASON_JOURNEY_NOT_FOUND: ErrorReason.ValueType  # 301
 """The journey does not exist."""
 ERROR_REASON_JOURNEY_VERSION_NOT_FOUND: ErrorReason.ValueType  # 302

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Signs certificates for 127.0.0.1."""
+    """Signs certificates, for 127.0.0.1 unless another place is named."""
 
     def __init__(self, name: str) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -25,12 +25,12 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
 
-    def issue(self, name: str, *, expired: bool = False) -> tuple[bytes, bytes]:
+    def issue(self, name: str, *, expired: bool = False, place: str = "127.0.0.1") -> tuple[bytes, bytes]:
         """A certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _builder(_name(name), self._name, key.public_key(), expired=expired)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(place))]), critical=False)
             .add_extension(_usage(signs=False), critical=True)
             .sign(self._key, hashes.SHA256())
         )
@@ -39,10 +39,10 @@ class Authority:
         )
         return _pem(certificate), private
 
-    def write(self, directory: Path, name: str) -> tuple[Path, Path]:
+    def write(self, directory: Path, name: str, *, place: str = "127.0.0.1") -> tuple[Path, Path]:
         """Issue a certificate into files, over those that are there."""
         certificate, key = directory / "certificate.pem", directory / "key.pem"
-        issued = self.issue(name)
+        issued = self.issue(name, place=place)
         for file, content in zip((key, certificate), reversed(issued), strict=True):
             # In one step, as tools that renew certificates do.
             draft = file.with_suffix(".new")

@@ -18,6 +18,8 @@ from orchestrator.domain.scope import Role
 from orchestrator.server import CannotServe, Listening, running
 from orchestrator.settings import InvalidSettings
 from orchestrator.v1 import audience_service_pb2 as audiences
+from orchestrator.v1 import bundle_pb2
+from orchestrator.v1 import bundle_service_pb2 as bundles
 from orchestrator.v1 import internal_service_pb2 as internal
 from orchestrator.v1 import journey_service_pb2 as journeys
 from tests.integration.api.callers import Caller, GrpcCaller, HttpCaller, Refused
@@ -166,6 +168,47 @@ async def test_with_listeners_of_their_own_they_are_nowhere_else(serve: Serve) -
             "/api/journeys/internal/dispatch", json={"projectKey": "default"}, headers=BEARER
         )
         assert (route.status_code, route.json()["error"]["code"]) == (404, "method_not_found")
+
+
+async def test_what_customers_may_do_as_well_is_served_to_each_at_their_own(serve: Serve, keys: Keys) -> None:
+    admin = await keys.admit(Role.ADMIN)
+    bundle = bundles.ImportBundleRequest(bundle=bundle_pb2.Bundle(format_version=1), project_key="default")
+    async with serve(**OWN) as served, callers_of(served.listening) as inside:
+        pairs: list[tuple[Caller, Caller]] = [(served.grpc, inside[0]), (served.http, inside[1])]
+        for outside, within in pairs:
+            await outside.call(bundle, key=admin)
+            await within.call(bundle, key=INTERNAL_TOKEN)
+            turned_away: list[tuple[Caller, str]] = [(outside, INTERNAL_TOKEN), (within, admin)]
+            for caller, key in turned_away:
+                with pytest.raises(Refused) as refusal:
+                    await caller.call(bundle, key=key)
+                assert refusal.value.code == "PERMISSION_DENIED"
+        # At the documented path it is internal, whoever may call the RPC.
+        body = {"projectKey": "default", "bundle": {"formatVersion": 1}}
+        path = "/api/journeys/internal/import-bundle"
+        answers = [
+            await caller.client.post(path, json=body, headers={"X-Api-Key": key})
+            for caller, key in ((served.http, admin), (inside[1], admin), (inside[1], INTERNAL_TOKEN))
+        ]
+        assert [answer.status_code for answer in answers] == [404, 403, 200]
+
+
+async def test_a_key_of_a_project_need_not_name_it_and_finds_nothing_under_another_name(
+    caller: Caller, keys: Keys
+) -> None:
+    await keys.project("elsewhere")
+    bundle = bundles.ImportBundleRequest(bundle=bundle_pb2.Bundle(format_version=1))
+    named = bundles.ImportBundleRequest(bundle=bundle_pb2.Bundle(format_version=1), project_key="elsewhere")
+
+    await caller.call(bundle)
+    with pytest.raises(Refused) as foreign:
+        await caller.call(named)
+    with pytest.raises(Refused) as unnamed:
+        await caller.call(bundle, key=INTERNAL_TOKEN)
+    await caller.call(named, key=INTERNAL_TOKEN)
+
+    assert (foreign.value.code, foreign.value.reason) == ("NOT_FOUND", "PROJECT_NOT_FOUND")
+    assert unnamed.value.violations == [("projectKey", "REQUIRED")]
 
 
 @pytest.mark.parametrize("only", ["internal_grpc_port", "internal_http_port"])

@@ -72,6 +72,18 @@ async def test_both_ports_speak_tls_and_nothing_else(database: str, tmp_path: Pa
                 await client.get(f"http://127.0.0.1:{listening.http_port}/healthz")
 
 
+async def test_clients_do_not_talk_to_a_server_whose_certificate_is_for_another_place(
+    database: str, tmp_path: Path
+) -> None:
+    certificate, key = OURS.write(tmp_path, "server", place="192.0.2.7")
+    async with running(settings_of(database, tls_certificate=certificate, tls_key=key)) as listening:
+        with pytest.raises(Exception, match="UNAVAILABLE"):
+            await list_audiences(listening.grpc_port, grpc.ssl_channel_credentials(OURS.certificate))
+        async with httpx.AsyncClient(verify=client_context(None, tmp_path)) as client:
+            with pytest.raises(httpx.TransportError, match="IP address mismatch"):
+                await client.get(f"https://127.0.0.1:{listening.http_port}/healthz")
+
+
 async def test_with_an_authority_for_clients_nobody_else_gets_in(database: str, tmp_path: Path) -> None:
     certificate, key = OURS.write(tmp_path, "server")
     authority = tmp_path / "clients.pem"

@@ -25,6 +25,7 @@ from orchestrator.predicates.instants import parse_instant, write_instant
 from orchestrator.storage.pool import API_ROLE, open_pool
 from tests.integration.projects import make_project
 from tests.integration.served import Refused, Served
+from tests.unit.pinpoint.spoiled import EVERYTHING
 
 if TYPE_CHECKING:
     from orchestrator.storage.outbox import Entry
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 CASES: Json = json.loads(Path(__file__).with_name("cases.json").read_text(encoding="utf-8"))
-EVERYTHING: list[Json] = json.loads(
-    (Path(__file__).parents[2] / "unit/pinpoint/everything.json").read_text(encoding="utf-8")
-)
 _IN_THREE_DAYS = "IN 3 DAYS"
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from orchestrator.api.fault_relations import unrelated
 from orchestrator.api.json_decode import decode
+from orchestrator.api.message_check import check_message
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.pinpoint.finding import FindingKind
 from orchestrator.pinpoint.translation import Translation
 from orchestrator.predicates.faults import Fault
 from orchestrator.v1 import bundle_pb2
 from orchestrator.v1 import pinpoint_service_pb2 as rpc
+from orchestrator.v1.bundle_service_pb2 import ImportBundleRequest
 
 _KINDS = {
     FindingKind.NO_COUNTERPART: rpc.PinpointFinding.KIND_NO_COUNTERPART,
@@ -20,8 +23,9 @@ _KINDS = {
 
 
 def translation_message(translation: Translation) -> rpc.TranslatePinpointResponse:
-    """Raises InvalidArgument where something in the bundle is past a limit of the contract."""
+    """Raises InvalidArgument where something in the bundle is past a limit of the contract: no import would take it."""
     bundle, faults = decode(bundle_pb2.Bundle, translation.bundle)
+    faults += unrelated(faults, check_message(ImportBundleRequest(bundle=bundle)))
     if faults:
         raise InvalidArgument(
             Fault(path="exports", reason=fault.reason, message=f"becomes {fault.path}, which {fault.message}")
