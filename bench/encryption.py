@@ -42,8 +42,8 @@ async def measure(plan: Plan) -> list[Row]:
         await _register(temporal, seconds)
         for number in range(2 * plan.journey_rounds):
             for side in (CLEAR, ENCRYPTED) if number % 2 else (ENCRYPTED, CLEAR):
-                # One after the other, and each in a namespace of its own: the clear side, which pays for no codec, could
-                # not read what the other one leaves.
+                # One after the other, and each in a namespace of its own: the clear side, which pays for no codec,
+                # could not read what the other one leaves.
                 keys = [key] if side == ENCRYPTED else []
                 async with remote("bench.journeys_ours", dsn, temporal, side, *keys) as process:
                     await run_through(conn, process, f"{side}-{number}-warm-up", WARM_UP)
