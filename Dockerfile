@@ -16,6 +16,8 @@ RUN uv sync --locked --no-dev --no-editable
 FROM python:3.12-slim
 COPY --from=build /app/.venv /app/.venv
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
+# A volume that is mounted here for the first time is its user's.
+RUN install --directory --owner=65532 --group=65532 /var/lib/orchestrator/erasures
 USER 65532:65532
 EXPOSE 50051 8080 9464
 ENTRYPOINT ["orchestrator"]

@@ -72,7 +72,6 @@ from orchestrator.domain.scope import INSTANCE, Role
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.exposure import Exposure
 from orchestrator.settings import STRONG_KEY, InvalidSettings, Settings
-from orchestrator.storage.erasure_ledger import ErasureLedger
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.migrations import SchemaRefused, missing_migrations
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
@@ -108,8 +107,6 @@ class Parts:
     dispatching: Dispatching
     versions: Versions
     rules: Rules
-    # None: what is lifted stands in no ledger of erasures.
-    ledger: ErasureLedger | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +136,7 @@ def handlers(parts: Parts) -> list[object]:
         CommunicationHandlers(communications, previews, SentTests(previews, parts.rules, parts.instance_secret)),
         DeliveryHandlers(Deliveries(parts.transactions, ingest, versions, parts.instance_secret), bell),
         EnrollmentJobHandlers(),
-        ErasureHandlers(parts.instance_secret, parts.ledger),
+        ErasureHandlers(parts.instance_secret),
         EventHandlers(ingest, bell),
         ExecutionHandlers(Executions(Statuses(parts.temporal)), versions, parts.delivery.deliver),
         ImpactHandlers(),
@@ -215,7 +212,6 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             dispatching=dispatching,
             versions=versions,
             rules=Rules(plain_http=settings.webhook_plain_http),
-            ledger=ErasureLedger(settings.erasure_ledger) if settings.erasure_ledger is not None else None,
         )
         methods = rpcs.table(rpcs.services(), POLICY, handlers(parts))
 

@@ -169,8 +169,9 @@ class Settings(BaseSettings):
     See [operations.md](operations.md#the-audit-log)."""
 
     erasure_ledger: Path | None = None
-    """Directory outside of the database in which server and workers write down who was forgotten, as keyed hashes, for
-    `orchestrator erasures replay` after a restore. Without it, nothing is; `up` has one in its data directory."""
+    """Directory outside of the database in which workers write down who was forgotten, and whom an owner let in again,
+    as keyed hashes, for `orchestrator erasures replay` after a restore. Without it, nothing is, and doctor says so;
+    `up` has one in its data directory."""
 
     pool_size: Annotated[int, Field(ge=2, le=500)] = 16
     """Connections to PostgreSQL that a server or a worker works with. Each has up to five more, for health,

@@ -109,6 +109,7 @@ class Sweeper:
             self._every(RUNS_EVERY, self._segments.run),
             self._every(RUNS_EVERY, self._policies.run),
             self._every(RUNS_EVERY, self._erasures.run),
+            self._every(RUNS_EVERY, self._erasures.write_down),
             self._every(RUNS_EVERY, self._schedules.run),
             self._every(SCHEDULE_EVERY, self._segments.ensure_schedule, at_once=True),
             self._every(SCHEDULE_EVERY, self._policies.ensure_schedule, at_once=True),

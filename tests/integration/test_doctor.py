@@ -78,6 +78,10 @@ FAULTS = {
         SELECT 1, 'era-1', 'ref', 'request', 1, 'runs', '{{}}', s.bucket, s.subject_no, '{{gone}}',
                now() - interval '2 hours'
           FROM {ONE_SUBJECT}""",
+    "erasures_unwritten": """
+        INSERT INTO erasures (project_no, erasure_id, subject_ref, origin, ids, phase, phases, requested_at, ended_at)
+        VALUES (1, 'era-1', 'ref', 'request', 1, 'done', '{"ledger": {"ended_at": null, "counts": {"lines": 0}}}',
+                now() - interval '6 minutes', now())""",
     "outbox_dead": f"""
         INSERT INTO outbox_dead (outbox_no, project_no, bucket, subject_no, execution_id, kind, workflow_id, attempts,
                                  leased_until, last_error, created_at, died_at)

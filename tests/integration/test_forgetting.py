@@ -23,7 +23,7 @@ from orchestrator.application.versions import Versions
 from orchestrator.domain.erasure import Erasure, Origin, Phase
 from orchestrator.domain.event import Event, Outcome
 from orchestrator.domain.preferences import PreferenceChange
-from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound, SubjectForgotten, Unavailable
+from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound, SubjectForgotten
 from orchestrator.domain.subject import SubjectPatch
 from orchestrator.storage import erasing, erasures, idempotency, tombstones
 from orchestrator.storage.erasure_ledger import ErasureLedger, Forgotten, LedgerUnreadable, Lifted, read
@@ -214,40 +214,73 @@ async def test_who_is_enrolled_by_a_forgotten_id_is_skipped_and_counted(
     assert await owner.fetchval("SELECT refused FROM tombstones") == 1
 
 
-async def test_an_owner_lifts_it_for_all_ids_once_everything_is_erased(world: World, tmp_path: Path) -> None:
+async def test_an_owner_lifts_it_for_all_ids_once_everything_is_erased(world: World) -> None:
     await known(world, "ann", "bob")
     await world.do(merge, SECRET, RuleBook(), "ann", into="bob")
     erasure = await forget(world, "bob")
-    ledger = ErasureLedger(tmp_path)
 
     with pytest.raises(FailedPrecondition, match="wait until"):
-        await world.do(forgetting.lift, "ann", ledger)
+        await world.do(forgetting.lift, "ann")
     await end(world, erasure)
     with pytest.raises(NotFound):
-        await world.do(forgetting.lift, "cleo", ledger)
-    lifted = await world.do(forgetting.lift, "ann", ledger)
+        await world.do(forgetting.lift, "cleo")
+    lifted = await world.do(forgetting.lift, "ann")
 
     assert lifted.lifted_at is not None
     await known(world, "ann", "bob")
-    (line,) = read([tmp_path])
-    assert isinstance(line, Lifted)
-    assert line.erasure_id == erasure.erasure_id
     # They are somebody else from now on, and can be forgotten again.
     again = await forget(world, "ann")
     assert again.erasure_id != erasure.erasure_id
     assert again.ids == 1
 
 
-async def test_what_cannot_be_written_to_the_ledger_is_not_lifted(world: World, tmp_path: Path) -> None:
-    erasure = await forget(world, "ann")
-    await end(world, erasure)
+async def test_the_ledger_learns_of_a_lift_once_it_is_committed_however_often_it_could_not_be_written(
+    world: World, worker_pool: Pool[Record], temporal: Client, tmp_path: Path
+) -> None:
+    ledger = ErasureLedger(tmp_path / "ledger")
+    at_work, without, failing = (
+        Erasures(Transactions(worker_pool), RunRemoval(temporal, searchable=False), one)
+        for one in (ledger, None, ErasureLedger(tmp_path / "file"))
+    )
     (tmp_path / "file").touch()
+    erasure = await forget(world, "ann")
+    await carried_out(worker_pool, temporal, erasure.erasure_id, ledger)
 
-    with pytest.raises(Unavailable):
-        await world.do(forgetting.lift, "ann", ErasureLedger(tmp_path / "file"))
+    with pytest.raises(ConnectionResetError):
+        async with world.transactions.write(world.scope.project_no) as conn:
+            await forgetting.lift(conn, world.scope, "ann")
+            raise ConnectionResetError  # at the commit
+    assert await at_work.write_down() == 0
+    lifted = await world.do(forgetting.lift, "ann")
+    assert [await one.write_down() for one in (without, failing)] == [0, 0]
+    assert sum(await asyncio.gather(*(at_work.write_down() for _ in range(4)))) == 1
 
-    with pytest.raises(SubjectForgotten):
-        await known(world, "ann")
+    forgotten, line = read([tmp_path / "ledger"])
+    assert isinstance(forgotten, Forgotten)
+    assert isinstance(line, Lifted)
+    assert (line.erasure_id, line.project_id, line.lifted_at) == (erasure.erasure_id, "default", lifted.lifted_at)
+    receipt = await world.look(forgetting.get, erasure.erasure_id)
+    assert receipt.phases[Phase.LEDGER].counts == {"lines": 1, "lifts": 1}
+    assert await at_work.write_down() == 0
+
+
+async def test_what_was_erased_without_a_ledger_is_written_down_when_there_is_one(
+    world: World, worker_pool: Pool[Record], temporal: Client, tmp_path: Path
+) -> None:
+    made = [await forget(world, subject_id) for subject_id in ("ann", "bob", "cleo")]
+    for erasure in made:
+        await carried_out(worker_pool, temporal, erasure.erasure_id)
+    await world.do(forgetting.lift, "bob")
+    receipt = await world.look(forgetting.get, made[0].erasure_id)
+    assert receipt.phases[Phase.LEDGER].counts == {"lines": 0}
+    removal, ledger = RunRemoval(temporal, searchable=False), ErasureLedger(tmp_path)
+
+    assert await Erasures(Transactions(worker_pool), removal, ledger).write_down() == 2
+
+    assert [line.erasure_id for line in read([tmp_path])] == [made[0].erasure_id, made[2].erasure_id]
+    await world.owner.execute("DELETE FROM tombstones; DELETE FROM erasures")
+    await known(world, "ann", "bob", "cleo")
+    assert (await replay(world.transactions, SECRET, read([tmp_path]))).found == 2
 
 
 @pytest.mark.parametrize("rival", ["forget", "events", "upsert", "enroll", "merge", "delete"])

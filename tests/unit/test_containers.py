@@ -95,6 +95,21 @@ def test_every_command_of_the_compose_file_exists(compose: dict[str, Any]) -> No
     assert {service["command"][0] for service in ours} <= set(COMMANDS)
 
 
+def test_workers_share_a_ledger_of_erasures_that_outlives_them_and_that_they_can_write_to(
+    compose: dict[str, Any],
+) -> None:
+    worker = compose["services"]["worker"]
+    directory = worker["environment"]["ORCHESTRATOR_ERASURE_LEDGER"]
+    (mounted,) = worker["volumes"]
+    image = (ROOT / "Dockerfile").read_text()
+    (user,) = re.findall(r"^USER (\d+):\1$", image, re.MULTILINE)
+
+    volume, target = mounted.split(":")
+    assert (volume in compose["volumes"], target) == (True, directory)
+    # Else a new volume would be root's.
+    assert f"--owner={user} --group={user} {directory}\n" in image
+
+
 def test_the_compose_file_makes_every_search_attribute(compose: dict[str, Any]) -> None:
     script = setup_script(compose)
 

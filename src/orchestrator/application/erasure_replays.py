@@ -157,13 +157,15 @@ async def _forget(
 def _nobody(line: Forgotten, now: datetime) -> Erasure:
     """The receipt of an erasure that found nobody."""
     ids = len(line.hashes)
+    phases = {Phase.TOMBSTONE: Passed(ended_at=now, counts={"ids": ids})}
+    phases[Phase.LEDGER] = Passed(ended_at=now, counts={"lines": 1})  # from which it comes
     return Erasure(
         erasure_id=line.erasure_id,
         subject_ref=line.subject_ref,
         origin=Origin.REPLAY,
         ids=ids,
         phase=Phase.DONE,
-        phases={Phase.TOMBSTONE: Passed(ended_at=now, counts={"ids": ids})},
+        phases=phases,
         requested_at=now,
         ended_at=now,
     )

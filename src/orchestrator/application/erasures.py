@@ -16,8 +16,8 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.domain.erasure import Passed, Phase
 from orchestrator.domain.execution import Outcome
 from orchestrator.storage import clock, erasing, erasures, executions, idempotency, tombstones
-from orchestrator.storage.erasure_ledger import ErasureLedger, Forgotten
-from orchestrator.storage.erasures import Open, UnderWay
+from orchestrator.storage.erasure_ledger import ErasureLedger, Forgotten, Lifted, Line
+from orchestrator.storage.erasures import Open, UnderWay, Unwritten
 from orchestrator.storage.executions import Ending
 from orchestrator.temporal.client import CALL_TIMEOUT
 from orchestrator.temporal.contract import Effect
@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 #: Executions whose runs one step sees to.
 RUNS = 50
+
+#: Lines for the ledger written in one transaction.
+LINES = 50
 
 #: Stored answers of so long are looked at in one transaction.
 ANSWERS = timedelta(hours=1)
@@ -85,20 +88,32 @@ class Erasures:
         erasure = under_way.erasure
         if self._ledger is not None:
             async with self._transactions.read(None) as conn:
-                hashes = await tombstones.hashes(conn, under_way.project_no, erasure.erasure_id)
-            await self._ledger.add(
-                Forgotten(
-                    erasure_id=erasure.erasure_id,
-                    project_id=under_way.project_id,
-                    subject_ref=erasure.subject_ref,
-                    hashes=tuple(hashes),
-                    requested_at=erasure.requested_at,
-                )
-            )
+                line = await _line(conn, under_way)
+            await self._ledger.add(line)
         else:
             logger.warning("there is no ledger of erasures to write to", extra={"erasure_id": erasure.erasure_id})
         async with self._transactions.write(None) as conn:
             return await _went_on(conn, under_way, {"lines": int(self._ledger is not None)}, ended=True)
+
+    async def write_down(self) -> int:
+        """Write to the ledger what it lacks, some at a time: what was lifted, and what was erased before there was one.
+        Returns how many lines. What cannot be written is tried again at the next look.
+
+        It is noted behind the line: whoever dies in between has it written twice, which does no harm.
+        """
+        if self._ledger is None:
+            return 0
+        async with self._transactions.write(None) as conn:
+            unwritten = await erasures.hold_unwritten(conn, LINES)
+            try:
+                for one in unwritten:
+                    await self._ledger.add(await _line(conn, one))
+                    await erasures.written(conn, one)
+            except OSError as error:
+                said = error.strerror or type(error).__name__
+                logger.error("the ledger of erasures cannot be written", extra={"error": said})
+                return 0
+        return len(unwritten)
 
     async def _end_executions(self, under_way: UnderWay) -> Step:
         async with self._transactions.write(None) as conn:
@@ -148,6 +163,20 @@ class Erasures:
             since += ANSWERS
         async with self._transactions.write(None) as conn:
             return await _went_on(conn, under_way, {"answers": erased}, ended=True)
+
+
+async def _line(conn: Connection[Record], of: UnderWay | Unwritten) -> Line:
+    """What the ledger has to know next."""
+    erasure = of.erasure
+    if isinstance(of, Unwritten) and erasure.lifted_at is not None:
+        return Lifted(erasure_id=erasure.erasure_id, project_id=of.project_id, lifted_at=erasure.lifted_at)
+    return Forgotten(
+        erasure_id=erasure.erasure_id,
+        project_id=of.project_id,
+        subject_ref=erasure.subject_ref,
+        hashes=tuple(await tombstones.hashes(conn, of.project_no, erasure.erasure_id)),
+        requested_at=erasure.requested_at,
+    )
 
 
 def _until_started(under_way: UnderWay, now: datetime) -> timedelta:

@@ -14,12 +14,11 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.domain.audit import SUBJECT_FORGOTTEN, TOMBSTONE_LIFTED
 from orchestrator.domain.erasure import Erasure, Origin, Passed, Phase
 from orchestrator.domain.ids import new_id
-from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound, SubjectForgotten, Unavailable
+from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound, SubjectForgotten
 from orchestrator.domain.resource import Place
 from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.domain.subject import bucket_of, id_fault, subject_hash
 from orchestrator.storage import audit, clock, erasing, erasures, memberships, subjects, tombstones
-from orchestrator.storage.erasure_ledger import ErasureLedger, Lifted
 
 
 async def forget(
@@ -84,11 +83,11 @@ async def page(
     return await erasures.page(conn, scope.project_no, after=after, limit=limit)
 
 
-async def lift(conn: Connection[Record], scope: Scope, subject_id: str, ledger: ErasureLedger | None = None) -> Erasure:
+async def lift(conn: Connection[Record], scope: Scope, subject_id: str) -> Erasure:
     """Take this id in again, and all others of the same person; nothing that was erased comes back.
 
-    Raises InvalidArgument, NotFound TOMBSTONE_NOT_FOUND, FailedPrecondition ERASURE_UNDER_WAY until everything is
-    erased, and Unavailable when it cannot be written to the ledger, if there is one.
+    A worker writes it to the ledger. Raises InvalidArgument, NotFound TOMBSTONE_NOT_FOUND, and FailedPrecondition
+    ERASURE_UNDER_WAY until everything is erased.
     """
     if fault := id_fault(subject_id, "subjectId"):
         raise InvalidArgument([fault])
@@ -118,12 +117,6 @@ async def lift(conn: Connection[Record], scope: Scope, subject_id: str, ledger: 
         resource_id=erasure.subject_ref,
         metadata={"erasureId": erasure_id},
     )
-    if ledger is not None:
-        # Before the commit: a replay that did not know of it would erase whoever has come back.
-        try:
-            await ledger.add(Lifted(erasure_id=erasure_id, project_id=scope.project_id, lifted_at=now))
-        except OSError as error:
-            raise Unavailable("UNAVAILABLE", "the ledger of erasures cannot be written: try again") from error
     return await get(conn, scope, erasure_id)
 
 

@@ -56,7 +56,7 @@ def replay(
         list[Path] | None,
         typer.Argument(
             metavar="[DIRECTORY]...",
-            help="Ledgers of all servers and workers; without one, ORCHESTRATOR_ERASURE_LEDGER.",
+            help="Ledgers of all workers; without one, ORCHESTRATOR_ERASURE_LEDGER.",
         ),
     ] = None,
 ) -> None:

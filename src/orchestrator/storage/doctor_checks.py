@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.storage.erasures import IS_UNWRITTEN
 from orchestrator.storage.journeys import TRIGGER_SEGMENT
 
 
@@ -96,6 +97,13 @@ _ERASURES_LATE = """
 SELECT format('project %s, erasure %s: %s since %s', project_no, erasure_id, phase, requested_at) AS example
   FROM erasures
  WHERE ended_at IS NULL AND requested_at < $1::timestamptz - interval '1 hour'
+"""
+
+_ERASURES_UNWRITTEN = f"""
+SELECT format('project %s, erasure %s: %s', project_no, erasure_id,
+              CASE WHEN lifted_at IS NULL THEN 'not written' ELSE 'lifted, not written' END) AS example
+  FROM erasures
+ WHERE {IS_UNWRITTEN} AND coalesce(lifted_at, requested_at) < $1::timestamptz - interval '5 minutes'
 """
 
 _OUTBOX_DEAD = """
@@ -513,6 +521,12 @@ CHECKS: tuple[Check, ...] = (
         remedy="Somebody was forgotten an hour ago and not all is erased: see that Temporal answers, workers run, and "
         "they can write to their ledger; the workflow subject-erasure says at what it stands.",
         sql=_ERASURES_LATE,
+    ),
+    Check(
+        name="erasures_unwritten",
+        remedy="After a restore they would come back, or be erased though they were lifted: give workers a ledger of "
+        "erasures that they can write to (ORCHESTRATOR_ERASURE_LEDGER). They write these down within seconds then.",
+        sql=_ERASURES_UNWRITTEN,
     ),
     Check(
         name="outbox_dead",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -185,6 +185,47 @@ async def go_on(
         await conn.execute(_END, *own, now)
     else:
         await conn.execute(_GO_ON, *own)
+
+
+#: Of what the ledger lacks; as in migrations/0029_unwritten_erasures.sql.
+IS_UNWRITTEN = """(phases #>> '{ledger,counts,lines}' = '0' AND lifted_at IS NULL
+    OR phases #>> '{ledger,counts,lines}' = '1' AND phases #>> '{ledger,counts,lifts}' IS NULL
+       AND lifted_at IS NOT NULL AND ended_at IS NOT NULL)"""
+
+_UNWRITTEN = f"""
+SELECT {_COLUMNS}, e.project_no, p.project_id
+  FROM (SELECT * FROM erasures WHERE {IS_UNWRITTEN} ORDER BY requested_at LIMIT $1 FOR UPDATE SKIP LOCKED) AS e
+  JOIN projects AS p USING (project_no)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unwritten:
+    """An erasure of which the ledger lacks a line: that it was lifted, or else that it is."""
+
+    project_no: int
+    project_id: str
+    erasure: Erasure
+
+
+async def hold_unwritten(conn: Connection[Record], limit: int) -> list[Unwritten]:
+    """At most `limit` that the ledger lacks, and that nobody else writes down or lifts until the transaction ends."""
+    return [
+        Unwritten(project_no=row["project_no"], project_id=row["project_id"], erasure=_erasure(row))
+        for row in await conn.fetch(_UNWRITTEN, limit)
+    ]
+
+
+_WRITTEN = "UPDATE erasures SET phases = $3 WHERE project_no = $1 AND erasure_id = $2"
+
+
+async def written(conn: Connection[Record], unwritten: Unwritten) -> None:
+    """Note in its receipt that the ledger has now what it lacked of an erasure that the caller holds."""
+    erasure = unwritten.erasure
+    passed = erasure.phases[Phase.LEDGER]
+    counts = {**passed.counts, "lines" if erasure.lifted_at is None else "lifts": 1}
+    phases = {**erasure.phases, Phase.LEDGER: replace(passed, counts=counts)}
+    await conn.execute(_WRITTEN, unwritten.project_no, erasure.erasure_id, _stored(phases))
 
 
 _LIFTED = "UPDATE erasures SET lifted_at = $3 WHERE project_no = $1 AND erasure_id = $2"

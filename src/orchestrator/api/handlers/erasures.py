@@ -7,16 +7,14 @@ from orchestrator.api.convert.erasures import erasure_message
 from orchestrator.api.convert.places import place_of, token_after
 from orchestrator.api.page_tokens import page_limit
 from orchestrator.application import forgetting
-from orchestrator.storage.erasure_ledger import ErasureLedger
 from orchestrator.v1 import erasure_service_pb2 as rpc
 
 
 class ErasureHandlers:
-    """`secret` is the instance's. `ledger` None: there is none."""
+    """`secret` is the instance's."""
 
-    def __init__(self, secret: bytes, ledger: ErasureLedger | None) -> None:
+    def __init__(self, secret: bytes) -> None:
         self._secret = secret
-        self._ledger = ledger
 
     async def ForgetSubject(self, request: rpc.ForgetSubjectRequest, call: Call) -> rpc.ForgetSubjectResponse:
         erasure = await forgetting.forget(call.conn, call.scope, self._secret, request.subject_id)
@@ -33,5 +31,5 @@ class ErasureHandlers:
         return rpc.GetErasureResponse(erasure=erasure_message(erasure))
 
     async def LiftTombstone(self, request: rpc.LiftTombstoneRequest, call: Call) -> rpc.LiftTombstoneResponse:
-        erasure = await forgetting.lift(call.conn, call.scope, request.subject_id, self._ledger)
+        erasure = await forgetting.lift(call.conn, call.scope, request.subject_id)
         return rpc.LiftTombstoneResponse(erasure=erasure_message(erasure))
