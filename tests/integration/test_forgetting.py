@@ -14,6 +14,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from orchestrator.application import enrollment, forgetting, preferences, publishing, segments, subjects
 from orchestrator.application.enrollment import Enrolled
 from orchestrator.application.erasure_replays import replay
+from orchestrator.application.erasures import Erasures
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.merging import merge
@@ -27,6 +28,7 @@ from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, No
 from orchestrator.domain.subject import SubjectPatch
 from orchestrator.storage import erasing, erasures, idempotency, outbox, tombstones
 from orchestrator.storage.erasure_ledger import ErasureLedger, Forgotten, LedgerUnreadable, Lifted, read
+from orchestrator.temporal.erasures import RunRemoval
 from tests.integration.journey_world import ANY_STATE, World
 from tests.integration.test_erasure import WHO, live, tables
 from tests.integration.test_merging import tables_about_subjects
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asyncpg import Connection, Pool, Record
+    from temporalio.client import Client
 
 SECRET = b"s" * 48
 #: How far the counting of a kind of events, the closing of a journey or an enrollment job has come: nobody's.
@@ -431,6 +434,30 @@ async def ledgered(world: World, *subject_ids: str) -> list[Forgotten]:
     return lines
 
 
+async def lived_twice(world: World) -> tuple[Forgotten, Forgotten]:
+    """What the ledger has of somebody with two ids who was forgotten and let in again as two, one of whom was then
+    forgotten once more: in a database that knows nothing of it.
+    """
+    await known(world, "ann", "bob")
+    await world.do(merge, SECRET, RuleBook(), "ann", into="bob")
+    (both,) = await ledgered(world, "bob")
+    await known(world, "ann", "bob")
+    (ann,) = await ledgered(world, "ann")
+    await forget(world, "bob")
+    await world.owner.execute("DELETE FROM tombstones; DELETE FROM erasures")
+    return both, ann
+
+
+async def carried_out(
+    worker_pool: Pool[Record], temporal: Client, erasure_id: str, ledger: ErasureLedger | None = None
+) -> None:
+    """By a worker, to the end: of somebody who never travelled."""
+    steps = Erasures(Transactions(worker_pool), RunRemoval(temporal, searchable=False), ledger)
+    async with asyncio.timeout(20):
+        while (await steps.step(1, erasure_id)).phase is not Phase.DONE:
+            pass
+
+
 async def test_after_a_restore_whomever_the_ledger_names_is_forgotten_again(world: World) -> None:
     lines = await ledgered(world, "ann", "bob", "cleo")
     await known(world, "ann", "bob", "dora")
@@ -472,6 +499,70 @@ async def test_whoever_was_let_in_again_and_forgotten_once_more_stays_forgotten(
     assert (under_way.phase, under_way.lifted_at) == (Phase.LEDGER, None)
     with pytest.raises(SubjectForgotten):
         await known(world, "ann")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_of_one_who_was_two_when_let_in_again_only_who_was_forgotten_once_more_stays_so(
+    world: World, worker_pool: Pool[Record], temporal: Client, turned: bool
+) -> None:
+    first, second = await lived_twice(world)
+    lifted = Lifted(erasure_id=first.erasure_id, project_id="default", lifted_at=datetime.now(UTC))
+    await known(world, "ann", "bob")
+    await world.do(merge, SECRET, RuleBook(), "ann", into="bob")
+    lines: list[Forgotten | Lifted] = [first, lifted, second]
+
+    replayed = await replay(world.transactions, SECRET, lines[::-1] if turned else lines)
+
+    assert (replayed.unknown, replayed.found) == (2, 1)
+    assert await world.owner.fetchval("SELECT count(*) FROM subjects") == 0
+    for subject_id in ("ann", "bob"):
+        with pytest.raises(SubjectForgotten):
+            await known(world, subject_id)
+    with pytest.raises(FailedPrecondition, match="wait until"):  # of the same person the other one erases something
+        await world.do(forgetting.lift, "ann")
+    await carried_out(worker_pool, temporal, first.erasure_id)
+    await known(world, "bob")
+    with pytest.raises(SubjectForgotten):
+        await known(world, "ann")
+    await world.do(forgetting.lift, "ann")
+    await known(world, "ann")
+
+
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_lift_that_the_backup_lacks_of_an_erasure_that_it_has_is_made_again(
+    world: World, worker_pool: Pool[Record], temporal: Client, done: bool
+) -> None:
+    await known(world, "ann")
+    erasure = await forget(world, "ann")
+    async with world.transactions.read(world.scope.project_no) as conn:
+        line = line_of(erasure, await tombstones.hashes(conn, world.scope.project_no, erasure.erasure_id))
+    if done:
+        await carried_out(worker_pool, temporal, erasure.erasure_id)
+    lifted = Lifted(erasure_id=erasure.erasure_id, project_id="default", lifted_at=datetime.now(UTC))
+
+    first = await replay(world.transactions, SECRET, [line, lifted])
+    again = await replay(world.transactions, SECRET, [lifted, line])
+
+    assert (first.unknown, first.lifted, again.lifted) == (0, 1, 0)
+    if not done:
+        with pytest.raises(SubjectForgotten):
+            await known(world, "ann")
+        await carried_out(worker_pool, temporal, erasure.erasure_id)
+    await known(world, "ann")
+    assert (await world.look(forgetting.get, erasure.erasure_id)).lifted_at == lifted.lifted_at
+
+
+async def test_lines_of_one_erasure_count_together(world: World) -> None:
+    """After a restore that lacked a merge, its second line says less than the first."""
+    await known(world, "ann", "bob")
+    await world.do(merge, SECRET, RuleBook(), "ann", into="bob")
+    (line,) = await ledgered(world, "bob")
+    await known(world, "ann", "bob")
+    less = replace(line, hashes=line.hashes[:1])
+
+    replayed = await replay(world.transactions, SECRET, [line, less])
+
+    assert (replayed.named, replayed.found) == (1, 2)
 
 
 async def test_a_merge_of_before_that_the_backup_lacks_makes_two_erasures_of_one(world: World) -> None:

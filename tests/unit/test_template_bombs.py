@@ -18,21 +18,21 @@ SHARE = 0.5
 @pytest.mark.parametrize("escape_html", [False, True], ids=["text", "html"])
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_ends_soon(name: str, escape_html: bool) -> None:
-    started = time.process_time()
+    started = time.thread_time()
 
     with pytest.raises(TemplateFailed):
         render(BOMBS[name], VARIABLES, escape_html=escape_html)
 
-    assert time.process_time() - started < SHARE
+    assert time.thread_time() - started < SHARE
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_checked_soon(name: str) -> None:
-    started = time.process_time()
+    started = time.thread_time()
 
     check_template(BOMBS[name], "body")
 
-    assert time.process_time() - started < SHARE
+    assert time.thread_time() - started < SHARE
 
 
 @pytest.mark.parametrize("name", HOARDERS)

@@ -5,8 +5,9 @@ Done before anything runs on that database: whoever is found is gone from it at 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from orchestrator.application import forgetting
@@ -22,16 +23,42 @@ ACTOR = "replay"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """What came of a ledger: erasures that it names, those that the database did not know of, how many subjects were
-    found and are erased again, how many ids are refused from now on without being stored, and the projects that are not
-    there.
+    """What came of a ledger: erasures that it names, those that the database did not know of, those that it knew and
+    that were lifted since, how many subjects were found and are erased again, how many ids are refused from now on
+    without being stored, and the projects that are not there.
     """
 
     named: int
     unknown: int
+    lifted: int
     found: int
     refused: int
     missing_projects: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Named:
+    """What the ledger has of one project, by erasures."""
+
+    forgotten: dict[str, Forgotten] = field(default_factory=dict)
+    lifted: dict[str, Lifted] = field(default_factory=dict)
+
+    def add(self, line: Line) -> None:
+        """In any order, and as often as it comes."""
+        match line:
+            case Forgotten():
+                # A database that was restored before has written it again: with fewer ids, where it lacked a merge.
+                before = self.forgotten.get(line.erasure_id, line)
+                hashes = tuple(sorted({*before.hashes, *line.hashes}))
+                self.forgotten[line.erasure_id] = replace(min(before, line, key=_when), hashes=hashes)
+            case Lifted():
+                self.lifted[line.erasure_id] = line
+
+    def rank(self, line: Forgotten) -> tuple[bool, datetime]:
+        """Of several that mean one person the last is carried out: the newest, and none that was lifted if another was
+        not.
+        """
+        return line.erasure_id not in self.lifted, line.requested_at
 
 
 async def replay(transactions: Transactions, secret: bytes, lines: Iterable[Line]) -> Replayed:
@@ -40,17 +67,12 @@ async def replay(transactions: Transactions, secret: bytes, lines: Iterable[Line
     Every id that is stored is hashed for it. What was lifted later is erased as well, for what is stored of it is of
     before; but its ids are taken in again.
     """
-    forgotten: dict[str, dict[str, Forgotten]] = {}
-    lifted: set[tuple[str, str]] = set()
+    named: defaultdict[str, _Named] = defaultdict(_Named)
     for line in lines:
-        match line:
-            case Forgotten():
-                forgotten.setdefault(line.project_id, {})[line.erasure_id] = line
-            case Lifted():
-                lifted.add((line.project_id, line.erasure_id))
-    unknown = found = refused = 0
+        named[line.project_id].add(line)
+    unknown = lifted = found = refused = 0
     missing: list[str] = []
-    for project_id, named in sorted(forgotten.items()):
+    for project_id, ledger in sorted(named.items()):
         async with transactions.read(INSTANCE) as conn:
             project = await projects.find(conn, project_id)
         if project is None:
@@ -59,21 +81,42 @@ async def replay(transactions: Transactions, secret: bytes, lines: Iterable[Line
         project_no = project.project_no
         scope = Scope(project_no=project_no, project_id=project_id, actor=ACTOR, role=Role.OWNER)
         async with transactions.read(project_no) as conn:
-            new = [line for line in named.values() if await erasures.find(conn, project_no, line.erasure_id) is None]
-        # Of several that mean one person the newest is carried out, and none that was lifted if another was not.
-        new.sort(key=lambda line: ((line.project_id, line.erasure_id) not in lifted, line.requested_at))
+            new = [line for key, line in ledger.forgotten.items() if await erasures.find(conn, project_no, key) is None]
+        # First: the same ids may have been forgotten once more.
+        lifted += await _lift(transactions, project_no, ledger.lifted.values())
+        new.sort(key=ledger.rank)
         unknown += len(new)
         for line, ids in zip(new, await _ids_of(transactions, project_no, new), strict=True):
-            is_lifted = (project_id, line.erasure_id) in lifted
+            is_lifted = line.erasure_id in ledger.lifted
             found += await _forget(transactions, scope, secret, line, ids, is_lifted=is_lifted)
             refused += 0 if is_lifted else len(line.hashes) - len(ids)
     return Replayed(
-        named=sum(map(len, forgotten.values())),
+        named=sum(len(ledger.forgotten) for ledger in named.values()),
         unknown=unknown,
+        lifted=lifted,
         found=found,
         refused=refused,
         missing_projects=tuple(missing),
     )
+
+
+def _when(line: Forgotten) -> datetime:
+    return line.requested_at
+
+
+async def _lift(transactions: Transactions, project_no: int, lines: Iterable[Lifted]) -> int:
+    """Lift what the database knows as forgotten alone, at the end where it is being erased; returns how many."""
+    lifted = 0
+    for line in lines:
+        async with transactions.write(project_no) as conn:
+            known = await erasures.find(conn, project_no, line.erasure_id)
+            if known is None or known.lifted_at is not None:
+                continue
+            await erasures.lifted(conn, project_no, line.erasure_id, line.lifted_at)
+            if known.phase is Phase.DONE:
+                await tombstones.lift(conn, project_no, line.erasure_id)
+            lifted += 1
+    return lifted
 
 
 async def _ids_of(transactions: Transactions, project_no: int, lines: Sequence[Forgotten]) -> list[list[str]]:

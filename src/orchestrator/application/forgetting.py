@@ -96,12 +96,15 @@ async def lift(conn: Connection[Record], scope: Scope, subject_id: str, ledger: 
     if erasure_id is None:
         raise NotFound("TOMBSTONE_NOT_FOUND", f"{subject_id} was not forgotten", subjectId=subject_id)
     erasure = await get(conn, scope, erasure_id)
+    under_way = await erasures.still_erasing(conn, scope.project_no, erasure_id)
     if erasure.phase is not Phase.DONE:
+        under_way = erasure_id
+    if under_way is not None:
         raise FailedPrecondition(
             "ERASURE_UNDER_WAY",
-            f"{subject_id} is being erased: wait until {erasure_id} is done",
+            f"{subject_id} is being erased: wait until {under_way} is done",
             subjectId=subject_id,
-            erasureId=erasure_id,
+            erasureId=under_way,
         )
     now = await clock.now(conn)
     await tombstones.lift(conn, scope.project_no, erasure_id)

@@ -107,7 +107,7 @@ async def _replay(dsn: str, directories: list[Path]) -> tuple[str, ...]:
         await pool.close()
     typer.echo(
         f"{done.named} erasures in the ledger, {done.unknown} of them unknown to this database: {done.found} subjects "
-        f"are forgotten again, {done.refused} further ids are refused.",
+        f"are forgotten again, {done.refused} further ids are refused, {done.lifted} that it knew are lifted.",
         err=True,
     )
     return done.missing_projects

@@ -195,6 +195,24 @@ async def lifted(conn: Connection[Record], project_no: int, erasure_id: str, now
     await conn.execute(_LIFTED, project_no, erasure_id, now)
 
 
+_STILL_ERASING = """
+SELECT e.erasure_id FROM erasures AS e
+ WHERE e.project_no = $1 AND e.ended_at IS NULL AND e.erasure_id <> $2
+   AND EXISTS (SELECT FROM unnest(e.subject_ids) AS id
+                 JOIN tombstones AS t ON t.project_no = $1 AND t.subject_hash = tombstone_hash($1, id)
+                WHERE t.erasure_id = $2)
+ LIMIT 1
+"""
+
+
+async def still_erasing(conn: Connection[Record], project_no: int, erasure_id: str) -> str | None:
+    """Another erasure that is under way and takes out of Temporal what has an id that this one refuses: so it is when a
+    replay found two of one person. None: there is none.
+    """
+    found: str | None = await conn.fetchval(_STILL_ERASING, project_no, erasure_id)
+    return found
+
+
 # A sweeper that has taken some and not committed is waited for: its lease counts. One whose statement began before us
 # finds them gone, and must, since it still sees the subject. In the order in which those who told Temporal delete them.
 _TAKE_STARTS = """

@@ -50,17 +50,22 @@ async def add(
     await conn.execute(_ADD, project_no, list(subject_ids), erasure_id, now)
 
 
+# What a lifted erasure that is not done yet still has would be let in with it.
 _ADD_HASHES = """
-INSERT INTO tombstones (project_no, subject_hash, erasure_id, made_at)
+INSERT INTO tombstones AS t (project_no, subject_hash, erasure_id, made_at)
 SELECT $1, hash, $3, $4 FROM unnest($2::bytea[]) AS hash
-ON CONFLICT DO NOTHING
+ON CONFLICT (project_no, subject_hash) DO UPDATE SET erasure_id = excluded.erasure_id, made_at = excluded.made_at
+ WHERE EXISTS (SELECT FROM erasures AS e
+                WHERE e.project_no = t.project_no AND e.erasure_id = t.erasure_id AND e.lifted_at IS NOT NULL)
 """
 
 
 async def add_hashes(
     conn: Connection[Record], project_no: int, hashes: Sequence[bytes], erasure_id: str, now: datetime
 ) -> None:
-    """`add`, of ids of which nothing but their hashes is known."""
+    """`add`, of ids of which nothing but their hashes is known; those of an erasure that was lifted are this one's from
+    now on.
+    """
     await conn.execute(_ADD_HASHES, project_no, list(hashes), erasure_id, now)
 
 

@@ -86,7 +86,7 @@ async def test_a_wave_beyond_the_limit_is_told_to_come_back_and_the_rest_is_serv
         async with held_up(owner):
             calls = [asyncio.create_task(served.grpc.call(creation(f"a{n}"))) for n in range(40)]
             await eventually(lambda: sum(call.done() for call in calls) == 36)
-            assert await waiting(database) == 4
+            await eventually(lambda: _waiting_are(database, 4))
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
 
         told = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
