@@ -1,4 +1,4 @@
-"""Whoever erases somebody dies, in three phases, or in each under soak; and the database is lost, and restored from before."""
+"""Whoever erases somebody dies, in three phases or, under soak, in each; and the database is lost, and restored."""
 
 from __future__ import annotations
 
