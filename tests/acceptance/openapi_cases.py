@@ -89,7 +89,7 @@ def _request(case: Any, project: Project) -> dict[str, Any]:
     return {
         "method": sent["method"],
         "url": sent["url"],
-        "headers": {**headers, "X-Api-Key": _key(case, project)},
+        "headers": {**headers, "Authorization": f"Bearer {_key(case, project)}"},
         "params": sent.get("params"),
         "content": sent.get("data"),
         "json": sent.get("json"),

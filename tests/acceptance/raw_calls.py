@@ -88,7 +88,7 @@ class RawHttp:
         ]
         lines += [f"{name}: {value}" for name, value in request.headers]
         if key is not None:
-            lines.append(f"X-Api-Key: {key}")
+            lines.append(f"Authorization: Bearer {key}")
         head = "\r\n".join(lines).encode("latin-1")
         async with self._places, self._connection() as (reader, writer):
             writer.write(head + b"\r\n\r\n" + body)

@@ -84,7 +84,7 @@ async def _start_twice(field: Field, people: list[str]) -> list[tuple[Any, Any]]
 
 async def _call(field: Field, name: str, request: dict[str, Any]) -> dict[str, Any]:
     """As `Field.call`, with the internal token."""
-    bearer = {"X-Api-Key": field.stack.keys.internal}
+    bearer = {"Authorization": f"Bearer {field.stack.keys.internal}"}
     return await field.call(
         "POST", f"/api/journeys/internal/{name}", {"projectKey": "default", **request}, headers=bearer
     )

@@ -84,7 +84,9 @@ class Served:
         async def read() -> Read:
             return Read(*_as_http_brings_it(method, request))
 
-        arrival = Arrival(method=method, transport="test", peer="", key=key, call_id="test", time_left=60, read=read)
+        arrival = Arrival(
+            method=method, transport="test", peer="", key=key, as_bearer=True, call_id="test", time_left=60, read=read
+        )
         answer = await self._pipeline.serve(arrival)
         await self._pipeline.close()
         if isinstance(answer, Failure):

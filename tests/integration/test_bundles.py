@@ -106,6 +106,27 @@ async def test_a_second_import_changes_nothing_and_writes_nothing(project: Proje
     assert await written(owner, project) == before
 
 
+@pytest.mark.parametrize("number", [2.0**53, 1e17, 2.0**63, 2.0**64, 1e23, -1e17])
+async def test_large_whole_numbers_are_the_same_once_they_were_kept(project: Project, number: float) -> None:
+    rules = {"kind": "attribute", "fieldPath": "spent", "operator": "gt", "value": number}
+    body = [{"id": "rich", "exit": {"reason": "rich"}}]
+    steps = [
+        {"id": "ask", "branch": {"arms": [{"id": "yes", "when": rules, "next": "rich"}], "otherwise": "end"}},
+        *body,
+        *EXIT,
+    ]
+    bundle = of(
+        segments=[segment("rich", rules)],
+        audiences=[{"id": "rich", "name": "Rich", "predicate": rules}],
+        journeys=[journey("asks", steps=steps, status="active")],
+    )
+    await project.bring(bundle)
+
+    again = await project.bring(bundle)
+
+    assert set(actions(again).values()) == {"unchanged"}
+
+
 async def test_a_dry_run_says_what_an_import_does_and_does_not_do_it(project: Project) -> None:
     before = await project("ExportBundle")
 

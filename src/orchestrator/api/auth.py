@@ -51,6 +51,11 @@ def key_of(headers: Mapping[str, str]) -> str:
     return headers.get("x-api-key", "")
 
 
+def is_bearer(headers: Mapping[str, str]) -> bool:
+    """Whether the key of these headers, if there is one, stands in `authorization`."""
+    return "authorization" in headers
+
+
 class Authentication:
     """Knows the keys of this instance. Asks Postgres about each key at most once in `believed_for`."""
 
@@ -80,8 +85,9 @@ class Authentication:
         self._waiting = SharedPlaces(altogether=LOOKUPS_WAITING, each=LOOKUPS_WAITING_EACH)
         self._notes: set[Task[None]] = set()
 
-    async def scope_of(self, key: str, peer: str) -> Scope:
-        """The scope this key opens; `peer` is the address it came from.
+    async def scope_of(self, key: str, peer: str, *, as_bearer: bool) -> Scope:
+        """The scope this key opens; `peer` is the address it came from. The internal token opens one `as_bearer` only:
+        no page, and nothing that hands on other headers, is to use it unawares.
 
         Raises Unauthenticated, which says nothing about why a key is not valid, and TooManyCalls.
         """
@@ -91,12 +97,14 @@ class Authentication:
         if self._bad.recall(mark) is not None:
             raise _not_valid()  # as it was a moment ago: nothing new was tried
         if key.startswith(MARK):
-            return await self._find(mark, key, peer)  # 256 random bits, which nobody guesses
+            return await self._find(mark, key, peer, as_bearer)  # 256 random bits, which nobody guesses
         with self._guesses.one(peer, mark):
-            return await self._find(mark, key, peer)
+            return await self._find(mark, key, peer, as_bearer)
 
-    async def _find(self, mark: bytes, key: str, peer: str) -> Scope:
+    async def _find(self, mark: bytes, key: str, peer: str, as_bearer: bool) -> Scope:
         scope = self._scope_given(mark)
+        if scope is not None and scope.role is Role.INTERNAL and not as_bearer:
+            raise Unauthenticated("UNAUTHENTICATED", "the internal token is taken as Authorization: Bearer alone")
         if scope is None:
             known = self._good.recall(mark)
             if known is not None:

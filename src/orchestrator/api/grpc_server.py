@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
-from orchestrator.api.auth import key_of
+from orchestrator.api.auth import is_bearer, key_of
 from orchestrator.api.call_ids import call_id_of
 from orchestrator.api.errors import Failure, MalformedRequest
 from orchestrator.api.field_limits import MAX_BATCH_BYTES
@@ -113,6 +113,7 @@ def _serving(pipeline: Pipeline, method: Method) -> Callable[[object, Context], 
             transport="grpc",
             peer=grpc_peer_of(context.peer()),
             key=key_of(headers),
+            as_bearer=is_bearer(headers),
             call_id=call_id,
             time_left=context.time_remaining(),
             read=read,

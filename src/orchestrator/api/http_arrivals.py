@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from google.protobuf.message import Message
 from starlette.requests import ClientDisconnect, Request
 
-from orchestrator.api.auth import key_of
+from orchestrator.api.auth import is_bearer, key_of
 from orchestrator.api.descriptors import descriptor_of
 from orchestrator.api.errors import BodyTooLarge, Failure, MalformedRequest
 from orchestrator.api.field_limits import request_bytes
@@ -92,6 +92,7 @@ class HttpArrivals:
                 transport="http",
                 peer=peer_of(request.client.host) if request.client is not None else "",
                 key=key_of(request.headers) or self._key_in_cookie(request),
+                as_bearer=is_bearer(request.headers),
                 call_id=call_id,
                 time_left=time_left,
                 read=read,

@@ -63,6 +63,8 @@ class Arrival:
     transport: str
     peer: str
     key: str
+    #: Whether the key stood in `authorization`.
+    as_bearer: bool
     call_id: str
     time_left: float | None
     #: Raises InvalidArgument when there is no request to be made of what came.
@@ -92,7 +94,7 @@ class Pipeline:
         try:
             try:
                 async with asyncio.timeout(_time_limit(arrival.time_left)) as timeout:
-                    scope = await self._authentication.scope_of(arrival.key, arrival.peer)
+                    scope = await self._authentication.scope_of(arrival.key, arrival.peer, as_bearer=arrival.as_bearer)
                     arrival.method.rule.require(scope.role)
                     if arrival.project_id is not None and arrival.project_id != scope.project_id:
                         raise projects.not_found(arrival.project_id)

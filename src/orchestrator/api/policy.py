@@ -101,7 +101,7 @@ POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.ImpactService/ListArmChoices": _READ,
     "orchestrator.v1.ImpactService/PlanImpact": _READ_NUMBERS,
     "orchestrator.v1.InternalService/DispatchEntries": _INTERNAL,
-    "orchestrator.v1.InternalService/StartExecution": _INTERNAL,
+    "orchestrator.v1.InternalService/StartExecution": _only(Role.INTERNAL, audited=True),
     "orchestrator.v1.JourneyService/ListJourneys": _READ,
     "orchestrator.v1.JourneyService/CreateJourney": _AUTHOR,
     "orchestrator.v1.JourneyService/GetJourney": _READ,

@@ -16,12 +16,13 @@ from orchestrator.application.holding import Holding
 from orchestrator.application.letting_in import Candidate, let_in
 from orchestrator.application.listeners import Listener, deaf_listener, listener_of
 from orchestrator.application.versions import Versions
+from orchestrator.domain.audit import JOURNEY_ENROLLED
 from orchestrator.domain.entry import EntryRefusal, Trigger, TriggerContract, refuse_date, refuse_trigger
 from orchestrator.domain.journey import JourneyStatus
 from orchestrator.domain.refusals import FailedPrecondition, NotFound
 from orchestrator.domain.scope import Scope
 from orchestrator.predicates.faults import Fault
-from orchestrator.storage import catalog, clock, enrollments, inbox_entries, journeys, refusal_counts, subjects
+from orchestrator.storage import audit, catalog, clock, enrollments, inbox_entries, journeys, refusal_counts, subjects
 from orchestrator.storage.outbox import Entry as Told
 
 
@@ -98,6 +99,15 @@ async def start(
         # An entry of this key that waits is refused as a repetition, once it is decided.
         told = await let_in(conn, versions, project, [candidate], Holding(()), lambda _, reason: met.append(reason))
         refused = met[0] if met else None
+    await audit.append(
+        conn,
+        project_no=project_no,
+        at=now,
+        actor=scope.actor,
+        action=JOURNEY_ENROLLED,
+        resource_id=journey_id,
+        metadata={"enrolled": int(refused is None), "skipped": int(refused is not None), "errors": 0},
+    )
     if refused is not None:
         slot = refusal_counts.slot(project_no, journey_id, refused.value, now, key.bucket)
         await refusal_counts.add(conn, {slot: 1})

@@ -73,7 +73,10 @@ JOURNEY_ARCHIVED = Action(
 )
 JOURNEY_DELETED = Action("journey_deleted", "journey", ("forced", "runningExecutions"), "The journey is gone.")
 JOURNEY_ENROLLED = Action(
-    "journey_enrolled", "journey", ("enrolled", "skipped", "errors"), "Subjects were enrolled by id."
+    "journey_enrolled",
+    "journey",
+    ("enrolled", "skipped", "errors"),
+    "Subjects were enrolled by id, or one by an internal call.",
 )
 EXECUTION_CANCELED = Action(
     "execution_canceled", "journey", ("executionId", "stepId", "reason"), "One execution was told to end."

@@ -8,7 +8,6 @@ have its shape; it may leave references open (`next`, `otherwise`, `communicatio
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -28,6 +27,7 @@ from orchestrator.domain.graph_reading import GraphReader
 from orchestrator.domain.journey import Definition, Reentry, ReentryKind
 from orchestrator.domain.sending_forms import read_holdout, read_hours
 from orchestrator.domain.step_forms import read_steps
+from orchestrator.predicates.canonical import canonical
 from orchestrator.predicates.faults import Fault, Unreadable, under
 
 MAX_REENTRY_INTERVAL = timedelta(days=3650)
@@ -65,20 +65,7 @@ def stored(document: object) -> Definition:
 
 def digest(document: object) -> bytes:
     """SHA-256 over a JSON value, unchanged by being kept in a database: keys sorted, whole floats as integers."""
-    text = json.dumps(_canonical(document), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).digest()
-
-
-def _canonical(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _canonical(member) for key, member in value.items()}
-        case list():
-            return [_canonical(element) for element in value]
-        case float() if value.is_integer():
-            return int(value)
-        case _:
-            return value
+    return hashlib.sha256(canonical(document, ascii_only=True).encode()).digest()
 
 
 def kept(document: Mapping[str, Any]) -> dict[str, Any]:

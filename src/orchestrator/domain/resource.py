@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
-import orjson
+from orchestrator.predicates.canonical import canonical
 
 Content = TypeVar("Content")
 Other = TypeVar("Other")
@@ -66,9 +66,11 @@ def later(updated_at: datetime, now: datetime) -> datetime:
 
 
 def differ(before: object, after: object) -> bool:
-    """Whether a field of a content has changed. In documents 1 and true are two things, which Python does not see."""
+    """Whether a field of a content has changed. In documents 1 and true are two things, which Python does not see, and
+    1e17 and 100000000000000000 are one, of which the first comes from callers and the second from the database.
+    """
     if isinstance(before, dict) and isinstance(after, dict):
-        return orjson.dumps(before, option=orjson.OPT_SORT_KEYS) != orjson.dumps(after, option=orjson.OPT_SORT_KEYS)
+        return canonical(before) != canonical(after)
     return before != after
 
 

@@ -23,8 +23,10 @@ NO_GATEWAY = "https://{}.gateway.invalid/"
 
 #: The activity that sends templates of a kind.
 ACTIVITY: Mapping[Kind, str] = {Kind.EMAIL: "EMAIL", Kind.SMS: "SMS", Kind.PUSH: "PUSH"}
+#: The part that is HTML: what comes out of variables is escaped in it.
+_HTML = "HtmlPart"
 _PARTS: Mapping[Kind, tuple[str, ...]] = {
-    Kind.EMAIL: ("Subject", "TextPart", "HtmlPart"),
+    Kind.EMAIL: ("Subject", "TextPart", _HTML),
     Kind.SMS: ("Body",),
     Kind.PUSH: ("Title", "Body"),
 }
@@ -165,6 +167,9 @@ class Communications:
                 is_whole = False
                 message = f"no communication was made of the template: {error.why}"
                 self.found.find(FindingKind.NO_COUNTERPART, place(path, part), error.construct, message)
+            for construct in translator.unescaped if part == _HTML else ():
+                message = "what comes out of variables is escaped here, always: markup in it is seen as text"
+                self.found.find(FindingKind.DIFFERS, place(path, part), construct, message)
         self._tell_variables(resource, translator)
         if not any(texts.values()) and is_whole:
             self.found.find(FindingKind.MISSING, path, body, "there is no text in it: no communication was made of it")
@@ -197,7 +202,11 @@ class Communications:
         if not isinstance(document, dict):
             self.found.fault(at, "INVALID_VALUE", "must be text that is a JSON object")
             return {}
-        return substitutions(document)
+        defaults, rest = substitutions(document)
+        for name, value in rest:
+            message = "a default is a text, a number, true or false, and one for each variable: nothing was made of it"
+            self.found.find(FindingKind.NO_COUNTERPART, at, {name: value}, message)
+        return defaults
 
     def _tell_variables(self, resource: Resource, translator: Translator) -> None:
         for variable in translator.unknown:

@@ -59,11 +59,13 @@ class Translator:
     defaults: Mapping[str, str]
     unknown: dict[str, None] = field(default_factory=dict)
     used_defaults: set[str] = field(default_factory=set)
+    #: Of the text translated last, what stands in it that is not to be escaped in HTML: nothing here says so.
+    unescaped: dict[str, None] = field(default_factory=dict)
     _blocks: list[_Block] = field(default_factory=list)
 
     def liquid(self, source: str) -> str:
         """Raises NotTranslatable."""
-        self._blocks = []
+        self._blocks, self.unescaped = [], {}
         made: list[str] = []
         at = 0
         while (opened := source.find(_OPEN, at)) >= 0:
@@ -91,6 +93,7 @@ class Translator:
             case ">" | "^" | "*" | "":
                 raise NotTranslatable(_shown(inner), "partials and inverted blocks have no counterpart")
             case "{" | "&":
+                self.unescaped[_shown(f"{stripped}}}" if stripped.startswith("{") else stripped)] = None
                 stripped = stripped.strip("{}&").strip()
         if stripped == "else":
             return self._else(inner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,19 +14,25 @@ from orchestrator.pinpoint.reading import place, placed, says_nothing
 #: Channels whose activities send something here.
 _SENDING = ("EMAIL", "SMS", "PUSH", "CUSTOM")
 _NO_STEP = "no step of the journey sends by this channel here"
+_DAY = 24 * 60
 
 
 @dataclass(slots=True)
 class SendingHours:
-    """`journey`: the hours of all sends that have none of their own; `channels`: those of activities of a kind."""
+    """`journey`: the hours of all sends that have none of their own; `channels`: those of activities of a kind, within
+    the journey's, since here a step's hours take the place of its journey's. None: they never send.
+    """
 
     journey: dict[str, Any] | None = None
-    channels: dict[str, dict[str, Any]] = field(default_factory=dict)
+    channels: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     #: Whether messages outside of them wait, or are dropped.
     waits: bool = False
 
+    def never_sends(self, activity: str) -> bool:
+        return activity in self.channels and self.channels[activity] is None
+
     def of_send(self, activity: str) -> dict[str, Any]:
-        """What a send step says of hours."""
+        """What a send step says of hours; it is none of an activity that never sends."""
         members: dict[str, Any] = {}
         if activity in self.channels:
             members["sendWindow"] = self.channels[activity]
@@ -51,8 +57,12 @@ def read_sending_hours(found: Discoveries, body: Mapping[str, Any], path: str) -
             found.find(FindingKind.NO_COUNTERPART, at, days, message)
         elif channel not in _SENDING:
             found.find(FindingKind.NO_COUNTERPART, at, days, _NO_STEP)
-        elif window := _window(found, days, at):
-            hours.channels[channel] = window
+        elif any(rules for _, rules in placed(days, at)):
+            window = _window(found, days, at)
+            hours.channels[channel] = _within(found, window, hours.journey, at) if window is not None else None
+            if hours.channels[channel] is None:
+                message = "no hour is left in which these messages go out: participants go on at once, without them"
+                found.find(FindingKind.DIFFERS, at, days, message)
     return hours
 
 
@@ -76,7 +86,10 @@ def _window(found: Discoveries, days: Mapping[str, Any], path: str) -> dict[str,
         for rule_path, rule in placed(rules or [], at):
             start = read_clock(found, rule.get("StartTime"), place(rule_path, "StartTime"))
             end = read_clock(found, rule.get("EndTime"), place(rule_path, "EndTime"))
-            if start is not None and end is not None and start != end:
+            if start is not None and start == end:
+                message = "hours that end when they start are none: nothing is sent because of them"
+                found.find(FindingKind.DIFFERS, rule_path, rule, message)
+            elif start is not None and end is not None:
                 by_hours.setdefault((start, end), []).append(rule_path)
     if not by_hours:
         return None
@@ -91,3 +104,48 @@ def _window(found: Discoveries, days: Mapping[str, Any], path: str) -> dict[str,
     weekdays = [day for day in WEEKDAYS if day in at_all]
     window: dict[str, Any] = {"start": most[0], "end": most[1]}
     return window if len(weekdays) == len(WEEKDAYS) else {**window, "weekdays": weekdays}
+
+
+def _within(
+    found: Discoveries, window: dict[str, Any], journey: dict[str, Any] | None, path: str
+) -> dict[str, Any] | None:
+    """The hours that are in both, None where there are none; of several stretches the longest, and others are told."""
+    if journey is None:
+        return window
+    stretches = sorted(_stretches(window, journey), key=lambda one: one[0] - one[1])
+    if not stretches:
+        return None
+    kept = _written(stretches[0], window)
+    for other in stretches[1:]:
+        message = (
+            f"a step sends in one window of the day, and the journey's quiet time leaves two of this one, here "
+            f"{kept['start']} to {kept['end']}: nothing is sent in these hours"
+        )
+        found.find(FindingKind.DIFFERS, path, _written(other, window), message)
+    return kept
+
+
+def _stretches(window: Mapping[str, Any], journey: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
+    """From when to when both are open, in minutes since the midnight before the window opens."""
+    opens, closes = _minutes(window)
+    begins, ends = _minutes(journey)
+    for day in (-_DAY, 0, _DAY):
+        stretch = max(opens, begins + day), min(closes, ends + day)
+        if stretch[0] < stretch[1]:
+            yield stretch
+
+
+def _minutes(window: Mapping[str, Any]) -> tuple[int, int]:
+    start, end = (int(window[name][:2]) * 60 + int(window[name][3:]) for name in ("start", "end"))
+    return start, end if end > start else end + _DAY
+
+
+def _written(stretch: tuple[int, int], window: Mapping[str, Any]) -> dict[str, Any]:
+    """A stretch of a window as one of its own; what starts after midnight is the day after."""
+    start, end = (f"{at // 60 % 24:02}:{at % 60:02}" for at in stretch)
+    made: dict[str, Any] = {"start": start, "end": end}
+    if "weekdays" in window:
+        later = stretch[0] // _DAY
+        days = {WEEKDAYS[(WEEKDAYS.index(day) + later) % len(WEEKDAYS)] for day in window["weekdays"]}
+        made["weekdays"] = [day for day in WEEKDAYS if day in days]
+    return made

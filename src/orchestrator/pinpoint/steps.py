@@ -94,6 +94,8 @@ class Steps:
 
     def _kind_of_step(self, activity: Activity) -> Iterator[_Step]:
         match activity.kind:
+            case _ if self.hours.never_sends(activity.kind):
+                yield self._split(activity, [("on", 1, self._next(activity))])
             case "EMAIL" | "SMS" | "PUSH":
                 made_id = self.communications.sent(_KINDS[activity.kind], activity.body, activity.path)
                 yield self._send(activity, made_id)

@@ -73,19 +73,22 @@ def translated(path: Path, channel: str) -> tuple[str | int, ...] | None:
             return None
 
 
-def substitutions(document: Mapping[str, object]) -> dict[str, str]:
-    """Default values by the path of the variable; the object may be flat or nested."""
+def substitutions(document: Mapping[str, object]) -> tuple[dict[str, str], list[tuple[str, object]]]:
+    """Default values by the path of the variable, and the members that are none; the object may be flat or nested."""
     found: dict[str, str] = {}
+    rest: list[tuple[str, object]] = []
     pending: list[tuple[str, object]] = list(document.items())
     while pending:
         name, value = pending.pop()
         match value:
-            case Mapping():
+            case _ if name in found:
+                rest.append((name, value))
+            case Mapping() if value:
                 pending += [(f"{name}.{member}", inner) for member, inner in value.items()]
             case bool():
                 found[name] = "true" if value else "false"
             case str() | int() | float():
                 found[name] = str(value)
             case _:
-                continue
-    return found
+                rest.append((name, value))
+    return found, rest

@@ -5,13 +5,12 @@ Whatever the input, this returns: depth, leaves, lists and texts are bounded, an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from decimal import Decimal
 from enum import Enum, auto
 from typing import Any, ParamSpec, TypeVar
 
 from orchestrator.predicates.builtin import OPERATORS_OF, SUBJECT
+from orchestrator.predicates.canonical import canonical
 from orchestrator.predicates.faults import Fault, Wrong, under
 from orchestrator.predicates.fields import read_text, unknown_fields, whole_number
 from orchestrator.predicates.operands import OPERATORS, read_operand
@@ -180,7 +179,7 @@ class _Reader:
         self._about = about
         if predicate is None or len(self.faults) > faults:
             return None  # what is faulty may hold what no text can be made of
-        return Where(text=_canonical(document), predicate=predicate)
+        return Where(text=canonical(document), predicate=predicate)
 
     def _any_event(self, document: dict[str, Any], path: str) -> EventFired | None:
         window = self._collect(read_window, document.get("window"), under(path, "window"), self.faults)
@@ -239,24 +238,6 @@ class _Reader:
         cohort_id = self._collect(read_text, document, "cohortId", path, "COHORT_NOT_FOUND")
         self.faults += unknown_fields(document, ("kind", "cohortId"), path)
         return InCohort(cohort_id=cohort_id) if cohort_id is not None else None
-
-
-def _canonical(document: object) -> str:
-    """One text for all ways to write the same JSON, unchanged by being kept in a database."""
-    return json.dumps(_whole(document), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _whole(value: Any) -> Any:
-    """Whole floats become the integers that their digits are."""
-    match value:
-        case dict():
-            return {name: _whole(member) for name, member in value.items()}
-        case list():
-            return [_whole(element) for element in value]
-        case float() if value.is_integer():
-            return int(Decimal(repr(value)))
-        case _:
-            return value
 
 
 def _at_least(value: object, path: str) -> int:

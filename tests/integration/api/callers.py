@@ -138,7 +138,8 @@ class HttpCaller:
         rule = rpc.GetOptions().Extensions[http]
         headers = {}
         if key is not None:
-            headers["X-Api-Key"] = self._key if key == "default" else key
+            # No header ends with a blank: without a key, the scheme alone.
+            headers["Authorization"] = f"Bearer {self._key if key == 'default' else key}".rstrip()
         if timeout is not None:
             headers["X-Timeout-Ms"] = str(int(timeout * 1000))
         if call_id is not None:

@@ -246,11 +246,11 @@ async def test_bad_keys_are_remembered_and_a_crowd_asks_once(api_pool: Pool[Reco
     await keys.project("default")
     key = await keys.admit(Role.EDITOR)
 
-    scopes = await asyncio.gather(*(authentication.scope_of(key, PEER) for _ in range(100)))
+    scopes = await asyncio.gather(*(authentication.scope_of(key, PEER, as_bearer=True) for _ in range(100)))
     refusals = await asyncio.gather(
-        *(authentication.scope_of("nobody-knows-it", PEER) for _ in range(100)), return_exceptions=True
+        *(authentication.scope_of("nobody-knows-it", PEER, as_bearer=True) for _ in range(100)), return_exceptions=True
     )
-    await authentication.scope_of(key, PEER)
+    await authentication.scope_of(key, PEER, as_bearer=True)
     await authentication.close()
 
     assert len({scope.actor for scope in scopes}) == 1
@@ -263,7 +263,7 @@ async def test_junk_with_our_mark_is_refused_without_asking(api_pool: Pool[Recor
     authentication = Authentication(transactions, keys.secret)
 
     with pytest.raises(Unauthenticated):
-        await authentication.scope_of("orc_abcdefgh_" + "x" * 43 + "_00000000", PEER)
+        await authentication.scope_of("orc_abcdefgh_" + "x" * 43 + "_00000000", PEER, as_bearer=True)
 
     assert transactions.reads == 0
 

@@ -10,7 +10,7 @@ from google.protobuf.message_factory import GetMessageClass
 from orchestrator.api.json_decode import decode
 from orchestrator.api.policy import POLICY
 from tests.integration.api.callers import RPCS
-from tests.integration.api.conftest import OPERATOR_KEY, Served
+from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY, Served
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -53,6 +53,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("PublishJourney", {"journeyId": "learns"}),
     ("StartPolicyUpdate", {"journeyId": "learns"}),
     ("EnrollSubjects", {**JOURNEY, "subjectIds": ["ann"]}),
+    ("StartExecution", {**JOURNEY, "projectKey": "default", "subjectId": "dora", "entryKey": "order-7"}),
     ("CancelExecution", {"executionId": "{execution}"}),
     ("CancelExecutions", {**JOURNEY, "filter": {"all": True}, "atMost": 1}),
     ("ReplayRefusedEntries", {**JOURNEY, "reason": "audience"}),
@@ -85,6 +86,9 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("CreateProject", {"project": {"id": "acme", "name": "Acme"}}),
 ]
 
+#: With which key, and by whom, what no owner may call.
+OTHERS = {"CreateProject": (OPERATOR_KEY, "operator"), "StartExecution": (INTERNAL_TOKEN, "internal")}
+
 
 async def test_every_audited_rpc_leaves_an_entry(served: Served, owner: Connection[Record]) -> None:
     audited = {name.rpartition("/")[2] for name, rule in POLICY.items() if rule.audited}
@@ -105,12 +109,12 @@ async def test_every_audited_rpc_leaves_an_entry(served: Served, owner: Connecti
         request, faults = decode(GetMessageClass(RPCS[rpc].input_type), filled)
         assert not faults
 
-        by_operator = rpc == "CreateProject"
-        response = await served.grpc.call(request, key=OPERATOR_KEY if by_operator else "default")
+        key, actor = OTHERS.get(rpc, ("default", "key"))
+        response = await served.grpc.call(request, key=key)
 
         new = (await entries(owner))[len(before) :]
         assert (len(new) > 0) == (rpc in audited), rpc
-        assert actors(new) <= ({"operator"} if by_operator else {"key"}), rpc
+        assert actors(new) <= {actor}, rpc
         if rpc == "CreateApiKey":
             key_id = response.api_key.id
 

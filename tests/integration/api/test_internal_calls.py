@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import httpx
@@ -21,10 +22,14 @@ from orchestrator.v1 import audience_service_pb2 as audiences
 from orchestrator.v1 import bundle_pb2
 from orchestrator.v1 import bundle_service_pb2 as bundles
 from orchestrator.v1 import internal_service_pb2 as internal
+from orchestrator.v1 import internal_service_pb2_grpc as internal_grpc
 from orchestrator.v1 import journey_service_pb2 as journeys
-from tests.integration.api.callers import Caller, GrpcCaller, HttpCaller, Refused
+from tests.integration.api.callers import Caller, GrpcCaller, HttpCaller, Refused, refused_by
 from tests.integration.api.certificates import Authority
-from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY, OWNER_KEY, Keys, Serve, settings_of
+from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY, OWNER_KEY, Keys, Serve, Served, settings_of
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
 
 DISPATCH = internal.DispatchEntriesRequest(project_key="default")
 OWN = {"internal_grpc_port": 0, "internal_http_port": 0}
@@ -116,6 +121,42 @@ async def test_a_token_that_is_almost_right_is_wrong(caller: Caller, key: str | 
     assert refusal.value.code == "UNAUTHENTICATED"
 
 
+async def test_the_token_is_taken_as_a_bearer_token_alone(served: Served) -> None:
+    path, body = "/v1/internal/entries:dispatch", {"projectKey": "default"}
+    own = str(served.http.client.base_url).rstrip("/")
+    cookie = {"Cookie": f"session={INTERNAL_TOKEN}", "Origin": own}
+    stub = internal_grpc.InternalServiceStub(served.grpc.channel)
+
+    answers = [
+        await served.http.client.post(path, json=body, headers=headers)
+        for headers in (BEARER, {"X-Api-Key": INTERNAL_TOKEN}, cookie)
+    ]
+    await stub.DispatchEntries(DISPATCH, metadata=(("authorization", f"Bearer {INTERNAL_TOKEN}"),))
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await stub.DispatchEntries(DISPATCH, metadata=(("x-api-key", INTERNAL_TOKEN),))
+
+    assert [answer.status_code for answer in answers] == [200, 401, 401]
+    assert {refused_by(answer).reason for answer in answers[1:]} == {"UNAUTHENTICATED"}
+    assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_an_execution_that_is_started_is_in_the_audit_log_once(caller: Caller, owner: Connection[Record]) -> None:
+    await publish(caller)
+
+    await caller.call(starting(), key=INTERNAL_TOKEN)
+    await caller.call(starting(), key=INTERNAL_TOKEN)
+    await caller.call(journeys.PauseJourneyRequest(journey_id="welcome"))
+    await caller.call(starting(subject_id="bob"), key=INTERNAL_TOKEN)
+
+    rows = await owner.fetch(
+        "SELECT resource_id, actor, metadata::text FROM audit_log WHERE action = 'journey_enrolled' ORDER BY audit_no"
+    )
+    assert [(row["resource_id"], row["actor"], json.loads(row["metadata"])) for row in rows] == [
+        ("welcome", "internal", {"enrolled": 1, "skipped": 0, "errors": 0}),
+        ("welcome", "internal", {"enrolled": 0, "skipped": 1, "errors": 0}),
+    ]
+
+
 @asynccontextmanager
 async def callers_of(listening: Listening) -> AsyncIterator[tuple[GrpcCaller, HttpCaller]]:
     """Who calls the internal listeners, with the token."""
@@ -187,7 +228,7 @@ async def test_what_customers_may_do_as_well_is_served_to_each_at_their_own(serv
         body = {"projectKey": "default", "bundle": {"formatVersion": 1}}
         path = "/api/journeys/internal/import-bundle"
         answers = [
-            await caller.client.post(path, json=body, headers={"X-Api-Key": key})
+            await caller.client.post(path, json=body, headers={"Authorization": f"Bearer {key}"})
             for caller, key in ((served.http, admin), (inside[1], admin), (inside[1], INTERNAL_TOKEN))
         ]
         assert [answer.status_code for answer in answers] == [404, 403, 200]

@@ -100,6 +100,7 @@ class Bench:
                 transport="test",
                 peer="",
                 key=self._key,
+                as_bearer=True,
                 call_id="call-1",
                 time_left=time_left,
                 read=read,

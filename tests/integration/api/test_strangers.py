@@ -178,13 +178,13 @@ async def test_keys_that_were_good_are_asked_about_past_the_crowd(api_pool: Pool
     await keys.project("default")
     key = await keys.admit(Role.EDITOR)
     gate.opened.set()
-    await authentication.scope_of(key, PEER)
+    await authentication.scope_of(key, PEER, as_bearer=True)
     gate.opened.clear()
     gate.waiting = 0
 
-    strangers = [asyncio.create_task(authentication.scope_of(make_key(), ELSEWHERE)) for _ in range(50)]
+    strangers = [asyncio.create_task(authentication.scope_of(make_key(), ELSEWHERE, as_bearer=True)) for _ in range(50)]
     await eventually(lambda: gate.waiting == LOOKUPS_AT_ONCE)
-    known = asyncio.create_task(authentication.scope_of(key, PEER))
+    known = asyncio.create_task(authentication.scope_of(key, PEER, as_bearer=True))
     await eventually(lambda: gate.waiting == LOOKUPS_AT_ONCE + 1)
 
     gate.opened.set()
@@ -202,7 +202,7 @@ async def test_so_many_wait_for_a_look_at_their_keys_and_the_next_is_told_to_com
     authentication = Authentication(gate, keys.secret)
 
     def ask(peer: str, count: int) -> list[asyncio.Task[object]]:
-        return [asyncio.create_task(authentication.scope_of(make_key(), peer)) for _ in range(count)]
+        return [asyncio.create_task(authentication.scope_of(make_key(), peer, as_bearer=True)) for _ in range(count)]
 
     one, another = ask(PEER, 30), ask(ELSEWHERE, 30)
     await eventually(lambda: sum(task.done() for task in one) == 15 and sum(task.done() for task in another) == 25)
@@ -243,13 +243,13 @@ async def test_a_guess_too_many_is_not_looked_at(api_pool: Pool[Record], keys: K
 
     for number in range(PER_MINUTE):
         with pytest.raises(Unauthenticated):
-            await authentication.scope_of(f"perhaps-it-is-{number}", PEER)
+            await authentication.scope_of(f"perhaps-it-is-{number}", PEER, as_bearer=True)
     reads = transactions.reads
     with pytest.raises(TooManyCalls):
-        await authentication.scope_of(key, PEER)
+        await authentication.scope_of(key, PEER, as_bearer=True)
 
     assert transactions.reads == reads
-    assert (await authentication.scope_of(key, ELSEWHERE)).role is Role.EDITOR
+    assert (await authentication.scope_of(key, ELSEWHERE, as_bearer=True)).role is Role.EDITOR
     await authentication.close()
 
 
@@ -258,7 +258,7 @@ async def test_a_crowd_with_a_key_of_its_choice_is_let_in(api_pool: Pool[Record]
     await keys.project("default")
     key = await keys.admit(Role.EDITOR)
 
-    scopes = await asyncio.gather(*(authentication.scope_of(key, PEER) for _ in range(5 * PER_MINUTE)))
+    scopes = await asyncio.gather(*(authentication.scope_of(key, PEER, as_bearer=True) for _ in range(5 * PER_MINUTE)))
 
     assert {scope.role for scope in scopes} == {Role.EDITOR}
     await authentication.close()

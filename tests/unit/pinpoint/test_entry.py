@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -113,6 +114,72 @@ def test_hours_that_are_not_in_use_are_told() -> None:
     assert "OpenHours.EMAIL" not in _told(FindingKind.NO_COUNTERPART, OpenHours=hours, SendingSchedule=True)
 
 
+_WEEK = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY")
+
+
+def _texting(opens: str, closes: str, quiet: tuple[str, str] | None, days: Sequence[str] = _WEEK) -> dict[str, Any]:
+    """Members of a journey that sends text messages in these hours."""
+    rule = [{"StartTime": opens, "EndTime": closes}]
+    members: dict[str, Any] = {
+        "StartActivity": "text",
+        "Activities": {"text": {"SMS": {"TemplateName": "t"}}},
+        "SendingSchedule": True,
+        "WaitForQuietTime": True,
+        "OpenHours": {"SMS": dict.fromkeys(days, rule)},
+    }
+    return members | ({"QuietTime": {"Start": quiet[0], "End": quiet[1]}} if quiet is not None else {})
+
+
+@pytest.mark.parametrize(
+    ("opens", "closes", "quiet", "window", "told"),
+    [
+        ("06:00", "23:00", ("21:00", "08:00"), ("08:00", "21:00"), False),
+        ("09:00", "17:00", ("21:00", "08:00"), ("09:00", "17:00"), False),
+        ("20:00", "23:00", ("21:00", "08:00"), ("20:00", "21:00"), False),
+        ("22:00", "09:00", ("21:00", "08:00"), ("08:00", "09:00"), False),
+        ("08:00", "20:00", ("12:00", "13:00"), ("13:00", "20:00"), True),
+        ("12:30", "12:00", ("12:00", "13:00"), ("13:00", "12:00"), False),
+        ("22:00", "06:00", ("00:00", "01:00"), ("01:00", "06:00"), True),
+        ("06:00", "23:00", ("21:00", "21:00"), ("06:00", "23:00"), False),
+        ("06:00", "23:00", None, ("06:00", "23:00"), False),
+    ],
+)
+def test_open_hours_of_a_channel_are_within_the_quiet_time_of_the_journey(
+    opens: str, closes: str, quiet: tuple[str, str] | None, window: tuple[str, str], told: bool
+) -> None:
+    members = _texting(opens, closes, quiet)
+
+    start, end = window
+    assert _journey(**members)["steps"][0]["send"]["sendWindow"] == {"start": start, "end": end}
+    assert ("OpenHours.SMS" in _told(FindingKind.DIFFERS, **members)) == told
+
+
+def test_what_opens_after_the_midnight_of_a_day_is_open_on_the_next() -> None:
+    members = _texting("22:00", "09:00", ("21:00", "08:00"), ["SUNDAY", "MONDAY"])
+
+    window = _journey(**members)["steps"][0]["send"]["sendWindow"]
+
+    assert window == {"start": "08:00", "end": "09:00", "weekdays": ["monday", "tuesday"]}
+
+
+def test_a_channel_that_is_never_open_sends_nothing_and_it_is_told() -> None:
+    members = _texting("22:00", "23:00", ("21:00", "08:00"))
+
+    assert [next(iter(step.keys() - {"id", "next"})) for step in _journey(**members)["steps"]] == ["split", "exit"]
+    assert "OpenHours.SMS" in _told(FindingKind.DIFFERS, **members)
+
+
+def test_hours_that_end_when_they_start_are_told_and_taken_for_none() -> None:
+    members = _texting("09:00", "17:00", None)
+    members["OpenHours"]["SMS"]["SUNDAY"] = [{"StartTime": "00:00", "EndTime": "00:00"}]
+
+    assert "sunday" not in _journey(**members)["steps"][0]["send"]["sendWindow"]["weekdays"]
+    assert "OpenHours.SMS.SUNDAY[0]" in _told(FindingKind.DIFFERS, **members)
+    alone = _texting("00:00", "00:00", None)
+    assert "split" in _journey(**alone)["steps"][0]
+    assert {"OpenHours.SMS", "OpenHours.SMS.MONDAY[0]"} <= _told(FindingKind.DIFFERS, **alone)
+
+
 def test_a_running_journey_comes_as_a_draft_and_it_is_told() -> None:
     assert _journey(State="ACTIVE")["status"] == "draft"
     assert _told(FindingKind.DIFFERS, State="ACTIVE") == {"State"}
@@ -127,3 +194,27 @@ def test_gateways_are_where_messages_go_for_which_there_is_no_channel() -> None:
 
     assert named["settings"] == {"url": "https://sms.example.com/in"}
     assert unnamed["settings"] == {"url": "https://sms.gateway.invalid/"}
+
+
+def _mail(**members: Any) -> Translation:
+    return translate([{"EmailTemplateResponse": {"TemplateName": "t", "Subject": "S", "TextPart": "x", **members}}])
+
+
+def test_markup_out_of_variables_is_escaped_in_html_and_it_is_told() -> None:
+    told = [one for one in _mail(HtmlPart="<p>{{{Attributes.Bio}}}</p>").findings if one.kind is FindingKind.DIFFERS]
+
+    assert [(one.path.rpartition(".")[2], one.value) for one in told] == [("HtmlPart", '"{{{Attributes.Bio}}}"')]
+    plain = _mail(TextPart="{{{Attributes.Bio}}}", HtmlPart="<p>{{Attributes.Bio}}</p>")
+    assert [one for one in plain.findings if one.kind is FindingKind.DIFFERS] == []
+
+
+def test_defaults_that_are_none_are_told() -> None:
+    defaults = '{"Attributes": {"A": null, "B": ["x"], "C": {}, "D": "d", "E": "e"}, "Attributes.E": "f"}'
+
+    found = _mail(TextPart="{{Attributes.A}}{{Attributes.D}}{{Attributes.E}}", DefaultSubstitutions=defaults)
+
+    told = {one.value for one in found.findings if one.path.endswith("DefaultSubstitutions")}
+    assert told == {'{"Attributes.A":null}', '{"Attributes.B":["x"]}', '{"Attributes.C":{}}', '{"Attributes.E":"e"}'}
+    (made,) = found.bundle["communications"]
+    assert '"d"' in made["body"]
+    assert '"f"' in made["body"]

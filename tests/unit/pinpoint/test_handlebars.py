@@ -97,3 +97,12 @@ def test_variables_that_nothing_fills_in_are_told() -> None:
     translator.liquid("{{coupon}} {{User.UserAttributes.Name}} {{#if Recommendations.Book}}x{{/if}}")
 
     assert list(translator.unknown) == ["coupon", "Recommendations.Book"]
+
+
+def test_what_was_not_to_be_escaped_is_known_of_each_text() -> None:
+    translator = Translator("EMAIL", {})
+
+    translator.liquid("{{{Attributes.Bio}}} {{&Attributes.City}} {{upper Attributes.Bio}}")
+    assert list(translator.unescaped) == ["{{{Attributes.Bio}}}", "{{&Attributes.City}}"]
+    translator.liquid("{{Attributes.Bio}}")
+    assert list(translator.unescaped) == []
