@@ -16,9 +16,11 @@ class Canary:
     value: str
 
     def forms(self) -> set[bytes]:
-        """All that it could look like: in either case, url-encoded, in Base64 at each place where it can begin."""
+        """All that it could look like: in either case, url-encoded, in hexadecimal digits as a dump has bytes,
+        in Base64 at each place where it can begin.
+        """
         plain = self.value.encode()
-        forms = {plain, plain.lower(), plain.upper(), quote(self.value, safe="").encode()}
+        forms = {plain, plain.lower(), plain.upper(), quote(self.value, safe="").encode(), plain.hex().encode()}
         for place in range(3):
             coded = base64.b64encode(b"x" * place + plain)
             # What the bytes around it have a part in is left out.
@@ -28,21 +30,23 @@ class Canary:
 
 
 class Cage:
-    """Forty of them."""
+    """Forty of them, and one that is as long as an id may be."""
 
     def __init__(self) -> None:
         #: Ids may only have some characters.
         self.subject_id = "Kanari.Ann-4711"
         self.alias_id = "Kanari.Visitor:17"
+        self.longest_id = "Kanari.Longest".ljust(128, "7")
         values = {
             "id": self.subject_id,
             "alias": self.alias_id,
+            "longest": self.longest_id,
             "mail": "Kanari.Ann+shop@example.com",
             "phone": "+49 30 4711-0815",
             "name": "Kanari Ännchen Müller",
             "street": "Kanarigasse 47/11",
         }
-        for number in range(40 - len(values)):
+        for number in range(41 - len(values)):
             values[f"value{number}"] = f"Kanari/{number:02} höchst persönlich <{number * 7919}>"
         self.canaries = [Canary(name, value) for name, value in values.items()]
 

@@ -61,11 +61,24 @@ class Person:
         await self.call("POST", "/v1/segments", {"id": "vip", "name": "VIP", "kind": "static"})
         await self.call("POST", "/v1/segments/vip/members:add", {"subjectIds": [cage.subject_id]})
         await self.call("POST", f"/v1/subjects/{cage.alias_id}:merge", {"intoSubjectId": cage.subject_id})
+        await self.call("PUT", f"/v1/subjects/{cage.longest_id}", {}, **{"Idempotency-Key": "put-longest"})
+        await self.call("POST", f"/v1/subjects/{cage.longest_id}:merge", {"intoSubjectId": cage.subject_id})
         await self._furnish(url)
         await self._happen()
         test = {"communicationId": "said", "subjectId": cage.subject_id, "addresses": [cage["mail"]]}
         await self.call("POST", "/v1/communications:sendTest", test)
         await self._at_rest()
+        await self._be_started()
+
+    async def _be_started(self) -> None:
+        """At somebody's word, on a way that they are on already: the answer has the workflow's id, and no other."""
+        body = {"projectKey": "default", "journeyId": "j-4", "endUserId": self.cage.subject_id}
+        headers = {"Authorization": f"Bearer {self.stack.keys.internal}", "Idempotency-Key": "start"}
+        async with httpx.AsyncClient(base_url=self.stack.addresses.http, headers=headers, timeout=30) as http:
+            answer = await http.post(
+                "/api/journeys/internal/start-execution", json=body | {"entryKey": self.cage["value11"]}
+            )
+        assert (answer.status_code, answer.json().get("already")) == (200, True), answer.text
 
     async def _furnish(self, url: str) -> None:
         said = "{{ subject.attributes.name }}, {{ subject.attributes.mail }}, {{ entry.wish }}"
@@ -163,6 +176,8 @@ class Person:
     async def places(self, database: str, client: Client) -> dict[str, list[bytes]]:
         """Everything in which something could be left of them."""
         places = {"postgres": [await dump(database)], **await temporal(client)}
+        stored = await self.owner.fetch("SELECT request_id, response FROM idempotency")
+        places["answers"] = [b"answers"] + [request.encode() + b"\0" + (answer or b"") for request, answer in stored]
         logs = [part.process.log for part in self.stack.parts]
         places["logs"] = [log.read_bytes() for log in logs]
         places["ledger"] = [b"ledger"] + [path.read_bytes() for path in ledger_of(self.stack).glob("*")]

@@ -1,4 +1,4 @@
-"""Whoever erases somebody dies, in each phase; and the database is lost, and restored from before."""
+"""Whoever erases somebody dies, in three phases or, under soak, in each; and the database is lost, and restored."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted 
 """
 
 
-async def test_a_worker_killed_in_each_phase_and_a_database_restored_from_before_leave_nothing(
+async def test_a_worker_killed_in_three_phases_or_under_soak_in_each_and_a_restored_database_leave_nothing(
     start_stack: StartStack,
     owner: Connection[Record],
     database: str,

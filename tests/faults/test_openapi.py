@@ -14,7 +14,7 @@ from tests.faults.soak import SOAK
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(7200 if SOAK else 900)]
 
 #: Of each operation.
-CALLS = 300 if SOAK else 6
+CALLS = 300 if SOAK else 3
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from google.protobuf.wrappers_pb2 import StringValue
 
 from orchestrator.application import enrollment, forgetting, preferences, publishing, segments, subjects
 from orchestrator.application.enrollment import Enrolled
@@ -25,7 +26,7 @@ from orchestrator.domain.event import Event, Outcome
 from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound, SubjectForgotten
 from orchestrator.domain.subject import SubjectPatch
-from orchestrator.storage import erasing, erasures, idempotency, tombstones
+from orchestrator.storage import erasing, erasures, idempotency, outbox, tombstones
 from orchestrator.storage.erasure_ledger import ErasureLedger, Forgotten, LedgerUnreadable, Lifted, read
 from orchestrator.temporal.erasures import RunRemoval
 from tests.integration.journey_world import ANY_STATE, World
@@ -343,38 +344,94 @@ async def test_whoever_gives_up_asking_has_forgotten_nobody(world: World, owner:
     assert await owner.fetchval("SELECT (SELECT count(*) FROM erasures) + (SELECT count(*) FROM tombstones)") == 0
 
 
+class Answers:
+    """What was answered to requests, by their names."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.done = 0
+
+    async def give(self, request_id: str, answer: bytes = b"nothing") -> bytes:
+        async def work(_: object) -> bytes:
+            self.done += 1
+            return answer
+
+        return await self.world.transactions.once(self.world.scope, "orchestrator.v1.S/M", request_id, b"f", work)
+
+    async def erase(self, pool: Pool[Record], *subject_ids: str, within: tuple[str, ...] = ()) -> int:
+        """Those of the last hour; how many."""
+        async with Transactions(pool).write(None) as conn:
+            now, since = datetime.now(UTC), await idempotency.oldest(conn)
+            assert since is not None
+            until = since + timedelta(hours=1)
+            return await idempotency.erase(
+                conn, self.world.scope.project_no, subject_ids, now, since=since, before=until, within=within
+            )
+
+
 async def test_answers_that_spoke_of_them_are_gone_and_take_no_effect_twice(
     world: World, worker_pool: Pool[Record]
 ) -> None:
-    scope, done = world.scope, 0
+    answers, long = Answers(world), "x" * 128
+    about = {"r1": "ann", "r2": "anna", "r3": long}
+    for request_id, subject_id in about.items():
+        await answers.give(request_id, StringValue(value=subject_id).SerializeToString())
+    await answers.give("r4", b"\x2a\x1ddisp:hi__v1__j%5Fs__paid-17")
+    await answers.give("upsert-maria")
 
-    async def answer(request_id: str, text: bytes) -> bytes:
-        async def work(_: object) -> bytes:
-            nonlocal done
-            done += 1
-            return text
+    erased = await answers.erase(worker_pool, "ann", "maria", long, "j_s", within=("__j%5Fs__",))
 
-        return await world.transactions.once(scope, "orchestrator.v1.S/M", request_id, b"f", work)
+    assert erased == 4
+    assert await answers.erase(worker_pool, "ann", "maria", long) == 0
+    for request_id in ("r1", "r3", "r4", "upsert-maria"):
+        with pytest.raises(FailedPrecondition, match="was erased"):
+            await answers.give(request_id)
+    assert b"anna" in await answers.give("r2")
+    assert answers.done == 5
+    kept = str([tuple(row) for row in await world.owner.fetch("SELECT * FROM idempotency")])
+    assert "maria" not in kept
+    assert "paid-17" not in kept
+    assert await world.owner.fetchval("SELECT count(*) FROM idempotency") == 5
 
-    about_ann, about_anna = b"\x0a\x03ann\x12\x01x", b"\x0a\x04anna\x12\x01x"
-    await answer("r1", about_ann)
-    await answer("r2", about_anna)
-    await answer("upsert-maria", b"nothing")
-    async with Transactions(worker_pool).write(None) as conn:
-        now, since = datetime.now(UTC), await idempotency.oldest(conn)
-        assert since is not None
-        ids, until = ["ann", "maria"], since + timedelta(hours=1)
-        assert (
-            await idempotency.erase(conn, scope.project_no, ids, now, since=until, before=until + (until - since)) == 0
-        )
-        assert await idempotency.erase(conn, scope.project_no, ids, now, since=since, before=until) == 2
-        assert await idempotency.erase(conn, scope.project_no, ids, now, since=since, before=until) == 0
 
+async def test_requests_named_after_a_short_id_are_found_where_it_is_a_word(
+    world: World, worker_pool: Pool[Record]
+) -> None:
+    answers = Answers(world)
+    for request_id in ("upsert-a.b", "a.b", "a.b:1", "upsert-aXb", "a.bc", "data.bin"):
+        await answers.give(request_id)
+
+    assert await answers.erase(worker_pool, "a.b") == 3
+
+    kept = {row[0] for row in await world.owner.fetch("SELECT request_id FROM idempotency")}
+    assert {name for name in kept if not name.startswith("erased:")} == {"upsert-aXb", "a.bc", "data.bin"}
     with pytest.raises(FailedPrecondition, match="was erased"):
-        await answer("r1", about_ann)
-    assert await answer("r2", b"other") == about_anna
-    assert done == 3
-    assert await world.owner.fetchval("SELECT count(*) FROM idempotency WHERE request_id LIKE '%maria%'") == 0
+        await answers.give("a.b")
+    assert answers.done == 6
+
+
+async def test_a_start_that_a_sweeper_is_taking_is_waited_for_and_taken_by_nobody_after_it(
+    world: World, worker_pool: Pool[Record], owner: Connection[Record]
+) -> None:
+    await world.draft("welcome", {"steps": [{"id": "bye", "exit": {}}]})
+    await world.do(publishing.publish, "welcome", ANY_STATE)
+    await known(world, "ann")
+    await world.do(enrollment.enroll, Versions(), "welcome", ["ann"])
+    lease, workers = timedelta(seconds=30), Transactions(worker_pool)
+    async with workers.write(None) as conn:
+        now = datetime.now(UTC) + timedelta(seconds=60)
+        [entry], _ = await outbox.claim(conn, now=now, lease=lease, limit=9)
+        assert entry.kind == "start"
+        asking = asyncio.create_task(forget(world, "ann"))
+        while not await owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            assert not asking.done()
+            await asyncio.sleep(0.01)
+    await asking
+
+    assert await owner.fetchval("SELECT starts_until FROM erasures") == now + lease
+    async with workers.write(None) as conn:
+        # Whoever looked before sees the subject still, and must find no row.
+        assert await outbox.claim(conn, now=now + 2 * lease, lease=lease, limit=9) == ([], [])
 
 
 async def test_erasures_are_listed_newest_first_in_pages(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from orchestrator.api.handlers.communications import CommunicationHandlers
 from orchestrator.api.handlers.subjects import SubjectHandlers
+from orchestrator.application import forgetting
 from orchestrator.application.communications import Communications
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.previews import Previews
@@ -47,7 +49,8 @@ RULES = Rules(plain_http=True)
 class Desk:
     """Who sends tests, and the worker that hands them over."""
 
-    def __init__(self, served: Served, key: str, owner: Connection[Record], pool: Pool[Record]) -> None:
+    def __init__(self, world: World, served: Served, key: str, owner: Connection[Record], pool: Pool[Record]) -> None:
+        self.world = world
         self.served = served
         self.key = key
         self.owner = owner
@@ -81,7 +84,7 @@ async def desk(owner: Connection[Record], api_pool: Pool[Record], worker_pool: P
         CommunicationHandlers(Communications(RULES), previews, SentTests(previews, RULES, b"s" * 32)),
         SubjectHandlers(b"s" * 32, InboxBell(Transactions(api_pool)), RuleBook()),
     )
-    desk = Desk(served, await served.admit(world.scope, Role.EDITOR), owner, worker_pool)
+    desk = Desk(world, served, await served.admit(world.scope, Role.EDITOR), owner, worker_pool)
     await desk.call("UpsertSubject", subject={"id": "ann", "attributes": {"name": "Ann"}})
     return desk
 
@@ -189,3 +192,21 @@ async def test_a_project_sends_so_many_in_an_hour_and_no_more(desk: Desk) -> Non
         await desk.call("SendTestCommunication", communicationId="log", addresses=["one"])
 
     assert refused.value.reason == "TEST_SENDS_EXHAUSTED"
+
+
+async def test_who_is_forgotten_while_a_test_is_being_rendered_is_not_sent_in_it(desk: Desk) -> None:
+    await desk.write("log")
+    async with desk.world.transactions.write(desk.world.scope.project_no) as conn:
+        await forgetting.forget(conn, desk.world.scope, b"s" * 48, "ann")
+        # It still finds her, and comes to write what it has rendered when she has gone.
+        asking = asyncio.create_task(
+            desk.call("SendTestCommunication", communicationId="log", subjectId="ann", addresses=["one"])
+        )
+        while not await desk.owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            assert not asking.done()
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(Refused) as refused:
+        await asking
+    assert refused.value.reason == "SUBJECT_NOT_FOUND"
+    assert await desk.owner.fetchval("SELECT count(*) FROM test_sends") == 0

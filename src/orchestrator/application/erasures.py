@@ -20,7 +20,7 @@ from orchestrator.storage.erasure_ledger import ErasureLedger, Forgotten, Lifted
 from orchestrator.storage.erasures import Open, UnderWay, Unwritten
 from orchestrator.storage.executions import Ending
 from orchestrator.temporal.client import CALL_TIMEOUT
-from orchestrator.temporal.contract import Effect
+from orchestrator.temporal.contract import Effect, subject_part
 from orchestrator.temporal.erasures import RunRemoval
 
 logger = logging.getLogger(__name__)
@@ -151,15 +151,20 @@ class Erasures:
             return await _went_on(conn, under_way, met, ended=not met)
 
     async def _erase_answers(self, under_way: UnderWay) -> Step:
-        """All in one step, an hour of them at a time. Nobody has stored one that speaks of them since the tombstone."""
+        """All in one step, an hour of them at a time. Nobody has stored one that speaks of them since the tombstone.
+
+        Those to starts of executions name the workflow alone, whose id has the subject's, and the entry's key.
+        """
+        workflows = [subject_part(subject_id) for subject_id in under_way.subject_ids]
         async with self._transactions.read(None) as conn:
             now, since = await clock.now(conn), await idempotency.oldest(conn)
         erased = 0
         while since is not None and since <= now:
             async with self._transactions.write(None) as conn:
                 erased += await idempotency.erase(
-                    conn, under_way.project_no, under_way.subject_ids, now, since=since, before=since + ANSWERS
-                )
+                    conn, under_way.project_no, under_way.subject_ids, now,
+                    since=since, before=since + ANSWERS, within=workflows,
+                )  # fmt: skip
             since += ANSWERS
         async with self._transactions.write(None) as conn:
             return await _went_on(conn, under_way, {"answers": erased}, ended=True)

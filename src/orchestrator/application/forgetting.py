@@ -53,7 +53,7 @@ async def forget(
         requested_at=now,
     )
     await tombstones.add(conn, project_no, ids, erasure.erasure_id, now)
-    await erasures.insert(conn, key, erasure, ids, await erasures.starts_until(conn, key))
+    await erasures.insert(conn, key, erasure, ids, await erasures.take_starts(conn, key))
     await memberships.delete(conn, key)
     await erasing.take_out(conn, key)
     await audit.append(

@@ -23,6 +23,7 @@ from orchestrator.domain.scope import Scope
 from orchestrator.domain.sent_test import MARK, PER_HOUR, WAITING, Result, SentTest, TestMessage, address_faults
 from orchestrator.domain.subject import subject_hash
 from orchestrator.storage import audit, clock, sent_tests
+from orchestrator.storage import subjects as stored
 from orchestrator.storage.sent_tests import Due
 
 
@@ -43,7 +44,11 @@ class SentTests:
         preview = await self._rendered(conn, scope, asked, addresses)
         key = None
         if asked.subject_id:
-            key, _ = await subjects.find(conn, scope.project_no, asked.subject_id)
+            # Held until the commit: who is forgotten from here on takes the test along, and who was since is not sent.
+            found = await stored.find_locked(conn, scope.project_no, [asked.subject_id])
+            key = found.get(asked.subject_id)
+            if key is None:
+                raise subjects.unknown(asked.subject_id)
         now = await clock.now(conn)
         sent = await sent_tests.count_alone(conn, scope.project_no, now - timedelta(hours=1))
         if sent + len(addresses) > PER_HOUR:

@@ -117,16 +117,22 @@ class Transactions:
         async with self.write(key.project_no, committed=committed) as conn:
             if (earlier := await idempotency.claim(conn, key, fingerprint)) is not None:
                 return earlier
+            if await idempotency.was_erased(conn, key):
+                raise _answer_erased()
             response = await work(conn)
             await idempotency.settle(conn, key, response)
             return Answered(fingerprint=fingerprint, response=response)
 
 
+def _answer_erased() -> FailedPrecondition:
+    return FailedPrecondition(
+        "ANSWER_ERASED", "it took effect, and its answer was erased: it spoke of somebody who was forgotten"
+    )
+
+
 def _same_request(answered: Answered, fingerprint: bytes) -> bytes:
     if answered.response is None:
-        raise FailedPrecondition(
-            "ANSWER_ERASED", "it took effect, and its answer was erased: it spoke of somebody who was forgotten"
-        )
+        raise _answer_erased()
     if answered.fingerprint != fingerprint:
         raise InvalidArgument.of("requestId", "REQUEST_ID_REUSED", "this id has come with another request before")
     return answered.response

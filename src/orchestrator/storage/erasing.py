@@ -26,7 +26,7 @@ AT_ONCE_GONE = (
 #: Gone before that, with what is counted of them (storage/memberships.py, delete).
 WITH_MEMBERSHIP = ("subject_segments", "segment_transitions")
 
-#: Gone a while later. Whoever asks for a test holds no subject, and may write one down behind what went at once.
+#: Gone a while later. Tests were among what went at once: those are looked for again.
 LATER_GONE = (
     "outbox", "outbox_dead", "test_sends", "opt_outs", "suppressions", "log_messages", "subject_event_days",
     "subject_event_state", "events",

@@ -254,14 +254,25 @@ async def still_erasing(conn: Connection[Record], project_no: int, erasure_id: s
     return found
 
 
-_STARTS = """
-SELECT max(leased_until) FROM outbox WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND kind = 'start'
+# A sweeper that has taken some and not committed is waited for: its lease counts. One whose statement began before us
+# finds them gone, and must, since it still sees the subject. In the order in which those who told Temporal delete them.
+_TAKE_STARTS = """
+WITH held AS (
+    SELECT outbox_no, leased_until FROM outbox
+     WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND kind = 'start' ORDER BY outbox_no FOR UPDATE
+), gone AS (
+    DELETE FROM outbox AS o USING held WHERE o.outbox_no = held.outbox_no
+)
+SELECT max(leased_until) FROM held
 """
 
 
-async def starts_until(conn: Connection[Record], key: SubjectKey) -> datetime | None:
-    """Until when somebody may begin to start an execution of this subject; None: nobody is about to."""
-    found: datetime | None = await conn.fetchval(_STARTS, key.project_no, key.bucket, key.subject_no)
+async def take_starts(conn: Connection[Record], key: SubjectKey) -> datetime | None:
+    """Let nobody begin to start an execution of this subject but who has been about to; returns until when they may.
+
+    None: nobody is.
+    """
+    found: datetime | None = await conn.fetchval(_TAKE_STARTS, key.project_no, key.bucket, key.subject_no)
     return found
 
 

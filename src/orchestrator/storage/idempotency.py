@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from asyncpg import Connection, Record
+from google.protobuf.wrappers_pb2 import StringValue
 
 # A twin in another transaction makes this wait until that one has ended.
 _CLAIM = """
@@ -65,24 +67,47 @@ async def settle(conn: Connection[Record], key: RequestKey, response: bytes) -> 
     await conn.execute(_SETTLE, *_columns(key), response)
 
 
-# The text with its length before it, as a message has it: an id that is part of another one is not found. What is
-# erased by mistake all the same costs its caller an answer, and takes no effect twice.
-_ERASE = """
+# What the request of an erased answer is called from then on, if it was named after somebody. Whoever asks again finds
+# it by that; it leads back to the name only for who has the instance's secret.
+_ERASED_NAME = "'erased:' || encode(tombstone_hash({project_no}, {request_id}), 'hex')"
+
+_WAS_ERASED = f"""
+SELECT EXISTS (
+    SELECT FROM idempotency
+    WHERE project_no = $1 AND principal = $2 AND method = $3
+      AND request_id = {_ERASED_NAME.format(project_no="$1", request_id="$4")})
+"""
+
+
+async def was_erased(conn: Connection[Record], key: RequestKey) -> bool:
+    """Whether a request that was just claimed has been answered before, under a name that was erased with the answer.
+
+    Asked behind the claim, which waits for whoever is erasing it.
+    """
+    found: bool = await conn.fetchval(_WAS_ERASED, *_columns(key))
+    return found
+
+
+# What is erased by mistake costs its caller an answer, and takes no effect twice.
+_ERASE = f"""
 UPDATE idempotency
 SET response = NULL, fingerprint = '', erased_at = $3,
-    request_id = CASE WHEN named THEN 'erased:' || gen_random_uuid() ELSE request_id END
+    request_id = CASE WHEN named THEN {_ERASED_NAME.format(project_no="project_no", request_id="request_id")}
+                      ELSE request_id END
 FROM (
-    SELECT project_no, principal, method, request_id,
-        EXISTS (SELECT FROM unnest($2::text[]) AS id WHERE length(id) > 3 AND strpos(request_id, id) > 0) AS named
+    SELECT project_no, principal, method, request_id, named
     FROM idempotency
-    WHERE project_no = $1 AND created_at >= $4 AND created_at < $5 AND erased_at IS NULL AND response IS NOT NULL AND (
-        EXISTS (
-            SELECT FROM unnest($2::text[]) AS id
-            WHERE position(set_byte('\\x00', 0, length(id)) || convert_to(id, 'UTF8') IN response) > 0)
-        OR EXISTS (SELECT FROM unnest($2::text[]) AS id WHERE length(id) > 3 AND strpos(request_id, id) > 0))
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM unnest($6::text[]) AS id WHERE strpos(request_id, id) > 0)
+            OR EXISTS (SELECT FROM unnest($7::text[]) AS word WHERE request_id ~ word) AS named) AS names
+    WHERE project_no = $1 AND created_at >= $4 AND created_at < $5 AND erased_at IS NULL AND response IS NOT NULL
+      AND (named OR EXISTS (SELECT FROM unnest($2::bytea[]) AS mark WHERE position(mark IN response) > 0))
 ) AS about (project_no_, principal_, method_, request_id_, named)
 WHERE (project_no, principal, method, request_id) = (project_no_, principal_, method_, request_id_)
 """
+
+#: Ids that are not longer are looked for in names of requests as words: within words there are too many of them.
+_WORD = 3
 
 
 async def erase(
@@ -93,11 +118,26 @@ async def erase(
     *,
     since: datetime,
     before: datetime,
+    within: Sequence[str] = (),
 ) -> int:
     """Forget the answers of this time that speak of these subjects, and requests that were named after them; returns
     how many. All answers of the project of this time are looked at for it.
+
+    An answer speaks of a subject where a field of it is the id, or where any of the texts `within` stands anywhere.
     """
-    return int((await conn.execute(_ERASE, project_no, list(subject_ids), now, since, before)).rsplit(" ", 1)[1])
+    # A field as a message has it, with its length before it, but for its tag: an id that is part of another one is
+    # not found.
+    fields = [StringValue(value=subject_id).SerializeToString()[1:] for subject_id in subject_ids]
+    words = [
+        f"(^|[^A-Za-z0-9]){re.escape(subject_id)}($|[^A-Za-z0-9])"
+        for subject_id in subject_ids
+        if len(subject_id) <= _WORD
+    ]
+    tag = await conn.execute(
+        _ERASE, project_no, [*fields, *(text.encode() for text in within)], now, since, before,
+        [subject_id for subject_id in subject_ids if len(subject_id) > _WORD], words,
+    )  # fmt: skip
+    return int(tag.rsplit(" ", 1)[1])
 
 
 async def oldest(conn: Connection[Record]) -> datetime | None:

@@ -148,5 +148,10 @@ def workflow_id(*, project_id: str, journey_id: str, version: int, subject_id: s
 
     One enrollment has it, for ever; but that of a subject who was deleted passes it on to one who has come back.
     """
-    plain = f"disp:{_part(journey_id)}__v{version}__{_part(subject_id)}__{_part(entry_key)}"
+    plain = f"disp:{_part(journey_id)}__v{version}{subject_part(subject_id)}{_part(entry_key)}"
     return plain if project_id == "default" else f"{_part(project_id)}/{plain}"
+
+
+def subject_part(subject_id: str) -> str:
+    """What of a workflow id says whose it is: `__{subject}__`, wherever that stands."""
+    return f"__{_part(subject_id)}__"
