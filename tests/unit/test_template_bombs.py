@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,6 +15,15 @@ from tests.unit.template_bombs import BOMBS, ESCAPES, HOARDERS, VARIABLES
 
 #: Seconds of a core, for a machine that does other things too.
 SHARE = 0.5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _alone() -> Iterator[None]:
+    """What other tests left in memory is not looked through for garbage each time: who renders has little there."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("escape_html", [False, True], ids=["text", "html"])
