@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 import orjson
 
 from orchestrator.domain.audit_chain import Seal, hash_of
+from orchestrator.storage import forced_lines
 from orchestrator.storage.audit_seals import Anchor
 
 #: What is written to. Whatever else in the directory ends like it is read as well: files of other machines.
@@ -21,9 +21,9 @@ _PATTERN = "*.jsonl"
 def prepare(directory: Path) -> None:
     """Make the directory and its file, and see that it can be added to. Raises OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _append(directory / FILE, b"")
+    forced_lines.append(directory / FILE, b"")
     for place in (directory, directory.parent):
-        _force(place)
+        forced_lines.force(place)
 
 
 def append(directory: Path, anchors: Sequence[Anchor]) -> None:
@@ -33,30 +33,7 @@ def append(directory: Path, anchors: Sequence[Anchor]) -> None:
         {"anchoredAt": now, "projectId": anchor.project_id, "seq": anchor.seal.seq, "hash": anchor.seal.hash.hex()}
         for anchor in anchors
     ]
-    _append(directory / FILE, b"".join(orjson.dumps(line) + b"\n" for line in lines))
-
-
-def _append(path: Path, data: bytes) -> None:
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        size = os.fstat(file).st_size
-        # A line that a dying machine left unfinished must not swallow the next one.
-        if data and size and os.pread(file, 1, size - 1) != b"\n":
-            data = b"\n" + data
-        while data:
-            data = data[os.write(file, data) :]
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _force(directory: Path) -> None:
-    """That the file is there is on the disk, too."""
-    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    forced_lines.append(directory / FILE, b"".join(orjson.dumps(line) + b"\n" for line in lines))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

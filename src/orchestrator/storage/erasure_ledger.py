@@ -9,7 +9,6 @@ keyed hashes (storage/tombstones.py), which the key in the restored database mat
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,8 @@ from typing import Any
 from uuid import uuid4
 
 import orjson
+
+from orchestrator.storage import forced_lines
 
 _SUFFIX = ".jsonl"
 
@@ -68,15 +69,9 @@ class ErasureLedger:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._path = self._directory / f"{datetime.now().astimezone():%Y%m%dT%H%M%S}-{uuid4().hex}{_SUFFIX}"
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                if os.write(descriptor, text) != len(text):
-                    raise OSError(f"only a part of a line fits into {self._path}")
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            forced_lines.append(self._path, text)
             if is_new:
-                _confirm(self._directory)
+                forced_lines.force(self._directory)
         except OSError:
             # What stands at its end may not be whole.
             self._path = None
@@ -138,12 +133,3 @@ def _line_of(document: Any) -> Line:
             return Lifted(**own, lifted_at=datetime.fromisoformat(document["liftedAt"]))
         case kind:
             raise ValueError(kind)
-
-
-def _confirm(directory: Path) -> None:
-    """Have the disk know of a new file."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
