@@ -13,6 +13,7 @@ from uuid import UUID
 from asyncpg import Connection, Record
 
 from orchestrator.application.holding import Holding
+from orchestrator.application.journeys import not_active, not_found
 from orchestrator.application.letting_in import Candidate, let_in
 from orchestrator.application.listeners import Listener, deaf_listener, listener_of
 from orchestrator.application.versions import Versions
@@ -127,13 +128,8 @@ async def _listener(conn: Connection[Record], versions: Versions, project_no: in
 async def _unstartable(conn: Connection[Record], project_no: int, journey_id: str) -> NotFound | FailedPrecondition:
     journey = await catalog.entered_by_hand(conn, project_no, journey_id, hold=False)
     if journey is None:
-        return NotFound("JOURNEY_NOT_FOUND", f"there is no journey {journey_id}", journeyId=journey_id)
-    return FailedPrecondition(
-        "JOURNEY_NOT_ACTIVE",
-        f"journey {journey_id} is {journey.status}",
-        journeyId=journey_id,
-        status=journey.status,
-    )
+        return not_found(journey_id)
+    return not_active(journey_id, journey.status)
 
 
 def _require_heard(listener: Listener, happening: Happening) -> None:

@@ -14,6 +14,7 @@ from asyncpg import Connection, Record
 from orchestrator.application import subject_facts
 from orchestrator.application.admission import Admissions
 from orchestrator.application.earlier_entries import question
+from orchestrator.application.journeys import not_active, not_found
 from orchestrator.application.listeners import audience_of
 from orchestrator.application.refusal_audits import audit_refusal
 from orchestrator.application.versions import Versions
@@ -21,7 +22,7 @@ from orchestrator.domain.audit import JOURNEY_ENROLLED
 from orchestrator.domain.entry import Earlier, EntryRefusal, Gone, Trigger, missing_segment, reentry_of, refuse_subject
 from orchestrator.domain.ids import new_uuid
 from orchestrator.domain.journey import JourneyStatus
-from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound
+from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.domain.subject import bucket_of
 from orchestrator.predicates.evaluate import evaluate
@@ -75,14 +76,9 @@ async def enroll(
     # Read under the locks: a pause that was acknowledged before is seen.
     journey = await catalog.entered_by_hand(conn, project_no, journey_id)
     if journey is None:
-        raise NotFound("JOURNEY_NOT_FOUND", f"there is no journey {journey_id}", journeyId=journey_id)
+        raise not_found(journey_id)
     if journey.status != JourneyStatus.ACTIVE.value or journey.latest_version is None:
-        raise FailedPrecondition(
-            "JOURNEY_NOT_ACTIVE",
-            f"journey {journey_id} is {journey.status}",
-            journeyId=journey_id,
-            status=journey.status,
-        )
+        raise not_active(journey_id, journey.status)
     now = await clock.now(conn)
     # Whoever keeps something about every subject hears of the new ones.
     await inbox_entries.add(conn, sorted(keys[subject_id] for subject_id in created), "attributes", now)

@@ -11,6 +11,7 @@ from datetime import datetime
 from asyncpg import Connection, Record
 
 from orchestrator.application.journeys import get as get_journey
+from orchestrator.application.journeys import not_active
 from orchestrator.domain.audit import (
     ENROLLMENT_JOB_CANCELED,
     ENROLLMENT_JOB_CREATED,
@@ -212,12 +213,7 @@ async def _crowd_faults(
 def _require_active(journey: Journey) -> None:
     """For who wants to know soon: each page asks again, under a lock."""
     if journey.status is not JourneyStatus.ACTIVE:
-        raise FailedPrecondition(
-            "JOURNEY_NOT_ACTIVE",
-            f"journey {journey.journey_id} is {journey.status.value}",
-            journeyId=journey.journey_id,
-            status=journey.status.value,
-        )
+        raise not_active(journey.journey_id, journey.status.value)
 
 
 async def _record(

@@ -190,12 +190,7 @@ async def _asked(
     if faults:
         raise InvalidArgument(faults)
     if journey.status is not JourneyStatus.ACTIVE:
-        raise FailedPrecondition(
-            "JOURNEY_NOT_ACTIVE",
-            f"journey {journey_id} is {journey.status.value}",
-            journeyId=journey_id,
-            status=journey.status.value,
-        )
+        raise authoring.not_active(journey_id, journey.status.value)
     return Span(project_no=scope.project_no, journey_id=journey_id, reason=reason, after=start, before=end)
 
 

@@ -223,6 +223,13 @@ def not_found(journey_id: str) -> NotFound:
     return NotFound("JOURNEY_NOT_FOUND", f"there is no journey {journey_id}", journeyId=journey_id)
 
 
+def not_active(journey_id: str, status: str) -> FailedPrecondition:
+    """For what an active journey alone does; `status` is the one that it has."""
+    return FailedPrecondition(
+        "JOURNEY_NOT_ACTIVE", f"journey {journey_id} is {status}", journeyId=journey_id, status=status
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """A journey; why entries are refused although it is active: something it names is gone; how many are held; and when

@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from orchestrator.application.journeys import not_found
 from orchestrator.application.project_definitions import Definitions
 from orchestrator.domain.journey import Definition, JourneyStatus
 from orchestrator.domain.journey_form import parse as parse_definition
 from orchestrator.domain.journey_graph import communications_in, predicates_in, segments_in
-from orchestrator.domain.refusals import FailedPrecondition, NotFound
+from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.predicates.facts import needs
 from orchestrator.predicates.parse import About
 from orchestrator.predicates.parse import parse as parse_predicate
@@ -23,7 +24,7 @@ def named_by(there: Definitions, journey_ids: Collection[str]) -> Definitions:
     for journey_id in journey_ids:
         journey = there.journeys.get(journey_id)
         if journey is None:
-            raise NotFound("JOURNEY_NOT_FOUND", f"there is no journey {journey_id}", journeyId=journey_id)
+            raise not_found(journey_id)
         if journey.status is JourneyStatus.ARCHIVED:
             raise FailedPrecondition("JOURNEY_ARCHIVED", f"journey {journey_id} is archived", journeyId=journey_id)
     journeys = _of(there.journeys, journey_ids)
