@@ -14,6 +14,11 @@ def descriptor_of(message: Message | type[Message]) -> Descriptor:
     return cast(Descriptor, message.DESCRIPTOR)
 
 
+def fields_of(message: Message) -> Any:
+    """The message by itself, for fields that only its descriptor knows of: many kinds of requests have them."""
+    return message
+
+
 def given(message: Message) -> list[tuple[FieldDescriptor, Any]]:
     """The fields of a message that are set, in order of their numbers."""
     return cast("list[tuple[FieldDescriptor, Any]]", message.ListFields())

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from orchestrator.api import json_codec
 from orchestrator.api.call_ids import call_id_of
-from orchestrator.api.descriptors import descriptor_of
+from orchestrator.api.descriptors import descriptor_of, fields_of
 from orchestrator.api.errors import Failure
 from orchestrator.api.http_answers import JSON, failed, headers_of, no_such_path, wrong_verb
 from orchestrator.api.http_arrivals import HttpArrivals, query_of, raw_path
@@ -67,7 +67,7 @@ def _succeeded(binding: Binding, answer: bytes, call_id: str) -> Response:
     message = binding.method.response.FromString(answer)
     headers = headers_of(call_id)
     shown: Message = getattr(message, binding.response_body) if binding.response_body else message
-    if "etag" in descriptor_of(shown).fields_by_name and shown.etag:  # type: ignore[attr-defined]
-        headers["ETag"] = f'"{shown.etag}"'  # type: ignore[attr-defined]
+    if "etag" in descriptor_of(shown).fields_by_name and (etag := fields_of(shown).etag):
+        headers["ETag"] = f'"{etag}"'
     body = json_codec.write_response(message, binding.response_body)
     return Response(body, headers=headers, media_type=JSON)

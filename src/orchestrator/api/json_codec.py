@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from orchestrator.api import field_masks
-from orchestrator.api.descriptors import descriptor_of
+from orchestrator.api.descriptors import descriptor_of, fields_of
 from orchestrator.api.fault_relations import unrelated
 from orchestrator.api.field_limits import request_bytes
 from orchestrator.api.json_decode import decode_into, decode_text
@@ -93,7 +93,7 @@ def _read_body(request: Message, body_field: str, document: dict[str, Any], faul
     decode_into(resource, document, "", faults)
     if "update_mask" in descriptor_of(request).fields_by_name:
         paths = field_masks.paths_of_document(descriptor_of(resource), document)
-        request.update_mask.paths.extend(paths)  # type: ignore[attr-defined]
+        fields_of(request).update_mask.paths.extend(paths)
 
 
 def _read_query(

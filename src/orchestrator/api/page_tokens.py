@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
+from orchestrator.api.descriptors import fields_of
 from orchestrator.domain.refusals import InvalidArgument
 
 DEFAULT_PAGE_SIZE = 50
@@ -56,7 +57,7 @@ def page_start(request: Message, *kinds: type[Key]) -> tuple[Any, ...] | None:
     Raises InvalidArgument (PAGE_TOKEN_INVALID) for anything that `page_token` did not make for this list with these
     arguments; the page size may change from page to page.
     """
-    token: str = request.page_token  # type: ignore[attr-defined]
+    token: str = fields_of(request).page_token
     if not token:
         return None
     try:

@@ -22,7 +22,7 @@ from grpc import StatusCode
 
 from orchestrator.api.auth import Authentication
 from orchestrator.api.call import NO_FAULTS, AfterCommit, Call
-from orchestrator.api.descriptors import descriptor_of
+from orchestrator.api.descriptors import descriptor_of, fields_of
 from orchestrator.api.errors import DeadlineExceeded, Failure, failure_of
 from orchestrator.api.fault_order import in_order
 from orchestrator.api.fault_relations import unrelated
@@ -127,7 +127,7 @@ class Pipeline:
         """The scope in the project that the request names. A key is of a project, and need not name it; the internal
         token is of none. Raises NotFound, and InvalidArgument with all that is wrong with the request.
         """
-        project_id: str = read.request.project_key  # type: ignore[attr-defined]
+        project_id: str = fields_of(read.request).project_key
         if scope.role is not Role.INTERNAL:
             # What is wrong with the request is told first, by who carries it out.
             if not read.faults and project_id not in ("", scope.project_id):
@@ -151,9 +151,9 @@ class Pipeline:
                 raise InvalidArgument(in_order(descriptor_of(request), [*whole, *further]))
         call = Call(method=method.name, scope=scope, transactions=self._transactions, item_faults=item_faults)
         if method.has_request_id:
-            call.request_id = request.request_id  # type: ignore[attr-defined]
+            call.request_id = fields_of(request).request_id
         if method.has_validate_only:
-            call.validate_only = request.validate_only  # type: ignore[attr-defined]
+            call.validate_only = fields_of(request).validate_only
         if call.request_id:
             call.fingerprint = _fingerprint(request)
         if method.own_transactions:

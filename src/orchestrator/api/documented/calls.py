@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from orchestrator.api import json_codec
 from orchestrator.api.call_ids import call_id_of
+from orchestrator.api.descriptors import fields_of
 from orchestrator.api.documented.error_form import ErrorForm
 from orchestrator.api.documented.members import meaning_of
 from orchestrator.api.documented.row import Given, Row, place_in
@@ -124,7 +125,7 @@ class _Asked:
             kind, body_field=self._binding.body, document=meant.document, path=self._path, query=meant.query
         )
         if self._row.whole:
-            message.page_size = MAX_PAGE_SIZE  # type: ignore[attr-defined]
+            fields_of(message).page_size = MAX_PAGE_SIZE
         self._request = message
         return message, meant.faults + unrelated(meant.faults, faults)
 
