@@ -20,6 +20,7 @@ from orchestrator.devstack.stack import worker_name
 from orchestrator.domain.erasure import Phase
 from tests.acceptance.forgotten_person import ENVIRONMENT, Person, ledger_of, person_on
 from tests.conftest import StartStack, _administer, _create_database
+from tests.eventually import eventually
 from tests.faults.field import kill
 from tests.faults.soak import SOAK
 
@@ -89,9 +90,7 @@ async def test_a_worker_killed_in_three_phases_or_under_soak_in_each_and_a_resto
 
 async def held_up(owner: Connection[Record], phase: Phase) -> None:
     # Temporal takes its time to delete runs, on a busy machine most of it.
-    async with asyncio.timeout(240):
-        while not await owner.fetchval(_IS_HELD_UP, phase.value):
-            await asyncio.sleep(0.02)
+    await eventually(lambda: owner.fetchval(_IS_HELD_UP, phase.value), within=240)
 
 
 async def let_go(owner: Connection[Record]) -> None:

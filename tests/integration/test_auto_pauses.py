@@ -23,6 +23,7 @@ from tests.integration.journey_world import ANY_STATE
 from tests.integration.lost_commits import fail_first_commit
 from tests.integration.road import BYE, Road
 from tests.integration.test_gates import questions, send
+from tests.lock_waits import waits_for_a_lock
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -136,8 +137,7 @@ async def test_a_look_that_waited_for_whoever_resumes_counts_again(road: Guarded
     async with world.transactions.write(world.scope.project_no) as resuming:
         await sends_pauses.resume(resuming, world.scope, "welcome")
         look = asyncio.create_task(AutoPauses(road.crowd.transactions, road.versions).look(1, ["welcome"]))
-        while not await road.owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
-            assert not look.done()
+        await waits_for_a_lock(look, road.owner)
     await look
 
     assert await road.pauses() == []

@@ -14,8 +14,8 @@ from orchestrator.application.enrollment import Enrolled, enroll
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.audience import END_USER, Audience
-from tests.eventually import eventually
 from tests.integration.journey_world import ANY_STATE, World
+from tests.lock_waits import waits_for_a_lock
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -57,11 +57,7 @@ class Reception:
             await other.execute("BEGIN")
             await other.execute("DELETE FROM subjects WHERE subject_id = $1", subject_id)
             working = asyncio.ensure_future(work)
-
-            async def waits() -> bool:
-                return bool(await self.owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
-
-            await eventually(waits)
+            await waits_for_a_lock(working, self.owner)
             await other.execute("COMMIT")
             return await working
         finally:

@@ -24,6 +24,7 @@ from orchestrator.storage import clock, refused_entries
 from orchestrator.storage import entry_replays as stored_replays
 from tests.integration.journey_world import ANY_STATE, World
 from tests.integration.test_entry import BYE, Door
+from tests.lock_waits import waits_for_a_lock
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -352,8 +353,7 @@ async def test_whoever_cancels_waits_for_the_page_that_is_under_way(gate: Gateho
         page = await stored_replays.take(conn)
         assert page is not None
         cancel = asyncio.create_task(gate.world.do(entry_replays.cancel, asked.replay_id))
-        while not await gate.owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            await asyncio.sleep(0.01)
+        await waits_for_a_lock(cancel, gate.owner)
         now = await clock.now(conn)
         await stored_replays.record(conn, page.project_no, replace(page.replay, looked_at=1), page.place, now)
 

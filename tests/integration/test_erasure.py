@@ -18,6 +18,7 @@ from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.subject import SubjectPatch
 from orchestrator.domain.trigger_contract import Contract
 from tests.integration.journey_world import ANY_STATE, World
+from tests.lock_waits import waits_for_a_lock
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -169,8 +170,7 @@ async def test_a_subject_is_deleted_while_an_entry_of_it_is_being_delivered(
     async with Transactions(worker_pool).write(None) as sweeper:
         await sweeper.fetch("SELECT FROM outbox FOR UPDATE")
         deleting = asyncio.create_task(world.do(subjects.delete, b"s" * 32, WHO, ANY_STATE))
-        while not await world.owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
-            assert not deleting.done()
+        await waits_for_a_lock(deleting, world.owner)
         await sweeper.execute("DELETE FROM outbox")
     await deleting
 

@@ -32,6 +32,7 @@ from orchestrator.temporal.erasures import RunRemoval
 from tests.integration.journey_world import ANY_STATE, World
 from tests.integration.test_erasure import WHO, live, tables
 from tests.integration.test_merging import tables_about_subjects
+from tests.lock_waits import waits_for_a_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -333,9 +334,7 @@ async def test_whoever_gives_up_asking_has_forgotten_nobody(world: World, owner:
     async with world.transactions.write(world.scope.project_no) as conn:
         await conn.execute("SELECT FROM subjects FOR UPDATE")
         asking = asyncio.create_task(forget(world, "ann"))
-        while not await owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
-            assert not asking.done()
-            await asyncio.sleep(0.01)
+        await waits_for_a_lock(asking, owner)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
@@ -423,9 +422,7 @@ async def test_a_start_that_a_sweeper_is_taking_is_waited_for_and_taken_by_nobod
         [entry], _ = await outbox.claim(conn, now=now, lease=lease, limit=9)
         assert entry.kind == "start"
         asking = asyncio.create_task(forget(world, "ann"))
-        while not await owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
-            assert not asking.done()
-            await asyncio.sleep(0.01)
+        await waits_for_a_lock(asking, owner)
     await asking
 
     assert await owner.fetchval("SELECT starts_until FROM erasures") == now + lease

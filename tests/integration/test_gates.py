@@ -21,9 +21,9 @@ from orchestrator.storage import stats
 from orchestrator.storage.sends_pauses import ALL
 from orchestrator.temporal.contract import Effect, Question
 from orchestrator.v1 import project_pb2 as pb
-from tests.eventually import eventually
 from tests.integration.journey_world import ANY_STATE
 from tests.integration.road import BYE, Road
+from tests.lock_waits import waits_for_a_lock
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -222,11 +222,7 @@ async def test_who_is_just_held_is_found_by_whoever_resumes(road: Road) -> None:
     async with road.crowd.transactions.write(None) as conn:
         await conn.execute(blocker)
         asking = asyncio.ensure_future(road.advance(question))
-
-        async def waits() -> bool:
-            return bool(await road.owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
-
-        await eventually(waits)
+        await waits_for_a_lock(asking, road.owner)
         await world.do(sends_pauses.resume, "welcome")
 
     # It looked behind the lock, and found no pause.

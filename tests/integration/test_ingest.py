@@ -24,6 +24,7 @@ from orchestrator.domain.event import Event, Outcome
 from orchestrator.domain.subject import bucket_of
 from orchestrator.storage import inbox_entries
 from tests.integration.lost_commits import fail_first_commit
+from tests.lock_waits import waits_for_a_lock
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -393,8 +394,7 @@ async def test_a_writer_whose_connection_dies_can_send_again(
         await holder.execute("BEGIN")
         await holder.execute("LOCK TABLE subject_event_days IN ACCESS EXCLUSIVE MODE")
         attempt = asyncio.create_task(ingest.take(1, batch, backfill=False))
-        while not await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            assert not attempt.done()
+        await waits_for_a_lock(attempt, owner)
         await owner.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid <> $1",
             holder.get_server_pid(),
@@ -422,8 +422,7 @@ async def test_who_loses_a_deadlock_to_a_stranger_tries_again(
         await stranger.execute("BEGIN")
         await stranger.execute(touch, second)
         attempt = asyncio.create_task(take(ingest, event("user-1"), event("user-2")))
-        while not await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            assert not attempt.done()
+        await waits_for_a_lock(attempt, owner)
         # Ingest looks for deadlocks first, and gives way.
         await stranger.execute(touch, first)
         await stranger.execute("COMMIT")

@@ -16,8 +16,8 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import clock, memberships, segment_runs
 from orchestrator.storage.pool import WORKER_ROLE, open_pool
-from tests.eventually import eventually
 from tests.integration.crowd import Crowd
+from tests.lock_waits import waits_for_a_lock
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -101,11 +101,7 @@ async def test_a_sweep_that_is_begun_behind_another_that_is_being_begun_leaves_n
         now = await clock.now(other)
         first = await segment_runs.request(other, crowd.project_no, "sweep", None, now)
         beginning = asyncio.ensure_future(crowd.runs.begin(crowd.project_no, "sweep", None))
-
-        async def waits() -> bool:
-            return bool(await crowd.owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
-
-        await eventually(waits)
+        await waits_for_a_lock(beginning, crowd.owner)
         await segment_runs.begin(other, crowd.project_no, first, {}, now)
     second = await beginning
 

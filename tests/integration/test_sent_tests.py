@@ -26,6 +26,7 @@ from tests.integration.channels.mail_server import mail_server
 from tests.integration.channels.receiver import receiving
 from tests.integration.journey_world import World
 from tests.integration.served import Refused, Served
+from tests.lock_waits import waits_for_a_lock
 from workers.channels.channel import Channel
 from workers.channels.email import EmailChannel
 from workers.channels.log import LogChannel
@@ -202,9 +203,7 @@ async def test_who_is_forgotten_while_a_test_is_being_rendered_is_not_sent_in_it
         asking = asyncio.create_task(
             desk.call("SendTestCommunication", communicationId="log", subjectId="ann", addresses=["one"])
         )
-        while not await desk.owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
-            assert not asking.done()
-            await asyncio.sleep(0.01)
+        await waits_for_a_lock(asking, desk.owner)
 
     with pytest.raises(Refused) as refused:
         await asking

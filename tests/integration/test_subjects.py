@@ -21,6 +21,7 @@ from orchestrator.domain.scope import Role, Scope, SubjectKey
 from orchestrator.domain.subject import Subject, SubjectPatch, subject_hash
 from orchestrator.storage import clock, subjects
 from orchestrator.storage.subjects import Held
+from tests.lock_waits import waits_for_a_lock
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -376,8 +377,7 @@ async def test_a_deletion_waits_for_events_under_way(
     )
     # Has written for user-1, and waits for user-2.
     feeding = asyncio.create_task(ingest.take(1, [purchase("e3", "user-1"), purchase("e4", "user-2")], backfill=False))
-    while not await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-        assert not feeding.done()
+    await waits_for_a_lock(feeding, owner)
 
     deleting = asyncio.create_task(delete(transactions, "user-1"))
     while not await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"):
