@@ -130,9 +130,7 @@ async def test_tasks_that_run_beside_each_other_do_not_mix_their_traces(received
     }  # fmt: skip
 
 
-def test_a_receiver_that_is_away_keeps_nobody(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_receiver_that_is_away_keeps_nobody() -> None:
     with otlp.recording("http://127.0.0.1:1", "grpc", service="test"), begun("call", "server", None):
         pass
 
