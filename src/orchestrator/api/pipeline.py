@@ -255,7 +255,8 @@ class Pipeline:
     ) -> None:
         self._metrics.ended(arrival.method, code, seconds)
         span = traces.current()
-        _describe(span, arrival, code, reason, scope)
+        if span.trace_id is not None:
+            _describe(span, arrival, code, reason, scope)
         if logger.isEnabledFor(logging.INFO):
             fields: dict[str, object] = {
                 "method": arrival.method.name,
