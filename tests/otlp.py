@@ -97,7 +97,7 @@ def _by_grpc(received: Received) -> Iterator[None]:
 
     with ThreadPoolExecutor(max_workers=1) as threads:
         server = grpc.server(threads)
-        handler = grpc.unary_unary_rpc_method_handler(export)
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(export)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {"Export": handler}),))
         received.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.metadata import version
@@ -53,7 +53,8 @@ def opened(endpoint: str, *, over_http: bool, service: str) -> Iterator[OtlpReco
         impatient = threading.Timer(PATIENCE, exporter.shutdown)
         impatient.daemon = True
         impatient.start()
-        processor.shutdown()
+        end: Callable[[], object] = processor.shutdown
+        end()
         impatient.cancel()
 
 

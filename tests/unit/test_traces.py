@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from typing import cast
+from pathlib import Path
+from typing import Literal, cast
 
 import pytest
 
+import orchestrator
 from orchestrator import otlp, traces
 from orchestrator.logs import FIELDS
 from orchestrator.settings import InvalidSettings, Settings
@@ -40,10 +43,39 @@ def test_without_a_recorder_nothing_is_carried() -> None:
         assert span.trace_id is None
 
 
-def test_opentelemetry_is_not_imported_where_nothing_is_traced() -> None:
-    program = "import sys, orchestrator.server, workers.main; sys.exit('opentelemetry.sdk' in sys.modules)"
+def test_only_what_records_imports_opentelemetry_and_is_imported_when_it_is_to_record() -> None:
+    sources = Path(orchestrator.__file__).parents[1].rglob("*.py")
+    users = [
+        path.name for path in sources if re.search(r"^\s*(from|import) opentelemetry", path.read_text(), re.MULTILINE)
+    ]
+    program = "import sys, orchestrator.otlp; sys.exit('orchestrator.otlp_recorder' in sys.modules)"
 
+    assert users == ["otlp_recorder.py"]
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_spans_go_out_by_either_protocol(
+    protocol: Literal["grpc", "http/protobuf"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiving_traces(protocol) as received:
+        with otlp.recording(received.endpoint, protocol, service="test"), begun("call", "server", CALLER) as span:
+            trace_id = span.trace_id
+
+    (call,) = received.spans()
+    assert (call.name, call.kind, call.service) == ("call", "server", "test")
+    assert (call.trace_id, call.parent_id) == (trace_id, CALLER[36:52]) == (CALLER[3:35], call.parent_id)
+
+
+def test_a_sampler_is_asked_where_a_trace_begins(received: Received, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+    with otlp.recording(received.endpoint, "grpc", service="test"):
+        with begun("mine", "server", None), part("transaction"):
+            assert carried() is None
+        with begun("theirs", "server", CALLER), part("transaction"):
+            assert carried() is not None
+
+    assert [span.name for span in received.spans()] == ["theirs", "transaction"]
 
 
 def test_what_is_not_on_the_list_does_not_leave(received: Received) -> None:
@@ -150,6 +182,7 @@ def test_a_process_is_called_what_its_operator_says(received: Received, monkeypa
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     monkeypatch.delitem(sys.modules, "orchestrator.otlp_recorder", raising=False)
+    monkeypatch.delattr(orchestrator, "otlp_recorder", raising=False)
 
     with pytest.raises(otlp.PackagesMissing, match=r"orchestrator\[traces\]"):
         with otlp.recording("http://localhost:4317", "grpc", service="test"):
