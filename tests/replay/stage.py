@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
+from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.application import canceling, preferences, projects, segments, subjects
 from orchestrator.application.delivery import Delivery
@@ -48,7 +49,7 @@ ASLEEP_NOW = "Etc/GMT-12"
 
 SECRET = b"s" * 48
 #: How long a life takes at most, in seconds, on a busy machine.
-PATIENCE = 90.0
+PATIENCE = 45.0
 #: Lives that are lived at once.
 AT_ONCE = 16
 
@@ -126,6 +127,14 @@ class Scene:
             " OR EXISTS (SELECT FROM webhook_calls AS c WHERE c.execution_id = e.execution_id AND c.attempt > 0)"
         )
 
+    async def is_in_back_off(self) -> None:
+        """A send or call certainly was not taken, and is to be tried again later, or was."""
+        await self.until(
+            "e.outcome IS NOT NULL"
+            " OR EXISTS (SELECT FROM sends AS s WHERE s.execution_id = e.execution_id AND NOT s.in_doubt)"
+            " OR EXISTS (SELECT FROM webhook_calls AS c WHERE c.execution_id = e.execution_id AND NOT c.in_doubt)"
+        )
+
     async def has_slept(self) -> None:
         handle = await self.handle()
 
@@ -149,10 +158,14 @@ class Scene:
         _, workflow_id = await self.execution()
         return self.running.client.get_workflow_handle(workflow_id)
 
-    async def poke(self, times: int = 1) -> None:
+    async def poke(self) -> None:
+        """On a busy machine it may have ended meanwhile."""
         handle = await self.handle()
-        for _ in range(times):
+        try:
             await handle.signal("poke")
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
 
     async def happen(self, event_name: str, subject_id: str | None = None, **properties: Any) -> None:
         self._events += 1
@@ -240,12 +253,15 @@ async def lived(running: Running, lives: Mapping[str, Life]) -> dict[str, Workfl
                 error.add_note(f"the life {name!r}")
                 raise
 
-    async with asyncio.TaskGroup() as group:
-        tasks = {name: group.create_task(live(name, life)) for name, life in lives.items()}
+    told = await asyncio.gather(*(live(name, life) for name, life in lives.items()), return_exceptions=True)
+    failed = [one for one in told if isinstance(one, BaseException)]
+    if failed:
+        raise BaseExceptionGroup(f"{len(failed)} of {len(lives)} lives went wrong", failed)
+    lived_through = {name: one for name, one in zip(lives, told, strict=True) if not isinstance(one, BaseException)}
     return {
-        name if len(task.result()) == 1 else f"{name}.{number}": history
-        for name, task in tasks.items()
-        for number, history in enumerate(task.result(), start=1)
+        name if len(runs) == 1 else f"{name}.{number}": history
+        for name, runs in lived_through.items()
+        for number, history in enumerate(runs, start=1)
     }
 
 
@@ -262,7 +278,7 @@ async def set_stage(
     there = now + timedelta(hours=12)
     night = Hours(start=_clock(there - timedelta(hours=2)), end=_clock(there + timedelta(hours=2)))
     settings = {
-        "frequency_caps": (FrequencyCap(channel="log", category="transactional", limit=1, window=timedelta(days=1)),),
+        "frequency_caps": (FrequencyCap(channel="log", category="marketing", limit=3, window=timedelta(days=1)),),
         "quiet_hours": QuietHours(hours=night, channels=frozenset({"log"})),
         "channel_rates": (ChannelRate(channel=KEYLESS, per_second=1, burst=1),),
     }

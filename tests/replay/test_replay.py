@@ -64,6 +64,9 @@ if TYPE_CHECKING:
 
     Keep = Callable[[str, WorkflowHistory], None]
 
+#: A local activity that has ended while it was told to, which the SDK warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:Cannot find activity to cancel:UserWarning")
+
 WORKFLOWS = [JourneyExecution, ScheduledEnrollment, SegmentEvaluation, SegmentSweep, PolicyUpdate, SubjectErasure]
 
 #: Fewer were never stored.
@@ -115,7 +118,7 @@ def kept(request: pytest.FixtureRequest) -> Keep:
     return store
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 async def test_every_stored_history_replays() -> None:
     histories = stored()
 
@@ -160,7 +163,7 @@ def _names(workflows: Iterable[type]) -> list[str]:
     return [definition.name or "" for w in workflows if (definition := workflow._Definition.from_class(w)) is not None]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 async def test_what_executions_live_through_today_replays(
     furnished: World, temporal: Client, database: str, worker_pool: Pool[Record], kept: Keep
 ) -> None:
@@ -172,7 +175,7 @@ async def test_what_executions_live_through_today_replays(
         kept(name, history)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 async def test_what_executions_live_through_today_replays_when_it_is_encrypted(
     furnished: World,
     temporal_address: str,
@@ -197,7 +200,7 @@ async def test_what_executions_live_through_today_replays_when_it_is_encrypted(
             keep(name, history, encrypted=True)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 async def test_what_executions_live_through_today_in_several_runs_replays(
     furnished: World,
     tmp_path: Path,
