@@ -27,6 +27,7 @@ from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.segment import STATIC, Segment
 from orchestrator.domain.subject import SubjectPatch
 from orchestrator.storage import inbox_entries
+from orchestrator.storage.pool import WORKER_ROLE, open_pool
 from orchestrator.temporal.executions import Executions
 from tests.eventually import eventually
 from tests.integration.channels.receiver import one_after_the_other, receiving
@@ -285,8 +286,13 @@ async def set_stage(
     await world.do(projects.update, world.scope.project_id, settings, ANY_STATE)
     await world.add_communication("keyless", "marketing", channel=KEYLESS, settings={"url": "https://example.com/"})
     await world.add_communication("broken", "marketing", body="{{ 1 | divided_by: subject.attributes.none }}")
-    async with worker(client, dsn, pool, *channels, searchable=True):
-        yield Running(world, client, pool, channels[0], searchable=True)
+    # What lives do themselves takes no connections of the worker's.
+    own = await open_pool(dsn, role=WORKER_ROLE, size=AT_ONCE, application_name="test-lives")
+    try:
+        async with worker(client, dsn, pool, *channels, searchable=True):
+            yield Running(world, client, own, channels[0], searchable=True)
+    finally:
+        await own.close()
 
 
 def _clock(at: datetime) -> Any:

@@ -203,7 +203,7 @@ async def test_what_executions_live_through_today_replays_when_it_is_encrypted(
 @pytest.mark.timeout(240)
 async def test_what_executions_live_through_today_in_several_runs_replays(
     furnished: World,
-    tmp_path: Path,
+    session_directory: Path,
     database: str,
     worker_pool: Pool[Record],
     kept: Keep,
@@ -214,8 +214,8 @@ async def test_what_executions_live_through_today_in_several_runs_replays(
     monkeypatch.setattr(devstack_temporal, "DYNAMIC_CONFIG", config)
     server = devstack_temporal.EmbeddedTemporal(
         await ensure_temporal(talk=lambda sentence: None),
-        database=tmp_path / "temporal.db",
-        log=tmp_path / "temporal.log",
+        database=session_directory / "brief.db",
+        log=session_directory / "brief.log",
         port=free_ports(1)[0],
         ui_port=None,
     )
