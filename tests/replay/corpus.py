@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ ENCRYPTED = "encrypted"
 ENCRYPTED_NAMESPACE = "encrypted-histories"
 
 
-def stored() -> dict[str, WorkflowHistory]:
+@cache
+def stored() -> Mapping[str, WorkflowHistory]:
     """Those that are not encrypted, by their files' names."""
     return dict(_read(encrypted=False))
 
 
-def stored_encrypted() -> dict[str, WorkflowHistory]:
+@cache
+def stored_encrypted() -> Mapping[str, WorkflowHistory]:
     """Those that are, each under the id of its workflow, for which its key is."""
     return dict(_read(encrypted=True))
 
