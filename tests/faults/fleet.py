@@ -108,7 +108,7 @@ class Fleet:
             name,
             [sys.executable, "-P", "-m", *module],
             log=self.directory / f"{name}.log",
-            env=environment | {"PYTHONPATH": str(ROOT)} | settings,
+            env={**environment, "PYTHONPATH": str(ROOT), **settings},
         )
         self.processes.append(process)
         return process
