@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -15,7 +16,7 @@ _VALUES: tuple[Any, ...] = (
     *([], {}, [None], [[]], {"": ""}, {"a": {"b": []}}, {"kind": "everyone"}),
 )
 #: Levels that an input grows by at once.
-_DEEP = (1, 2, 30, 600)
+_DEEP = (1, 2, 2, 30, 200)
 
 
 def mutant(data: bytes, dice: Random, others: Sequence[bytes]) -> bytes:
@@ -27,7 +28,9 @@ def mutant(data: bytes, dice: Random, others: Sequence[bytes]) -> bytes:
     if dice.random() < 0.8:
         document = _document(data)
         if isinstance(document, dict | list):
-            return json.dumps(_changed(document, dice, [_document(other) for other in dice.sample(others, 1)])).encode()
+            changed = _changed(document, dice, [_document(other) for other in dice.sample(others, 1)])
+            with suppress(RecursionError):  # deeper than it can be written here: bytes can be
+                return json.dumps(changed).encode()
     return _bytes(data, dice, dice.choice(others))
 
 
@@ -48,7 +51,7 @@ def _changed(document: Any, dice: Random, others: Sequence[Any]) -> Any:
             case 0:
                 del holder[key]
             case 1 if isinstance(holder, list):
-                holder[key:key] = [_copy(holder[key])] * dice.choice((1, 2, 300))
+                holder[key:key] = [_copy(holder[key])] * dice.choice((1, 2, 60))
             case 1:
                 holder[dice.choice(_TEXTS)] = holder.pop(key)
             case 2:
@@ -86,7 +89,10 @@ def places_in(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _copy(value: Any) -> Any:
-    return json.loads(json.dumps(value))
+    try:
+        return json.loads(json.dumps(value))
+    except RecursionError:
+        return None
 
 
 def has(holder: Any, at: Any) -> bool:

@@ -67,6 +67,7 @@ BOMBS: dict[str, str] = {
     "a search in a list": _passes("{% if subject.list contains 99999 %}{% endif %}"),
     # Filters.
     "replace three times": "{{ s | replace: 'x', s | replace: 'x', s | replace: 'x', s }}",
+    "a text a number of times": "{{ 'x' | times: 300000000 | append: '' | replace: '0', as | replace: 'a', as }}",
     "replace nothing": "{{ as | replace: '', as }}",
     "split into characters": "{{ as | split: '' | size }}",
     "split and join": _passes("{% assign x = words | slice: 0, 29000 | split: ' ' | join: ',' %}"),

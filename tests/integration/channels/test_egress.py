@@ -57,6 +57,7 @@ async def test_a_forbidden_url_is_refused_unsent(url: str) -> None:
 
 def test_there_are_enough_of_them() -> None:
     assert len(set(FORBIDDEN)) >= 60
+    assert len(set(GOOD)) >= 10
 
 
 async def test_plain_http_is_refused_unless_it_is_allowed() -> None:
