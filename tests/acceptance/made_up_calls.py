@@ -23,7 +23,7 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from orchestrator.api.descriptors import behaves, descriptor_of
+from orchestrator.api.descriptors import behaves, descriptor_of, message_in
 from orchestrator.api.descriptors import given as fields_given
 from orchestrator.api.field_limits import Id, text_limit
 from orchestrator.api.json_encode import encode
@@ -214,9 +214,10 @@ async def _documented(ground: Ground, call: Call) -> tuple[str, str | None]:
 @st.composite
 def _grpc_calls(draw: st.DrawFn, rpc: MethodDescriptor, key: str, found: Sequence[Place]) -> Call:
     free = [place for place in found if _is_free(place)] if _getter(rpc) is not None else []
+    keeps: bool = draw(st.booleans())
     if not found or draw(st.integers(0, 7)) == 0:
         message = draw(filled(rpc.input_type))
-    elif free and draw(st.booleans()):
+    elif free and keeps:
         # Whatever is written here is kept.
         place = draw(st.sampled_from(free))
         message = type(place.request)()
@@ -347,7 +348,7 @@ def _getter(rpc: MethodDescriptor) -> MethodDescriptor | None:
     body = shape_of(rpc.input_type).body
     if body is None or rpc.name in OPERATORS_OWN:
         return None
-    return RPCS.get(f"Get{rpc.input_type.fields_by_name[body].message_type.name}")
+    return RPCS.get(f"Get{message_in(rpc.input_type.fields_by_name[body]).name}")
 
 
 #: What workers go on with as soon as it is there.

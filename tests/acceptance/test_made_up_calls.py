@@ -1,4 +1,4 @@
-"""Calls that are made up of the contract, of every RPC and every route: few of them; `make soak` makes 20,000."""
+"""Calls that are made up of the contract, of every RPC and every documented route; some of them are carried out."""
 
 from __future__ import annotations
 

@@ -38,9 +38,8 @@ class Unreadable(Exception):
 def under(path: str, name: str | int) -> str:
     """The path of a member (`under("a", "b")` is `a.b`) or of an element (`under("a", 2)` is `a[2]`).
 
-    A member without a name has a place too: `a.""`.
+    A member of the request that has no name has a place too: `""`.
     """
     if isinstance(name, int):
         return f"{path}[{name}]"
-    name = name or '""'
-    return f"{path}.{name}" if path else name
+    return f"{path}.{name}" if path else name or '""'
