@@ -16,7 +16,7 @@ PYTEST ?=
 BIN := .venv/bin
 PY := $(BIN)/python
 
-.PHONY: help setup run up test test-faults soak fuzz lint proto bench migrate sbom audit
+.PHONY: help setup run up test test-faults soak fuzz histories lint proto bench migrate sbom audit
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ soak: setup ## The same, and what `test-faults` does in part whole
 
 fuzz: setup ## Give what reads others' texts inputs that coverage leads to (FUZZ_SECONDS=60 each, FUZZ="predicate …")
 	@scripts/uv.sh run --quiet --locked --isolated --group fuzz python -m tests.fuzzing.run --seconds $(FUZZ_SECONDS) $(FUZZ)
+
+histories: setup ## Record what workers of this release write into Temporal's histories, for tests/replay
+	@$(PY) -m pytest tests/replay -k today --record-histories
 
 lint: .venv/synced ## Check style, types, layers, migrations, and that the generated files are those of the protos
 	@$(BIN)/ruff check .
