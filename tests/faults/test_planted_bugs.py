@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,9 @@ import pytest
 from orchestrator.devstack.stack import Stack
 from tests.conftest import StartStack
 from tests.faults.checker import Report, evidence_of, examine
-from tests.faults.field import ENVIRONMENT, field_on
+from tests.faults.field import ENVIRONMENT, RECOVERY, field_on
 from tests.faults.planted.bugs import BUGS, Bug
-from tests.faults.planted.scenarios import PATIENCE, SCENARIOS
+from tests.faults.planted.scenarios import SCENARIOS
 from tests.faults.soak import SOAK
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ SOME = {
     "the provider's key is made of the attempt",
     "who is forgotten keeps their events",
 }
+
+#: Where a scenario is not about being late.
+LONG = timedelta(seconds=RECOVERY)
 
 #: What nothing in a scenario has to do with.
 IDLE = ("I9", "I10", "I12")
@@ -65,7 +69,7 @@ async def gone_through(name: str, stack: Stack, directory: Path) -> Report:
     async with field_on(stack, directory) as field:
         known = await SCENARIOS[name](field)
         evidence = await evidence_of(
-            stack, ops=field.log.ops(), receipts=field.provider.receipts(), **{"patience": PATIENCE, **known}
+            stack, ops=field.log.ops(), receipts=field.provider.receipts, **{"patience": LONG, **known}
         )
     return examine(evidence)
 
