@@ -126,14 +126,14 @@ BUGS: tuple[Bug, ...] = (
             "orchestrator.storage.outbox": [
                 (
                     "INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, "
-                    "leased_until, created_at,\n                    behind)\n"
+                    "leased_until, created_at,\n                    behind, trace)\n"
                     "SELECT i.project_no, i.bucket, i.subject_no, i.execution_id, $5, i.workflow_id, $7, $8, "
-                    "i.behind\n",
+                    "i.behind, i.trace\n",
                     "SELECT -row_number() OVER () AS outbox_no, $5::text, $7::timestamptz, $8::timestamptz\n",
                 ),
                 (
-                    "execution_id, workflow_id, behind)\nRETURNING outbox_no\n",
-                    "execution_id, workflow_id, behind)\n",
+                    "execution_id, workflow_id, behind, trace)\nRETURNING outbox_no\n",
+                    "execution_id, workflow_id, behind, trace)\n",
                 ),
             ]
         },
@@ -233,12 +233,12 @@ BUGS: tuple[Bug, ...] = (
         invariant="I12",
         scenario="two_projects",
         only=_SERVER,
-        statement="ALTER TABLE communications DISABLE ROW LEVEL SECURITY",
+        statement="ALTER TABLE subjects DISABLE ROW LEVEL SECURITY",
         changes={
-            "orchestrator.storage.resources": [
+            "orchestrator.storage.subjects": [
                 (
-                    'self._select = f"SELECT {columns} FROM {name} WHERE project_no = $1"',
-                    'self._select = f"SELECT {columns} FROM {name} WHERE $1::int IS NOT NULL"',
+                    "WHERE project_no = $1 AND ($2::bigint IS NULL OR subject_no < $2)",
+                    "WHERE $1::int IS NOT NULL AND ($2::bigint IS NULL OR subject_no < $2)",
                 )
             ]
         },

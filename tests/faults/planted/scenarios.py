@@ -134,7 +134,7 @@ async def worker_frozen_in_mid_send(field: Field) -> Known:
     """The provider says no to one worker, who is frozen before he hears of it, and yes to the one who takes over."""
     await field.furnish(wait="1s")
     await field.provider.set_mode(Mode(kind="fail", status=422, delay=2.0, times=1))
-    await field.sign_up(["p-1"])
+    await field.sign_up(["p-2"])
     await eventually(lambda: len(field.provider.receipts()) == 1, within=20)
     frozen = _who_talks_to(field)
     frozen.send_signal(signal.SIGSTOP)
@@ -160,14 +160,12 @@ async def two_projects(field: Field) -> Known:
     await field.furnish(wait="1s")
     async with httpx.AsyncClient(base_url=field.stack.addresses.http, headers={"X-Api-Key": key}, timeout=10) as http:
         theirs = Field(stack=field.stack, provider=field.provider, http=http, log=field.log, project="other")
-        for of, name in ((field, "ours"), (theirs, "theirs")):
-            body = {"channel": "log", "category": "marketing", "subject": "Hello", "body": "There"}
-            await of.call("POST", "/v1/communications", {"id": f"said-by-{name}", "name": name, **body})
+        await field.sign_up(people(4))
+        await theirs.call("PUT", "/v1/subjects/somebody-else", {})
         for of in (field, theirs):
-            await of.call("GET", "/v1/communications", {})
-    await field.sign_up(people(4))
+            await of.call("GET", "/v1/subjects", {})
     await _rests(field)
-    return {"marks": {"default": ["said-by-ours"], "other": ["said-by-theirs"]}}
+    return {"marks": {"default": [f'"{subject_id}"' for subject_id in people(4)], "other": ["somebody-else"]}}
 
 
 async def somebody_forgotten(field: Field) -> Known:
