@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from temporalio import activity
 
+from orchestrator import traces
 from orchestrator.application.calling import Calling, Receipt, Reserved, TooEarly
 from orchestrator.application.changing import Changing
 from orchestrator.application.choosing import Choosing
@@ -125,7 +126,8 @@ class EffectActivities:
         """Raises NotNow, also where there is no place for the call."""
         try:
             with self.places.place(task, Provider(reserved.key.project_no, host_of(call.url))):
-                return await self.calls.make(call)
+                with traces.part("webhook call", "client", execution_id=str(reserved.execution_id)):
+                    return await self.calls.make(call)
         except NoPlace as no_place:
             raise NotNow("provider_busy", in_doubt=False, retry_after=no_place.retry_after) from None
 
