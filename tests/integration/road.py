@@ -9,6 +9,7 @@ from orchestrator.application import publishing, trigger_contracts
 from orchestrator.application.advance import Advance
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.journeys import Changes, update
+from orchestrator.application.topic_pokes import TopicPokes
 from orchestrator.application.versions import Versions
 from orchestrator.domain.trigger_contract import Contract
 from orchestrator.temporal.contract import Effect, Question
@@ -97,7 +98,11 @@ class Road:
         return await (by or self.advance)(question)
 
     async def poked(self) -> list[str]:
-        """The subjects of the executions that Temporal is to be told to poke, once for each poke."""
+        """The subjects of the executions that Temporal is to be told to poke, once for each poke, when workers have seen
+        whom a change of the project was about."""
+        topic_pokes = TopicPokes(self.crowd.transactions, page=2)
+        while await topic_pokes.step() or await self.owner.fetchval("SELECT EXISTS (SELECT FROM topic_pokes)"):
+            pass
         rows = await self.owner.fetch(
             "SELECT s.subject_id FROM outbox AS o JOIN subjects AS s USING (project_no, bucket, subject_no)"
             " WHERE o.kind = 'poke' ORDER BY 1"
