@@ -1,6 +1,7 @@
 """What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal,
-those that await what changed for all, that go over to another version or do not move, entries that were held, and refused ones to be decided on again,
-tests of communications, events of before somebody asked, rows that have had their time, seals of the audit log."""
+those that await what changed for all, go over to another version or do not move, entries that were held, and refused
+ones to be decided on again, tests of communications, events of before somebody asked, rows that have had their time,
+seals of the audit log."""
 
 from __future__ import annotations
 

@@ -236,7 +236,7 @@ async def test_projects_take_turns(road: Road, owner: Connection[Record], api_po
         assert await pages.step()
 
     left = await owner.fetch("SELECT project_no FROM topic_pokes")
-    assert [row[0] for row in left] == [road.crowd.project_no], "the other has nobody, and did not wait for all of these"
+    assert [row[0] for row in left] == [road.crowd.project_no], "the other has nobody, and did not wait for these"
 
 
 async def test_segments_that_change_tell_who_awaits_them_and_who_stands_where_they_are_missed(road: Road) -> None:

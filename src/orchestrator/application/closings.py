@@ -1,5 +1,5 @@
-"""Telling the running executions of journeys that end them, or of whose sends a pause is over, which may be millions, and
-for which no caller waits."""
+"""Telling the running executions of journeys that end them, or whose sends go on again, which may be millions, and for
+which no caller waits."""
 
 from __future__ import annotations
 

@@ -470,14 +470,15 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         name="closings_late",
-        remedy="Executions of these journeys have still to be told, and none was for five minutes: see that workers run, "
-        "and what they log. While much waits in the outbox, they wait too.",
+        remedy="Executions of these journeys have still to be told, and none was for five minutes: see that workers "
+        "run, and what they log. While much waits in the outbox, they wait too.",
         sql=_CLOSINGS_LATE,
     ),
     Check(
         name="topic_pokes_late",
-        remedy="Executions have still to be told what changed in their project, and none was for five minutes: see that "
-        "workers run, and what they log. While much waits in the outbox, they wait too; and while a transaction is open.",
+        remedy="Executions have still to be told what changed in their project, and none was for five minutes: see "
+        "that workers run, and what they log. While much waits in the outbox, they wait too; and while a transaction "
+        "from before is open.",
         sql=_TOPIC_POKES_LATE,
     ),
     Check(

@@ -120,8 +120,8 @@ async def untold(conn: Connection[Record], kind: str, most: int) -> int:
 
 
 async def is_backlog(conn: Connection[Record], kind: str, most: int) -> bool:
-    """Whether so many of this kind have still to be told (`untold`): whoever has more, page by page, waits then, so that
-    others do not queue behind it, and an outage of Temporal piles up no more than that.
+    """Whether so many of this kind have still to be told (`untold`): whoever has more, page by page, waits then, so
+    that others do not queue behind it, and an outage of Temporal does not pile it up.
     """
     return await untold(conn, kind, most) >= most
 

@@ -1,5 +1,5 @@
-"""Pokes for all executions of a project that await something (domain/conditions.py: topics) which has changed for all of
-them at once: asked for with the change, told in pages."""
+"""Pokes for all executions of a project that await something (domain/conditions.py: topics) which has changed for all
+of them at once: asked for with the change, told in pages."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ async def raise_barrier(conn: Connection[Record], one: Round, now: datetime) -> 
     await conn.execute(_RAISE_BARRIER, one.project_no, now)
 
 
-# All who await anything are looked at, so that a page takes the same time whoever is meant. Leased until now: no process
-# has promised to deliver the pokes, so the next sweep does.
+# All who await anything are looked at, so that a page takes the same time whoever is meant. Leased until now: no
+# process has promised to deliver the pokes, so the next sweep does.
 _POKE = """
 WITH looked AS MATERIALIZED (
     SELECT bucket, subject_no, execution_id, workflow_id, awaits && $2::text[] AS meant
@@ -108,7 +108,7 @@ _DONE = "DELETE FROM topic_pokes WHERE project_no = $1"
 
 
 async def poke_some(conn: Connection[Record], one: Round, now: datetime, limit: int) -> None:
-    """The next page of a round, `limit` (≥ 1) executions looked at: a page that is cut off is begun again, and no other.
+    """The next page of a round, `limit` (≥ 1) executions looked at. One that is cut off is begun again, and no other.
 
     Subjects that are merged meanwhile are poked by that (application/merging.py).
     """
