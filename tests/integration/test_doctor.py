@@ -46,7 +46,8 @@ FAULTS = {
         VALUES (1, 'welcome', now(), now() - interval '6 minutes')""",
     "topic_pokes_late": """
         INSERT INTO topic_pokes (project_no, topics, moved_at)
-        VALUES (1, '{gates}', now() - interval '6 minutes')""",
+        VALUES (1, '{gates}', now() - interval '6 minutes')
+        ON CONFLICT (project_no) DO UPDATE SET moved_at = excluded.moved_at""",
     "cancellations_late": """
         INSERT INTO cancellations (project_no, cancellation_id, journey_id, filter, reason, matched, requested_at,
                                    started_at, moved_at)
