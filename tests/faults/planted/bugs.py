@@ -83,7 +83,7 @@ BUGS: tuple[Bug, ...] = (
         changes={
             "orchestrator.application.transactions": [
                 (
-                    "        async with connection(self._pool, project_no) as conn:\n"
+                    "        async with connection(self._pool, project_no, self._places) as conn:\n"
                     "            transaction = conn.transaction()\n"
                     "            await transaction.start()\n"
                     "            try:\n"
@@ -96,7 +96,7 @@ BUGS: tuple[Bug, ...] = (
                     "                committed()\n"
                     "            if canceled is not None:\n"
                     "                raise canceled\n",
-                    "        borrowed = connection(self._pool, project_no)\n"
+                    "        borrowed = connection(self._pool, project_no, self._places)\n"
                     "        conn = await borrowed.__aenter__()\n"
                     "        transaction = conn.transaction()\n"
                     "        await transaction.start()\n"
