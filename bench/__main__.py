@@ -17,6 +17,7 @@ from rich.table import Table
 from bench import (
     audit_log,
     bulk,
+    checking,
     encryption,
     ingest,
     journeys,
@@ -51,6 +52,7 @@ BENCHES: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "policies": policies.measure,
     "tenancy": tenancy.measure,
     "audit-log": audit_log.measure,
+    "checking": checking.measure,
     "traces": traces.measure,
 }
 

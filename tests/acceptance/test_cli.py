@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+import asyncpg
+
 from orchestrator.cli.yaml_text import parse_documents
 from orchestrator.devstack.ports import free_ports
 from tests.acceptance.command_line import CommandLine
@@ -421,6 +423,49 @@ async def test_the_doctor_finds_nothing_wrong_with_a_sound_stack_and_says_so(
     assert [check["check"] for check in json.loads(ill.out) if check["wrong"]] == ["temporal_away"]
     assert "temporal_away: " in ill.err
     assert unreachable.code == 5
+
+
+async def test_repairs_are_shown_and_done_only_when_it_is_said(
+    database: str, temporal_address: str, temporal_namespace: str
+) -> None:
+    sound = CommandLine(
+        environment={
+            "DATABASE_URL": database,
+            "TEMPORAL_ADDRESS": temporal_address,
+            "TEMPORAL_NAMESPACE": temporal_namespace,
+        }
+    )
+    conn = await asyncpg.connect(database)
+    # As a restored database has it: it runs, and Temporal knows nothing of it.
+    await conn.execute(
+        """
+        INSERT INTO projects (project_id, name, created_at, updated_at) VALUES ('default', 'Default', now(), now())
+        ON CONFLICT DO NOTHING;
+        INSERT INTO subjects (project_no, bucket, subject_id, created_at, updated_at)
+        VALUES (1, 7, 'ann', now(), now());
+        INSERT INTO executions (project_no, bucket, subject_no, execution_id, journey_id, version, workflow_id, seq,
+                                step_id, since, effect, started_at)
+        SELECT 1, 7, subject_no, gen_random_uuid(), 'welcome', 1, 'disp:welcome__v1__ann__e', 1, 'pause', now(), '{}',
+               now() - interval '1 hour'
+          FROM subjects
+        """
+    )
+
+    shown = await sound("doctor", "--repair", "-o", "json")
+    untouched = await conn.fetchval("SELECT count(*) FROM outbox")
+    done = await sound("doctor", "--repair", "--apply", "-o", "json")
+    told = await conn.fetch("SELECT kind, workflow_id FROM outbox")
+    after = await sound("doctor", "--repair")
+    alone = await sound("doctor", "--apply")
+    away = await sound.but(TEMPORAL_ADDRESS=f"127.0.0.1:{free_ports(1)[0]}")("doctor", "--repair")
+    await conn.close()
+
+    assert (shown.code, [(one["repair"], one["done"]) for one in json.loads(shown.out)]) == (1, [("start", False)])
+    assert "nothing was done: add --apply" in shown.err
+    assert untouched == 0
+    assert (done.code, [(one["repair"], one["done"]) for one in done.json]) == (0, [("start", True)])
+    assert [tuple(row) for row in told] == [("start", "disp:welcome__v1__ann__e")]
+    assert (after.code, alone.code, away.code) == (0, 2, 5)
 
 
 async def test_a_communication_is_looked_at_before_anybody_gets_it(run: CommandLine) -> None:
