@@ -10,6 +10,8 @@ STUCK = 8
 #: Memory may grow by this part.
 GROWTH = 0.2
 _UNHANDLED = frozenset({"error", "critical"})
+#: asyncpg's words about a connection whose user was canceled as the transaction began; it rolls back, and all is well.
+_CANCELED = "Resetting connection with an active transaction"
 
 
 def processes_are_well(evidence: Evidence, verdict: Verdict) -> None:
@@ -22,6 +24,8 @@ def processes_are_well(evidence: Evidence, verdict: Verdict) -> None:
             verdict.find(f"workflow {workflow.workflow_id}, run {workflow.run_id}", f"a task has failed: {failure}")
     for line in evidence.logs:
         verdict.look()
+        if line.message.startswith(_CANCELED):
+            continue
         if line.level in _UNHANDLED or (not line.level and _is_crash(line.message)):
             verdict.find(line.part, f"{line.level or 'not of the log'}: {line.message} {line.error}".rstrip())
     for process, (before, after) in evidence.memory.items():
