@@ -225,7 +225,11 @@ BUGS: tuple[Bug, ...] = (
         changes={
             "orchestrator.storage.sends": [
                 ("   AND state = 'dispatching' AND attempt = $10\n", "   AND state = 'dispatching' AND $10::int > 0\n"),
-            ]
+            ],
+            # The net in front of it: who is told that his try is not his any more, leaves it.
+            "workers.activities.tries": [
+                ("        trying.cancel()\n        raise\n", "        return await trying\n"),
+            ],
         },
     ),
     Bug(
