@@ -182,7 +182,7 @@ async def test_a_look_that_two_workers_have_seen_is_told_once(
         await place.author(SEND | {"next": "bye"}, BYE)
         async with worker(temporal, database, worker_pool, away):
             await place.happens("signed_up", "ann")
-            tried = await place.received.until(lambda spans: bool(named("provider", spans)), TRACE)
+            tried = await place.received.until(lambda spans: bool(named("send", spans)), TRACE)
         async with worker(temporal, database, worker_pool, back):
             spans = await place.received.until(lambda spans: bool(named("execution", spans)), TRACE)
 
