@@ -32,7 +32,7 @@ PREFERENCES = "/orchestrator.v1.SubjectService/UpdatePreferences"
 LIST = "/orchestrator.v1.AudienceService/ListAudiences"
 
 #: Events of a call: as callers send them that collect for a moment.
-BATCH = 20
+BATCH = 100
 #: What is measured beside the flood, and the limit that the flood has ten times as much of, each a second.
 QUIET, KEY_LIMIT = 50, 40
 CRITICAL = 10
