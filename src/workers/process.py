@@ -41,6 +41,7 @@ from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.segment_runs import SegmentRuns
 from orchestrator.application.sending import Sending
 from orchestrator.application.sent_tests import TestsToSend
+from orchestrator.application.topic_pokes import TopicPokes
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
@@ -162,6 +163,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     sweeper = Sweeper(
         delivery,
         Closings(transactions),
+        TopicPokes(transactions),
         Cancellations(transactions),
         Carries(transactions, versions),
         EntryReplays(transactions, versions),
