@@ -168,7 +168,7 @@ async def test_a_provider_that_asks_for_time_is_left_alone_whoever_pokes(at_work
 
     for poked in range(1, 4):
         await handle.signal("poke")
-        await eventually(lambda tries=poked + 1: _is_in_back_off_of(handle, tries), within=20)
+        await _comes_to_back_off(handle, poked + 1)
 
     assert len(at_work.channel.at) == 1
     description = (await handle.describe()).raw_description
@@ -177,12 +177,16 @@ async def test_a_provider_that_asks_for_time_is_left_alone_whoever_pokes(at_work
     assert timedelta(minutes=50) < left < timedelta(hours=1)
 
 
-async def _is_in_back_off_of(handle: WorkflowHandle[Any, Any], number: int) -> bool:
-    """Whether its activity was begun so many times, and failed the last time."""
-    history = await handle.fetch_history()
-    begun = sum(event.HasField("activity_task_scheduled_event_attributes") for event in history.events)
-    pending = (await handle.describe()).raw_description.pending_activities
-    return begun == number and bool(pending) and pending[0].attempt == 2
+async def _comes_to_back_off(handle: WorkflowHandle[Any, Any], number: int) -> None:
+    """Returns once its activity was begun for this time, and has failed."""
+
+    async def is_in_it() -> bool:
+        history = await handle.fetch_history()
+        begun = sum(event.HasField("activity_task_scheduled_event_attributes") for event in history.events)
+        pending = (await handle.describe()).raw_description.pending_activities
+        return begun == number and bool(pending) and pending[0].attempt == 2
+
+    await eventually(is_in_it, within=20)
 
 
 async def test_who_is_poked_again_and_again_while_the_provider_is_away_goes_on_in_a_new_history(
@@ -206,7 +210,7 @@ async def test_who_is_poked_again_and_again_while_the_provider_is_away_goes_on_i
     assert [payload.data for payload in anew.input.payloads]
     await Replayer(workflows=[JourneyExecution]).replay_workflow(history)
     # The other one waits on the same try: who had asked for an hour has it.
-    await eventually(lambda: _is_in_back_off_of(handle, 1), within=20)
+    await _comes_to_back_off(handle, 1)
     await at_work.owner.execute("UPDATE sends SET retry_at = now()")
     await handle.signal("poke")
     await at_work.until("EXISTS (SELECT FROM executions WHERE step_id = 'pause')")
