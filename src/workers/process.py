@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from temporalio.client import Client
-from temporalio.common import MetricMeter
-from temporalio.worker import Worker
+from temporalio.common import MetricMeter, VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from orchestrator.application.advance import Advance
@@ -136,6 +136,8 @@ class Parts:
     limits: Limits = Limits()
     # Where erasures are written down outside of the database.
     ledger: ErasureLedger | None = None
+    # Which build this is, where Temporal is told which one is current. None: it takes whatever there is.
+    build: WorkerDeploymentVersion | None = None
 
 
 @asynccontextmanager
@@ -239,6 +241,7 @@ def _workers(
     """
     limits = parts.limits
     interceptors = [NamingInterceptor(parts.names)]
+    deployment = _deployment(parts.build)
 
     def executions(queue: str, workflow_tasks: int, cached: int, *, schedules: bool) -> Worker:
         return Worker(
@@ -262,6 +265,7 @@ def _workers(
             max_concurrent_activities=limits.advances,
             max_concurrent_local_activities=limits.advances,
             graceful_shutdown_timeout=limits.grace,
+            deployment_config=deployment,
         )
 
     journeys = executions(JOURNEYS_QUEUE, limits.workflow_tasks, limits.cached, schedules=True)
@@ -275,6 +279,7 @@ def _workers(
             interceptors=interceptors,
             max_concurrent_activities=limits.sends_per_channel,
             graceful_shutdown_timeout=limits.grace,
+            deployment_config=deployment,
         )
         for channel in parts.channels
     ]
@@ -285,6 +290,7 @@ def _workers(
         interceptors=interceptors,
         max_concurrent_activities=limits.webhook_calls,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     segments = Worker(
         parts.client,
@@ -299,6 +305,7 @@ def _workers(
         ],
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     sweeps = Worker(
         parts.client,
@@ -306,6 +313,7 @@ def _workers(
         activities=[passes.evaluate_buckets],
         max_concurrent_activities=limits.sweeps,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     learning = Worker(
         parts.client,
@@ -315,6 +323,7 @@ def _workers(
         # Each keeps a core busy for some seconds.
         max_concurrent_activities=1,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     forgetting = Worker(
         parts.client,
@@ -323,8 +332,20 @@ def _workers(
         activities=[erasures.erase_some],
         max_concurrent_activities=limits.erasures,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     return [journeys, behind, segments, sweeps, learning, forgetting, calls, *channels]
+
+
+def _deployment(build: WorkerDeploymentVersion | None) -> WorkerDeploymentConfig | None:
+    """Executions wait for months: they go on with whatever build is current by then, instead of holding old builds
+    back until they have ended.
+    """
+    if build is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=build, use_worker_versioning=True, default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE
+    )
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -38,6 +38,7 @@ GROUPS = {
         *("pool_size", "max_calls", "wrong_keys_per_minute"),
         *("drain_seconds", "grace_seconds", "workers"),
     ),
+    "Builds of workers": ("worker_build", "worker_deployment"),
     "Logs": ("log_level", "log_format"),
 }  # fmt: skip
 
