@@ -92,13 +92,13 @@ class Fleet:
         async def done() -> bool:
             nonlocal said
             code, said = await self.temporal(
-                *("worker", "deployment", "set-current-version", "--yes"),
+                *("worker", "deployment", "set-current-version", "--yes", "--command-timeout", "60s"),
                 *("--deployment-name", DEPLOYMENT, "--build-id", build),
             )
             return code == 0
 
         try:
-            await eventually(done, within=60)
+            await eventually(done, within=150)
         except AssertionError:
             raise AssertionError(said) from None
 

@@ -56,7 +56,10 @@ class Careless(JourneyExecution):
 RELEASES: dict[str, type[JourneyExecution]] = {SAME: JourneyExecution, PATCHED: Patched, CARELESS: Careless}
 
 if __name__ == "__main__":
-    setattr(process, "JourneyExecution", RELEASES[sys.argv[1]])  # noqa: B010 - it is not the module's own name
+    # Temporal's sandbox imports a workflow's module by its name, and `__main__` is none.
+    from tests.faults import releases
+
+    setattr(process, "JourneyExecution", releases.RELEASES[sys.argv[1]])  # noqa: B010 - not a name that it exports
     status = main.main()
     logging.shutdown()
     os._exit(status)

@@ -13,11 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from temporalio.client import Client
 
 from orchestrator.devstack.ports import free_ports
+from orchestrator.devstack.stack import worker_name
 from orchestrator.temporal.client import Target, connect
 from tests.conftest import StartStack
 from tests.eventually import eventually
 from tests.faults.field import ENVIRONMENT, Field, field_on
-from tests.faults.fleet import Fleet
+from tests.faults.fleet import GRACE, Fleet
 from tests.faults.releases import CARELESS, PATCH, PATCHED, SAME
 from tests.faults.two_waits import check, furnish, happen, stand_at
 
@@ -110,15 +111,18 @@ async def test_a_build_gets_executions_once_it_is_current_and_gives_them_back(fi
         await happen(field, "signup", everybody)
         await stand_at(field, "go-1", OPEN)
 
-        await fleet.start_worker(SAME, build="b")
+        old, new = field.stack.part(worker_name(1)), await fleet.start_worker(SAME, build="b")
         await happen(field, "go-1", everybody[:20])
         await stand_at(field, "go-2", 20)
         assert await builds_of(client) == {"a": OPEN}, "a build that is not current was given something"
         await fleet.make_current("b")
+        await old.stop()
         await happen(field, "go-1", everybody[20:])
         await stand_at(field, "go-2", OPEN)
         moved = await builds_of(client)
+        await old.start()
         await fleet.make_current("a")
+        await new.stop(grace=GRACE)
         await happen(field, "go-2", everybody)
 
         await check(field, everybody)
@@ -132,10 +136,11 @@ async def test_a_build_that_cannot_go_on_is_noticed_and_taken_back_and_nobody_is
     async with fielded(build="a") as (field, fleet, client):
         await happen(field, "signup", everybody)
         await stand_at(field, "go-1", OPEN)
-        await fleet.start_worker(CARELESS, build="c", metrics_port=port)
+        good, bad = field.stack.part(worker_name(1)), await fleet.start_worker(CARELESS, build="c", metrics_port=port)
         assert await failed_tasks(port) == 0
 
         await fleet.make_current("c")
+        await good.stop()
         await happen(field, "go-1", everybody)
         await happen(field, "signup", late)
 
@@ -146,7 +151,9 @@ async def test_a_build_that_cannot_go_on_is_noticed_and_taken_back_and_nobody_is
         await stand_at(field, "go-1", OPEN + len(late))  # those that came to it under the bad build got as far as that
         sent = len(field.provider.accepted())
         assert sent == OPEN + len(late), "nobody is sent what comes after"
+        await good.start()
         await fleet.make_current("a")
+        await bad.stop(grace=GRACE)
         await stand_at(field, "go-2", OPEN)
 
         # What the bad build has begun by itself no other one can read: it begins anew, and hears what was decided.
