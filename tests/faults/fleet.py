@@ -26,6 +26,13 @@ GRACE = 30.0
 DEPLOYMENT = "orchestrator"
 
 
+@dataclass(frozen=True, slots=True)
+class SecondServer:
+    supervisor: Supervisor
+    grpc: str
+    http: str
+
+
 @dataclass
 class Fleet:
     """Processes that are started with the environment of one of the stack's, and stopped with the test."""
@@ -50,8 +57,8 @@ class Fleet:
         await await_polling(process, client)
         return process
 
-    async def second_server(self) -> tuple[Supervisor, str]:
-        """Another server beside the stack's, kept up as that is, and where it takes gRPC."""
+    async def second_server(self) -> SecondServer:
+        """Another server beside the stack's, kept up as that is."""
         grpc, http = free_ports(2)
 
         async def begin() -> Process:
@@ -66,7 +73,7 @@ class Fleet:
 
         server = Supervisor("server-2", begin, grace=GRACE, talk=lambda sentence: None)
         await server.start()
-        return server, f"{LOOPBACK}:{grpc}"
+        return SecondServer(server, f"{LOOPBACK}:{grpc}", f"http://{LOOPBACK}:{http}")
 
     async def stop(self) -> None:
         await asyncio.gather(*(process.stop(grace=GRACE) for process in self.processes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -46,7 +47,7 @@ async def happen(field: Field, event: str, subject_ids: Iterable[str]) -> None:
     await field.ingest({"eventId": f"{event}-{s}", "name": event, "subjectId": s} for s in subject_ids)
 
 
-async def stand_at(field: Field, step_id: str, count: int) -> None:
+async def stand_at(field: Field, step_id: str, count: int, *, within: float = 2 * RECOVERY) -> None:
     """Until so many wait there."""
     conn = await field.owner()
     try:
@@ -55,9 +56,10 @@ async def stand_at(field: Field, step_id: str, count: int) -> None:
             standing: int = await conn.fetchval(
                 "SELECT count(*) FROM executions WHERE step_id = $1 AND effect ->> 'kind' = 'sleep'", step_id
             )
+            await asyncio.sleep(0.1)
             return standing == count
 
-        await eventually(all_of_them, within=RECOVERY)
+        await eventually(all_of_them, within=within)
     finally:
         await conn.close()
 
@@ -65,7 +67,7 @@ async def stand_at(field: Field, step_id: str, count: int) -> None:
 async def check(field: Field, subject_ids: Iterable[str]) -> None:
     """Everybody got to the end and was sent each of the three messages, and nothing twice."""
     subjects = list(subject_ids)
-    await field.ended(len(subjects))
+    await field.ended(len(subjects), within=2 * RECOVERY)
     conn = await field.owner()
     try:
         outcomes = await conn.fetch("SELECT outcome, count(*)::int FROM executions GROUP BY 1")
