@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator.learning.impact import Impact, TriggerDay, impact_of
+from orchestrator.learning.impact import Impact, Stratum, TriggerDay, impact_of
 from orchestrator.learning.lift import Lift, NoLift, Side, Underpowered, always_valid_half_width, lift_of
 from orchestrator.learning.planning import planned
 from orchestrator.learning.sample_ratio import (
@@ -212,9 +212,10 @@ def test_arms_that_are_not_given_out_as_recorded_are_an_alarm() -> None:
 
 
 TODAY = date(2026, 3, 31)
+TENTH = Stratum(percent=10, salt=None, share=0.1)
 
 
-def impact(days: int = 60, holdout: int = 10, **options: float) -> Impact:
+def impact(days: int = 60, holdout: int = 10) -> Impact:
     """Every day 90 exposed, of whom 9 convert, and of those held out one every other day; of the last week nobody."""
     return impact_of(
         [
@@ -222,12 +223,12 @@ def impact(days: int = 60, holdout: int = 10, **options: float) -> Impact:
                 day=TODAY - timedelta(days=back),
                 exposed=Side(subjects=90, converted=9 if back > 7 else 0),
                 holdout=Side(subjects=holdout, converted=1 if back > 7 and back % 2 else 0),
+                stratum=TENTH,
             )
             for back in range(days)
         ],
         today=TODAY,
         window_days=7,
-        holdout_share=options.get("share", 0.1),
     )
 
 
@@ -268,6 +269,7 @@ def test_under_a_hundred_on_a_side_is_underpowered() -> None:
 
 
 def test_a_day_may_come_in_parts() -> None:
-    one = TriggerDay(day=TODAY, exposed=Side(subjects=1, converted=1), holdout=Side(subjects=2, converted=0))
+    sides = Side(subjects=1, converted=1), Side(subjects=2, converted=0)
+    one = TriggerDay(day=TODAY, exposed=sides[0], holdout=sides[1], stratum=TENTH)
 
     assert impact_of([one, one], today=TODAY, window_days=7).trend[-1].exposed == Side(subjects=2, converted=2)
