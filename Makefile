@@ -13,7 +13,7 @@ PYTEST ?=
 BIN := .venv/bin
 PY := $(BIN)/python
 
-.PHONY: help setup run up test test-faults soak lint proto bench migrate sbom audit
+.PHONY: help setup run up test test-faults soak histories lint proto bench migrate sbom audit
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-faults: setup ## Run the tests that kill processes
 soak: setup ## The same, and what `test-faults` does in part whole
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
 	ORCHESTRATOR_SOAK=1 $(PY) -m pytest -m faults $(PYTEST) || [ $$? = 5 ]
+
+histories: setup ## Record what workers of this release write into Temporal's histories, for tests/replay
+	@$(PY) -m pytest tests/replay -k today --record-histories
 
 lint: .venv/synced ## Check style, types, layers, migrations, and that the generated files are those of the protos
 	@$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """A product under fire: server and workers as processes, a provider that writes everything down, callers that repeat.
 
-What is checked afterwards is checked against what callers were told and what the provider wrote, not against the
-product's own idea of itself.
+What is checked afterwards (tests/faults/checker) is checked against what callers were told and what the provider wrote,
+not against the product's own idea of itself.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import base64
 import contextlib
 import signal
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,9 @@ import psutil
 
 from orchestrator.devstack.stack import Stack
 from orchestrator.devstack.supervisor import Supervisor
+from tests.faults.checker import Effect, OpLog, at_rest, evidence_of, examine
+from tests.faults.checker.evidence import Outage
+from tests.faults.checker.op_log import AUDIT, ENROLLMENT, EVENT, OK, VERSION
 from tests.provider.client import RunningProvider, running_provider
 
 #: What server and workers are told besides their addresses.
@@ -40,34 +42,57 @@ RECOVERY = 60.0
 
 @dataclass
 class Field:
-    """One run. `batches` are what was told to the server, and acknowledged."""
+    """One run. `log` has what was asked of the server, and what it answered; `project` is that of the key. `outages`:
+    when something was away.
+    """
 
     stack: Stack
     provider: RunningProvider
     http: httpx.AsyncClient
-    acknowledged: set[str] = field(default_factory=set)
+    log: OpLog
+    project: str = "default"
+    outages: list[Outage] = field(default_factory=list)
+
+    @property
+    def acknowledged(self) -> set[str]:
+        """The ids of the events that the server has acknowledged."""
+        return {effect.which for op in self.log.ops() if op.state == OK for effect in op.does(EVENT)}
 
     async def call(
-        self, method: str, path: str, body: dict[str, Any], *, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        effects: Collection[Effect] = (),
     ) -> dict[str, Any]:
         """Call until it is answered, under one key: no answer and "try again" are no answers. A refusal fails."""
         headers = {"Idempotency-Key": str(uuid.uuid4()), **(headers or {})}
         async with asyncio.timeout(RECOVERY):
             while True:
+                op = self.log.invoke(
+                    f"{method} {path}", effects, project=self.project, request=headers["Idempotency-Key"]
+                )
                 try:
                     answer = await self.http.request(method, path, json=body, headers=headers)
-                except httpx.HTTPError:
+                except httpx.HTTPError as error:
+                    self.log.info(op, type(error).__name__)
                     await asyncio.sleep(0.2)
                     continue
                 if answer.status_code in (409, 429, 499, 503, 504):
+                    self.log.info(op, str(answer.status_code))
                     await asyncio.sleep(0.2)
                     continue
-                assert answer.status_code == 200, answer.text
+                if answer.status_code != 200:
+                    self.log.fail(op, answer.text)
+                    raise AssertionError(answer.text)
+                self.log.ok(op, answer.text)
                 result: dict[str, Any] = answer.json()
                 return result
 
-    async def furnish(self, *, wait: str = "2s") -> None:
-        """A journey that sends, waits, asks, and sends again."""
+    async def furnish(self, *, wait: str = "2s", steps: Sequence[dict[str, Any]] = ()) -> None:
+        """A journey that sends, waits, asks, and sends again; or does what these steps say."""
         for communication_id in ("first", "second"):
             await self.call(
                 "POST",
@@ -88,7 +113,8 @@ class Field:
             "id": "welcome",
             "name": "Welcome",
             "triggerContractId": "signup",
-            "steps": [
+            "steps": list(steps)
+            or [
                 {"id": "one", "send": {"communicationId": "first"}, "next": "pause"},
                 {"id": "pause", "wait": {"duration": wait}, "next": "check"},
                 {
@@ -99,15 +125,18 @@ class Field:
                 {"id": "bye", "exit": {"reason": "finished"}},
             ],
         }
-        await self.call("POST", "/v1/journeys", journey)
-        await self.call("POST", "/v1/journeys/welcome:publish", {})
+        created = Effect(AUDIT, "journey_created journey/welcome")
+        await self.call("POST", "/v1/journeys", journey, effects=[created])
+        published = [Effect(VERSION, "welcome@1"), Effect(AUDIT, "journey_published journey/welcome")]
+        await self.call("POST", "/v1/journeys/welcome:publish", {}, effects=published)
 
-    async def ingest(self, events: Iterable[dict[str, Any]]) -> None:
-        """Send one batch until it is acknowledged."""
+    async def ingest(self, events: Iterable[dict[str, Any]], *, enrolls: Collection[str] = ()) -> None:
+        """Send one batch until it is acknowledged. `enrolls`: whom it lets into the journey."""
         batch = list(events)
-        answer = await self.call("POST", "/v1/events", {"events": batch})
+        effects = [Effect(EVENT, event["eventId"], subject=event["subjectId"]) for event in batch]
+        effects += [Effect(ENROLLMENT, f"welcome/{subject_id}") for subject_id in enrolls]
+        answer = await self.call("POST", "/v1/events", {"events": batch}, effects=effects)
         assert answer.get("rejectedCount", 0) == 0, answer
-        self.acknowledged |= {event["eventId"] for event in batch}
 
     async def sign_up(self, subject_ids: Iterable[str]) -> None:
         """Everybody signs up, and every second one buys something before."""
@@ -115,7 +144,8 @@ class Field:
         for at in range(0, len(subjects), 20):
             chunk = subjects[at : at + 20]
             await self.ingest({"eventId": f"buy-{s}", "name": "purchase", "subjectId": s} for s in chunk if _buys(s))
-            await self.ingest({"eventId": f"up-{s}", "name": "signup", "subjectId": s} for s in chunk)
+            signups = ({"eventId": f"up-{s}", "name": "signup", "subjectId": s} for s in chunk)
+            await self.ingest(signups, enrolls=chunk)
 
     async def serving(self) -> None:
         """Wait until the server takes calls."""
@@ -125,6 +155,16 @@ class Field:
                     if (await self.http.get("/readyz")).status_code == 200:
                         return
                 await asyncio.sleep(0.05)
+
+    async def knock_out(self, name: str) -> None:
+        """SIGKILL to this part. Returns when it is up again, which took as long as it took."""
+        part, began = self.stack.part(name), datetime.now(UTC)
+        await kill(part)
+        killed = part.pid
+        async with asyncio.timeout(RECOVERY):
+            while part.pid == killed:
+                await asyncio.sleep(0.05)
+        self.outages.append(Outage(what=name, began=began, ended=datetime.now(UTC)))
 
     async def owner(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection to the database; the caller closes it."""
@@ -183,51 +223,27 @@ class Field:
             conn.terminate()
 
     async def check(self, subject_ids: Iterable[str]) -> None:
-        """Everybody went the way the graph says, and the provider took each message once."""
-        subjects = set(subject_ids)
-        conn = await self.owner()
-        try:
-            rows = await conn.fetch(
-                """
-                SELECT s.subject_id, e.outcome, array_agg(v.step_id || ':' || v.result ORDER BY v.seq, v.place) AS way
-                  FROM executions AS e
-                  JOIN subjects AS s USING (project_no, bucket, subject_no)
-                  JOIN visits AS v USING (project_no, bucket, subject_no, execution_id)
-                 GROUP BY s.subject_id, e.execution_id, e.outcome
-                """
-            )
-            sends = {
-                row["key"]: row["state"]
-                for row in await conn.fetch(
-                    "SELECT encode(sha256(convert_to(execution_id || '/' || seq, 'UTF8')), 'hex') AS key, state "
-                    "FROM sends"
-                )
-            }
-            async with asyncio.timeout(RECOVERY):
-                while await conn.fetchval("SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM outbox)"):
-                    await asyncio.sleep(0.25)
-            dead = await conn.fetchval("SELECT (SELECT count(*) FROM inbox_dead) + (SELECT count(*) FROM outbox_dead)")
-        finally:
-            await conn.close()
-        ways = {row["subject_id"]: list(row["way"]) for row in rows}
-        assert len(rows) == len(subjects), "one execution each"
-        assert ways == {subject: _way(subject) for subject in subjects}
-        assert {row["outcome"] for row in rows} == {"completed"}
-        accepted = Counter(receipt.key for receipt in self.provider.accepted())
-        assert set(accepted.values()) == {1}, "accepted twice"
-        assert set(sends.values()) == {"sent"}
-        assert accepted.keys() == sends.keys(), "a message without a row, or a row without a message"
-        assert {receipt.key for receipt in self.provider.receipts()} == sends.keys(), "a repeat under another key"
-        assert dead == 0
+        """Every invariant holds, and everybody went the whole way."""
+        await at_rest(self.stack, within=RECOVERY)
+        evidence = await evidence_of(
+            self.stack,
+            ops=self.log.ops(),
+            receipts=self.provider.receipts(),
+            outages=self.outages,
+            patience=timedelta(seconds=RECOVERY),
+        )
+        # Nobody has opted out here, or was forgotten.
+        examine(evidence).require_sound(idle=("I9", "I10"))
+        executions = evidence.ledger.executions
+        assert sorted(filter(None, (one.subject_id for one in executions))) == sorted(subject_ids)
+        assert {one.outcome for one in executions} == {"completed"}
+        assert {send.state for send in evidence.ledger.sends} == {"sent"}
+        passed = {visit.step_id for visit in evidence.ledger.visits if visit.result == "executed"}
+        assert passed == {"one", "pause", "check", "two", "bye"}
 
 
 def _buys(subject_id: str) -> bool:
     return int(subject_id.rsplit("-", 1)[1]) % 2 == 0
-
-
-def _way(subject_id: str) -> list[str]:
-    rest = ["two:executed"] if _buys(subject_id) else []
-    return ["one:executed", "pause:executed", "check:executed", *rest, "bye:executed"]
 
 
 async def kill(part: Supervisor) -> None:
@@ -245,4 +261,4 @@ async def field_on(stack: Stack, directory: Path) -> AsyncIterator[Field]:
         async with httpx.AsyncClient(
             base_url=stack.addresses.http, headers={"X-Api-Key": stack.keys.owner}, timeout=10
         ) as http:
-            yield Field(stack=stack, provider=provider, http=http)
+            yield Field(stack=stack, provider=provider, http=http, log=OpLog(directory / "ops.jsonl"))

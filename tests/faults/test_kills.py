@@ -10,6 +10,8 @@ import pytest
 
 from orchestrator.devstack.stack import POSTGRES, SERVER, TEMPORAL, worker_name
 from tests.conftest import StartStack
+from tests.faults.checker import Effect
+from tests.faults.checker.op_log import ENROLLMENT
 from tests.faults.field import ENVIRONMENT, Field, field_on, kill
 from tests.provider.provider import Mode
 
@@ -57,7 +59,8 @@ async def test_the_server_killed_between_commit_and_start(start_stack: StartStac
 
         for at in range(0, len(everybody), 50):
             chunk = everybody[at : at + 50]
-            answer = await field.call("POST", "/v1/journeys/welcome:enroll", {"subjectIds": chunk})
+            entered = [Effect(ENROLLMENT, f"welcome/{s}") for s in chunk]
+            answer = await field.call("POST", "/v1/journeys/welcome:enroll", {"subjectIds": chunk}, effects=entered)
             await kill(stack.part(SERVER))  # it was about to tell Temporal
             assert answer["enrolled"] == len(chunk)
         await field.ended(len(everybody))
@@ -116,7 +119,7 @@ async def _kill_in_mid_wait(field: Field, part: str) -> None:
         signing_up = asyncio.create_task(field.sign_up(some))
         waiting = await field.asleep(some, least=10)
         killed_at = datetime.now(UTC)
-        await kill(field.stack.part(part))
+        await field.knock_out(part)
         await signing_up
         await field.ended(start + len(some))
         caught = waiting & await field.ended_after(some, killed_at)

@@ -16,7 +16,8 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.devstack.ports import free_ports
 from orchestrator.storage import clock, doctor, erasing, executions
 from orchestrator.storage.doctor import Count
-from orchestrator.storage.doctor_checks import CHECKS, Check
+from orchestrator.storage.doctor_check import Check
+from orchestrator.storage.doctor_checks import CHECKS
 from orchestrator.storage.executions import Ending
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.contract import ENROLLMENT_MEMO, EXECUTION_WORKFLOW, JOURNEYS_QUEUE, SUBJECT_MEMO
@@ -141,6 +142,21 @@ FAULTS = {
         VALUES (1, 1, 1, sha256('x'), now() - interval '20 minutes')""",
     "audit_log_unprotected": "ALTER TABLE audit_log DISABLE TRIGGER append_only",
     "tables_unguarded": "ALTER TABLE visits DISABLE ROW LEVEL SECURITY",
+    "visits_off_the_way": "UPDATE visits SET step_id = 'end' WHERE step_id = 'pause'",
+    "ledgers_without_execution": "DELETE FROM executions",
+    "calls_calling": """
+        INSERT INTO webhook_calls (project_no, bucket, subject_no, execution_id, seq, step_id, journey_id, version,
+                                   state, attempt, reserved_at)
+        SELECT project_no, bucket, subject_no, execution_id, 7, 'hello', journey_id, version, 'calling', 1,
+               now() - interval '6 minutes'
+          FROM executions""",
+    "requests_half_answered": """
+        INSERT INTO idempotency (project_no, principal, method, request_id, fingerprint, created_at)
+        VALUES (1, 'key:k', 'm', 'r', 'f', now())""",
+    "constraints_missing": "ALTER TABLE enrollments DROP CONSTRAINT enrollments_entry_key",
+    "rows_of_other_projects": """
+        INSERT INTO projects (project_id, name, created_at, updated_at) VALUES ('other', 'Other', now(), now());
+        UPDATE enrollments SET project_no = (SELECT max(project_no) FROM projects)""",
 }
 
 
@@ -153,6 +169,7 @@ async def world(owner: Connection[Record], api_pool: Pool[Record]) -> World:
     await world.do(publishing.publish, "welcome", ANY_STATE)
     execution_id = await world.lay_execution(
         "anna",
+        step_id="end",
         outcome="completed",
         visits=(
             (1, "hello", "send", "executed"),

@@ -319,3 +319,13 @@ async def test_settings_that_cannot_be_read_are_refused_with_their_places(road: 
         ("settings.frequencyCaps[0].window", "REQUIRED"),
         ("settings.globalHoldout.percent", "OUT_OF_RANGE"),
     }
+
+
+async def test_a_window_that_clocks_jump_over_is_waited_for_until_a_day_that_has_it(road: Road) -> None:
+    await settings(road, time_zone="Europe/Berlin")
+    await road.publish(send(sendWindow={"start": "02:00", "end": "03:00", "weekdays": ["sunday"]}), BYE)
+    await road.enroll("ann")
+
+    effect = await road.ask("ann", now=datetime(2027, 3, 22, 12, tzinfo=UTC))
+
+    assert (effect.why, effect.until) == ("gate", datetime(2027, 4, 4, tzinfo=UTC).timestamp())

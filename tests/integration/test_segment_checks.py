@@ -10,7 +10,7 @@ from orchestrator.application import segments
 from orchestrator.domain.etag import Expected
 from orchestrator.storage import clock, doctor
 from orchestrator.storage.doctor import Count
-from orchestrator.storage.doctor_checks import Check
+from orchestrator.storage.doctor_check import Check
 from orchestrator.storage.segment_checks import CHECKS
 from tests.integration.crowd import Crowd
 

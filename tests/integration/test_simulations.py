@@ -543,6 +543,18 @@ async def test_who_does_not_exist_is_not_found(stage: Stage) -> None:
         await stage.simulate(journey_id="nowhere")
 
 
+async def test_a_window_that_clocks_jump_over_stops_no_simulation(stage: Stage) -> None:
+    window = {"start": "02:00", "end": "03:00", "weekdays": ["sunday"]}
+    in_window = {"communicationId": "welcome", "sendWindow": window}
+    await stage.road.publish({"id": "hello", "send": in_window, "next": "bye"}, BYE)
+
+    made_up = {"subjectAttributes": {}, "timeZone": "Europe/Berlin", "startsAt": "2027-03-22T12:00:00Z"}
+    simulation = await stage.trace(None, **made_up)
+
+    hello, _ = simulation["steps"]
+    assert hello["leftAt"] == "2027-04-04T00:00:00.000Z"
+
+
 def _after(start: str, end: str) -> timedelta:
     return datetime.fromisoformat(end) - datetime.fromisoformat(start)
 

@@ -20,12 +20,17 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """One request that reached the provider. `at` in epoch seconds."""
+    """One request that reached the provider. `at` in epoch seconds; `text` is the message's, or a call's body. A call
+    does not say whose it is.
+    """
 
     key: str
     at: float
     accepted: bool
     subject_id: str
+    execution_id: str = ""
+    step_id: str = ""
+    text: str = ""
 
 
 class RunningProvider:
@@ -45,6 +50,11 @@ class RunningProvider:
     def url(self) -> str:
         """Where messages go."""
         return f"{self._address}/hook"
+
+    @property
+    def step_url(self) -> str:
+        """Where webhook steps call."""
+        return f"{self._address}/step"
 
     async def set_mode(self, mode: Mode) -> None:
         async with httpx.AsyncClient() as client:

@@ -2,9 +2,10 @@
 
     python -m tests.provider.provider --receipts FILE [--port N] [--no-keys]
 
-`POST /hook` takes a message: one line of JSON in FILE, on disk before the answer. With keys (the default) a repeat of
-a key it has accepted is answered 200 and not accepted again, also after a restart on the same file. `PUT /mode` sets
-how it behaves (`Mode`). Prints its port as the first line of stdout and ends at SIGTERM.
+`POST /hook` takes a message, `POST /step` the call of a webhook step: one line of JSON in FILE, on disk before the
+answer. With keys (the default) a repeat of a key it has accepted is answered 200 and not accepted again, also after a
+restart on the same file. `PUT /mode` sets how it behaves (`Mode`). Prints its port as the first line of stdout and ends
+at SIGTERM.
 """
 
 from __future__ import annotations
@@ -68,17 +69,22 @@ class Provider:
                 self._mode = Mode(**json.loads(request.body))
                 return response(204)
             case "POST", "/hook":
-                return await self._take(request)
+                data: dict[str, Any] = json.loads(request.body)["data"]
+                said = {"subject_id": data["subjectId"], "text": data.get("body", "")}
+                return await self._take(
+                    request, said | {"execution_id": data.get("executionId", ""), "step_id": data.get("stepId", "")}
+                )
+            case "POST", "/step":
+                return await self._take(request, {"subject_id": "", "text": request.body.decode()})
             case _:
                 return response(404)
 
-    async def _take(self, request: Request) -> bytes:
+    async def _take(self, request: Request, said: dict[str, str]) -> bytes:
         mode = self._next_mode()
         key = request.headers.get("idempotency-key", "")
         repeat = self._honours_keys and key in self._accepted
         accepted = mode.kind != "fail" and not repeat
-        data: dict[str, Any] = json.loads(request.body)["data"]
-        self._write({"key": key, "at": time.time(), "accepted": accepted, "subject_id": data["subjectId"]})
+        self._write({"key": key, "at": time.time(), "accepted": accepted, **said})
         if accepted:
             self._accepted.add(key)
         await asyncio.sleep(mode.delay)

@@ -88,3 +88,21 @@ async def test_a_throttling_provider_says_for_how_long(provider: RunningProvider
     answer = await post(provider, "a")
 
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+
+
+async def test_a_message_says_of_which_execution_and_step_it_is_and_a_call_only_what_it_says(
+    provider: RunningProvider,
+) -> None:
+    data = {"subjectId": "ann", "executionId": "e", "stepId": "hello", "body": "Good day"}
+    async with httpx.AsyncClient() as client:
+        await client.post(provider.url, json={"data": data}, headers={"idempotency-key": "a"})
+        answers = [
+            await client.post(provider.step_url, content=b'{"n": 1}', headers={"idempotency-key": "b"})
+            for _ in range(2)
+        ]
+
+    message, call, repeat = provider.receipts()
+    assert (message.execution_id, message.step_id, message.text) == ("e", "hello", "Good day")
+    assert (call.execution_id, call.step_id, call.text) == ("", "", '{"n": 1}')
+    assert (call.accepted, repeat.accepted) == (True, False)
+    assert [answer.json() for answer in answers] == [{"id": "provider-b"}] * 2

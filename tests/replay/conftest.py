@@ -12,5 +12,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--record-histories",
         action="store_true",
-        help="store the histories of executions that end now under tests/replay/histories; never delete an old one",
+        help="store the histories that workers write now under tests/replay/histories, in a directory of this release",
     )

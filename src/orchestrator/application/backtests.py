@@ -18,6 +18,7 @@ from asyncpg import Connection, QueryCanceledError, Record
 from orchestrator.application import subject_facts
 from orchestrator.application.policies import Policies, arms_of
 from orchestrator.application.simulation_grounds import Ground, Grounds
+from orchestrator.application.threads import in_thread
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.backtest import DAYS, Past, Plan, Tally, replay
@@ -213,7 +214,7 @@ class Backtests:
                 for start in range(0, len(keys), SUBJECTS):
                     await _hurry(conn, deadline)
                     pasts = await _pasts(conn, frame, keys[start : start + SUBJECTS])
-                    await asyncio.to_thread(_replay_all, plan, pasts, found)
+                    await in_thread(_replay_all, plan, pasts, found)
             except (QueryCanceledError, _TimeIsUp):
                 break
             tallies += found.values()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from orchestrator.application.audit_verification import verify_all
+from orchestrator.application.comparison import Comparison
 from orchestrator.application.transactions import Transactions
 from orchestrator.storage import clock, doctor, saved_predicates, segment_checks
-from orchestrator.storage.doctor import NONE, Count, Open
+from orchestrator.storage.doctor import NONE, Count
 from orchestrator.storage.doctor_checks import CHECKS
-from orchestrator.temporal.open_workflows import OpenWorkflow, describe, missing_kids, open_workflows
 
 UNREADABLE = "predicates_unreadable"
 AUDIT_CHANGED = "audit_log_changed"
@@ -30,17 +30,20 @@ _REMEDIES = {
     AUDIT_CHANGED: "The audit log is not what was written: somebody with rights of an administrator changed it, or its "
     "database was restored in part. `orchestrator audit verify` holds it against anchors; compare with a backup.",
     TEMPORAL_AWAY: "Temporal does not answer: executions wait until it does. See that TEMPORAL_ADDRESS is right.",
-    NOT_STARTED: "Temporal was told of them and has no workflow of theirs: was its database lost? They will not move.",
-    WORKFLOW_OVER: "Their workflow has ended and they have not: a worker closes such rows within a minute.",
+    NOT_STARTED: "Temporal was told of them and has no workflow of theirs: was its database lost? They will not move "
+    "until `orchestrator doctor --repair --apply` has them started again, where they stand.",
+    WORKFLOW_OVER: "Their workflow has ended and they have not: a worker closes such rows within a minute, but for "
+    "those that ended by themselves, after a restore: `orchestrator doctor --repair --apply` closes these.",
     KEY_MISSING: "Their histories are encrypted with a key that is not among ORCHESTRATOR_PAYLOAD_KEYS here. They "
     "cannot go on without it: give it back to the workers, behind the others. If it is lost, terminate them.",
-    NO_EXECUTION: "No execution of this database: does another one use the same namespace? Else terminate them.",
+    NO_EXECUTION: "No execution of this database: does another one use the same namespace? Else have them look, by "
+    "`orchestrator doctor --repair --apply`, and they end; terminate those that do not.",
 }
 
 ON_ITS_WAY = timedelta(seconds=60)
 
-#: Workflows or executions looked at in one go. Of suspects no more are looked at: they tell what is wrong.
-_AT_ONCE = 1000
+#: The checks that are no statement of storage.
+NAMES = tuple(_REMEDIES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ class Doctor:
     def __init__(self, transactions: Transactions, temporal: Client, *, on_its_way: timedelta = ON_ITS_WAY) -> None:
         self._transactions = transactions
         self._temporal = temporal
-        self._on_its_way = on_its_way
+        self._comparison = Comparison(transactions, temporal, on_its_way)
 
     async def examine(self) -> AsyncIterator[Finding]:
         """Every check, one after the other."""
@@ -100,79 +103,17 @@ class Doctor:
         async with self._transactions.read(None) as conn:
             now = await clock.now(conn)
         try:
-            there = [workflow async for workflow in open_workflows(self._temporal, now - self._on_its_way)]
-            strangers = await self._strangers([one for one in there if one.missing_kid is None], now)
-            not_started, over, locked = await self._left_alone({one.workflow_id: one for one in there}, now)
+            found = await self._comparison.differences(now)
         except (RPCError, RuntimeError):
             # RuntimeError: a client that connects at its first call could not.
             return {TEMPORAL_AWAY: _counted([self._temporal.service_client.config.target_host])}
         return {
             TEMPORAL_AWAY: NONE,
-            NOT_STARTED: not_started,
-            WORKFLOW_OVER: over,
-            KEY_MISSING: locked,
-            NO_EXECUTION: strangers,
+            NOT_STARTED: _counted([f"execution {one.execution_id}" for one in found.not_started]),
+            WORKFLOW_OVER: _counted([f"execution {one.execution_id}" for one, _ in found.over]),
+            KEY_MISSING: _counted([f"execution {one.execution_id}, key {kid}" for one, kid in found.locked]),
+            NO_EXECUTION: _counted([workflow.workflow_id for workflow in found.strangers]),
         }
-
-    async def _strangers(self, there: Sequence[OpenWorkflow], now: datetime) -> Count:
-        """Workflows that run though no execution does."""
-        suspects: list[str] = [workflow.workflow_id for workflow in there if workflow.execution is None]
-        known = [(workflow.workflow_id, workflow.execution) for workflow in there if workflow.execution is not None]
-        for start in range(0, len(known), _AT_ONCE):
-            some = known[start : start + _AT_ONCE]
-            async with self._transactions.read(None) as conn:
-                keys = [execution for _, execution in some]
-                here = await doctor.still_open(conn, keys, or_ended_after=now - self._on_its_way)
-            suspects += [workflow_id for workflow_id, execution in some if execution[3] not in here]
-        # The list lags behind: ask each.
-        told = await describe(self._temporal, suspects[:_AT_ONCE])
-        return _counted([workflow_id for workflow_id, found in told.items() if found.closed_at is None])
-
-    async def _left_alone(self, there: Mapping[str, OpenWorkflow], now: datetime) -> tuple[Count, Count, Count]:
-        """Executions that run though no workflow does: those that never had one, and those whose workflow is over; and
-        those whose workflow cannot be read.
-        """
-        suspects: list[Open] = []
-        overdue: dict[str, Open] = {}
-        locked: list[str] = []
-        async with self._transactions.read(None) as conn:
-            async for page in doctor.running(conn, now - self._on_its_way):
-                suspects += [execution for execution in page if execution.workflow_id not in there]
-                locked += [
-                    f"execution {execution.execution_id}, key {workflow.missing_kid}"
-                    for execution in page
-                    if (workflow := there.get(execution.workflow_id)) is not None and workflow.missing_kid is not None
-                ]
-                overdue |= {
-                    execution.workflow_id: execution
-                    for execution in page
-                    if execution.overdue and len(overdue) < _AT_ONCE and execution.workflow_id in there
-                }
-        # What they say of themselves can be read, and what was added since then perhaps not.
-        readable = [workflow_id for workflow_id in overdue if there[workflow_id].missing_kid is None]
-        locked += [
-            f"execution {overdue[workflow_id].execution_id}, key {kid}"
-            for workflow_id, kid in (await missing_kids(self._temporal, readable)).items()
-        ]
-        suspects = suspects[:_AT_ONCE]
-        told = await describe(self._temporal, [execution.workflow_id for execution in suspects])
-        # What has ended while we looked is well.
-        async with self._transactions.read(None) as conn:
-            still = await doctor.still_open(conn, [execution.key for execution in suspects])
-        suspects = [execution for execution in suspects if execution.execution_id in still]
-        never = [execution for execution in suspects if execution.workflow_id not in told]
-        over = [
-            execution
-            for execution in suspects
-            if (found := told.get(execution.workflow_id)) is not None
-            and found.closed_at is not None
-            and found.closed_at < now - self._on_its_way
-        ]
-        return (
-            _counted([f"execution {execution.execution_id}" for execution in never]),
-            _counted([f"execution {execution.execution_id}" for execution in over]),
-            _counted(locked),
-        )
 
 
 def _counted(examples: Sequence[str]) -> Count:

@@ -1,4 +1,5 @@
-"""Executions that were ended in Temporal without us: terminated or canceled by an operator, or failed.
+"""Executions that were ended in Temporal without us: terminated or canceled by an operator, or failed; or by
+themselves, before a backup of the database was restored that does not know of it.
 
 Their rows are closed.
 """
@@ -13,9 +14,10 @@ from uuid import UUID
 from temporalio.client import WorkflowExecutionStatus
 
 from orchestrator.application.transactions import Transactions
+from orchestrator.domain.audit import EXECUTION_CLOSED, RUNTIME
 from orchestrator.domain.execution import Outcome
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import clock, executions, subjects
+from orchestrator.storage import audit, clock, executions, subjects
 from orchestrator.storage.executions import Ending
 from orchestrator.temporal.contract import Effect
 from orchestrator.temporal.executions import Ended, Executions
@@ -66,24 +68,43 @@ class Reconciliation:
             still_open = await executions.still_open(conn, [(_key(ended), UUID(ended.execution_id)) for ended in some])
         closed = 0
         for ended in some:
-            if UUID(ended.execution_id) in still_open and not await self._temporal.runs_on(ended):
-                closed += await self._close(ended)
+            if UUID(ended.execution_id) in still_open:
+                closed += await self.close(ended)
         return closed
 
-    async def _close(self, ended: Ended) -> bool:
+    async def close(self, ended: Ended, *, actor: str = RUNTIME) -> bool:
+        """Close the row of one that is open here, unless a later run of it is under way; whether it was done."""
+        if await self._temporal.runs_on(ended):
+            return False
         key = _key(ended)
-        outcome = Outcome.FAILED if ended.status in _FAILED else Outcome.CANCELED
+        outcome, reason = _outcome(ended), f"temporal_{ended.status.name.lower()}"
         async with self._transactions.write(None) as conn:
             survivor = await subjects.lock_survivor(conn, key)
-            return await executions.close(
+            now = await clock.now(conn)
+            closed = await executions.close(
                 conn,
                 survivor or key,
                 UUID(ended.execution_id),
                 effect=asdict(Effect(seq=0, kind="end", outcome=outcome.value)),
-                ending=Ending(
-                    outcome=outcome.value, reason=f"temporal_{ended.status.name.lower()}", at=await clock.now(conn)
-                ),
+                ending=Ending(outcome=outcome.value, reason=reason, at=now),
             )
+            if closed is not None:
+                await audit.append(
+                    conn,
+                    project_no=key.project_no,
+                    at=now,
+                    actor=actor,
+                    action=EXECUTION_CLOSED,
+                    resource_id=closed.journey_id,
+                    metadata={"executionId": ended.execution_id, "stepId": closed.step_id, "reason": reason},
+                )
+        return closed is not None
+
+
+def _outcome(ended: Ended) -> Outcome:
+    if ended.outcome is not None:
+        return Outcome(ended.outcome)
+    return Outcome.FAILED if ended.status in _FAILED else Outcome.CANCELED
 
 
 def _key(ended: Ended) -> SubjectKey:

@@ -31,6 +31,7 @@ from orchestrator.application.simulation_grounds import Ground, Grounds
 from orchestrator.application.simulation_questions import Override, Question, happening, question_faults
 from orchestrator.application.simulation_traces import Stop, Trace, Traces
 from orchestrator.application.simulation_work import Content
+from orchestrator.application.threads import in_thread
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.arms import Arms
@@ -136,7 +137,7 @@ class Simulations:
     async def _in_turn(self, read: _Read, late: timedelta) -> Simulation:
         """In a thread, a few at a time: one that nobody waits for any more keeps its place until it is done."""
         await self._turns.acquire()
-        working = asyncio.create_task(asyncio.to_thread(_simulated, read, late))
+        working = asyncio.create_task(in_thread(_simulated, read, late))
         working.add_done_callback(lambda _: self._turns.release())
         return await asyncio.shield(working)
 

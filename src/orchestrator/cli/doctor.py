@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 from temporalio.client import Client
+from temporalio.service import RPCError
 
-from orchestrator.application.doctor import Doctor, Finding
+from orchestrator.application.doctor import ON_ITS_WAY, Doctor, Finding
+from orchestrator.application.repairs import Difference, Repairs
 from orchestrator.cli.database import all_projects, find_database
-from orchestrator.cli.failure import FAILED
+from orchestrator.cli.failure import FAILED, UNAVAILABLE, USAGE, CommandFailure
 from orchestrator.cli.output import Output, OutputOption, print_json, print_table
 from orchestrator.devstack.addresses import Addresses, find_running
 from orchestrator.devstack.data_directory import DataDirectory
@@ -22,17 +24,29 @@ from orchestrator.temporal.keyring import Keyring
 
 def doctor(
     data_dir: Annotated[Path | None, typer.Option(help="Of `orchestrator up`.", show_default=".orchestrator")] = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Show what would be done where Postgres and Temporal differ, in place of checks."
+        ),
+    ] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="With --repair: do it.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Look for what is wrong or stuck, in the database and in Temporal; exit code 1 if anything is.
 
     Reads DATABASE_URL and TEMPORAL_ADDRESS; without them it looks at what `orchestrator up` runs on the data directory.
-    Changes nothing.
+    Changes nothing but with `--repair --apply`.
     """
+    if apply and not repair:
+        raise CommandFailure("--apply goes with --repair.", USAGE)
     settings = Settings.load()
     data_dir = data_dir or settings.data_dir
     running = find_running(data_dir)
     dsn = find_database(settings, running, data_dir)
+    if repair:
+        _repair(dsn, settings, running, apply=apply, output=output)
+        return
     found = asyncio.run(_examine(dsn, settings, running))
     if output is Output.JSON:
         print_json([_told(finding) for finding in found])
@@ -50,6 +64,38 @@ async def _examine(dsn: str, settings: Settings, running: Addresses | None) -> l
     async with all_projects(dsn, "orchestrator-doctor") as transactions:
         temporal = await _temporal(settings, running)
         return [finding async for finding in Doctor(transactions, temporal).examine()]
+
+
+def _repair(dsn: str, settings: Settings, running: Addresses | None, *, apply: bool, output: Output) -> None:
+    """Shows what would be done, or does it and shows what was; exit code 1 where something is still to be done."""
+    try:
+        told = asyncio.run(_repairs(dsn, settings, running, apply=apply))
+    except (RPCError, RuntimeError):
+        # RuntimeError: a client that connects at its first call could not.
+        raise CommandFailure("Temporal does not answer: see that TEMPORAL_ADDRESS is right.", UNAVAILABLE) from None
+    if output is Output.JSON:
+        print_json(told)
+    else:
+        print_table(told, ("repair", "of", "workflow", "done"))
+    typer.echo(f"{len(told)} differences{'' if apply else ', and nothing was done: add --apply'}.", err=True)
+    raise typer.Exit(FAILED if told and not apply else 0)
+
+
+async def _repairs(dsn: str, settings: Settings, running: Addresses | None, *, apply: bool) -> list[dict[str, Any]]:
+    async with all_projects(dsn, "orchestrator-doctor") as transactions:
+        repairs = Repairs(transactions, await _temporal(settings, running), on_its_way=ON_ITS_WAY)
+        if apply:
+            return [_said(difference, done=done) async for difference, done in repairs.carry_out()]
+        return [_said(difference, done=False) for difference in await repairs.plan()]
+
+
+def _said(difference: Difference, *, done: bool) -> dict[str, Any]:
+    return {
+        "repair": difference.repair.value,
+        "of": difference.which,
+        "workflow": difference.status.name.lower() if difference.status is not None else "",
+        "done": done,
+    }
 
 
 async def _temporal(settings: Settings, running: Addresses | None) -> Client:

@@ -13,6 +13,9 @@ from datetime import datetime
 #: The actor of what nobody asked for: triggers, the consumer, the sweeper.
 RUNTIME = "runtime"
 
+#: The actor of what was done at the database itself, by `orchestrator doctor --repair`.
+DOCTOR = "doctor"
+
 Value = str | int | bool
 
 
@@ -80,6 +83,24 @@ JOURNEY_ENROLLED = Action(
 )
 EXECUTION_CANCELED = Action(
     "execution_canceled", "journey", ("executionId", "stepId", "reason"), "One execution was told to end."
+)
+EXECUTION_CLOSED = Action(
+    "execution_closed",
+    "journey",
+    ("executionId", "stepId", "reason"),
+    "An execution that ran here, and whose workflow had ended in Temporal, was closed.",
+)
+EXECUTION_RESTARTED = Action(
+    "execution_restarted",
+    "journey",
+    ("executionId", "stepId"),
+    "An execution of which Temporal had no workflow was started again, where it stands.",
+)
+WORKFLOW_POKED = Action(
+    "workflow_poked",
+    "execution",
+    (),
+    "A workflow that ran though its execution had ended, or was not there, was told to look, and to end.",
 )
 EXECUTIONS_CANCEL_REQUESTED = Action(
     "executions_cancel_requested",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import count, takewhile
 from zoneinfo import ZoneInfo
 
 from orchestrator.domain.hours import Hours
@@ -55,18 +56,22 @@ def next_time_of_day(since: datetime, clock: time, weekdays: Collection[int], zo
 
 def end_of(hours: Hours, now: datetime, zone: ZoneInfo) -> datetime | None:
     """When these hours end, if it is `now` within them; None when it is not."""
-    return next((end for start, end in _spans(hours, now, zone) if start <= now < end), None)
+    begun = takewhile(lambda span: span[0] <= now, _spans(hours, now, zone))
+    return next((end for _, end in begun if now < end), None)
 
 
 def next_start_of(hours: Hours, now: datetime, zone: ZoneInfo) -> datetime:
-    """When these hours start next, after `now`."""
+    """When these hours start next, after `now`: a week later, perhaps, where clocks jump over them."""
     return next(start for start, _ in _spans(hours, now, zone) if start > now)
 
 
 def _spans(hours: Hours, now: datetime, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
-    """The hours of the days around `now`, from those that started yesterday on. None where clocks jump over them."""
+    """The hours of all days, in their order, from those that started yesterday on. None where clocks jump over them.
+
+    It has no end: however many days have none, a later one has some.
+    """
     today = now.astimezone(zone).date()
-    for number in range(-1, _DAYS_LOOKED_AT + 1):
+    for number in count(-1):
         day = today + number * _DAY
         if hours.weekdays and day.weekday() not in hours.weekdays:
             continue

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
-from orchestrator.storage.doctor_checks import Check
+from orchestrator.storage.doctor_check import Check
 
 #: Told of each check.
 EXAMPLES = 5

@@ -306,21 +306,27 @@ UPDATE executions
 """
 
 _CLOSE = f"""{_CLOSE_ALL} AND execution_id = $8
-RETURNING true
+RETURNING journey_id, step_id
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """An execution that was ended from outside, and where it stood."""
+
+    journey_id: str
+    step_id: str
 
 
 async def close(
     conn: Connection[Record], key: SubjectKey, execution_id: UUID, *, effect: dict[str, Any], ending: Ending
-) -> bool:
-    """End an execution from outside, where it stands; False when it has ended already.
+) -> Closed | None:
+    """End an execution from outside, where it stands; None when it has ended already.
 
     `effect` is the end's, without `seq`.
     """
-    closed: bool | None = await conn.fetchval(
-        _CLOSE, *_key(key), effect, ending.outcome, ending.reason, ending.at, execution_id
-    )
-    return bool(closed)
+    row = await conn.fetchrow(_CLOSE, *_key(key), effect, ending.outcome, ending.reason, ending.at, execution_id)
+    return Closed(**row) if row else None
 
 
 async def close_all(conn: Connection[Record], key: SubjectKey, *, effect: dict[str, Any], ending: Ending) -> int:

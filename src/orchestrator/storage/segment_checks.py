@@ -1,8 +1,8 @@
-"""What must hold of stored membership, and for how long it may lag. The queries are as doctor_checks.py has them."""
+"""What must hold of stored membership, and for how long it may lag. The queries are as doctor_check.py has them."""
 
 from __future__ import annotations
 
-from orchestrator.storage.doctor_checks import Check
+from orchestrator.storage.doctor_check import Check
 
 # One snapshot: sizes and membership change together.
 _SIZES = """

@@ -82,12 +82,15 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """An execution of which a run was ended from outside. `subject` is (project_no, bucket, subject_no)."""
+    """An execution of which a run was ended from outside. `subject` is (project_no, bucket, subject_no). `outcome`:
+    what it came to that ended by itself.
+    """
 
     workflow_id: str
     execution_id: str
     subject: tuple[int, int, int]
     status: WorkflowExecutionStatus
+    outcome: str | None = None
 
 
 class Executions:
@@ -205,6 +208,13 @@ class Executions:
                 )
         for kid, count in unreadable.items():
             logger.error("ended workflows cannot be read, a key is missing", extra={"kid": kid, "count": count})
+
+    async def outcome(self, workflow_id: str) -> str:
+        """What a workflow has come to that has ended by itself. Raises WorkflowFailureError when it has not."""
+        outcome: str = await self._client.get_workflow_handle(workflow_id, result_type=str).result(
+            rpc_timeout=self._patience
+        )
+        return outcome
 
     async def runs_on(self, ended: Ended) -> bool:
         """Whether a later run of the same execution is under way: somebody has reset its workflow."""

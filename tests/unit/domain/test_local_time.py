@@ -251,14 +251,76 @@ class TestHours:
     def test_it_is_within_them_or_not(self, kept: Hours, zone: str, now: str, end: str | None) -> None:
         assert end_of(kept, utc(now), ZoneInfo(zone)) == (utc(end) if end else None)
 
-    @given(now=INSTANTS, start=CLOCKS, end=CLOCKS, zone=st.sampled_from([NEW_YORK, BERLIN, LORD_HOWE, "UTC"]))
-    def test_outside_they_start_within_two_days_and_then_it_is_within_them(
-        self, now: datetime, start: time, end: time, zone: str
-    ) -> None:
-        kept, place = Hours(start=start, end=end), ZoneInfo(zone)
-        begins = next_start_of(kept, now, place)
+    @pytest.mark.parametrize(
+        ("kept", "zone", "now", "start"),
+        [
+            # From 02:00 to 03:00 is jumped over on the 28th of March: it is a week later.
+            (hours("02:00", "03:00", SUNDAY), BERLIN, "2027-03-22T12:00", "2027-04-04T00:00"),
+            (hours("02:00", "03:00", SUNDAY), BERLIN, "2027-03-28T01:00", "2027-04-04T00:00"),
+            (hours("02:15", "02:45", SUNDAY, MONDAY), BERLIN, "2027-03-22T12:00", "2027-03-29T00:15"),
+            (hours("02:10", "02:50"), NEW_YORK, "2026-03-08T07:00", "2026-03-09T06:10"),
+            # Half an hour, of which nothing is left, or the second half.
+            (hours("02:00", "02:30", SUNDAY), LORD_HOWE, "2026-09-28T00:00", "2026-10-10T15:00"),
+            (hours("02:00", "03:00", SUNDAY), LORD_HOWE, "2026-09-28T00:00", "2026-10-03T15:30"),
+            # A whole Friday is jumped over.
+            (hours("09:00", "18:00", FRIDAY), APIA, "2011-12-24T12:00", "2012-01-05T19:00"),
+        ],
+    )
+    def test_they_start_on_the_next_day_that_has_them(self, kept: Hours, zone: str, now: str, start: str) -> None:
+        assert next_start_of(kept, utc(now), ZoneInfo(zone)) == utc(start)
 
-        assert now < begins <= now + timedelta(days=2, hours=1)
-        inside = end_of(kept, begins, place)
-        assert inside is not None
-        assert inside > begins
+    @settings(max_examples=150)
+    @given(
+        now=INSTANTS,
+        start=CLOCKS,
+        end=CLOCKS,
+        weekdays=st.frozensets(st.integers(0, 6)),
+        zone=st.timezones(),
+    )
+    def test_outside_they_start_within_days_and_then_it_is_within_them(
+        self, now: datetime, start: time, end: time, weekdays: frozenset[int], zone: ZoneInfo
+    ) -> None:
+        _begin_soon(Hours(start=start, end=end, weekdays=weekdays), now, zone)
+
+    @settings(max_examples=150)
+    @given(
+        jump=st.sampled_from(
+            [
+                (NEW_YORK, "2026-03-08T07:00"),
+                (BERLIN, "2027-03-28T01:00"),
+                (LORD_HOWE, "2026-10-03T15:30"),
+                ("America/St_Johns", "2026-03-08T05:30"),
+                ("Africa/Casablanca", "2026-03-22T02:00"),
+                (SAO_PAULO, "2018-11-04T03:00"),
+                (APIA, "2011-12-30T10:00"),
+            ]
+        ),
+        before=st.timedeltas(timedelta(days=-2), timedelta(days=9)),
+        back=st.timedeltas(timedelta(0), timedelta(hours=1)),
+        length=st.timedeltas(timedelta(seconds=1), timedelta(hours=1)),
+        days_before=st.sampled_from([(0,), (0, 1), ()]),
+    )
+    def test_around_a_jump_of_clocks_they_start_all_the_same(
+        self, jump: tuple[str, str], before: timedelta, back: timedelta, length: timedelta, days_before: tuple[int, ...]
+    ) -> None:
+        place, jumps_at = ZoneInfo(jump[0]), utc(jump[1])
+        first = (jumps_at.astimezone(place).replace(tzinfo=None) - back).replace(microsecond=0)
+        # In most of them there is nothing else in that week.
+        weekdays = frozenset((first.weekday() - days) % 7 for days in days_before)
+        kept = Hours(start=first.time(), end=(first + length).time(), weekdays=weekdays)
+
+        _begin_soon(kept, jumps_at - before, place)
+
+
+def _begin_soon(kept: Hours, now: datetime, zone: ZoneInfo) -> None:
+    begins = next_start_of(kept, now, zone)
+
+    # What clocks jump over is there on the next such day.
+    assert now < begins <= now + timedelta(days=15 if kept.weekdays else 2, hours=2)
+    inside = end_of(kept, begins, zone)
+    assert inside is not None
+    assert inside > begins
+    if _gap_that_ends_at(begins, zone) is None:
+        local = begins.astimezone(zone)
+        assert local.time() == kept.start
+        assert not kept.weekdays or local.weekday() in kept.weekdays
