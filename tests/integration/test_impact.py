@@ -311,7 +311,7 @@ async def test_a_plan_says_how_long_it_takes_and_what_is_wrong_with_what_was_ask
         )  # fmt: skip
 
     assert told.subjects == pytest.approx(49_000, rel=0.01)
-    assert told.weeks == pytest.approx(told.subjects / 7_000 + 1)
+    assert told.weeks == pytest.approx(told.subjects / 7_000 + 9 / 7)
     assert {fault.path for fault in refused.value.faults} == {
         "baseRate", "lift", "holdoutPercent", "weeklyVolume", "power", "window",
     }  # fmt: skip

@@ -50,9 +50,9 @@ class CalibratedImpact:
     one, each enrollment by its own.
 
     `window_days` is the longest window of these, in whole days, after which, and after `grace`, a day has matured.
-    `global_holdout` is the impact against those whom the project's holdout has, at the same trigger; they are on neither
-    side of the journey's own. None: there are none. `holdout_share` is the part that the journey holds out of all
-    others; None: it was changed, or nobody is held out.
+    `global_holdout` is the impact against those whom the project's holdout has, at the same trigger; they are on
+    neither side of the journey's own. None: there are none. `holdout_share` is the part that the journey holds out of
+    all others; None: it was changed, or nobody is held out.
     """
 
     journey_id: str
@@ -122,8 +122,8 @@ async def _may_have_changed(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """Which holdouts were in force at triggers: of the journey, that of the version; of the project, what the enrollment
-    has recorded.
+    """Which holdouts were in force at triggers: of the journey, that of the version; of the project, what the
+    enrollment has recorded.
     """
 
     scope: Scope
@@ -246,6 +246,7 @@ async def plan(
             holdout_share=holdout_percent / 100,
             weekly_volume=weekly_volume,
             window_days=window / timedelta(days=1),
+            grace_days=GRACE.days,
             power=power,
         )
     except ValueError:

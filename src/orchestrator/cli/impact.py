@@ -80,7 +80,7 @@ def plan(
     table.add_row("once, at the end", f"{told['subjects']:,}", f"{told['weeks']:.1f}")
     table.add_row("as often as you like", f"{told['alwaysValidSubjects']:,}", f"{told['alwaysValidWeeks']:.1f}")
     console().print(table)
-    _say(f"{told['heldOut']:,} of the {told['subjects']:,} are held out; weeks include the window of the last ones")
+    _say(f"{told['heldOut']:,} of the {told['subjects']:,} are held out; weeks are until the last ones have matured")
 
 
 def _sides(told: Json) -> None:
@@ -111,8 +111,9 @@ def _strata(strata: list[Json]) -> None:
         return
     if not any(sum(one["triggered"].values()) or one["leftOut"] for one in strata):
         return
-    table = plain_table("held out", "from", "to", "exposed, matured", "held out, matured", "left out", "compared", title="")
-    right(table, "exposed, matured", "held out, matured", "left out")
+    columns = ("exposed, matured", "held out, matured", "left out")
+    table = plain_table("held out", "from", "to", *columns, "compared", title="")
+    right(table, *columns)
     for one in strata:
         cells = [
             percent(one["holdoutShare"]) if "holdoutShare" in one else "not recorded",

@@ -98,11 +98,12 @@ def impact_of(days: Iterable[TriggerDay], *, today: date, window_days: int, grac
     """From the days of triggers in any order. `today` is the last day of the trend and need not be over; a day has
     matured when `window_days` and `grace_days` lie between its end and the beginning of `today`.
 
-    Where sides are not as large as the share of a stratum says, the matured lift is withheld; that of all is what it is.
+    Where sides are not as large as the share of a stratum says, the matured lift is withheld; that of all is what it
+    is.
     """
     days = list(days)
     by_day = {day.day: day for day in _summed(days)}
-    newest_matured = today - timedelta(days=window_days + grace_days + 1)
+    newest_matured = today - timedelta(days=matures_after(window_days, grace_days))
     exposed, holdout = _sides(days)
     matured = [day for day in days if day.day <= newest_matured]
     matured_exposed, matured_holdout = _sides(matured)
@@ -140,6 +141,13 @@ def impact_of(days: Iterable[TriggerDay], *, today: date, window_days: int, grac
         matured_through=max((day.day for day in matured), default=None),
         sample_ratio=ratio,
     )
+
+
+def matures_after(window_days: int, grace_days: int) -> int:
+    """Days from the beginning of a day (UTC) of triggers until all of it has matured: the day itself, the window of the
+    last of it, and the grace.
+    """
+    return 1 + window_days + grace_days
 
 
 def _strata(days: Iterable[TriggerDay], newest_matured: date, window_days: int) -> list[StratumImpact]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from orchestrator.learning.impact import matures_after
 from orchestrator.learning.lift import always_valid_half_width
 
 _NORMAL = NormalDist()
@@ -16,7 +17,8 @@ MOST_SUBJECTS = 10**12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Subjects of both sides together, those held out among them, and weeks until the last of them has matured.
+    """Subjects of both sides together, those held out among them, and weeks until the last of them has matured, as
+    `matures_after` has it.
 
     `subjects`: for one look at the end. `always_valid_subjects`: until the always-valid read says so, by then, with the
     power asked for; on the way one may look.
@@ -36,6 +38,7 @@ def planned(
     holdout_share: float,
     weekly_volume: float,
     window_days: float = 7.0,
+    grace_days: int = 1,
     power: float = 0.8,
 ) -> Plan:
     """For a lift (0.1: a tenth more; −0.1: a tenth less) over the rate of those held out, two-sided at 5 %.
@@ -71,10 +74,11 @@ def planned(
     while enough - too_few > 1:
         between = (enough + too_few) // 2
         too_few, enough = (too_few, between) if seen(between) else (between, enough)
+    matures = matures_after(max(math.ceil(window_days), 1), grace_days)
     return Plan(
         subjects=subjects,
         held_out=math.ceil(subjects * holdout_share),
-        weeks=subjects / weekly_volume + window_days / 7,
+        weeks=subjects / weekly_volume + matures / 7,
         always_valid_subjects=enough,
-        always_valid_weeks=enough / weekly_volume + window_days / 7,
+        always_valid_weeks=enough / weekly_volume + matures / 7,
     )

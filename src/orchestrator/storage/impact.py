@@ -78,8 +78,8 @@ class Changed:
     subjects: int
 
 
-# Only subjects are looked at that were on two sides: few, and of each the first trigger and one after it. Two subjects that
-# became one may have been on both as well, without any change: so the holdouts must differ.
+# Only subjects are looked at that were on two sides: few, and of each the first trigger and one after it. Two subjects
+# that became one may have been on both as well, without any change: so the holdouts must differ.
 CHANGED = """
 WITH held AS MATERIALIZED (
     SELECT version, definition -> 'holdout' AS holdout FROM journey_versions WHERE project_no = $1 AND journey_id = $2

@@ -597,7 +597,7 @@ class ImpactPlan(_message.Message):
     held_out: _builtins.int
     """Those held out among them."""
     weeks: _builtins.float
-    """Weeks until the last of them has matured: after its window and a day (UTC), both of them counted from the end of the day."""
+    """Weeks until the last of them has matured: its day (UTC), the window in whole days, and one for events that come in late."""
     always_valid_subjects: _builtins.int
     """Subjects until the read that holds however often one looks says so."""
     always_valid_weeks: _builtins.float

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from datetime import date, timedelta
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,8 +133,24 @@ def test_how_many_are_needed_is_as_published(share: float, effect: float, thousa
 
     assert plan.subjects / 1000 == pytest.approx(thousands, abs=0.05)
     assert plan.held_out == math.ceil(plan.subjects * Fraction(share).limit_denominator(10))
-    assert plan.weeks == pytest.approx(plan.subjects / 7000 + 1)
+    assert plan.weeks == pytest.approx(plan.subjects / 7000 + 9 / 7)
     assert plan.subjects < plan.always_valid_subjects < 3 * plan.subjects
+
+
+@pytest.mark.parametrize(("window", "whole"), [(0.0, 1), (0.5, 1), (7.0, 7), (7.1, 8)])
+def test_when_the_weeks_of_a_plan_are_over_the_last_of_its_subjects_has_matured(window: float, whole: int) -> None:
+    plan = planned(base_rate=0.05, lift=0.2, holdout_share=0.5, weekly_volume=7000, window_days=window)
+    first = TODAY
+    last = first + timedelta(days=math.ceil(plan.subjects / 1000) - 1)  # of a thousand daily
+
+    def matured_through(today: date) -> date | None:
+        one = Side(subjects=1, converted=0)
+        days = [TriggerDay(day=day, exposed=one, holdout=one, stratum=TENTH) for day in (first, last)]
+        return impact_of(days, today=today, window_days=whole).matured_through
+
+    over = first + timedelta(days=math.ceil(plan.weeks * 7))
+    assert matured_through(over) == last
+    assert matured_through(over - timedelta(days=1)) == first
 
 
 def test_a_plan_keeps_what_it_promises() -> None:
@@ -161,7 +178,7 @@ def test_a_plan_keeps_what_it_promises() -> None:
         {"lift": 5e-324}, {"base_rate": 5e-324}, {"holdout_share": 1e-300}, {"lift": 1e-9},
     ],
 )  # fmt: skip
-def test_a_plan_of_nonsense_is_refused(wrong: dict[str, float]) -> None:
+def test_a_plan_of_nonsense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         planned(**{"base_rate": 0.05, "lift": 0.1, "holdout_share": 0.1, "weekly_volume": 100, **wrong})
 

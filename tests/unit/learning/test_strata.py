@@ -32,7 +32,8 @@ def impact(*days: TriggerDay) -> Impact:
     return impact_of(days, today=TODAY, window_days=7)
 
 
-# 10,000 at 10 % held out and 10,000 at half, when five times as many convert: in neither does the journey change anything.
+# 10,000 at 10 % held out and 10,000 at half, when five times as many convert: neither time does the journey change
+# anything.
 SLOW = day(60, TENTH, side(9000, 180), side(1000, 20))
 FAST = day(20, HALF, side(5000, 500), side(5000, 500))
 
@@ -111,7 +112,8 @@ def test_the_ratio_of_several_strata_and_its_interval_are_those_of_mantel_haensz
     """A table worked out by hand, with so many subjects that the half more does not matter."""
     strata = [(side(400_000, 8_000), side(100_000, 1_000)), (side(100_000, 6_000), side(300_000, 12_000))]
     above, below = 8_000 * 0.2 + 6_000 * 0.75, 1_000 * 0.8 + 12_000 * 0.25
-    variance = ((400 * 100 * 9 - 8 * 1 * 500) / 500**2 + (100 * 300 * 18 - 6 * 12 * 400) / 400**2) * 1000 / (above * below)
+    spread = (400 * 100 * 9 - 8 * 1 * 500) / 500**2 + (100 * 300 * 18 - 6 * 12 * 400) / 400**2
+    variance = spread * 1000 / (above * below)
 
     told = lift_over(strata)
 
@@ -148,8 +150,8 @@ def lifts(sizes: list[tuple[int, int, float]], ratio: float, runs: int, seed: in
 def test_intervals_over_strata_hold_what_is_true_as_often_as_they_say(
     sizes: list[tuple[int, int, float]], ratio: float
 ) -> None:
-    """Of 1,000 draws. That of the ratio is near its 95 %; that of the difference may be two points short, or sure, where
-    a stratum of few held out has much weight.
+    """Of 1,000 draws. That of the ratio is near its 95 %; that of the difference may be three points short where a
+    stratum of few held out has much weight.
     """
     of_ratio, of_difference = [], []
     truth = sum(n1 * base * (ratio - 1) for n1, _, base in sizes)
@@ -177,7 +179,7 @@ def test_of_lifts_that_differ_between_strata_the_conversions_are_those_of_each()
     assert 0.93 <= np.mean(held) <= 0.97
 
 
-def test_who_looks_daily_while_the_share_is_changed_finds_something_where_nothing_is_in_at_most_5_of_100_cases() -> None:
+def test_who_looks_daily_while_the_share_changes_finds_something_where_nothing_is_in_at_most_5_of_100() -> None:
     """Ten days at a tenth, ten at half, ten at a fifth; the rate goes up and down between them."""
     dice, runs = np.random.default_rng(64), 200
     plan = [(450, 50, 0.05), (250, 250, 0.15), (400, 100, 0.03)]
