@@ -6,6 +6,9 @@ SHELL := /bin/bash
 
 # What `make run` does after the demo; `make run DEMO=` ends after its table.
 DEMO ?= --keep
+# What `make fuzz` tries, all of it when empty, and for how long.
+FUZZ ?=
+FUZZ_SECONDS ?= 60
 # More arguments for `orchestrator up` and pytest.
 UP ?=
 PYTEST ?=
@@ -13,7 +16,7 @@ PYTEST ?=
 BIN := .venv/bin
 PY := $(BIN)/python
 
-.PHONY: help setup run up test test-faults soak histories lint proto bench migrate sbom audit
+.PHONY: help setup run up test test-faults soak fuzz histories lint proto bench migrate sbom audit
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +41,9 @@ test-faults: setup ## Run the tests that kill processes
 soak: setup ## The same, and what `test-faults` does in part whole
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
 	ORCHESTRATOR_SOAK=1 $(PY) -m pytest -m faults $(PYTEST) || [ $$? = 5 ]
+
+fuzz: setup ## Give what reads others' texts inputs that coverage leads to (FUZZ_SECONDS=60 each, FUZZ="predicate …")
+	@scripts/uv.sh run --quiet --locked --isolated --group fuzz python -m tests.fuzzing.run --seconds $(FUZZ_SECONDS) $(FUZZ)
 
 histories: setup ## Record what workers of this release write into Temporal's histories, for tests/replay
 	@$(PY) -m pytest tests/replay -k today --record-histories
@@ -66,7 +72,7 @@ migrate: .venv/synced ## Bring the database at DATABASE_URL to the newest schema
 sbom: .venv/synced ## Write every package of uv.lock, and those of the image, as CycloneDX into build/
 	@mkdir -p build
 	scripts/uv.sh export --quiet --locked --all-groups --all-extras --format cyclonedx1.5 --output-file build/sbom.cdx.json
-	scripts/uv.sh export --quiet --locked --no-dev --format cyclonedx1.5 --output-file build/sbom-image.cdx.json
+	scripts/uv.sh export --quiet --locked --no-dev --extra traces --format cyclonedx1.5 --output-file build/sbom-image.cdx.json
 
 audit: .venv/synced ## Ask the package index for known faults of the packages in uv.lock (needs a network)
 	@$(PY) scripts/audit.py

@@ -25,7 +25,7 @@ FIELDS = frozenset(
         "actor", "asked", "binding", "call_id", "channel", "code", "communication_id", "count", "erasure_id",
         "error", "execution_id", "grpc_port", "hash", "holder", "http_port", "journey_id", "kid", "method", "ms",
         "part", "pid", "policy_version", "project_id", "reason", "revision", "seconds", "seq", "set_aside", "state",
-        "status", "step_id", "subject_ref", "told", "transport", "version",
+        "status", "step_id", "subject_ref", "told", "trace_id", "transport", "version",
     }
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
-from orchestrator import exposure
+from orchestrator import exposure, otlp
 from orchestrator.api import methods as rpcs
 from orchestrator.api import openapi
 from orchestrator.api.auth import Authentication
@@ -87,6 +87,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+
+#: What traces call this process.
+SERVICE = "orchestrator-server"
 
 #: Connections for telling Temporal what was decided here, and for working through the inbox when somebody says so.
 DELIVERY_POOL = 4 + AT_ONCE
@@ -184,6 +187,10 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
     user_is_superuser = await _require_database(settings.database_url)
     tell(exposure.check_database_user(settings, exposure.SERVER, is_superuser=user_is_superuser))
     async with AsyncExitStack() as stack:
+        try:
+            stack.enter_context(otlp.recording(settings.otlp_endpoint, settings.otlp_protocol, service=SERVICE))
+        except otlp.PackagesMissing as missing:
+            raise CannotServe(str(missing)) from None
         pool = await open_pool(
             settings.database_url, role=API_ROLE, size=settings.pool_size, application_name="orchestrator-server"
         )

@@ -20,6 +20,7 @@ INSTANCE_SECRET = "instance"
 #: As browsers write them. `*` is none: it would hand every page what is meant for a few.
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 _PUBLIC_URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{1,100})?")
+_RECEIVER = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[!-~]{0,200})?")
 #: A key of payloads: its id, and 32 bytes in base64 of either alphabet.
 _PAYLOAD_KEY = re.compile(r"([a-z0-9][a-z0-9_-]{0,31}):[A-Za-z0-9+/_-]{43}=?")
 PLAIN_PAYLOADS = "plain"
@@ -173,6 +174,17 @@ class Settings(BaseSettings):
     as keyed hashes, for `orchestrator erasures replay` after a restore. Without it, nothing is, and doctor says so;
     `up` has one in its data directory."""
 
+    otlp_endpoint: Annotated[
+        str | None, Field(validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"))
+    ] = None
+    """Where server and workers send traces, `http://localhost:4317`; without it, nothing is traced. OpenTelemetry's
+    other variables hold as well (`OTEL_TRACES_SAMPLER`, …). See [operations.md](operations.md#traces)."""
+    otlp_protocol: Annotated[
+        Literal["grpc", "http/protobuf"],
+        Field(validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_PROTOCOL", "otlp_protocol")),
+    ] = "grpc"
+    """How: `grpc`, or `http/protobuf`, whose path `/v1/traces` is put behind the address."""
+
     pool_size: Annotated[int, Field(ge=2, le=500)] = 16
     """Connections to PostgreSQL that a server or a worker works with. Each has up to five more, for health,
     notifications and starts."""
@@ -212,6 +224,13 @@ class Settings(BaseSettings):
     def _is_postgres(cls, url: str | None) -> str | None:
         if url is not None and not url.startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://")
+        return url
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_receiver(cls, url: str | None) -> str | None:
+        if url is not None and _RECEIVER.fullmatch(url) is None:
+            raise ValueError("must be a URL such as http://localhost:4317")
         return url
 
     @field_validator("temporal_address")

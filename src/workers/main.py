@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 from temporalio.runtime import Runtime
 
-from orchestrator import exposure, logs
+from orchestrator import exposure, logs, otlp
 from orchestrator.application.audit_sealing import Keep
 from orchestrator.domain.email_address import parse_mailbox
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from asyncpg import Pool, Record
 
 logger = logging.getLogger(__name__)
+
+#: What traces call this process.
+SERVICE = "orchestrator-worker"
 
 #: Seconds between two tries to reach a part at the start: whoever started us may be starting it, too.
 PAUSE = 0.5
@@ -67,7 +70,11 @@ def main() -> int:
         print(fault, file=sys.stderr)  # noqa: T201 - for whoever starts us, and logging may not be configured yet
         return 2 if isinstance(fault, InvalidSettings) else 1
     try:
-        asyncio.run(_serve(settings, native, names, keep))
+        with otlp.recording(settings.otlp_endpoint, settings.otlp_protocol, service=SERVICE):
+            asyncio.run(_serve(settings, native, names, keep))
+    except otlp.PackagesMissing as missing:
+        logger.critical("%s", missing)
+        return 1
     except PartCrashed:  # the log has said all there is to say
         return 1
     return 0

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from temporalio.client import Client
 from temporalio.common import MetricMeter
-from temporalio.worker import Worker
+from temporalio.worker import Interceptor, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from orchestrator import traces
 from orchestrator.application.advance import Advance
 from orchestrator.application.audit_sealing import AuditSealing, Keep
 from orchestrator.application.calling import Calling
@@ -69,6 +70,7 @@ from workers.metrics import Metrics
 from workers.sent_tests import SentTestSender
 from workers.step_calls import StepCalls
 from workers.sweeper import Sweeper
+from workers.traced_executions import TracingInterceptor
 from workers.workflows.journey_execution import JourneyExecution
 from workers.workflows.policy_updates import PolicyUpdate
 from workers.workflows.scheduled_enrollment import ScheduledEnrollment
@@ -238,7 +240,9 @@ def _workers(
     erasures, one for webhooks of steps, and one for each channel.
     """
     limits = parts.limits
-    interceptors = [NamingInterceptor(parts.names)]
+    interceptors: list[Interceptor] = [NamingInterceptor(parts.names)]
+    if (recorder := traces.recorder()) is not None:
+        interceptors.append(TracingInterceptor(recorder))
 
     def executions(queue: str, workflow_tasks: int, cached: int, *, schedules: bool) -> Worker:
         return Worker(

@@ -268,6 +268,14 @@ async def served_ground(postgres: EmbeddedPostgres, template: str) -> AsyncItera
         stack.push_async_callback(admin.close)
         await admin.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {template}")
         stack.push_async_callback(admin.execute, f"DROP DATABASE {name} WITH (FORCE)")
+        listening = await stack.enter_async_context(running(settings_of(dsn, wrong_keys_per_minute=10_000)))
+        yield await stack.enter_async_context(ground_at(dsn, listening.grpc_port, listening.http_port))
+
+
+@asynccontextmanager
+async def ground_at(dsn: str, grpc_port: int, http_port: int) -> AsyncIterator[Ground]:
+    """A server that is running on this database."""
+    async with AsyncExitStack() as stack:
         owner = await asyncpg.connect(dsn)
         stack.push_async_callback(owner.close)
         pool = await open_pool(dsn, role=API_ROLE, size=2, application_name="test-keys")
@@ -275,16 +283,8 @@ async def served_ground(postgres: EmbeddedPostgres, template: str) -> AsyncItera
         transactions = Transactions(pool)
         async with transactions.read(0) as conn:
             keys = Keys(owner, transactions, await read_secret(conn))
-        listening = await stack.enter_async_context(running(settings_of(dsn, wrong_keys_per_minute=10_000)))
-        http = RawHttp(listening.http_port, CONNECTIONS)
+        http = RawHttp(http_port, CONNECTIONS)
         stack.push_async_callback(http.close)
-        channel = grpc.aio.insecure_channel(f"127.0.0.1:{listening.grpc_port}")
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{grpc_port}")
         await stack.enter_async_context(channel)
-        yield Ground(
-            http=http,
-            grpc=GrpcCaller(channel, ""),
-            grpc_port=listening.grpc_port,
-            owner=owner,
-            keys=keys,
-            dsn=dsn,
-        )
+        yield Ground(http=http, grpc=GrpcCaller(channel, ""), grpc_port=grpc_port, owner=owner, keys=keys, dsn=dsn)

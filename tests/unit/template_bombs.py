@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.hostile import hostile
+
 VARIABLES: dict[str, Any] = {
     "subject": {
         "name": "ann",
@@ -65,6 +67,7 @@ BOMBS: dict[str, str] = {
     "a search in a list": _passes("{% if subject.list contains 99999 %}{% endif %}"),
     # Filters.
     "replace three times": "{{ s | replace: 'x', s | replace: 'x', s | replace: 'x', s }}",
+    "a text a number of times": "{{ 'x' | times: 300000000 | append: '' | replace: '0', as | replace: 'a', as }}",
     "replace nothing": "{{ as | replace: '', as }}",
     "split into characters": "{{ as | split: '' | size }}",
     "split and join": _passes("{% assign x = words | slice: 0, 29000 | split: ' ' | join: ',' %}"),
@@ -124,65 +127,4 @@ HOARDERS = (
 )
 
 #: Ways out of a template's world, as other template languages and this one's library have had them.
-ESCAPES = (
-    "{{ subject.__class__ }}",
-    "{{ subject['__class__'] }}",
-    "{{ subject.name.__class__.__mro__[1].__subclasses__ }}",
-    "{{ s.__len__ }}",
-    "{{ subject.__init__.__globals__ }}",
-    "{{ subject.__init__.__globals__['os'].environ }}",
-    "{{ subject.items }}",
-    "{{ subject.keys }}",
-    "{{ subject.weight }}",
-    "{{ subject.list.weight }}",
-    "{{ subject.list.append }}",
-    "{{ subject.pop }}",
-    "{{ s.format }}",
-    "{{ s.encode }}",
-    "{{ forloop.__class__ }}",
-    "{% for i in (1..1) %}{{ forloop.__class__ }}{{ forloop.it }}{{ forloop['__init__'] }}{% endfor %}",
-    "{% for i in (1..1) %}{{ forloop }}{{ forloop.parentloop }}{{ forloop.parentloop.it }}{% endfor %}",
-    "{% assign k = '__class__' %}{{ subject[k] }}{{ s[k] }}{{ subject.list[k] }}",
-    "{{ self }}{{ self.env }}",
-    "{{ template }}{{ template.name }}{{ template.path }}",
-    "{{ context }}{{ context.env }}",
-    "{{ env }}{{ environment }}{{ environ }}",
-    "{{ globals }}{{ locals }}{{ scope }}{{ counters }}",
-    "{{ config }}{{ request }}{{ settings }}{{ os }}{{ sys }}",
-    "{{ __builtins__ }}{{ __import__ }}{{ __name__ }}{{ __file__ }}",
-    "{{ cycler }}{{ joiner }}{{ namespace }}{{ lipsum }}{{ lipsum.__globals__ }}",
-    "{{ range }}{{ dict }}{{ print }}{{ open }}",
-    "{{ subject | map: '__class__' }}",
-    "{{ subject.objects | map: '__class__' | uniq }}",
-    "{{ subject.objects | where: '__class__' }}",
-    "{{ subject.objects | sort: '__class__' | map: '__doc__' }}",
-    "{{ subject.objects | find: '__init__' }}",
-    "{{ s | map: '__class__' }}",
-    "{{ subject.list | sum: '__class__' | times: 0 | append: '' | replace: '0', '' }}",
-    "{{ '{0.__class__}' | append: '' | replace: '{0.__class__}', '' }}",
-    "{{ empty }}{{ blank }}{{ nil }}{{ empty.__class__ }}",
-    "{{ missing.__class__ }}{{ missing.name }}{{ missing.token.source }}{{ missing.obj }}",
-    "{{ now }}{{ today }}{{ 'now' | date: '%Y' | replace: 'now', '' }}",
-    "{{ undefined }}{{ this }}{{ root }}{{ page }}{{ site }}{{ content_for_header }}",
-    "{% assign forloop = subject.__dict__ %}{{ forloop }}",
-    "{% capture subject %}{% endcapture %}{{ subject.__class__ }}",
-    "{% increment __class__ %}",
-    "{% include '/etc/passwd' %}",
-    "{% render '/etc/passwd' %}",
-    "{% layout 'x' %}",
-    "{% extends 'x' %}{% block a %}{% endblock %}",
-    "{% macro a %}{% endmacro %}",
-    "{% import os %}",
-    "{% liquid\necho subject.__class__ %}",
-    "{% echo subject.__class__ %}",
-    "{{ subject.name | eval }}",
-    "{{ subject.name | safe }}",
-    "{{ 'aW1wb3J0' | base64_decode }}",
-    "{{ subject.name | index: '__class__' }}",
-    "{{ subject.name.upper() }}",
-    "{{ ''.__class__ }}",
-    "{{ (1).__class__ }}",
-    "{{ subject['name'].__class__['x'] }}",
-    "${subject.__class__} #{7*7} <%= 7*7 %> {7*7} {{= x }}",
-    "{{7*7}}",
-)
+ESCAPES = hostile("template_escapes")

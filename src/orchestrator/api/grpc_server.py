@@ -19,7 +19,7 @@ from orchestrator.api.health_service import HealthService
 from orchestrator.api.message_check import check_message
 from orchestrator.api.methods import Method
 from orchestrator.api.peers import grpc_peer_of
-from orchestrator.api.pipeline import Arrival, Pipeline, Read
+from orchestrator.api.pipeline import TRACE_HEADER, Arrival, Pipeline, Read
 from orchestrator.api.tls import TlsFiles, grpc_credentials
 
 _OPTIONS: Sequence[tuple[str, int]] = (
@@ -117,6 +117,7 @@ def _serving(pipeline: Pipeline, method: Method) -> Callable[[object, Context], 
             call_id=call_id,
             time_left=context.time_remaining(),
             read=read,
+            traceparent=headers.get(TRACE_HEADER),
         )
         answer = await pipeline.serve(arrival)
         if isinstance(answer, Failure):

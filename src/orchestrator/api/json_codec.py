@@ -17,7 +17,7 @@ from orchestrator.api.json_encode import encode
 from orchestrator.api.json_text import parse_json, tell, write_json
 from orchestrator.api.message_check import check_message
 from orchestrator.api.request_shapes import shape_of
-from orchestrator.predicates.faults import Fault, Wrong
+from orchestrator.predicates.faults import Fault, Wrong, under
 
 _M = TypeVar("_M", bound=Message)
 
@@ -109,7 +109,7 @@ def _read_query(
         taken = field is None or field.name in path or body_field in (WHOLE_REQUEST, field.name)
         if field is None or taken or not _has_text(field):
             text = "no such parameter" if field is None else "is not taken from the query"
-            faults.append(Fault(path=tell(name), reason="UNKNOWN_FIELD", message=text))
+            faults.append(Fault(path=under("", tell(name)), reason="UNKNOWN_FIELD", message=text))
             continue
         request.ClearField(field.name)
         decode_text(request, field, values, field.json_name, faults)

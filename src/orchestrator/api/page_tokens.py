@@ -66,7 +66,7 @@ def page_start(request: Message, *kinds: type[Key]) -> tuple[Any, ...] | None:
         if content[0] != _VERSION or not hmac.compare_digest(digest, _digest(request, key)):
             raise ValueError("made for something else")
         return _parts(json.loads(key), kinds)
-    except (ValueError, IndexError, binascii.Error):
+    except (ValueError, IndexError, RecursionError, binascii.Error):
         message = "not a token that this list gave for these arguments: start from the first page"
         raise InvalidArgument.of("pageToken", "PAGE_TOKEN_INVALID", message) from None
 

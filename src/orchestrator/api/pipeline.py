@@ -20,6 +20,7 @@ from asyncpg import Connection, Record
 from google.protobuf.message import Message
 from grpc import StatusCode
 
+from orchestrator import traces
 from orchestrator.api.auth import Authentication
 from orchestrator.api.call import NO_FAULTS, AfterCommit, Call
 from orchestrator.api.descriptors import descriptor_of, fields_of
@@ -39,8 +40,23 @@ from orchestrator.predicates.faults import Fault
 
 logger = logging.getLogger(__name__)
 
+#: What of a call's codes is a failure of the server, as OpenTelemetry's conventions have it.
+_OUR_FAULT = frozenset(
+    {
+        StatusCode.UNKNOWN,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.UNIMPLEMENTED,
+        StatusCode.INTERNAL,
+        StatusCode.UNAVAILABLE,
+        StatusCode.DATA_LOSS,
+    }
+)
+
 DEFAULT_TIME_LIMIT = timedelta(seconds=10)
 MAX_TIME_LIMIT = timedelta(seconds=60)
+
+#: In which a caller says what trace a call belongs to, of gRPC and HTTP alike (W3C Trace Context).
+TRACE_HEADER = "traceparent"
 
 
 @dataclass(slots=True)
@@ -71,6 +87,8 @@ class Arrival:
     read: Callable[[], Awaitable[Read]]
     #: The project that the path names, where paths do; a key of any other finds nothing there.
     project_id: str | None = None
+    #: The trace that the call belongs to, if its caller says so (W3C).
+    traceparent: str | None = None
 
 
 class Pipeline:
@@ -88,6 +106,10 @@ class Pipeline:
 
     async def serve(self, arrival: Arrival) -> bytes | Failure:
         """The serialized response, or why there is none. Raises nothing but CancelledError."""
+        with traces.begun(arrival.method.name, "server", arrival.traceparent):
+            return await self._serve(arrival)
+
+    async def _serve(self, arrival: Arrival) -> bytes | Failure:
         began = time.perf_counter()
         self._metrics.started(arrival.method)
         code, reason, scope = StatusCode.CANCELLED, None, None
@@ -232,6 +254,9 @@ class Pipeline:
         self, arrival: Arrival, code: StatusCode, reason: str | None, scope: Scope | None, seconds: float
     ) -> None:
         self._metrics.ended(arrival.method, code, seconds)
+        span = traces.current()
+        if span.trace_id is not None:
+            _describe(span, arrival, code, reason, scope)
         if logger.isEnabledFor(logging.INFO):
             fields: dict[str, object] = {
                 "method": arrival.method.name,
@@ -242,10 +267,24 @@ class Pipeline:
             }
             if reason is not None:
                 fields["reason"] = reason
+            if span.trace_id is not None:
+                fields["trace_id"] = span.trace_id
             if scope is not None:
                 fields["project_id"] = scope.project_id
                 fields["actor"] = scope.actor
             logger.info("call", extra=fields)
+
+
+def _describe(span: traces.Span, arrival: Arrival, code: StatusCode, reason: str | None, scope: Scope | None) -> None:
+    """Say of a call's span what the log says of the call."""
+    service, _, method = arrival.method.name.rpartition("/")
+    span.note(service=service, method=method, code=code.name, transport=arrival.transport, call_id=arrival.call_id)
+    if reason is not None:
+        span.note(reason=reason)
+    if scope is not None:
+        span.note(project_id=scope.project_id)
+    if code in _OUR_FAULT:
+        span.fail(code.name)
 
 
 async def _run(callback: AfterCommit) -> None:

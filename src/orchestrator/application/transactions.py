@@ -11,6 +11,7 @@ from typing import Any
 
 from asyncpg import Connection, InterfaceError, InternalClientError, Pool, PostgresError, Record
 
+from orchestrator import traces
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
 from orchestrator.domain.scope import Scope
 from orchestrator.storage import idempotency
@@ -44,6 +45,14 @@ class Transactions:
         A commit that has begun is seen through, even if the caller is cancelled meanwhile; `committed` is called when
         it has succeeded, cancelled or not.
         """
+        with traces.part("transaction", "client", database="postgresql"):
+            async with self._write(project_no, committed) as conn:
+                yield conn
+
+    @asynccontextmanager
+    async def _write(
+        self, project_no: int | None, committed: Callable[[], None] | None
+    ) -> AsyncIterator[Connection[Record]]:
         async with connection(self._pool, project_no) as conn:
             transaction = conn.transaction()
             await transaction.start()

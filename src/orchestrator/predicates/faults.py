@@ -36,7 +36,10 @@ class Unreadable(Exception):
 
 
 def under(path: str, name: str | int) -> str:
-    """The path of a member (`under("a", "b")` is `a.b`) or of an element (`under("a", 2)` is `a[2]`)."""
+    """The path of a member (`under("a", "b")` is `a.b`) or of an element (`under("a", 2)` is `a[2]`).
+
+    A member of the request that has no name has a place too: `""`.
+    """
     if isinstance(name, int):
         return f"{path}[{name}]"
-    return f"{path}.{name}" if path else name
+    return f"{path}.{name}" if path else name or '""'

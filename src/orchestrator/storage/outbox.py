@@ -10,6 +10,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
+from orchestrator import traces
 from orchestrator.domain.scope import SubjectKey
 
 #: The process that wrote a row has this long to deliver it before a sweeper takes it up.
@@ -35,14 +36,16 @@ class Entry:
     created_at: datetime
     # a start that runs behind those for whom somebody waits
     behind: bool = False
+    # orchestrator.traces
+    trace: str | None = None
 
 
 _INSERT = """
 INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at,
-                    behind)
-SELECT i.project_no, i.bucket, i.subject_no, i.execution_id, $5, i.workflow_id, $7, $8, i.behind
-  FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $6::text[], $9::bool[])
-       AS i (project_no, bucket, subject_no, execution_id, workflow_id, behind)
+                    behind, trace)
+SELECT i.project_no, i.bucket, i.subject_no, i.execution_id, $5, i.workflow_id, $7, $8, i.behind, i.trace
+  FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $6::text[], $9::bool[], $10::text[])
+       AS i (project_no, bucket, subject_no, execution_id, workflow_id, behind, trace)
 RETURNING outbox_no
 """
 
@@ -71,6 +74,7 @@ async def insert(
         now + FIRST_LEASE,
         now,
         list(behind) if behind is not None else [False] * len(told),
+        [traces.carried(key) for key, _, _ in told],
     )
     return [row["outbox_no"] for row in rows]
 
@@ -96,6 +100,7 @@ async def insert_pokes(
             effect={},
             attempts=0,
             created_at=now,
+            trace=traces.carried(key),
         )
         for number, (key, execution_id, workflow_id) in zip(numbers, told, strict=True)
     ]
@@ -120,7 +125,7 @@ WITH due AS (
     RETURNING o.*
 )
 SELECT t.outbox_no, t.kind, t.project_no, t.bucket, t.subject_no, t.execution_id, t.workflow_id, t.attempts,
-       t.created_at, t.behind, p.project_id, s.subject_id, e.journey_id, e.version, e.effect
+       t.created_at, t.behind, t.trace, p.project_id, s.subject_id, e.journey_id, e.version, e.effect
   FROM taken AS t
   JOIN projects AS p USING (project_no)
   LEFT JOIN subjects AS s USING (project_no, bucket, subject_no)
@@ -151,6 +156,7 @@ async def claim(
             attempts=row["attempts"],
             created_at=row["created_at"],
             behind=row["behind"],
+            trace=row["trace"],
         )
         for row in rows
         if row["effect"] is not None and row["subject_id"] is not None

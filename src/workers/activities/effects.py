@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from temporalio import activity
 
+from orchestrator import traces
 from orchestrator.application.calling import Calling, Receipt, Reserved, TooEarly
 from orchestrator.application.changing import Changing
 from orchestrator.application.choosing import Choosing
@@ -91,7 +92,9 @@ class EffectActivities:
     async def _made(self, reserved: Reserved) -> Receipt:
         """What came of this try. Raises TryAgain when nothing did, and there is time for another one."""
         try:
-            made = await self.calls.make(await self._request(reserved))
+            request = await self._request(reserved)
+            with traces.part("webhook call", "client", execution_id=str(reserved.execution_id)):
+                made = await self.calls.make(request)
         except TemplateFailed as failed:
             return Receipt(state=FAILED, reason=failed.reason, in_doubt=reserved.in_doubt)
         except NotNow as not_now:

@@ -11,6 +11,7 @@ from typing import Any
 
 from temporalio import activity
 
+from orchestrator import traces
 from orchestrator.application.sending import Receipt, Reserved, Sending
 from orchestrator.domain.channels import HTML_TEMPLATES
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks, Unsubscription
@@ -84,7 +85,8 @@ class SendActivities:
         await asyncio.sleep(wait.total_seconds())
         started = time.monotonic()
         try:
-            answer = await channel.send(message)
+            with traces.part("provider", "client", channel=reserved.channel, execution_id=str(reserved.execution_id)):
+                answer = await channel.send(message)
         except ChannelUnavailable as unavailable:
             self.metrics.tried(reserved.channel, "unavailable", time.monotonic() - started)
             if not unavailable.in_doubt and not reserved.in_doubt:

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.api.documented.answer import Document
 from orchestrator.api.documented.row import IGNORED, Body, Given, Meant, Members, Row
 from orchestrator.api.json_text import repetition_faults, tell
-from orchestrator.predicates.faults import Fault
+from orchestrator.predicates.faults import Fault, under
 
 #: Of one object. More would tell nobody anything.
 _UNKNOWN_TOLD = 20
@@ -31,7 +31,7 @@ def meaning_of(row: Row, given: Given) -> Meant:
         if name in row.parameters:
             meant.query.append((row.parameters[name], text))
         else:
-            meant.faults.append(Fault(path=tell(name), reason="UNKNOWN_FIELD", message="no such parameter"))
+            meant.faults.append(Fault(path=under("", tell(name)), reason="UNKNOWN_FIELD", message="no such parameter"))
     meant.query += row.fixed
     if body.finish is not None:
         body.finish(given, meant)
@@ -55,7 +55,7 @@ def _unknown(document: Mapping[str, Any], body: Body, members: Members) -> list[
     known = ", ".join(name for name, place in members.items() if place or name in body.own)
     text = f"no such field; there are {known}" if known else "no such field; there are none"
     names = [name for name in document if name not in members][:_UNKNOWN_TOLD]
-    return [Fault(path=tell(name), reason="UNKNOWN_FIELD", message=text) for name in names]
+    return [Fault(path=under("", tell(name)), reason="UNKNOWN_FIELD", message=text) for name in names]
 
 
 def _places(members: Members) -> dict[str, str]:
