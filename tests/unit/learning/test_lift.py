@@ -148,7 +148,7 @@ def test_when_the_weeks_of_a_plan_are_over_the_last_of_its_subjects_has_matured(
         days = [TriggerDay(day=day, exposed=one, holdout=one, stratum=TENTH) for day in (first, last)]
         return impact_of(days, today=today, window_days=whole).matured_through
 
-    over = first + timedelta(days=math.ceil(plan.weeks * 7))
+    over = first + timedelta(days=math.floor(plan.weeks * 7))
     assert matured_through(over) == last
     assert matured_through(over - timedelta(days=1)) == first
 
