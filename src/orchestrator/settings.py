@@ -186,10 +186,17 @@ class Settings(BaseSettings):
     """How: `grpc`, or `http/protobuf`, whose path `/v1/traces` is put behind the address."""
 
     pool_size: Annotated[int, Field(ge=2, le=500)] = 16
-    """Connections to PostgreSQL that a server or a worker works with. Each has up to five more, for health,
-    notifications and starts."""
-    max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """Calls under way at once in a server. More are told to come back (`RATE_LIMITED`)."""
+    """Connections to PostgreSQL that a server or a worker works with. Each has up to seven more, for health,
+    notifications, starts and calls that stop something."""
+    max_calls: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Calls under way at once in a server, at most: fewer as soon as more would only wait. A fifth is kept for calls
+    that stop something. More are told to come back (`RATE_LIMITED`)."""
+    max_calls_per_key: Annotated[int, Field(ge=1, le=100_000)] = 128
+    """Of these, calls with one key."""
+    calls_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = 1_000.0
+    """Calls that a server begins with one key in a second, twice as many at once after a rest; 0 for any number. Set it
+    below what a server can do, and no key keeps the others waiting: see
+    [operations.md](operations.md#when-there-are-too-many-calls)."""
     wrong_keys_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """Wrong keys that an address may try (`RATE_LIMITED` beyond). Behind a proxy all callers may have one address."""
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0

@@ -41,6 +41,7 @@ from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.segment_runs import SegmentRuns
 from orchestrator.application.sending import Sending
 from orchestrator.application.sent_tests import TestsToSend
+from orchestrator.application.topic_pokes import TopicPokes
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
@@ -67,6 +68,7 @@ from workers.enrollment_jobs import EnrollmentJobRunner
 from workers.execution_names import ExecutionNames, NamingInterceptor
 from workers.inbox import InboxConsumer
 from workers.metrics import Metrics
+from workers.provider_places import ProviderPlaces
 from workers.sent_tests import SentTestSender
 from workers.step_calls import StepCalls
 from workers.sweeper import Sweeper
@@ -97,6 +99,9 @@ class Limits:
 
     `workflow_tasks`: places for executions. Pollers keep five of them, and an eager start needs one that is free.
     `behind`: the same for executions that were let in with many others; they leave the others' places free.
+    `sends_per_channel`, `webhook_calls`: calls under way at once, to all providers of a channel and of steps together.
+    `spare`: so many tasks more are taken up, so that those find a worker free who call somebody else than the provider
+    that does not answer (workers/provider_places.py).
     `grace`: what a stopping process has begun, it may finish within this; the rest another one does again.
     `cached`: executions kept in memory between two tasks; those that wait longer are replayed from short histories.
     """
@@ -106,6 +111,7 @@ class Limits:
     advances: int = 16
     sends_per_channel: int = 32
     webhook_calls: int = 32
+    spare: int = 16
     # Parts of passes over segments, and beside them parts of sweeps; each keeps a core and a connection busy.
     passes: int = 2
     sweeps: int = 2
@@ -157,6 +163,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     sweeper = Sweeper(
         delivery,
         Closings(transactions),
+        TopicPokes(transactions),
         Cancellations(transactions),
         Carries(transactions, versions),
         EntryReplays(transactions, versions),
@@ -188,6 +195,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         renderer=parts.renderer,
         links=parts.links,
         metrics=metrics,
+        places={channel: ProviderPlaces(parts.limits.sends_per_channel) for channel in parts.channels},
     )
     effects = EffectActivities(
         changing=Changing(transactions, versions),
@@ -196,6 +204,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         calls=parts.calls,
         renderer=parts.renderer,
         metrics=metrics,
+        places=ProviderPlaces(parts.limits.webhook_calls),
     )
     advancing, schedules = AdvanceActivities(Advance(transactions, versions)), ScheduleActivities(transactions)
     workers = _workers(parts, advancing, sends, effects, passes, schedules, policies, ErasureActivities(erasures))
@@ -277,7 +286,7 @@ def _workers(
             task_queue=channel_queue(channel),
             activities=[sends.send],
             interceptors=interceptors,
-            max_concurrent_activities=limits.sends_per_channel,
+            max_concurrent_activities=limits.sends_per_channel + limits.spare,
             graceful_shutdown_timeout=limits.grace,
         )
         for channel in parts.channels
@@ -287,7 +296,7 @@ def _workers(
         task_queue=WEBHOOK_STEPS_QUEUE,
         activities=[effects.webhook],
         interceptors=interceptors,
-        max_concurrent_activities=limits.webhook_calls,
+        max_concurrent_activities=limits.webhook_calls + limits.spare,
         graceful_shutdown_timeout=limits.grace,
     )
     segments = Worker(

@@ -28,6 +28,11 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     # What is a little too large is read and refused like any fault; what is far too large is not read at all.
     ("grpc.max_receive_message_length", 2 * MAX_BATCH_BYTES),
     ("grpc.max_send_message_length", -1),
+    ("grpc.max_metadata_size", 16 * 1024),
+    # More wait at the caller. Not fewer: those that are begun before he has heard of it fail, and nobody says why.
+    ("grpc.max_concurrent_streams", 1024),
+    # Whoever connects and says nothing.
+    ("grpc.server_handshake_timeout_ms", 10_000),
     # Callers behind a balancer of connections come round to new servers.
     ("grpc.max_connection_age_ms", 600_000),
     ("grpc.max_connection_age_grace_ms", 60_000),

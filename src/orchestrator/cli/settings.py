@@ -35,7 +35,7 @@ GROUPS = {
     "Audit log": ("audit_anchors",),
     "Erasures": ("erasure_ledger",),
     "How much at once": (
-        *("pool_size", "max_calls", "wrong_keys_per_minute"),
+        *("pool_size", "max_calls", "max_calls_per_key", "calls_per_second", "wrong_keys_per_minute"),
         *("drain_seconds", "grace_seconds", "workers"),
     ),
     "Logs": ("log_level", "log_format"),

@@ -20,8 +20,9 @@ from orchestrator.temporal.contract import Effect, Question
 from workers.activities.tries import seen_through
 from workers.channels.channel import Accepted, Channel, ChannelUnavailable, Message, OnAmbiguity, Refused
 from workers.channels.rendering import Renderer, TemplateFailed, Text
-from workers.errors import as_failure
+from workers.errors import TryAgain, as_failure
 from workers.metrics import Metrics
+from workers.provider_places import NoPlace, Provider, ProviderPlaces, Task
 
 #: How long a provider is left alone that does not say for how long.
 THROTTLED = timedelta(seconds=1)
@@ -36,6 +37,8 @@ class SendActivities:
     renderer: Renderer
     links: UnsubscribeLinks
     metrics: Metrics
+    #: By channel.
+    places: Mapping[str, ProviderPlaces]
 
     @activity.defn(name="send")
     async def send(self, question: Question) -> Effect:
@@ -44,6 +47,8 @@ class SendActivities:
 
     async def _try(self, question: Question) -> Effect:
         try:
+            for places in self.places.values():
+                places.look(Task(question.execution_id, question.seq))
             reserved = await self.sending.reserve(question)
             if isinstance(reserved, Effect):
                 return reserved
@@ -51,6 +56,9 @@ class SendActivities:
             if receipt is None:
                 return await self.sending.give_way(question, reserved)
             return await self.sending.settle(question, reserved, receipt)
+        except NoPlace as no_place:
+            again = TryAgain("provider_busy", no_place.retry_after)
+            raise as_failure(again, execution_id=question.execution_id, retry_after=again.retry_after) from None
         except ChannelUnavailable as unavailable:
             raise as_failure(
                 unavailable, execution_id=question.execution_id, retry_after=unavailable.retry_after
@@ -77,6 +85,18 @@ class SendActivities:
             message = await self._message(reserved, channel)
         except TemplateFailed as failed:
             return Receipt(state=not_sent, reason=failed.reason)
+        task = Task(str(reserved.execution_id), reserved.seq)
+        provider = Provider(reserved.key.project_no, channel.provider_of(message))
+        try:
+            with self.places[reserved.channel].place(task, provider):
+                return await self._call(reserved, channel, message, not_sent)
+        except NoPlace:
+            self.metrics.gave_way(reserved.channel)
+            if not reserved.in_doubt:
+                await self.sending.release(reserved)
+            raise
+
+    async def _call(self, reserved: Reserved, channel: Channel, message: Message, not_sent: str) -> Receipt | None:
         # As late as can be: what the provider sees of us is when it is called.
         wait = await self.sending.take_turn(reserved)
         if wait is None:
