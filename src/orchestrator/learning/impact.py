@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from orchestrator.learning.lift import FEW_SUBJECTS, NOBODY, Lift, NoLift, Side, lift_of, lift_over, sum_of
+from orchestrator.learning.planning import matures_after
 from orchestrator.learning.sample_ratio import SampleRatio, all_together, sample_ratio
 
 #: Days of the trend.
@@ -141,13 +142,6 @@ def impact_of(days: Iterable[TriggerDay], *, today: date, window_days: int, grac
         matured_through=max((day.day for day in matured), default=None),
         sample_ratio=ratio,
     )
-
-
-def matures_after(window_days: int, grace_days: int) -> int:
-    """Days from the beginning of a day (UTC) of triggers until all of it has matured: the day itself, the window of the
-    last of it, and the grace.
-    """
-    return 1 + window_days + grace_days
 
 
 def _strata(days: Iterable[TriggerDay], newest_matured: date, window_days: int) -> list[StratumImpact]:

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from orchestrator.learning.impact import matures_after
 from orchestrator.learning.lift import always_valid_half_width
 
 _NORMAL = NormalDist()
@@ -29,6 +28,13 @@ class Plan:
     weeks: float
     always_valid_subjects: int
     always_valid_weeks: float
+
+
+def matures_after(window_days: int, grace_days: int) -> int:
+    """Days from the beginning of a day (UTC) of triggers until all of it has matured: the day itself, the window of the
+    last of it, and the grace.
+    """
+    return 1 + window_days + grace_days
 
 
 def planned(
