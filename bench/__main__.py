@@ -23,6 +23,7 @@ from bench import (
     journeys,
     latencies,
     memory,
+    overload,
     policies,
     reads,
     segments,
@@ -53,6 +54,7 @@ BENCHES: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "tenancy": tenancy.measure,
     "audit-log": audit_log.measure,
     "checking": checking.measure,
+    "overload": overload.measure,
     "traces": traces.measure,
 }
 

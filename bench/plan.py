@@ -29,6 +29,7 @@ class Plan:
     crowd: int = 2_000
     choices: int = 1_000_000
     checked: int = 10_000
+    overload_seconds: float = 20.0
 
 
 WHOLE = Plan()
@@ -49,6 +50,7 @@ QUICK = Plan(
     crowd=600,
     choices=50_000,
     checked=500,
+    overload_seconds=4.0,
 )
 #: The workers' memory with 20,000 waiting executions instead of 5,000.
 SOAK = Plan(waiting=20_000)
