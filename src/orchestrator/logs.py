@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -52,16 +53,16 @@ def configure(
     log_format: Literal["json", "text"],
     stream: Sink | None = None,
     *,
-    completing: logging.Filter | None = None,
+    completing: Iterable[logging.Filter] = (),
 ) -> None:
     """Send every logger's lines to `stream` (stderr), replacing what was configured before.
 
-    `completing` sees each line before it is written, and may add fields to it.
+    Each of `completing` sees a line before it is written, and may add fields to it.
     """
     handler = _Lines(stream or _Stderr())
     handler.setFormatter(JsonLine() if log_format == "json" else TextLine())
-    if completing is not None:
-        handler.addFilter(completing)
+    for one in completing:
+        handler.addFilter(one)
     root = logging.getLogger()
     for replaced in root.handlers:
         replaced.close()

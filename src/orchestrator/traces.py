@@ -10,6 +10,7 @@ What is carried, in rows and in Temporal's headers, is the text of a W3C `tracep
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -113,6 +114,10 @@ class Span:
         """It failed with an error of this type; the first one counts."""
         self._error = self._error or error
 
+    def drop(self) -> None:
+        """Record nothing of it: somebody came whom we do not know."""
+        self._recorded = None
+
     def end(self, at: int | None = None) -> None:
         if self._recorded is not None:
             self._recorded.end(error=self._error, at=at)
@@ -159,6 +164,16 @@ def carried(of: Hashable = None) -> str | None:
     if _recorder is None:
         return None
     return _shared.get().get(of) or _current.get().traceparent
+
+
+class TraceIds(logging.Filter):
+    """Adds `trace_id` to lines of the log, of what is traced."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        trace_id = _current.get().trace_id
+        if trace_id is not None:
+            record.trace_id = trace_id
+        return True
 
 
 @contextmanager

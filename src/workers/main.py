@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 from temporalio.runtime import Runtime
 
-from orchestrator import exposure, logs, otlp
+from orchestrator import exposure, logs, otlp, traces
 from orchestrator.application.audit_sealing import Keep
 from orchestrator.domain.email_address import parse_mailbox
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
@@ -61,7 +61,7 @@ def main() -> int:
     try:
         settings = _settings()
         names = ExecutionNames()
-        logs.configure(settings.log_level, settings.log_format, completing=names)
+        logs.configure(settings.log_level, settings.log_format, completing=[names, traces.TraceIds()])
         for accepted in exposure.check(settings, exposure.WORKER, environment=os.environ):
             logger.warning("open to other machines, as was accepted (%s): %s", accepted.kind, accepted.said)
         native = _runtime(settings)

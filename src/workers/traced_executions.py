@@ -113,12 +113,13 @@ class _Looks:
     def start(self, trace: str | None, start: ExecutionInput) -> None:
         self.origin = trace
         self._execution_id = start.execution_id
-        if workflow.info().continued_run_id is not None:
-            self._begin("history", None)
-        else:
+        if workflow.info().continued_run_id is None:
             self._begin("start", trace)
-        if start.effect.kind == "sleep":
-            self.end(None)
+            if start.effect.kind == "sleep":
+                self.end(None)
+        elif start.effect.kind == "run":
+            # Nobody has woken it: its history had become long, and it went on in another run.
+            self._begin("history", None)
 
     def poke(self, trace: str | None) -> None:
         self._poked, self._poke = True, trace

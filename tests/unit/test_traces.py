@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import subprocess
 import sys
@@ -217,6 +218,17 @@ def test_lines_of_the_log_may_have_what_spans_have() -> None:
     of_spans_alone = {"attempt", "database", "service", "woken_by"}
 
     assert Attributes.__annotations__.keys() - FIELDS == of_spans_alone
+
+
+def test_lines_of_the_log_say_which_trace_they_belong_to(received: Received) -> None:
+    inside, outside = logging.makeLogRecord({}), logging.makeLogRecord({})
+    with otlp.recording(received.endpoint, "grpc", service="test"):
+        with begun("call", "server", CALLER), part("transaction"):
+            assert traces.TraceIds().filter(inside)
+        assert traces.TraceIds().filter(outside)
+
+    assert vars(inside)["trace_id"] == CALLER[3:35]
+    assert "trace_id" not in vars(outside)
 
 
 def test_every_attribute_has_a_name_of_its_own() -> None:

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import httpx
 import pytest
+from temporalio import workflow
 from temporalio.client import Client
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
+from orchestrator import otlp, traces
 from orchestrator.client import messages
 from orchestrator.server import running
 from tests.eventually import eventually
@@ -20,6 +23,8 @@ from tests.integration.api.conftest import OWNER_KEY, settings_of
 from tests.otlp import PROMPTLY, Received, ancestry, named, receiving_traces
 from tests.workflows.world import Switchboard, worker
 from workers.channels.channel import ChannelUnavailable
+from workers.traced_executions import TracingInterceptor
+from workers.workflows.journey_execution import JourneyExecution
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -118,9 +123,17 @@ async def test_one_trace_leads_from_a_call_through_inbox_outbox_workflow_and_act
     assert not [span.name for span in spans if span.failed]
 
 
+@pytest.mark.parametrize("in_several_runs", [False, True])
 async def test_who_is_woken_goes_on_in_the_trace_of_who_did_it_or_begins_one_and_has_a_link_to_the_start(
-    database: str, temporal: Client, worker_pool: Pool[Record]
+    in_several_runs: bool,
+    database: str,
+    temporal: Client,
+    worker_pool: Pool[Record],
+    owner: Connection[Record],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A new run after each answer.
+    monkeypatch.setattr(workflow.Info, "is_continue_as_new_suggested", lambda _: in_several_runs)
     wait = {"id": "hear", "waitFor": {"event": {"eventName": "paid"}, "timeout": "30d", "otherwise": "bye"}}
     pause = {"id": "pause", "wait": {"duration": "1s"}, "next": "greet"}
     async with traced(database, temporal) as place, worker(temporal, database, worker_pool, Switchboard()):
@@ -129,9 +142,12 @@ async def test_who_is_woken_goes_on_in_the_trace_of_who_did_it_or_begins_one_and
         await place.received.until(lambda spans: bool(named("execution", spans)), TRACE)
         await place.happens("paid", "ann", trace=OTHER_TRACE)
 
-        spans = await place.received.until(lambda spans: len(named("execution", spans)) == 3)
+        looks = 4 if in_several_runs else 3
+        spans = await place.received.until(lambda spans: len(named("execution", spans)) == looks)
+        workflow_id = await owner.fetchval("SELECT workflow_id FROM executions")
+        await temporal.get_workflow_handle(workflow_id).result()
 
-    first, poked, timed = named("execution", spans)
+    first, poked, timed, *further = named("execution", spans)
     (start,), (poke,), (provider,) = named("start", spans), named("poke", spans), named("provider", spans)
     assert [look.attributes["orchestrator.woken_by"] for look in (first, poked, timed)] == ["start", "poke", "time"]
     assert len({look.attributes["orchestrator.execution_id"] for look in (first, poked, timed)}) == 1
@@ -139,11 +155,39 @@ async def test_who_is_woken_goes_on_in_the_trace_of_who_did_it_or_begins_one_and
     assert ancestry(poked, spans) == ["execution", "poke", "inbox", "transaction", INGEST]
     assert (poke.trace_id, poked.links) == (OTHER_TRACE, ((TRACE, start.span_id),))
     assert ancestry(provider, spans) == ["provider", "send", "execution"]
-    assert (timed.trace_id, timed.parent_id, timed.links) == (provider.trace_id, "", ((TRACE, start.span_id),))
-    assert timed.trace_id not in (TRACE, OTHER_TRACE)
-    # Both have asked what comes next, and slept no longer than that.
+    assert provider.trace_id == (further[0] if further else timed).trace_id
+    assert [look.attributes["orchestrator.woken_by"] for look in further] == ["history"] * in_several_runs
+    for look in (timed, *further):
+        assert (look.parent_id, look.links) == ("", ((TRACE, start.span_id),))
+        assert look.trace_id not in (TRACE, OTHER_TRACE)
+    # Each has asked what comes next.
     assert sorted(one.trace_id for one in named("advance", spans)) == sorted([OTHER_TRACE, timed.trace_id])
     assert poked.until < timed.since
+    await _replay(temporal, workflow_id, runs=1 + 3 * in_several_runs)
+
+
+async def _replay(client: Client, workflow_id: str, *, runs: int) -> None:
+    """All runs are what they were, for who is traced and for who is not, and nothing is told of them again."""
+    listed: set[str] = set()
+
+    async def all_are_listed() -> bool:
+        listed.update([run.run_id async for run in client.list_workflows(f"WorkflowId = '{workflow_id}'")])
+        return len(listed) == runs
+
+    await eventually(all_are_listed)
+    histories = [await client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history() for run_id in listed]
+    with receiving_traces() as again, otlp.recording(again.endpoint, "grpc", service="replay"):
+        recorder = traces.recorder()
+        assert recorder is not None
+        for interceptors in ([], [TracingInterceptor(recorder)]):
+            replayer = Replayer(
+                workflows=[JourneyExecution],
+                interceptors=interceptors,
+                workflow_runner=UnsandboxedWorkflowRunner(),
+            )
+            for history in histories:
+                await replayer.replay_workflow(history)
+    assert again.messages == []
 
 
 async def test_subjects_of_one_transaction_go_on_each_in_a_trace_of_its_own(
@@ -182,13 +226,12 @@ async def test_a_look_that_two_workers_have_seen_is_told_once(
         await place.author(SEND | {"next": "bye"}, BYE)
         async with worker(temporal, database, worker_pool, away):
             await place.happens("signed_up", "ann")
-            tried = await place.received.until(lambda spans: bool(named("provider", spans)), TRACE)
+            await place.received.until(lambda spans: bool(named("send", spans)), TRACE)
         async with worker(temporal, database, worker_pool, back):
             spans = await place.received.until(lambda spans: bool(named("execution", spans)), TRACE)
 
-    (failed, *_), (execution,) = named("send", tried), named("execution", spans)
-    sends = named("send", spans)
-    assert len(sends) > 1
+    (execution,), sends = named("execution", spans), named("send", spans)
+    (failed, *_, _) = sends
     assert {send.parent_id for send in sends} == {execution.span_id}
     assert execution.until > sends[-1].since
     assert failed.failed
@@ -197,8 +240,12 @@ async def test_a_look_that_two_workers_have_seen_is_told_once(
     assert [send.attributes["orchestrator.attempt"] for send in sends] == list(range(1, len(sends) + 1))
 
 
-async def test_what_is_refused_says_why_and_is_no_failure_of_ours(database: str, temporal: Client) -> None:
+async def test_what_is_refused_says_why_and_is_no_failure_of_ours_and_who_is_unknown_leaves_nothing(
+    database: str, temporal: Client
+) -> None:
     async with traced(database, temporal) as place:
+        with pytest.raises(Refused, match="UNAUTHENTICATED"):
+            await place.grpc.call(messages.GetSubjectRequest(subject_id="nobody"), key="orc_wrong")
         with pytest.raises(Refused, match="there is no subject"):
             await place.grpc.call(messages.GetSubjectRequest(subject_id="nobody"))
 

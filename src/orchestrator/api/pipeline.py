@@ -282,8 +282,6 @@ class Pipeline:
             }
             if reason is not None:
                 fields["reason"] = reason
-            if span.trace_id is not None:
-                fields["trace_id"] = span.trace_id
             if scope is not None:
                 fields["project_id"] = scope.project_id
                 fields["actor"] = scope.actor
@@ -291,7 +289,10 @@ class Pipeline:
 
 
 def _describe(span: traces.Span, arrival: Arrival, code: StatusCode, reason: str | None, scope: Scope | None) -> None:
-    """Say of a call's span what the log says of the call."""
+    """Say of a call's span what the log says of the call. Who has no key has nothing recorded, whatever he asks for."""
+    if code is StatusCode.UNAUTHENTICATED:
+        span.drop()
+        return
     service, _, method = arrival.method.name.rpartition("/")
     span.note(service=service, method=method, code=code.name, transport=arrival.transport, call_id=arrival.call_id)
     if reason is not None:
