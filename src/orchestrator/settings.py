@@ -25,6 +25,9 @@ _RECEIVER = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,
 _PAYLOAD_KEY = re.compile(r"([a-z0-9][a-z0-9_-]{0,31}):[A-Za-z0-9+/_-]{43}=?")
 PLAIN_PAYLOADS = "plain"
 _CODEC_TOKEN = re.compile(rf"([a-z0-9][a-z0-9_-]{{0,31}}):[!-~]{{{LONG_SECRET},256}}")
+#: Temporal writes `deployment.build`, so that names have no full stops.
+_WORKER_BUILD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_WORKER_DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -102,6 +105,12 @@ class Settings(BaseSettings):
     """Where a worker shows its metrics, if it has a port for them."""
     worker_metrics_port: _Port | None = None
     """Its port. Without it a worker shows none; `up` gives each of its workers one."""
+    worker_build: str | None = None
+    """Which build of the workers this one is, `2026-12-01.1` or a commit: it is given executions once Temporal was told
+    that this build is the current one. Without it, a worker takes whatever there is. See
+    [operations.md](operations.md#new-builds-of-workers)."""
+    worker_deployment: str = "orchestrator"
+    """What Temporal calls all builds of these workers together."""
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins of pages that browsers may show answers to (CORS), and that may use the `session` cookie, besides the
     server's own: `https://app.example`."""
@@ -246,6 +255,20 @@ class Settings(BaseSettings):
         if address is not None and _PLACE.fullmatch(address) is None:
             raise ValueError("must be host:port")
         return address
+
+    @field_validator("worker_build")
+    @classmethod
+    def _is_build(cls, build: str | None) -> str | None:
+        if build is not None and _WORKER_BUILD.fullmatch(build) is None:
+            raise ValueError("must be 1 to 128 of A-Z, a-z, 0-9, `.`, `_` and `-`, and begin with a letter or a digit")
+        return build
+
+    @field_validator("worker_deployment")
+    @classmethod
+    def _is_deployment(cls, name: str) -> str:
+        if _WORKER_DEPLOYMENT.fullmatch(name) is None:
+            raise ValueError("must be 1 to 128 of A-Z, a-z, 0-9, `_` and `-`, and begin with a letter or a digit")
+        return name
 
     @field_validator("allowed_origins", mode="before")
     @classmethod

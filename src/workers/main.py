@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
+from temporalio.common import WorkerDeploymentVersion
 from temporalio.runtime import Runtime
 
 from orchestrator import exposure, logs, otlp, traces
@@ -206,6 +207,7 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames, kee
             names=names,
             keep_anchors=keep,
             ledger=ErasureLedger(settings.erasure_ledger) if settings.erasure_ledger is not None else None,
+            build=_build(settings),
             links=UnsubscribeLinks.of(
                 [secret.get_secret_value() for secret in settings.unsubscribe_secrets],
                 instance_secret,
@@ -216,6 +218,12 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames, kee
             logger.info("working")
             await stop.wait()
             logger.info("stopping")
+
+
+def _build(settings: Settings) -> WorkerDeploymentVersion | None:
+    if settings.worker_build is None:
+        return None
+    return WorkerDeploymentVersion(deployment_name=settings.worker_deployment, build_id=settings.worker_build)
 
 
 async def _instance_secret(pool: Pool[Record]) -> bytes:

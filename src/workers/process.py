@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from temporalio.client import Client
-from temporalio.common import MetricMeter
-from temporalio.worker import Interceptor, Worker
+from temporalio.common import MetricMeter, VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Interceptor, Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from orchestrator import traces
@@ -144,6 +144,8 @@ class Parts:
     limits: Limits = Limits()
     # Where erasures are written down outside of the database.
     ledger: ErasureLedger | None = None
+    # Which build this is, where Temporal is told which one is current. None: it takes whatever there is.
+    build: WorkerDeploymentVersion | None = None
 
 
 @asynccontextmanager
@@ -249,6 +251,7 @@ def _workers(
     erasures, one for webhooks of steps, and one for each channel.
     """
     limits = parts.limits
+    deployment = _deployment(parts.build)
     interceptors: list[Interceptor] = [NamingInterceptor(parts.names)]
     if (recorder := traces.recorder()) is not None:
         interceptors.append(TracingInterceptor(recorder))
@@ -275,6 +278,7 @@ def _workers(
             max_concurrent_activities=limits.advances,
             max_concurrent_local_activities=limits.advances,
             graceful_shutdown_timeout=limits.grace,
+            deployment_config=deployment,
         )
 
     journeys = executions(JOURNEYS_QUEUE, limits.workflow_tasks, limits.cached, schedules=True)
@@ -288,6 +292,7 @@ def _workers(
             interceptors=interceptors,
             max_concurrent_activities=limits.sends_per_channel + limits.spare,
             graceful_shutdown_timeout=limits.grace,
+            deployment_config=deployment,
         )
         for channel in parts.channels
     ]
@@ -298,6 +303,7 @@ def _workers(
         interceptors=interceptors,
         max_concurrent_activities=limits.webhook_calls + limits.spare,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     segments = Worker(
         parts.client,
@@ -312,6 +318,7 @@ def _workers(
         ],
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     sweeps = Worker(
         parts.client,
@@ -319,6 +326,7 @@ def _workers(
         activities=[passes.evaluate_buckets],
         max_concurrent_activities=limits.sweeps,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     learning = Worker(
         parts.client,
@@ -328,6 +336,7 @@ def _workers(
         # Each keeps a core busy for some seconds.
         max_concurrent_activities=1,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     forgetting = Worker(
         parts.client,
@@ -336,8 +345,20 @@ def _workers(
         activities=[erasures.erase_some],
         max_concurrent_activities=limits.erasures,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     return [journeys, behind, segments, sweeps, learning, forgetting, calls, *channels]
+
+
+def _deployment(build: WorkerDeploymentVersion | None) -> WorkerDeploymentConfig | None:
+    """Executions wait for months: they go on with whatever build is current by then, instead of holding old builds
+    back until they have ended.
+    """
+    if build is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=build, use_worker_versioning=True, default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE
+    )
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

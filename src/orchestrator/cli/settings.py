@@ -38,6 +38,7 @@ GROUPS = {
         *("pool_size", "max_calls", "max_calls_per_key", "calls_per_second", "wrong_keys_per_minute"),
         *("drain_seconds", "grace_seconds", "workers"),
     ),
+    "Builds of workers": ("worker_build", "worker_deployment"),
     "Logs": ("log_level", "log_format"),
     "Traces": ("otlp_endpoint", "otlp_protocol"),
 }  # fmt: skip

@@ -69,6 +69,11 @@ def _read(path: Path | None) -> bytes | None:
     return path.read_bytes() if path is not None else None
 
 
+#: A server that stops answers a call which has just come in with CANCELLED. One that is canceled here raises
+#: CancelledError instead.
+_NOBODY_THERE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+
+
 class _Calls(grpc.aio.UnaryUnaryClientInterceptor):
     """Gives each call its key, its deadline and its request id, repeats it while the server is away or has too much to
     do, and its failure a meaning.
@@ -141,7 +146,7 @@ class _Calls(grpc.aio.UnaryUnaryClientInterceptor):
 
     def _may_repeat(self, error: OrchestratorError) -> bool:
         """Whether nobody was there, or there was too much to do and not too much of that lately."""
-        if error.code is grpc.StatusCode.UNAVAILABLE:
+        if error.code in _NOBODY_THERE:
             return True
         if error.code is not grpc.StatusCode.RESOURCE_EXHAUSTED or error.retry_after is None or self._come_backs < 1:
             return False

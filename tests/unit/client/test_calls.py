@@ -59,6 +59,27 @@ async def test_a_call_is_tried_again_under_the_same_request_id_while_the_server_
     assert len({asked.request for asked in server.asked}) == 1
 
 
+async def test_a_call_that_a_stopping_server_cancels_is_tried_again_under_the_same_request_id() -> None:
+    stopping = grpc.StatusCode.CANCELLED
+    async with scripted(stopping, messages.PauseJourneyResponse()) as server:
+        async with OrchestratorClient(server.target, "a-key") as client:
+            await client.journeys.PauseJourney(PAUSE)
+
+    assert len(server.asked) == 2
+    assert len({asked.request for asked in server.asked}) == 1
+
+
+async def test_a_call_that_its_caller_cancels_is_not_tried_again() -> None:
+    async with scripted(NEVER) as server, OrchestratorClient(server.target, "a-key") as client:
+        calling = asyncio.ensure_future(client.journeys.PauseJourney(PAUSE))
+        await eventually(lambda: len(server.asked) == 1)
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+
+    assert len(server.asked) == 1
+
+
 async def test_no_other_failure_is_tried_again() -> None:
     async with scripted(grpc.StatusCode.ABORTED) as server, OrchestratorClient(server.target, "a-key") as client:
         with pytest.raises(OrchestratorError) as caught:
