@@ -92,12 +92,12 @@ async def test_predicates_with_hostile_texts_are_plain_statements_with_right_ans
             plain = _plain(place, asked)
             await _ask(ground, project, [leaf_with(text) for text in plain])
             known = _heard()
-            predicate = {"kind": "or", "clauses": [leaf_with(text) for text in asked]}
-            size, sample = await _ask(ground, project, predicate["clauses"])
+            clauses = [leaf_with(text) for text in asked]
+            size, sample = await _ask(ground, project, clauses)
 
             # How many words there are, and of which types, shows in a statement.
             assert place == "choices as words" or _heard() - known == set(), (place, asked)
-            belonging = _belonging(predicate, subjects)
+            belonging = _belonging({"kind": "or", "clauses": clauses}, subjects)
             assert size == len(belonging), (place, asked)
             assert set(sample) <= belonging
 

@@ -19,9 +19,9 @@ from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600 if SOAK else 300)]
 
-CALLS = 20_000 if SOAK else 3_000
+CALLS = 20_000 if SOAK else 2_000
 #: Calls between two looks at the server's memory. Each round has a project of its own.
-ROUND = 2_000 if SOAK else 1_500
+ROUND = 2_000 if SOAK else 1_000
 #: Bytes by which the server may have grown since the first round, in which it loads what it needs.
 GROWTH = 50 * 1024 * 1024
 
@@ -56,4 +56,4 @@ def _port(address: str) -> int:
 
 def _errors(log: Path) -> list[str]:
     """The lines of a log that tell of what nobody had foreseen."""
-    return [line for line in log.read_text().splitlines() if '"level": "error"' in line or " error " in line]
+    return [line for line in log.read_text().splitlines() if '"level":"error"' in line or " error " in line[:60]]
