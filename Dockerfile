@@ -5,13 +5,13 @@ COPY --from=ghcr.io/astral-sh/uv:0.9 /uv /usr/local/bin/uv
 WORKDIR /app
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
 COPY pyproject.toml uv.lock README.md LICENSE ./
-RUN uv sync --locked --no-dev --no-install-project
+RUN uv sync --locked --no-dev --extra traces --no-install-project
 COPY migrations migrations
 COPY proto proto
 COPY docs/openapi.json docs/openapi.json
 COPY examples examples
 COPY src src
-RUN uv sync --locked --no-dev --no-editable
+RUN uv sync --locked --no-dev --extra traces --no-editable
 
 FROM python:3.12-slim
 COPY --from=build /app/.venv /app/.venv

@@ -36,7 +36,7 @@ test: setup ## Run the tests but those that kill processes (PYTEST="-k word" for
 
 test-faults: setup ## Run the tests that kill processes
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
-	$(PY) -m pytest -m faults $(PYTEST) || [ $$? = 5 ]
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m faults $(PYTEST) || [ $$? = 5 ]
 
 soak: setup ## The same, and what `test-faults` does in part whole
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
@@ -72,7 +72,7 @@ migrate: .venv/synced ## Bring the database at DATABASE_URL to the newest schema
 sbom: .venv/synced ## Write every package of uv.lock, and those of the image, as CycloneDX into build/
 	@mkdir -p build
 	scripts/uv.sh export --quiet --locked --all-groups --all-extras --format cyclonedx1.5 --output-file build/sbom.cdx.json
-	scripts/uv.sh export --quiet --locked --no-dev --format cyclonedx1.5 --output-file build/sbom-image.cdx.json
+	scripts/uv.sh export --quiet --locked --no-dev --extra traces --format cyclonedx1.5 --output-file build/sbom-image.cdx.json
 
 audit: .venv/synced ## Ask the package index for known faults of the packages in uv.lock (needs a network)
 	@$(PY) scripts/audit.py

@@ -27,6 +27,7 @@ from bench import (
     segments,
     starts,
     tenancy,
+    traces,
     wake_ups,
     wakes,
 )
@@ -50,6 +51,7 @@ BENCHES: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "policies": policies.measure,
     "tenancy": tenancy.measure,
     "audit-log": audit_log.measure,
+    "traces": traces.measure,
 }
 
 

@@ -36,7 +36,12 @@ async def ground(environment: Mapping[str, str] | None = None) -> AsyncIterator[
             temporal_ui_port=temporal_ui,
             metrics_port=None,
             workers=1,
-            environment={"ORCHESTRATOR_LOG_LEVEL": "warning", **(environment or {})},
+            environment={
+                "ORCHESTRATOR_LOG_LEVEL": "warning",
+                # One key does here what many do elsewhere.
+                "ORCHESTRATOR_CALLS_PER_SECOND": "0",
+                **(environment or {}),
+            },
         )
         async with Stack(options, talk=_talk) as stack:
             yield stack

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 
 from bench.remote import obey, run
 from bench.welcome import JOURNEY
-from orchestrator import logs
+from orchestrator import logs, otlp, traces
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.transactions import Transactions
@@ -33,7 +34,13 @@ SCOPE = Scope(project_no=1, project_id="default", actor="key:bench", role=Role.A
 
 
 async def main(dsn: str, address: str, namespace: str = "", *payload_keys: str) -> None:
+    """Traced, where the environment says so."""
     logs.configure("warning", "json")
+    with otlp.recording(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None, "grpc", service="bench"):
+        await _work(dsn, address, namespace, payload_keys)
+
+
+async def _work(dsn: str, address: str, namespace: str, payload_keys: Sequence[str]) -> None:
     native = runtime(None)
     target = Target(address=address, namespace=namespace)
     client = await connect(target, keyring=Keyring.of(payload_keys), runtime=native)
@@ -46,8 +53,9 @@ async def main(dsn: str, address: str, namespace: str = "", *payload_keys: str) 
         """As EnrollSubjects does: a transaction for each call, and what it decided is told after the commit."""
         telling: list[asyncio.Task[None]] = []
         for start in range(0, len(subject_ids), CALL):
-            told = await _enroll(api, versions, subject_ids[start : start + CALL])
-            telling.append(asyncio.create_task(delivery.deliver(told)))
+            with traces.begun("EnrollSubjects", "server", None):
+                told = await _enroll(api, versions, subject_ids[start : start + CALL])
+                telling.append(asyncio.create_task(delivery.deliver(told)))
         await asyncio.gather(*telling)
 
     async with open_channels(pool=pool) as channels, StepCalls() as calls, Renderer() as renderer:

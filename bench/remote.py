@@ -49,11 +49,15 @@ class Remote:
 
 
 @asynccontextmanager
-async def remote(module: str, *arguments: str) -> AsyncIterator[Remote]:
-    """`python -m module arguments`, once it is ready; ended with the block. Raises RuntimeError if it ends badly."""
+async def remote(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> AsyncIterator[Remote]:
+    """`python -m module arguments`, once it is ready; ended with the block. Raises RuntimeError if it ends badly.
+
+    `environment`: what is set there besides.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *arguments, stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE
-    )
+        sys.executable, "-m", module, *arguments,
+        stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE, env={**os.environ, **(environment or {})},
+    )  # fmt: skip
     asked = Remote(process)
     try:
         await asked.ask("ready")

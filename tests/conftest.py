@@ -233,7 +233,8 @@ def _talk(sentence: str) -> None:
 
 async def _create_database(postgres: EmbeddedPostgres, template: str) -> str:
     name = f"test_{uuid.uuid4().hex}"
-    await _administer(postgres, f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {template}")
+    # Copied file by file, since nothing is forced to the disk here: a third of the work of copying through the log.
+    await _administer(postgres, f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {template} STRATEGY FILE_COPY")
     return name
 
 

@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -25,7 +26,7 @@ FIELDS = frozenset(
         "actor", "asked", "binding", "call_id", "channel", "code", "communication_id", "count", "erasure_id",
         "error", "execution_id", "grpc_port", "hash", "holder", "http_port", "journey_id", "kid", "method", "ms",
         "part", "pid", "policy_version", "project_id", "reason", "revision", "seconds", "seq", "set_aside", "state",
-        "status", "step_id", "subject_ref", "told", "transport", "version",
+        "status", "step_id", "subject_ref", "told", "trace_id", "transport", "version",
     }
 )  # fmt: skip
 
@@ -52,16 +53,16 @@ def configure(
     log_format: Literal["json", "text"],
     stream: Sink | None = None,
     *,
-    completing: logging.Filter | None = None,
+    completing: Iterable[logging.Filter] = (),
 ) -> None:
     """Send every logger's lines to `stream` (stderr), replacing what was configured before.
 
-    `completing` sees each line before it is written, and may add fields to it.
+    Each of `completing` sees a line before it is written, and may add fields to it.
     """
     handler = _Lines(stream or _Stderr())
     handler.setFormatter(JsonLine() if log_format == "json" else TextLine())
-    if completing is not None:
-        handler.addFilter(completing)
+    for one in completing:
+        handler.addFilter(one)
     root = logging.getLogger()
     for replaced in root.handlers:
         replaced.close()

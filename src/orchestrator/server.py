@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
-from orchestrator import exposure
+from orchestrator import exposure, otlp
 from orchestrator.api import methods as rpcs
 from orchestrator.api import openapi
+from orchestrator.api.adaptive_limit import AdaptiveLimit
+from orchestrator.api.admission import Admission, Bounds
 from orchestrator.api.auth import Authentication
 from orchestrator.api.documented.calls import DocumentedCalls
 from orchestrator.api.documented.rows import INTERNAL_ROWS, ROWS
@@ -45,9 +47,8 @@ from orchestrator.api.health import Health
 from orchestrator.api.http_arrivals import HttpArrivals
 from orchestrator.api.http_calls import HttpCalls
 from orchestrator.api.http_server import HttpServer, application, internal_application
-from orchestrator.api.limits import InFlightLimit
 from orchestrator.api.methods import Method
-from orchestrator.api.metrics import CallMetrics, StateMetrics
+from orchestrator.api.metrics import CallMetrics, LoadMetrics, StateMetrics
 from orchestrator.api.pipeline import Pipeline
 from orchestrator.api.policy import POLICY
 from orchestrator.api.routes import Routes, bindings_of
@@ -74,7 +75,7 @@ from orchestrator.exposure import Exposure
 from orchestrator.settings import STRONG_KEY, InvalidSettings, Settings
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.migrations import SchemaRefused, missing_migrations
-from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
+from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, Places, open_pool
 from orchestrator.storage.reachability import open_connection
 from orchestrator.storage.rights import is_superuser, require_rights
 from orchestrator.temporal.client import Target, connect
@@ -88,8 +89,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+#: What traces call this process.
+SERVICE = "orchestrator-server"
+
 #: Connections for telling Temporal what was decided here, and for working through the inbox when somebody says so.
 DELIVERY_POOL = 4 + AT_ONCE
+#: Connections that are kept for critical calls, and for looking up keys.
+CRITICAL_POOL = 2
 
 
 class CannotServe(Exception):
@@ -184,11 +190,19 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
     user_is_superuser = await _require_database(settings.database_url)
     tell(exposure.check_database_user(settings, exposure.SERVER, is_superuser=user_is_superuser))
     async with AsyncExitStack() as stack:
+        try:
+            stack.enter_context(otlp.recording(settings.otlp_endpoint, settings.otlp_protocol, service=SERVICE))
+        except otlp.PackagesMissing as missing:
+            raise CannotServe(str(missing)) from None
         pool = await open_pool(
-            settings.database_url, role=API_ROLE, size=settings.pool_size, application_name="orchestrator-server"
+            settings.database_url,
+            role=API_ROLE,
+            size=settings.pool_size + CRITICAL_POOL,
+            application_name="orchestrator-server",
         )
         stack.push_async_callback(pool.close)
-        transactions = Transactions(pool)
+        places = Places(settings.pool_size)
+        transactions = Transactions(pool, places)
         async with transactions.read(INSTANCE) as conn:
             instance_secret = await read_secret(conn)
         await Setup(transactions, ApiKeys(instance_secret)).prepare(owner_key=_text(settings.api_key))
@@ -200,9 +214,11 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             settings.database_url, role=WORKER_ROLE, size=DELIVERY_POOL, application_name="orchestrator-delivery"
         )
         stack.push_async_callback(outbox_pool.close)
-        delivery = PromptDelivery(Transactions(outbox_pool), temporal)
+        delivery_places = Places(DELIVERY_POOL)
+        outbox = Transactions(outbox_pool, delivery_places)
+        delivery = PromptDelivery(outbox, temporal)
         versions = Versions()
-        dispatching = Dispatching(Transactions(outbox_pool), versions, delivery.deliver)
+        dispatching = Dispatching(outbox, versions, delivery.deliver)
         stack.push_async_callback(dispatching.close)
         parts = Parts(
             transactions=transactions,
@@ -226,11 +242,23 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             wrong_keys_per_minute=settings.wrong_keys_per_minute,
         )
         stack.push_async_callback(authentication.close)
+        limit = AdaptiveLimit(least=2 * settings.pool_size, most=settings.max_calls)
+        load = LoadMetrics(registry, lambda: limit.calls)
         pipeline = Pipeline(
             authentication=authentication,
             transactions=transactions,
             metrics=CallMetrics(registry, methods.values()),
-            limit=InFlightLimit(settings.max_calls),
+            admission=Admission(
+                Bounds(
+                    calls=settings.max_calls,
+                    calls_of_key=settings.max_calls_per_key,
+                    # Each may hold a connection for seconds.
+                    heavy=settings.pool_size // 2,
+                    per_second=settings.calls_per_second,
+                ),
+                limit=limit,
+                shed=load.shed,
+            ),
         )
         stack.push_async_callback(pipeline.close, settings.grace_seconds)
         services = sorted({method.service for method in methods.values()})
@@ -250,7 +278,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             )
 
         arrivals = HttpArrivals(pipeline, settings.allowed_origins)
-        StateMetrics(registry, lambda: health.state, {"calls": pool, "delivery": outbox_pool})
+        StateMetrics(registry, lambda: health.state, {"calls": places, "delivery": delivery_places})
         contract = openapi.document_path().read_bytes()
         links = UnsubscribeLinks.of(map(_revealed, settings.unsubscribe_secrets), instance_secret, settings.public_url)
         http_server = HttpServer(
@@ -288,8 +316,8 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             listeners.append(Listener(internal_server, "INTERNAL_HTTP", "INTERNAL_HOST", host, port))
         stack.push_async_callback(_stop, listeners, settings.grace_seconds)
         ports = {listener.name: await listener.listen(tls) for listener in listeners}
-        watch = asyncio.create_task(health.watch(), name="health")
-        stack.push_async_callback(_ended, watch)
+        for watching in (health.watch(), limit.watch(places.shortest_wait, load.lag)):
+            stack.push_async_callback(_ended, asyncio.create_task(watching))
         try:
             yield Listening(
                 grpc_port=ports["GRPC"],

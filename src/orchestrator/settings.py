@@ -20,10 +20,14 @@ INSTANCE_SECRET = "instance"
 #: As browsers write them. `*` is none: it would hand every page what is meant for a few.
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 _PUBLIC_URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{1,100})?")
+_RECEIVER = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[!-~]{0,200})?")
 #: A key of payloads: its id, and 32 bytes in base64 of either alphabet.
 _PAYLOAD_KEY = re.compile(r"([a-z0-9][a-z0-9_-]{0,31}):[A-Za-z0-9+/_-]{43}=?")
 PLAIN_PAYLOADS = "plain"
 _CODEC_TOKEN = re.compile(rf"([a-z0-9][a-z0-9_-]{{0,31}}):[!-~]{{{LONG_SECRET},256}}")
+#: Temporal writes `deployment.build`, so that names have no full stops.
+_WORKER_BUILD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_WORKER_DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -101,6 +105,12 @@ class Settings(BaseSettings):
     """Where a worker shows its metrics, if it has a port for them."""
     worker_metrics_port: _Port | None = None
     """Its port. Without it a worker shows none; `up` gives each of its workers one."""
+    worker_build: str | None = None
+    """Which build of the workers this one is, `2026-12-01.1` or a commit: it is given executions once Temporal was told
+    that this build is the current one. Without it, a worker takes whatever there is. See
+    [operations.md](operations.md#new-builds-of-workers)."""
+    worker_deployment: str = "orchestrator"
+    """What Temporal calls all builds of these workers together."""
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins of pages that browsers may show answers to (CORS), and that may use the `session` cookie, besides the
     server's own: `https://app.example`."""
@@ -173,11 +183,29 @@ class Settings(BaseSettings):
     as keyed hashes, for `orchestrator erasures replay` after a restore. Without it, nothing is, and doctor says so;
     `up` has one in its data directory."""
 
+    otlp_endpoint: Annotated[
+        str | None, Field(validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"))
+    ] = None
+    """Where server and workers send traces, `http://localhost:4317`; without it, nothing is traced. OpenTelemetry's
+    other variables hold as well (`OTEL_TRACES_SAMPLER`, …). See [operations.md](operations.md#traces)."""
+    otlp_protocol: Annotated[
+        Literal["grpc", "http/protobuf"],
+        Field(validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_PROTOCOL", "otlp_protocol")),
+    ] = "grpc"
+    """How: `grpc`, or `http/protobuf`, whose path `/v1/traces` is put behind the address."""
+
     pool_size: Annotated[int, Field(ge=2, le=500)] = 16
-    """Connections to PostgreSQL that a server or a worker works with. Each has up to five more, for health,
-    notifications and starts."""
-    max_calls: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """Calls under way at once in a server. More are told to come back (`RATE_LIMITED`)."""
+    """Connections to PostgreSQL that a server or a worker works with. Each has up to seven more, for health,
+    notifications, starts and calls that stop something."""
+    max_calls: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Calls under way at once in a server, at most: fewer as soon as more would only wait. A fifth is kept for calls
+    that stop something. More are told to come back (`RATE_LIMITED`)."""
+    max_calls_per_key: Annotated[int, Field(ge=1, le=100_000)] = 128
+    """Of these, calls with one key."""
+    calls_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = 1_000.0
+    """Calls that a server begins with one key in a second, twice as many at once after a rest; 0 for any number. Set it
+    below what a server can do, and no key keeps the others waiting: see
+    [operations.md](operations.md#when-there-are-too-many-calls)."""
     wrong_keys_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """Wrong keys that an address may try (`RATE_LIMITED` beyond). Behind a proxy all callers may have one address."""
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0
@@ -214,12 +242,33 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://")
         return url
 
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_receiver(cls, url: str | None) -> str | None:
+        if url is not None and _RECEIVER.fullmatch(url) is None:
+            raise ValueError("must be a URL such as http://localhost:4317")
+        return url
+
     @field_validator("temporal_address")
     @classmethod
     def _is_place(cls, address: str | None) -> str | None:
         if address is not None and _PLACE.fullmatch(address) is None:
             raise ValueError("must be host:port")
         return address
+
+    @field_validator("worker_build")
+    @classmethod
+    def _is_build(cls, build: str | None) -> str | None:
+        if build is not None and _WORKER_BUILD.fullmatch(build) is None:
+            raise ValueError("must be 1 to 128 of A-Z, a-z, 0-9, `.`, `_` and `-`, and begin with a letter or a digit")
+        return build
+
+    @field_validator("worker_deployment")
+    @classmethod
+    def _is_deployment(cls, name: str) -> str:
+        if _WORKER_DEPLOYMENT.fullmatch(name) is None:
+            raise ValueError("must be 1 to 128 of A-Z, a-z, 0-9, `_` and `-`, and begin with a letter or a digit")
+        return name
 
     @field_validator("allowed_origins", mode="before")
     @classmethod

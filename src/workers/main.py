@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
+from temporalio.common import WorkerDeploymentVersion
 from temporalio.runtime import Runtime
 
-from orchestrator import exposure, logs
+from orchestrator import exposure, logs, otlp, traces
 from orchestrator.application.audit_sealing import Keep
 from orchestrator.domain.email_address import parse_mailbox
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: What traces call this process.
+SERVICE = "orchestrator-worker"
+
 #: Seconds between two tries to reach a part at the start: whoever started us may be starting it, too.
 PAUSE = 0.5
 
@@ -58,7 +62,7 @@ def main() -> int:
     try:
         settings = _settings()
         names = ExecutionNames()
-        logs.configure(settings.log_level, settings.log_format, completing=names)
+        logs.configure(settings.log_level, settings.log_format, completing=[names, traces.TraceIds()])
         for accepted in exposure.check(settings, exposure.WORKER, environment=os.environ):
             logger.warning("open to other machines, as was accepted (%s): %s", accepted.kind, accepted.said)
         native = _runtime(settings)
@@ -67,7 +71,11 @@ def main() -> int:
         print(fault, file=sys.stderr)  # noqa: T201 - for whoever starts us, and logging may not be configured yet
         return 2 if isinstance(fault, InvalidSettings) else 1
     try:
-        asyncio.run(_serve(settings, native, names, keep))
+        with otlp.recording(settings.otlp_endpoint, settings.otlp_protocol, service=SERVICE):
+            asyncio.run(_serve(settings, native, names, keep))
+    except otlp.PackagesMissing as missing:
+        logger.critical("%s", missing)
+        return 1
     except PartCrashed:  # the log has said all there is to say
         return 1
     return 0
@@ -199,6 +207,7 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames, kee
             names=names,
             keep_anchors=keep,
             ledger=ErasureLedger(settings.erasure_ledger) if settings.erasure_ledger is not None else None,
+            build=_build(settings),
             links=UnsubscribeLinks.of(
                 [secret.get_secret_value() for secret in settings.unsubscribe_secrets],
                 instance_secret,
@@ -209,6 +218,12 @@ async def _serve(settings: Settings, native: Runtime, names: ExecutionNames, kee
             logger.info("working")
             await stop.wait()
             logger.info("stopping")
+
+
+def _build(settings: Settings) -> WorkerDeploymentVersion | None:
+    if settings.worker_build is None:
+        return None
+    return WorkerDeploymentVersion(deployment_name=settings.worker_deployment, build_id=settings.worker_build)
 
 
 async def _instance_secret(pool: Pool[Record]) -> bytes:

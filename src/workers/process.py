@@ -11,10 +11,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from temporalio.client import Client
-from temporalio.common import MetricMeter
-from temporalio.worker import Worker
+from temporalio.common import MetricMeter, VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Interceptor, Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from orchestrator import traces
 from orchestrator.application.advance import Advance
 from orchestrator.application.audit_sealing import AuditSealing, Keep
 from orchestrator.application.calling import Calling
@@ -40,6 +41,7 @@ from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.segment_runs import SegmentRuns
 from orchestrator.application.sending import Sending
 from orchestrator.application.sent_tests import TestsToSend
+from orchestrator.application.topic_pokes import TopicPokes
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.versions import Versions
@@ -66,9 +68,11 @@ from workers.enrollment_jobs import EnrollmentJobRunner
 from workers.execution_names import ExecutionNames, NamingInterceptor
 from workers.inbox import InboxConsumer
 from workers.metrics import Metrics
+from workers.provider_places import ProviderPlaces
 from workers.sent_tests import SentTestSender
 from workers.step_calls import StepCalls
 from workers.sweeper import Sweeper
+from workers.traced_executions import TracingInterceptor
 from workers.workflows.journey_execution import JourneyExecution
 from workers.workflows.policy_updates import PolicyUpdate
 from workers.workflows.scheduled_enrollment import ScheduledEnrollment
@@ -95,6 +99,9 @@ class Limits:
 
     `workflow_tasks`: places for executions. Pollers keep five of them, and an eager start needs one that is free.
     `behind`: the same for executions that were let in with many others; they leave the others' places free.
+    `sends_per_channel`, `webhook_calls`: calls under way at once, to all providers of a channel and of steps together.
+    `spare`: so many tasks more are taken up, so that those find a worker free who call somebody else than the provider
+    that does not answer (workers/provider_places.py).
     `grace`: what a stopping process has begun, it may finish within this; the rest another one does again.
     `cached`: executions kept in memory between two tasks; those that wait longer are replayed from short histories.
     """
@@ -104,6 +111,7 @@ class Limits:
     advances: int = 16
     sends_per_channel: int = 32
     webhook_calls: int = 32
+    spare: int = 16
     # Parts of passes over segments, and beside them parts of sweeps; each keeps a core and a connection busy.
     passes: int = 2
     sweeps: int = 2
@@ -136,6 +144,8 @@ class Parts:
     limits: Limits = Limits()
     # Where erasures are written down outside of the database.
     ledger: ErasureLedger | None = None
+    # Which build this is, where Temporal is told which one is current. None: it takes whatever there is.
+    build: WorkerDeploymentVersion | None = None
 
 
 @asynccontextmanager
@@ -155,6 +165,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     sweeper = Sweeper(
         delivery,
         Closings(transactions),
+        TopicPokes(transactions),
         Cancellations(transactions),
         Carries(transactions, versions),
         EntryReplays(transactions, versions),
@@ -186,6 +197,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         renderer=parts.renderer,
         links=parts.links,
         metrics=metrics,
+        places={channel: ProviderPlaces(parts.limits.sends_per_channel) for channel in parts.channels},
     )
     effects = EffectActivities(
         changing=Changing(transactions, versions),
@@ -194,6 +206,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         calls=parts.calls,
         renderer=parts.renderer,
         metrics=metrics,
+        places=ProviderPlaces(parts.limits.webhook_calls),
     )
     advancing, schedules = AdvanceActivities(Advance(transactions, versions)), ScheduleActivities(transactions)
     workers = _workers(parts, advancing, sends, effects, passes, schedules, policies, ErasureActivities(erasures))
@@ -238,7 +251,10 @@ def _workers(
     erasures, one for webhooks of steps, and one for each channel.
     """
     limits = parts.limits
-    interceptors = [NamingInterceptor(parts.names)]
+    deployment = _deployment(parts.build)
+    interceptors: list[Interceptor] = [NamingInterceptor(parts.names)]
+    if (recorder := traces.recorder()) is not None:
+        interceptors.append(TracingInterceptor(recorder))
 
     def executions(queue: str, workflow_tasks: int, cached: int, *, schedules: bool) -> Worker:
         return Worker(
@@ -262,6 +278,7 @@ def _workers(
             max_concurrent_activities=limits.advances,
             max_concurrent_local_activities=limits.advances,
             graceful_shutdown_timeout=limits.grace,
+            deployment_config=deployment,
         )
 
     journeys = executions(JOURNEYS_QUEUE, limits.workflow_tasks, limits.cached, schedules=True)
@@ -273,8 +290,9 @@ def _workers(
             task_queue=channel_queue(channel),
             activities=[sends.send],
             interceptors=interceptors,
-            max_concurrent_activities=limits.sends_per_channel,
+            max_concurrent_activities=limits.sends_per_channel + limits.spare,
             graceful_shutdown_timeout=limits.grace,
+            deployment_config=deployment,
         )
         for channel in parts.channels
     ]
@@ -283,8 +301,9 @@ def _workers(
         task_queue=WEBHOOK_STEPS_QUEUE,
         activities=[effects.webhook],
         interceptors=interceptors,
-        max_concurrent_activities=limits.webhook_calls,
+        max_concurrent_activities=limits.webhook_calls + limits.spare,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     segments = Worker(
         parts.client,
@@ -299,6 +318,7 @@ def _workers(
         ],
         max_concurrent_activities=limits.passes,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     sweeps = Worker(
         parts.client,
@@ -306,6 +326,7 @@ def _workers(
         activities=[passes.evaluate_buckets],
         max_concurrent_activities=limits.sweeps,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     learning = Worker(
         parts.client,
@@ -315,6 +336,7 @@ def _workers(
         # Each keeps a core busy for some seconds.
         max_concurrent_activities=1,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     forgetting = Worker(
         parts.client,
@@ -323,8 +345,20 @@ def _workers(
         activities=[erasures.erase_some],
         max_concurrent_activities=limits.erasures,
         graceful_shutdown_timeout=limits.grace,
+        deployment_config=deployment,
     )
     return [journeys, behind, segments, sweeps, learning, forgetting, calls, *channels]
+
+
+def _deployment(build: WorkerDeploymentVersion | None) -> WorkerDeploymentConfig | None:
+    """Executions wait for months: they go on with whatever build is current by then, instead of holding old builds
+    back until they have ended.
+    """
+    if build is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=build, use_worker_versioning=True, default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE
+    )
 
 
 async def _ended(workers: Sequence[Worker], tasks: Sequence[asyncio.Task[None]]) -> None:

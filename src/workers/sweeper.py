@@ -1,6 +1,7 @@
 """What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal,
-those that go over to another version or do not move, entries that were held, and refused ones to be decided on again,
-tests of communications, events of before somebody asked, rows that have had their time, seals of the audit log."""
+those that await what changed for all, go over to another version or do not move, entries that were held, and refused
+ones to be decided on again, tests of communications, events of before somebody asked, rows that have had their time,
+seals of the audit log."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.policy_errands import PolicyErrands
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.segment_errands import SegmentErrands
+from orchestrator.application.topic_pokes import TopicPokes
 from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.watchdog import Watchdog
 from orchestrator.storage.outages import is_outage
@@ -53,6 +55,7 @@ class Sweeper:
         self,
         delivery: Delivery,
         closings: Closings,
+        topic_pokes: TopicPokes,
         cancellations: Cancellations,
         carries: Carries,
         replays: EntryReplays,
@@ -71,6 +74,7 @@ class Sweeper:
     ) -> None:
         self._delivery = delivery
         self._closings = closings
+        self._topic_pokes = topic_pokes
         self._cancellations = cancellations
         self._carries = carries
         self._replays = replays
@@ -95,6 +99,7 @@ class Sweeper:
         await asyncio.gather(
             self._every(OUTBOX_EVERY, self._sweep),
             self._every(OUTBOX_EVERY, self._close),
+            self._every(OUTBOX_EVERY, self._poke),
             self._every(OUTBOX_EVERY, self._cancel),
             self._every(OUTBOX_EVERY, self._replay),
             self._every(OUTBOX_EVERY, self._test),
@@ -134,6 +139,11 @@ class Sweeper:
 
     async def _close(self) -> None:
         while not self._stopping.is_set() and await self._closings.step():
+            pass
+
+    async def _poke(self) -> None:
+        """Those who await what changed for all."""
+        while not self._stopping.is_set() and await self._topic_pokes.step():
             pass
 
     async def _cancel(self) -> None:

@@ -20,6 +20,7 @@ from tests.acceptance.canaries import Cage
 from tests.eventually import eventually
 from tests.faults.field import ENVIRONMENT
 from tests.integration.channels.receiver import answering, receiving
+from tests.otlp import Received
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -173,8 +174,8 @@ class Person:
         await eventually(is_done, within=120)
         return shown[0]
 
-    async def places(self, database: str, client: Client) -> dict[str, list[bytes]]:
-        """Everything in which something could be left of them."""
+    async def places(self, database: str, client: Client, traces: Received | None = None) -> dict[str, list[bytes]]:
+        """Everything in which something could be left of them; `traces`: where the stack sends them."""
         places = {"postgres": [await dump(database)], **await temporal(client)}
         stored = await self.owner.fetch("SELECT request_id, response FROM idempotency")
         places["answers"] = [b"answers"] + [request.encode() + b"\0" + (answer or b"") for request, answer in stored]
@@ -185,6 +186,8 @@ class Person:
             (await self.http.get(url)).content
             for url in (f"{self.stack.addresses.http}/metrics", *self.stack.addresses.metrics)
         ]
+        if traces is not None:
+            places["spans"] = list(traces.messages)
         assert all(places.values()), "every place was looked at"
         return places
 

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from temporalio.client import Client
 
 from orchestrator.devstack.ports import free_ports
 from tests.acceptance.forgotten_person import ENVIRONMENT, JOURNEYS, Person, names, person_on
 from tests.conftest import StartStack
+from tests.otlp import PROMPTLY, Received, receiving_traces
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 
+@pytest.fixture
+def traces() -> Iterator[Received]:
+    """Where the stack sends its traces."""
+    with receiving_traces() as received:
+        yield received
+
+
 async def test_of_forty_values_in_twenty_journeys_none_is_left_anywhere(
-    start_stack: StartStack, owner: Connection[Record], database: str, temporal: Client
+    traces: Received, start_stack: StartStack, owner: Connection[Record], database: str, temporal: Client
 ) -> None:
-    stack = await start_stack(workers=1, environment=ENVIRONMENT, metrics_port=free_ports(1)[0])
+    environment = ENVIRONMENT | PROMPTLY | {"OTEL_EXPORTER_OTLP_ENDPOINT": traces.endpoint}
+    stack = await start_stack(workers=1, environment=environment, metrics_port=free_ports(1)[0])
     async with person_on(stack, owner) as (person, url):
         await person.live(url)
         numbers = await told(person)
-        known = person.cage.found(await person.places(database, temporal))
+        known = person.cage.found(await person.places(database, temporal, traces))
+        spans = traces.spans()
         started = [await owner.fetchval("SELECT response FROM idempotency WHERE request_id = 'start'")]
 
         receipt = await person.forgotten()
 
-        left = person.cage.found(await person.places(database, temporal))
+        left = person.cage.found(await person.places(database, temporal, traces))
         again = await person.http.put(f"/v1/subjects/{person.cage.alias_id}", json={})
         after = await told(person)
 
-    # What is looked for was there, and where it may be.
+    # What is looked for was there, and where it may be. Spans have never known anybody.
+    assert {span.service for span in spans} == {"orchestrator-server", "orchestrator-worker"}
+    assert {span.name for span in spans} >= {"inbox", "start", "execution", "send", "provider", "webhook call"}
     assert names(known.values()) >= {canary.name for canary in person.cage.canaries}
     assert set(known) == {"postgres", "answers", "visibility", "histories"}
     assert known["answers"] >= {"id", "longest", "value11", "mail"}

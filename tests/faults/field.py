@@ -228,7 +228,7 @@ class Field:
         evidence = await evidence_of(
             self.stack,
             ops=self.log.ops(),
-            receipts=self.provider.receipts(),
+            receipts=self.provider.receipts,
             outages=self.outages,
             patience=timedelta(seconds=RECOVERY),
         )

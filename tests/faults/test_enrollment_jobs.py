@@ -91,7 +91,8 @@ async def _until(field: Field, job_id: str, enrolled: int | None, *, within: flo
 
 MANY = 100_000 if SOAK else 30_000
 
-#: So many in a hundred are held out: enrolled and counted like all others, without an execution that takes its time.
+#: So many in a hundred are held out: enrolled and counted like all others, without an execution that takes its time. So
+#: `make test-faults` starts some 300 executions here, and `make soak` all 100,000.
 HELD_OUT = 0 if SOAK else 99
 
 #: Seconds that the whole crowd may take.

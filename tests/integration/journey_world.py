@@ -21,7 +21,7 @@ from orchestrator.domain.scope import Role, Scope, SubjectKey
 from orchestrator.domain.segment import STATIC, Segment
 from orchestrator.domain.subject import bucket_of
 from orchestrator.domain.trigger_contract import Contract
-from orchestrator.storage import journey_pokes
+from orchestrator.storage import journey_pokes, topic_pokes
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -136,10 +136,19 @@ class World:
         return [row["action"] for row in rows]
 
     async def pokes(self) -> set[UUID]:
-        """The executions that Temporal is to be told to poke, once workers have seen which journeys end theirs."""
+        """The executions that Temporal is to be told to poke, once workers have seen which journeys end theirs, and who
+        awaits what changed."""
         async with self.owner.transaction():
-            while await journey_pokes.poke_some(self.owner, START, limit=2) is not None:
+            while await journey_pokes.poke_some(self.owner, START, limit=2):
                 pass
+        while await self.owner.fetchval("SELECT EXISTS (SELECT FROM topic_pokes)"):
+            async with self.owner.transaction():
+                if (one := await topic_pokes.take(self.owner)) is None:
+                    continue
+                if one.barrier is None:
+                    await topic_pokes.raise_barrier(self.owner, one, START)
+                else:
+                    await topic_pokes.poke_some(self.owner, one, START, limit=2)
         return {row["execution_id"] for row in await self.owner.fetch("SELECT execution_id FROM outbox")}
 
     async def lay_execution(

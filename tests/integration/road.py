@@ -9,6 +9,7 @@ from orchestrator.application import publishing, trigger_contracts
 from orchestrator.application.advance import Advance
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.journeys import Changes, update
+from orchestrator.application.topic_pokes import TopicPokes
 from orchestrator.application.versions import Versions
 from orchestrator.domain.trigger_contract import Contract
 from orchestrator.temporal.contract import Effect, Question
@@ -74,7 +75,14 @@ class Road:
         await self.forget_told()
 
     async def forget_told(self) -> None:
+        """All that changed so far is as good as told."""
+        await self._tell_of_changes()
         await self.owner.execute("DELETE FROM outbox")
+
+    async def _tell_of_changes(self) -> None:
+        topic_pokes = TopicPokes(self.crowd.transactions, page=2)
+        while await topic_pokes.step() or await self.owner.fetchval("SELECT EXISTS (SELECT FROM topic_pokes)"):
+            pass
 
     async def ask(self, subject_id: str = "ann", *, now: datetime | None = None, by: Advance | None = None) -> Effect:
         """As the only workflow of this subject that runs would, at this time of its clock."""
@@ -97,7 +105,9 @@ class Road:
         return await (by or self.advance)(question)
 
     async def poked(self) -> list[str]:
-        """The subjects of the executions that Temporal is to be told to poke, once for each poke."""
+        """The subjects of the executions that Temporal is to be told to poke, once for each poke, when workers have
+        seen whom a change of the project was about."""
+        await self._tell_of_changes()
         rows = await self.owner.fetch(
             "SELECT s.subject_id FROM outbox AS o JOIN subjects AS s USING (project_no, bucket, subject_no)"
             " WHERE o.kind = 'poke' ORDER BY 1"

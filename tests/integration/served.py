@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.message import Message
 from prometheus_client import CollectorRegistry
 
+from orchestrator.api.admission import Admission, Bounds
 from orchestrator.api.auth import Authentication
 from orchestrator.api.errors import Failure
 from orchestrator.api.json_codec import WHOLE_REQUEST, read_request
 from orchestrator.api.json_encode import encode
-from orchestrator.api.limits import InFlightLimit
 from orchestrator.api.methods import Method, services, table
 from orchestrator.api.metrics import CallMetrics
 from orchestrator.api.pipeline import Arrival, Pipeline, Read
@@ -62,7 +62,7 @@ class Served:
             authentication=Authentication(self.transactions, secret, operator_key=OPERATOR_KEY),
             transactions=self.transactions,
             metrics=CallMetrics(CollectorRegistry(), methods.values()),
-            limit=InFlightLimit(1000),
+            admission=Admission(Bounds(calls=1000, calls_of_key=1000, heavy=1000)),
         )
 
     @classmethod

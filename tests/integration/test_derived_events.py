@@ -20,6 +20,7 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.domain.audience import END_USER, Audience
 from orchestrator.domain.derived_event import matches
 from orchestrator.domain.event import Event, Outcome
+from orchestrator.domain.refusals import Unavailable
 from orchestrator.predicates.parse import About, parse
 from orchestrator.predicates.tree import ANY_EVENT, EventFired, Source
 from orchestrator.storage import derived_events, subjects
@@ -464,3 +465,29 @@ async def test_an_upgrade_counts_events_of_every_name_from_what_was_counted_by_n
         (1, 3, 8, 1, PAST, PAST),
         (2, 3, 7, 2, PAST, PAST),
     ]
+
+
+async def test_a_kind_that_does_not_read_stops_events_of_its_name_alone_and_only_until_it_is_mended(
+    ingest: Ingest, transactions: Transactions, owner: Connection[Record]
+) -> None:
+    """A count with a hole would be wrong for ever."""
+    source = kind("purchase")
+    await ask(transactions, source, kind("refund"))
+    await owner.execute(
+        'UPDATE derived_events SET predicate = \'{"kind": "of-another-release"}\''
+        " WHERE base_no = (SELECT name_no FROM event_names WHERE name = 'purchase')"
+    )
+
+    with pytest.raises(Unavailable) as refused:
+        await take(ingest, purchase(name="refund"), purchase())
+    assert (refused.value.reason, refused.value.metadata["eventName"]) == ("EVENT_KIND_UNREADABLE", "purchase")
+    assert await owner.fetchval("SELECT count(*) FROM events") == 0
+    assert await take(ingest, purchase(name="refund"), purchase(name="other")) == [Outcome.ACCEPTED] * 2
+
+    await owner.execute(
+        "UPDATE derived_events SET predicate = $1::text::jsonb"
+        " WHERE base_no = (SELECT name_no FROM event_names WHERE name = 'purchase')",
+        orjson.dumps(json_of(source)).decode(),
+    )
+    assert await take(ingest, purchase()) == [Outcome.ACCEPTED]
+    await assert_counted(owner)

@@ -42,8 +42,12 @@ FAULTS = {
         INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
         SELECT s.*, gen_random_uuid(), 'poke', 'w', now(), now() - interval '2 minutes' FROM {ONE_SUBJECT}""",
     "closings_late": """
-        INSERT INTO journey_closings (project_no, journey_id, requested_at)
-        VALUES (1, 'welcome', now() - interval '2 minutes')""",
+        INSERT INTO journey_closings (project_no, journey_id, requested_at, moved_at)
+        VALUES (1, 'welcome', now(), now() - interval '6 minutes')""",
+    "topic_pokes_late": """
+        INSERT INTO topic_pokes (project_no, topics, moved_at)
+        VALUES (1, '{gates}', now() - interval '6 minutes')
+        ON CONFLICT (project_no) DO UPDATE SET moved_at = excluded.moved_at""",
     "cancellations_late": """
         INSERT INTO cancellations (project_no, cancellation_id, journey_id, filter, reason, matched, requested_at,
                                    started_at, moved_at)

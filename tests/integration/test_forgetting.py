@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
 SECRET = b"s" * 48
-#: How far the counting of a kind of events, the closing of a journey or an enrollment job has come: nobody's.
-PLACES = {"derived_events", "journey_closings", "enrollment_jobs"}
+#: How far the counting of a kind of events, the closing of a journey, the pokes for a project or an enrollment job have
+#: come: nobody's.
+PLACES = {"derived_events", "journey_closings", "topic_pokes", "enrollment_jobs"}
 
 
 @pytest.fixture

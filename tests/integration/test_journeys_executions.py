@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 from orchestrator.application.executions import Executions
 from orchestrator.domain.execution_status import Status
 from orchestrator.domain.refusals import InvalidArgument, NotFound
+from orchestrator.storage.running_call import running_call
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.statuses import Statuses
 from tests.integration.journey_world import START, World
@@ -72,6 +74,23 @@ async def test_while_temporal_is_away_the_ledger_speaks_and_says_so(world: World
     assert (seen.status, seen.live) == (Status.RUNNING, False)
 
 
+async def test_a_call_that_has_little_time_hears_the_ledger_and_not_that_its_time_is_up(world: World) -> None:
+    await world.lay_execution("user-1")
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        address = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        executions = Executions(Statuses(await connect(Target(address=address), lazy=True)))
+        async with asyncio.timeout(1) as timeout:
+            with running_call(ends_at=timeout.when()):
+                (seen,) = await page(world, executions)
+
+    assert (seen.status, seen.live) == (Status.RUNNING, False)
+
+
 async def test_what_runs_is_told_by_temporal(world: World, temporal: Client) -> None:
     executions = Executions(Statuses(temporal))
     await world.lay_execution("running")
@@ -95,7 +114,7 @@ async def test_the_ledger_has_the_last_word_about_what_ended_meanwhile(world: Wo
     execution_id = await world.lay_execution("user-1")
 
     class EndingMeanwhile(Statuses):
-        async def of(self, workflow_ids: Any) -> dict[str, Status]:
+        async def of(self, workflow_ids: Any, *, time_left: float | None = None) -> dict[str, Status]:
             if workflow_ids:
                 await world.owner.execute("UPDATE executions SET outcome = 'expired', ended_at = now()")
             return dict.fromkeys(workflow_ids, Status.SUCCEEDED)

@@ -47,6 +47,7 @@ MAY = {
     "test_sends": {"SELECT", "INSERT", "DELETE"} | GIVEN,
     "journey_closings": {"SELECT", "INSERT"}
     | {f"UPDATE({column})" for column in ("bucket", "subject_no", "execution_id", "requested_at")},
+    "topic_pokes": {"SELECT", "INSERT", "UPDATE(topics)", "UPDATE(next_topics)"},
     "enrollment_jobs": {
         *("SELECT", "INSERT", "UPDATE(state)", "UPDATE(reason)", "UPDATE(paced_to)", "UPDATE(next_at)"),
         *("UPDATE(revision)", "UPDATE(updated_at)", "UPDATE(ended_at)"),

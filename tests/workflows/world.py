@@ -54,6 +54,9 @@ class Switchboard:
         self.answers: list[Accepted | Refused | ChannelUnavailable] = []
         self.called = asyncio.Event()
 
+    def provider_of(self, message: Message) -> str:
+        return self.name
+
     async def send(self, message: Message) -> Accepted | Refused:
         self.asked[message.idempotency_key] += 1
         self.messages.append(message)

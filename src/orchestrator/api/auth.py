@@ -21,6 +21,7 @@ from orchestrator.domain.refusals import Unauthenticated
 from orchestrator.domain.scope import INSTANCE, Role, Scope
 from orchestrator.storage import api_keys
 from orchestrator.storage.api_keys import Bearer
+from orchestrator.storage.running_call import running_call
 
 logger = logging.getLogger(__name__)
 
@@ -153,9 +154,11 @@ class Authentication:
                 return await self._look_up(mark, key)
 
     async def _look_up(self, mark: bytes, key: str) -> Scope | None:
-        async with self._transactions.read(INSTANCE) as conn:
-            asked_at = time.monotonic()
-            bearer = await api_keys.find_bearer(conn, digest(self._instance_secret, key))
+        # Critical calls may wait for it.
+        with running_call(critical=True):
+            async with self._transactions.read(INSTANCE) as conn:
+                asked_at = time.monotonic()
+                bearer = await api_keys.find_bearer(conn, digest(self._instance_secret, key))
         left = _validity(bearer)
         scope = _scope(bearer) if bearer is not None and left > timedelta(0) else None
         memory, other = (self._bad, self._good) if scope is None else (self._good, self._bad)

@@ -19,7 +19,7 @@ from orchestrator.api.health_service import HealthService
 from orchestrator.api.message_check import check_message
 from orchestrator.api.methods import Method
 from orchestrator.api.peers import grpc_peer_of
-from orchestrator.api.pipeline import Arrival, Pipeline, Read
+from orchestrator.api.pipeline import TRACE_HEADER, Arrival, Pipeline, Read
 from orchestrator.api.tls import TlsFiles, grpc_credentials
 
 _OPTIONS: Sequence[tuple[str, int]] = (
@@ -28,6 +28,11 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     # What is a little too large is read and refused like any fault; what is far too large is not read at all.
     ("grpc.max_receive_message_length", 2 * MAX_BATCH_BYTES),
     ("grpc.max_send_message_length", -1),
+    ("grpc.max_metadata_size", 16 * 1024),
+    # More wait at the caller. Not fewer: those that are begun before he has heard of it fail, and nobody says why.
+    ("grpc.max_concurrent_streams", 1024),
+    # Whoever connects and says nothing.
+    ("grpc.server_handshake_timeout_ms", 10_000),
     # Callers behind a balancer of connections come round to new servers.
     ("grpc.max_connection_age_ms", 600_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
@@ -117,6 +122,7 @@ def _serving(pipeline: Pipeline, method: Method) -> Callable[[object, Context], 
             call_id=call_id,
             time_left=context.time_remaining(),
             read=read,
+            traceparent=headers.get(TRACE_HEADER),
         )
         answer = await pipeline.serve(arrival)
         if isinstance(answer, Failure):

@@ -14,6 +14,9 @@ from grpc import StatusCode
 
 from orchestrator.api.errors import Failure, MalformedRequest, to_fitting_status
 
+#: What clients may be configured to try again by themselves.
+_AGAIN = (StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED)
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -30,6 +33,6 @@ async def abort(context: Context, failure: Failure, call_id: str) -> NoReturn:
     """End the call."""
     status: Status = to_fitting_status(failure, call_id)
     trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
-    if failure.code is StatusCode.UNAVAILABLE and failure.retry_after is not None:
+    if failure.code in _AGAIN and failure.retry_after is not None:
         trailers.append(("grpc-retry-pushback-ms", str(int(failure.retry_after.total_seconds() * 1000))))
     await context.abort(failure.code, status.message, tuple(trailers))

@@ -17,7 +17,7 @@ from orchestrator.api.descriptors import descriptor_of
 from orchestrator.api.errors import BodyTooLarge, Failure, MalformedRequest
 from orchestrator.api.field_limits import request_bytes
 from orchestrator.api.peers import peer_of
-from orchestrator.api.pipeline import DEFAULT_TIME_LIMIT, Arrival, Pipeline, Read
+from orchestrator.api.pipeline import DEFAULT_TIME_LIMIT, TRACE_HEADER, Arrival, Pipeline, Read
 from orchestrator.api.request_shapes import holder_of_etag
 from orchestrator.api.routes import Binding
 from orchestrator.predicates.faults import Fault
@@ -97,6 +97,7 @@ class HttpArrivals:
                 time_left=time_left,
                 read=read,
                 project_id=project_id,
+                traceparent=request.headers.get(TRACE_HEADER),
             )
         )
         return Served(answer, unread)

@@ -7,6 +7,7 @@ import contextlib
 import hmac
 import socket
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 
 import uvicorn
 from grpc import StatusCode
@@ -26,6 +27,7 @@ from orchestrator.api.health import State
 from orchestrator.api.http_answers import JSON, failed, no_such_path
 from orchestrator.api.http_arrivals import IDEMPOTENCY_HEADER, TIMEOUT_HEADER
 from orchestrator.api.http_calls import HttpCalls
+from orchestrator.api.http_connections import Connection, Idle
 from orchestrator.api.json_text import write_json
 from orchestrator.api.tls import TlsFiles, http_context
 from orchestrator.api.unsubscribe_page import UnsubscribePage
@@ -160,6 +162,7 @@ class HttpServer:
         """Listen; returns the port. Raises OSError when the address is taken or TLS files cannot be read."""
         config = uvicorn.Config(
             self._app,
+            http=partial(Connection, Idle()),  # type: ignore[arg-type]  # makes what a class would
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from grpc import StatusCode
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from orchestrator.api.admission import Shortage
 from orchestrator.api.health import State
 from orchestrator.api.methods import Method
-
-if TYPE_CHECKING:
-    from asyncpg import Pool, Record
+from orchestrator.api.policy import CallClass
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -73,11 +71,54 @@ class CallMetrics:
         return handled
 
 
+class LoadMetrics:
+    """What becomes of calls when there are more than can be served."""
+
+    def __init__(self, registry: CollectorRegistry, limit: Callable[[], float]) -> None:
+        """`limit`: the calls that are let in at once."""
+        shed = Counter(
+            "orchestrator_server_calls_shed_total",
+            "Calls that were told to come back, by class and by what there was too little of.",
+            ("call_class", "shortage"),
+            registry=registry,
+        )
+        # All from the start, at 0.
+        self._shed = {
+            (kind, shortage): shed.labels(kind.value, shortage.value) for kind in CallClass for shortage in Shortage
+        }
+        Gauge(
+            "orchestrator_server_call_limit", "Calls that are let in at once, as found out.", registry=registry
+        ).set_function(limit)
+        self._lag = Histogram(
+            "orchestrator_server_loop_lag_seconds",
+            "By how much the loop in which all calls run was late, looked at fifty times a second.",
+            registry=registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+        )
+
+    def shed(self, call_class: CallClass, shortage: Shortage) -> None:
+        self._shed[call_class, shortage].inc()
+
+    def lag(self, seconds: float) -> None:
+        self._lag.observe(seconds)
+
+
+class Connections(Protocol):
+    """Connections to PostgreSQL, for calls of one sort."""
+
+    @property
+    def count(self) -> int:
+        """How many there may be."""
+
+    def taken(self) -> int:
+        """How many are in use."""
+
+
 class StateMetrics:
     """How the server is: looked up when somebody reads the page."""
 
     def __init__(
-        self, registry: CollectorRegistry, state: Callable[[], State], pools: Mapping[str, Pool[Record]]
+        self, registry: CollectorRegistry, state: Callable[[], State], pools: Mapping[str, Connections]
     ) -> None:
         ready = Gauge(
             "orchestrator_server_ready", "1 while calls may be sent here, as /readyz says.", registry=registry
@@ -90,12 +131,8 @@ class StateMetrics:
         )
         busy = Gauge("orchestrator_server_pool_busy", "Connections to PostgreSQL in use.", ("pool",), registry=registry)
         for name, pool in pools.items():
-            size.labels(name).set_function(pool.get_max_size)
-            busy.labels(name).set_function(partial(_busy, pool))
-
-
-def _busy(pool: Pool[Record]) -> int:
-    return pool.get_size() - pool.get_idle_size()
+            size.labels(name).set(pool.count)
+            busy.labels(name).set_function(pool.taken)
 
 
 def _label(code: StatusCode) -> str:

@@ -2,7 +2,8 @@
 
 Count it, see who calls and whether they may, find it a place, read the request, open the transaction, and hand over to
 the handler; afterwards one line in the log. Nothing of this stands anywhere else. Places are for those who may call:
-who has no key takes none, and what is held for a key that is not known yet has a limit of its own.
+who has no key takes none, and what is held for a key that is not known yet has a limit of its own. The time that a call
+has is known to all that is done for it (storage/running_call.py).
 """
 
 from __future__ import annotations
@@ -20,27 +21,45 @@ from asyncpg import Connection, Record
 from google.protobuf.message import Message
 from grpc import StatusCode
 
+from orchestrator import traces
+from orchestrator.api.admission import Admission, NotLetIn
 from orchestrator.api.auth import Authentication
 from orchestrator.api.call import NO_FAULTS, AfterCommit, Call
 from orchestrator.api.descriptors import descriptor_of, fields_of
 from orchestrator.api.errors import DeadlineExceeded, Failure, failure_of
 from orchestrator.api.fault_order import in_order
 from orchestrator.api.fault_relations import unrelated
-from orchestrator.api.limits import InFlightLimit
 from orchestrator.api.message_check import divide
 from orchestrator.api.methods import Method
 from orchestrator.api.metrics import CallMetrics
+from orchestrator.api.policy import CallClass
 from orchestrator.application import projects
 from orchestrator.application.forgetting import count_refused
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.refusals import InvalidArgument, SubjectForgotten
 from orchestrator.domain.scope import INSTANCE, Role, Scope
 from orchestrator.predicates.faults import Fault
+from orchestrator.storage.running_call import running_call
 
 logger = logging.getLogger(__name__)
 
+#: What of a call's codes is a failure of the server, as OpenTelemetry's conventions have it.
+_OUR_FAULT = frozenset(
+    {
+        StatusCode.UNKNOWN,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.UNIMPLEMENTED,
+        StatusCode.INTERNAL,
+        StatusCode.UNAVAILABLE,
+        StatusCode.DATA_LOSS,
+    }
+)
+
 DEFAULT_TIME_LIMIT = timedelta(seconds=10)
 MAX_TIME_LIMIT = timedelta(seconds=60)
+
+#: In which a caller says what trace a call belongs to, of gRPC and HTTP alike (W3C Trace Context).
+TRACE_HEADER = "traceparent"
 
 
 @dataclass(slots=True)
@@ -71,26 +90,32 @@ class Arrival:
     read: Callable[[], Awaitable[Read]]
     #: The project that the path names, where paths do; a key of any other finds nothing there.
     project_id: str | None = None
+    #: The trace that the call belongs to, if its caller says so (W3C).
+    traceparent: str | None = None
 
 
 class Pipeline:
     """Serves calls. One per server, for both transports."""
 
     def __init__(
-        self, *, authentication: Authentication, transactions: Transactions, metrics: CallMetrics, limit: InFlightLimit
+        self, *, authentication: Authentication, transactions: Transactions, metrics: CallMetrics, admission: Admission
     ) -> None:
         self._authentication = authentication
         self._transactions = transactions
         self._metrics = metrics
-        self._limit = limit
+        self._admission = admission
         self._callbacks: set[Task[None]] = set()
-        metrics.in_flight.set_function(lambda: limit.inside)
+        metrics.in_flight.set_function(lambda: admission.inside)
 
     async def serve(self, arrival: Arrival) -> bytes | Failure:
         """The serialized response, or why there is none. Raises nothing but CancelledError."""
+        with traces.begun(arrival.method.name, "server", arrival.traceparent):
+            return await self._serve(arrival)
+
+    async def _serve(self, arrival: Arrival) -> bytes | Failure:
         began = time.perf_counter()
         self._metrics.started(arrival.method)
-        code, reason, scope = StatusCode.CANCELLED, None, None
+        code, reason, scope, let_in = StatusCode.CANCELLED, None, None, True
         try:
             try:
                 async with asyncio.timeout(_time_limit(arrival.time_left)) as timeout:
@@ -98,7 +123,11 @@ class Pipeline:
                     arrival.method.rule.require(scope.role)
                     if arrival.project_id is not None and arrival.project_id != scope.project_id:
                         raise projects.not_found(arrival.project_id)
-                    with self._limit.place():
+                    call_class = arrival.method.rule.call_class
+                    with (
+                        self._admission.place(scope, call_class),
+                        running_call(ends_at=timeout.when(), critical=call_class is CallClass.CRITICAL),
+                    ):
                         read = await arrival.read()
                         if arrival.method.names_project:
                             scope = await self._in_project(scope, read)
@@ -109,12 +138,12 @@ class Pipeline:
             return response
         except Exception as error:
             failure = failure_of(error, call_id=arrival.call_id, method=arrival.method.name)
-            code, reason = failure.code, failure.reason
+            code, reason, let_in = failure.code, failure.reason, not isinstance(error, NotLetIn)
             if isinstance(error, SubjectForgotten) and scope is not None:
                 await self._count_forgotten(scope, error)
             return failure
         finally:
-            self._record(arrival, code, reason, scope, time.perf_counter() - began)
+            self._record(arrival, code, reason, scope, time.perf_counter() - began, let_in=let_in)
 
     async def close(self, grace: float = 20.0) -> None:
         """Give the callbacks of committed calls `grace` seconds; what they would have done, sweepers do later."""
@@ -229,10 +258,21 @@ class Pipeline:
             task.add_done_callback(self._callbacks.discard)
 
     def _record(
-        self, arrival: Arrival, code: StatusCode, reason: str | None, scope: Scope | None, seconds: float
+        self,
+        arrival: Arrival,
+        code: StatusCode,
+        reason: str | None,
+        scope: Scope | None,
+        seconds: float,
+        *,
+        let_in: bool,
     ) -> None:
         self._metrics.ended(arrival.method, code, seconds)
-        if logger.isEnabledFor(logging.INFO):
+        span = traces.current()
+        if span.trace_id is not None:
+            _describe(span, arrival, code, reason, scope)
+        # Whoever turns calls away tells of them together.
+        if let_in and logger.isEnabledFor(logging.INFO):
             fields: dict[str, object] = {
                 "method": arrival.method.name,
                 "code": code.name,
@@ -246,6 +286,21 @@ class Pipeline:
                 fields["project_id"] = scope.project_id
                 fields["actor"] = scope.actor
             logger.info("call", extra=fields)
+
+
+def _describe(span: traces.Span, arrival: Arrival, code: StatusCode, reason: str | None, scope: Scope | None) -> None:
+    """Say of a call's span what the log says of the call. Who has no key has nothing recorded, whatever he asks for."""
+    if code is StatusCode.UNAUTHENTICATED:
+        span.drop()
+        return
+    service, _, method = arrival.method.name.rpartition("/")
+    span.note(service=service, method=method, code=code.name, transport=arrival.transport, call_id=arrival.call_id)
+    if reason is not None:
+        span.note(reason=reason)
+    if scope is not None:
+        span.note(project_id=scope.project_id)
+    if code in _OUR_FAULT:
+        span.fail(code.name)
 
 
 async def _run(callback: AfterCommit) -> None:

@@ -21,6 +21,7 @@ from orchestrator.api.peers import peer_of
 from orchestrator.application.unsubscribing import Offer, Unsubscribing
 from orchestrator.domain.communication import MARKETING, TRANSACTIONAL
 from orchestrator.storage.outages import is_outage
+from orchestrator.storage.running_call import running_call
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +80,9 @@ _NOT_FOUND = (
 
 
 async def _in_time(do: Callable[[str], Awaitable[Offer | None]], token: str) -> Offer | None:
-    async with asyncio.timeout(_TIME_LIMIT):
-        return await do(token)
+    async with asyncio.timeout(_TIME_LIMIT) as timeout:
+        with running_call(ends_at=timeout.when(), critical=True):
+            return await do(token)
 
 
 def _failed(error: Exception) -> Response:

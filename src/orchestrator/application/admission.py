@@ -10,6 +10,7 @@ from datetime import datetime
 
 from asyncpg import Connection, Record
 
+from orchestrator import traces
 from orchestrator.application.channel_turns import Rooms, waiting, waits_for
 from orchestrator.application.effects import state_of
 from orchestrator.application.looking_back import Entrant, Past, look_back
@@ -149,6 +150,7 @@ class Admissions:
                 attempts=0,
                 created_at=self._now,
                 behind=one.behind,
+                trace=traces.carried(execution.key),
             )
             for number, execution, one in zip(numbers, new, exposed, strict=True)
         ]

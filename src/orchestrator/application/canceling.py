@@ -28,7 +28,7 @@ from orchestrator.storage.outbox import Entry
 #: Executions looked at in one transaction.
 PAGE = 1000
 
-#: While so many entries of the outbox wait, no more are added: what else is to be told must not queue behind them.
+#: While so many pokes have still to be told, no more are added: what else is to be told must not queue behind them.
 BACKLOG = 5000
 
 
@@ -160,10 +160,10 @@ class Cancellations:
         self._backlog = backlog
 
     async def step(self) -> bool:
-        """One page; False when there is nothing to do, or the outbox is full."""
+        """One page; False when there is nothing to do, or much has still to be told."""
         async with self._transactions.write(None) as conn:
             under_way = await cancellations.take(conn)
-            if under_way is None or await outbox.is_backlog(conn, await clock.now(conn), self._backlog):
+            if under_way is None or await outbox.is_backlog(conn, "poke", self._backlog):
                 return False
             page = await cancellations.page(conn, under_way, self._page)
             await hold_subjects(conn, under_way.project_no, page.meant, page.keys)

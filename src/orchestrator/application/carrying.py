@@ -95,7 +95,7 @@ class Carries:
             if under_way.barrier is None:
                 await carries.raise_barrier(conn, under_way, now)
                 return True
-            if await outbox.is_backlog(conn, now, self._backlog):
+            if await outbox.is_backlog(conn, "poke", self._backlog):
                 return False
             place = under_way.place or await carries.begin(conn, under_way, now)
             await self._tell(conn, under_way, place)

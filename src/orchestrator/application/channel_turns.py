@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from orchestrator.application.canceling import BACKLOG
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.channel_rate import ChannelRate, rank_of
 from orchestrator.domain.execution import Decision, Run, Sleep
@@ -35,9 +36,6 @@ LONGEST_WAIT = timedelta(seconds=0.5)
 
 #: Let out at once by channels that have no rate any more.
 PAGE = 200
-
-#: While so much has still to be told to Temporal, nobody is let out.
-UNTOLD = 1000
 
 
 def crowded_for(rates: Collection[ChannelRate], turns: Mapping[str, Turn], standing: Standing) -> frozenset[str]:
@@ -110,10 +108,9 @@ class LettingOut:
         self._transactions = transactions
 
     async def waited_for(self) -> list[tuple[int, str]]:
-        """The channels (project, name) for which sends wait; none while Temporal has much to be told."""
+        """The channels (project, name) for which sends wait."""
         async with self._transactions.read(None) as conn:
-            channels = await channel_turns.waited_for(conn)
-            return channels if channels and await outbox.untold(conn, UNTOLD) < UNTOLD else []
+            return await channel_turns.waited_for(conn)
 
     async def step(self, project_no: int, channel: str) -> list[Told]:
         """Those of one channel who may go on now, as Temporal is to be told; none where somebody else is at it.
@@ -121,13 +118,19 @@ class LettingOut:
         So many are let out that each finds its turn when it comes to the call, as long as that usually takes. Those on
         the way count, so that no more are let out than take turns. Who takes four times as long is not waited for: he
         is with a worker that has died, or comes late, and others use his turn.
+
+        So nobody is held up by what others have to be told: of a channel that has a rate, no more is ever to be told
+        than may be out. One that has none any more waits while there is much.
         """
         async with self._transactions.write(None) as conn:
             gate = await channel_turns.hold(conn, project_no, channel)
             if gate is None:
                 return []
             room = PAGE
-            if gate.rate is not None:
+            if gate.rate is None:
+                if await outbox.is_backlog(conn, "poke", BACKLOG):
+                    return []
+            else:
                 ahead = gate.rate.room(gate.used_to, gate.closed_until, gate.now, within=gate.lead)
                 most = gate.rate.burst + math.ceil(gate.rate.per_second * OUT_AT_MOST)
                 room = min(PAGE, ahead - gate.on_the_way, most - gate.out)

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from temporalio.service import RPCError
 
+from orchestrator import traces
 from orchestrator.application.transactions import Transactions
 from orchestrator.storage import clock, executions, outbox
 from orchestrator.storage.outbox import Entry
@@ -172,7 +173,8 @@ class Delivery:
             if asyncio.get_running_loop().time() > until:
                 return _Left(entry)
             try:
-                told = await self._told(entry)
+                with traces.joined(entry.kind, "producer", entry.trace, execution_id=str(entry.execution_id)):
+                    told = await self._told(entry)
             except RPCError as error:
                 if error.status in PERMANENT:
                     logger.error("temporal refuses an entry for good", extra={"execution_id": str(entry.execution_id)})

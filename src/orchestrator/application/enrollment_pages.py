@@ -56,7 +56,7 @@ PAGE = 100
 #: Subjects in a row that could not be enrolled: whatever it is, it is about the job.
 TOO_MANY_ERRORS = 10
 
-#: Others go first while so much has still to be told to Temporal, or something has waited in the inbox for so long.
+#: Others go first while Temporal has so many starts still to be told, or something has waited in the inbox for so long.
 UNTOLD = 1000
 PATIENCE = timedelta(seconds=1)
 

@@ -72,7 +72,7 @@ class EntryReplays:
         is only counted, unless somebody else has been at it."""
         async with self._transactions.write(None) as conn:
             at = await entry_replays.take(conn)
-            if at is None or await outbox.is_backlog(conn, await clock.now(conn), BACKLOG):
+            if at is None or await outbox.is_backlog(conn, "start", BACKLOG):
                 return None
             if pass_over is not None and pass_over.page != at.page:
                 return []

@@ -16,6 +16,7 @@ from orchestrator.domain.refusals import InvalidArgument, NotFound
 from orchestrator.domain.scope import Scope
 from orchestrator.storage import executions_read, journeys
 from orchestrator.storage.executions_read import Called, Passed, Sent, Shown
+from orchestrator.storage.running_call import time_left
 from orchestrator.temporal.statuses import Statuses
 
 #: Open executions of one page that Temporal is asked about, the newest ones; of the rest the ledger tells.
@@ -97,7 +98,7 @@ class Executions:
 
     async def _with_status(self, transactions: Transactions, scope: Scope, shown: Sequence[Shown]) -> list[Seen]:
         running = [execution for execution in shown if execution.outcome is None][:ASKED]
-        told = await self._statuses.of([execution.workflow_id for execution in running])
+        told = await self._statuses.of([execution.workflow_id for execution in running], time_left=time_left())
         over = [
             execution.execution_id
             for execution in running

@@ -16,7 +16,7 @@ from orchestrator.storage.held_entries import HoldingJourney
 #: Entries released or dropped by one transaction; and those that may wait for the consumer's look at a time.
 PAGE = 500
 
-#: Others go first while so much has still to be told to Temporal.
+#: Others go first while Temporal has so many starts still to be told.
 UNTOLD = 1000
 
 
@@ -47,7 +47,7 @@ class HeldEntries:
                     moved += len(dropped)
                 elif one.status == JourneyStatus.ACTIVE.value:
                     room = self._page - await held_entries.undecided(conn, now, self._page)
-                    if room > 0 and await outbox.untold(conn, UNTOLD) < UNTOLD:
+                    if room > 0 and not await outbox.is_backlog(conn, "start", UNTOLD):
                         moved += await held_entries.release(conn, one.project_no, one.journey_id, room, now)
         return moved > 0
 

@@ -11,6 +11,7 @@ from itertools import islice, zip_longest
 
 from asyncpg import Connection, Record
 
+from orchestrator import traces
 from orchestrator.application.crediting import credit
 from orchestrator.application.listeners import Catalog, read_catalog
 from orchestrator.application.memberships import refresh
@@ -124,6 +125,10 @@ class Inbox:
         return worked
 
     async def _work(self, keys: Sequence[SubjectKey], limit: int) -> Worked:
+        with traces.Shared("inbox") as shared:
+            return await self._work_in(shared, keys, limit)
+
+    async def _work_in(self, shared: traces.Shared, keys: Sequence[SubjectKey], limit: int) -> Worked:
         async with self._transactions.write(None) as conn:
             keys = await memberships.share_buckets(conn, keys)
             claimed = await inbox.claim(conn, keys, limit)
@@ -131,6 +136,7 @@ class Inbox:
                 await inbox.drop_orphans(conn, keys)
                 return Worked(subjects=0, entries=0, told=[])
             entries = await inbox.take(conn, claimed)
+            shared.join([(entry.key, entry.trace) for entry in entries])
             held = await held_entries.hold(conn, claimed)
             # Whoever is let in below has looked back, and is not among them.
             awaiting = await awaits.of_subjects(conn, claimed)

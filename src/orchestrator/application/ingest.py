@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from hashlib import sha256
 
@@ -15,7 +15,7 @@ from orchestrator.application.forgetting import count_refused
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.derived_event import DerivedEvents
 from orchestrator.domain.event import Event, Outcome
-from orchestrator.domain.refusals import SubjectForgotten
+from orchestrator.domain.refusals import SubjectForgotten, Unavailable
 from orchestrator.domain.subject import bucket_of
 from orchestrator.storage import derived_events, event_names, events, ingest, subjects
 from orchestrator.storage.ingest import Begun, Columns
@@ -184,6 +184,8 @@ class Ingest:
         name_nos = [known[batch[index].name] for index in new]
         properties = [batch[index].properties for index in new]
         kinds = await self._known_kinds(conn, project_no, begun)
+        if kinds is not None and (unread := kinds.unreadable.keys() & set(name_nos)):
+            raise _uncountable(min(unread), kinds.unreadable, known)
         await ingest.store(
             conn,
             project_no,
@@ -216,7 +218,8 @@ class Ingest:
         kept = self._kinds.get(project_no)
         if kept is None or kept[0] != begun.kinds:
             kept = begun.kinds, await derived_events.of_project(conn, project_no)
-            self._kinds[project_no] = kept
+            if not kept[1].unreadable:  # that may be mended without another number
+                self._kinds[project_no] = kept
         return kept[1]
 
     async def _learn_names(self, project_no: int, names: set[str]) -> None:
@@ -234,6 +237,17 @@ class Ingest:
             async with self._transactions.write(None) as conn:
                 await events.ensure_month(conn, date(year, month, 1))
         self._months |= months
+
+
+def _uncountable(base_no: int, unreadable: Mapping[int, int], known: Mapping[str, int]) -> Unavailable:
+    """A count with a hole would be wrong for ever, and nobody would see it."""
+    name = next(name for name, number in known.items() if number == base_no)
+    return Unavailable(
+        "EVENT_KIND_UNREADABLE",
+        f"a kind of events {name} was saved and does not read: until that is mended, none of them can be taken in",
+        eventName=name,
+        kind=str(unreadable[base_no]),
+    )
 
 
 async def _kinds_of(

@@ -19,7 +19,7 @@ from orchestrator.domain.refusals import AlreadyExists, InvalidArgument, NotFoun
 from orchestrator.domain.resource import Place
 from orchestrator.domain.scope import INSTANCE, Role, Scope
 from orchestrator.predicates.faults import Fault
-from orchestrator.storage import audit, awaiting, clock, projects
+from orchestrator.storage import audit, clock, projects, topic_pokes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +109,12 @@ async def update(
     await projects.update(conn, before, name=name, settings=settings, now=now)
     if settings.time_zone != before.settings.time_zone:
         # Whose own is not known waits by this one, and that is looked for where attributes are.
-        await awaiting.poke_about(conn, scope.project_no, [ATTRIBUTES], now)
+        await topic_pokes.request(conn, scope.project_no, [ATTRIBUTES], now)
     elif (settings.quiet_hours, settings.frequency_caps) != (
         before.settings.quiet_hours,
         before.settings.frequency_caps,
     ):
-        await awaiting.poke_about(conn, scope.project_no, [GATES], now)
+        await topic_pokes.request(conn, scope.project_no, [GATES], now)
     await audit.append(
         conn,
         project_no=scope.project_no,

@@ -33,7 +33,6 @@ from orchestrator.predicates.cohorts import (
 from orchestrator.predicates.faults import Fault, under
 from orchestrator.storage import (
     audit,
-    awaiting,
     clock,
     inbox_entries,
     journey_pokes,
@@ -42,6 +41,7 @@ from orchestrator.storage import (
     segment_runs,
     static_members,
     subjects,
+    topic_pokes,
 )
 from orchestrator.storage import segments as stored
 from orchestrator.storage.segments import Freshness, Held
@@ -297,9 +297,9 @@ async def _rules_changed(conn: Connection[Record], project_no: int, segment_id: 
     # Branches that asked about one that was gone may ask again.
     asked = dependents | {segment_id}
     now = await clock.now(conn)
-    await journey_pokes.poke_parked(conn, project_no, asked, PARKED, now)
+    await journey_pokes.request_naming(conn, project_no, asked, PARKED, now)
     # And whoever awaits one of them finds it to be something else.
-    await awaiting.poke_about(conn, project_no, map(segment_topic, asked), now, unless_parked=PARKED)
+    await topic_pokes.request(conn, project_no, map(segment_topic, asked), now)
     if changed or any(one.segment_id == segment_id for one in ruled):
         await segment_runs.request(conn, project_no, "build", None, now)
 

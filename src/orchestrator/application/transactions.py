@@ -11,11 +11,12 @@ from typing import Any
 
 from asyncpg import Connection, InterfaceError, InternalClientError, Pool, PostgresError, Record
 
+from orchestrator import traces
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
 from orchestrator.domain.scope import Scope
 from orchestrator.storage import idempotency
 from orchestrator.storage.idempotency import Answered, RequestKey
-from orchestrator.storage.pool import connection
+from orchestrator.storage.pool import Places, connection
 
 logger = logging.getLogger(__name__)
 
@@ -25,15 +26,17 @@ Work = Callable[["Connection[Record]"], Awaitable[bytes]]
 class Transactions:
     """Opens transactions on one pool. One of these per process, for all callers."""
 
-    def __init__(self, pool: Pool[Record]) -> None:
+    def __init__(self, pool: Pool[Record], places: Places | None = None) -> None:
+        """`places`: how many of the pool's connections those take who do not go before others; None: all."""
         self._pool = pool
+        self._places = places
         # Requests being carried out by this process. Their twins wait here and not on a connection each,
         # so that a crowd of repeats cannot use up the pool.
         self._running: dict[RequestKey, Future[Answered | None]] = {}
 
     def read(self, project_no: int | None) -> AbstractAsyncContextManager[Connection[Record]]:
         """A connection in this project, every statement for itself (None: the workers' role, which sees all)."""
-        return connection(self._pool, project_no)
+        return connection(self._pool, project_no, self._places)
 
     @asynccontextmanager
     async def write(
@@ -44,7 +47,15 @@ class Transactions:
         A commit that has begun is seen through, even if the caller is cancelled meanwhile; `committed` is called when
         it has succeeded, cancelled or not.
         """
-        async with connection(self._pool, project_no) as conn:
+        with traces.part("transaction", "client", database="postgresql"):
+            async with self._write(project_no, committed) as conn:
+                yield conn
+
+    @asynccontextmanager
+    async def _write(
+        self, project_no: int | None, committed: Callable[[], None] | None
+    ) -> AsyncIterator[Connection[Record]]:
+        async with connection(self._pool, project_no, self._places) as conn:
             transaction = conn.transaction()
             await transaction.start()
             try:
@@ -62,7 +73,7 @@ class Transactions:
     async def snapshot(self, project_no: int) -> AsyncIterator[Connection[Record]]:
         """A transaction in this project that sees one state of it and can change nothing: Postgres refuses."""
         async with (
-            connection(self._pool, project_no) as conn,
+            connection(self._pool, project_no, self._places) as conn,
             conn.transaction(isolation="repeatable_read", readonly=True),
         ):
             yield conn
@@ -103,7 +114,7 @@ class Transactions:
 
     async def rehearse(self, project_no: int, work: Work) -> bytes:
         """Do `work` in a transaction that is rolled back in any case: `validate_only`."""
-        async with connection(self._pool, project_no) as conn:
+        async with connection(self._pool, project_no, self._places) as conn:
             transaction = conn.transaction()
             await transaction.start()
             try:

@@ -5,6 +5,7 @@ import asyncio
 from orchestrator import logs
 from orchestrator.cli.failure import CommandFailure
 from orchestrator.settings import Settings
+from orchestrator.traces import TraceIds
 
 
 def serve() -> None:
@@ -12,7 +13,7 @@ def serve() -> None:
     from orchestrator import server  # not for the other commands to wait for
 
     settings = Settings.load()
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, completing=[TraceIds()])
     try:
         asyncio.run(server.serve(settings))
     except server.CannotServe as failure:

@@ -35,10 +35,12 @@ GROUPS = {
     "Audit log": ("audit_anchors",),
     "Erasures": ("erasure_ledger",),
     "How much at once": (
-        *("pool_size", "max_calls", "wrong_keys_per_minute"),
+        *("pool_size", "max_calls", "max_calls_per_key", "calls_per_second", "wrong_keys_per_minute"),
         *("drain_seconds", "grace_seconds", "workers"),
     ),
+    "Builds of workers": ("worker_build", "worker_deployment"),
     "Logs": ("log_level", "log_format"),
+    "Traces": ("otlp_endpoint", "otlp_protocol"),
 }  # fmt: skip
 
 #: What commands that talk to a server read besides ORCHESTRATOR_API_KEY and ORCHESTRATOR_DATA_DIR.
@@ -66,6 +68,9 @@ variables that [asyncpg](https://magicstack.github.io/asyncpg/current/api/index.
 Temporal: TLS, API keys and profiles are those of the SDK's
 [environment configuration](https://docs.temporal.io/develop/environment-configuration), such as `TEMPORAL_API_KEY`,
 `TEMPORAL_TLS_CLIENT_CERT_PATH` or `TEMPORAL_PROFILE`. Neither applies to what `up` brings along.
+
+OpenTelemetry: the rest of its [variables](https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/)
+for traces, such as `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS` or `OTEL_SERVICE_NAME`.
 """
 
 _KINDS: dict[Any, str] = {str: "text", int: "number", float: "number", bool: "`true`, `false`", Path: "path"}

@@ -42,11 +42,12 @@ class OrchestratorClient:
             await client.journeys.PauseJourney(messages.PauseJourneyRequest(journey_id="welcome"))
 
     A call has `timeout` seconds unless it brings a `timeout` of its own. While the server is away it is tried again
-    until they are over; then it raises OrchestratorError. A request that changes something gets a `request_id` if it
-    has none: it takes effect once, however often it is sent. Who must know that it took effect gives it one, or takes
-    the one of the error, and sends it again. `target` is host:port; with `dns:///host:port` the calls are spread over
-    all addresses behind the name. To be entered in a running event loop; one client may be shared by all of its
-    tasks.
+    until they are over; then it raises OrchestratorError. One that the server has told to come back (`RATE_LIMITED`) is
+    tried again as well, as long as that happens to few. 32 calls are under way at once; more wait for them. A request
+    that changes something gets a `request_id` if it has none: it takes effect once, however often it is sent. Who must
+    know that it took effect gives it one, or takes the one of the error, and sends it again. `target` is host:port;
+    with `dns:///host:port` the calls are spread over all addresses behind the name. To be entered in a running event
+    loop; one client may be shared by all of its tasks.
     """
 
     api_keys: api_key_service_pb2_grpc.ApiKeyServiceAsyncStub

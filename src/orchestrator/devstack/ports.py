@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
+import random
 import socket
 from collections.abc import Mapping
 
@@ -11,6 +13,8 @@ from orchestrator.devstack.failure import StackFailure
 LOOPBACK = "127.0.0.1"
 #: What a killed run held is free again as soon as its processes are gone.
 _PATIENCE = 2.0
+#: Below those that Linux gives to outgoing connections, one of which might take a port before its server does.
+_CHOICES = range(15_000, 32_768)
 
 
 async def require_free(ports: Mapping[str, int], hosts: Mapping[str, str] | None = None) -> None:
@@ -40,10 +44,17 @@ async def require_free(ports: Mapping[str, int], hosts: Mapping[str, str] | None
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now; all different."""
-    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
+    """Ports nobody listens on now; all different. Two who look at the same time hardly ever find the same."""
+    sockets: list[socket.socket] = []
+    # Not the generator that tests seed alike in every process.
+    drawn = iter(random.SystemRandom().sample(_CHOICES, len(_CHOICES)))
     try:
+        while len(sockets) < count:
+            with contextlib.suppress(OSError):
+                sockets.append(socket.create_server((LOOPBACK, next(drawn))))
         return [sock.getsockname()[1] for sock in sockets]
+    except StopIteration:
+        raise StackFailure(f"There are no {count} free ports from {_CHOICES[0]} to {_CHOICES[-1]}.") from None
     finally:
         for sock in sockets:
             sock.close()

@@ -32,9 +32,12 @@ class DerivedEvent:
 
 
 class DerivedEvents:
-    """All kinds of events of one project."""
+    """All kinds of events of one project. `unreadable`: of names of events, by number, one of their kinds that does not
+    read: nobody can tell whether an event of that name is of that kind.
+    """
 
-    def __init__(self, kinds: Iterable[DerivedEvent] = ()) -> None:
+    def __init__(self, kinds: Iterable[DerivedEvent] = (), unreadable: Mapping[int, int] | None = None) -> None:
+        self.unreadable = unreadable or {}
         self._of: dict[int, list[DerivedEvent]] = {}
         for kind in kinds:
             self._of.setdefault(kind.base_no, []).append(kind)

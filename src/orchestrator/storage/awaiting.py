@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -51,33 +51,17 @@ async def of_subjects(conn: Connection[Record], keys: Sequence[SubjectKey]) -> l
 
 
 # Leased until now: no process has promised to deliver them, so the next sweep does.
-_POKE = """
+_POKE_SUBJECT = """
 INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
 SELECT project_no, bucket, subject_no, execution_id, 'poke', workflow_id, $2, $2
   FROM executions
- WHERE project_no = $1 AND awaits IS NOT NULL AND outcome IS NULL
+ WHERE project_no = $1 AND bucket = $3 AND subject_no = $4 AND awaits IS NOT NULL AND outcome IS NULL
 """
-
-_POKE_SUBJECT = f"{_POKE} AND bucket = $3 AND subject_no = $4"
-
-_POKE_ABOUT = f"{_POKE} AND awaits && $3::text[] AND ($4::text IS NULL OR parked IS DISTINCT FROM $4)"
 
 
 async def poke_subject(conn: Connection[Record], key: SubjectKey, now: datetime) -> None:
     """Have all executions of this subject look again that await anything."""
     await conn.execute(_POKE_SUBJECT, key.project_no, now, key.bucket, key.subject_no)
-
-
-async def poke_about(
-    conn: Connection[Record],
-    project_no: int,
-    topics: Iterable[str],
-    now: datetime,
-    *,
-    unless_parked: str | None = None,
-) -> None:
-    """Have all executions of a project look again that await one of these, unless they are parked for this reason."""
-    await conn.execute(_POKE_ABOUT, project_no, now, list(topics), unless_parked)
 
 
 _ANYBODY = "SELECT EXISTS (SELECT FROM executions WHERE project_no = $1 AND awaits IS NOT NULL AND outcome IS NULL)"

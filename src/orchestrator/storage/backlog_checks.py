@@ -31,7 +31,12 @@ SELECT format('project %s, %s at %s', project_no, method, created_at) AS example
 
 _CLOSINGS_LATE = """
 SELECT format('project %s, journey %s', project_no, journey_id) AS example
-  FROM journey_closings WHERE requested_at < $1::timestamptz - interval '60 seconds'
+  FROM journey_closings WHERE moved_at < $1::timestamptz - interval '5 minutes'
+"""
+
+_TOPIC_POKES_LATE = """
+SELECT format('project %s: %s', project_no, array_to_string(topics, ', ')) AS example
+  FROM topic_pokes WHERE moved_at < $1::timestamptz - interval '5 minutes'
 """
 
 _CANCELLATIONS_LATE = """
@@ -128,8 +133,16 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         name="closings_late",
-        remedy="Not all executions of these journeys have been told to end, after a minute: see that workers run.",
+        remedy="Executions of these journeys have still to be told, and none was for five minutes: see that workers "
+        "run, and what they log. While much waits in the outbox, they wait too.",
         sql=_CLOSINGS_LATE,
+    ),
+    Check(
+        name="topic_pokes_late",
+        remedy="Executions have still to be told what changed in their project, and none was for five minutes: see "
+        "that workers run, and what they log. While much waits in the outbox, they wait too; and while a transaction "
+        "from before is open.",
+        sql=_TOPIC_POKES_LATE,
     ),
     Check(
         name="cancellations_late",

@@ -146,7 +146,7 @@ async def find(conn: Connection[Record], project_no: int, cancellation_id: str) 
 _NEXT = """
 SELECT project_no, cancellation_id, journey_id, filter, reason, matched, canceled, requested_at, ended_at,
        started_at, execution_id
-  FROM cancellations WHERE ended_at IS NULL ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED
+  FROM cancellations WHERE ended_at IS NULL ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
 
@@ -160,7 +160,7 @@ class UnderWay:
 
 
 async def take(conn: Connection[Record]) -> UnderWay | None:
-    """The one that has waited longest; None when there is none, or somebody else is at it."""
+    """The one whose last page is the longest ago; None when there is none, or somebody else is at it."""
     row = await conn.fetchrow(_NEXT)
     if row is None:
         return None

@@ -209,15 +209,17 @@ async def hold(conn: Connection[Record], project_no: int, channel: str) -> Gate 
 
 _LET_OUT = """
 WITH chosen AS (
-    SELECT rank, waiting_no FROM waiting_sends
+    SELECT rank, waiting_no, let_out_at IS NOT NULL AS again FROM waiting_sends
      WHERE project_no = $1 AND channel = $2 AND (let_out_at IS NULL OR let_out_at < $4::timestamptz - $5::interval)
      ORDER BY rank, waiting_no LIMIT $3 FOR UPDATE SKIP LOCKED
 ), out AS (
     UPDATE waiting_sends AS w SET let_out_at = $4 FROM chosen AS c
      WHERE w.project_no = $1 AND w.channel = $2 AND w.rank = c.rank AND w.waiting_no = c.waiting_no
-    RETURNING w.execution_id
+    RETURNING w.execution_id, c.again
 )
-SELECT out.execution_id, e.bucket, e.subject_no, e.workflow_id
+SELECT out.execution_id, e.bucket, e.subject_no, e.workflow_id,
+       out.again AND EXISTS (SELECT FROM outbox AS o WHERE o.execution_id = out.execution_id AND o.kind = 'poke')
+           AS untold
   FROM out LEFT JOIN executions AS e
     ON e.project_no = $1 AND e.execution_id = out.execution_id AND e.outcome IS NULL
 """
@@ -239,7 +241,8 @@ async def let_out(
     for_good: bool = False,
 ) -> list[Told]:
     """The next so many are to go on; those who have ended meanwhile are forgotten, as are all with `for_good`. One that
-    was let out longer than `patience` ago and has not taken its turn is let out once more.
+    was let out longer than `patience` ago and has not taken its turn is let out once more; it is not returned while
+    Temporal has still to be told of the last time.
     """
     rows = await conn.fetch(_LET_OUT, project_no, channel, limit, now, patience)
     ended = [row["execution_id"] for row in rows if for_good or row["workflow_id"] is None]
@@ -252,7 +255,7 @@ async def let_out(
             row["workflow_id"],
         )
         for row in rows
-        if row["workflow_id"] is not None
+        if row["workflow_id"] is not None and not row["untold"]
     ]
 
 

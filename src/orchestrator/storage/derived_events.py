@@ -61,10 +61,15 @@ _OF_PROJECT = "SELECT name_no, base_no, predicate FROM derived_events WHERE proj
 
 async def of_project(conn: Connection[Record], project_no: int) -> DerivedEvents:
     """All kinds of events of the project."""
-    rows = await conn.fetch(_OF_PROJECT, project_no)
-    return DerivedEvents(
-        DerivedEvent(name_no=row["name_no"], base_no=row["base_no"], where=_where(row["predicate"])) for row in rows
-    )
+    kinds, unreadable = [], {}
+    for row in await conn.fetch(_OF_PROJECT, project_no):
+        try:
+            where = _where(row["predicate"])
+        except Unreadable:
+            unreadable[row["base_no"]] = row["name_no"]
+        else:
+            kinds.append(DerivedEvent(name_no=row["name_no"], base_no=row["base_no"], where=where))
+    return DerivedEvents(kinds, unreadable)
 
 
 _UNCOUNTED = """

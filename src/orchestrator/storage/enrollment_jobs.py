@@ -10,6 +10,7 @@ from asyncpg import Connection, Record
 from orchestrator.domain.enrollment_job import Crowd, EnrollmentJob, JobState
 from orchestrator.domain.resource import Place
 from orchestrator.domain.scope import SubjectKey
+from orchestrator.storage import outbox
 
 #: `estimate` of a job that could not be estimated.
 UNKNOWN = -1
@@ -164,7 +165,7 @@ async def keys_after(conn: Connection[Record], place: SubjectKey, limit: int) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Others:
-    """Those who go first: how many things Temporal has still to be told, counted up to a limit; whether something has
+    """Those who go first: how many starts Temporal has still to be told (storage/outbox.py); whether something has
     been waiting in the inbox for longer than it takes.
     """
 
@@ -172,9 +173,8 @@ class Others:
     waiting: bool
 
 
-_OTHERS = """
-SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS told_later) AS untold,
-       coalesce((SELECT received_at < clock_timestamp() - $2::interval FROM inbox
+_WAITING = """
+SELECT coalesce((SELECT received_at < clock_timestamp() - $1::interval FROM inbox
                   WHERE attempts = 0 ORDER BY inbox_no LIMIT 1), false) AS waiting
  WHERE EXISTS (SELECT FROM enrollment_jobs WHERE state = 'running')
 """
@@ -182,8 +182,8 @@ SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS told_later) AS unt
 
 async def others(conn: Connection[Record], most: int, patience: timedelta) -> Others | None:
     """None: no job runs, and nobody has to be asked after."""
-    row = await conn.fetchrow(_OTHERS, most, patience)
-    return Others(**row) if row else None
+    waiting: bool | None = await conn.fetchval(_WAITING, patience)
+    return Others(untold=await outbox.untold(conn, "start", most), waiting=waiting) if waiting is not None else None
 
 
 def _job(row: Record) -> EnrollmentJob:

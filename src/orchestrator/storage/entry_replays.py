@@ -68,12 +68,12 @@ class UnderWay:
 
 _NEXT = f"""
 SELECT project_no, {_COLUMNS}, place_at, place_no
-  FROM entry_replays WHERE ended_at IS NULL ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED
+  FROM entry_replays WHERE ended_at IS NULL ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
 
 async def take(conn: Connection[Record]) -> UnderWay | None:
-    """The one that has waited longest and that nobody else is at."""
+    """The one whose last page is the longest ago and that nobody else is at."""
     row = await conn.fetchrow(_NEXT)
     if row is None:
         return None

@@ -19,7 +19,7 @@ class Entry(NamedTuple):
     """One inbox row. The first three arrays are parallel, in order of arrival, and empty unless `kind` is events.
 
     `transition_nos` were written with the row, by somebody else than its consumer. `hops`: domain/entry.py, Trigger.
-    `received_at`: for events, theirs.
+    `received_at`: for events, theirs. `trace`: `orchestrator.traces`.
     """
 
     inbox_no: int
@@ -31,6 +31,7 @@ class Entry(NamedTuple):
     transition_nos: tuple[int, ...]
     received_at: datetime
     hops: int = 0
+    trace: str | None = None
 
 
 # Oldest entries first; consumers that look at the same rows part ways at the lock.
@@ -136,7 +137,7 @@ WITH taken AS (
      USING unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
      WHERE i.project_no = w.project_no AND i.bucket = w.bucket AND i.subject_no = w.subject_no
     RETURNING i.inbox_no, i.project_no, i.bucket, i.subject_no, i.kind, i.name_nos, i.event_nos, i.occurred_ats,
-              i.transition_nos, i.received_at, i.hops
+              i.transition_nos, i.received_at, i.hops, i.trace
 )
 SELECT * FROM taken ORDER BY inbox_no
 """
@@ -156,6 +157,7 @@ async def take(conn: Connection[Record], keys: Sequence[SubjectKey]) -> list[Ent
             transition_nos=tuple(row["transition_nos"] or ()),
             received_at=row["received_at"],
             hops=row["hops"] or 0,
+            trace=row["trace"],
         )
         for row in rows
     ]

@@ -8,6 +8,7 @@ from typing import Literal
 
 from asyncpg import Connection, Record
 
+from orchestrator import traces
 from orchestrator.domain.scope import SubjectKey
 
 #: What consumers listen to. A notification says no more than: look.
@@ -16,8 +17,8 @@ CHANNEL = "orchestrator_inbox"
 Kind = Literal["attributes", "preferences", "backfill"]
 
 _ADD = """
-INSERT INTO inbox (project_no, bucket, subject_no, kind, received_at, hops)
-SELECT project_no, bucket, subject_no, $4, $5, $6::smallint
+INSERT INTO inbox (project_no, bucket, subject_no, kind, received_at, hops, trace)
+SELECT project_no, bucket, subject_no, $4, $5, $6::smallint, $7
 FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS of (project_no, bucket, subject_no)
 """
 
@@ -31,13 +32,14 @@ async def add(
     """
     if keys:
         await conn.execute(
-            _ADD, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys], kind, now, hops
-        )
+            _ADD, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys], kind, now, hops,
+            traces.carried(),
+        )  # fmt: skip
 
 
 _ADD_MOVED = """
-INSERT INTO inbox (project_no, bucket, subject_no, kind, transition_nos, received_at)
-SELECT project_no, bucket, subject_no, 'membership', ARRAY[transition_no], $5
+INSERT INTO inbox (project_no, bucket, subject_no, kind, transition_nos, received_at, trace)
+SELECT project_no, bucket, subject_no, 'membership', ARRAY[transition_no], $5, $6
 FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::bigint[]) AS of (project_no, bucket, subject_no, transition_no)
 """
 
@@ -47,7 +49,7 @@ async def add_moved(conn: Connection[Record], moved: Mapping[SubjectKey, int], n
     if moved:
         await conn.execute(
             _ADD_MOVED, [k.project_no for k in moved], [k.bucket for k in moved], [k.subject_no for k in moved],
-            list(moved.values()), now,
+            list(moved.values()), now, traces.carried(),
         )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from asyncpg import Connection, Record
 from orjson import Fragment
 
+from orchestrator import traces
 from orchestrator.domain.scope import SubjectKey
 
 # Kinds of events are added one transaction after the other, with numbers that rise, and given up alone: the highest and
@@ -87,9 +88,10 @@ _TOTALS = """
 
 # One row for each subject, its events in order of arrival.
 _TELL_EVENTS = """, told AS (
-    INSERT INTO inbox (project_no, bucket, subject_no, kind, name_nos, event_nos, occurred_ats, received_at, hops)
+    INSERT INTO inbox (project_no, bucket, subject_no, kind, name_nos, event_nos, occurred_ats, received_at, hops,
+        trace)
     SELECT $1, bucket, subject_no, 'events', array_agg(name_no ORDER BY event_no),
-        array_agg(event_no ORDER BY event_no), array_agg(occurred_at ORDER BY event_no), $8, $11::smallint
+        array_agg(event_no ORDER BY event_no), array_agg(occurred_at ORDER BY event_no), $8, $11::smallint, $12
     FROM batch
     GROUP BY bucket, subject_no
 )"""
@@ -189,7 +191,7 @@ async def store(
     A partition exists for each month in `occurred_ats`, and none of them is later than `now`. `hops`: domain/entry.py,
     Trigger; None: no execution has told them.
     """
-    more = [] if backfill else [hops]
+    more = [] if backfill else [hops, traces.carried()]
     await conn.execute(
         _STORE_BACKFILL if backfill else _STORE_EVENTS,
         project_no,

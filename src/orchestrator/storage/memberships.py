@@ -110,8 +110,8 @@ async def read(conn: Connection[Record], project_no: int, keys: Sequence[Subject
 
 
 #: SQL: whether it is the first time that the subject `who` is held against the rules of the segment `new`, revision
-#: `new.revision`. A pass remembers whole buckets, who looks at few remembers these; and a subject without membership
-#: that is younger than the rules did not move because of them.
+#: `new.revision`. A pass remembers whole buckets, who looks at few remembers these; and a subject that is younger than
+#: the rules, and was never held against all there were, did not move because of them.
 FIRST_LOOK = """
 (NOT EXISTS (SELECT FROM segment_looks AS l
               WHERE l.project_no = $1 AND l.segment_no = new.segment_no AND l.bucket = who.bucket
@@ -129,7 +129,7 @@ _FIRST_LOOKS = f"""
 SELECT who.bucket, who.subject_no, new.segment_no
   FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, subject_no)
   LEFT JOIN LATERAL (
-       SELECT true AS known, seen FROM subject_segments
+       SELECT seen IS DISTINCT FROM '{{}}' AS known, seen FROM subject_segments
         WHERE project_no = $1 AND bucket = w.bucket AND subject_no = w.subject_no
        OFFSET 0) AS m ON true
  CROSS JOIN LATERAL (SELECT w.bucket, w.subject_no, m.seen, m.known IS TRUE AS known) AS who
@@ -215,11 +215,11 @@ async def write(
     given.
     """
     if changed:
-        seen = [number << 32 | revision for number, revision in (new or {}).items()]
+        seen = None if new == {} else [number << 32 | revision for number, revision in (new or {}).items()]
         await conn.execute(
             _WRITE, project_no, [k.bucket for k in changed], [k.subject_no for k in changed],
             [",".join(map(str, m.segment_nos)) for m in changed.values()], [m.next_due for m in changed.values()], now,
-            seen or None, new is not None,
+            seen, new is not None,
         )  # fmt: skip
     if not transitions:
         return []

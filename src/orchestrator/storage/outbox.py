@@ -10,10 +10,14 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
+from orchestrator import traces
 from orchestrator.domain.scope import SubjectKey
 
 #: The process that wrote a row has this long to deliver it before a sweeper takes it up.
 FIRST_LEASE = timedelta(seconds=5)
+
+#: What could not be told so many times, for about a quarter of an hour, holds up nothing else any more.
+HOPELESS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +39,16 @@ class Entry:
     created_at: datetime
     # a start that runs behind those for whom somebody waits
     behind: bool = False
+    # orchestrator.traces
+    trace: str | None = None
 
 
 _INSERT = """
 INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at,
-                    behind)
-SELECT i.project_no, i.bucket, i.subject_no, i.execution_id, $5, i.workflow_id, $7, $8, i.behind
-  FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $6::text[], $9::bool[])
-       AS i (project_no, bucket, subject_no, execution_id, workflow_id, behind)
+                    behind, trace)
+SELECT i.project_no, i.bucket, i.subject_no, i.execution_id, $5, i.workflow_id, $7, $8, i.behind, i.trace
+  FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $6::text[], $9::bool[], $10::text[])
+       AS i (project_no, bucket, subject_no, execution_id, workflow_id, behind, trace)
 RETURNING outbox_no
 """
 
@@ -71,6 +77,7 @@ async def insert(
         now + FIRST_LEASE,
         now,
         list(behind) if behind is not None else [False] * len(told),
+        [traces.carried(key) for key, _, _ in told],
     )
     return [row["outbox_no"] for row in rows]
 
@@ -96,46 +103,65 @@ async def insert_pokes(
             effect={},
             attempts=0,
             created_at=now,
+            trace=traces.carried(key),
         )
         for number, (key, execution_id, workflow_id) in zip(numbers, told, strict=True)
     ]
 
 
-_UNTOLD = "SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS told_later"
+# Of the newest alone, so that it takes the same time however much lies there.
+_UNTOLD = """
+SELECT count(*) FROM (SELECT kind, attempts FROM outbox ORDER BY outbox_no DESC LIMIT 2 * $2::bigint) AS newest
+ WHERE kind = $1 AND attempts < $3
+"""
 
 
-async def untold(conn: Connection[Record], limit: int) -> int:
-    """How many things Temporal has still to be told, counted up to a limit."""
-    count: int = await conn.fetchval(_UNTOLD, limit)
+async def untold(conn: Connection[Record], kind: str, most: int) -> int:
+    """How many of this kind Temporal has still to be told, among the newest `2 * most` of all. What could not be told
+    HOPELESS times does not count: nobody would be served by waiting for it.
+    """
+    count: int = await conn.fetchval(_UNTOLD, kind, most, HOPELESS)
     return count
 
 
+async def is_backlog(conn: Connection[Record], kind: str, most: int) -> bool:
+    """Whether so many of this kind have still to be told (`untold`): whoever has more, page by page, waits then, so
+    that others do not queue behind it, and an outage of Temporal does not pile it up.
+    """
+    return await untold(conn, kind, most) >= most
+
+
+# An execution is not under way before it is started, so starts go first; pokes always have their part.
 _CLAIM = """
-WITH due AS (
-    SELECT outbox_no FROM outbox WHERE leased_until <= $1
-     ORDER BY leased_until LIMIT $2 FOR UPDATE SKIP LOCKED
+WITH starts AS (
+    SELECT outbox_no FROM outbox WHERE kind = 'start' AND leased_until <= $1
+     ORDER BY leased_until LIMIT $2::bigint - $4::bigint FOR UPDATE SKIP LOCKED
+), pokes AS (
+    SELECT outbox_no FROM outbox WHERE kind = 'poke' AND leased_until <= $1
+     ORDER BY leased_until LIMIT $2::bigint - (SELECT count(*) FROM starts) FOR UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE outbox AS o SET leased_until = $3, attempts = o.attempts + 1
-      FROM due WHERE o.outbox_no = due.outbox_no
+      FROM (SELECT outbox_no FROM starts UNION ALL SELECT outbox_no FROM pokes) AS due
+     WHERE o.outbox_no = due.outbox_no
     RETURNING o.*
 )
 SELECT t.outbox_no, t.kind, t.project_no, t.bucket, t.subject_no, t.execution_id, t.workflow_id, t.attempts,
-       t.created_at, t.behind, p.project_id, s.subject_id, e.journey_id, e.version, e.effect
+       t.created_at, t.behind, t.trace, p.project_id, s.subject_id, e.journey_id, e.version, e.effect
   FROM taken AS t
   JOIN projects AS p USING (project_no)
   LEFT JOIN subjects AS s USING (project_no, bucket, subject_no)
   LEFT JOIN executions AS e USING (project_no, bucket, subject_no, execution_id)
- ORDER BY t.outbox_no
+ ORDER BY t.kind = 'start' DESC, t.outbox_no
 """
 
 
 async def claim(
     conn: Connection[Record], *, now: datetime, lease: timedelta, limit: int
 ) -> tuple[list[Entry], list[int]]:
-    """Take rows whose lease has run out:
-    those that can be delivered, and the numbers of those whose execution was erased.
+    """Take rows whose lease has run out, starts before pokes, of which at least a quarter of `limit` are taken if there
+    are so many: those that can be delivered, and the numbers of those whose execution was erased.
     """
-    rows = await conn.fetch(_CLAIM, now, limit, now + lease)
+    rows = await conn.fetch(_CLAIM, now, limit, now + lease, limit // 4)
     entries = [
         Entry(
             outbox_no=row["outbox_no"],
@@ -151,6 +177,7 @@ async def claim(
             attempts=row["attempts"],
             created_at=row["created_at"],
             behind=row["behind"],
+            trace=row["trace"],
         )
         for row in rows
         if row["effect"] is not None and row["subject_id"] is not None
@@ -222,12 +249,3 @@ created_at, $3
 async def bury(conn: Connection[Record], outbox_no: int, *, error: str, now: datetime) -> None:
     """Temporal refuses it for good: `doctor` shows it from now on."""
     await conn.execute(_BURY, outbox_no, error, now)
-
-
-_BACKLOG = "SELECT count(*) FROM (SELECT FROM outbox WHERE leased_until <= $1 LIMIT $2) AS waiting"
-
-
-async def is_backlog(conn: Connection[Record], now: datetime, most: int) -> bool:
-    """Whether so many entries wait for a sweep."""
-    waiting: int = await conn.fetchval(_BACKLOG, now, most)
-    return waiting >= most

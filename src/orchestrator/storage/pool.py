@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from asyncio import Semaphore
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,6 +12,7 @@ import asyncpg
 import orjson
 
 from orchestrator.domain.refusals import Unavailable
+from orchestrator.storage.running_call import is_critical, time_left
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -30,21 +33,44 @@ PATIENCE = timedelta(seconds=5)
 STANDSTILL = timedelta(seconds=60)
 
 
-class ProjectConnection(_Connection):
-    """A connection that remembers its project, so that entering the same one again costs no round trip."""
+#: What a statement of a call may take, in milliseconds: the first that is not less than the time the call has left. So
+#: few that connections seldom have to be told another one.
+_RUNGS = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 30_000, 60_000)
 
-    __slots__ = ("project_no",)
+#: Of a connection that may have been told anything.
+_UNKNOWN = -1
+
+
+class ProjectConnection(_Connection):
+    """A connection that remembers its project and how long a statement may take, so that to enter the same one with as
+    much time again costs no round trip.
+    """
+
+    __slots__ = ("project_no", "time_limit")
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.project_no: int | None = None
+        #: Milliseconds; None: that of the pool.
+        self.time_limit: int | None = None
 
-    async def enter_project(self, project_no: int) -> None:
-        """Row-level security shows this project alone from here on. Not to be called inside a transaction."""
+    async def enter(self, project_no: int | None, time_limit: int | None) -> None:
+        """Row-level security shows this project alone from here on (None: as before), and Postgres ends statements
+        after `time_limit` milliseconds (None: after the pool's). Not to be called inside a transaction.
+        """
+        # Numbers of our own, so that both fit into one message.
+        told = []
+        if project_no is not None and project_no != self.project_no:
+            told.append(f"SET app.project_no = '{int(project_no)}'")
+        if time_limit != self.time_limit:
+            told.append(f"SET statement_timeout = {int(time_limit)}" if time_limit else "RESET statement_timeout")
+        if not told:
+            return
+        before = self.project_no
         # Unknown until the answer is here: a cancelled call must not leave a wrong memory behind.
-        self.project_no = None
-        await self.execute("SELECT set_config('app.project_no', $1, false)", str(project_no))
-        self.project_no = project_no
+        self.project_no, self.time_limit = None, _UNKNOWN
+        await self.execute("; ".join(told))
+        self.project_no, self.time_limit = before if project_no is None else project_no, time_limit
 
 
 async def open_pool(
@@ -58,7 +84,8 @@ async def open_pool(
     """Open a pool of at most `size` connections that run as `role`. Raises OSError or asyncpg's errors.
 
     Until a connection enters a project, row-level security shows the API's role nothing. `jsonb` comes and goes as
-    Python values. `statement_timeout` is the backstop behind deadlines, which cancel their statements themselves.
+    Python values. Deadlines cancel their statements themselves; behind them stands Postgres, which ends those of a call
+    in its time (`ProjectConnection.enter`), all others after `statement_timeout`: also when this process is stopped.
     """
     return await asyncpg.create_pool(
         dsn,
@@ -81,35 +108,96 @@ async def open_pool(
     )
 
 
-class connection:  # noqa: N801  # used as a function; a class, since a generator costs more on the way of every read
-    """Borrow a connection that stands in this project (None: for roles that see all of them).
+class Places:
+    """How many of a pool's connections those have who do not go before others; what is left is for those who do.
 
-    Raises Unavailable when none becomes free within PATIENCE.
+    `count` is that number. `shortest_wait` is the shortest time in seconds that anybody has waited for one lately: more
+    than nothing only while a queue stands.
     """
 
-    __slots__ = ("_borrowed", "_pool", "_project_no")
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._taken = 0
+        self._free = Semaphore(count)
+        self._shortest: float | None = None
 
-    def __init__(self, pool: Pool[Record], project_no: int | None = None) -> None:
+    async def take(self) -> None:
+        began = time.monotonic() if self._free.locked() else None
+        await self._free.acquire()
+        self._taken += 1
+        waited = 0.0 if began is None else time.monotonic() - began
+        if self._shortest is None or waited < self._shortest:
+            self._shortest = waited
+
+    def give_back(self) -> None:
+        self._taken -= 1
+        self._free.release()
+
+    def taken(self) -> int:
+        return self._taken
+
+    def shortest_wait(self) -> float | None:
+        """Since it was asked last; None: nobody came, or those who did wait still."""
+        shortest, self._shortest = self._shortest, None
+        return shortest
+
+
+class connection:  # noqa: N801  # used as a function; a class, since a generator costs more on the way of every read
+    """Borrow a connection that stands in this project (None: for roles that see all of them), and on which statements
+    end when the running call does.
+
+    Of `places`, if there are any, it takes one, unless the running call goes before others. Raises Unavailable when
+    none becomes free within PATIENCE.
+    """
+
+    __slots__ = ("_borrowed", "_place", "_places", "_pool", "_project_no")
+
+    def __init__(self, pool: Pool[Record], project_no: int | None = None, places: Places | None = None) -> None:
         self._pool = pool
         self._project_no = project_no
+        self._places = places
+        self._place: Places | None = None
 
     async def __aenter__(self) -> Connection[Record]:
         try:
             async with asyncio.timeout(PATIENCE.total_seconds()):
+                if self._places is not None and not is_critical():
+                    await self._places.take()
+                    self._place = self._places
                 self._borrowed = await self._pool.acquire()
-        except TimeoutError:
-            raise Unavailable("UNAVAILABLE", "all database connections are in use") from None
+        except BaseException as error:
+            self._give_back()
+            if isinstance(error, TimeoutError):
+                raise Unavailable("UNAVAILABLE", "all database connections are in use") from None
+            raise
         conn = cast("ProjectConnection", self._borrowed)
-        if self._project_no is not None and conn.project_no != self._project_no:
-            try:
-                await conn.enter_project(self._project_no)
-            except BaseException:
-                await self._pool.release(self._borrowed)
-                raise
+        try:
+            await conn.enter(self._project_no, _rung(time_left()))
+        except BaseException:
+            await self._release()
+            raise
         return conn
 
     async def __aexit__(self, *raised: object) -> None:
-        await self._pool.release(self._borrowed)
+        await self._release()
+
+    async def _release(self) -> None:
+        try:
+            await self._pool.release(self._borrowed)
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if self._place is not None:
+            self._place.give_back()
+            self._place = None
+
+
+def _rung(seconds: float | None) -> int | None:
+    """How long a statement may take, in milliseconds, of a call that has so much time left; None: as long as any."""
+    if seconds is None:
+        return None
+    return next((rung for rung in _RUNGS if rung >= seconds * 1000), None)
 
 
 async def _speak_json(conn: Any) -> None:

@@ -80,7 +80,8 @@ WITH evaluated AS MATERIALIZED (
     SELECT c.bucket, c.subject_no, no AS segment_no, entered,
            CASE WHEN EXISTS (SELECT FROM unnest({building}, {revisions}) AS new (segment_no, revision)
                               CROSS JOIN LATERAL (
-                                    SELECT c.bucket, c.subject_no, c.seen, c.earlier IS NOT NULL AS known) AS who
+                                    SELECT c.bucket, c.subject_no, c.seen,
+                                           c.earlier IS NOT NULL AND c.seen IS DISTINCT FROM '{{}}' AS known) AS who
                               WHERE new.segment_no = no AND {first_look}) THEN 'definition'
                 WHEN {data_waits} THEN 'data'
                 WHEN earlier_due <= {as_of} THEN 'time'
@@ -93,8 +94,8 @@ WITH evaluated AS MATERIALIZED (
            {moved}) AS moved
      WHERE c.earlier IS DISTINCT FROM c.later
 ), written AS (
-    INSERT INTO subject_segments (project_no, bucket, subject_no, segment_nos, next_due, as_of)
-    SELECT $1, bucket, subject_no, later, due, {as_of} FROM compared
+    INSERT INTO subject_segments (project_no, bucket, subject_no, segment_nos, next_due, as_of, seen)
+    SELECT $1, bucket, subject_no, later, due, {as_of}, CASE WHEN NOT {whole} THEN '{{}}'::bigint[] END FROM compared
      WHERE earlier IS DISTINCT FROM later OR earlier_due <= {as_of}
         OR due IS NOT NULL AND (earlier_due IS NULL OR due < earlier_due)
     ON CONFLICT (project_no, bucket, subject_no) DO UPDATE SET

@@ -26,6 +26,7 @@ from temporalio.service import RPCError
 from orchestrator.temporal.codec import data_converter
 from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
 from orchestrator.temporal.keyring import NO_KEYS, Keyring
+from orchestrator.temporal.trace_headers import TraceCarrier
 
 #: How long a call about one workflow may take, and one for a page of a list.
 CALL_TIMEOUT = timedelta(seconds=8)
@@ -91,6 +92,7 @@ async def connect(
         **config,
         data_converter=data_converter(keyring),
         runtime=runtime or _runtime_of_clients(),
+        interceptors=[TraceCarrier()],
         lazy=lazy,
         grpc_compression=compression,
     )

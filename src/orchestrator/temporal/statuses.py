@@ -37,14 +37,18 @@ class Statuses:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def of(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
-        """The status of those that Temporal tells of in time; it may be away, or not have heard of one yet."""
+    async def of(self, workflow_ids: Sequence[str], *, time_left: float | None = None) -> dict[str, Status]:
+        """The status of those that Temporal tells of in time; it may be away, or not have heard of one yet.
+
+        `time_left`: the seconds that the caller has; half of them are for what comes after.
+        """
+        patience = PATIENCE if time_left is None else min(PATIENCE, timedelta(seconds=time_left / 2))
         turn = asyncio.Semaphore(AT_ONCE)
         known: dict[str, Status] = {}
 
         async def ask(workflow_id: str) -> None:
             async with turn:
-                described = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=PATIENCE)
+                described = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=patience)
             if described.status is not None and described.status in _STATUSES:
                 known[workflow_id] = _STATUSES[described.status]
 
@@ -52,7 +56,7 @@ class Statuses:
         if not asked:
             return known
         try:
-            answered, _ = await asyncio.wait(asked, timeout=PATIENCE.total_seconds())
+            answered, _ = await asyncio.wait(asked, timeout=patience.total_seconds())
         finally:
             for task in asked:
                 task.cancel()

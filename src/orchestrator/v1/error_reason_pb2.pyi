@@ -276,6 +276,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Not before everything is erased."""
     ERROR_REASON_ANSWER_ERASED: _ErrorReason.ValueType  # 414
     """The request took effect; its answer spoke of somebody who was forgotten since, and was erased."""
+    ERROR_REASON_EVENT_KIND_UNREADABLE: _ErrorReason.ValueType  # 430
+    """A kind of events (`where`) was saved and does not read any more: until that is mended, events of this name are not
+    taken in; all others are. Metadata says which; the operator's `doctor` does, too.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request was refused: the reason of the ErrorInfo and of each field violation, there without the prefix.
@@ -537,4 +541,8 @@ ERROR_REASON_ERASURE_UNDER_WAY: ErrorReason.ValueType  # 413
 """Not before everything is erased."""
 ERROR_REASON_ANSWER_ERASED: ErrorReason.ValueType  # 414
 """The request took effect; its answer spoke of somebody who was forgotten since, and was erased."""
+ERROR_REASON_EVENT_KIND_UNREADABLE: ErrorReason.ValueType  # 430
+"""A kind of events (`where`) was saved and does not read any more: until that is mended, events of this name are not
+taken in; all others are. Metadata says which; the operator's `doctor` does, too.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

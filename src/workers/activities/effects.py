@@ -11,9 +11,11 @@ from typing import Any
 import orjson
 from temporalio import activity
 
-from orchestrator.application.calling import Calling, Receipt, Reserved, TooEarly
+from orchestrator import traces
+from orchestrator.application.calling import Calling, Receipt, Reserved
 from orchestrator.application.changing import Changing
 from orchestrator.application.choosing import Choosing
+from orchestrator.application.sending import TooEarly
 from orchestrator.domain.advance import CHOOSE_ARM
 from orchestrator.domain.fillings import Source, encoded, fill, is_template, templates_in
 from orchestrator.domain.webhook_answer import read_answer
@@ -21,8 +23,10 @@ from orchestrator.storage.webhook_calls import ANSWERED, FAILED
 from orchestrator.temporal.contract import Effect, Question
 from workers.activities.tries import seen_through
 from workers.channels.rendering import Renderer, TemplateFailed, Text
+from workers.channels.webhook import host_of
 from workers.errors import TryAgain, as_failure
 from workers.metrics import Metrics
+from workers.provider_places import NoPlace, Provider, ProviderPlaces, Task
 from workers.step_calls import NotNow, NotTaken, StepCall, StepCalls, Taken
 
 
@@ -36,6 +40,8 @@ class EffectActivities:
     calls: StepCalls
     renderer: Renderer
     metrics: Metrics
+    #: At those whom webhooks call.
+    places: ProviderPlaces
 
     @activity.defn(name="update_subject")
     async def update_subject(self, question: Question) -> Effect:
@@ -74,24 +80,29 @@ class EffectActivities:
             raise as_failure(error, execution_id=question.execution_id) from None
 
     async def _call(self, question: Question) -> Effect:
+        task = Task(question.execution_id, question.seq)
         try:
+            self.places.look(task)
             reserved = await self.calling.reserve(question)
             if isinstance(reserved, Effect):
                 return reserved
-            receipt = await self._made(reserved)
+            receipt = await self._made(reserved, task)
             return await self.calling.settle(question, reserved, receipt)
         except TooEarly as early:
             again = TryAgain(early.reason, early.rest)
             raise as_failure(again, execution_id=question.execution_id, retry_after=early.rest) from None
+        except NoPlace as no_place:
+            again = TryAgain("provider_busy", no_place.retry_after)
+            raise as_failure(again, execution_id=question.execution_id, retry_after=again.retry_after) from None
         except TryAgain as again:
             raise as_failure(again, execution_id=question.execution_id, retry_after=again.retry_after) from None
         except Exception as error:
             raise as_failure(error, execution_id=question.execution_id) from None
 
-    async def _made(self, reserved: Reserved) -> Receipt:
+    async def _made(self, reserved: Reserved, task: Task) -> Receipt:
         """What came of this try. Raises TryAgain when nothing did, and there is time for another one."""
         try:
-            made = await self.calls.make(await self._request(reserved))
+            made = await self._in_place(await self._request(reserved), reserved, task)
         except TemplateFailed as failed:
             return Receipt(state=FAILED, reason=failed.reason, in_doubt=reserved.in_doubt)
         except NotNow as not_now:
@@ -111,6 +122,15 @@ class EffectActivities:
             case NotTaken(reason=reason, status=status):
                 self.metrics.called("failed")
                 return Receipt(state=FAILED, reason=reason, status=status, in_doubt=reserved.in_doubt)
+
+    async def _in_place(self, call: StepCall, reserved: Reserved, task: Task) -> Taken | NotTaken:
+        """Raises NotNow, also where there is no place for the call."""
+        try:
+            with self.places.place(task, Provider(reserved.key.project_no, host_of(call.url))):
+                with traces.part("webhook call", "client", execution_id=str(reserved.execution_id)):
+                    return await self.calls.make(call)
+        except NoPlace as no_place:
+            raise NotNow("provider_busy", in_doubt=False, retry_after=no_place.retry_after) from None
 
     async def _request(self, reserved: Reserved) -> StepCall:
         """Raises TemplateFailed."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from temporalio import activity
 
-from orchestrator.application.sending import Receipt, Reserved, Sending
+from orchestrator import traces
+from orchestrator.application.sending import Receipt, Reserved, Sending, TooEarly
 from orchestrator.domain.channels import HTML_TEMPLATES
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks, Unsubscription
 from orchestrator.storage.sends import FAILED, SENT, UNKNOWN
@@ -19,8 +20,9 @@ from orchestrator.temporal.contract import Effect, Question
 from workers.activities.tries import seen_through
 from workers.channels.channel import Accepted, Channel, ChannelUnavailable, Message, OnAmbiguity, Refused
 from workers.channels.rendering import Renderer, TemplateFailed, Text
-from workers.errors import as_failure
+from workers.errors import TryAgain, as_failure
 from workers.metrics import Metrics
+from workers.provider_places import NoPlace, Provider, ProviderPlaces, Task
 
 #: How long a provider is left alone that does not say for how long.
 THROTTLED = timedelta(seconds=1)
@@ -35,6 +37,8 @@ class SendActivities:
     renderer: Renderer
     links: UnsubscribeLinks
     metrics: Metrics
+    #: By channel.
+    places: Mapping[str, ProviderPlaces]
 
     @activity.defn(name="send")
     async def send(self, question: Question) -> Effect:
@@ -43,6 +47,8 @@ class SendActivities:
 
     async def _try(self, question: Question) -> Effect:
         try:
+            for places in self.places.values():
+                places.look(Task(question.execution_id, question.seq))
             reserved = await self.sending.reserve(question)
             if isinstance(reserved, Effect):
                 return reserved
@@ -50,6 +56,12 @@ class SendActivities:
             if receipt is None:
                 return await self.sending.give_way(question, reserved)
             return await self.sending.settle(question, reserved, receipt)
+        except TooEarly as early:
+            again = TryAgain(early.reason, early.rest)
+            raise as_failure(again, execution_id=question.execution_id, retry_after=early.rest) from None
+        except NoPlace as no_place:
+            again = TryAgain("provider_busy", no_place.retry_after)
+            raise as_failure(again, execution_id=question.execution_id, retry_after=again.retry_after) from None
         except ChannelUnavailable as unavailable:
             raise as_failure(
                 unavailable, execution_id=question.execution_id, retry_after=unavailable.retry_after
@@ -76,6 +88,18 @@ class SendActivities:
             message = await self._message(reserved, channel)
         except TemplateFailed as failed:
             return Receipt(state=not_sent, reason=failed.reason)
+        task = Task(str(reserved.execution_id), reserved.seq)
+        provider = Provider(reserved.key.project_no, channel.provider_of(message))
+        try:
+            with self.places[reserved.channel].place(task, provider):
+                return await self._call(reserved, channel, message, not_sent)
+        except NoPlace:
+            self.metrics.gave_way(reserved.channel)
+            if not reserved.in_doubt:
+                await self.sending.note(reserved, None, in_doubt=False)
+            raise
+
+    async def _call(self, reserved: Reserved, channel: Channel, message: Message, not_sent: str) -> Receipt | None:
         # As late as can be: what the provider sees of us is when it is called.
         wait = await self.sending.take_turn(reserved)
         if wait is None:
@@ -84,11 +108,13 @@ class SendActivities:
         await asyncio.sleep(wait.total_seconds())
         started = time.monotonic()
         try:
-            answer = await channel.send(message)
+            with traces.part("provider", "client", channel=reserved.channel, execution_id=str(reserved.execution_id)):
+                answer = await channel.send(message)
         except ChannelUnavailable as unavailable:
             self.metrics.tried(reserved.channel, "unavailable", time.monotonic() - started)
-            if not unavailable.in_doubt and not reserved.in_doubt:
-                await self.sending.release(reserved)
+            in_doubt = unavailable.in_doubt or reserved.in_doubt
+            if not in_doubt or unavailable.retry_after is not None:
+                await self.sending.note(reserved, unavailable.retry_after, in_doubt=in_doubt)
             if unavailable.throttled:
                 await self.sending.close_channel(reserved, unavailable.retry_after or THROTTLED)
             raise

@@ -110,6 +110,9 @@ class Channel(Protocol):
     def html(self) -> bool:
         """Whether bodies are HTML: what variables put there is then escaped."""
 
+    def provider_of(self, message: Message) -> str:
+        """Who is called for it, in a few words: those who do not answer take no places from the others."""
+
     async def send(self, message: Message) -> Accepted | Refused:
         """Hand the message to the provider. A refusal is an outcome; only infrastructure raises (ChannelUnavailable).
 

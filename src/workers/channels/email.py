@@ -42,6 +42,9 @@ class EmailChannel:
         self._connections = connections
         self._sender = sender
 
+    def provider_of(self, message: Message) -> str:
+        return self.name
+
     async def send(self, message: Message) -> Accepted | Refused:
         settings = message.settings
         try:

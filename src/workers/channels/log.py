@@ -34,6 +34,9 @@ class LogChannel:
     timeout = timedelta(seconds=15)
     html = False
 
+    def provider_of(self, message: Message) -> str:
+        return self.name
+
     async def send(self, message: Message) -> Accepted | Refused:
         if message.is_test:  # there is nobody with whom its row would go
             logger.info(

@@ -77,6 +77,9 @@ class WebhookChannel:
         self._egress = egress
         self._connections = open_connections(egress, resolver)
 
+    def provider_of(self, message: Message) -> str:
+        return host_of(message.settings["url"])
+
     async def send(self, message: Message) -> Accepted | Refused:
         url = message.settings["url"]
         try:
@@ -124,6 +127,14 @@ class WebhookChannel:
                     deadline.reschedule(None)
                     return Accepted(provider_id=await _provider_id(response))
                 return _refusal(response)
+
+
+def host_of(url: str) -> str:
+    """Host and port; empty where there is none to be called."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return ""
 
 
 def body_of(message: Message) -> bytes:

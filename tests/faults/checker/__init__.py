@@ -4,7 +4,7 @@ stand, Temporal's histories, and logs.
     log = OpLog(path)                          # the client writes down what it asks for, and what it is answered
     …
     await at_rest(stack, within=60)
-    evidence = await evidence_of(stack, ops=log.ops(), receipts=provider.receipts())
+    evidence = await evidence_of(stack, ops=log.ops(), receipts=provider.receipts)
     examine(evidence).require_sound()
 
 Thirteen invariants (`INVARIANTS`), each a pure function of the evidence.

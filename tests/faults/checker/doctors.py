@@ -10,6 +10,7 @@ BROKEN_BY = {
     "inbox_late": "I8",
     "inbox_dead": "I8",
     "outbox_late": "I8",
+    "topic_pokes_late": "I8",
     "outbox_dead": "I8",
     "closings_late": "I8",
     "cancellations_late": "I8",

@@ -21,7 +21,7 @@ _MAY_BE_OUT = frozenset({"sent", "unknown"})
 
 def accepted_once(evidence: Evidence, verdict: Verdict) -> None:
     """I2: the provider took each message once, under the one key that the ledger says, and the ledger knows."""
-    accepted = Counter(receipt.key for receipt in evidence.receipts if receipt.accepted)
+    accepted = Counter(receipt.key for receipt in _of_before(evidence) if receipt.accepted)
     by_key = {receipt.key: receipt for receipt in evidence.receipts}
     sends = {send.key: send for send in evidence.ledger.sends}
     passes = Counter((send.execution_id, send.step_id) for send in evidence.ledger.sends)
@@ -39,7 +39,7 @@ def accepted_once(evidence: Evidence, verdict: Verdict) -> None:
     # A message that was given another key in each try is one message all the same.
     if evidence.honours_keys:
         taken: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-        for receipt in evidence.receipts:
+        for receipt in _of_before(evidence):
             if receipt.accepted and receipt.execution_id:
                 taken[_step_of(receipt)].add(receipt.key)
         for (execution_id, step_id), keys in taken.items():
@@ -49,6 +49,11 @@ def accepted_once(evidence: Evidence, verdict: Verdict) -> None:
                     f"execution {execution_id}, step {step_id}",
                     f"{len(keys)} messages were accepted in {passes[execution_id, step_id]} passes",
                 )
+
+
+def _of_before(evidence: Evidence) -> list[Receipt]:
+    """Receipts that the rows know of: those of later were reserved later, perhaps."""
+    return [receipt for receipt in evidence.receipts if receipt.at <= evidence.ledger.now.timestamp()]
 
 
 def _step_of(receipt: Receipt) -> tuple[str, str]:
@@ -77,7 +82,7 @@ def reserved_and_received(evidence: Evidence, verdict: Verdict) -> None:
             if receipt.at < send.reserved_at.timestamp():
                 early = send.reserved_at.timestamp() - receipt.at
                 verdict.find(send.which, f"reached the provider {early * 1000:.1f} ms before it was reserved")
-        elif _step_of(receipt) not in known:
+        elif _step_of(receipt) not in known and receipt.at <= evidence.ledger.now.timestamp():
             verdict.find(f"key {key}", f"reached the provider, and no row of the ledger is of {_whose(receipt)}")
     by_provider = {send.channel for send in evidence.ledger.sends if send.key in first}
     for send in evidence.ledger.sends:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from tests.faults.checker import statements
 from tests.faults.checker.evidence import Evidence, Json
 from tests.faults.checker.gathering import gather
 from tests.faults.checker.op_log import Op
+from tests.provider.client import Receipt
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -62,24 +64,28 @@ async def _left(conn: Connection[Record]) -> dict[str, int]:
     return {what: count for what, count in counts.items() if count}
 
 
-async def evidence_of(stack: Stack, *, ops: Iterable[Op] = (), **known: Any) -> Evidence:
-    """All there is to be known of the stack; `known` are fields of the Evidence that the caller brings, such as the
-    provider's receipts.
+async def evidence_of(
+    stack: Stack, *, ops: Iterable[Op] = (), receipts: Callable[[], Sequence[Receipt]] = tuple, **known: Any
+) -> Evidence:
+    """All there is to be known of the stack, which need not stand still: what clients were told is of before the rows,
+    and `receipts` are asked for behind them. `known` are other fields of the Evidence that the caller brings.
     """
     addresses = stack.addresses
     temporal = await connect(Target(address=addresses.temporal, namespace=addresses.temporal_namespace))
     pool = await open_pool(addresses.database_url, role=WORKER_ROLE, size=2, application_name="checker")
     try:
+        told = list(ops)
         async with owner_of(stack) as conn:
-            return await gather(
+            evidence = await gather(
                 conn,
                 temporal,
                 transactions=Transactions(pool),
                 logs=dict(logs_of(stack)),
-                ops=list(ops),
+                ops=told,
                 funnels=await _funnels(stack),
                 **known,
             )
+        return replace(evidence, receipts=receipts())
     finally:
         await pool.close()
 

@@ -92,6 +92,7 @@ WAITING = {
     "outbox": "true",
     "outbox_dead": "true",
     "journey_closings": "true",
+    "topic_pokes": "true",
     "waiting_sends": "true",
     "idempotency": "response IS NULL AND erased_at IS NULL",
     "cancellations": "ended_at IS NULL",

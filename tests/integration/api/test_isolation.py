@@ -75,7 +75,7 @@ async def test_the_project_is_set_when_it_changes_and_not_otherwise(database: st
     finally:
         await pool.close()
 
-    assert sum("set_config" in statement for statement in statements) == 2
+    assert sum("SET app.project_no" in statement for statement in statements) == 2
 
 
 async def test_a_rollback_does_not_bring_back_another_project(database: str) -> None:

@@ -12,10 +12,10 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 from prometheus_client import CollectorRegistry
 
+from orchestrator.api.admission import Admission, Bounds
 from orchestrator.api.auth import Authentication
 from orchestrator.api.call import Call, own_transactions
 from orchestrator.api.errors import Failure
-from orchestrator.api.limits import InFlightLimit
 from orchestrator.api.message_check import check_message
 from orchestrator.api.methods import Method, services, table
 from orchestrator.api.metrics import CallMetrics
@@ -84,7 +84,7 @@ class Bench:
             authentication=Authentication(keys.transactions, keys.secret),
             transactions=keys.transactions,
             metrics=CallMetrics(CollectorRegistry(), methods.values()),
-            limit=InFlightLimit(10),
+            admission=Admission(Bounds(calls=10, calls_of_key=10, heavy=10)),
         )
         self._key = key
 

@@ -38,7 +38,7 @@ PEER, ELSEWHERE = "192.0.2.7", "192.0.2.8"
 
 
 async def test_watches_take_no_place_from_calls(serve: Serve) -> None:
-    async with serve(max_calls=10) as served:
+    async with serve(max_calls=12) as served:
         health = health_pb2_grpc.HealthStub(served.grpc.channel)
         watches = [health.Watch(WATCH) for _ in range(60)]
         for watch in watches:
@@ -88,7 +88,7 @@ async def test_an_address_watches_so_often_and_the_next_is_told_so(served: Serve
     ],
 )
 async def test_calls_without_their_message_take_no_place_from_calls(serve: Serve, path: str) -> None:
-    async with serve(max_calls=10, reflection=True) as served:
+    async with serve(max_calls=12, reflection=True) as served:
         silent: list[Any] = [served.grpc.channel.stream_stream(path)() for _ in range(60)]
         # Those whose key is asked for are told so at once.
         await asyncio.gather(*(call.wait_for_connection() for call in silent), return_exceptions=True)

@@ -17,6 +17,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from orchestrator.client import OrchestratorClient, OrchestratorError, Tls, Violation, each, messages
+from tests.eventually import eventually
 from tests.unit.client.scripted import NEVER, scripted
 
 PAUSE = messages.PauseJourneyRequest(journey_id="welcome")
@@ -56,6 +57,27 @@ async def test_a_call_is_tried_again_under_the_same_request_id_while_the_server_
 
     assert len(server.asked) == 4
     assert len({asked.request for asked in server.asked}) == 1
+
+
+async def test_a_call_that_a_stopping_server_cancels_is_tried_again_under_the_same_request_id() -> None:
+    stopping = grpc.StatusCode.CANCELLED
+    async with scripted(stopping, messages.PauseJourneyResponse()) as server:
+        async with OrchestratorClient(server.target, "a-key") as client:
+            await client.journeys.PauseJourney(PAUSE)
+
+    assert len(server.asked) == 2
+    assert len({asked.request for asked in server.asked}) == 1
+
+
+async def test_a_call_that_its_caller_cancels_is_not_tried_again() -> None:
+    async with scripted(NEVER) as server, OrchestratorClient(server.target, "a-key") as client:
+        calling = asyncio.ensure_future(client.journeys.PauseJourney(PAUSE))
+        await eventually(lambda: len(server.asked) == 1)
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+
+    assert len(server.asked) == 1
 
 
 async def test_no_other_failure_is_tried_again() -> None:
@@ -108,6 +130,63 @@ async def test_what_the_server_says_about_when_to_come_back_is_obeyed() -> None:
     assert took >= 1
     assert caught.value.retry_after == timedelta(seconds=1)
     assert len(server.asked) == 1
+
+
+def _come_back(seconds: float = 0.001) -> Status:
+    status = Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message="too many")
+    status.details.add().Pack(ErrorInfo(reason="RATE_LIMITED", domain="orchestrator"))
+    status.details.add().Pack(RetryInfo(retry_delay=Duration(nanos=int(seconds * 1e9))))
+    return status
+
+
+async def test_a_call_that_was_told_to_come_back_does_so_under_the_same_request_id() -> None:
+    async with scripted(_come_back(), _come_back(), messages.PauseJourneyResponse()) as server:
+        async with OrchestratorClient(server.target, "a-key") as client:
+            await client.journeys.PauseJourney(PAUSE)
+
+    assert len(server.asked) == 3
+    assert len({asked.request for asked in server.asked}) == 1
+
+
+async def test_a_limit_that_does_not_pass_by_itself_is_told_at_once() -> None:
+    full = Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message="the plan's")
+    async with scripted(full) as server, OrchestratorClient(server.target, "a-key") as client:
+        with pytest.raises(OrchestratorError):
+            await client.journeys.PauseJourney(PAUSE)
+
+    assert len(server.asked) == 1
+
+
+async def test_a_server_that_turns_everybody_away_is_not_asked_many_times_as_often() -> None:
+    calls = 200
+    async with scripted(_come_back()) as server, OrchestratorClient(server.target, "a-key") as client:
+        outcomes = await asyncio.gather(
+            *(client.journeys.PauseJourney(PAUSE) for _ in range(calls)), return_exceptions=True
+        )
+
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, OrchestratorError)} == {"RATE_LIMITED"}
+    assert len(outcomes) == calls
+    assert len(server.asked) <= 1.3 * calls
+
+
+async def test_so_many_calls_are_under_way_at_once_and_the_others_wait_no_longer_than_they_may() -> None:
+    async with scripted(NEVER) as server, OrchestratorClient(server.target, "a-key") as client:
+        calls = [asyncio.ensure_future(client.journeys.PauseJourney(PAUSE)) for _ in range(100)]
+        await eventually(lambda: len(server.asked) == 32)
+        with pytest.raises(OrchestratorError) as caught:
+            await client.journeys.PauseJourney(PAUSE, timeout=0.3)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert len(server.asked) == 32
+
+        # Whoever went away has left his place.
+        server.asked.clear()
+        server.answers = (messages.PauseJourneyResponse(),)
+        await asyncio.gather(*(client.journeys.PauseJourney(PAUSE) for _ in range(100)))
+
+    assert caught.value.reason == "DEADLINE_EXCEEDED"
+    assert len(server.asked) == 100
 
 
 async def test_an_error_says_under_which_id_to_send_the_request_again() -> None:

@@ -1,0 +1,121 @@
+"""Pokes for all executions of a project that await something (domain/conditions.py: topics) which has changed for all
+of them at once: asked for with the change, told in pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from asyncpg import Connection, Record
+
+# What is asked for before the first look at a round belongs to it, the rest to the next one.
+_REQUEST = """
+INSERT INTO topic_pokes AS t (project_no, topics, moved_at) VALUES ($1, $2, $3)
+ON CONFLICT (project_no) DO UPDATE
+   SET topics = CASE WHEN t.barrier IS NULL
+                     THEN ARRAY(SELECT unnest(t.topics) UNION SELECT unnest(excluded.topics) ORDER BY 1)
+                     ELSE t.topics END,
+       next_topics = CASE WHEN t.barrier IS NOT NULL
+                          THEN ARRAY(SELECT unnest(t.next_topics) UNION SELECT unnest(excluded.topics) ORDER BY 1) END
+"""
+
+
+async def request(conn: Connection[Record], project_no: int, topics: Iterable[str], now: datetime) -> None:
+    """Have every execution of the project look again, soon after the commit, that awaits one of these by then."""
+    await conn.execute(_REQUEST, project_no, sorted(topics), now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """A project's round that this transaction works on. `barrier` None: nobody has looked yet who may still be going by
+    what was so before. `place`: bucket, subject and execution up to which it has come.
+    """
+
+    project_no: int
+    topics: Sequence[str]
+    next_topics: Sequence[str] | None
+    barrier: int | None
+    place: tuple[int, int, UUID]
+
+
+_NEXT = """
+SELECT project_no, topics, next_topics, barrier, bucket, subject_no, execution_id
+  FROM topic_pokes
+ WHERE barrier IS NULL OR barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+ ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+
+
+async def take(conn: Connection[Record]) -> Round | None:
+    """The one whose last page is the longest ago; None when there is none, or somebody else is at it. One whose barrier
+    stands is left alone until all transactions from before it have ended: then nobody decides by what was so before.
+    """
+    row = await conn.fetchrow(_NEXT)
+    if row is None:
+        return None
+    return Round(
+        project_no=row["project_no"],
+        topics=row["topics"],
+        next_topics=row["next_topics"],
+        barrier=row["barrier"],
+        place=(row["bucket"], row["subject_no"], row["execution_id"]),
+    )
+
+
+_RAISE_BARRIER = """
+UPDATE topic_pokes SET barrier = pg_snapshot_xmax(pg_current_snapshot())::text::bigint, moved_at = $2
+ WHERE project_no = $1
+"""
+
+
+async def raise_barrier(conn: Connection[Record], one: Round, now: datetime) -> None:
+    """Note which transactions may have begun before the change. Whoever decides about an execution has taken its
+    subject's lock, and so has a number, before they read what is so."""
+    await conn.execute(_RAISE_BARRIER, one.project_no, now)
+
+
+# All who await anything are looked at, so that a page takes the same time whoever is meant. Leased until now: no
+# process has promised to deliver the pokes, so the next sweep does.
+_POKE = """
+WITH looked AS MATERIALIZED (
+    SELECT bucket, subject_no, execution_id, workflow_id, awaits && $2::text[] AS meant
+      FROM executions
+     WHERE project_no = $1 AND awaits IS NOT NULL AND outcome IS NULL
+       AND (bucket, subject_no, execution_id) > ($3::smallint, $4::bigint, $5::uuid)
+     ORDER BY bucket, subject_no, execution_id
+     LIMIT $7
+), told AS (
+    INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
+    SELECT $1, bucket, subject_no, execution_id, 'poke', workflow_id, $6, $6 FROM looked WHERE meant
+)
+SELECT bucket, subject_no, execution_id FROM looked ORDER BY bucket, subject_no, execution_id OFFSET $7 - 1
+"""
+
+_GO_ON = """
+UPDATE topic_pokes SET bucket = $2, subject_no = $3, execution_id = $4, moved_at = $5 WHERE project_no = $1
+"""
+
+_BEGIN_AGAIN = """
+UPDATE topic_pokes
+   SET topics = next_topics, next_topics = NULL, barrier = NULL, moved_at = $2, bucket = DEFAULT, subject_no = DEFAULT,
+       execution_id = DEFAULT
+ WHERE project_no = $1
+"""
+
+_DONE = "DELETE FROM topic_pokes WHERE project_no = $1"
+
+
+async def poke_some(conn: Connection[Record], one: Round, now: datetime, limit: int) -> None:
+    """The next page of a round, `limit` (≥ 1) executions looked at. One that is cut off is begun again, and no other.
+
+    Subjects that are merged meanwhile are poked by that (application/merging.py).
+    """
+    last = await conn.fetchrow(_POKE, one.project_no, one.topics, *one.place, now, limit)
+    if last is not None:
+        await conn.execute(_GO_ON, one.project_no, *last, now)
+    elif one.next_topics is not None:
+        await conn.execute(_BEGIN_AGAIN, one.project_no, now)
+    else:
+        await conn.execute(_DONE, one.project_no)
