@@ -11,11 +11,14 @@ import itertools
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
+import orchestrator.server
 from orchestrator.api.json_text import value_faults
 from orchestrator.devstack.postgres import EmbeddedPostgres
 from orchestrator.domain.event import name_fault
@@ -96,7 +99,7 @@ async def test_predicates_with_hostile_texts_are_plain_statements_with_right_ans
             size, sample = await _ask(ground, project, clauses)
 
             # How many words there are, and of which types, shows in a statement.
-            assert place == "choices as words" or _heard() - known == set(), (place, asked)
+            assert place == "choices as words" or _new(known) == set(), (place, asked)
             belonging = _belonging({"kind": "or", "clauses": clauses}, subjects)
             assert size == len(belonging), (place, asked)
             assert set(sample) <= belonging
@@ -208,7 +211,7 @@ async def test_hostile_texts_change_no_statement_wherever_they_are_written(groun
     )
 
     assert len(answers) >= len(INJECTIONS)
-    assert _heard() - known == set()
+    assert _new(known) == set()
     assert [told for told in answers if told.code in _BROKEN] == []
     assert [told for told in answers if "their-" in f"{told.response} {told.told}"] == []
     assert await ground.checksums(foreign.project_no) == theirs
@@ -226,6 +229,17 @@ def _heard() -> set[str]:
     without the names that the driver makes up for savepoints.
     """
     return {_MADE_UP.sub("", text) for text in heard}
+
+
+def _new(known: set[str]) -> set[str]:
+    """What was heard besides, and does not stand in the source as it is: the server does some things by the clock."""
+    return {text for text in _heard() - known if text.strip() not in _sources()}
+
+
+@cache
+def _sources() -> str:
+    sources = Path(orchestrator.server.__file__).parent.rglob("*.py")
+    return _MADE_UP.sub("", "\n".join(source.read_text(encoding="utf-8") for source in sources))
 
 
 _BROKEN = frozenset({"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED", "DATA_LOSS"})
