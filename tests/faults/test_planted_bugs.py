@@ -31,7 +31,7 @@ SOME = {
 LONG = timedelta(seconds=RECOVERY)
 
 #: What nothing in a scenario has to do with.
-IDLE = ("I9", "I10", "I12")
+IDLE = ("I2", "I9", "I10", "I12")
 
 
 @pytest.mark.faults

@@ -46,7 +46,7 @@ async def repeated(field: Field) -> Known:
     await field.furnish(wait="1s")
     await field.sign_up(people(20))
     await field.sign_up(people(20))
-    await _rests(field)
+    await _end(field, 20)
     return {}
 
 
@@ -54,7 +54,7 @@ async def signed_up(field: Field) -> Known:
     """Nothing happens but what is usual."""
     await field.furnish(wait="1s")
     await field.sign_up(people(20))
-    await _rests(field)
+    await _end(field, 20)
     return {}
 
 
@@ -75,9 +75,7 @@ async def server_killed_when_it_has_enrolled(field: Field) -> Known:
     await field.call("POST", "/v1/journeys/welcome:enroll", {"subjectIds": people(100)}, effects=entered)
     await kill(field.stack.part(SERVER))
     await field.serving()
-    await _rests(field)
-    with contextlib.suppress(TimeoutError):
-        await field.ended(100, within=8)
+    await _end(field, 100)
     return {}
 
 
@@ -173,6 +171,7 @@ async def two_projects(field: Field) -> Known:
     async with httpx.AsyncClient(base_url=field.stack.addresses.http, headers={"X-Api-Key": key}, timeout=10) as http:
         theirs = Field(stack=field.stack, provider=field.provider, http=http, log=field.log, project="other")
         await field.sign_up(people(4))
+        await _end(field, 4)
         await theirs.call("PUT", "/v1/subjects/somebody-else", {})
         for of in (field, theirs):
             await of.call("GET", "/v1/subjects", {})
@@ -230,6 +229,13 @@ async def _gone_on(field: Field, count: int) -> Known:
         await field.ended(count, within=PATIENCE.total_seconds() + 5)
     await _rests(field)
     return {"patience": PATIENCE}
+
+
+async def _end(field: Field, count: int) -> None:
+    """So many have come to their end, and all is at rest; or some of them never will."""
+    with contextlib.suppress(TimeoutError):
+        await field.ended(count, within=20)
+    await _rests(field)
 
 
 async def _rests(field: Field) -> None:
