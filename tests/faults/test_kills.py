@@ -57,12 +57,16 @@ async def test_the_server_killed_between_commit_and_start(start_stack: StartStac
         buyers = [s for s in everybody if int(s.rsplit("-", 1)[1]) % 2 == 0]
         await field.ingest({"eventId": f"buy-{s}", "name": "purchase", "subjectId": s} for s in buyers)
 
+        conn, untold = await field.owner(), 0
         for at in range(0, len(everybody), 50):
             chunk = everybody[at : at + 50]
             entered = [Effect(ENROLLMENT, f"welcome/{s}") for s in chunk]
             answer = await field.call("POST", "/v1/journeys/welcome:enroll", {"subjectIds": chunk}, effects=entered)
             await kill(stack.part(SERVER))  # it was about to tell Temporal
             assert answer["enrolled"] == len(chunk)
+            untold += await conn.fetchval("SELECT count(*) FROM outbox WHERE kind = 'start'")
+        await conn.close()
+        assert untold > 0, "all had been told before the server died: nothing was tried"
         await field.ended(len(everybody))
 
         await field.check(everybody)

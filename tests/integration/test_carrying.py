@@ -162,7 +162,8 @@ async def test_who_waits_goes_over_and_what_was_waited_counts(road: Publisher) -
     assert await road.standing("bob") == (1, "pause", 0, 2)
     progress = await road.progress(2)
     assert (progress.carry.told, progress.pending, progress.carry.ended_at is not None) == (2, 1, True)
-    funnel = await road.crowd.world.look(stats.funnel, "welcome")
+    world = road.crowd.world
+    funnel = await stats.funnel(world.transactions, world.scope, "welcome")
     travelled = [(v.entry_version, v.version, v.active, dict(v.by_outcome)) for v in funnel.versions]
     assert travelled == [(1, 2, 0, {"completed": 1}), (1, 1, 1, {})]
     by_first = await road.crowd.world.look(stats.step_stats, "welcome", 1)
@@ -217,7 +218,7 @@ async def test_a_send_under_way_is_finished_by_the_old_version_and_not_made_agai
     sending, question = Sending(road.crowd.transactions, road.versions), await road.question()
     first = await sending.reserve(question)
     assert isinstance(first, Reserved)
-    await sending.release(first)
+    await sending.note(first, None, in_doubt=False)
     await road.rebuild(HELLO, MONTH, BYE)
 
     second = await sending.reserve(question)
@@ -256,7 +257,7 @@ async def test_a_held_send_goes_over_unless_it_may_have_gone_out(road: Publisher
     sending = Sending(road.crowd.transactions, road.versions)
     begun = {who: await sending.reserve(await road.question(who)) for who in ("ann", "bob")}
     assert isinstance(begun["ann"], Reserved)
-    await sending.release(begun["ann"])
+    await sending.note(begun["ann"], None, in_doubt=False)
     await road.crowd.world.do(segments.delete, "vip", ANY_STATE, force=True)
     for who in ("ann", "bob"):  # a segment is gone: both are held
         await road.ask(who)

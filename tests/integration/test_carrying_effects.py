@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.application import segments
-from orchestrator.application.calling import Receipt, Reserved, TooEarly
+from orchestrator.application.calling import Receipt, Reserved
+from orchestrator.application.sending import TooEarly
 from orchestrator.domain.carrying import CarryMode
 from orchestrator.storage.webhook_calls import ANSWERED, FAILED
 from orchestrator.temporal.contract import Effect

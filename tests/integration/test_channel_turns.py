@@ -256,7 +256,7 @@ async def test_a_provider_that_wants_nothing_is_left_alone_by_all_of_the_project
     await road.enroll("ann")
     reserved = await reserve(road, "ann")
     await sending(road).take_turn(reserved)
-    await sending(road).release(reserved)
+    await sending(road).note(reserved, None, in_doubt=False)
 
     await sending(road).close_channel(reserved, timedelta(minutes=10))
 

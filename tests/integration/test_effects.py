@@ -12,9 +12,10 @@ import orjson
 import pytest
 
 from orchestrator.application import canceling, merging, segments
-from orchestrator.application.calling import Calling, Receipt, Reserved, TooEarly
+from orchestrator.application.calling import Calling, Receipt, Reserved
 from orchestrator.application.changing import Changing, Plan
 from orchestrator.application.segment_rules import RuleBook
+from orchestrator.application.sending import TooEarly
 from orchestrator.domain.fillings import Source, fill
 from orchestrator.domain.journey import Webhook
 from orchestrator.domain.scope import SubjectKey

@@ -17,7 +17,8 @@ from orchestrator.domain.holdout import Holdout
 from orchestrator.domain.hours import Hours, QuietHours
 from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.refusals import InvalidArgument, NotFound
-from orchestrator.storage import stats
+from orchestrator.storage import clock, doctor, stats, stuck
+from orchestrator.storage.doctor_checks import CHECKS
 from orchestrator.storage.sends_pauses import ALL
 from orchestrator.temporal.contract import Effect, Question
 from orchestrator.v1 import project_pb2 as pb
@@ -105,7 +106,7 @@ async def test_a_try_again_is_not_held_off_by_itself_and_what_failed_does_not_co
 
     first = await sending.reserve(question)
     assert isinstance(first, Reserved)
-    await sending.release(first)
+    await sending.note(first, None, in_doubt=False)
     again = await sending.reserve(question)
     assert isinstance(again, Reserved)
     assert again.attempt == 2
@@ -274,6 +275,17 @@ async def test_held_out_subjects_are_let_in_counted_and_go_nowhere(road: Road) -
     assert await road.owner.fetchval("SELECT count(*) FROM enrollments") == 300
 
 
+async def test_each_enrollment_records_which_share_the_project_held_out_then(road: Road) -> None:
+    await road.publish(BYE)
+    for number, holdout in enumerate((None, Holdout(percent=30), Holdout(percent=1, salt="all"), None)):
+        await settings(road, global_holdout=holdout)
+        await road.enroll(f"s{number}")
+
+    rows = await road.owner.fetch("SELECT global_percent, global_salt FROM enrollments ORDER BY enrolled_at")
+
+    assert [tuple(row) for row in rows] == [(0, None), (30, None), (1, "all"), (0, None)]
+
+
 async def test_who_was_held_out_still_is_when_the_share_grows() -> None:
     small, large = Holdout(percent=5), Holdout(percent=20)
     names = [f"s{number}" for number in range(5000)]
@@ -308,6 +320,34 @@ async def test_settings_that_cannot_be_read_are_refused_with_their_places(road: 
         ("settings.frequencyCaps[0].window", "REQUIRED"),
         ("settings.globalHoldout.percent", "OUT_OF_RANGE"),
     }
+
+
+async def test_a_send_that_is_not_begun_though_its_gate_has_opened_is_found(road: Road) -> None:
+    await settings(road, quiet_hours=NIGHT)
+    await road.publish(send(), BYE)
+    await road.enroll("ann")
+    assert (await road.ask("ann")).why == "gate"
+    await road.owner.execute("UPDATE executions SET since = since - interval '1 day'")
+
+    await settings(road, quiet_hours=None)
+    assert (await road.ask("ann")).kind == "run"
+
+    assert await late(road, timedelta(minutes=4)) == ([], 0)
+    assert await late(road, timedelta(minutes=6)) == ([stuck.SEND_NOT_BEGUN], 1)
+    await settings(road, quiet_hours=NIGHT)
+    assert (await road.ask("ann")).why == "gate"
+    assert await late(road, timedelta(minutes=6)) == ([], 0)
+
+
+async def late(road: Road, after: timedelta) -> tuple[list[str], int]:
+    """What the watchdog finds after so long, and how many the doctor does."""
+    (check,) = (check for check in CHECKS if check.name == "sends_not_begun")
+    async with road.crowd.transactions.read(None) as conn:
+        now = await clock.now(conn) + after
+        page = await stuck.page(
+            conn, road.crowd.project_no, journey_id=None, after=stuck.START, bounds=stuck.Bounds(), now=now
+        )
+        return [one.cause for one in page.stuck], (await doctor.check(conn, check, now)).total
 
 
 async def test_a_window_that_clocks_jump_over_is_waited_for_until_a_day_that_has_it(road: Road) -> None:

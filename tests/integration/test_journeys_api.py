@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.statuses import Statuses
 from tests.integration.journey_world import START, WELCOME, World
 from tests.integration.served import Refused, Served
+from tests.lock_waits import waits_for_a_lock
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -370,3 +372,23 @@ async def test_executions_are_listed_and_looked_at(api: Api) -> None:
         with pytest.raises(Refused) as refused:
             await api("ListExecutions", journeyId="welcome", pageToken=page_token)
         assert refused.value.reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_a_funnel_is_of_one_moment(api: Api) -> None:
+    """Everybody ends between its first statement and its second one."""
+    world = api.world
+    await api.create({"id": "welcome", "name": "Welcome", **WELCOME})
+    await api("PublishJourney", journeyId="welcome")
+    await world.lay_execution("u1", step_id="pause")
+    await world.lay_execution("u2", step_id="pause")
+
+    async with world.owner.transaction():
+        await world.owner.execute("LOCK TABLE enrollments IN ACCESS EXCLUSIVE MODE")
+        asked = asyncio.create_task(api("GetJourneyFunnel", journeyId="welcome"))
+        await waits_for_a_lock(asked, world.owner)
+        await world.owner.execute("UPDATE executions SET outcome = 'completed', ended_at = now()")
+    funnel = (await asked)["funnel"]
+
+    assert int(funnel["active"]) == sum(int(step["active"]) for step in funnel["steps"]) == 2
+    assert funnel["completed"] == {}
+    assert [int(version["active"]) for version in funnel["versions"]] == [2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from orchestrator.application import communications, lifecycle, publishing, segm
 from orchestrator.application.advance import Advance
 from orchestrator.application.communications import Communications
 from orchestrator.application.enrollment import enroll
-from orchestrator.application.sending import Receipt, Reserved, Sending
+from orchestrator.application.sending import Receipt, Reserved, Sending, TooEarly
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.channels import Rules
@@ -97,7 +98,8 @@ async def sender(owner: Connection[Record], api_pool: Pool[Record], worker_pool:
 
 async def test_a_send_that_is_withdrawn_because_its_journey_ends_was_skipped(sender: Sender) -> None:
     await sender.stand(HELLO, AGAIN, BYE)
-    await sender.sending.release(await sender.reserve())  # the provider was away, certainly
+    # The provider was away, certainly, and told to come back later.
+    await sender.sending.note(await sender.reserve(), timedelta(hours=1), in_doubt=False)
     await sender.end()
 
     effect = await sender.sending.reserve(sender.question)
@@ -109,6 +111,22 @@ async def test_a_send_that_is_withdrawn_because_its_journey_ends_was_skipped(sen
         [("hello", "failed", "withdrawn")],
     )
     assert await sender.complaints() == {}
+
+
+@pytest.mark.parametrize("in_doubt", [False, True])
+async def test_a_provider_that_asked_for_time_is_not_called_before_it_is_over(sender: Sender, in_doubt: bool) -> None:
+    await sender.stand(HELLO, AGAIN, BYE)
+    hour, reserved = timedelta(hours=1), await sender.reserve()
+    await sender.sending.note(reserved, hour, in_doubt=in_doubt)
+
+    with pytest.raises(TooEarly) as early:
+        await sender.reserve()
+    later = replace(sender.question, now=(reserved.now + 2 * hour).timestamp())
+    again = await sender.sending.reserve(later)
+
+    assert timedelta(minutes=55) < early.value.rest <= hour
+    assert isinstance(again, Reserved)
+    assert (again.attempt, again.in_doubt) == (2, in_doubt)
 
 
 async def test_a_send_in_doubt_that_is_withdrawn_may_have_arrived(sender: Sender) -> None:
@@ -158,7 +176,7 @@ async def test_who_ends_while_a_send_is_held_leaves_it_settled(sender: Sender, i
     await sender.stand(ONCE, BYE, exitRules=VIPS_LEAVE)
     reserved = await sender.reserve()
     if not in_doubt:
-        await sender.sending.release(reserved)
+        await sender.sending.note(reserved, None, in_doubt=False)
     await sender.delete_vip()
     await sender.sending.reserve(sender.question)
     await sender.end()
@@ -237,7 +255,7 @@ async def test_a_send_takes_the_newest_text_only_where_the_version_follows_it(
 
 async def test_a_repeat_says_what_the_first_try_said_though_there_is_a_newer_text(sender: Sender) -> None:
     await sender.stand(HELLO, AGAIN, BYE, followLiveCommunications=True)
-    await sender.sending.release(await sender.reserve())
+    await sender.sending.note(await sender.reserve(), None, in_doubt=False)
     await reword(sender, body="Newer")
 
     again = await sender.reserve()

@@ -110,7 +110,7 @@ class Endless(JourneyExecution):
             )
             self._show(effect)
             if effect.kind == "run":
-                answer = await self._run(effect, question)
+                answer = await self._run(effect, question, start)
             else:
                 await self._sleep(effect, seen)
                 asked = self._pokes

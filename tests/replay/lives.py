@@ -81,6 +81,7 @@ PAID: Json = {"event": {"eventName": "paid"}}
 HAS_PAID: Json = {"kind": "event_fired", "eventName": "paid", "window": EVER, "atLeast": 1}
 MONTH = wait("30d")
 AWAY = ChannelUnavailable("timeout", in_doubt=True)
+BROKEN = ChannelUnavailable("refused", in_doubt=False)
 NOT_NOW = ChannelUnavailable("503", in_doubt=False, retry_after=timedelta(minutes=5))
 BUSY = response(429, b"", {"retry-after": "300"})
 
@@ -246,7 +247,7 @@ SENDS: Mapping[str, Life] = {
     "send-waits-for-its-turn": Life(steps=[*three_sends("bye", "keyless"), BYE]),
     "send-held-and-resumed": Life(steps=[send(), BYE], before=pause_sends, during=each(parks, has_slept, resume_sends)),
     "send-held-and-canceled": Life(steps=[send(), BYE], before=pause_sends, during=each(parks, has_slept, cancel)),
-    "send-poked-in-back-off": Life(steps=[send(), BYE], answers=[NOT_NOW], during=each(is_in_back_off, poke)),
+    "send-poked-in-back-off": Life(steps=[send(), BYE], answers=[BROKEN] * 3, during=each(is_in_back_off, poke)),
     "send-canceled-in-back-off": Life(steps=[send(), BYE], answers=[NOT_NOW], during=each(is_in_back_off, cancel)),
     "send-opted-out-in-back-off": Life(
         steps=[send(), BYE], answers=[NOT_NOW], during=each(is_in_back_off, opt_out, poke)

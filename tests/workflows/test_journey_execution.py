@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from temporalio import workflow
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Replayer
 
 from orchestrator.application import canceling, lifecycle, preferences, segments
 from orchestrator.application.delivery import Delivery
@@ -32,6 +34,7 @@ from tests.eventually import eventually
 from tests.integration.journey_world import ANY_STATE, IN_VIP, World
 from tests.workflows.world import Running, Switchboard, worker
 from workers.channels.channel import ChannelUnavailable, OnAmbiguity, Refused
+from workers.workflows.journey_execution import JourneyExecution
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -153,6 +156,69 @@ async def test_an_opt_out_between_two_tries_stops_the_send(at_work: Running) -> 
 
     assert (await at_work.visits())[0] == ("hello", "skipped", "opted_out")
     assert await at_work.owner.fetchval("SELECT (state, reason)::text FROM sends") == "(failed,withdrawn)"
+
+
+async def test_a_provider_that_asks_for_time_is_left_alone_whoever_pokes(at_work: Running) -> None:
+    throttled = ChannelUnavailable("throttled", in_doubt=False, retry_after=timedelta(hours=1), throttled=True)
+    at_work.channel.answers = [throttled] * 10
+    await at_work.publish(HELLO, pause("1s"), CHECK, AGAIN, BYE)
+    (entry,) = await at_work.enroll("ann")
+    await at_work.until("EXISTS (SELECT FROM sends WHERE retry_at IS NOT NULL)")
+    handle = at_work.client.get_workflow_handle(entry.workflow_id)
+
+    for poked in range(1, 4):
+        await handle.signal("poke")
+        await _comes_to_back_off(handle, poked + 1)
+
+    assert len(at_work.channel.at) == 1
+    description = (await handle.describe()).raw_description
+    assert description.pending_activities[0].last_failure.message == "unavailable"
+    left = description.pending_activities[0].next_attempt_schedule_time.ToDatetime(UTC) - datetime.now(UTC)
+    assert timedelta(minutes=50) < left < timedelta(hours=1)
+
+
+async def _comes_to_back_off(handle: WorkflowHandle[Any, Any], number: int) -> None:
+    """Returns once its activity was begun for this time, and has failed."""
+
+    async def is_in_it() -> bool:
+        history = await handle.fetch_history()
+        begun = sum(event.HasField("activity_task_scheduled_event_attributes") for event in history.events)
+        pending = (await handle.describe()).raw_description.pending_activities
+        return begun == number and bool(pending) and pending[0].attempt == 2
+
+    await eventually(is_in_it, within=20)
+
+
+async def test_who_is_poked_again_and_again_while_the_provider_is_away_goes_on_in_a_new_history(
+    at_work: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As the server says it after some thousand events.
+    monkeypatch.setattr(workflow.Info, "is_continue_as_new_suggested", lambda info: not info.continued_run_id)
+    away = ChannelUnavailable("refused", in_doubt=False, retry_after=timedelta(hours=1))
+    at_work.channel.answers = [away]
+    await at_work.publish(HELLO, pause("30d"), CHECK, AGAIN, BYE)
+    (entry,) = await at_work.enroll("ann")
+    await at_work.until("EXISTS (SELECT FROM sends WHERE retry_at IS NOT NULL)")
+    handle = at_work.client.get_workflow_handle(entry.workflow_id)
+    run_id = (await handle.describe()).run_id
+
+    await handle.signal("poke")
+    await eventually(lambda: _runs_on_as_another(handle, run_id), within=20)
+
+    history = await at_work.client.get_workflow_handle(entry.workflow_id, run_id=run_id).fetch_history()
+    anew = history.events[-1].workflow_execution_continued_as_new_event_attributes
+    assert [payload.data for payload in anew.input.payloads]
+    await Replayer(workflows=[JourneyExecution]).replay_workflow(history)
+    # The other one waits on the same try: who had asked for an hour has it.
+    await _comes_to_back_off(handle, 1)
+    await at_work.owner.execute("UPDATE sends SET retry_at = now()")
+    await handle.signal("poke")
+    await at_work.until("EXISTS (SELECT FROM executions WHERE step_id = 'pause')")
+    assert list(at_work.channel.asked.values()) == [2]
+
+
+async def _runs_on_as_another(handle: WorkflowHandle[Any, Any], run_id: str | None) -> bool:
+    return (await handle.describe()).run_id != run_id
 
 
 async def test_archive_with_end_wakes_those_who_wait_and_ends_them(at_work: Running) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -141,12 +142,12 @@ async def test_a_failing_decision_still_records_what_was_sent_of_one_who_was_mer
     await at_work.until("EXISTS (SELECT FROM sends WHERE NOT in_doubt)")
     question = Question(
         project_no=entry.key.project_no, bucket=entry.key.bucket, subject_no=entry.key.subject_no,
-        execution_id=str(entry.execution_id), seq=0, now=0.0,
+        execution_id=str(entry.execution_id), seq=0, now=time.time() + 7200,
     )  # fmt: skip
     reserved = await sending.reserve(question)
     assert isinstance(reserved, Reserved)
     await merged(at_work, "ann", "bob")
-    await sending.release(reserved)
+    await sending.note(reserved, None, in_doubt=False)
     assert await at_work.owner.fetchval("SELECT (state, in_doubt)::text FROM sends") == "(dispatching,f)"
 
     async def fails(*_: object) -> Effect:

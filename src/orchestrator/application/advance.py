@@ -170,7 +170,7 @@ async def record(conn: Connection[Record], ready: Ready, decision: Decision, *, 
     state = state_of(decision, seq, ready.now, ready.prepared.version, ready.goal)
     if waits_on:
         # Who was parked and is told to send waits for nothing any more.
-        await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, state)
+        await executions.keep_waiting(conn, ready.key, ready.standing.execution_id, state, ready.now)
     else:
         await executions.decide(conn, ready.key, ready.standing, state, decision.visits)
     await _queue(conn, ready, decision)

@@ -16,7 +16,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.application.advance import Ready, answer_try, called, conclude, decide, ready, tell_sleeper
 from orchestrator.application.changing import source_of
-from orchestrator.application.sending import idempotency_key
+from orchestrator.application.sending import TooEarly, idempotency_key
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.execution import Run
@@ -29,17 +29,6 @@ from orchestrator.temporal.contract import Effect, Question, effect_from
 
 #: Between two tries: after the first one, and at most, unless the receiver asks for more.
 SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=5)
-
-
-class TooEarly(Exception):
-    """The receiver is not to be asked again yet: whoever pokes an execution has it look, and not call. `reason` is why
-    the last try was in vain.
-    """
-
-    def __init__(self, reason: str, rest: timedelta) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.rest = rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,8 @@ transaction.
 
 Reserve asks the core once more: only if it still says "send" is the send taken, under the lock under which opt-outs are
 written. So no send begins after an opt-out was acknowledged. Where the core has parked the execution meanwhile, it is
-held; where it says anything else, withdrawn (advance.py). Settle records what came of it, decides what is next
+held; where it says anything else, withdrawn (advance.py). A provider that has asked for time is not called before it is
+over, whoever pokes the execution meanwhile. Settle records what came of it, decides what is next
 in the same transaction, and falls back to recording alone, so that a failure of the deciding cannot undo "sent".
 """
 
@@ -34,6 +35,21 @@ from orchestrator.storage.sends import DISPATCHING, FAILED, Reservation, Send
 from orchestrator.temporal.contract import Effect, Question, effect_from
 
 logger = logging.getLogger(__name__)
+
+#: Why a send is not tried: its provider wants to be left alone.
+UNAVAILABLE = "unavailable"
+
+
+class TooEarly(Exception):
+    """Who was asked last is not to be asked again yet: whoever pokes an execution has it look, and not call.
+
+    `reason` is why the last try was in vain.
+    """
+
+    def __init__(self, reason: str, rest: timedelta) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.rest = rest
 
 
 def idempotency_key(execution_id: UUID, seq: int) -> str:
@@ -95,7 +111,7 @@ class Sending:
         self._auto_pauses = AutoPauses(transactions, versions)
 
     async def reserve(self, question: Question) -> Reserved | Effect:
-        """Take the send the execution stands on; an Effect when there is nothing (more) to send."""
+        """Take the send the execution stands on; an Effect when there is nothing (more) to send. Raises TooEarly."""
         async with self._transactions.write(None) as conn:
             found = await ready(conn, self._versions, question)
             if isinstance(found, Effect):
@@ -105,6 +121,8 @@ class Sending:
             if not found.goes_over if earlier is None else earlier.state == DISPATCHING:
                 decision = decide(found)
                 if isinstance(decision.effect, Run) and decision.still_waiting:
+                    if earlier is not None and earlier.retry_at is not None and found.now < earlier.retry_at:
+                        raise TooEarly(UNAVAILABLE, earlier.retry_at - found.now)
                     return await self._reserved(conn, found, question.seq, earlier)
             return await answer_try(conn, self._versions, found)
 
@@ -178,7 +196,10 @@ class Sending:
             if begun is None or begun.state != DISPATCHING or begun.attempt != reserved.attempt:
                 return effect_from(found.standing.effect)  # a later try has taken over: it will say what comes next
             if not reserved.in_doubt:
-                await sends.release(conn, found.key, reserved.execution_id, reserved.seq, attempt=reserved.attempt)
+                await sends.note(
+                    conn, found.key, reserved.execution_id, reserved.seq,
+                    attempt=reserved.attempt, in_doubt=False, retry_at=None,
+                )  # fmt: skip
             await channel_turns.turn_away(conn, found.key.project_no, reserved.execution_id)
             limits = replace(found.known.limits, crowded=found.known.limits.crowded | {reserved.channel})
             found = replace(
@@ -194,12 +215,17 @@ class Sending:
             async with self._transactions.write(None) as conn:
                 await channel_turns.close(conn, reserved.key.project_no, reserved.channel, pause)
 
-    async def release(self, reserved: Reserved) -> None:
-        """The provider certainly did not take it, and is to be asked again later."""
+    async def note(self, reserved: Reserved, pause: timedelta | None, *, in_doubt: bool) -> None:
+        """This try came to nothing, and for how long the provider wants none, if it has said so. `in_doubt`: it, or an
+        earlier one, may have been taken.
+        """
         async with self._transactions.write(None) as conn:
             key = await subjects.lock_survivor(conn, reserved.key)
             if key is not None:
-                await sends.release(conn, key, reserved.execution_id, reserved.seq, attempt=reserved.attempt)
+                await sends.note(
+                    conn, key, reserved.execution_id, reserved.seq, attempt=reserved.attempt, in_doubt=in_doubt,
+                    retry_at=await clock.now(conn) + pause if pause is not None else None,
+                )  # fmt: skip
 
     async def settle(self, question: Question, reserved: Reserved, receipt: Receipt) -> Effect:
         """Record what came of the try, and what comes next; a failure too many pauses the journey's sends."""

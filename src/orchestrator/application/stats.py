@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from asyncpg import Connection, Record
 
 from orchestrator.application import journeys as authoring
+from orchestrator.application.transactions import Transactions
 from orchestrator.domain.advance import step_kind
 from orchestrator.domain.execution import Outcome
 from orchestrator.domain.journey_form import stored
@@ -62,10 +63,14 @@ async def step_stats(
     return (*newest, *counts.values())
 
 
-async def funnel(conn: Connection[Record], scope: Scope, journey_id: str) -> Funnel:
-    """Raises NotFound."""
-    steps = await step_stats(conn, scope, journey_id)
-    totals = await stats.totals(conn, scope.project_no, journey_id)
+async def funnel(transactions: Transactions, scope: Scope, journey_id: str) -> Funnel:
+    """All of one moment: who leaves a step while it is counted is not missing among those who have ended. Raises
+    NotFound.
+    """
+    async with transactions.snapshot(scope.project_no) as conn:
+        steps = await step_stats(conn, scope, journey_id)
+        totals = await stats.totals(conn, scope.project_no, journey_id)
+        versions = tuple(await stats.versions(conn, scope.project_no, journey_id))
     completed = sum(totals.by_outcome.get(outcome, 0) for outcome in _COMPLETED)
     return Funnel(
         journey_id=journey_id,
@@ -76,5 +81,5 @@ async def funnel(conn: Connection[Record], scope: Scope, journey_id: str) -> Fun
         completion_rate=completed / totals.enrolled if totals.enrolled else None,
         refused=totals.refused,
         steps=steps,
-        versions=tuple(await stats.versions(conn, scope.project_no, journey_id)),
+        versions=versions,
     )

@@ -75,7 +75,7 @@ SELECT e.execution_id, e.journey_id, e.version, e.workflow_id, e.seq, e.step_id,
        ({ANSWERS}) AS steps,
        (SELECT p.settings FROM projects AS p WHERE p.project_no = $1) AS settings,
        EXISTS (SELECT FROM sends_pauses AS h WHERE h.project_no = $1 AND h.journey_id IN ('', e.journey_id)) AS paused,
-       d.state, d.attempt, d.in_doubt, d.reason, d.content_revision, d.reserved_at,
+       d.state, d.attempt, d.in_doubt, d.reason, d.content_revision, d.reserved_at, d.retry_at,
        c.state AS call_state, c.attempt AS call_attempt, c.in_doubt AS call_in_doubt, c.reason AS call_reason,
        c.reserved_at AS call_reserved_at, c.retry_at AS call_retry_at, clock_timestamp() AS now
   FROM executions AS e
@@ -130,6 +130,7 @@ async def find(conn: Connection[Record], key: SubjectKey, execution_id: UUID) ->
             reason=row["reason"],
             content_revision=row["content_revision"],
             reserved_at=row["reserved_at"],
+            retry_at=row["retry_at"],
         )
         if row["state"] is not None
         else None,
@@ -219,17 +220,24 @@ async def decide(
 
 _STILL_WAITING = """
 UPDATE executions
-   SET wakes_at = $5, parked = $6, awaits = $7
+   SET wakes_at = $5, parked = $6, awaits = $7, effect = $8,
+       run_since = CASE WHEN wakes_at IS NOT NULL AND $5 IS NULL THEN $9 ELSE run_since END
  WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4
-   AND (wakes_at, parked, awaits) IS DISTINCT FROM ($5, $6, $7)
+   AND (wakes_at, parked, awaits, effect) IS DISTINCT FROM ($5, $6, $7, $8)
 """
 
 
-async def keep_waiting(conn: Connection[Record], key: SubjectKey, execution_id: UUID, state: State) -> None:
-    """Note until when it waits and what for. No decision was made: `seq` stays."""
+async def keep_waiting(
+    conn: Connection[Record], key: SubjectKey, execution_id: UUID, state: State, now: datetime
+) -> None:
+    """Note until when it waits and what for, or that it is to do what its step does, from `now` on.
+
+    No decision was made: `seq` stays.
+    """
     await conn.execute(
         _STILL_WAITING,
         key.project_no, key.bucket, key.subject_no, execution_id, state.wakes_at, state.parked, state.awaits or None,
+        state.effect, now,
     )  # fmt: skip
 
 

@@ -18,7 +18,8 @@ DISPATCHING, SENT, FAILED, UNKNOWN = "dispatching", "sent", "failed", "unknown"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """A send as the ledger has it. `state` is dispatching | sent | failed | unknown.
+    """A send as the ledger has it. `state` is dispatching | sent | failed | unknown; no try is to be made before
+    `retry_at`.
 
     `in_doubt`: the last try may have reached the provider without our knowing.
     """
@@ -29,6 +30,7 @@ class Send:
     reason: str | None
     content_revision: int
     reserved_at: datetime
+    retry_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,16 +143,27 @@ async def settle(
     return bool(settled)
 
 
-_RELEASE = """
-UPDATE sends SET in_doubt = false
+_NOTE = """
+UPDATE sends SET in_doubt = $7, retry_at = $8
  WHERE project_no = $1 AND bucket = $2 AND subject_no = $3 AND execution_id = $4 AND seq = $5
    AND state = 'dispatching' AND attempt = $6
 """
 
 
-async def release(conn: Connection[Record], key: SubjectKey, execution_id: UUID, seq: int, *, attempt: int) -> None:
-    """Note that this try certainly did not reach its goal: the next one starts from a clean slate."""
-    await conn.execute(_RELEASE, key.project_no, key.bucket, key.subject_no, execution_id, seq, attempt)
+async def note(
+    conn: Connection[Record],
+    key: SubjectKey,
+    execution_id: UUID,
+    seq: int,
+    *,
+    attempt: int,
+    in_doubt: bool,
+    retry_at: datetime | None,
+) -> None:
+    """This try came to nothing; when another one may follow (None: at any time)."""
+    await conn.execute(
+        _NOTE, key.project_no, key.bucket, key.subject_no, execution_id, seq, attempt, in_doubt, retry_at
+    )
 
 
 _COUNTED = """

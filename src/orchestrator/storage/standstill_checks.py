@@ -44,7 +44,7 @@ SELECT format('execution %s, step %s, queue %s', e.execution_id, e.step_id, e.ef
   FROM executions AS e
  WHERE e.project_no = $2 AND e.bucket >= $3 AND e.bucket < $4
    AND e.outcome IS NULL AND e.parked IS NULL AND e.effect ->> 'kind' = 'run'
-   AND e.since < $1::timestamptz - interval '5 minutes'
+   AND greatest(e.since, e.run_since) < $1::timestamptz - interval '5 minutes'
    AND NOT EXISTS (SELECT FROM sends AS s
                     WHERE (s.project_no, s.bucket, s.subject_no, s.execution_id)
                         = (e.project_no, e.bucket, e.subject_no, e.execution_id)

@@ -50,7 +50,8 @@ class Page:
 
 _PAGE = f"""
 WITH looked AS MATERIALIZED (
-    SELECT project_no, bucket, subject_no, execution_id, journey_id, seq, since, wakes_at, parked, cancel_asked_at,
+    SELECT project_no, bucket, subject_no, execution_id, journey_id, seq, wakes_at, parked, cancel_asked_at,
+           greatest(since, run_since) AS since,
            effect ->> 'kind' AS kind,
            row_number() OVER (ORDER BY journey_id, bucket, subject_no, execution_id) AS place
       FROM executions

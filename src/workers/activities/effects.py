@@ -12,9 +12,10 @@ import orjson
 from temporalio import activity
 
 from orchestrator import traces
-from orchestrator.application.calling import Calling, Receipt, Reserved, TooEarly
+from orchestrator.application.calling import Calling, Receipt, Reserved
 from orchestrator.application.changing import Changing
 from orchestrator.application.choosing import Choosing
+from orchestrator.application.sending import TooEarly
 from orchestrator.domain.advance import CHOOSE_ARM
 from orchestrator.domain.fillings import Source, encoded, fill, is_template, templates_in
 from orchestrator.domain.webhook_answer import read_answer

@@ -12,7 +12,7 @@ from typing import Any
 from temporalio import activity
 
 from orchestrator import traces
-from orchestrator.application.sending import Receipt, Reserved, Sending
+from orchestrator.application.sending import Receipt, Reserved, Sending, TooEarly
 from orchestrator.domain.channels import HTML_TEMPLATES
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks, Unsubscription
 from orchestrator.storage.sends import FAILED, SENT, UNKNOWN
@@ -56,6 +56,9 @@ class SendActivities:
             if receipt is None:
                 return await self.sending.give_way(question, reserved)
             return await self.sending.settle(question, reserved, receipt)
+        except TooEarly as early:
+            again = TryAgain(early.reason, early.rest)
+            raise as_failure(again, execution_id=question.execution_id, retry_after=early.rest) from None
         except NoPlace as no_place:
             again = TryAgain("provider_busy", no_place.retry_after)
             raise as_failure(again, execution_id=question.execution_id, retry_after=again.retry_after) from None
@@ -93,7 +96,7 @@ class SendActivities:
         except NoPlace:
             self.metrics.gave_way(reserved.channel)
             if not reserved.in_doubt:
-                await self.sending.release(reserved)
+                await self.sending.note(reserved, None, in_doubt=False)
             raise
 
     async def _call(self, reserved: Reserved, channel: Channel, message: Message, not_sent: str) -> Receipt | None:
@@ -109,8 +112,9 @@ class SendActivities:
                 answer = await channel.send(message)
         except ChannelUnavailable as unavailable:
             self.metrics.tried(reserved.channel, "unavailable", time.monotonic() - started)
-            if not unavailable.in_doubt and not reserved.in_doubt:
-                await self.sending.release(reserved)
+            in_doubt = unavailable.in_doubt or reserved.in_doubt
+            if not in_doubt or unavailable.retry_after is not None:
+                await self.sending.note(reserved, unavailable.retry_after, in_doubt=in_doubt)
             if unavailable.throttled:
                 await self.sending.close_channel(reserved, unavailable.retry_after or THROTTLED)
             raise

@@ -11,6 +11,7 @@ import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -40,6 +41,9 @@ REGULAR_TIMEOUT = timedelta(seconds=10)
 
 # Executions that began before this leave no trace of parking in their histories.
 SHOWS_PARKS = "shows-parks"
+
+# Those that had a long history in a back-off before this went on in it.
+GOES_ON_IN_BACK_OFF = "goes-on-in-back-off"
 
 
 class UnknownEffect(Exception):
@@ -78,7 +82,7 @@ class JourneyExecution:
             )
             self._show(effect)
             if effect.kind == "run":
-                answer = await self._run(effect, question)
+                answer = await self._run(effect, question, start)
             elif effect.kind == "sleep":
                 await self._sleep(effect, seen)
                 asked = self._pokes
@@ -88,10 +92,14 @@ class JourneyExecution:
             seen, effect = asked, answer
             # The count of pokes starts again at 0, so none may be unanswered.
             if workflow.info().is_continue_as_new_suggested() and self._pokes == seen:
-                workflow.continue_as_new(replace(start, effect=effect, phase=self._phase))
+                self._go_on_anew(start, effect)
         return effect.outcome
 
-    async def _run(self, effect: Effect, question: Question) -> Effect:
+    def _go_on_anew(self, start: ExecutionInput, effect: Effect) -> NoReturn:
+        """In a history of its own."""
+        workflow.continue_as_new(replace(start, effect=effect, phase=self._phase))
+
+    async def _run(self, effect: Effect, question: Question, start: ExecutionInput) -> Effect:
         """Runs the activity. While it is in back-off between two tries, a poke makes it look again at once."""
         while True:
             seen = self._pokes
@@ -118,6 +126,9 @@ class JourneyExecution:
             except FailureError:
                 if not hurried:
                     raise
+            # A provider may be away for days, and pokes come all the while; the next try answers them all.
+            if workflow.info().is_continue_as_new_suggested() and workflow.patched(GOES_ON_IN_BACK_OFF):
+                self._go_on_anew(start, effect)
 
     def _done_or_poked(self, running: workflow.ActivityHandle[Effect], seen: int) -> bool:
         return running.done() or self._pokes > seen

@@ -227,8 +227,9 @@ class JourneyHandlers:
         steps = await stats.step_stats(call.conn, call.scope, request.journey_id, version)
         return rpc.GetStepStatsResponse(steps=step_messages(steps))
 
+    @own_transactions
     async def GetJourneyFunnel(self, request: rpc.GetJourneyFunnelRequest, call: Call) -> rpc.GetJourneyFunnelResponse:
-        funnel = await stats.funnel(call.conn, call.scope, request.journey_id)
+        funnel = await stats.funnel(call.transactions, call.scope, request.journey_id)
         return rpc.GetJourneyFunnelResponse(funnel=funnel_message(funnel))
 
     async def ListJourneyAuditEntries(
