@@ -275,6 +275,17 @@ async def test_held_out_subjects_are_let_in_counted_and_go_nowhere(road: Road) -
     assert await road.owner.fetchval("SELECT count(*) FROM enrollments") == 300
 
 
+async def test_each_enrollment_records_which_share_the_project_held_out_then(road: Road) -> None:
+    await road.publish(BYE)
+    for number, holdout in enumerate((None, Holdout(percent=30), Holdout(percent=1, salt="all"), None)):
+        await settings(road, global_holdout=holdout)
+        await road.enroll(f"s{number}")
+
+    rows = await road.owner.fetch("SELECT global_percent, global_salt FROM enrollments ORDER BY enrolled_at")
+
+    assert [tuple(row) for row in rows] == [(0, None), (30, None), (1, "all"), (0, None)]
+
+
 async def test_who_was_held_out_still_is_when_the_share_grows() -> None:
     small, large = Holdout(percent=5), Holdout(percent=20)
     names = [f"s{number}" for number in range(5000)]

@@ -84,12 +84,12 @@ async def _lay(world: World, now: datetime) -> None:
     }
     entered, chosen, converted = [], [], []
     for bucket, subject_no in subject_nos.values():
-        side = dice.choices([None, "journey", "global"], [75, 20, 5])[0]
+        side = dice.choices([None, "journey", "global"], [76, 19, 5])[0]
         for again in range(dice.choice([1, 1, 1, 2])):
             at = now - dice.random() * 40 * DAY
             enrollment_id = new_uuid()
             whose = (project_no, bucket, subject_no, enrollment_id)
-            entered.append((*whose, "welcome", 1, revision, "event", str(enrollment_id), at, at, side))
+            entered.append((*whose, "welcome", 1, revision, "event", str(enrollment_id), at, at, side, 5))
             rate = 0.08
             if side is None and again == 0:
                 older = dice.random() < 0.5
@@ -111,7 +111,7 @@ async def _lay(world: World, now: datetime) -> None:
         records=entered,
         columns=[
             "project_no", "bucket", "subject_no", "enrollment_id", "journey_id", "version", "goal_revision",
-            "entry_kind", "entry_key", "triggered_at", "enrolled_at", "held_out_by",
+            "entry_kind", "entry_key", "triggered_at", "enrolled_at", "held_out_by", "global_percent",
         ],
     )  # fmt: skip
     await owner.executemany(
@@ -174,8 +174,8 @@ async def test_impact_is_that_of_a_recount_of_first_triggers(past: Past) -> None
         assert side.subjects == of(tally, name, matured=True)
         assert side.converted == of(tally, name, matured=True, converted=True)
     assert told.global_holdout is not None
-    assert told.global_holdout.side.subjects == of(tally, "global")
-    assert told.global_holdout.matured.converted == of(tally, "global", matured=True, converted=True)
+    assert told.global_holdout.holdout.subjects == of(tally, "global")
+    assert told.global_holdout.matured_holdout.converted == of(tally, "global", matured=True, converted=True)
     assert (told.late, late > 0) == (late, True)
     assert found.lift == pytest.approx(
         of(tally, "exposed", converted=True) / of(tally, "exposed")
@@ -311,7 +311,7 @@ async def test_a_plan_says_how_long_it_takes_and_what_is_wrong_with_what_was_ask
         )  # fmt: skip
 
     assert told.subjects == pytest.approx(49_000, rel=0.01)
-    assert told.weeks == pytest.approx(told.subjects / 7_000 + 1)
+    assert told.weeks == pytest.approx(told.subjects / 7_000 + 9 / 7)
     assert {fault.path for fault in refused.value.faults} == {
         "baseRate", "lift", "holdoutPercent", "weeklyVolume", "power", "window",
     }  # fmt: skip

@@ -88,6 +88,7 @@ class Admissions:
         behind those for whom somebody waits.
         """
         version = prepared.version
+        of_project = self._settings.global_holdout
         enrollment = Enrollment(
             key=key,
             enrollment_id=new_uuid(),
@@ -100,8 +101,10 @@ class Admissions:
             entry=dict(trigger.properties),
             enrolled_at=self._now,
             hops=trigger.hops,
+            global_percent=of_project.percent if of_project is not None else 0,
+            global_salt=of_project.salt if of_project is not None else None,
             held_out_by=held_out_by(
-                self._settings.global_holdout,
+                of_project,
                 version.definition.holdout,
                 project_id=self._project_id,
                 journey_id=version.journey_id,

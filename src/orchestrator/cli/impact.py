@@ -25,6 +25,8 @@ _NO_LIFT = {
     "nobody_held_out": "nobody was held out",
     "holdout_rate_zero": "nobody of those held out converted",
     "sample_ratio_mismatch": "withheld: the sides are not as large as the holdout's share says",
+    "holdout_unknown": "withheld: by which share they were held out was not recorded then",
+    "holdout_changed": "withheld: the holdout was changed, and subjects changed sides within their window",
 }
 
 _FEW = {
@@ -78,7 +80,7 @@ def plan(
     table.add_row("once, at the end", f"{told['subjects']:,}", f"{told['weeks']:.1f}")
     table.add_row("as often as you like", f"{told['alwaysValidSubjects']:,}", f"{told['alwaysValidWeeks']:.1f}")
     console().print(table)
-    _say(f"{told['heldOut']:,} of the {told['subjects']:,} are held out; weeks include the window of the last ones")
+    _say(f"{told['heldOut']:,} of the {told['subjects']:,} are held out; weeks are until the last ones have matured")
 
 
 def _sides(told: Json) -> None:
@@ -100,6 +102,32 @@ def _sides(told: Json) -> None:
     console().print(table)
     if told["lateConversions"]:
         _say(f"{told['lateConversions']:,} converted by events that came in late, which count")
+    _strata(matured["strata"])
+
+
+def _strata(strata: list[Json]) -> None:
+    """Nothing, where all came by one share and count."""
+    if len(strata) < 2 and all(one["compared"] and not one["leftOut"] for one in strata):
+        return
+    if not any(sum(one["triggered"].values()) or one["leftOut"] for one in strata):
+        return
+    columns = ("exposed, matured", "held out, matured", "left out")
+    table = plain_table("held out", "from", "to", *columns, "compared", title="")
+    right(table, *columns)
+    for one in strata:
+        cells = [
+            percent(one["holdoutShare"]) if "holdoutShare" in one else "not recorded",
+            one["firstDay"],
+            one["lastDay"],
+            f"{one['triggered']['exposed']:,}",
+            f"{one['triggered']['holdout']:,}",
+            f"{one['leftOut']:,}",
+            "yes" if one["compared"] else "no",
+        ]
+        table.add_row(*map(text_of, cells))
+    console().print(table)
+    if len(strata) > 1:
+        _say("the holdout was changed: the lift compares within each of its shares, and puts these together")
 
 
 def _lift(told: Json) -> None:
@@ -163,6 +191,10 @@ def _apart(told: Json) -> None:
         against += f" ({signed(low)} to {signed(high)})"
     triggered, converted = apart["triggered"], apart["converted"]
     _say(f"\nheld out by the project: {triggered:,}, of whom {converted:,} converted{against}")
+    if lift is None:
+        reason = apart["estimate"].get("noLiftReason", "")
+        _say(f"no lift against these: {_NO_LIFT.get(reason, reason)}")
+    _strata(apart["strata"])
 
 
 def _say(line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -31,6 +32,10 @@ class NoLift(enum.StrEnum):
     HOLDOUT_RATE_ZERO = "holdout_rate_zero"
     #: There are far more on one side than its share explains: whatever does that may bend the lift too.
     SAMPLE_RATIO_MISMATCH = "sample_ratio_mismatch"
+    #: By which share subjects came to their sides was not recorded.
+    HOLDOUT_UNKNOWN = "holdout_unknown"
+    #: The holdout was changed, and whoever could be compared may have changed sides within the window.
+    HOLDOUT_CHANGED = "holdout_changed"
 
 
 class Underpowered(enum.StrEnum):
@@ -55,15 +60,27 @@ class Side:
         return self.converted / self.subjects if self.subjects else None
 
 
+#: Of one stratum: exposed and held out.
+Pair = tuple[Side, Side]
+#: The same as numbers: converted and subjects of the exposed, then of the held out.
+Counts = tuple[float, float, float, float]
+NOBODY = Side(subjects=0, converted=0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lift:
-    """`lift` is p₁/p₀ − 1; it, the intervals and `prob_positive` are None for the reason `no_lift`.
+    """`lift` is p₁/p₀ − 1, and of several strata that of all of them together (`lift_over`); it, the intervals and
+    `prob_positive` are None for the reason `no_lift`.
 
-    `interval95` holds for one look at a time that was set before; `always_valid95` however often one looks, so only it
-    may be called significant. `absolute` is p₁ − p₀ and `incremental` what that makes of all exposed, both with
-    intervals for one look. `mde80`: the smallest lift that such numbers show in four of five cases.
+    The rates are of those who are compared; with several strata `holdout_rate` is what it would be if as many of each
+    had been held out as are exposed in it. `interval95` holds for one look at a time that was set before;
+    `always_valid95` however often one looks, so only it may be called significant. `absolute` is the difference of the
+    rates and `incremental` what that makes of the exposed, both with intervals for one look. `mde80`: the smallest lift
+    that such numbers show in four of five cases.
     """
 
+    exposed_rate: float | None
+    holdout_rate: float | None
     lift: float | None
     no_lift: NoLift | None
     interval95: Interval | None
@@ -82,23 +99,44 @@ class Lift:
 
 
 def lift_of(exposed: Side, holdout: Side) -> Lift:
-    no_lift = _no_lift(exposed, holdout)
+    """Of two sides to which subjects came by one share."""
+    return lift_over([(exposed, holdout)])
+
+
+def lift_over(strata: Iterable[Pair]) -> Lift:
+    """Of (exposed, held out) of each stratum: sides are compared within these alone, so that what differs between them
+    (the time, and with it the rate) is not taken for a lift. Strata with nobody on a side tell nothing.
+
+    The ratio is that of Mantel and Haenszel, its variance that of Greenland and Robins (Biometrics 41, 1985). The
+    difference is that of each stratum, weighted by its exposed; its interval is Newcombe's (Statistics in Medicine 17,
+    1998, method 10) of both weighted rates, each taken as that of as many subjects as it is as uncertain as (Korn and
+    Graubard, Survey Methodology 24, 1998). Of one stratum, all of it is what is said of two sides.
+    """
+    given = list(strata)
+    compared = [(exposed, holdout) for exposed, holdout in given if exposed.subjects and holdout.subjects]
+    exposed = sum_of(one for one, _ in compared or given)
+    holdout = sum_of(other for _, other in compared or given)
+    no_lift = _no_lift(exposed, holdout, compared)
+    exposed_rate, holdout_rate = exposed.rate, holdout.rate
     absolute = absolute95 = incremental = incremental95 = None
-    if exposed.rate is not None and holdout.rate is not None:
-        absolute = exposed.rate - holdout.rate
-        absolute95 = _difference95(exposed, holdout)
+    if compared:
+        rates = [_as_the_exposed(sides, compared) for sides in zip(*compared, strict=True)]
+        exposed_rate, holdout_rate = (each.rate for each in rates)
+        absolute = exposed_rate - holdout_rate
+        absolute95 = _difference95(*rates)
         incremental = exposed.subjects * absolute
         incremental95 = exposed.subjects * absolute95[0], exposed.subjects * absolute95[1]
     lift = interval = always_valid = prob_positive = None
     if no_lift is None:
-        assert exposed.rate is not None  # else there were a reason
-        assert holdout.rate
-        lift = exposed.rate / holdout.rate - 1
-        centre, variance = _log_ratio(exposed, holdout)
+        above, below = _weighted(_counts(compared))
+        lift = above / below - 1
+        centre, variance = _log_ratio(_counts(compared))
         interval = _ratio_less_one(centre, _Z95 * math.sqrt(variance))
         always_valid = _ratio_less_one(centre, always_valid_half_width(variance))
         prob_positive = _NORMAL.cdf(centre / math.sqrt(variance)) if variance > 0 else 0.5
     return Lift(
+        exposed_rate=exposed_rate,
+        holdout_rate=holdout_rate,
         lift=lift,
         no_lift=no_lift,
         interval95=interval,
@@ -108,9 +146,14 @@ def lift_of(exposed: Side, holdout: Side) -> Lift:
         absolute95=absolute95,
         incremental=incremental,
         incremental95=incremental95,
-        mde80=_mde80(exposed, holdout),
+        mde80=_mde80(compared),
         underpowered=_underpowered(exposed, holdout),
     )
+
+
+def sum_of(sides: Iterable[Side]) -> Side:
+    sides = list(sides)
+    return Side(subjects=sum(side.subjects for side in sides), converted=sum(side.converted for side in sides))
 
 
 def always_valid_half_width(variance: float, alpha: float = 0.05) -> float:
@@ -121,51 +164,95 @@ def always_valid_half_width(variance: float, alpha: float = 0.05) -> float:
     return math.sqrt(variance * both / MIXTURE * (2 * math.log(1 / alpha) + math.log(both / variance)))
 
 
-def _no_lift(exposed: Side, holdout: Side) -> NoLift | None:
+def _no_lift(exposed: Side, holdout: Side, compared: Sequence[Pair]) -> NoLift | None:
     if exposed.subjects == 0:
         return NoLift.NOBODY_EXPOSED
-    if holdout.subjects == 0:
+    if not compared:
         return NoLift.NOBODY_HELD_OUT
     return NoLift.HOLDOUT_RATE_ZERO if holdout.converted == 0 else None
 
 
-def _log_ratio(exposed: Side, holdout: Side) -> tuple[float, float]:
-    """ln of the ratio of the rates, and its variance, after half a conversion and half a subject more on each side
-    (Walter)."""
-    c1, n1, c0, n0 = (count + 0.5 for side in (exposed, holdout) for count in (side.converted, side.subjects))
-    return math.log(c1 / n1) - math.log(c0 / n0), max(1 / c1 - 1 / n1 + 1 / c0 - 1 / n0, 0.0)
+def _counts(compared: Sequence[Pair]) -> list[Counts]:
+    return [(one.converted, one.subjects, other.converted, other.subjects) for one, other in compared]
+
+
+def _weighted(compared: Sequence[Counts]) -> tuple[float, float]:
+    """Conversions of both sides, each stratum's weighted by the part of the other side: their ratio is Mantel's and
+    Haenszel's."""
+    above = sum(c1 * n0 / (n1 + n0) for c1, n1, c0, n0 in compared)
+    below = sum(c0 * n1 / (n1 + n0) for c1, n1, c0, n0 in compared)
+    return above, below
+
+
+def _log_ratio(compared: Sequence[Counts]) -> tuple[float, float]:
+    """ln of the ratio, and its variance, after half a conversion and half a subject more on each side (Walter): of each
+    half every stratum has its part of the subjects."""
+    total = sum(n1 + n0 for _, n1, _, n0 in compared)
+    more = []
+    for c1, n1, c0, n0 in compared:
+        half = 0.5 * (n1 + n0) / total
+        more.append((c1 + half, n1 + half, c0 + half, n0 + half))
+    above, below = _weighted(more)
+    spread = sum((n1 * n0 * (c1 + c0) - c1 * c0 * (n1 + n0)) / (n1 + n0) ** 2 for c1, n1, c0, n0 in more)
+    return math.log(above / below), max(spread / (above * below), 0.0)
 
 
 def _ratio_less_one(centre: float, half_width: float) -> Interval:
     return math.expm1(centre - half_width), math.expm1(centre + half_width)
 
 
-def _difference95(exposed: Side, holdout: Side) -> Interval:
-    """Newcombe's interval from the score intervals of both rates (Statistics in Medicine 17, 1998, method 10)."""
-    assert exposed.rate is not None
-    assert holdout.rate is not None
-    (low1, high1), (low0, high0) = _score95(exposed), _score95(holdout)
-    difference = exposed.rate - holdout.rate
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rate:
+    """A rate, and of how many equally weighted subjects one would be as uncertain."""
+
+    rate: float
+    subjects: float
+
+    def score95(self) -> Interval:
+        """Wilson's."""
+        n, rate, z2 = self.subjects, self.rate, _Z95**2
+        centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
+        half = _Z95 / (1 + z2 / n) * math.sqrt(max(rate * (1 - rate), 0.0) / n + z2 / (4 * n * n))
+        return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def _as_the_exposed(sides: Sequence[Side], compared: Sequence[Pair]) -> _Rate:
+    """Of a side of each stratum, if as many of each were among them as there are exposed in it.
+
+    For its uncertainty each stratum's rate is that with one subject more, of the rate of all: one in which nobody
+    converted is not for that without any.
+    """
+    total = sum(exposed.subjects for exposed, _ in compared)
+    weights = [exposed.subjects / total for exposed, _ in compared]
+    rate = sum(weight * side.converted / side.subjects for weight, side in zip(weights, sides, strict=True))
+    variance = alike = 0.0
+    for weight, side in zip(weights, sides, strict=True):
+        near = (side.converted + rate) / (side.subjects + 1)
+        variance += weight**2 * near * (1 - near) / side.subjects
+        alike += weight**2 / side.subjects
+    return _Rate(rate=rate, subjects=rate * (1 - rate) / variance if variance > 0 else 1 / alike)
+
+
+def _difference95(one: _Rate, other: _Rate) -> Interval:
+    (low1, high1), (low0, high0) = one.score95(), other.score95()
+    difference = one.rate - other.rate
     return (
-        difference - math.hypot(exposed.rate - low1, high0 - holdout.rate),
-        difference + math.hypot(high1 - exposed.rate, holdout.rate - low0),
+        difference - math.hypot(one.rate - low1, high0 - other.rate),
+        difference + math.hypot(high1 - one.rate, other.rate - low0),
     )
 
 
-def _score95(side: Side) -> Interval:
-    """Wilson's."""
-    n, rate, z2 = side.subjects, side.converted / side.subjects, _Z95**2
-    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 / (1 + z2 / n) * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
-
-
-def _mde80(exposed: Side, holdout: Side) -> float | None:
-    if not exposed.subjects or not holdout.converted:
+def _mde80(compared: Sequence[Pair]) -> float | None:
+    """By the variance of the ratio if there is no lift, at the rates of the held out."""
+    spread = converting = 0.0
+    for exposed, holdout in compared:
+        weight = exposed.subjects * holdout.subjects / (exposed.subjects + holdout.subjects)
+        base = holdout.converted / holdout.subjects
+        spread += weight * base * (1 - base)
+        converting += weight * base
+    if not converting:
         return None
-    base = holdout.converted / holdout.subjects
-    spread = math.sqrt((1 - base) / base * (1 / exposed.subjects + 1 / holdout.subjects))
-    exponent = (_Z95 + _NORMAL.inv_cdf(0.8)) * spread
+    exponent = (_Z95 + _NORMAL.inv_cdf(0.8)) * math.sqrt(spread) / converting
     return math.expm1(exponent) if exponent < _BEYOND_USE else None
 
 

@@ -16,7 +16,8 @@ MOST_SUBJECTS = 10**12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Subjects of both sides together, those held out among them, and weeks until the last of them has matured.
+    """Subjects of both sides together, those held out among them, and weeks until the last of them has matured, as
+    `matures_after` has it.
 
     `subjects`: for one look at the end. `always_valid_subjects`: until the always-valid read says so, by then, with the
     power asked for; on the way one may look.
@@ -29,6 +30,13 @@ class Plan:
     always_valid_weeks: float
 
 
+def matures_after(window_days: int, grace_days: int) -> int:
+    """Days from the beginning of a day (UTC) of triggers until all of it has matured: the day itself, the window of the
+    last of it, and the grace.
+    """
+    return 1 + window_days + grace_days
+
+
 def planned(
     *,
     base_rate: float,
@@ -36,6 +44,7 @@ def planned(
     holdout_share: float,
     weekly_volume: float,
     window_days: float = 7.0,
+    grace_days: int = 1,
     power: float = 0.8,
 ) -> Plan:
     """For a lift (0.1: a tenth more; −0.1: a tenth less) over the rate of those held out, two-sided at 5 %.
@@ -71,10 +80,11 @@ def planned(
     while enough - too_few > 1:
         between = (enough + too_few) // 2
         too_few, enough = (too_few, between) if seen(between) else (between, enough)
+    matures = matures_after(max(math.ceil(window_days), 1), grace_days)
     return Plan(
         subjects=subjects,
         held_out=math.ceil(subjects * holdout_share),
-        weeks=subjects / weekly_volume + window_days / 7,
+        weeks=subjects / weekly_volume + matures / 7,
         always_valid_subjects=enough,
-        always_valid_weeks=enough / weekly_volume + window_days / 7,
+        always_valid_weeks=enough / weekly_volume + matures / 7,
     )

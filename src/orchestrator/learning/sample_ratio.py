@@ -36,6 +36,16 @@ def sample_ratio(exposed: int, holdout: int, holdout_share: float) -> SampleRati
     return SampleRatio(statistic=statistic, freedom=1, p_value=math.erfc(math.sqrt(statistic / 2)))
 
 
+def all_together(ratios: Sequence[SampleRatio]) -> SampleRatio | None:
+    """Of strata that came about independently: a sum of χ² is χ², with as many degrees as all have."""
+    if len(ratios) < 2:
+        return ratios[0] if ratios else None
+    from scipy.special import chdtrc  # scipy takes long to import: see the package
+
+    statistic, freedom = sum(one.statistic for one in ratios), sum(one.freedom for one in ratios)
+    return SampleRatio(statistic=statistic, freedom=freedom, p_value=float(chdtrc(freedom, statistic)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assigned:
     """Subjects who were assigned with the same propensities: those of the arms in a fixed order, in millionths, and how

@@ -30,13 +30,17 @@ class Enrollment:
     held_out_by: str | None = None
     # domain/entry.py, Trigger
     hops: int = 0
+    # the project's holdout that was in force, 0: none; the journey's is that of the version
+    global_percent: int = 0
+    global_salt: str | None = None
 
 
 _INSERT = """
 INSERT INTO enrollments (project_no, bucket, subject_no, enrollment_id, journey_id, version, goal_revision, entry_kind,
-                         entry_key, triggered_at, entry, enrolled_at, held_out_by, hops)
+                         entry_key, triggered_at, entry, enrolled_at, held_out_by, hops, global_percent, global_salt)
 SELECT * FROM unnest($1::int[], $2::smallint[], $3::bigint[], $4::uuid[], $5::text[], $6::int[], $7::int[], $8::text[],
-                     $9::text[], $10::timestamptz[], $11::jsonb[], $12::timestamptz[], $13::text[], $14::smallint[])
+                     $9::text[], $10::timestamptz[], $11::jsonb[], $12::timestamptz[], $13::text[], $14::smallint[],
+                     $15::smallint[], $16::text[])
 """
 
 
@@ -47,6 +51,7 @@ async def insert(conn: Connection[Record], enrollments: Sequence[Enrollment]) ->
         (
             e.key.project_no, e.key.bucket, e.key.subject_no, e.enrollment_id, e.journey_id, e.version,
             e.goal_revision, e.entry_kind, e.entry_key, e.triggered_at, e.entry, e.enrolled_at, e.held_out_by, e.hops,
+            e.global_percent, e.global_salt,
         )
         for e in enrollments
     ]  # fmt: skip

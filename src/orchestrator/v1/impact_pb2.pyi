@@ -61,7 +61,9 @@ class CalibratedImpact(_message.Message):
     late_conversions: _builtins.int
     """Those of the converted whose goal event came in after their window and a day: they count all the same."""
     holdout_share: _builtins.float
-    """The part of the triggered that the journey holds out. Unset if it was changed, or if nobody is held out."""
+    """The part that the journey holds out of those whom the project's holdout has not. Unset if it was changed, or if nobody
+    is held out.
+    """
     @_builtins.property
     def triggered(self) -> Global___CohortCounts:
         """Subjects by their first trigger."""
@@ -76,7 +78,7 @@ class CalibratedImpact(_message.Message):
 
     @_builtins.property
     def matured(self) -> Global___MaturedImpact:
-        """The same over days whose windows have passed. Read this one."""
+        """Over days whose windows have passed, and compared among those who were held out by the same share. Read this one."""
 
     @_builtins.property
     def global_holdout(self) -> Global___GlobalHoldoutImpact:
@@ -84,7 +86,9 @@ class CalibratedImpact(_message.Message):
 
     @_builtins.property
     def sample_ratio(self) -> Global___SampleRatio:
-        """Whether as many came to each side as the holdout's share says. Unset while too few came, or where the share was changed."""
+        """Whether as many came to each side as the share says that was in force then, over all strata (matured.strata). Unset while
+        too few came.
+        """
 
     @_builtins.property
     def goals(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeasuredGoal]:
@@ -226,6 +230,7 @@ class MaturedImpact(_message.Message):
     CONVERTED_FIELD_NUMBER: _builtins.int
     THROUGH_DAY_FIELD_NUMBER: _builtins.int
     ESTIMATE_FIELD_NUMBER: _builtins.int
+    STRATA_FIELD_NUMBER: _builtins.int
     through_day: _builtins.str
     """The last day that counts (UTC): 2026-03-01. Empty if none does."""
     @_builtins.property
@@ -238,7 +243,13 @@ class MaturedImpact(_message.Message):
 
     @_builtins.property
     def estimate(self) -> Global___LiftEstimate:
-        """The part that converted, and by how much more, with everything that is known of how sure that is."""
+        """The part that converted, and by how much more, with everything that is known of how sure that is. Of the strata that
+        are compared: after the share was changed these are not all of the triggered.
+        """
+
+    @_builtins.property
+    def strata(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImpactStratum]:
+        """One for each share that was in force, the oldest first."""
 
     def __init__(
         self,
@@ -247,14 +258,75 @@ class MaturedImpact(_message.Message):
         converted: Global___CohortCounts | None = ...,
         through_day: _builtins.str = ...,
         estimate: Global___LiftEstimate | None = ...,
+        strata: _abc.Iterable[Global___ImpactStratum] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["converted", b"converted", "estimate", b"estimate", "triggered", b"triggered"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["converted", b"converted", "estimate", b"estimate", "through_day", b"through_day", "triggered", b"triggered"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["converted", b"converted", "estimate", b"estimate", "strata", b"strata", "through_day", b"through_day", "triggered", b"triggered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MaturedImpact: _TypeAlias = MaturedImpact  # noqa: Y015
+
+@_typing.final
+class ImpactStratum(_message.Message):
+    """Triggers at which one share was held out. Sides are compared within these alone: with another share they come from other
+    times, whose rates may differ whatever the journey does.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDOUT_SHARE_FIELD_NUMBER: _builtins.int
+    TRIGGERED_FIELD_NUMBER: _builtins.int
+    CONVERTED_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    FIRST_DAY_FIELD_NUMBER: _builtins.int
+    LAST_DAY_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATIO_FIELD_NUMBER: _builtins.int
+    holdout_share: _builtins.float
+    """The part that the holdout has of both sides. 0: it had nobody. Unset: it was not recorded, and nothing is compared."""
+    compared: _builtins.bool
+    """Whether it counts for the estimate: its share is known, and there is somebody on both sides."""
+    left_out: _builtins.int
+    """Subjects of both sides who do not count, since they came within a window of somebody who changed sides with the holdout."""
+    first_day: _builtins.str
+    """The first day (UTC) of its triggers, matured or not: 2026-03-01."""
+    last_day: _builtins.str
+    """The last one."""
+    @_builtins.property
+    def triggered(self) -> Global___CohortCounts:
+        """Subjects by their first trigger, on days that have matured, without left_out."""
+
+    @_builtins.property
+    def converted(self) -> Global___CohortCounts:
+        """Those of them who converted."""
+
+    @_builtins.property
+    def sample_ratio(self) -> Global___SampleRatio:
+        """Whether as many came to each side as the share says, matured or not. Unset while too few came."""
+
+    def __init__(
+        self,
+        *,
+        holdout_share: _builtins.float | None = ...,
+        triggered: Global___CohortCounts | None = ...,
+        converted: Global___CohortCounts | None = ...,
+        compared: _builtins.bool = ...,
+        left_out: _builtins.int = ...,
+        first_day: _builtins.str = ...,
+        last_day: _builtins.str = ...,
+        sample_ratio: Global___SampleRatio | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_holdout_share", b"_holdout_share", "converted", b"converted", "holdout_share", b"holdout_share", "sample_ratio", b"sample_ratio", "triggered", b"triggered"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_holdout_share", b"_holdout_share", "compared", b"compared", "converted", b"converted", "first_day", b"first_day", "holdout_share", b"holdout_share", "last_day", b"last_day", "left_out", b"left_out", "sample_ratio", b"sample_ratio", "triggered", b"triggered"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__holdout_share: _TypeAlias = _typing.Literal["holdout_share"]  # noqa: Y015
+    _WhichOneofArgType__holdout_share: _TypeAlias = _typing.Literal["_holdout_share", b"_holdout_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__holdout_share) -> _WhichOneofReturnType__holdout_share | None: ...
+
+Global___ImpactStratum: _TypeAlias = ImpactStratum  # noqa: Y015
 
 @_typing.final
 class LiftEstimate(_message.Message):
@@ -279,11 +351,17 @@ class LiftEstimate(_message.Message):
     exposure_rate: _builtins.float
     """Of the exposed, the part that converted. Unset if there are none."""
     holdout_rate: _builtins.float
-    """Of those held out, the part that converted. Unset if there are none."""
+    """Of those held out, the part that converted. Of several strata: if as many of each had been held out as are exposed in
+    it. Unset if there are none.
+    """
     lift: _builtins.float
-    """exposure_rate / holdout_rate - 1."""
+    """exposure_rate / holdout_rate - 1. Of several strata: the ratio of Mantel and Haenszel, less 1, which gives more weight to
+    those that tell more, and so is near that of the rates but not the same.
+    """
     no_lift_reason: _builtins.str
-    """Why lift is unset: also sample_ratio_mismatch. More may be added."""
+    """Why lift is unset: also sample_ratio_mismatch, holdout_unknown (no stratum's share was recorded), holdout_changed (all who
+    could be compared are left out). More may be added.
+    """
     significant: _builtins.bool
     """Whether always_valid95 excludes 0. Nothing else may be called significant."""
     prob_positive: _builtins.float
@@ -291,7 +369,7 @@ class LiftEstimate(_message.Message):
     absolute_lift: _builtins.float
     """exposure_rate - holdout_rate."""
     incremental_conversions: _builtins.float
-    """Conversions of the exposed that would not have been: their number times absolute_lift."""
+    """Conversions of the exposed who are compared that would not have been: their number times absolute_lift."""
     mde80: _builtins.float
     """The smallest lift that such numbers show in four of five cases. Unset where that cannot be told."""
     underpowered_reason: _builtins.str
@@ -379,6 +457,8 @@ class GlobalHoldoutImpact(_message.Message):
     MATURED_TRIGGERED_FIELD_NUMBER: _builtins.int
     MATURED_CONVERTED_FIELD_NUMBER: _builtins.int
     ESTIMATE_FIELD_NUMBER: _builtins.int
+    STRATA_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATIO_FIELD_NUMBER: _builtins.int
     triggered: _builtins.int
     """Subjects by their first trigger."""
     converted: _builtins.int
@@ -393,6 +473,14 @@ class GlobalHoldoutImpact(_message.Message):
     def estimate(self) -> Global___LiftEstimate:
         """The exposed against these, over days that have matured."""
 
+    @_builtins.property
+    def strata(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImpactStratum]:
+        """One for each share that was in force, the oldest first: of the exposed and those whom the project's holdout has."""
+
+    @_builtins.property
+    def sample_ratio(self) -> Global___SampleRatio:
+        """Whether as many came to each side as the share says that was in force then, over all strata. Unset while too few came."""
+
     def __init__(
         self,
         *,
@@ -402,10 +490,12 @@ class GlobalHoldoutImpact(_message.Message):
         matured_triggered: _builtins.int = ...,
         matured_converted: _builtins.int = ...,
         estimate: Global___LiftEstimate | None = ...,
+        strata: _abc.Iterable[Global___ImpactStratum] | None = ...,
+        sample_ratio: Global___SampleRatio | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_rate", b"_rate", "estimate", b"estimate", "rate", b"rate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rate", b"_rate", "estimate", b"estimate", "rate", b"rate", "sample_ratio", b"sample_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rate", b"_rate", "converted", b"converted", "estimate", b"estimate", "matured_converted", b"matured_converted", "matured_triggered", b"matured_triggered", "rate", b"rate", "triggered", b"triggered"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rate", b"_rate", "converted", b"converted", "estimate", b"estimate", "matured_converted", b"matured_converted", "matured_triggered", b"matured_triggered", "rate", b"rate", "sample_ratio", b"sample_ratio", "strata", b"strata", "triggered", b"triggered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__rate: _TypeAlias = _typing.Literal["rate"]  # noqa: Y015
     _WhichOneofArgType__rate: _TypeAlias = _typing.Literal["_rate", b"_rate"]  # noqa: Y015
@@ -507,7 +597,7 @@ class ImpactPlan(_message.Message):
     held_out: _builtins.int
     """Those held out among them."""
     weeks: _builtins.float
-    """Weeks until the last of them has matured."""
+    """Weeks until the last of them has matured: its day (UTC), the window in whole days, and one for events that come in late."""
     always_valid_subjects: _builtins.int
     """Subjects until the read that holds however often one looks says so."""
     always_valid_weeks: _builtins.float

@@ -3,12 +3,13 @@ from __future__ import annotations
 import math
 from datetime import date, timedelta
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator.learning.impact import Impact, TriggerDay, impact_of
+from orchestrator.learning.impact import Impact, Stratum, TriggerDay, impact_of
 from orchestrator.learning.lift import Lift, NoLift, Side, Underpowered, always_valid_half_width, lift_of
 from orchestrator.learning.planning import planned
 from orchestrator.learning.sample_ratio import (
@@ -132,8 +133,24 @@ def test_how_many_are_needed_is_as_published(share: float, effect: float, thousa
 
     assert plan.subjects / 1000 == pytest.approx(thousands, abs=0.05)
     assert plan.held_out == math.ceil(plan.subjects * Fraction(share).limit_denominator(10))
-    assert plan.weeks == pytest.approx(plan.subjects / 7000 + 1)
+    assert plan.weeks == pytest.approx(plan.subjects / 7000 + 9 / 7)
     assert plan.subjects < plan.always_valid_subjects < 3 * plan.subjects
+
+
+@pytest.mark.parametrize(("window", "whole"), [(0.0, 1), (0.5, 1), (7.0, 7), (7.1, 8)])
+def test_when_the_weeks_of_a_plan_are_over_the_last_of_its_subjects_has_matured(window: float, whole: int) -> None:
+    plan = planned(base_rate=0.05, lift=0.2, holdout_share=0.5, weekly_volume=7000, window_days=window)
+    first = TODAY
+    last = first + timedelta(days=math.ceil(plan.subjects / 1000) - 1)  # of a thousand daily
+
+    def matured_through(today: date) -> date | None:
+        one = Side(subjects=1, converted=0)
+        days = [TriggerDay(day=day, exposed=one, holdout=one, stratum=TENTH) for day in (first, last)]
+        return impact_of(days, today=today, window_days=whole).matured_through
+
+    over = first + timedelta(days=math.floor(plan.weeks * 7))
+    assert matured_through(over) == last
+    assert matured_through(over - timedelta(days=1)) == first
 
 
 def test_a_plan_keeps_what_it_promises() -> None:
@@ -161,7 +178,7 @@ def test_a_plan_keeps_what_it_promises() -> None:
         {"lift": 5e-324}, {"base_rate": 5e-324}, {"holdout_share": 1e-300}, {"lift": 1e-9},
     ],
 )  # fmt: skip
-def test_a_plan_of_nonsense_is_refused(wrong: dict[str, float]) -> None:
+def test_a_plan_of_nonsense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         planned(**{"base_rate": 0.05, "lift": 0.1, "holdout_share": 0.1, "weekly_volume": 100, **wrong})
 
@@ -212,9 +229,10 @@ def test_arms_that_are_not_given_out_as_recorded_are_an_alarm() -> None:
 
 
 TODAY = date(2026, 3, 31)
+TENTH = Stratum(percent=10, salt=None, share=0.1)
 
 
-def impact(days: int = 60, holdout: int = 10, **options: float) -> Impact:
+def impact(days: int = 60, holdout: int = 10) -> Impact:
     """Every day 90 exposed, of whom 9 convert, and of those held out one every other day; of the last week nobody."""
     return impact_of(
         [
@@ -222,12 +240,12 @@ def impact(days: int = 60, holdout: int = 10, **options: float) -> Impact:
                 day=TODAY - timedelta(days=back),
                 exposed=Side(subjects=90, converted=9 if back > 7 else 0),
                 holdout=Side(subjects=holdout, converted=1 if back > 7 and back % 2 else 0),
+                stratum=TENTH,
             )
             for back in range(days)
         ],
         today=TODAY,
         window_days=7,
-        holdout_share=options.get("share", 0.1),
     )
 
 
@@ -268,6 +286,7 @@ def test_under_a_hundred_on_a_side_is_underpowered() -> None:
 
 
 def test_a_day_may_come_in_parts() -> None:
-    one = TriggerDay(day=TODAY, exposed=Side(subjects=1, converted=1), holdout=Side(subjects=2, converted=0))
+    sides = Side(subjects=1, converted=1), Side(subjects=2, converted=0)
+    one = TriggerDay(day=TODAY, exposed=sides[0], holdout=sides[1], stratum=TENTH)
 
     assert impact_of([one, one], today=TODAY, window_days=7).trend[-1].exposed == Side(subjects=2, converted=2)

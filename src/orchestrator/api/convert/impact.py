@@ -6,11 +6,11 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from orchestrator.api.convert.times import to_duration, to_timestamp
-from orchestrator.application.impact import CalibratedImpact, GlobalHoldout
+from orchestrator.application.impact import CalibratedImpact
 from orchestrator.v1 import impact_pb2 as pb
 
 if TYPE_CHECKING:
-    from orchestrator.learning.impact import TrendDay
+    from orchestrator.learning.impact import Impact, StratumImpact, TrendDay
     from orchestrator.learning.lift import Interval, Lift, Side
     from orchestrator.learning.planning import Plan
     from orchestrator.learning.sample_ratio import SampleRatio
@@ -23,7 +23,8 @@ def impact_message(told: CalibratedImpact) -> pb.CalibratedImpact:
         triggered=_subjects(found.matured_exposed, found.matured_holdout),
         converted=_converted(found.matured_exposed, found.matured_holdout),
         through_day=found.matured_through.isoformat() if found.matured_through is not None else "",
-        estimate=lift_message(found.matured, found.matured_exposed, found.matured_holdout),
+        estimate=lift_message(found.matured),
+        strata=[_stratum(one) for one in found.strata],
     )
     return pb.CalibratedImpact(
         journey_id=told.journey_id,
@@ -54,10 +55,10 @@ def impact_message(told: CalibratedImpact) -> pb.CalibratedImpact:
     )
 
 
-def lift_message(lift: Lift, exposed: Side, holdout: Side) -> pb.LiftEstimate:
+def lift_message(lift: Lift) -> pb.LiftEstimate:
     return pb.LiftEstimate(
-        exposure_rate=exposed.rate,
-        holdout_rate=holdout.rate,
+        exposure_rate=lift.exposed_rate,
+        holdout_rate=lift.holdout_rate,
         lift=lift.lift,
         no_lift_reason=lift.no_lift.value if lift.no_lift is not None else "",
         interval95=_interval(lift.interval95),
@@ -103,14 +104,29 @@ def _day(day: TrendDay) -> pb.ImpactDay:
     )
 
 
-def _global(apart: GlobalHoldout) -> pb.GlobalHoldoutImpact:
+def _global(against: Impact) -> pb.GlobalHoldoutImpact:
     return pb.GlobalHoldoutImpact(
-        triggered=apart.side.subjects,
-        converted=apart.side.converted,
-        rate=apart.side.rate,
-        matured_triggered=apart.matured.subjects,
-        matured_converted=apart.matured.converted,
-        estimate=lift_message(apart.matured_lift, apart.matured_exposed, apart.matured),
+        triggered=against.holdout.subjects,
+        converted=against.holdout.converted,
+        rate=against.holdout.rate,
+        matured_triggered=against.matured_holdout.subjects,
+        matured_converted=against.matured_holdout.converted,
+        estimate=lift_message(against.matured),
+        strata=[_stratum(one) for one in against.strata],
+        sample_ratio=ratio_message(against.sample_ratio) if against.sample_ratio is not None else None,
+    )
+
+
+def _stratum(one: StratumImpact) -> pb.ImpactStratum:
+    return pb.ImpactStratum(
+        holdout_share=one.stratum.share if one.stratum is not None else None,
+        triggered=_subjects(one.exposed, one.holdout),
+        converted=_converted(one.exposed, one.holdout),
+        compared=one.compared,
+        left_out=one.left_out,
+        first_day=one.first_day.isoformat(),
+        last_day=one.last_day.isoformat(),
+        sample_ratio=ratio_message(one.sample_ratio) if one.sample_ratio is not None else None,
     )
 
 
