@@ -82,8 +82,8 @@ async def value_of_policy(
     history = [
         shares for shares in await policy_log.shares(conn, scope.project_no, journey_id) if shares.step_id == step_id
     ]
-    # Of subjects with several choices each is a row.
-    sampled = has_own_shares(branch, history) or await arm_results.choices_again(conn, question, most=YOUNGEST) > YOUNGEST
+    again = await arm_results.choices_again(conn, question, most=YOUNGEST)  # each of them is a row
+    sampled = has_own_shares(branch, history) or again > YOUNGEST
     if sampled:
         windows = [goal.window for goal in await impact.goals(conn, scope.project_no, journey_id)]
         until = now - max(windows, default=timedelta(0)) - branch.grace

@@ -157,8 +157,8 @@ class _Choices:
         return int(self.count[self.cluster == 0].sum()) + len(np.unique(self.cluster[self.cluster > 0]))
 
     def squares(self, with_it: Floats, without: Floats) -> float:
-        """The sum over subjects of the square of what their choices come to together: `with_it` for each that converted,
-        `without` for others (the sandwich of Liang and Zeger, Biometrika 73, 1986).
+        """The sum over subjects of the square of what their choices come to together: `with_it` for each that
+        converted, `without` for others (the sandwich of Liang and Zeger, Biometrika 73, 1986).
         """
         alone = self.cluster == 0
         won, lost = self.won, self.count - self.won

@@ -168,8 +168,8 @@ async def youngest_alike(conn: Connection[Record], question: Question, *, until:
     return [Alike(**row) for row in await conn.fetch(_ALIKE_OF_YOUNGEST, *question.parameters, until, limit)]
 
 
-# Only who goes by units that are not the subject, or was drawn for again, or was two subjects, can have several: few as a
-# rule. Of these each choice is told.
+# Only who goes by units that are not the subject, or was drawn for again, or was two subjects, can have several: few as
+# a rule. Of these each choice is told.
 _AGAIN = """
     SELECT step_id, bucket, subject_no FROM arm_choices
      WHERE project_no = $1 AND journey_id = $2 AND step_id = ANY ($3::text[]) AND (unit <> '' OR round > 0)

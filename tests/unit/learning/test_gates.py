@@ -122,7 +122,7 @@ def digest(world: World) -> str:
 @pytest.mark.parametrize("name", WORLDS)
 def test_a_world_is_the_same_to_the_byte_in_another_process(name: str) -> None:
     """With another order of hashes, and other numbers of threads for linear algebra."""
-    threads = {name: "3" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "3")
 
     ran = subprocess.run(
         [sys.executable, "-c", f"from tests.unit.learning.test_gates import *; print(digest(WORLDS[{name!r}]))"],
