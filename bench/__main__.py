@@ -22,6 +22,7 @@ from bench import (
     journeys,
     latencies,
     memory,
+    overload,
     policies,
     reads,
     segments,
@@ -51,6 +52,7 @@ BENCHES: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "policies": policies.measure,
     "tenancy": tenancy.measure,
     "audit-log": audit_log.measure,
+    "overload": overload.measure,
     "traces": traces.measure,
 }
 

@@ -28,6 +28,7 @@ class Plan:
     fresh_seconds: float = 40.0
     crowd: int = 2_000
     choices: int = 1_000_000
+    overload_seconds: float = 20.0
 
 
 WHOLE = Plan()
@@ -47,6 +48,7 @@ QUICK = Plan(
     fresh_seconds=5.0,
     crowd=600,
     choices=50_000,
+    overload_seconds=4.0,
 )
 #: The workers' memory with 20,000 waiting executions instead of 5,000.
 SOAK = Plan(waiting=20_000)

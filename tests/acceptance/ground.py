@@ -268,7 +268,9 @@ async def served_ground(postgres: EmbeddedPostgres, template: str) -> AsyncItera
         stack.push_async_callback(admin.close)
         await admin.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {template}")
         stack.push_async_callback(admin.execute, f"DROP DATABASE {name} WITH (FORCE)")
-        listening = await stack.enter_async_context(running(settings_of(dsn, wrong_keys_per_minute=10_000)))
+        # Of heavy calls half as many are let in at once as there are connections: those that tests make.
+        settings = settings_of(dsn, wrong_keys_per_minute=10_000, pool_size=32)
+        listening = await stack.enter_async_context(running(settings))
         yield await stack.enter_async_context(ground_at(dsn, listening.grpc_port, listening.http_port))
 
 
