@@ -259,8 +259,9 @@ async def test_segments_that_change_tell_who_awaits_them_and_who_stands_where_th
 
 @pytest.fixture
 async def much(road: Road) -> Road:
-    """A hundred thousand pokes that wait, of which a thousand are due, and a start."""
-    await lay(road, "poke", 99_000, due=MINUTE)
+    """A hundred thousand things that somebody is at, half of them starts; a thousand pokes and a start are due."""
+    for kind in ("poke", "start"):
+        await lay(road, kind, 50_000, due=MINUTE)
     await lay(road, "poke", 1000)
     await lay(road, "start", 1)
     await road.owner.execute("ANALYZE outbox")

@@ -114,3 +114,18 @@ async def begun(running: Running, subject_id: str) -> dict[str, datetime]:
     rows = await running.owner.fetch(_SENDS, subject_id)
     assert {row["state"] for row in rows} == {"sent"}
     return {row["step_id"]: row["reserved_at"] for row in rows}
+
+
+async def test_whoever_waits_for_the_night_to_end_goes_on_when_it_is_quiet_no_more(at_work: Running) -> None:
+    now = datetime.now(UTC)
+    night = QuietHours(hours=Hours(start=clock(now - 2 * HOUR), end=clock(now + 2 * HOUR)))
+    project_id = at_work.world.scope.project_id
+    await at_work.world.do(projects.update, project_id, {"quiet_hours": night}, ANY_STATE)
+    await at_work.publish(send("hello", "bye"), BYE)
+    await at_work.enroll("ann", "bob")
+    await at_work.until("(SELECT count(*) FROM executions WHERE parked = 'quiet_hours') = 2")
+
+    await at_work.world.do(projects.update, project_id, {"quiet_hours": None}, ANY_STATE)
+
+    await at_work.until("(SELECT count(*) FROM executions WHERE outcome = 'completed') = 2")
+    assert await at_work.owner.fetchval("SELECT count(*) FROM sends WHERE state = 'sent'") == 2
