@@ -20,6 +20,7 @@ from tests.eventually import eventually
 from tests.faults.field import ENVIRONMENT, Field, field_on
 from tests.faults.fleet import GRACE, Fleet
 from tests.faults.releases import CARELESS, PATCH, PATCHED, SAME
+from tests.faults.soak import in_soak_alone
 from tests.faults.two_waits import check, furnish, happen, stand_at
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -105,6 +106,7 @@ async def test_workers_of_two_releases_share_the_executions_of_both(fielded: Set
         assert 0 < both <= OPEN, "one of the two did everything: nothing was tried"
 
 
+@in_soak_alone
 async def test_a_build_gets_executions_once_it_is_current_and_gives_them_back(fielded: Set) -> None:
     everybody = people(OPEN)
     async with fielded(build="a") as (field, fleet, client):

@@ -25,9 +25,9 @@ from tests.conftest import StartStack
 from tests.eventually import eventually
 from tests.faults.field import ENVIRONMENT, RECOVERY, field_on
 from tests.faults.fleet import Fleet
-from tests.faults.soak import SOAK
+from tests.faults.soak import in_soak_alone
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 #: Of callers who try nothing again, and look for servers as the client does.
 OPTIONS = (
@@ -37,7 +37,7 @@ OPTIONS = (
 )
 
 #: How often everything is restarted.
-ROUNDS = 6 if SOAK else 1
+ROUNDS = 6
 #: Callers of each kind, each with one call at a time.
 CALLERS = 4
 #: Of the calls of those who try nothing again, so many may fail.
@@ -78,6 +78,7 @@ async def is_called_by_both(http: str) -> bool:
     return {"ListExecutions", "UpsertSubject"} <= called
 
 
+@in_soak_alone
 async def test_servers_and_workers_are_restarted_one_by_one_and_no_call_is_lost(
     start_stack: StartStack, tmp_path: Path
 ) -> None:

@@ -439,6 +439,46 @@ async def test_shares_are_told_of_the_first_of_the_newest_and_of_versions_betwee
         await world.look(policy_history.version, "old", "pick", 1001)
 
 
+async def test_a_value_is_as_uncertain_as_it_is_of_subjects_and_not_of_their_visits(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 subjects, each by both arms three times, convert with all of these or with none."""
+    world = past.world
+    of_visits = {**PICK, "adaptiveBranch": {**PICK["adaptiveBranch"], "stickiness": "visit"}}
+    await world.draft("visits", {"steps": [of_visits, BYE]})
+    await world.do(update, "visits", Changes(goal_event="paid", goal_window=WINDOW), ANY_STATE)
+    await world.do(publishing.publish, "visits", ANY_STATE)
+    await world.owner.execute(
+        """
+        INSERT INTO arm_choices (project_no, bucket, subject_no, execution_id, seq, journey_id, step_id, version,
+                                 goal_revision, unit, round, arm_id, propensity_ppm, propensities, reason, chosen_at)
+        SELECT project_no, bucket, subject_no, md5(subject_id || '/visits/' || turn)::uuid, 1, 'visits', 'pick', 1, 2,
+               md5(subject_id || '/visits/' || turn), 0, CASE turn % 2 WHEN 0 THEN 'b' ELSE 'a' END, 500000,
+               '{"a": 500000, "b": 500000}', 'fallback', now() - interval '20 days' + turn * interval '1 hour'
+          FROM (SELECT * FROM subjects WHERE subject_id ~ '^s' ORDER BY subject_no LIMIT 200) AS s
+         CROSS JOIN generate_series(1, 6) AS turn;
+        INSERT INTO conversions
+        SELECT project_no, bucket, subject_no, execution_id, 'pick', 1, 'visits', now() - interval '19 days',
+               now() - interval '19 days'
+          FROM (SELECT *, dense_rank() OVER (ORDER BY subject_no) AS number
+                  FROM arm_choices WHERE journey_id = 'visits') AS c
+         WHERE number <= 20
+        """
+    )
+
+    told = await world.look(policy_values.value_of_policy, "visits", "pick", Uniform())
+    monkeypatch.setattr(policy_values, "YOUNGEST", 600)
+    some = await world.look(policy_values.value_of_policy, "visits", "pick", Uniform())
+
+    snips = told.value.snips
+    assert snips is not None
+    assert (told.value.subjects, told.sampled) == (200, False)
+    assert told.observed == pytest.approx(0.1)
+    assert told.value.effective == pytest.approx(200)
+    assert snips.standard_error == pytest.approx((0.1 * 0.9 / 199) ** 0.5)
+    assert (some.sampled, some.value.subjects) == (True, 200)  # the three youngest visits of each
+
+
 async def test_whoever_goes_by_an_arm_again_is_one_subject_of_whom_the_first_time_counts(past: Past) -> None:
     """By visits, in rounds, and as two who became one: each of them goes three times by one arm, once by the other."""
     world = past.world

@@ -248,6 +248,9 @@ SENDS: Mapping[str, Life] = {
     "send-held-and-resumed": Life(steps=[send(), BYE], before=pause_sends, during=each(parks, has_slept, resume_sends)),
     "send-held-and-canceled": Life(steps=[send(), BYE], before=pause_sends, during=each(parks, has_slept, cancel)),
     "send-poked-in-back-off": Life(steps=[send(), BYE], answers=[BROKEN] * 3, during=each(is_in_back_off, poke)),
+    "send-poked-again-and-again": Life(
+        steps=[send(), BYE], answers=[BROKEN] * 6, during=each(is_in_back_off, *[poke] * 6)
+    ),
     "send-canceled-in-back-off": Life(steps=[send(), BYE], answers=[NOT_NOW], during=each(is_in_back_off, cancel)),
     "send-opted-out-in-back-off": Life(
         steps=[send(), BYE], answers=[NOT_NOW], during=each(is_in_back_off, opt_out, poke)
@@ -456,7 +459,7 @@ ENCRYPTED_LIVES = (
 
 #: Those that are lived once more where Temporal wants a new run after a few events.
 CONTINUED_LIVES = (
-    "send-wait-send", "send-tried-three-times", "send-waits-for-its-turn", "asleep-and-poked", "waited-through-much",
-    "asleep-until-a-date-that-moves", "branch-parked-and-mended", "one-thing-after-the-other", "carried-asleep",
-    "carried-held",
+    "send-wait-send", "send-tried-three-times", "send-poked-again-and-again", "send-waits-for-its-turn",
+    "asleep-and-poked", "waited-through-much", "asleep-until-a-date-that-moves", "branch-parked-and-mended",
+    "one-thing-after-the-other", "carried-asleep", "carried-held",
 )  # fmt: skip

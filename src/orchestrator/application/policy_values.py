@@ -53,7 +53,7 @@ NamedPolicy = Uniform | Greedy | Always | Weighted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Valued:
-    """`observed`: conversions per subject of the policy that ran; None when nobody has matured. `sampled`: of the
+    """`observed`: conversions per choice of the policy that ran; None when nobody has matured. `sampled`: of the
     youngest of the matured.
     """
 
@@ -82,13 +82,14 @@ async def value_of_policy(
     history = [
         shares for shares in await policy_log.shares(conn, scope.project_no, journey_id) if shares.step_id == step_id
     ]
-    sampled = has_own_shares(branch, history)
+    again = await arm_results.choices_again(conn, question, most=YOUNGEST)  # each of them is a row
+    sampled = has_own_shares(branch, history) or again > YOUNGEST
     if sampled:
         windows = [goal.window for goal in await impact.goals(conn, scope.project_no, journey_id)]
         until = now - max(windows, default=timedelta(0)) - branch.grace
-        alike = await arm_results.youngest_alike(conn, question, until=until, limit=YOUNGEST)
+        alike = await arm_results.youngest_by_subject(conn, question, until=until, limit=YOUNGEST)
     else:
-        alike = await arm_results.alike(conn, question)
+        alike = await arm_results.by_subject(conn, question)
     arm_ids = sorted(branch.arm_ids | {name for one in alike for name in one.propensities})
     _refuse(policy, arm_ids)
     matured = [one for one in alike if one.matured]
@@ -137,6 +138,7 @@ def _valued(policy: NamedPolicy, arm_ids: Sequence[str], alike: Sequence[Alike],
         chosen=np.array([arm_ids.index(one.arm_id) for one in alike], dtype=np.int64),
         subjects=np.array([one.matured for one in alike], dtype=np.int64),
         converted=np.array([one.matured_converted for one in alike], dtype=np.int64),
+        cluster=np.array([one.cluster for one in alike], dtype=np.int64),
     )
     expected = _expected(arm_ids, alike)
     target = _target(policy, arm_ids, (propensities > 0).astype(np.float64), expected)

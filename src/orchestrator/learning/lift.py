@@ -164,6 +164,14 @@ def always_valid_half_width(variance: float, alpha: float = 0.05) -> float:
     return math.sqrt(variance * both / MIXTURE * (2 * math.log(1 / alpha) + math.log(both / variance)))
 
 
+def score95(rate: float, subjects: float) -> Interval:
+    """Wilson's interval of a rate that was seen in so many subjects."""
+    n, z2 = subjects, _Z95**2
+    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z95 / (1 + z2 / n) * math.sqrt(max(rate * (1 - rate), 0.0) / n + z2 / (4 * n * n))
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
 def _no_lift(exposed: Side, holdout: Side, compared: Sequence[Pair]) -> NoLift | None:
     if exposed.subjects == 0:
         return NoLift.NOBODY_EXPOSED
@@ -208,13 +216,6 @@ class _Rate:
     rate: float
     subjects: float
 
-    def score95(self) -> Interval:
-        """Wilson's."""
-        n, rate, z2 = self.subjects, self.rate, _Z95**2
-        centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
-        half = _Z95 / (1 + z2 / n) * math.sqrt(max(rate * (1 - rate), 0.0) / n + z2 / (4 * n * n))
-        return max(centre - half, 0.0), min(centre + half, 1.0)
-
 
 def _as_the_exposed(sides: Sequence[Side], compared: Sequence[Pair]) -> _Rate:
     """Of a side of each stratum, if as many of each were among them as there are exposed in it.
@@ -234,7 +235,7 @@ def _as_the_exposed(sides: Sequence[Side], compared: Sequence[Pair]) -> _Rate:
 
 
 def _difference95(one: _Rate, other: _Rate) -> Interval:
-    (low1, high1), (low0, high0) = one.score95(), other.score95()
+    (low1, high1), (low0, high0) = score95(one.rate, one.subjects), score95(other.rate, other.subjects)
     difference = one.rate - other.rate
     return (
         difference - math.hypot(one.rate - low1, high0 - other.rate),

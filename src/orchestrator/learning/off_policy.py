@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.learning.arrays import Counts, Floats
+from orchestrator.learning.lift import score95
 
 #: Less than so many equally weighted subjects say nothing.
 LEAST_EFFECTIVE = 100.0
@@ -28,17 +29,14 @@ class NoValue(enum.StrEnum):
 class Estimate:
     value: float
     standard_error: float
-
-    @property
-    def interval95(self) -> tuple[float, float]:
-        return self.value - _Z95 * self.standard_error, self.value + _Z95 * self.standard_error
+    interval95: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyValue:
-    """Conversions per subject. `ips`: inverse propensity scores; `snips`: the same, self-normalised; `dr`: doubly
+    """Conversions per choice. `ips`: inverse propensity scores; `snips`: the same, self-normalised; `dr`: doubly
     robust, where a model was given. All None for the reason `no_value`. `effective`: as many equally weighted subjects
-    would say as much.
+    with one choice each would say as much. `subjects` made these choices.
     """
 
     ips: Estimate | None
@@ -52,8 +50,12 @@ class PolicyValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Logged:
-    """One row for each subject, or for subjects alike: `propensities` (rows, arms) with which each arm would have been
-    chosen, the `chosen` arm's place, and of `subjects` in the row how many `converted`. Take matured ones only.
+    """One row for each choice, or for choices alike of as many subjects: `propensities` (rows, arms) with which each
+    arm would have been chosen, the `chosen` arm's place, and of `subjects` in the row how many `converted`. Take
+    matured ones only.
+
+    `cluster` (rows): a number above 0 for each subject that has several rows, of one choice each; 0: those of the row
+    have no other. None: no subject has. Choices of one subject are not independent: one purchase converts all of them.
 
     Raises ValueError when shapes or counts do not fit, or when an arm was chosen that had no propensity.
     """
@@ -62,6 +64,7 @@ class Logged:
     chosen: Counts
     subjects: Counts
     converted: Counts
+    cluster: Counts | None = None
 
     def __post_init__(self) -> None:
         rows, arms = self.propensities.shape
@@ -75,6 +78,10 @@ class Logged:
             raise ValueError("propensities add up to 1")
         if (self.of_choice(self.propensities) <= 0)[self.subjects > 0].any():
             raise ValueError("an arm was chosen that had no propensity")
+        if self.cluster is not None and (
+            self.cluster.shape != (rows,) or (self.cluster < 0).any() or (self.subjects[self.cluster > 0] > 1).any()
+        ):
+            raise ValueError("a row of a subject with several is one choice")
 
     def of_choice(self, by_arm: Floats) -> Floats:
         """Of (rows, arms), each row's entry for its chosen arm."""
@@ -96,45 +103,97 @@ def value_of(logged: Logged, target: Floats, model: Floats | None = None) -> Pol
         return _none(NoValue.NOTHING_LOGGED, 0.0, 0.0, 0)
     chosen_target = logged.of_choice(target)[keep]
     weight = chosen_target / logged.of_choice(logged.propensities)[keep]
-    squares = float((count * weight * weight).sum())
+    choices = _Choices(
+        count=count,
+        won=logged.converted[keep].astype(float),
+        cluster=logged.cluster[keep] if logged.cluster is not None else np.zeros(len(count), np.int64),
+    )
+    squares = choices.squares(weight, weight)
     sum_of_weights = float((count * weight).sum())
     effective = sum_of_weights**2 / squares if squares > 0 else 0.0
     largest = float(weight.max())
+    subjects = choices.subjects
     if ((target > 0) & (logged.propensities <= 0))[keep].any():
-        return _none(NoValue.NOT_SUPPORTED, effective, largest, int(total))
+        return _none(NoValue.NOT_SUPPORTED, effective, largest, subjects)
     if effective < LEAST_EFFECTIVE:
-        return _none(NoValue.FEW_EFFECTIVE, effective, largest, int(total))
+        return _none(NoValue.FEW_EFFECTIVE, effective, largest, subjects)
 
-    won = logged.converted[keep].astype(float)
-    ips = _mean(weight, np.zeros_like(weight), won, count)
-    ratio = float((weight * won).sum() / sum_of_weights)
+    ips = _mean(weight, np.zeros_like(weight), choices)
+    ratio = float((weight * choices.won).sum() / sum_of_weights)
     # Linearised: w (r − V) / mean(w).
     scaled = weight * total / sum_of_weights
-    around = _mean(scaled, -scaled * ratio, won, count)
+    snips = _as_a_rate(ratio, _mean(scaled, -scaled * ratio, choices).standard_error, effective)
     dr = None
     if model is not None:
         if model.shape != target.shape:
             raise ValueError("a model has an expectation for each arm")
         base = (target * model).sum(axis=1)[keep] - weight * logged.of_choice(model)[keep]
-        dr = _mean(weight, base, won, count)
+        dr = _mean(weight, base, choices)
+    if ratio == 0:
+        # Nobody converted of whom anything could be learned: what these would differ by cannot be seen in them.
+        more = snips.interval95[1]
+        ips, dr = _up_to(ips, more * sum_of_weights / total), _up_to(dr, more) if dr is not None else None
     return PolicyValue(
         ips=ips,
-        snips=Estimate(value=ratio, standard_error=around.standard_error),
+        snips=snips,
         dr=dr,
         no_value=None,
         effective=effective,
         max_weight=largest,
-        subjects=int(total),
+        subjects=subjects,
     )
 
 
-def _mean(slope: Floats, base: Floats, won: Floats, count: Floats) -> Estimate:
-    """The mean of base + slope · r over all subjects, r being 1 for those who converted, and its standard error."""
-    total = float(count.sum())
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Choices:
+    """As in `Logged`, of rows that are not empty."""
+
+    count: Floats
+    won: Floats
+    cluster: Counts
+
+    @property
+    def subjects(self) -> int:
+        return int(self.count[self.cluster == 0].sum()) + len(np.unique(self.cluster[self.cluster > 0]))
+
+    def squares(self, with_it: Floats, without: Floats) -> float:
+        """The sum over subjects of the square of what their choices come to together: `with_it` for each that
+        converted, `without` for others (the sandwich of Liang and Zeger, Biometrika 73, 1986).
+        """
+        alone = self.cluster == 0
+        won, lost = self.won, self.count - self.won
+        squares = float((won * with_it**2 + lost * without**2)[alone].sum())
+        _, of_whom = np.unique(self.cluster[~alone], return_inverse=True)
+        together = np.bincount(of_whom.ravel(), weights=(won * with_it + lost * without)[~alone])
+        return squares + float((together**2).sum())
+
+
+def _mean(slope: Floats, base: Floats, choices: _Choices) -> Estimate:
+    """The mean of base + slope · r over all choices, r being 1 for those that converted, and its standard error."""
+    total, subjects = float(choices.count.sum()), choices.subjects
     with_it, without = base + slope, base
-    mean = float((won * with_it + (count - won) * without).sum()) / total
-    square = float((won * (with_it - mean) ** 2 + (count - won) * (without - mean) ** 2).sum())
-    return Estimate(value=mean, standard_error=math.sqrt(square / max(total - 1, 1)) / math.sqrt(total))
+    mean = float((choices.won * with_it + (choices.count - choices.won) * without).sum()) / total
+    square = choices.squares(with_it - mean, without - mean)
+    error = math.sqrt(square * subjects / max(subjects - 1, 1)) / total
+    return Estimate(value=mean, standard_error=error, interval95=(mean - _Z95 * error, mean + _Z95 * error))
+
+
+def _as_a_rate(rate: float, error: float, effective: float) -> Estimate:
+    """With Wilson's interval for as many subjects as one would be as uncertain of: near 0 and 1 the normal one is too
+    narrow, and nothing where nobody converted (Korn and Graubard, Survey Methodology 24, 1998). Where all or none did,
+    for the effective ones.
+    """
+    subjects = rate * (1 - rate) / error**2 if error > 0 and 0 < rate < 1 else effective
+    return Estimate(value=rate, standard_error=error, interval95=score95(rate, subjects))
+
+
+def _up_to(estimate: Estimate, more: float) -> Estimate:
+    low, high = estimate.interval95
+    return Estimate(
+        value=estimate.value,
+        standard_error=estimate.standard_error,
+        interval95=(low, estimate.value + math.hypot(high - estimate.value, more)),
+    )
 
 
 def _none(reason: NoValue, effective: float, largest: float, subjects: int) -> PolicyValue:

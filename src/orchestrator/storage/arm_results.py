@@ -114,7 +114,11 @@ async def totals(conn: Connection[Record], question: Question) -> list[ArmTotals
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alike:
-    """Choices of an arm with the same propensities, in millionths by arm, for subjects of one `fold`."""
+    """Choices of an arm with the same propensities, in millionths by arm, for subjects of one `fold`.
+
+    `cluster` above 0: one choice of a subject that has several, the same number for all of them. 0: the subjects have
+    no other, or it was not asked.
+    """
 
     step_id: str
     arm_id: str
@@ -124,6 +128,7 @@ class Alike:
     converted: int
     matured: int
     matured_converted: int
+    cluster: int = 0
 
 
 #: Parts into which subjects are divided, so that what is expected of some can be learned from the others.
@@ -161,6 +166,52 @@ async def youngest_alike(conn: Connection[Record], question: Question, *, until:
     subject has shares of its own: there may be as many kinds as choices.
     """
     return [Alike(**row) for row in await conn.fetch(_ALIKE_OF_YOUNGEST, *question.parameters, until, limit)]
+
+
+# Only who goes by units that are not the subject, or was drawn for again, or was two subjects, can have several: few as
+# a rule. Of these each choice is told.
+_AGAIN = """
+    SELECT step_id, bucket, subject_no FROM arm_choices
+     WHERE project_no = $1 AND journey_id = $2 AND step_id = ANY ($3::text[]) AND (unit <> '' OR round > 0)
+"""
+
+_BY_SUBJECT = f"""
+WITH again AS MATERIALIZED (
+    SELECT step_id, bucket, subject_no, row_number() OVER () AS cluster
+      FROM (SELECT DISTINCT * FROM ({_AGAIN.replace("$3", "$5")}) AS a) AS a
+)
+SELECT o.step_id, o.arm_id, o.propensities, o.bucket % {FOLDS} AS fold, coalesce(a.cluster, 0) AS cluster,
+       count(*) AS subjects, count(*) FILTER (WHERE converted) AS converted, count(*) FILTER (WHERE matured) AS matured,
+       count(*) FILTER (WHERE matured AND converted) AS matured_converted
+  FROM ({{outcomes}}) AS o
+  LEFT JOIN again AS a ON a.step_id = o.step_id AND a.bucket = o.bucket AND a.subject_no = o.subject_no
+ GROUP BY o.step_id, o.propensities, o.arm_id, o.bucket % {FOLDS}, a.cluster,
+       CASE WHEN a.cluster IS NOT NULL THEN o.execution_id END, CASE WHEN a.cluster IS NOT NULL THEN o.seq END
+"""
+
+_ALL_BY_SUBJECT = _BY_SUBJECT.format(outcomes=_ALL)
+_YOUNGEST_BY_SUBJECT = _BY_SUBJECT.format(outcomes=_OUTCOMES.format(choices=_YOUNGEST).strip())
+
+
+async def by_subject(conn: Connection[Record], question: Question) -> list[Alike]:
+    """All choices, with clusters. Ask `choices_again` before: each of those is a row."""
+    return [Alike(**row) for row in await conn.fetch(_ALL_BY_SUBJECT, *question.parameters)]
+
+
+async def youngest_by_subject(
+    conn: Connection[Record], question: Question, *, until: datetime, limit: int
+) -> list[Alike]:
+    """The same of the `limit` youngest choices at each step, none of them later than `until`."""
+    return [Alike(**row) for row in await conn.fetch(_YOUNGEST_BY_SUBJECT, *question.parameters, until, limit)]
+
+
+async def choices_again(conn: Connection[Record], question: Question, *, most: int) -> int:
+    """How many choices subjects have made at these steps who may have several; `most` and one for more than that."""
+    counted: int = await conn.fetchval(
+        f"SELECT count(*) FROM ({_AGAIN} LIMIT $4) AS again",
+        question.project_no, question.journey_id, list(question.graces), most + 1,
+    )  # fmt: skip
+    return counted
 
 
 # From one step to the next, so that it takes as many looks as there are steps.

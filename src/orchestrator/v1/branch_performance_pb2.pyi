@@ -509,17 +509,17 @@ class PolicyValue(_message.Message):
     OBSERVED_FIELD_NUMBER: _builtins.int
     SAMPLED_FIELD_NUMBER: _builtins.int
     subjects: _builtins.int
-    """Of subjects: how many it rests on."""
+    """Of subjects: how many it rests on. Each may have chosen several times."""
     effective_subjects: _builtins.float
-    """As many equally weighted subjects would say as much."""
+    """As many equally weighted subjects with one choice each would say as much."""
     max_weight: _builtins.float
-    """The largest weight of one subject."""
+    """The largest weight of one choice."""
     no_value_reason: _builtins.str
     """Why there is no value: nothing_logged, not_supported (it would do what was never done), few_effective (below 100). More
     may be added.
     """
     observed: _builtins.float
-    """What was really brought per subject. Unset without subjects."""
+    """What was really brought per choice. Unset without subjects."""
     sampled: _builtins.bool
     """Only the youngest of the matured were looked at: so many."""
     @_builtins.property
@@ -567,12 +567,12 @@ class ValueEstimate(_message.Message):
     STANDARD_ERROR_FIELD_NUMBER: _builtins.int
     INTERVAL95_FIELD_NUMBER: _builtins.int
     value: _builtins.float
-    """Conversions per subject."""
+    """Conversions per choice: where each subject has one, per subject."""
     standard_error: _builtins.float
-    """Its standard error."""
+    """Its standard error. Choices of one subject are not taken to be independent. 0 where nobody converted: read the interval."""
     @_builtins.property
     def interval95(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Its 95 % interval, low and high."""
+        """Its 95 % interval, low and high. Never of no width."""
 
     def __init__(
         self,

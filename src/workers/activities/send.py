@@ -112,11 +112,11 @@ class SendActivities:
                 answer = await channel.send(message)
         except ChannelUnavailable as unavailable:
             self.metrics.tried(reserved.channel, "unavailable", time.monotonic() - started)
+            if unavailable.throttled:  # at once: others are on their way
+                await self.sending.close_channel(reserved, unavailable.retry_after or THROTTLED)
             in_doubt = unavailable.in_doubt or reserved.in_doubt
             if not in_doubt or unavailable.retry_after is not None:
                 await self.sending.note(reserved, unavailable.retry_after, in_doubt=in_doubt)
-            if unavailable.throttled:
-                await self.sending.close_channel(reserved, unavailable.retry_after or THROTTLED)
             raise
         match answer:
             case Accepted(provider_id=provider_id):
