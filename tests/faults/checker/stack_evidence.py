@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import httpx
+from temporalio.client import Client
 
 from orchestrator.application.transactions import Transactions
 from orchestrator.devstack.stack import POSTGRES, TEMPORAL, Stack
 from orchestrator.storage.pool import WORKER_ROLE, open_pool
 from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.contract import EXECUTION_WORKFLOW
 from tests.faults.checker import statements
 from tests.faults.checker.evidence import Evidence, Json
 from tests.faults.checker.gathering import gather
@@ -39,13 +41,14 @@ async def owner_of(stack: Stack) -> AsyncIterator[Connection[Record]]:
 
 
 async def at_rest(stack: Stack, *, within: float) -> None:
-    """Wait until nothing is left to do but to wait, and the audit log is sealed; fails, saying what is left, if that
-    takes longer than so many seconds.
+    """Wait until nothing is left to do but to wait, the audit log is sealed, and the workflows of what has ended have
+    heard of it; fails, saying what is left, if that takes longer than so many seconds.
     """
     left: dict[str, int] = {}
     try:
         async with asyncio.timeout(within), owner_of(stack) as conn:
-            while left := await _left(conn):
+            temporal = await _temporal_of(stack)
+            while left := await _left(conn) or await _unheard(conn, temporal):
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise AssertionError(f"not at rest within {within} s: {left}") from None
@@ -64,15 +67,29 @@ async def _left(conn: Connection[Record]) -> dict[str, int]:
     return {what: count for what, count in counts.items() if count}
 
 
+_ENDED = "SELECT workflow_id FROM executions WHERE outcome IS NOT NULL AND workflow_id = ANY ($1::text[])"
+
+
+async def _unheard(conn: Connection[Record], temporal: Client) -> dict[str, int]:
+    """Who lost the answer that an execution has ended hears it at the next try."""
+    query = f"WorkflowType = '{EXECUTION_WORKFLOW}' AND ExecutionStatus = 'Running'"
+    running = [found.id async for found in temporal.list_workflows(query, page_size=1000)]
+    ended = await conn.fetch(_ENDED, running)
+    return {"open workflows of what has ended": len(ended)} if ended else {}
+
+
+async def _temporal_of(stack: Stack) -> Client:
+    return await connect(Target(address=stack.addresses.temporal, namespace=stack.addresses.temporal_namespace))
+
+
 async def evidence_of(
     stack: Stack, *, ops: Iterable[Op] = (), receipts: Callable[[], Sequence[Receipt]] = tuple, **known: Any
 ) -> Evidence:
     """All there is to be known of the stack, which need not stand still: what clients were told is of before the rows,
     and `receipts` are asked for behind them. `known` are other fields of the Evidence that the caller brings.
     """
-    addresses = stack.addresses
-    temporal = await connect(Target(address=addresses.temporal, namespace=addresses.temporal_namespace))
-    pool = await open_pool(addresses.database_url, role=WORKER_ROLE, size=2, application_name="checker")
+    temporal = await _temporal_of(stack)
+    pool = await open_pool(stack.addresses.database_url, role=WORKER_ROLE, size=2, application_name="checker")
     try:
         told = list(ops)
         async with owner_of(stack) as conn:
