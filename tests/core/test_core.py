@@ -19,8 +19,10 @@ from tests.core import oracle, oracle_answers, oracle_arms, oracle_carry, oracle
 from tests.core.moves import LANDINGS, MOVES
 from tests.core.slips_of_the_core import SLIPS
 from tests.core.walk import Walk
+from tests.faults.soak import SOAK
 
 MOVES_EACH = 150
+THOUSANDS = 50_000 if SOAK else 2_000
 
 #: Journeys among which each error is looked for, and where its search begins if only rare ones show it: at the first
 #: that has. It goes on round all of them, so that what is drawn may change.
@@ -78,9 +80,9 @@ def test_core_and_oracle_agree(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200 if SOAK else 900)
 def test_core_and_oracle_agree_on_thousands_of_journeys(request: pytest.FixtureRequest) -> None:
-    _walk(request.config, range(10_000, 14_000), fewest=20)
+    _walk(request.config, range(10_000, 10_000 + THOUSANDS), fewest=5)
 
 
 @pytest.mark.parametrize("slip", SLIPS, ids=lambda slip: str(slip.what))
