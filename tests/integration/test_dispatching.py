@@ -12,11 +12,12 @@ import asyncpg
 import pytest
 
 from orchestrator.application import publishing, trigger_contracts
-from orchestrator.application.dispatching import AT_ONCE, MAX_NAMED, MAX_SUBJECTS, Dispatched, Dispatching
+from orchestrator.application.dispatching import AT_ONCE, Dispatched, Dispatching
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
+from orchestrator.domain.dispatch import MAX_NAMED, MAX_SUBJECTS
 from orchestrator.domain.event import Event
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.trigger_contract import Contract

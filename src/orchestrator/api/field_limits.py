@@ -13,7 +13,6 @@ from functools import cache
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from orchestrator.api.descriptors import owner_of
-from orchestrator.application import dispatching
 from orchestrator.domain import (
     adaptive_forms,
     attributes,
@@ -23,6 +22,7 @@ from orchestrator.domain import (
     condition_forms,
     conditions,
     delivery,
+    dispatch,
     draw,
     enrollment_job,
     event,
@@ -162,7 +162,7 @@ INTEGERS: Mapping[str, Range] = {
     "ContextLearning.grace_days": Range(0, adaptive_forms.MAX_GRACE_DAYS),
     "BacktestJourneyRequest.days": Range(0, backtest.MAX_DAYS),
     "AutoPause.minimum": Range(1, auto_pause.MAX_MINIMUM),
-    "DispatchEntriesRequest.max_subjects": Range(0, dispatching.MAX_SUBJECTS),
+    "DispatchEntriesRequest.max_subjects": Range(0, dispatch.MAX_SUBJECTS),
     "EnrollmentJob.rate_per_second": Range(1, enrollment_job.MAX_RATE),
     "GetBranchPerformanceRequest.goal_revision": Range(1, 2**31 - 1),
     "GetCalibratedImpactRequest.goal_revision": Range(1, 2**31 - 1),

@@ -12,18 +12,19 @@ from orchestrator.application.inbox import Inbox
 from orchestrator.application.inbox_rounds import Round, Rounds, Tell
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
+from orchestrator.domain.dispatch import (
+    DEFAULT_SUBJECTS,
+    DEFAULT_TIME_LIMIT,
+    MAX_NAMED,
+    MAX_SUBJECTS,
+    MAX_TIME_LIMIT,
+    MIN_TIME_LIMIT,
+)
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.faults import Fault
 from orchestrator.storage import subjects
 from orchestrator.storage.outbox import Entry as Told
-
-#: Subjects of one call: named ones, and altogether.
-MAX_NAMED = 1_000
-DEFAULT_SUBJECTS, MAX_SUBJECTS = 1_000, 10_000
-#: What is begun within it has ended, and been told, before the ten seconds of a call are over.
-DEFAULT_TIME_LIMIT, MAX_TIME_LIMIT = timedelta(seconds=5), timedelta(seconds=8)
-MIN_TIME_LIMIT = timedelta(milliseconds=1)
 
 #: Subjects looked for at once.
 PAGE = 256

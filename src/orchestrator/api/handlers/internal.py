@@ -7,10 +7,11 @@ from functools import partial
 from orchestrator.api.call import Call, own_transactions
 from orchestrator.api.convert.direct_starts import happening_of, started_message
 from orchestrator.application import direct_starts
-from orchestrator.application.dispatching import DEFAULT_SUBJECTS, DEFAULT_TIME_LIMIT, Dispatching
+from orchestrator.application.dispatching import Dispatching
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.inbox_rounds import Tell
 from orchestrator.application.versions import Versions
+from orchestrator.domain.dispatch import DEFAULT_SUBJECTS, DEFAULT_TIME_LIMIT
 from orchestrator.v1 import internal_service_pb2 as rpc
 
 
