@@ -23,10 +23,10 @@ import orjson
 #: What `extra` may carry: ids made by the instance, ids of definitions, counts, codes, durations, ports.
 FIELDS = frozenset(
     {
-        "actor", "asked", "binding", "call_id", "channel", "code", "communication_id", "count", "erasure_id",
-        "error", "execution_id", "grpc_port", "hash", "holder", "http_port", "journey_id", "kid", "method", "ms",
-        "part", "pid", "policy_version", "project_id", "reason", "revision", "seconds", "seq", "set_aside", "state",
-        "status", "step_id", "subject_ref", "told", "trace_id", "transport", "version",
+        "actor", "asked", "binding", "call_id", "calls", "channel", "code", "communication_id", "count", "erasure_id",
+        "error", "execution_id", "grpc_port", "hash", "holder", "http_port", "in_flight", "journey_id", "kid",
+        "limit", "method", "ms", "part", "pid", "policy_version", "project_id", "reason", "revision", "seconds",
+        "seq", "set_aside", "state", "status", "step_id", "subject_ref", "told", "trace_id", "transport", "version",
     }
 )  # fmt: skip
 

@@ -31,7 +31,7 @@ from tests.integration.api.callers import RPCS
 from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
 
 REASONS = frozenset(name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys())  # noqa: SIM118
-AT_ONCE = 16
+AT_ONCE = 8
 #: Fewer would mean that something is no longer generated.
 LEAST = 10_000
 

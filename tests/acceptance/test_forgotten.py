@@ -24,6 +24,7 @@ def traces() -> Iterator[Received]:
         yield received
 
 
+@pytest.mark.timeout(300)  # a whole stack, twenty journeys, and every place where anything is kept
 async def test_of_forty_values_in_twenty_journeys_none_is_left_anywhere(
     traces: Received, start_stack: StartStack, owner: Connection[Record], database: str, temporal: Client
 ) -> None:

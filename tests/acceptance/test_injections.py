@@ -233,7 +233,15 @@ def _heard() -> set[str]:
 
 def _new(known: set[str]) -> set[str]:
     """What was heard besides, and does not stand in the source as it is: the server does some things by the clock."""
-    return {text for text in _heard() - known if text.strip() not in _sources()}
+    return {text for text in _heard() - known if not all(_is_ours(part.strip()) for part in text.split(";"))}
+
+
+#: What a connection is told when it enters a project with so much time left: as much of it as has changed.
+_ENTERING = frozenset({"SET app.project_no = ''", "SET statement_timeout = ", "RESET statement_timeout"})
+
+
+def _is_ours(statement: str) -> bool:
+    return statement in _sources() or f"{statement} " in _ENTERING or statement in _ENTERING
 
 
 @cache

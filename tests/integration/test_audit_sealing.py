@@ -20,6 +20,7 @@ from orchestrator.domain.audit_chain import GENESIS, Anchors, MisfitKind, Seal, 
 from orchestrator.storage import anchor_files, audit_seals, clock
 from orchestrator.storage.audit_seals import Anchor
 from orchestrator.storage.migrations import known_migrations, migrate
+from orchestrator.storage.pool import WORKER_ROLE, open_pool
 from tests.integration.audit_log import START, chain, seal_all, write, written
 from tests.integration.projects import make_project
 
@@ -208,7 +209,7 @@ async def test_entries_of_before_are_sealed_as_well(empty_database: str) -> None
         " SELECT 1, now(), 'key:a', 'journey_paused', 'journey', n::text FROM generate_series(1, 2500) AS n"
     )
     await migrate(empty_database)
-    pool = await asyncpg.create_pool(empty_database, min_size=1, max_size=2)
+    pool = await open_pool(empty_database, role=WORKER_ROLE, size=2, application_name="test-worker")
     try:
         transactions = Transactions(pool)
         assert await seal_all(transactions) == 2500

@@ -707,10 +707,10 @@ async def test_executions_parked_for_a_segment_are_woken_when_it_is_there_again(
         laid[journey_id] = await crowd.world.lay_execution("ann", journey_id=journey_id, step_id="check")
     running = await crowd.world.lay_execution("bob", journey_id="direct", step_id="check")
     await crowd.world.do(segments.delete, "pros", ANY_STATE, force=True)
+    assert await crowd.world.pokes() == set()
     await crowd.owner.execute(
         "UPDATE executions SET parked = $1 WHERE execution_id = ANY ($2::uuid[])", PARKED, list(laid.values())
     )
-    assert await crowd.world.pokes() == set()
 
     await crowd.segment("pros", PRO)
 

@@ -56,7 +56,11 @@ class Size:
 
 
 SIZES = [
-    pytest.param(Size(days=9, a_day=30, window=2 * DAY, grace_days=0, share=0.6), id="270-subjects"),
+    pytest.param(
+        Size(days=9, a_day=30, window=2 * DAY, grace_days=0, share=0.6),
+        id="270-subjects",
+        marks=pytest.mark.timeout(300),
+    ),
     pytest.param(
         Size(days=25, a_day=80, window=7 * DAY, grace_days=1, share=0.85),
         id="2000-subjects",
