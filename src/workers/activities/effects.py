@@ -15,7 +15,6 @@ from orchestrator import traces
 from orchestrator.application.calling import Calling, Receipt, Reserved
 from orchestrator.application.changing import Changing
 from orchestrator.application.choosing import Choosing
-from orchestrator.application.sending import TooEarly
 from orchestrator.domain.advance import CHOOSE_ARM
 from orchestrator.domain.fillings import Source, encoded, fill, is_template, templates_in
 from orchestrator.domain.webhook_answer import read_answer
@@ -88,14 +87,6 @@ class EffectActivities:
                 return reserved
             receipt = await self._made(reserved, task)
             return await self.calling.settle(question, reserved, receipt)
-        except TooEarly as early:
-            again = TryAgain(early.reason, early.rest)
-            raise as_failure(again, execution_id=question.execution_id, retry_after=early.rest) from None
-        except NoPlace as no_place:
-            again = TryAgain("provider_busy", no_place.retry_after)
-            raise as_failure(again, execution_id=question.execution_id, retry_after=again.retry_after) from None
-        except TryAgain as again:
-            raise as_failure(again, execution_id=question.execution_id, retry_after=again.retry_after) from None
         except Exception as error:
             raise as_failure(error, execution_id=question.execution_id) from None
 

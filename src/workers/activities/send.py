@@ -12,7 +12,7 @@ from typing import Any
 from temporalio import activity
 
 from orchestrator import traces
-from orchestrator.application.sending import Receipt, Reserved, Sending, TooEarly
+from orchestrator.application.sending import Receipt, Reserved, Sending
 from orchestrator.domain.channels import HTML_TEMPLATES
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks, Unsubscription
 from orchestrator.storage.sends import FAILED, SENT, UNKNOWN
@@ -20,7 +20,7 @@ from orchestrator.temporal.contract import Effect, Question
 from workers.activities.tries import seen_through
 from workers.channels.channel import Accepted, Channel, ChannelUnavailable, Message, OnAmbiguity, Refused
 from workers.channels.rendering import Renderer, TemplateFailed, Text
-from workers.errors import TryAgain, as_failure
+from workers.errors import as_failure
 from workers.metrics import Metrics
 from workers.provider_places import NoPlace, Provider, ProviderPlaces, Task
 
@@ -56,16 +56,6 @@ class SendActivities:
             if receipt is None:
                 return await self.sending.give_way(question, reserved)
             return await self.sending.settle(question, reserved, receipt)
-        except TooEarly as early:
-            again = TryAgain(early.reason, early.rest)
-            raise as_failure(again, execution_id=question.execution_id, retry_after=early.rest) from None
-        except NoPlace as no_place:
-            again = TryAgain("provider_busy", no_place.retry_after)
-            raise as_failure(again, execution_id=question.execution_id, retry_after=again.retry_after) from None
-        except ChannelUnavailable as unavailable:
-            raise as_failure(
-                unavailable, execution_id=question.execution_id, retry_after=unavailable.retry_after
-            ) from None
         except Exception as error:
             raise as_failure(error, execution_id=question.execution_id) from None
 
