@@ -10,6 +10,7 @@ from uuid import UUID
 from asyncpg import Connection, Record
 
 from orchestrator.domain.scope import SubjectKey
+from orchestrator.storage.poke_pages import page_of
 
 # One that is under way goes on: whoever was told already has been told to end.
 _REQUEST = """
@@ -71,22 +72,7 @@ SELECT project_no, journey_id, parked, bucket, subject_no, execution_id
   FROM journey_closings ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
-# All that run are looked at, so that a page takes the same time whoever is meant. Leased until now: no process has
-# promised to deliver the pokes, so the next sweep does.
-_POKE = """
-WITH looked AS MATERIALIZED (
-    SELECT bucket, subject_no, execution_id, workflow_id, $8 = '' OR parked = $8 AS meant
-      FROM executions
-     WHERE project_no = $1 AND journey_id = $2 AND outcome IS NULL
-       AND (bucket, subject_no, execution_id) > ($3::smallint, $4::bigint, $5::uuid)
-     ORDER BY bucket, subject_no, execution_id
-     LIMIT $7
-), told AS (
-    INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
-    SELECT $1, bucket, subject_no, execution_id, 'poke', workflow_id, $6, $6 FROM looked WHERE meant
-)
-SELECT bucket, subject_no, execution_id FROM looked ORDER BY bucket, subject_no, execution_id OFFSET $7 - 1
-"""
+_POKE = page_of("journey_id = $2", meant="$8 = '' OR parked = $8")
 
 _GO_ON = """
 UPDATE journey_closings SET bucket = $4, subject_no = $5, execution_id = $6, moved_at = $7

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
+from orchestrator.storage.poke_pages import page_of
+
 # What is asked for before the first look at a round belongs to it, the rest to the next one.
 _REQUEST = """
 INSERT INTO topic_pokes AS t (project_no, topics, moved_at) VALUES ($1, $2, $3)
@@ -76,22 +78,7 @@ async def raise_barrier(conn: Connection[Record], one: Round, now: datetime) -> 
     await conn.execute(_RAISE_BARRIER, one.project_no, now)
 
 
-# All who await anything are looked at, so that a page takes the same time whoever is meant. Leased until now: no
-# process has promised to deliver the pokes, so the next sweep does.
-_POKE = """
-WITH looked AS MATERIALIZED (
-    SELECT bucket, subject_no, execution_id, workflow_id, awaits && $2::text[] AS meant
-      FROM executions
-     WHERE project_no = $1 AND awaits IS NOT NULL AND outcome IS NULL
-       AND (bucket, subject_no, execution_id) > ($3::smallint, $4::bigint, $5::uuid)
-     ORDER BY bucket, subject_no, execution_id
-     LIMIT $7
-), told AS (
-    INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
-    SELECT $1, bucket, subject_no, execution_id, 'poke', workflow_id, $6, $6 FROM looked WHERE meant
-)
-SELECT bucket, subject_no, execution_id FROM looked ORDER BY bucket, subject_no, execution_id OFFSET $7 - 1
-"""
+_POKE = page_of("awaits IS NOT NULL", meant="awaits && $2::text[]")
 
 _GO_ON = """
 UPDATE topic_pokes SET bucket = $2, subject_no = $3, execution_id = $4, moved_at = $5 WHERE project_no = $1
