@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from bench.ground import furnish
 from bench.pace import at_pace
 from bench.plan import Plan
 from bench.rows import Row, at_most, percentile
+from bench.until import until
 from orchestrator.devstack.stack import Stack
 from orchestrator.temporal.segments import SCHEDULE_ID
 from orchestrator.v1 import event_service_pb2 as rpc
@@ -52,9 +53,9 @@ async def measure(plan: Plan, stack: Stack, conn: Connection[Record], project_no
     }
     await furnish(stack, *(("/v1/segments", {"id": one, "name": one, "rules": rules[one]}) for one in rules))
     fresh, lapsing = [await conn.fetchval(_NUMBER, project_no, one) for one in rules]
-    await _until(lambda: conn.fetchval(_BUILT, [fresh, lapsing]), within=300)
+    await until(lambda: conn.fetchval(_BUILT, [fresh, lapsing]), within=300)
     temporal = await Client.connect(stack.addresses.temporal)
-    await _until(lambda: _is_scheduled(temporal), within=60)
+    await until(lambda: _is_scheduled(temporal), within=60)
     count = int(plan.fresh_seconds * PACE)
     subjects = [f"s{1 + number * 7919 % plan.subjects}" for number in range(count + LAPSING)]
     called: dict[str, float] = {}
@@ -66,7 +67,7 @@ async def measure(plan: Plan, stack: Stack, conn: Connection[Record], project_no
         before = await conn.fetchval(_NEWEST)
         due = _instants(subjects[count:], plan.fresh_seconds)
         await call.brief(due)
-        await _until(lambda: _have_entered(conn, before, lapsing), within=LEAD.total_seconds())
+        await until(lambda: _have_entered(conn, before, lapsing), within=LEAD.total_seconds())
         if (until_first := min(due.values()) - time.time()) < 0:
             raise AssertionError("windows ran out before all subjects were seen to be inside")
         await asyncio.sleep(until_first)
@@ -141,12 +142,6 @@ def _instants(subject_ids: Sequence[str], seconds: float) -> dict[str, float]:
 
 def _told(delays: Sequence[float]) -> str:
     return f"p50 {percentile(delays, 50):.2f} s, max {max(delays):.2f} s"
-
-
-async def _until(holds: Callable[[], Awaitable[bool]], *, within: float) -> None:
-    async with asyncio.timeout(within):
-        while not await holds():
-            await asyncio.sleep(0.1)
 
 
 async def _have_entered(conn: Connection[Record], before: int, segment_no: int) -> bool:

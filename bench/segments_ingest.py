@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -12,14 +11,15 @@ from bench.ground import WORKER, furnish
 from bench.plan import Plan
 from bench.remote import remote
 from bench.rows import Row, at_least, beside, spread
+from bench.until import until
 from orchestrator.devstack.stack import Stack
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 _LARGE_ORDERS = [{"fieldPath": "amount", "operator": "greater_than", "value": amount} for amount in (50, 100, 150)]
-_BUILDING = "SELECT EXISTS (SELECT FROM segments WHERE segment_id LIKE 'where-%' AND built_revision IS NULL)"
-_WAITING = "SELECT EXISTS (SELECT FROM inbox)"
+_BUILT = "SELECT NOT EXISTS (SELECT FROM segments WHERE segment_id LIKE 'where-%' AND built_revision IS NULL)"
+_AT_REST = "SELECT NOT EXISTS (SELECT FROM inbox)"
 
 
 async def measure(plan: Plan, stack: Stack, conn: Connection[Record], segments: int) -> list[Row]:
@@ -32,14 +32,14 @@ async def measure(plan: Plan, stack: Stack, conn: Connection[Record], segments: 
              for number, where in enumerate(_LARGE_ORDERS)}  # fmt: skip
     await furnish(stack, *(("/v1/segments", {"id": one, "name": one, "rules": asked[one]}) for one in asked))
     await stack.part(WORKER).start()
-    await _until_not(conn, _BUILDING, within=600)
+    await until(lambda: conn.fetchval(_BUILT), within=600)
     over_grpc, application, beside_worker, followed = [], [], [], []
     await ingest.over_grpc(stack, "live-warm-up", 10_000)
     for number in range(plan.passes):
-        await _until_not(conn, _WAITING, within=600)
+        await until(lambda: conn.fetchval(_AT_REST), within=600)
         began = time.perf_counter()
         beside_worker.append(plan.events / await ingest.over_grpc(stack, f"followed-{number}", plan.events))
-        await _until_not(conn, _WAITING, within=600)
+        await until(lambda: conn.fetchval(_AT_REST), within=600)
         followed.append(plan.events / (time.perf_counter() - began))
     await stack.part(WORKER).stop()  # as in the bench of ingest
     async with remote("bench.ingest_process", stack.addresses.database_url) as process:
@@ -72,9 +72,3 @@ async def measure(plan: Plan, stack: Stack, conn: Connection[Record], segments: 
 def _where(name: str, where: dict[str, Any]) -> dict[str, Any]:
     window = {"type": "last_n_days", "days": 30}
     return {"kind": "event_fired", "eventName": name, "window": window, "where": {"kind": "attribute", **where}}
-
-
-async def _until_not(conn: Connection[Record], exists: str, *, within: float) -> None:
-    async with asyncio.timeout(within):
-        while await conn.fetchval(exists):
-            await asyncio.sleep(0.05)
