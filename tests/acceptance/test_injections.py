@@ -34,10 +34,10 @@ from tests.acceptance.openapi_cases import ALL_NOUNS
 from tests.acceptance.raw_calls import Outcome, call_grpc
 from tests.acceptance.request_fields import FIELD_MASK, STRUCT, VALUE, Place, length_delimited, places
 from tests.conformance.worlds import Happened, World, facts_for
-from tests.faults.soak import SOAK
 from tests.hostile import hostile
 from tests.integration.api.callers import RPCS
 from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
+from tests.soak import SOAK
 
 INJECTIONS = hostile("injections")
 #: Texts of every form that is read as something of its own; None: what the good call has there.
@@ -233,15 +233,13 @@ def _heard() -> set[str]:
 
 def _new(known: set[str]) -> set[str]:
     """What was heard besides, and does not stand in the source as it is: the server does some things by the clock."""
-    return {text for text in _heard() - known if not all(_is_ours(part.strip()) for part in text.split(";"))}
+    return {text for text in _heard() - known - _ENTERING if text.strip() not in _sources()}
 
 
-#: What a connection is told when it enters a project with so much time left: as much of it as has changed.
-_ENTERING = frozenset({"SET app.project_no = ''", "SET statement_timeout = ", "RESET statement_timeout"})
-
-
-def _is_ours(statement: str) -> bool:
-    return statement in _sources() or f"{statement} " in _ENTERING or statement in _ENTERING
+#: What a connection is told that enters a project (storage/pool.py), put together of what has changed.
+_ENTERING = frozenset(
+    f"SET app.project_no = ''{limit}" for limit in ("", "; SET statement_timeout = ", "; RESET statement_timeout")
+)
 
 
 @cache
