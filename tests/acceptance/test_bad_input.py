@@ -26,9 +26,9 @@ from tests.acceptance.http_requests import good_http
 from tests.acceptance.probes import CASES, GRPC, HTTP, TRUNCATED, Known, Probe
 from tests.acceptance.raw_calls import OK, HttpRequest, Outcome, call_grpc
 from tests.acceptance.request_fields import Place, declared_fields, message_of, places
-from tests.faults.soak import SOAK
 from tests.integration.api.callers import RPCS
 from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
+from tests.soak import SOAK
 
 REASONS = frozenset(name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys())  # noqa: SIM118
 AT_ONCE = 8

@@ -31,8 +31,8 @@ from tests.acceptance.http_requests import good_http
 from tests.acceptance.raw_calls import OK, Outcome, call_grpc
 from tests.acceptance.request_fields import message_of
 from tests.acceptance.unfiltered import UnfilteredConnection, without_filters
-from tests.faults.soak import SOAK
 from tests.integration.api.callers import RPCS
+from tests.soak import SOAK
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record

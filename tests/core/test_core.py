@@ -19,7 +19,7 @@ from tests.core import oracle, oracle_answers, oracle_arms, oracle_carry, oracle
 from tests.core.moves import LANDINGS, MOVES
 from tests.core.slips_of_the_core import SLIPS
 from tests.core.walk import Walk
-from tests.faults.soak import SOAK
+from tests.soak import SOAK
 
 MOVES_EACH = 150
 THOUSANDS = 50_000 if SOAK else 2_000

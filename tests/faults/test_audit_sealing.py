@@ -17,7 +17,7 @@ from orchestrator.storage.pool import WORKER_ROLE, open_pool
 from tests.conftest import StartStack
 from tests.eventually import eventually
 from tests.faults.field import ENVIRONMENT, RECOVERY, Field, field_on, kill
-from tests.faults.soak import SOAK
+from tests.soak import SOAK
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record

@@ -15,9 +15,9 @@ from orchestrator.devstack.stack import SERVER
 from orchestrator.v1.error_reason_pb2 import ErrorReason
 from tests.conftest import StartStack
 from tests.faults.field import ENVIRONMENT, Field, field_on, kill
-from tests.faults.soak import SOAK
 from tests.integration.bundle_world import Bundler, Json, as_bytes, rich
 from tests.integration.served import Refused
+from tests.soak import SOAK
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record

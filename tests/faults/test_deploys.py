@@ -20,8 +20,8 @@ from tests.eventually import eventually
 from tests.faults.field import ENVIRONMENT, Field, field_on
 from tests.faults.fleet import GRACE, Fleet
 from tests.faults.releases import CARELESS, PATCH, PATCHED, SAME
-from tests.faults.soak import in_soak_alone
 from tests.faults.two_waits import check, furnish, happen, stand_at
+from tests.soak import in_soak_alone
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 

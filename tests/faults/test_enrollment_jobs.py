@@ -17,7 +17,7 @@ from orchestrator.domain.subject import bucket_of
 from tests.conftest import StartStack
 from tests.eventually import eventually
 from tests.faults.field import ENVIRONMENT, Field, field_on, kill
-from tests.faults.soak import SOAK
+from tests.soak import SOAK
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 

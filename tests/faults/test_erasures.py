@@ -22,7 +22,7 @@ from tests.acceptance.forgotten_person import ENVIRONMENT, Person, ledger_of, pe
 from tests.conftest import StartStack, _administer, _create_database
 from tests.eventually import eventually
 from tests.faults.field import kill
-from tests.faults.soak import SOAK
+from tests.soak import SOAK
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record

@@ -14,8 +14,8 @@ from tests.acceptance.ground import ground_at
 from tests.acceptance.made_up_calls import Made, make_up
 from tests.acceptance.openapi_cases import ALL_NOUNS
 from tests.conftest import StartStack
-from tests.faults.soak import SOAK
 from tests.integration.api.conftest import INTERNAL_TOKEN, OPERATOR_KEY
+from tests.soak import SOAK
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600 if SOAK else 300)]
 

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.devstack.postgres import EmbeddedPostgres
 from tests.acceptance.ground import Ground, served_ground
 from tests.acceptance.openapi_cases import ALL_NOUNS, answered_as_documented, labels, told
-from tests.faults.soak import SOAK
+from tests.soak import SOAK
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(7200 if SOAK else 900)]
 

@@ -12,9 +12,9 @@ from orchestrator.api.handlers.pinpoint import PinpointHandlers
 from orchestrator.application.communications import Communications
 from orchestrator.domain.channels import Rules
 from orchestrator.domain.scope import Role
-from tests.faults.soak import SOAK
 from tests.integration.projects import make_project
 from tests.integration.served import Refused, Served
+from tests.soak import SOAK
 from tests.unit.pinpoint.spoiled import spoiled
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from tests.faults.checker import Report, evidence_of, examine
 from tests.faults.field import ENVIRONMENT, RECOVERY, field_on
 from tests.faults.planted.bugs import BUGS, Bug
 from tests.faults.planted.scenarios import SCENARIOS
-from tests.faults.soak import SOAK
+from tests.soak import SOAK
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record

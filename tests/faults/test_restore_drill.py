@@ -23,8 +23,8 @@ from orchestrator.temporal.client import Target, connect
 from tests.conftest import StartStack
 from tests.eventually import eventually
 from tests.faults.field import ENVIRONMENT, Field, field_on
-from tests.faults.soak import SOAK
 from tests.faults.two_waits import furnish, happen, stand_at
+from tests.soak import SOAK
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600 if SOAK else 300)]
 

@@ -25,7 +25,7 @@ from tests.conftest import StartStack
 from tests.eventually import eventually
 from tests.faults.field import ENVIRONMENT, RECOVERY, field_on
 from tests.faults.fleet import Fleet
-from tests.faults.soak import in_soak_alone
+from tests.soak import in_soak_alone
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 

@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 
-from tests.faults.soak import SOAK
 from tests.fuzzing.corpus import kept
 from tests.fuzzing.mutants import mutant
 from tests.fuzzing.targets import TARGETS
+from tests.soak import SOAK
 
 #: Of each target.
 MUTANTS = 150
