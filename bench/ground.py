@@ -19,10 +19,14 @@ from orchestrator.devstack.stack import POSTGRES, TEMPORAL, Stack, StackOptions,
 
 WORKER = worker_name(1)
 
+#: As docs/operations.md has it: a quarter of the memory.
+POSTGRES_SETTINGS = {"shared_buffers": f"{psutil.virtual_memory().total // 4 // 2**20}MB"}
+
 
 @asynccontextmanager
 async def ground(environment: Mapping[str, str] | None = None) -> AsyncIterator[Stack]:
-    """A durable Postgres and a Temporal of our own, a server and one worker; benches stop what they do not need.
+    """A durable Postgres, set up as one that matters, and a Temporal of our own, a server and one worker; benches stop
+    what they do not need.
 
     `environment`: further settings of server and worker.
     """
@@ -36,6 +40,7 @@ async def ground(environment: Mapping[str, str] | None = None) -> AsyncIterator[
             temporal_ui_port=temporal_ui,
             metrics_port=None,
             workers=1,
+            postgres_settings=POSTGRES_SETTINGS,
             environment={
                 "ORCHESTRATOR_LOG_LEVEL": "warning",
                 # One key does here what many do elsewhere.
