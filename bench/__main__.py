@@ -21,6 +21,7 @@ from bench import (
     bulk,
     checking,
     encryption,
+    growth,
     ingest,
     journeys,
     latencies,
@@ -74,6 +75,8 @@ BENCHES = {
     "checking": Bench(checking.measure, "checker"),
     "overload": Bench(overload.measure, "overload"),
     "traces": Bench(traces.measure, "traces"),
+    "growth": Bench(growth.measure, "growth"),
+    "growth-whole": Bench(growth.measure_whole, "growth", by_itself=True),
 }
 
 
