@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,8 +82,8 @@ BENCHES = {
 
 
 def main() -> int:
-    """0 when all was measured, whether or not it holds: the table says so. With `--guard`, 1 where a ratio has become
-    worse.
+    """0 when all was measured, whether or not it holds: the table says so; 1 where a bench has failed. With `--guard`,
+    1 where a ratio has become worse.
     """
     asked = _parser().parse_args()
     if asked.page:
@@ -92,13 +93,15 @@ def main() -> int:
     names = asked.only or [name for name, bench in BENCHES.items() if not bench.by_itself]
     if asked.guard:
         return asyncio.run(_guard(names))
-    rows = asyncio.run(_measure_all(names, plan, keep=plan is WHOLE))
+    rows, failed = asyncio.run(_measure_all(names, plan, keep=plan is WHOLE))
     console = Console()
     console.print(_table(rows))
     for row in rows:
         if row.note:
             console.print(f"{row.name}: {row.note}", style="dim", highlight=False)
-    return 0
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,20 +117,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _measure_all(names: Sequence[str], plan: Plan, *, keep: bool) -> list[Row]:
-    """Each is kept as soon as it is there, so that it is not lost when a later one fails."""
+async def _measure_all(names: Sequence[str], plan: Plan, *, keep: bool) -> tuple[list[Row], list[str]]:
+    """What was found, and the names of those that have failed. Each is kept as soon as it is there, and one that fails
+    keeps none from being measured: together they take most of an hour.
+    """
     commit = record.commit_of_tree()
     rows: list[Row] = []
+    failed: list[str] = []
     for name in names:
         began = time.monotonic()
-        measured, profiles = await _measure(name, plan)
+        try:
+            measured, profiles = await _measure(name, plan)
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
+            continue
         rows += measured
         if keep:
             run = record.run_of_now(commit, time.monotonic() - began)
             kept = record.read().with_bench(name, run, measured, profiles).of_benches(list(BENCHES))
             record.write(kept)
             PAGE.write_text(page(kept))
-    return rows
+    return rows, failed
 
 
 async def _measure(name: str, plan: Plan) -> tuple[list[Row], list[Profile]]:

@@ -118,7 +118,7 @@ def _is_idle(frame: FrameType) -> bool:
 
 
 def _module(frame: FrameType) -> str:
-    name: str = frame.f_globals.get("__name__", "")
+    name: str = frame.f_globals.get("__name__", "generated code")  # as dataclasses and named tuples have
     if name != "__main__":
         return name
     spec = frame.f_globals.get("__spec__")  # `python -m` knows by what name it was asked
