@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -14,20 +15,25 @@ from typing import Any
 import httpx
 import psutil
 
+from bench import sampling
 from orchestrator.devstack.ports import free_ports
 from orchestrator.devstack.stack import POSTGRES, TEMPORAL, Stack, StackOptions, worker_name
 
 WORKER = worker_name(1)
 
+#: As docs/operations.md has it: a quarter of the memory.
+POSTGRES_SETTINGS = {"shared_buffers": f"{psutil.virtual_memory().total // 4 // 2**20}MB"}
+
 
 @asynccontextmanager
 async def ground(environment: Mapping[str, str] | None = None) -> AsyncIterator[Stack]:
-    """A durable Postgres and a Temporal of our own, a server and one worker; benches stop what they do not need.
+    """A durable Postgres, set up as one that matters, and a Temporal of our own, a server and one worker; benches stop
+    what they do not need.
 
     `environment`: further settings of server and worker.
     """
     grpc, http, temporal, temporal_ui = free_ports(4)
-    with tempfile.TemporaryDirectory(prefix="orchestrator-bench-") as directory:
+    with tempfile.TemporaryDirectory(prefix="orchestrator-bench-") as directory, sampling.askable() as sampled:
         options = StackOptions(
             data_dir=Path(directory) / "data",
             grpc_port=grpc,
@@ -36,10 +42,12 @@ async def ground(environment: Mapping[str, str] | None = None) -> AsyncIterator[
             temporal_ui_port=temporal_ui,
             metrics_port=None,
             workers=1,
+            postgres_settings=POSTGRES_SETTINGS,
             environment={
                 "ORCHESTRATOR_LOG_LEVEL": "warning",
                 # One key does here what many do elsewhere.
                 "ORCHESTRATOR_CALLS_PER_SECOND": "0",
+                **sampled,
                 **(environment or {}),
             },
         )
@@ -85,9 +93,12 @@ async def calm(stack: Stack) -> None:
 
 
 def _core_seconds(pid: int) -> float:
-    """Of a process and its children, dead ones included."""
+    """Of a process and its children, dead ones included; of this one alone, for its children are all the others."""
     total = 0.0
     parent = psutil.Process(pid)
+    if pid == os.getpid():
+        own = parent.cpu_times()
+        return own.user + own.system
     for process in (parent, *parent.children(recursive=True)):
         try:
             times = process.cpu_times()

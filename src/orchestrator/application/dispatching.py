@@ -144,7 +144,8 @@ class _Tally:
         self.subjects = self.failed = self._entries = self._started = self._poked = 0
 
     def add(self, one: Round) -> None:
-        self.subjects += one.subjects
+        # Whose entries somebody else has acted on in the meantime is not counted again.
+        self.subjects += one.concerned
         self.failed += one.failed
         self._entries += one.entries
 

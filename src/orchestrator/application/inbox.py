@@ -51,13 +51,14 @@ AFTER_FAILURE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worked:
-    """What came of a look into the inbox: how many subjects were looked after, how many of its entries were acted on,
-    and what Temporal is to be told.
+    """What came of a look into the inbox: how many subjects were looked after, how many of them had entries or some
+    that were held, how many entries were acted on, and what Temporal is to be told.
 
     No subjects: there was nothing, or somebody else was at it.
     """
 
     subjects: int
+    concerned: int
     entries: int
     told: list[Told]
 
@@ -134,7 +135,7 @@ class Inbox:
             claimed = await inbox.claim(conn, keys, limit)
             if not claimed:
                 await inbox.drop_orphans(conn, keys)
-                return Worked(subjects=0, entries=0, told=[])
+                return Worked(subjects=0, concerned=0, entries=0, told=[])
             entries = await inbox.take(conn, claimed)
             shared.join([(entry.key, entry.trace) for entry in entries])
             held = await held_entries.hold(conn, claimed)
@@ -171,7 +172,8 @@ class Inbox:
             await refused.write(conn)
         # After the commit: making a catalog may give numbers to names, and a number that was rolled back is nobody's.
         self._catalogs |= catalogs
-        return Worked(subjects=len(claimed), entries=len(entries), told=told)
+        concerned = {entry.key for entry in entries} | {one.key for one in held}
+        return Worked(subjects=len(claimed), concerned=len(concerned), entries=len(entries), told=told)
 
     async def failed(self, key: SubjectKey, error: str) -> int:
         """Count a failure of this subject's entries; returns how many were set aside for good."""

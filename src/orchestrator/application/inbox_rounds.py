@@ -19,11 +19,12 @@ Tell = Callable[[Sequence[Told]], Awaitable[None]]
 
 @dataclass(slots=True, kw_only=True)
 class Round:
-    """What came of it: subjects worked on, entries of theirs that were acted on, and subjects that made it fail. Of the
-    others, somebody else is at them, or there was nothing.
+    """What came of it: subjects looked after, those of them for whom there was something, entries of theirs that were
+    acted on, and subjects that made it fail. Of the others, somebody else is at them, or they are gone.
     """
 
     subjects: int = 0
+    concerned: int = 0
     entries: int = 0
     failed: int = 0
 
@@ -82,5 +83,6 @@ class Rounds:
 
     async def _add(self, worked: Worked, done: Round) -> None:
         done.subjects += worked.subjects
+        done.concerned += worked.concerned
         done.entries += worked.entries
         await self._tell(worked.told)

@@ -57,15 +57,19 @@ _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes":
 
 
 class EmbeddedPostgres:
-    """A cluster in `directory`. `start` makes it at first use; `durable=False` trades crash safety for speed.
+    """A cluster in `directory`. `start` makes it at first use; `durable=False` trades crash safety for speed;
+    `settings`, by Postgres' own names, are for machines that are there for nothing else.
 
     At most one object may use a directory at a time: callers hold the lock of the data directory above it.
     """
 
-    def __init__(self, directory: Path, *, log: Path, durable: bool = True) -> None:
+    def __init__(
+        self, directory: Path, *, log: Path, durable: bool = True, settings: Mapping[str, str] | None = None
+    ) -> None:
         self._directory = directory.absolute()
         self._log = log
         self._durable = durable
+        self._settings = _SETTINGS | ({} if durable else _NOT_DURABLE) | dict(settings or {})
         self._binaries = binaries()
         self._account = _account(self._directory)
         self._sockets = _socket_directory(self._directory)
@@ -88,10 +92,9 @@ class EmbeddedPostgres:
                 f"{self._directory} was made by PostgreSQL {found}, and this release brings {_MAJOR}: "
                 "dump it with the release that made it, or choose another --data-dir."
             )
-        settings = _SETTINGS if self._durable else _SETTINGS | _NOT_DURABLE
         process = await start_process(
             "postgres",
-            [self._binaries / "postgres", "-D", self._directory, "-k", self._sockets, *_options(settings)],
+            [self._binaries / "postgres", "-D", self._directory, "-k", self._sockets, *_options(self._settings)],
             log=self._log,
             env=_environment(),
             stop_signal=signal.SIGINT,  # "fast": ends sessions, keeps what is committed

@@ -87,7 +87,8 @@ class StackOptions:
     is not ours.
 
     `environment` is added to that of server and workers. `durable=False` gives up crash safety of the embedded
-    Postgres. The workers' metrics are on `metrics_port` and the ports after it, or nowhere.
+    Postgres, to which `postgres_settings` are told. The workers' metrics are on `metrics_port` and the ports after it,
+    or nowhere.
     """
 
     data_dir: Path
@@ -113,6 +114,7 @@ class StackOptions:
     metrics_port: int | None = 9464
     workers: int = len(os.sched_getaffinity(0))
     durable: bool = True
+    postgres_settings: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -285,7 +287,10 @@ class Stack:
     async def _find_postgres(self) -> None:
         if not self._dsn:
             postgres = EmbeddedPostgres(
-                self._data.path / "postgres", log=self._data.log(POSTGRES), durable=self._options.durable
+                self._data.path / "postgres",
+                log=self._data.log(POSTGRES),
+                durable=self._options.durable,
+                settings=self._options.postgres_settings,
             )
             await self._keep(POSTGRES, postgres.start, grace=_EMBEDDED_GRACE)
             self._dsn = postgres.dsn()
