@@ -43,7 +43,7 @@ RECOVERY = 60.0
 @dataclass
 class Field:
     """One run. `log` has what was asked of the server, and what it answered; `project` is that of the key. `outages`:
-    when something was away.
+    when something was away. `patience`: seconds for which a call is repeated.
     """
 
     stack: Stack
@@ -52,6 +52,7 @@ class Field:
     log: OpLog
     project: str = "default"
     outages: list[Outage] = field(default_factory=list)
+    patience: float = RECOVERY
 
     @property
     def acknowledged(self) -> set[str]:
@@ -69,7 +70,7 @@ class Field:
     ) -> dict[str, Any]:
         """Call until it is answered, under one key: no answer and "try again" are no answers. A refusal fails."""
         headers = {"Idempotency-Key": str(uuid.uuid4()), **(headers or {})}
-        async with asyncio.timeout(RECOVERY):
+        async with asyncio.timeout(self.patience):
             while True:
                 op = self.log.invoke(
                     f"{method} {path}", effects, project=self.project, request=headers["Idempotency-Key"]
