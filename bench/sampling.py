@@ -40,9 +40,10 @@ _GENERATED = "orchestrator.v1."
 
 _BENCH = Path(__file__).parent
 
-# Where a thread other than the main one is that has nothing to do: (module, function).
+# Where a thread is that has nothing to do: (module, function). The main one is woken there by the signal itself.
 _IDLE = frozenset(
     {
+        ("selectors", "select"),
         ("threading", "wait"),
         ("threading", "join"),
         ("threading", "run"),
@@ -64,6 +65,8 @@ class Sampler:
         self._runs = False
         # Nanoseconds of a core until the last look: the main thread's, and those of all threads.
         self._main = self._all = 0
+        # Of the main thread's, those that were not seen yet: it was met where it waits, after having done something.
+        self._unseen = 0
 
     @property
     def runs(self) -> bool:
@@ -71,7 +74,7 @@ class Sampler:
 
     def begin(self) -> None:
         self._seen.clear()
-        self._main, self._all = time.thread_time_ns(), time.process_time_ns()
+        self._main, self._all, self._unseen = time.thread_time_ns(), time.process_time_ns(), 0
         self._runs = True
         _wake_the_loop()
         signal.signal(signal.SIGPROF, self._look)
@@ -94,7 +97,10 @@ class Sampler:
         here = main - self._main
         elsewhere = max(0, everything - self._all - here)
         self._main, self._all = main, everything
-        self._seen[place_of(frame)] += here // 1000
+        self._unseen += here
+        if not _is_idle(frame):
+            self._seen[place_of(frame)] += self._unseen // 1000
+            self._unseen = 0
         self._seen[_other_place()] += elsewhere // 1000
 
 
