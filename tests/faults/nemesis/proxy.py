@@ -32,8 +32,8 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 class Link:
     """What lies between. `cut`: whoever is connected is reset, and whoever comes. `silent`: nothing arrives, also no
     connection and no end of one, until it is so no more; then all arrives. `delay` and `linger`: seconds later that
-    what was said arrives, and the end of a connection. `rate`: bytes a second, each way. `piece`: bytes that arrive at
-    once, at most. `limit`: a connection is reset as soon as so many bytes have passed, both ways together.
+    what was said arrives, and the end of a connection. `rate`: bytes a second, each way; with it, `piece`: bytes that
+    arrive at once, at most. `limit`: a connection is reset as soon as so many bytes have passed, both ways together.
     """
 
     cut: bool = False
@@ -49,7 +49,7 @@ class _TooMuch(ConnectionError):
     """More than the link's limit has passed."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Talk:
     """A connection, with both of its ends."""
 

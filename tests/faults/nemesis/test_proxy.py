@@ -127,7 +127,7 @@ async def test_a_narrow_link_takes_its_time(proxy: Proxy) -> None:
 
 
 async def test_a_link_of_pieces_says_no_more_at_once(proxy: Proxy) -> None:
-    proxy.set(Link(piece=3, delay=0.01))
+    proxy.set(Link(piece=3, rate=1_000))
     async with connected(proxy) as (reader, writer):
         writer.write(b"a" * 30)
         first = await asyncio.wait_for(reader.read(1_000), SOON)
