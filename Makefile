@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 # What `make run` does after the demo; `make run DEMO=` ends after its table.
 DEMO ?= --keep
+# Of the benches some, by name (BENCH="reads http"); all but the longest when empty.
+BENCH ?=
 # What `make fuzz` tries, all of it when empty, and for how long.
 FUZZ ?=
 FUZZ_SECONDS ?= 60
@@ -16,7 +18,7 @@ PYTEST ?=
 BIN := .venv/bin
 PY := $(BIN)/python
 
-.PHONY: help setup run up test test-faults soak fuzz histories lint proto bench migrate sbom audit
+.PHONY: help setup run up test test-faults soak fuzz histories lint proto bench bench-guard migrate sbom audit
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +65,11 @@ lint: .venv/synced ## Check style, types, layers, migrations, and that the gener
 proto: .venv/synced ## Generate the stubs and the OpenAPI document from proto/
 	@$(PY) scripts/generate_protos.py
 
-bench: setup ## Measure, print a table of ratios, write bench/latest.json
-	@$(PY) -m bench
+bench: setup ## Measure beside bare alternatives; writes bench/latest.json and docs/performance.md (BENCH="reads http" for some)
+	@$(PY) -m bench $(if $(BENCH),--only $(BENCH))
+
+bench-guard: setup ## Measure again, and fail where a ratio has become worse than in bench/latest.json (BENCH=… for some)
+	@$(PY) -m bench --guard $(if $(BENCH),--only $(BENCH))
 
 migrate: .venv/synced ## Bring the database at DATABASE_URL to the newest schema
 	@$(BIN)/orchestrator migrate

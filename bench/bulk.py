@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,10 @@ from bench import welcome
 from bench.ground import WORKER, CoreTime, calm, furnish, ground
 from bench.pace import at_pace
 from bench.plan import Plan
+from bench.profiles import Profile, profiled
 from bench.remote import remote
-from bench.rows import Row, at_least, at_most, beside, percentile, ratio, spread
+from bench.rows import Row, at_least, at_most, beside, percentile, ratio, ratios, spread
+from bench.until import until
 from orchestrator.devstack.stack import Stack
 from orchestrator.domain.subject import bucket_of
 from orchestrator.v1 import event_service_pb2 as rpc
@@ -47,6 +50,7 @@ SELECT 1, w.bucket, w.subject_id, now(), now() FROM unnest($1::smallint[], $2::t
 WARM_UP = 50
 
 _UNTOLD = "SELECT count(*) FROM outbox"
+_TOLD = "SELECT NOT EXISTS (SELECT FROM outbox)"
 
 _ENROLLED = "SELECT count(*) FROM enrollments WHERE journey_id = 'bulk' AND entry_key = 'job:' || $1"
 
@@ -57,7 +61,7 @@ SELECT s.subject_id, d.reserved_at
 """
 
 
-async def measure(plan: Plan) -> list[Row]:
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
     count = plan.crowd
     async with ground() as stack, AsyncExitStack() as opened:
         hello = [
@@ -100,15 +104,34 @@ async def measure(plan: Plan) -> list[Row]:
         enrolled, took = await conn.fetchval(_ENROLLED, job), time.monotonic() - began
         cores = ", ".join(f"{name} {seconds / took:.2f}" for name, seconds in used.used().items())
         (await api.post(f"/v1/enrollmentJobs/{job}:cancel", json={})).raise_for_status()
+        await until(lambda: conn.fetchval(_TOLD), within=120)
+        await calm(stack)
+        async with profiled(stack, f"a job lets in {count:,}", worker=stack.part(WORKER).pid) as profiles:
+            await _enroll_all(api, conn, "profiled", count)
     slower = percentile(busy, 99) / percentile(quiet, 99)
     return [
-        at_least(TARGET, "a crowd enrolled by a job, against bare starts", ratio(ours, bare), "×"),
+        at_least(
+            TARGET,
+            "a crowd enrolled by a job, against bare starts",
+            ratio(ours, bare),
+            "×",
+            against="bare starts of the same workflow",
+            rounds=ratios(ours, bare),
+        ),
         beside("a crowd enrolled by a job", median(ours), "/s", f"rounds {spread(ours)}"),
         beside("bare starts of the same workflow", median(bare), "/s", f"rounds {spread(bare)}"),
-        at_most(MOST_SLOWER, "event → first row beside a job at half of that, p99 against quiet", slower, "×"),
+        at_most(
+            MOST_SLOWER,
+            "event → first row beside a job at half of that, p99 against quiet",
+            slower,
+            "×",
+            against="the same without a job",
+            swing=1.9,
+        ),
         beside("event → first row, quiet, p99", percentile(quiet, 99), "ms", f"p50 {percentile(quiet, 50):.0f}"),
         beside("event → first row beside the job, p99", percentile(busy, 99), "ms", f"p50 {percentile(busy, 50):.0f}"),
         beside("the job beside them", enrolled / took, "/s", f"asked for {rate}/s; cores: {cores}"),
+        *profiles,
     ]
 
 

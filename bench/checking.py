@@ -5,7 +5,9 @@ thirteen invariants.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 
 import asyncpg
@@ -14,6 +16,7 @@ from tests.faults.checker import at_rest, evidence_of, examine
 
 from bench.ground import furnish, ground
 from bench.plan import Plan
+from bench.profiles import Profile, profiled
 from bench.rows import Row, at_most, beside
 from orchestrator.devstack.stack import Stack
 
@@ -52,7 +55,7 @@ JOURNEY = {
 }
 
 
-async def measure(plan: Plan) -> list[Row]:
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
     contract = {"id": "came", "name": "Came", "eventName": "came"}
     async with ground() as stack:
         await furnish(
@@ -67,10 +70,13 @@ async def measure(plan: Plan) -> list[Row]:
         first, looked_at = await _check(stack)
         await _travel(stack, range(few, plan.checked))
         everything, _ = await _check(stack)
+        async with profiled(stack, f"{plan.checked:,} executions are checked", checker=os.getpid()) as profiles:
+            await _check(stack)
     return [
         at_most(FIRST_WITHIN, f"the checker, {few:,} executions", first, "s"),
         at_most(ALL_WITHIN, f"the checker, {plan.checked:,} executions", everything, "s"),
         beside(f"things that it looks at, of {few:,} executions", looked_at, ""),
+        *profiles,
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from statistics import median
 
@@ -17,8 +17,9 @@ from bench import welcome
 from bench.ground import WORKER, furnish, ground
 from bench.journeys import WARM_UP, run_through
 from bench.plan import Plan
+from bench.profiles import Profile, profiled
 from bench.remote import remote
-from bench.rows import Row, at_most, beside, ratio, spread
+from bench.rows import Row, at_most, beside, ratio, ratios, spread
 from orchestrator.devstack.stack import SERVER
 from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
 from orchestrator.temporal.keyring import make_payload_key
@@ -29,7 +30,7 @@ MOST = 1.1
 CLEAR, ENCRYPTED = "clear", "encrypted"
 
 
-async def measure(plan: Plan) -> list[Row]:
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
     key = make_payload_key()
     seconds: dict[str, list[float]] = {CLEAR: [], ENCRYPTED: []}
     async with ground() as stack, AsyncExitStack() as opened:
@@ -49,11 +50,24 @@ async def measure(plan: Plan) -> list[Row]:
                     await run_through(conn, process, f"{side}-{number}-warm-up", WARM_UP)
                     took = await run_through(conn, process, f"{side}-{number}", plan.journeys)
                 seconds[side].append(took)
+        count = plan.journeys // 2
+        async with remote("bench.journeys_ours", dsn, temporal, ENCRYPTED, key) as process:
+            await run_through(conn, process, "profiled-warm-up", WARM_UP)
+            async with profiled(stack, f"{count} journeys, encrypted", worker=process.pid) as profiles:
+                await run_through(conn, process, "profiled", count)
     rates = {side: [plan.journeys / took for took in rounds] for side, rounds in seconds.items()}
     return [
-        at_most(MOST, "encrypted", ratio(seconds[ENCRYPTED], seconds[CLEAR]), "×"),
+        at_most(
+            MOST,
+            "encrypted",
+            ratio(seconds[ENCRYPTED], seconds[CLEAR]),
+            "×",
+            against="the same in the clear, in time",
+            rounds=ratios(seconds[ENCRYPTED], seconds[CLEAR]),
+        ),
         beside("journeys, encrypted", median(rates[ENCRYPTED]), "/s", f"rounds {spread(rates[ENCRYPTED])}"),
         beside("journeys, in the clear", median(rates[CLEAR]), "/s", f"rounds {spread(rates[CLEAR])}"),
+        *profiles,
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import psutil
 
+from bench import sampling
 from orchestrator.devstack.ports import free_ports
 from orchestrator.devstack.stack import POSTGRES, TEMPORAL, Stack, StackOptions, worker_name
 
@@ -31,7 +33,7 @@ async def ground(environment: Mapping[str, str] | None = None) -> AsyncIterator[
     `environment`: further settings of server and worker.
     """
     grpc, http, temporal, temporal_ui = free_ports(4)
-    with tempfile.TemporaryDirectory(prefix="orchestrator-bench-") as directory:
+    with tempfile.TemporaryDirectory(prefix="orchestrator-bench-") as directory, sampling.askable() as sampled:
         options = StackOptions(
             data_dir=Path(directory) / "data",
             grpc_port=grpc,
@@ -45,6 +47,7 @@ async def ground(environment: Mapping[str, str] | None = None) -> AsyncIterator[
                 "ORCHESTRATOR_LOG_LEVEL": "warning",
                 # One key does here what many do elsewhere.
                 "ORCHESTRATOR_CALLS_PER_SECOND": "0",
+                **sampled,
                 **(environment or {}),
             },
         )
@@ -90,9 +93,12 @@ async def calm(stack: Stack) -> None:
 
 
 def _core_seconds(pid: int) -> float:
-    """Of a process and its children, dead ones included."""
+    """Of a process and its children, dead ones included; of this one alone, for its children are all the others."""
     total = 0.0
     parent = psutil.Process(pid)
+    if pid == os.getpid():
+        own = parent.cpu_times()
+        return own.user + own.system
     for process in (parent, *parent.children(recursive=True)):
         try:
             times = process.cpu_times()

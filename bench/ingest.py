@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from bench import purchases
 from bench.ground import WORKER, CoreTime, ground
 from bench.ingest_process import AT_ONCE
 from bench.plan import Plan
+from bench.profiles import Profile, profiled
 from bench.remote import remote
-from bench.rows import Row, at_least, beside, ratio, spread
+from bench.rows import Row, at_least, beside, ratio, ratios, spread
 from orchestrator.devstack.stack import SERVER, Stack
 from orchestrator.v1 import event_service_pb2 as rpc
 
@@ -47,7 +48,7 @@ SELECT (SELECT count(*) FROM events), (SELECT sum(total) FROM subject_event_stat
 """
 
 
-async def measure(plan: Plan) -> list[Row]:
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
     grpc_rates: list[float] = []
     application: list[float] = []
     copied: list[float] = []
@@ -73,6 +74,9 @@ async def measure(plan: Plan) -> list[Row]:
                 copied.append(plan.events / await process.ask("copy", series))
                 if await conn.fetchval(_DIFFERENT, series):
                     raise AssertionError("the copied events differ from those taken in")
+            of = f"{plan.events:,} events over gRPC"
+            async with profiled(stack, of, server=stack.part(SERVER).pid, client=os.getpid()) as profiles:
+                await over_grpc(stack, "profiled", plan.events)
         await conn.close()
     return [
         at_least(
@@ -85,8 +89,16 @@ async def measure(plan: Plan) -> list[Row]:
             "events/s",
             f"rounds {spread(application)}; {application_cost}",
         ),
-        beside("ingest, against bare COPY into events alone", ratio(application, copied), "×"),
+        beside(
+            "ingest, against bare COPY into events alone",
+            ratio(application, copied),
+            "×",
+            against="COPY of the same rows",
+            better="more",
+            rounds=ratios(application, copied),
+        ),
         beside("bare COPY into events alone", median(copied), "events/s", f"rounds {spread(copied)}"),
+        *profiles,
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from statistics import median
 from typing import TYPE_CHECKING
@@ -15,8 +16,9 @@ from temporalio.client import Client
 from bench import welcome
 from bench.ground import WORKER, CoreTime, furnish, ground
 from bench.plan import Plan
+from bench.profiles import Profile, profiled
 from bench.remote import Remote, remote
-from bench.rows import Row, at_least, at_most, beside, ratio, spread
+from bench.rows import Row, at_least, at_most, beside, ratio, ratios, spread
 from orchestrator.devstack.stack import SERVER
 from orchestrator.domain.subject import bucket_of
 
@@ -70,7 +72,7 @@ SELECT e.workflow_id FROM executions AS e JOIN subjects AS s USING (project_no, 
 """
 
 
-async def measure(plan: Plan) -> list[Row]:
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
     async with ground() as stack, AsyncExitStack() as opened:
         await furnish(stack, *welcome.communications(), *welcome.journey(welcome.JOURNEY, welcome.STEPS))
         for part in (SERVER, WORKER):
@@ -93,14 +95,25 @@ async def measure(plan: Plan) -> list[Row]:
                 rates[side].append(plan.journeys / seconds)
                 costs[side] = used.told(plan.journeys)
             await _require_equal(conn, f"{OURS}-{number}", f"{BARE}-{number}", plan.journeys)
+        count = plan.journeys // 2
+        async with profiled(stack, f"{count} journeys", worker=sides[OURS].pid) as profiles:
+            await run_through(conn, sides[OURS], "profiled", count)
         client = await Client.connect(temporal)
         events = {side: await _history_events(client, conn, f"{side}-warm-up") for side in sides}
     return [
-        at_least(TARGET, "journeys, against a plain workflow", ratio(rates[OURS], rates[BARE]), "×"),
+        at_least(
+            TARGET,
+            "journeys, against a plain workflow",
+            ratio(rates[OURS], rates[BARE]),
+            "×",
+            against="a plain Temporal workflow",
+            rounds=ratios(rates[OURS], rates[BARE]),
+        ),
         beside("journeys", median(rates[OURS]), "/s", f"rounds {spread(rates[OURS])}; {costs[OURS]}"),
         beside("journeys, plain workflow", median(rates[BARE]), "/s", f"rounds {spread(rates[BARE])}; {costs[BARE]}"),
         at_most(MOST_HISTORY_EVENTS, "history of a journey", events[OURS], "events"),
         beside("history of a journey, plain workflow", events[BARE], "events"),
+        *profiles,
     ]
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from statistics import median
 from typing import Any
@@ -20,8 +21,9 @@ import grpc
 from bench import welcome
 from bench.ground import WORKER, furnish, ground
 from bench.plan import Plan
-from bench.rows import Row, at_most, beside, percentile, ratio, spread
-from orchestrator.devstack.stack import Stack
+from bench.profiles import Profile, profiled
+from bench.rows import Row, at_most, beside, percentile, ratios, spread
+from orchestrator.devstack.stack import SERVER, Stack
 from orchestrator.v1 import audience_pb2 as audiences
 from orchestrator.v1 import audience_service_pb2 as audience_rpc
 from orchestrator.v1 import journey_service_pb2 as journey_rpc
@@ -43,7 +45,7 @@ _BODY = json.dumps({"description": _DESCRIPTION}).encode()
 Call = Callable[[], Awaitable[None]]
 
 
-async def measure(plan: Plan) -> list[Row]:
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
     rows: list[Row] = []
     async with ground() as stack:
         await furnish(
@@ -56,7 +58,11 @@ async def measure(plan: Plan) -> list[Row]:
         async with _callers(stack) as calls:
             for what, ways in calls.items():
                 rows += await _rows(what, ways, plan)
-    return rows
+            over_http = {f"{what} {way}": made[way] for what, made in calls.items() for way in (V1, DOCUMENTED)}
+            of = f"{READ} and {WRITE} over HTTP, one call at a time"
+            async with profiled(stack, of, server=stack.part(SERVER).pid, client=os.getpid()) as profiles:
+                await _round(over_http, 2 * plan.latencies)
+    return [*rows, *profiles]
 
 
 async def _rows(what: str, ways: dict[str, Call], plan: Plan) -> list[Row]:
@@ -71,7 +77,9 @@ async def _rows(what: str, ways: dict[str, Call], plan: Plan) -> list[Row]:
     rows = []
     for way in (V1, DOCUMENTED):
         for percent, found in ((50, halves), (99, tails)):
-            rows.append(at_most(TARGET, f"{what} {way} p{percent}, against gRPC", ratio(found[way], found[GRPC]), "×"))
+            name, rounds = f"{what} {way} p{percent}, against gRPC", ratios(found[way], found[GRPC])
+            against = "the same call over gRPC"
+            rows.append(at_most(TARGET, name, median(rounds), "×", against=against, rounds=rounds))
     for way in ways:
         note = f"p99 {median(tails[way]) * 1000:.2f} ms; rounds {spread([1000 * half for half in halves[way]])}"
         rows.append(beside(f"{what} {way} p50", 1000 * median(halves[way]), "ms", note))

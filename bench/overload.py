@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -23,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.ground import WORKER, ground
 from bench.open_loop import Caller, Outcomes, connections
 from bench.plan import Plan
+from bench.profiles import Profile, profiled
 from bench.rows import Row, at_least, at_most, percentile
 from orchestrator.devstack.stack import SERVER, Stack
 from orchestrator.v1 import event_pb2, event_service_pb2, preferences_pb2, subject_service_pb2
@@ -38,11 +40,11 @@ QUIET, KEY_LIMIT = 50, 40
 CRITICAL = 10
 
 
-async def measure(plan: Plan) -> list[Row]:
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
     return [*await _overload(plan), *await _flood(plan), *await _deadlines(plan)]
 
 
-async def _overload(plan: Plan) -> list[Row]:
+async def _overload(plan: Plan) -> Sequence[Row | Profile]:
     async with ground() as stack, connections(stack.addresses.grpc) as channels:
         await stack.part(WORKER).stop()
         caller = Caller(channels, INGEST, stack.keys.owner, _batches())
@@ -56,6 +58,9 @@ async def _overload(plan: Plan) -> list[Row]:
         lags = _since(lag, await _lags(stack))
         grown = _memory(stack) / memory - 1
         back = await _recovery(caller, 0.7 * capacity, before)
+        server = stack.part(SERVER).pid
+        async with profiled(stack, "3 × capacity is offered", server=server, client=os.getpid()) as profiles:
+            await caller.open_loop(3 * capacity, seconds / 2)
     turned_away = over.turned_away
     lost = len(over.all) - len(over.accepted) - len(turned_away)
     return [
@@ -66,6 +71,7 @@ async def _overload(plan: Plan) -> list[Row]:
             "×",
             f"IngestEvents of {BATCH} events; capacity {capacity:.0f}/s; {len(over.all)} calls, {len(turned_away)} "
             f"told to come back, {lost} failed otherwise",
+            against="as many as it can do",
         ),
         at_most(
             3,
@@ -74,11 +80,14 @@ async def _overload(plan: Plan) -> list[Row]:
             "×",
             f"{1000 * over.p(99):.0f} ms against {1000 * before.p(99):.0f} ms; p50 {1000 * over.p(50):.0f} against "
             f"{1000 * before.p(50):.0f}",
+            against="0.7 × capacity",
+            swing=1.9,
         ),
         at_most(10, "3 × capacity: told to come back, p50", 1000 * median(turned_away or [0.0]), "ms"),
         at_most(5, "3 × capacity: back to the p95 of before × 1.25", back, "s"),
-        at_most(20, "3 × capacity: the server's memory grows by", 100 * grown, "%"),
+        at_most(20, "3 × capacity: the server's memory grows by", 100 * grown, "%", swing=1.0),
         at_most(50, "3 × capacity: lag of the server's loop, p99 within", 1000 * lags, "ms"),
+        *profiles,
     ]
 
 
@@ -120,8 +129,12 @@ async def _flood(plan: Plan) -> list[Row]:
             "×",
             f"limit {KEY_LIMIT}/s, others {QUIET}/s; {100 * median(shares):.0f} % of the flood served; rounds "
             + " ".join(f"{one:.2f}" for one in ratios),
+            against="the same without the flood",
+            rounds=ratios,
         ),
-        at_least(99.9, "the same: critical calls that succeed", 100 * succeeded / made, "%", f"{made} calls"),
+        at_least(
+            99.9, "the same: critical calls that succeed", 100 * succeeded / made, "%", f"{made} calls", swing=1.0
+        ),
     ]
 
 

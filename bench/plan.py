@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`rounds` of everything that is compared. The defaults take less than half an hour on two cores.
+    """`rounds` of everything that is compared. The defaults take three quarters of an hour on two cores.
 
     `journeys` of a round: four times as many as a worker keeps in memory, so that most are replayed at every step, as
     executions are that wait for days; and so many that the wait of the last ones weighs little.
@@ -30,6 +30,10 @@ class Plan:
     choices: int = 1_000_000
     checked: int = 10_000
     overload_seconds: float = 20.0
+    growing: int = 20_000
+    scale_rounds: int = 2
+    provider_sends: int = 300
+    heavy_sends: int = 80
 
 
 WHOLE = Plan()
@@ -51,6 +55,10 @@ QUICK = Plan(
     choices=50_000,
     checked=500,
     overload_seconds=4.0,
+    growing=2_000,
+    scale_rounds=1,
+    provider_sends=100,
+    heavy_sends=20,
 )
 #: The workers' memory with 20,000 waiting executions instead of 5,000.
 SOAK = Plan(waiting=20_000)

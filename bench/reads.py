@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -12,9 +14,10 @@ import grpc
 from bench import welcome
 from bench.ground import WORKER, CoreTime, furnish, ground
 from bench.plan import Plan
+from bench.profiles import Profile, profiled
 from bench.reads_bare import METHOD
 from bench.remote import remote
-from bench.rows import Row, at_least, beside, ratio, spread
+from bench.rows import Row, at_least, beside, ratio, ratios, spread
 from orchestrator.devstack.stack import SERVER
 from orchestrator.v1 import journey_service_pb2 as rpc
 
@@ -28,7 +31,7 @@ OURS, BARE = "ours", "bare"
 _REQUEST = rpc.GetJourneyRequest(journey_id=welcome.JOURNEY).SerializeToString()
 
 
-async def measure(plan: Plan) -> list[Row]:
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
     rates: dict[str, list[float]] = {OURS: [], BARE: []}
     costs: dict[str, str] = {}
     async with ground() as stack:
@@ -48,10 +51,21 @@ async def measure(plan: Plan) -> list[Row]:
                     count, _ = await _read(targets[side], metadata, plan.read_seconds / 2)
                     rates[side].append(count / (time.perf_counter() - began))
                     costs[side] = used.told(count)
+            of = f"GetJourney by {AT_ONCE} callers at once"
+            async with profiled(stack, of, server=pids[OURS], client=os.getpid()) as profiles:
+                await _read(targets[OURS], metadata, 2 * plan.read_seconds)
     return [
-        at_least(TARGET, "GetJourney, against a bare handler", ratio(rates[OURS], rates[BARE]), "×"),
+        at_least(
+            TARGET,
+            "GetJourney, against a bare handler",
+            ratio(rates[OURS], rates[BARE]),
+            "×",
+            against="a bare grpc.aio handler",
+            rounds=ratios(rates[OURS], rates[BARE]),
+        ),
         beside("GetJourney", median(rates[OURS]), "/s", f"rounds {spread(rates[OURS])}; {costs[OURS]}"),
         beside("GetJourney, bare handler", median(rates[BARE]), "/s", f"rounds {spread(rates[BARE])}; {costs[BARE]}"),
+        *profiles,
     ]
 
 

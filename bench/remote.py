@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 import orjson
 
+from bench.sampling import askable
+
 Handler = Callable[[Any], Awaitable[Any]]
 
 _LONGEST_LINE = 16 * 2**20
@@ -54,18 +56,19 @@ async def remote(module: str, *arguments: str, environment: Mapping[str, str] | 
 
     `environment`: what is set there besides.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *arguments,
-        stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE, env={**os.environ, **(environment or {})},
-    )  # fmt: skip
-    asked = Remote(process)
-    try:
-        await asked.ask("ready")
-        yield asked
-        if code := await asked.end():
-            raise RuntimeError(f"{module} ended with {code}")
-    finally:
-        await asked.end()
+    with askable() as sampled:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, *arguments,
+            stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE, env={**os.environ, **sampled, **(environment or {})},
+        )  # fmt: skip
+        asked = Remote(process)
+        try:
+            await asked.ask("ready")
+            yield asked
+            if code := await asked.end():
+                raise RuntimeError(f"{module} ended with {code}")
+        finally:
+            await asked.end()
 
 
 def run(main: Coroutine[Any, Any, None]) -> NoReturn:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf, isfinite
 from statistics import median
+from typing import Literal
+
+#: Which way is better.
+Better = Literal["more", "less"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One figure. `target` and `holds` are None for what only stands beside. `note`: how it was measured, what bounds
-    it.
+    """One figure. `target` and `holds` are None for what only stands beside. `note`: how it was measured.
+
+    `against`: the alternative that a ratio is to. `rounds`: the ratio of each round, whose median it is. `swing`: by
+    what factor it differs between runs of the same code, where rounds do not say so. `path`: that of
+    docs/performance.md it belongs to, where it is another than its bench's. `better` is None where neither way is.
     """
 
     name: str
@@ -20,33 +27,120 @@ class Row:
     target: str | None = None
     holds: bool | None = None
     note: str = ""
+    against: str = ""
+    better: Better | None = None
+    rounds: tuple[float, ...] = ()
+    swing: float | None = None
+    path: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """What can be compared between runs on other days and other machines; None for times, rates and sizes.
+
+        What has grown by so many per cent is a ratio to what it was; a share is one by itself.
+        """
+        if self.better is None or self.unit not in ("×", "%"):
+            return None
+        if self.unit == "×":
+            return self.value
+        return self.value / 100 if self.better == "more" else 1 + self.value / 100
 
 
-def beside(name: str, value: float, unit: str, note: str = "") -> Row:
+def beside(
+    name: str,
+    value: float,
+    unit: str,
+    note: str = "",
+    *,
+    against: str = "",
+    better: Better | None = None,
+    rounds: Sequence[float] = (),
+    swing: float | None = None,
+    path: str = "",
+) -> Row:
     """A figure without a target."""
-    return Row(name=name, value=rounded(value), unit=unit, note=note)
-
-
-def at_least(target: float, name: str, value: float, unit: str, note: str = "") -> Row:
     return Row(
-        name=name, value=rounded(value), unit=unit, target=f"≥ {target:,g}", holds=rounded(value) >= target, note=note
+        name=name,
+        value=rounded(value),
+        unit=unit,
+        note=note,
+        against=against,
+        better=better,
+        rounds=tuple(map(rounded, rounds)),
+        swing=swing,
+        path=path,
     )
 
 
-def at_most(target: float, name: str, value: float, unit: str, note: str = "") -> Row:
+def at_least(
+    target: float,
+    name: str,
+    value: float,
+    unit: str,
+    note: str = "",
+    *,
+    against: str = "",
+    rounds: Sequence[float] = (),
+    swing: float | None = None,
+    path: str = "",
+) -> Row:
     return Row(
-        name=name, value=rounded(value), unit=unit, target=f"≤ {target:,g}", holds=rounded(value) <= target, note=note
+        name=name,
+        value=rounded(value),
+        unit=unit,
+        target=f"≥ {target:,g}",
+        holds=rounded(value) >= target,
+        note=note,
+        against=against,
+        better="more",
+        rounds=tuple(map(rounded, rounds)),
+        swing=swing,
+        path=path,
+    )
+
+
+def at_most(
+    target: float,
+    name: str,
+    value: float,
+    unit: str,
+    note: str = "",
+    *,
+    against: str = "",
+    rounds: Sequence[float] = (),
+    swing: float | None = None,
+    path: str = "",
+) -> Row:
+    return Row(
+        name=name,
+        value=rounded(value),
+        unit=unit,
+        target=f"≤ {target:,g}",
+        holds=rounded(value) <= target,
+        note=note,
+        against=against,
+        better="less",
+        rounds=tuple(map(rounded, rounds)),
+        swing=swing,
+        path=path,
     )
 
 
 def rounded(value: float) -> float:
     """Three digits, all of them where there are more before the point."""
+    if not isfinite(value):
+        return inf
     return round(value) if abs(value) >= 100 else float(f"{value:.3g}")
 
 
 def ratio(ours: Sequence[float], bare: Sequence[float]) -> float:
     """The median of the rounds' ratios: both sides of a round have met the same neighbours on the machine."""
-    return median(a / b for a, b in zip(ours, bare, strict=True))
+    return median(ratios(ours, bare))
+
+
+def ratios(ours: Sequence[float], bare: Sequence[float]) -> list[float]:
+    """Of each round."""
+    return [a / b for a, b in zip(ours, bare, strict=True)]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

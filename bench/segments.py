@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING
@@ -14,11 +14,13 @@ import asyncpg
 from bench import segments_checks, segments_freshness, segments_ingest, segments_rules
 from bench.ground import WORKER, ground
 from bench.plan import Plan
+from bench.profiles import Profile, profiled
 from bench.remote import Remote, remote
-from bench.rows import Row, at_least, at_most, beside, ratio, spread
+from bench.rows import Row, at_least, at_most, beside, ratio, ratios, spread
 from bench.segments_experts import Experts
 from bench.segments_population import NAMES, populate
 from bench.segments_rules import Asked, Numbers
+from orchestrator.devstack.stack import Stack
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -61,8 +63,8 @@ SELECT subject_id FROM subjects WHERE project_no = $1 AND abs(hashint8(subject_n
 """
 
 
-async def measure(plan: Plan) -> list[Row]:
-    rows: list[Row] = []
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
+    rows: list[Row | Profile] = []
     async with ground() as stack:
         await stack.part(WORKER).stop()
         dsn = stack.addresses.database_url
@@ -82,6 +84,7 @@ async def measure(plan: Plan) -> list[Row]:
             large = await _define(conn, LARGE, SEGMENTS, anchor)
             rows += await _passes(plan, dsn, conn, process, large)
             rows += await _incremental(plan, conn, process)
+            rows += await _profiles(plan, stack, conn, process)
             rows += await _curve(plan, conn, process, anchor, small)
         rows += await segments_ingest.measure(plan, stack, conn, SEGMENTS)
         rows += await segments_checks.measure(plan, stack)
@@ -144,20 +147,28 @@ async def _passes(
     ours = [one["seconds"] for one in many]
     tenth = [one["seconds"] for one in few]
     note = f"rounds {spread(ours)}; with the 4 system segments; {members} members as the experts have them"
+    by_experts = "a statement by hand for each, in time"
     memory = [max(one["peak"] for one in runs) for runs in (few, many)]
     return [
         at_most(PASS_SECONDS, f"{SEGMENTS} segments, whole pass", median(ours), "s", note),
         beside(f"{SEGMENTS} segments, first pass", first["seconds"], "s", f"{first['moved']:.0f} transitions"),
-        at_most(AGAINST_EXPERTS, "whole pass, against as many statements by hand", ratio(ours, theirs), "×"),
+        at_most(
+            AGAINST_EXPERTS, "whole pass, against as many statements by hand", ratio(ours, theirs), "×",
+            against=by_experts, rounds=ratios(ours, theirs),
+        ),
         at_most(
             AGAINST_EXPERTS, "whole pass when 2 % have changed, against as many statements by hand",
             ratio(moved, by_hand), "×", f"rounds {spread(moved)} s; {transitions:.0f} transitions in the last",
+            against=by_experts, rounds=ratios(moved, by_hand),
         ),
         beside("as many statements by hand", median(theirs), "s", f"rounds {spread(theirs)}; the first {filled:.0f} s"),
-        at_most(TENFOLD, "whole pass, of ten times as many subjects", median(ours) / median(tenth), "×"),
+        at_most(
+            TENFOLD, "whole pass, of ten times as many subjects", median(ours) / median(tenth), "×",
+            f"{plan.subjects // 10:,} → {plan.subjects:,}", against="a tenth of them, in time", path="growth",
+        ),
         at_most(
             MEMORY, "memory of passes, of ten times as many subjects", memory[1] / memory[0], "×",
-            f"{memory[0] / 1e6:.0f} → {memory[1] / 1e6:.0f} MB at most",
+            f"{memory[0] / 1e6:.0f} → {memory[1] / 1e6:.0f} MB at most", against="a tenth of them", path="growth",
         ),
     ]  # fmt: skip
 
@@ -170,12 +181,26 @@ async def _incremental(plan: Plan, conn: Connection[Record], process: Remote) ->
         await process.ask("happen", [LARGE, f"some-{number}", some])
         ours.append(await process.ask("settle"))
         whole.append((await process.ask("pass", [LARGE, "sweep"]))["seconds"])
-    ratios = [other / mine for mine, other in zip(ours, whole, strict=True)]
     note = f"rounds {spread(ours)}; {len(some)} subjects, by two consumers of the inbox"
     return [
         at_most(INCREMENTAL_SECONDS, "1 % of the subjects, through the inbox", median(ours), "s", note),
-        at_least(INCREMENTAL_AGAINST_PASS, "whole pass, against 1 % of the subjects", median(ratios), "×"),
-    ]
+        at_least(
+            INCREMENTAL_AGAINST_PASS, "whole pass, against 1 % of the subjects", ratio(whole, ours), "×",
+            against="1 % of them, through the inbox, in time", rounds=ratios(whole, ours),
+        ),
+    ]  # fmt: skip
+
+
+async def _profiles(plan: Plan, stack: Stack, conn: Connection[Record], process: Remote) -> list[Profile]:
+    """Of a whole pass, and of the inbox."""
+    async with profiled(stack, f"a pass over {SEGMENTS} segments", worker=process.pid) as whole:
+        await process.ask("pass", [LARGE, "sweep"])
+    some = [row[0] for row in await conn.fetch(_SOME, LARGE, plan.passes)]
+    await process.ask("settle")
+    await process.ask("happen", [LARGE, "profiled", some])
+    async with profiled(stack, f"{len(some)} subjects through the inbox", worker=process.pid) as little:
+        await process.ask("settle")
+    return [*whole, *little]
 
 
 async def _curve(
@@ -196,5 +221,6 @@ async def _curve(
         at_most(
             1, "a segment more, from 50 to 200 against from 1 to 10", each[-1] / each[0], "×",
             f"{told}; each more {' → '.join(f'{one:.1f}' for one in each)} ms; {plan.subjects // 10} subjects",
+            against="one of the first ten, in time",
         ),
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,13 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from bench import welcome
-from bench.ground import furnish, ground
+from bench.ground import WORKER, furnish, ground
 from bench.pace import at_pace
 from bench.plan import Plan
+from bench.profiles import Profile, profiled
 from bench.remote import remote
 from bench.rows import Row, at_most, beside, percentile
-from orchestrator.devstack.stack import Stack
+from orchestrator.devstack.stack import SERVER, Stack
 from orchestrator.v1 import event_service_pb2 as rpc
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ SELECT s.subject_id, e.workflow_id, d.reserved_at
 """
 
 
-async def measure(plan: Plan) -> list[Row]:
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
     ours: list[float] = []
     rows: list[float] = []
     bare: list[float] = []
@@ -78,6 +79,10 @@ async def measure(plan: Plan) -> list[Row]:
                         accepted = accepted_at[subject_id]
                         ours.append(1000 * (await _first_task(client, workflow_id) - accepted))
                         rows.append(1000 * (reserved_at.timestamp() - accepted))
+            server, worker = stack.part(SERVER).pid, stack.part(WORKER).pid
+            of = f"events that start a journey of one message, {PACE:g} a second"
+            async with profiled(stack, of, server=server, worker=worker) as profiles:
+                await _accept(stack, conn, "profiled", count)
         await conn.close()
     if len(ours) != count * plan.rounds:
         raise AssertionError(f"{count * plan.rounds} events started {len(ours)} workflows")
@@ -88,6 +93,15 @@ async def measure(plan: Plan) -> list[Row]:
         beside("event accepted → first row of the workflow, p99", percentile(rows, 99), "ms"),
         beside("bare eager start, p50", percentile(bare, 50), "ms"),
         beside("bare eager start, p99", percentile(bare, 99), "ms"),
+        beside(
+            "event accepted → workflow started, p50, against a bare start",
+            percentile(ours, 50) / percentile(bare, 50),
+            "×",
+            against="a bare eager start",
+            better="less",
+            swing=1.9,
+        ),
+        *profiles,
     ]
 
 

@@ -4,9 +4,10 @@ different ways are told so in the same time.
 
 from __future__ import annotations
 
+import os
 import time
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import grpc
 from bench import welcome
 from bench.ground import WORKER, furnish, ground
 from bench.plan import Plan
+from bench.profiles import Profile, profiled
 from bench.reads_bare import METHOD
 from bench.rows import Row, at_most, beside
 from orchestrator.devstack.postgres import OWNER
@@ -38,7 +40,7 @@ _Read = Callable[["Connection[Record]"], Awaitable[object]]
 _REQUEST = rpc.GetJourneyRequest(journey_id=welcome.JOURNEY).SerializeToString()
 
 
-async def measure(plan: Plan) -> list[Row]:
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
     async with ground({"ORCHESTRATOR_WRONG_KEYS_PER_MINUTE": "1000000"}) as stack:
         subject = ("/v1/subjects:batchUpsert", {"subjects": [{"id": SUBJECT, "attributes": welcome.attributes(1)}]})
         journey = welcome.journey(welcome.JOURNEY, welcome.STEPS)
@@ -54,13 +56,24 @@ async def measure(plan: Plan) -> list[Row]:
             }
             costs = {name: await _compare(guarded, bare, read, READS * plan.rounds) for name, read in reads.items()}
             switching = await _switching(guarded)
+            of = "a journey and a subject are read under row-level security, one after the other"
+            async with profiled(stack, of, client=os.getpid()) as profiles, connection(guarded, 1) as conn:
+                for _ in range(READS * plan.rounds):
+                    for read in reads.values():
+                        await read(conn)
         finally:
             await guarded.close()
             await bare.close()
         wrong = await _wrong_keys(stack.addresses.grpc, stack.keys.owner, 200 * plan.rounds)
     return [
         *(
-            at_most(TARGET, f"{name} read under row-level security, against without", ours / alone, "×")
+            at_most(
+                TARGET,
+                f"{name} read under row-level security, against without",
+                ours / alone,
+                "×",
+                against="the same read by the tables' owner, in time",
+            )
             for name, (ours, alone) in costs.items()
         ),
         *(beside(f"{name} read under row-level security", 1e6 * ours, "µs") for name, (ours, _) in costs.items()),
@@ -71,7 +84,9 @@ async def measure(plan: Plan) -> list[Row]:
             max(wrong) / min(wrong),
             "×",
             f"medians {1000 * wrong[0]:.3f} and {1000 * wrong[1]:.3f} ms of interleaved calls",
+            against="the other, in time",
         ),
+        *profiles,
     ]
 
 

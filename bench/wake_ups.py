@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -16,11 +16,12 @@ import grpc
 
 from bench import welcome
 from bench.callers import Enroller
-from bench.ground import calm, furnish, ground
+from bench.ground import WORKER, calm, furnish, ground
 from bench.pace import at_pace
 from bench.plan import Plan
+from bench.profiles import Profile, profiled
 from bench.rows import Row, at_most, beside, percentile
-from orchestrator.devstack.stack import Stack
+from orchestrator.devstack.stack import SERVER, Stack
 from orchestrator.v1 import event_service_pb2 as rpc
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ P99_MS = 200
 PACE = 20.0
 
 _PAID = {"event": {"eventName": "paid"}, "timeout": "30d", "otherwise": "end"}
-_STEPS: list[dict[str, Any]] = [
+STEPS: list[dict[str, Any]] = [
     {"id": "await", "waitFor": _PAID, "next": "end"},
     {"id": "end", "exit": {"reason": "finished"}},
 ]
@@ -48,25 +49,34 @@ SELECT s.subject_id, v.reason, v.left_at
 """
 
 
-async def measure(plan: Plan) -> list[Row]:
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
     count = int(plan.start_seconds * PACE)
     async with ground() as stack:
-        await furnish(stack, *welcome.journey("paying", _STEPS))
+        await furnish(stack, *welcome.journey("paying", STEPS))
         conn = await asyncpg.connect(stack.addresses.database_url)
         async with grpc.aio.insecure_channel(stack.addresses.grpc) as channel:
             enroller = Enroller(stack, channel)
             warm = [f"warm-{number}" for number in range(20)]
             asked = [f"payer-{number}" for number in range(count)]
+            more = [f"more-{number}" for number in range(count // 4)]
             for start in range(0, count, 500):
                 await enroller.enroll("paying", asked[start : start + 500])
             await enroller.enroll("paying", warm)
             await _until_none(conn, _UNTOLD, _UNREAD)
-            await _pay(stack, channel, warm)
+            await pay(stack, channel, warm)
             await _until_none(conn, _UNTOLD, _UNREAD)
             # Those who were let in last have to have come to their step.
             await calm(stack)
-            accepted_at = await _pay(stack, channel, asked)
+            accepted_at = await pay(stack, channel, asked)
             await _until_none(conn, _OPEN)
+            await enroller.enroll("paying", more)
+            await _until_none(conn, _UNTOLD, _UNREAD)
+            await calm(stack)
+            server, worker = stack.part(SERVER).pid, stack.part(WORKER).pid
+            of = f"events for executions that wait for them, {PACE:g} a second"
+            async with profiled(stack, of, server=server, worker=worker) as profiles:
+                await pay(stack, channel, more)
+                await _until_none(conn, _OPEN)
         rows = [row for row in await conn.fetch(_WOKEN) if row["subject_id"] in accepted_at]
         await conn.close()
     if len(rows) != count or {row["reason"] for row in rows} != {"came"}:
@@ -75,11 +85,12 @@ async def measure(plan: Plan) -> list[Row]:
     return [
         at_most(P99_MS, "event accepted → execution has gone on, p99", percentile(woken, 99), "ms"),
         beside("event accepted → execution has gone on, p50", percentile(woken, 50), "ms"),
+        *profiles,
     ]
 
 
-async def _pay(stack: Stack, channel: grpc.aio.Channel, subject_ids: list[str]) -> Mapping[str, float]:
-    """When the event of each subject was answered for."""
+async def pay(stack: Stack, channel: grpc.aio.Channel, subject_ids: list[str]) -> Mapping[str, float]:
+    """When the event of each subject was answered for: one that those wait for who travel on STEPS."""
     accepted_at: dict[str, float] = {}
     metadata = (("authorization", f"Bearer {stack.keys.owner}"),)
     call: grpc.aio.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ import grpc
 
 from bench import welcome
 from bench.callers import Enroller
-from bench.ground import furnish, ground
+from bench.ground import WORKER, furnish, ground
 from bench.pace import at_pace
 from bench.plan import Plan
+from bench.profiles import Profile, profiled
 from bench.rows import Row, at_most, beside, percentile
 
 if TYPE_CHECKING:
@@ -34,12 +36,13 @@ SELECT v.entered_at AS since, v.left_at AS woken FROM visits AS v
 """
 
 
-async def measure(plan: Plan) -> list[Row]:
+async def measure(plan: Plan) -> Sequence[Row | Profile]:
     async with ground() as stack:
         await furnish(
             stack,
             *welcome.journey("at-once", welcome.waiting(WAIT)),
             *welcome.journey("at-pace", welcome.waiting(WAIT)),
+            *welcome.journey("profiled", welcome.waiting(WAIT)),
         )
         conn = await asyncpg.connect(stack.addresses.database_url)
         async with grpc.aio.insecure_channel(stack.addresses.grpc) as channel:
@@ -55,12 +58,18 @@ async def measure(plan: Plan) -> list[Row]:
 
             await at_pace(let_in, plan.wakes // CALL, capacity / 2 / CALL)
             lateness = [(woken - due).total_seconds() for due, woken in await _woken(conn, "at-pace")]
+            await enroller.enroll("profiled", [f"others-{number}" for number in range(plan.wakes)])
+            await _until_due(conn, "profiled")
+            of = f"{plan.wakes} executions wake that are due at one instant"
+            async with profiled(stack, of, worker=stack.part(WORKER).pid) as profiles:
+                await _all_ended(conn)
         await conn.close()
     note = f"at {capacity / 2:.0f} wakes/s, half of the capacity"
     return [
         at_most(MOST_SECONDS, "wake lateness at half the capacity, p99", percentile(lateness, 99), "s", note),
         beside("wake lateness at half the capacity, p50", percentile(lateness, 50), "s"),
         beside("wakes", capacity, "/s", f"{plan.wakes} due at one instant, until the last of them was decided on"),
+        *profiles,
     ]
 
 
@@ -72,8 +81,21 @@ async def _woken(conn: Connection[Record], journey_id: str) -> list[tuple[dateti
         "SELECT count(*) FROM visits WHERE project_no = 1 AND journey_id = $1 AND step_id = 'pause'", journey_id
     ):
         raise AssertionError(f"{WAIT} s are not enough to start them all")
+    await _all_ended(conn)
+    rows = await conn.fetch(_WAKES, journey_id)
+    return [(row["since"] + timedelta(seconds=WAIT), row["woken"]) for row in rows]
+
+
+async def _all_ended(conn: Connection[Record]) -> None:
     async with asyncio.timeout(WAIT + 120):
         while await conn.fetchval(_OPEN):
             await asyncio.sleep(0.2)
-    rows = await conn.fetch(_WAKES, journey_id)
-    return [(row["since"] + timedelta(seconds=WAIT), row["woken"]) for row in rows]
+
+
+async def _until_due(conn: Connection[Record], journey_id: str) -> None:
+    """Returns when the first of them is about to wake."""
+    since = await conn.fetchval(
+        "SELECT min(since) FROM executions WHERE project_no = 1 AND journey_id = $1 AND step_id = 'pause'", journey_id
+    )
+    now = await conn.fetchval("SELECT clock_timestamp()")
+    await asyncio.sleep((since + timedelta(seconds=WAIT) - now).total_seconds())

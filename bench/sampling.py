@@ -1,0 +1,156 @@
+"""Which Python functions a process spends its cores on, from inside of it.
+
+Whenever the process has used so much of a core, whichever of its threads did, the kernel says so and the handler looks
+where Python is: at the function of ours that is furthest in, and at the library that it has called, if any. Imports
+nothing but the standard library: Python does this before all else in the processes that are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+#: Names the directory where processes leave what they found. Those that have it can be asked.
+DIRECTORY = "BENCH_SAMPLES"
+
+#: Begins, and the next time ends.
+ASK = signal.SIGUSR2
+
+#: Seconds of a core between two looks.
+EVERY = 0.005
+
+#: No function of Python: compiled code with threads of its own (gRPC, Temporal's SDK), while Python waits.
+OUTSIDE = ("", "compiled code")
+
+OURS = ("orchestrator.", "workers.", "bench.", "tests.")
+_GENERATED = "orchestrator.v1."
+
+_BENCH = Path(__file__).parent
+
+# Where a thread is that has nothing to do: (module, function).
+_IDLE = frozenset(
+    {
+        ("selectors", "select"),
+        ("threading", "wait"),
+        ("threading", "join"),
+        ("threading", "run"),
+        ("threading", "_wait_for_tstate_lock"),
+        ("concurrent.futures.thread", "_worker"),
+    }
+)
+
+_LOOP = frozenset({("asyncio.events", "_run"), ("asyncio.base_events", "_run_once")})
+
+
+class Sampler:
+    """Of this process. To be begun in its main thread."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._runs = False
+
+    @property
+    def runs(self) -> bool:
+        return self._runs
+
+    def begin(self) -> None:
+        self._seen.clear()
+        self._runs = True
+        signal.signal(signal.SIGPROF, self._look)
+        # System calls of other threads are not to fail because of it.
+        signal.siginterrupt(signal.SIGPROF, False)
+        signal.setitimer(signal.ITIMER_PROF, EVERY, EVERY)
+
+    def end(self) -> Counter[tuple[str, str]]:
+        """How often each function was met, with the library that it had called or "". The handler stays: a signal may
+        still be on its way.
+        """
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        self._runs = False
+        return self._seen.copy()
+
+    def _look(self, number: int, frame: FrameType | None) -> None:
+        if self._runs:
+            self._seen[self._at_work(frame)] += 1
+
+    def _at_work(self, frame: FrameType | None) -> tuple[str, str]:
+        if frame is not None and not _is_idle(frame):
+            return place_of(frame)
+        main = threading.main_thread().ident
+        others = (other for thread, other in sys._current_frames().items() if thread != main)
+        return next((place_of(other) for other in others if not _is_idle(other)), OUTSIDE)
+
+
+def place_of(frame: FrameType) -> tuple[str, str]:
+    """The function of ours that is furthest in, or "", and the library that it has called, or "". What Python brings
+    along is told where nothing else can be.
+    """
+    library = ""
+    at: FrameType | None = frame
+    while at is not None:
+        module = _module(at)
+        if _is_ours(module):
+            return f"{module.removeprefix('orchestrator.')}.{at.f_code.co_qualname}".replace(".<locals>", ""), library
+        # Below every callback stands whoever has started the loop, and has not called it.
+        if (module, at.f_code.co_name) in _LOOP:
+            break
+        if not library and _package(module) not in sys.stdlib_module_names:
+            library = _package(module)
+        at = at.f_back
+    return "", library or _package(_module(frame))
+
+
+def _is_ours(module: str) -> bool:
+    return module.startswith(OURS) and not module.startswith(_GENERATED)
+
+
+def _is_idle(frame: FrameType) -> bool:
+    return (_module(frame), frame.f_code.co_name) in _IDLE
+
+
+def _module(frame: FrameType) -> str:
+    name: str = frame.f_globals.get("__name__", "generated code")  # as dataclasses and named tuples have
+    if name != "__main__":
+        return name
+    spec = frame.f_globals.get("__spec__")  # `python -m` knows by what name it was asked
+    return spec.name if spec is not None else name
+
+
+def _package(module: str) -> str:
+    if module.startswith(_GENERATED):
+        return "protobuf"
+    return "protobuf" if module.startswith("google.") else module.partition(".")[0]
+
+
+@contextmanager
+def askable() -> Iterator[dict[str, str]]:
+    """The environment of processes that can be asked which functions they are busy with, as long as the block lasts."""
+    paths = [str(_BENCH.parent), str(_BENCH / "hook"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with tempfile.TemporaryDirectory(prefix="orchestrator-samples-") as directory:
+        yield {"PYTHONPATH": os.pathsep.join(paths), DIRECTORY: directory}
+
+
+def listen() -> None:
+    """From here on ASK begins, and ends; then what was found is a file of DIRECTORY, named by the process id."""
+    sampler = Sampler()
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        if not sampler.runs:
+            sampler.begin()
+            return
+        found = [[function, library, count] for (function, library), count in sampler.end().items()]
+        file = Path(os.environ[DIRECTORY]) / f"{os.getpid()}.json"
+        half = file.with_suffix(".half")
+        half.write_text(json.dumps(found))
+        half.rename(file)
+
+    signal.signal(ASK, asked)
