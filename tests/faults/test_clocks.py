@@ -18,7 +18,7 @@ from orchestrator.devstack.stack import SERVER, worker_name
 from tests.conftest import StartStack
 from tests.faults.clocks.clock import MovedClock
 from tests.faults.field import ENVIRONMENT, Field, field_on
-from tests.soak import SOAK
+from tests.soak import in_soak_alone
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -26,12 +26,13 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 MOVES = [timedelta(seconds=5), timedelta(seconds=-5), timedelta(hours=1), timedelta(0), timedelta(seconds=-5)]
 STROBE = timedelta(milliseconds=200)
 #: Seconds for which each lasts, and for which it strobes.
-LASTS = 6.0 if SOAK else 1.2
+LASTS = 6.0
 #: How many sign up meanwhile, at each.
-CROWD = 40 if SOAK else 16
+CROWD = 40
 HOUR = timedelta(hours=1)
 
 
+@in_soak_alone
 async def test_whatever_the_clocks_of_server_and_workers_say_nobody_is_early_and_nothing_goes_out_twice(
     start_stack: StartStack, tmp_path: Path
 ) -> None:
