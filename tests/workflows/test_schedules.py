@@ -15,6 +15,7 @@ from orchestrator.application.journeys import Changes
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.journey import OnArchive
 from orchestrator.temporal.schedules import JourneySchedules, schedule_id
+from tests.eventually import eventually
 from tests.integration.journey_world import ANY_STATE, World
 from tests.workflows.world import Running, Switchboard, worker
 
@@ -50,6 +51,33 @@ async def test_a_crowd_is_enrolled_when_it_is_due(
     assert job["created_at"] >= at
     assert (job["state"], job["enrolled"]) == ("done", 2)
     await JourneySchedules(temporal).remove(world.scope.project_no, "on-time")
+
+
+async def test_what_was_due_before_temporal_was_told_is_made_up_for_once_and_what_was_due_during_a_pause_is_not(
+    owner: Connection[Record], api_pool: Pool[Record], worker_pool: Pool[Record], temporal: Client
+) -> None:
+    """Whoever was to tell Temporal has died, and the next one comes too late."""
+    world = await World.make(owner, api_pool)
+    schedules = JourneySchedules(temporal)
+    errands = JourneyScheduleErrands(Transactions(worker_pool), schedules, look_again=timedelta(0))
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+    for journey_id in ("late", "paused"):
+        await world.draft(journey_id, {"steps": [BYE], "schedule": {"at": at.isoformat(), "everyone": True}})
+        await world.do(publishing.publish, journey_id, ANY_STATE)
+    await world.do(lifecycle.pause, "paused", ANY_STATE)
+    await eventually(lambda: owner.fetchval("SELECT clock_timestamp() > $1", at))
+    await world.do(lifecycle.resume, "paused", ANY_STATE)
+
+    await errands.run()
+    await owner.execute("UPDATE journey_schedules SET told_revision = 0")  # who told of it has died before saying so
+    await errands.run()
+
+    jobs = [row["enrollment_job_id"] for row in await owner.fetch("SELECT * FROM enrollment_jobs")]
+    assert [job.rpartition(":")[0] for job in jobs] == [f"schedule:{at:%Y%m%dT%H%M%SZ}"]
+    assert await owner.fetchval("SELECT journey_id FROM enrollment_jobs") == "late"
+    assert await owner.fetchval("SELECT count(*) FROM audit_log WHERE action = 'journey_schedule_skipped'") == 0
+    for journey_id in ("late", "paused"):
+        await schedules.remove(world.scope.project_no, journey_id)
 
 
 async def test_temporal_has_the_schedule_that_the_newest_version_says(

@@ -26,10 +26,13 @@ from orchestrator.temporal.schedules import JourneySchedules
 
 #: Schedules told of by one look, which has to be done within LEASE.
 AT_ONCE = 16
-LEASE = timedelta(seconds=60)
+LEASE = timedelta(seconds=30)
 
 #: Whether Temporal's schedules are as they should be is looked at again after this: people may change or lose them.
 LOOK_AGAIN = timedelta(minutes=5)
+
+#: Firings that are made up for: as many as a clock can be due in that time.
+MADE_UP = CATCH_UP // timedelta(minutes=1)
 
 #: What a firing is that was seen to before, or is of a schedule that the journey has no more.
 FIRED, CHANGED = "fired", "schedule_changed"
@@ -57,13 +60,25 @@ class JourneyScheduleErrands:
         wanted = _wanted(standing, now)
         if wanted is not None:
             paused = standing.status == JourneyStatus.PAUSED.value
-            await self._schedules.ensure(
-                standing.project_no, standing.journey_id, wanted, digest_of(_definition(standing)), paused=paused
-            )
+            digest = digest_of(_definition(standing))
+            await self._schedules.ensure(standing.project_no, standing.journey_id, wanted, digest, paused=paused)
+            if standing.is_news and not paused:
+                await self._make_up(standing, wanted, digest)
         else:
             await self._schedules.remove(standing.project_no, standing.journey_id)
         async with self._transactions.write(None) as conn:
             await journey_schedules.told(conn, standing, now, there_is_one=wanted is not None)
+
+    async def _make_up(self, standing: Standing, wanted: Firing, digest: str) -> None:
+        """Temporal fires for no time that was over when it was told: what was due since this schedule counts."""
+        async with self._transactions.read(None) as conn:
+            now = await clock.now(conn)
+        since = max(standing.changed_at, now - CATCH_UP)
+        for due_at in wanted.after(since, MADE_UP):
+            if due_at > now:
+                break
+            if standing.due_at is None or standing.due_at < due_at:
+                await fire(self._transactions, standing.project_no, standing.journey_id, digest, due_at)
 
 
 async def fire(transactions: Transactions, project_no: int, journey_id: str, digest: str, due_at: datetime) -> str:

@@ -14,7 +14,7 @@ from orchestrator.domain.resource import Place
 from orchestrator.domain.scope import SubjectKey
 
 #: One that is not done is told to Temporal again after this, in case its workflow was lost.
-TELL_AGAIN = timedelta(seconds=60)
+TELL_AGAIN = timedelta(seconds=30)
 
 _COLUMNS = """e.erasure_id, e.subject_ref, e.origin, e.ids, e.phase, e.phases, e.requested_at, e.ended_at, e.lifted_at,
        (SELECT coalesce(sum(t.refused), 0)::bigint FROM tombstones AS t

@@ -33,13 +33,15 @@ async def changed(conn: Connection[Record], project_no: int, journey_id: str, no
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """How a schedule stands, as of a revision. `definition` is that of the journey's newest version; with `status` they
-    are None where the journey is gone.
+    are None where the journey is gone. `changed_at` is when it came to stand so; `is_news`: Temporal does not know yet.
     """
 
     project_no: int
     project_id: str
     journey_id: str
     revision: int
+    changed_at: datetime
+    is_news: bool
     status: str | None
     definition: Any | None
     due_at: datetime | None
@@ -47,7 +49,8 @@ class Standing:
 
 
 _STANDING = """
-SELECT s.project_no, p.project_id, s.journey_id, s.revision, j.status, v.definition, s.due_at, s.enrollment_job_id
+SELECT s.project_no, p.project_id, s.journey_id, s.revision, s.changed_at, s.told_revision < s.revision AS is_news,
+       j.status, v.definition, s.due_at, s.enrollment_job_id
   FROM journey_schedules AS s
   JOIN projects AS p ON p.project_no = s.project_no
   LEFT JOIN journeys AS j ON j.project_no = s.project_no AND j.journey_id = s.journey_id

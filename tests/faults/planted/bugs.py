@@ -31,7 +31,7 @@ class Bug:
         """What processes are given so that they have it."""
         file = directory / "bug.json"
         file.write_text(json.dumps({"only": self.only, "changes": {m: list(c) for m, c in self.changes.items()}}))
-        return {"PYTHONPATH": str(HOOK), "PLANTED_BUG": str(file)}
+        return {"PYTHONPATH": str(HOOK), "PLANTED": str(file)}
 
 
 _SERVER, _WORKER = "serve", "workers.main"

@@ -1,8 +1,7 @@
 """Changes modules as they are imported. Python runs this first in every process that has its directory on PYTHONPATH.
 
-`PLANTED_BUG` names a file of JSON: {"only": …, "changes": {module: [[was, instead], …]}}. `only` is a word of the
-command line of those processes that have the bug; empty: all have. A text that is not there once, as it was, ends the
-process.
+`PLANTED` names a file of JSON: {"only": …, "changes": {module: [[was, instead], …]}}. `only` is a word of the command
+line of those processes that are changed; empty: all are. A text that is not there once, as it was, ends the process.
 """
 
 import json
@@ -44,7 +43,7 @@ class Planter(MetaPathFinder):
         return spec
 
 
-if "PLANTED_BUG" in os.environ:
-    _bug = json.loads(Path(os.environ["PLANTED_BUG"]).read_text())
-    if not _bug["only"] or _bug["only"] in sys.orig_argv:
-        sys.meta_path.insert(0, Planter(_bug["changes"]))
+if "PLANTED" in os.environ:
+    _planted = json.loads(Path(os.environ["PLANTED"]).read_text())
+    if not _planted["only"] or _planted["only"] in sys.orig_argv:
+        sys.meta_path.insert(0, Planter(_planted["changes"]))
