@@ -96,7 +96,10 @@ def render(found: Sequence[dict[str, Any]]) -> str:
             ("versions of the journey", *(run.versions for _, run in runs)),
         ),
     )
-    lines += _table(("seed", "began", "on"), ((run.seed, run.began, f"`{commit}`") for commit, run in runs))
+    lines += _table(
+        ("seed", "began", "processes that wanted to run", "on"),
+        ((run.seed, run.began, "" if run.busy is None else run.busy, f"`{commit}`") for commit, run in runs),
+    )
     lines += [f"- Seed {one['seed']} came to no end: {one['error']}" for one in by_seed if "run" not in one]
     for _, run in runs:
         if run.told:
