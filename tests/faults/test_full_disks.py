@@ -58,9 +58,10 @@ class Signups:
 
     async def _come(self) -> None:
         while not self._over:
-            who = f"p-{next(self._numbers)}"
-            await self._field.sign_up([who])
-            self.arrived.append(who)
+            number = 2 * next(self._numbers)
+            two = [f"p-{number}", f"p-{number + 1}"]
+            await self._field.sign_up(two)
+            self.arrived += two
 
 
 async def test_the_disk_of_the_tables_is_full(session_directory: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import statistics
 from asyncio import TaskGroup
@@ -40,7 +41,7 @@ GIVEN_UP = 300.0
 class Run:
     """What came of a seed. Times in seconds. `excess`: by how much a wait was late besides what was away. `broken`: the
     invariants that do not hold; `recovered`: from the last fault on until nothing was left to do, None if that did not
-    come.
+    come; `busy`: how many processes of the machine wanted to run.
     """
 
     seed: int
@@ -61,6 +62,7 @@ class Run:
     recovered: float | None
     broken: tuple[str, ...] = ()
     told: list[str] = field(default_factory=list)
+    busy: float | None = None
 
     @property
     def sound(self) -> bool:
@@ -173,6 +175,7 @@ def _told(
         recovered=None if recovered is None else round(recovered, 1),
         broken=tuple(sorted(report.broken)),
         told=[str(finding) for finding in report.findings[:20]],
+        busy=round(os.getloadavg()[1], 1),
     )
 
 

@@ -24,7 +24,7 @@ _HEAD = """# What the soak has shown
 Made by `make soak PYTEST="-k nemesis"`, and by nothing else. What a run is stands in [ADR 41](adr/0041-nemesis.md).
 A seed is gone through again with `ORCHESTRATOR_NEMESIS_SEEDS={seed} make soak PYTEST="-k nemesis"`.
 
-{count} runs, {sound} of them sound: all {invariants} invariants hold, and within {recovery} s after the last fault
+{count} runs, {sound} of them sound, that is: all {invariants} invariants hold, and {recovery} s after the last fault
 nothing is left to do. Times are in seconds. *Late* is how much later a wait ended than it had to; *besides* is what is
 left of that without the time in which something was away. *Requests* reached the provider, which took some of them,
 each message once; the others were repeats, or came when it took none.
@@ -96,7 +96,10 @@ def render(found: Sequence[dict[str, Any]]) -> str:
             ("versions of the journey", *(run.versions for _, run in runs)),
         ),
     )
-    lines += _table(("seed", "began", "on"), ((run.seed, run.began, f"`{commit}`") for commit, run in runs))
+    lines += _table(
+        ("seed", "began", "processes that wanted to run", "on"),
+        ((run.seed, run.began, "" if run.busy is None else run.busy, f"`{commit}`") for commit, run in runs),
+    )
     lines += [f"- Seed {one['seed']} came to no end: {one['error']}" for one in by_seed if "run" not in one]
     for _, run in runs:
         if run.told:
