@@ -1,18 +1,22 @@
 """Which Python functions a process spends its cores on, from inside of it.
 
 Whenever the process has used so much of a core, whichever of its threads did, the kernel says so and the handler looks
-where Python is: at the function of ours that is furthest in, and at the library that it has called, if any. Imports
-nothing but the standard library: Python does this before all else in the processes that are looked at.
+where Python is: at the function of ours that is furthest in, and at the library that it has called, if any. What the
+main thread has used since the last look was for where it is; the rest was for where another thread of Python is, or
+else for threads of compiled code. Imports nothing but the standard library: Python does this before all else in the
+processes that are looked at.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +32,7 @@ ASK = signal.SIGUSR2
 #: Seconds of a core between two looks.
 EVERY = 0.005
 
-#: No function of Python: compiled code with threads of its own (gRPC, Temporal's SDK), while Python waits.
+#: No function of Python: compiled code with threads of its own (gRPC, Temporal's SDK).
 OUTSIDE = ("", "compiled code")
 
 OURS = ("orchestrator.", "workers.", "bench.", "tests.")
@@ -36,7 +40,7 @@ _GENERATED = "orchestrator.v1."
 
 _BENCH = Path(__file__).parent
 
-# Where a thread is that has nothing to do: (module, function).
+# Where a thread is that has nothing to do: (module, function). The main one is woken there by the signal itself.
 _IDLE = frozenset(
     {
         ("selectors", "select"),
@@ -47,6 +51,8 @@ _IDLE = frozenset(
         ("concurrent.futures.thread", "_worker"),
     }
 )
+# Packages that go by another name.
+_PACKAGES = {"google": "protobuf", "selectors": "asyncio"}
 
 _LOOP = frozenset({("asyncio.events", "_run"), ("asyncio.base_events", "_run_once")})
 
@@ -57,6 +63,10 @@ class Sampler:
     def __init__(self) -> None:
         self._seen: Counter[tuple[str, str]] = Counter()
         self._runs = False
+        # Nanoseconds of a core until the last look: the main thread's, and those of all threads.
+        self._main = self._all = 0
+        # Of the main thread's, those that were not seen yet: it was met where it waits, after having done something.
+        self._unseen = 0
 
     @property
     def runs(self) -> bool:
@@ -64,30 +74,50 @@ class Sampler:
 
     def begin(self) -> None:
         self._seen.clear()
+        self._main, self._all, self._unseen = time.thread_time_ns(), time.process_time_ns(), 0
         self._runs = True
+        _wake_the_loop()
         signal.signal(signal.SIGPROF, self._look)
         # System calls of other threads are not to fail because of it.
         signal.siginterrupt(signal.SIGPROF, False)
         signal.setitimer(signal.ITIMER_PROF, EVERY, EVERY)
 
     def end(self) -> Counter[tuple[str, str]]:
-        """How often each function was met, with the library that it had called or "". The handler stays: a signal may
-        still be on its way.
+        """Microseconds of a core by function, with the library that it had called or "". The handler stays: a signal
+        may still be on its way.
         """
         signal.setitimer(signal.ITIMER_PROF, 0)
         self._runs = False
         return self._seen.copy()
 
     def _look(self, number: int, frame: FrameType | None) -> None:
-        if self._runs:
-            self._seen[self._at_work(frame)] += 1
+        if not self._runs or frame is None:
+            return
+        main, everything = time.thread_time_ns(), time.process_time_ns()
+        here = main - self._main
+        elsewhere = max(0, everything - self._all - here)
+        self._main, self._all = main, everything
+        self._unseen += here
+        if not _is_idle(frame):
+            self._seen[place_of(frame)] += self._unseen // 1000
+            self._unseen = 0
+        self._seen[_other_place()] += elsewhere // 1000
 
-    def _at_work(self, frame: FrameType | None) -> tuple[str, str]:
-        if frame is not None and not _is_idle(frame):
-            return place_of(frame)
-        main = threading.main_thread().ident
-        others = (other for thread, other in sys._current_frames().items() if thread != main)
-        return next((place_of(other) for other in others if not _is_idle(other)), OUTSIDE)
+
+def _wake_the_loop() -> None:
+    """From here on any signal wakes it, also one that another thread was given; else it waits for something else."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    loop.add_signal_handler(signal.SIGUSR1, lambda: None)
+
+
+def _other_place() -> tuple[str, str]:
+    """Where a thread of Python is at work that is not the main one; OUTSIDE: none is."""
+    main = threading.main_thread().ident
+    others = (frame for thread, frame in sys._current_frames().items() if thread != main)
+    return next((place_of(frame) for frame in others if not _is_idle(frame)), OUTSIDE)
 
 
 def place_of(frame: FrameType) -> tuple[str, str]:
@@ -128,7 +158,8 @@ def _module(frame: FrameType) -> str:
 def _package(module: str) -> str:
     if module.startswith(_GENERATED):
         return "protobuf"
-    return "protobuf" if module.startswith("google.") else module.partition(".")[0]
+    package = module.partition(".")[0]
+    return _PACKAGES.get(package, package)
 
 
 @contextmanager

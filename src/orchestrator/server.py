@@ -76,7 +76,7 @@ from orchestrator.settings import STRONG_KEY, InvalidSettings, Settings
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.migrations import SchemaRefused, missing_migrations
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, Places, open_pool
-from orchestrator.storage.reachability import open_connection
+from orchestrator.storage.reachability import open_connection, reached
 from orchestrator.storage.rights import is_superuser, require_rights
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.keyring import Keyring
@@ -187,32 +187,35 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
     tell(exposure.check(settings, exposure.SERVER, environment=os.environ))
     for variable in settings.short_keys:
         logger.warning("%s has fewer than %d characters and can be guessed", variable, STRONG_KEY)
-    user_is_superuser = await _require_database(settings.database_url)
+    with reached(settings.database_url):
+        user_is_superuser = await _require_database(settings.database_url)
     tell(exposure.check_database_user(settings, exposure.SERVER, is_superuser=user_is_superuser))
     async with AsyncExitStack() as stack:
         try:
             stack.enter_context(otlp.recording(settings.otlp_endpoint, settings.otlp_protocol, service=SERVICE))
         except otlp.PackagesMissing as missing:
             raise CannotServe(str(missing)) from None
-        pool = await open_pool(
-            settings.database_url,
-            role=API_ROLE,
-            size=settings.pool_size + CRITICAL_POOL,
-            application_name="orchestrator-server",
-        )
-        stack.push_async_callback(pool.close)
         places = Places(settings.pool_size)
-        transactions = Transactions(pool, places)
-        async with transactions.read(INSTANCE) as conn:
-            instance_secret = await read_secret(conn)
-        await Setup(transactions, ApiKeys(instance_secret)).prepare(owner_key=_text(settings.api_key))
+        with reached(settings.database_url):
+            pool = await open_pool(
+                settings.database_url,
+                role=API_ROLE,
+                size=settings.pool_size + CRITICAL_POOL,
+                application_name="orchestrator-server",
+            )
+            stack.push_async_callback(pool.close)
+            transactions = Transactions(pool, places)
+            async with transactions.read(INSTANCE) as conn:
+                instance_secret = await read_secret(conn)
+            await Setup(transactions, ApiKeys(instance_secret)).prepare(owner_key=_text(settings.api_key))
 
         target = Target(address=settings.temporal_address or "", namespace=settings.temporal_namespace)
         temporal = await connect(target, keyring=Keyring.of(settings.payload_key_texts), lazy=True)
         # The outbox belongs to the workers' role.
-        outbox_pool = await open_pool(
-            settings.database_url, role=WORKER_ROLE, size=DELIVERY_POOL, application_name="orchestrator-delivery"
-        )
+        with reached(settings.database_url):
+            outbox_pool = await open_pool(
+                settings.database_url, role=WORKER_ROLE, size=DELIVERY_POOL, application_name="orchestrator-delivery"
+            )
         stack.push_async_callback(outbox_pool.close)
         delivery_places = Places(DELIVERY_POOL)
         outbox = Transactions(outbox_pool, delivery_places)

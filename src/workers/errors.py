@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from orchestrator.application.sending import TooEarly
 from orchestrator.domain.refusals import Refusal
 from orchestrator.storage.outages import is_outage
+from orchestrator.temporal.outages import is_away
 from workers.channels.channel import ChannelUnavailable
 from workers.provider_places import NoPlace
 
@@ -37,7 +38,7 @@ def as_failure(error: Exception, *, execution_id: str = "") -> ApplicationError:
             error = TryAgain(error.reason, error.rest)
         case NoPlace():
             error = TryAgain("provider_busy", error.retry_after)
-    expected = isinstance(error, Refusal | ChannelUnavailable | TryAgain) or is_outage(error)
+    expected = isinstance(error, Refusal | ChannelUnavailable | TryAgain) or is_outage(error) or is_away(error)
     if not expected:
         logger.exception("an activity failed", extra={"execution_id": execution_id} if execution_id else None)
     reason = error.reason if isinstance(error, Refusal | ChannelUnavailable | TryAgain) else type(error).__name__

@@ -23,14 +23,18 @@ from typing import Any
 
 from tests.provider.wire import Request, read_request, response
 
+#: No text in any encoding, and no JSON.
+RUBBISH = b'{"id": \xff\x00' * 64
+
 
 @dataclass(slots=True, kw_only=True)
 class Mode:
     """What happens to a message.
 
     `kind`: `ok`; `silent` (accepts it and never answers); `fail` (answers `status`, accepts nothing); `lost` (accepts
-    it and answers `status` all the same). `delay`: seconds before the answer. `retry_after`: sent with it. `times`: so
-    many messages, then `ok` again (None: until further notice).
+    it and answers `status` all the same); `rubbish` (accepts it and answers 200 with what nobody can read). `delay`:
+    seconds before the answer. `retry_after`: sent with it. `times`: so many messages, then `ok` again (None: until
+    further notice).
     """
 
     kind: str = "ok"
@@ -90,6 +94,8 @@ class Provider:
         await asyncio.sleep(mode.delay)
         if mode.kind == "silent" and not repeat:
             await asyncio.Event().wait()
+        if mode.kind == "rubbish":
+            return response(200, RUBBISH)
         status = 200 if mode.kind == "ok" or (repeat and mode.kind != "fail") else mode.status
         headers = {"retry-after": mode.retry_after} if mode.retry_after is not None and status != 200 else {}
         return response(status, json.dumps({"id": f"provider-{key[:12]}"}).encode() if status == 200 else b"", headers)

@@ -82,6 +82,17 @@ async def test_it_fails_as_it_is_told_and_then_recovers(
     assert len(provider.accepted()) == 1
 
 
+async def test_an_answer_of_rubbish_is_about_a_message_that_was_taken(provider: RunningProvider) -> None:
+    await provider.set_mode(Mode(kind="rubbish"))
+
+    answer = await post(provider, "a")
+
+    assert answer.status_code == 200
+    with pytest.raises(ValueError, match="codec"):
+        answer.json()
+    assert len(provider.accepted()) == 1
+
+
 async def test_a_throttling_provider_says_for_how_long(provider: RunningProvider) -> None:
     await provider.set_mode(Mode(kind="fail", status=429, retry_after="7"))
 

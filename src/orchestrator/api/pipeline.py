@@ -39,7 +39,9 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.domain.refusals import InvalidArgument, SubjectForgotten
 from orchestrator.domain.scope import INSTANCE, Role, Scope
 from orchestrator.predicates.faults import Fault
+from orchestrator.storage.outages import is_outage
 from orchestrator.storage.running_call import running_call
+from orchestrator.temporal.outages import is_away
 
 logger = logging.getLogger(__name__)
 
@@ -306,8 +308,12 @@ def _describe(span: traces.Span, arrival: Arrival, code: StatusCode, reason: str
 async def _run(callback: AfterCommit) -> None:
     try:
         await callback()
-    except Exception:
-        logger.exception("a callback after a commit failed")
+    except Exception as error:
+        # What it would have done, sweepers do.
+        if is_outage(error) or is_away(error):
+            logger.warning("a callback after a commit failed", extra={"error": type(error).__name__})
+        else:
+            logger.exception("a callback after a commit failed")
 
 
 def _time_limit(time_left: float | None) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from asyncio import Future, ensure_future, get_running_loop, shield, wait
+from asyncio import Future, ensure_future, get_running_loop, shield, wait, wait_for
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -16,7 +16,7 @@ from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
 from orchestrator.domain.scope import Scope
 from orchestrator.storage import idempotency
 from orchestrator.storage.idempotency import Answered, RequestKey
-from orchestrator.storage.pool import Places, connection
+from orchestrator.storage.pool import LET_GO, Places, connection
 
 logger = logging.getLogger(__name__)
 
@@ -150,9 +150,9 @@ def _same_request(answered: Answered, fingerprint: bytes) -> bytes:
 
 
 async def _roll_back(transaction: Any) -> None:
-    """Undo. On a broken connection Postgres does so by itself."""
+    """Undo. On a broken connection Postgres does so by itself, and on one that is hung up on since it says nothing."""
     try:
-        canceled = await _see_through(transaction.rollback())
+        canceled = await _see_through(wait_for(transaction.rollback(), LET_GO.total_seconds()))
     except (PostgresError, InterfaceError, InternalClientError, OSError) as error:
         logger.info("rolled back by the loss of the connection", extra={"error": type(error).__name__})
     else:

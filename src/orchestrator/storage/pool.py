@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from asyncio import Semaphore
 from datetime import timedelta
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 else:
     _Connection = asyncpg.Connection
 
+logger = logging.getLogger(__name__)
+
 API_ROLE = "orchestrator_api"
 WORKER_ROLE = "orchestrator_worker"
 
@@ -32,6 +35,13 @@ PATIENCE = timedelta(seconds=5)
 #: for what it holds. One that is asked something is not standing still; that ends by `statement_timeout`.
 STANDSTILL = timedelta(seconds=60)
 
+
+#: How long a user who is through waits for what he had under way to come to its end, before the connection is hung up
+#: on: what lies before Postgres may say nothing any more, and nobody is to be held up by that beyond his own time.
+LET_GO = timedelta(seconds=3)
+
+#: How much longer than Postgres gives a statement its answer is waited for.
+_ON_ITS_WAY = timedelta(seconds=5)
 
 #: What a statement of a call may take, in milliseconds: the first that is not less than the time the call has left. So
 #: few that connections seldom have to be told another one.
@@ -85,7 +95,8 @@ async def open_pool(
 
     Until a connection enters a project, row-level security shows the API's role nothing. `jsonb` comes and goes as
     Python values. Deadlines cancel their statements themselves; behind them stands Postgres, which ends those of a call
-    in its time (`ProjectConnection.enter`), all others after `statement_timeout`: also when this process is stopped.
+    in its time (`ProjectConnection.enter`), all others after `statement_timeout`: also when this process is stopped. If
+    it does not say that it has, the statement raises TimeoutError soon after.
     """
     return await asyncpg.create_pool(
         dsn,
@@ -93,6 +104,7 @@ async def open_pool(
         max_size=size,
         max_inactive_connection_lifetime=0,
         timeout=5,
+        command_timeout=(statement_timeout + _ON_ITS_WAY).total_seconds(),
         connection_class=ProjectConnection,
         init=_speak_json,
         reset=_keep_settings,
@@ -183,7 +195,10 @@ class connection:  # noqa: N801  # used as a function; a class, since a generato
 
     async def _release(self) -> None:
         try:
-            await self._pool.release(self._borrowed)
+            await self._pool.release(self._borrowed, timeout=LET_GO.total_seconds())
+        except TimeoutError:
+            # The pool has hung up on it and opens another; what it was in the middle of, Postgres rolls back.
+            logger.warning("postgres says nothing, a connection was hung up on")
         finally:
             self._give_back()
 

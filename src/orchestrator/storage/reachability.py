@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
+
+from orchestrator.storage.outages import is_outage
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
@@ -24,6 +28,21 @@ async def open_connection(dsn: str, settings: dict[str, str] | None = None) -> C
         return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT, server_settings=settings)
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnreachable(_sentence(dsn, error)) from error
+
+
+@contextmanager
+def reached(dsn: str) -> Iterator[None]:
+    """Of a part of a start that needs the database: that it went away meanwhile is one sentence, too. Raises
+    DatabaseUnreachable.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        raise DatabaseUnreachable(
+            f"PostgreSQL at {_place(dsn)} went away ({type(error).__name__}): start this again when it is back."
+        ) from error
 
 
 def without_password(dsn: str) -> str:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 #: Histories that are read, at most: of more runs, so many at even distances, and of all that are open the task.
 HISTORIES = 500
 _AT_ONCE = 16
+#: A workflow was about to end, and a signal came: Temporal has it look at that first. Nothing has failed.
+_SOMETHING_CAME = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
 
 
 async def gather(
@@ -156,8 +158,8 @@ async def _failures(client: Client, workflow_id: str, run_id: str) -> tuple[str,
     while True:
         answer = await client.workflow_service.get_workflow_execution_history(request)
         for event in answer.history.events:
-            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
-                told = event.workflow_task_failed_event_attributes
+            told = event.workflow_task_failed_event_attributes
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED and told.cause != _SOMETHING_CAME:
                 failures.append(f"{WorkflowTaskFailedCause.Name(told.cause)} {told.failure.message}")
         if not answer.next_page_token:
             return tuple(failures)

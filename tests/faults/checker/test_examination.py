@@ -30,6 +30,7 @@ from tests.faults.checker.sound_world import (
     visit,
     with_ledger,
 )
+from tests.faults.checker.waits import waits
 
 Plant = Callable[[Evidence], Evidence]
 
@@ -228,6 +229,16 @@ def test_who_opted_in_again_may_be_sent_something() -> None:
     assert "I9" not in examine(replace(early, ops=[*early.ops, *again])).broken
 
 
+def test_by_which_arm_somebody_had_to_go_who_was_forgotten_nobody_can_tell() -> None:
+    def without_events(evidence: Evidence) -> Evidence:
+        return rows("events", lambda found: [one for one in found if one.subject_no != 1])(evidence)
+
+    gone = row("admissions", 0, subject_id=None)(row("executions", 0, subject_id=None)(without_events(sound())))
+
+    assert "I4" in examine(without_events(sound())).broken
+    assert "I4" not in examine(gone).broken
+
+
 def test_a_provider_without_keys_may_take_as_many_as_there_were_tries() -> None:
     twice = also("receipts", receipt(BUYER, "s-1"))(replace(sound(), honours_keys=False))
 
@@ -245,6 +256,15 @@ def test_the_checker_reads_the_journey_and_not_what_the_product_makes_of_it() ->
     turned = {**JOURNEY, "steps": [*JOURNEY["steps"][1:], JOURNEY["steps"][0]]}
 
     assert "I4" in examine(with_ledger(sound(), versions={("default", "welcome", 1): turned})).broken
+
+
+def test_how_late_a_wait_was_is_told_with_and_without_what_was_away() -> None:
+    late = row("visits", 1, left_at=at(13.2))(sound())
+    away = replace(late, outages=[Outage(what="postgres", began=at(4), ended=at(10))])
+
+    assert [one.late for one in waits(sound())] == [timedelta(0)] * 2
+    assert max(waits(late), key=lambda one: one.late).excess == timedelta(seconds=10)
+    assert max(waits(away), key=lambda one: one.late).excess == timedelta(seconds=4)
 
 
 def test_every_check_of_the_doctor_belongs_to_an_invariant() -> None:

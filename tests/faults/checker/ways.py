@@ -143,6 +143,8 @@ def _arm(execution: Execution, visit: Visit, step: Json, happened: list[Event], 
             raise CannotTell
         return {arm}
     if "branch" in step:
+        if execution.subject_id is None:  # whose events are gone with them
+            raise CannotTell
         # What was stored at about the same time may have been seen or not.
         sure = [event for event in happened if event.received_at + COMMITTED < visit.left_at]
         perhaps = [event for event in happened if event.received_at <= visit.left_at]

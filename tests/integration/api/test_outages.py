@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -17,6 +18,7 @@ from orchestrator.storage.migrations import SchemaRefused
 from orchestrator.storage.reachability import DatabaseUnreachable
 from orchestrator.v1 import audience_service_pb2 as audiences
 from tests.eventually import eventually
+from tests.faults.nemesis.proxy import Link, Proxy
 from tests.integration.api.callers import Refused
 from tests.integration.api.conftest import Served, settings_of
 from tests.integration.api.test_contract import creation
@@ -81,6 +83,18 @@ async def test_a_database_without_a_schema_is_one_sentence(empty_database: str) 
     with pytest.raises(SchemaRefused, match="orchestrator migrate"):
         async with running(settings_of(empty_database)):
             pytest.fail("it started")
+
+
+@pytest.mark.parametrize("limit", [200, 1_000, 2_000, 3_000, 4_000])
+async def test_a_database_that_goes_away_in_the_middle_of_the_start_is_one_sentence(database: str, limit: int) -> None:
+    (directory,) = parse_qs(urlsplit(database).query)["host"]
+    async with Proxy(Path(directory) / ".s.PGSQL.5432") as proxy:
+        proxy.set(Link(limit=limit))
+        parts = urlsplit(database)
+        dsn = f"postgresql://{parts.username}@127.0.0.1:{proxy.port}{parts.path}?sslmode=disable"
+        with pytest.raises(DatabaseUnreachable, match=r"127\.0\.0\.1:"):
+            async with running(settings_of(dsn)):
+                pytest.fail("it started")
 
 
 async def test_a_database_that_cannot_be_reached_is_one_sentence() -> None:

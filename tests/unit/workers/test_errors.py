@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 from temporalio.exceptions import ApplicationErrorCategory
+from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.domain.refusals import NotFound, Unavailable
 from orchestrator.storage.outages import is_outage
@@ -34,6 +35,25 @@ FAULTS = [
 
 def name(error: Exception) -> str:
     return type(error).__name__
+
+
+def rpc_error(status: RPCStatusCode) -> RPCError:
+    return RPCError("x", status, b"")
+
+
+@pytest.mark.parametrize("status", [RPCStatusCode.UNAVAILABLE, RPCStatusCode.UNKNOWN, RPCStatusCode.CANCELLED])
+def test_temporal_that_is_away_is_expected(status: RPCStatusCode, caplog: pytest.LogCaptureFixture) -> None:
+    failure = as_failure(rpc_error(status))
+
+    assert failure.category is ApplicationErrorCategory.BENIGN
+    assert caplog.records == []
+
+
+def test_what_temporal_will_never_do_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
+    failure = as_failure(rpc_error(RPCStatusCode.INVALID_ARGUMENT))
+
+    assert failure.category is ApplicationErrorCategory.UNSPECIFIED
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("error", OUTAGES, ids=name)

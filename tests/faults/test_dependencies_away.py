@@ -1,0 +1,164 @@
+"""Postgres, Temporal or the provider is away for a minute in which a thousand waits come due: those who ask for it do
+not ask much more often, all that was due is done within a minute of its return, and nobody rushes in at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from orchestrator.devstack.stack import POSTGRES, TEMPORAL
+from tests.eventually import eventually
+from tests.faults.checker.evidence import Outage
+from tests.faults.field import Field
+from tests.faults.nemesis.proxied_stack import EDGES, PROVIDER, ProxiedStack
+from tests.faults.nemesis.proxy import Link
+from tests.faults.nemesis.run import doors_of
+from tests.faults.own_stack import own_stack
+from tests.soak import in_soak_alone
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600), in_soak_alone]
+
+CROWD = 1_000
+#: Seconds: how long they wait, how long it is away, and in how many all is done that was due.
+WAIT, AWAY, DRAINED = 60, 60.0, 60.0
+#: Seconds until the server says that Postgres is away, or there again; and until Temporal has been told everything.
+NOTICED, TOLD = 5.0, 15.0
+#: Seconds until a call is answered: its own time, and a little.
+ANSWERED = 12.0
+#: Messages in a second after its return, beside the most before.
+RUSH = 2.0
+
+
+@dataclass
+class Watch:
+    """What the server says of itself, at each instant."""
+
+    http: httpx.AsyncClient
+    seen: list[tuple[float, int, int, str]] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[Watch]:
+        task = asyncio.create_task(self._watch())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            at = time.monotonic()
+            alive, ready = await self.http.get("/healthz"), await self.http.get("/readyz")
+            self.seen.append((at, alive.status_code, ready.status_code, ready.json()["status"]))
+            await asyncio.sleep(0.1)
+
+    def first(self, since: float, ready: int) -> float:
+        """Seconds after that instant until it first said so."""
+        return next(at for at, _, status, _ in self.seen if at >= since and status == ready) - since
+
+
+@pytest.mark.parametrize("how", [Link(cut=True), Link(silent=True)], ids=["refuses", "says nothing"])
+@pytest.mark.parametrize("away", [POSTGRES, TEMPORAL, PROVIDER])
+async def test_what_is_away_for_a_minute_is_not_overrun_and_what_was_due_is_done_within_another(
+    away: str, how: Link, session_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = own_stack(session_directory / uuid.uuid4().hex[:8])
+    everybody = [f"p-{n}" for n in range(CROWD)]
+    async with ProxiedStack(options) as stack, doors_of(stack, tmp_path) as (provider, doors):
+        ground = doors[0]
+        await ground.furnish(wait=f"{WAIT}s")
+        await asyncio.gather(*(doors[n].sign_up(everybody[n::2]) for n in range(2)))
+        await eventually(lambda: len(provider.accepted()) == CROWD, within=WAIT)
+        await ground.asleep(everybody, least=CROWD)
+        before = most_in_a_second([receipt.at for receipt in provider.accepted()])
+        async with (
+            httpx.AsyncClient(
+                base_url=stack.addresses.http, headers={"X-Api-Key": stack.keys.owner}, timeout=60
+            ) as http,
+            Watch(http).watching() as watch,
+        ):
+            ways = [stack.edges[way] for way in EDGES if way.endswith(away)]
+            tried, cut_at, began = sum(way.tried for way in ways), time.monotonic(), datetime.now(UTC)
+            for way in ways:
+                way.set(how)
+            answers = await asked_all_the_time(http, AWAY)
+            tried = sum(way.tried for way in ways) - tried
+            for way in ways:
+                way.set(Link())
+            back, ground.outages = time.monotonic(), [Outage(what=away, began=began, ended=datetime.now(UTC))]
+            if away == TEMPORAL:
+                await eventually(lambda: nothing_to_tell(ground), within=TOLD)
+                told = time.monotonic() - back
+            await ground.ended(CROWD, within=DRAINED - (time.monotonic() - back))
+            drained = time.monotonic() - back
+            after = most_in_a_second([receipt.at for receipt in provider.accepted()[CROWD:]])
+            await asyncio.sleep(NOTICED)
+
+        with capsys.disabled():
+            print(  # noqa: T201
+                f"\n{away} away {AWAY:.0f} s: {Counter(answer.status for answer in answers)}, the slowest after"
+                f" {max(answer.seconds for answer in answers):.1f} s; {tried} tries to connect; drained in"
+                f" {drained:.1f} s; at most {after} messages a second, {before} before"
+                + (f"; Temporal told after {told:.1f} s" if away == TEMPORAL else "")
+            )
+        assert {answer.status for answer in answers} <= {200, 429, 503, 504}
+        assert max(answer.seconds for answer in answers) <= ANSWERED
+        assert {alive for _, alive, _, _ in watch.seen} == {200}
+        if away == POSTGRES:
+            assert watch.first(cut_at, 503) <= NOTICED
+            assert watch.first(back, 200) <= NOTICED
+        else:
+            assert {ready for _, _, ready, _ in watch.seen} == {200}
+        assert after <= RUSH * before
+        await ground.check(everybody)
+    shutil.rmtree(options.data_dir)
+
+
+def most_in_a_second(instants: list[float]) -> int:
+    return max(Counter(int(at) for at in instants).values(), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call was told, and after how many seconds."""
+
+    status: int
+    seconds: float
+
+
+async def asked_all_the_time(http: httpx.AsyncClient, seconds: float) -> list[Answer]:
+    """Ten calls a second, whatever becomes of those before."""
+
+    async def ask() -> Answer:
+        began = time.monotonic()
+        answer = await http.get("/v1/journeys/welcome")
+        return Answer(answer.status_code, time.monotonic() - began)
+
+    calls = []
+    until = time.monotonic() + seconds
+    async with asyncio.TaskGroup() as group:
+        while time.monotonic() < until:
+            calls.append(group.create_task(ask()))
+            await asyncio.sleep(0.1)
+    return [call.result() for call in calls]
+
+
+async def nothing_to_tell(ground: Field) -> bool:
+    conn = await ground.owner()
+    try:
+        left: int = await conn.fetchval("SELECT count(*) FROM outbox")
+        return left == 0
+    finally:
+        await conn.close()
