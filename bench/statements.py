@@ -25,11 +25,12 @@ _LONGEST = 72
 #: Postgres shows so many bytes of a statement, unless it is told otherwise.
 _SHOWN = 1_000
 
-# Idle within a transaction: its process thinks, and holds what it holds.
+# Idle within a transaction: its process thinks, and holds what it holds. Without a name are those of a bench that looks
+# whether it is time to go on.
 _ACTIVE = """
 SELECT query, state = 'active' AS runs, coalesce(wait_event_type || ' ' || wait_event, '') AS waits_for
   FROM pg_stat_activity
- WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+ WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> ''
    AND state IN ('active', 'idle in transaction')
 """
 
