@@ -228,8 +228,9 @@ def _database_is_away(error: Exception) -> bool:
         case asyncpg.DataError():
             return False
         case asyncpg.InterfaceError():
-            # The driver's own complaints. Only these are no mistakes of ours: a connection or a pool is closed.
-            return "clos" in str(error)
+            # The driver's own complaints. Only these are no mistakes of ours: a connection or a pool is closed; and a
+            # connection that was lost between two statements, which the pool has taken back by then.
+            return any(words in str(error) for words in ("clos", "released back to the pool"))
         case _:
             # Refused, reset, unreachable, timed out.
             return isinstance(error, OSError)

@@ -93,6 +93,10 @@ def test_a_kind_of_refusal_nobody_listed_is_told_as_the_kind_it_derives_from() -
         (asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress"), UNAVAILABLE),
         (asyncpg.InterfaceError("connection is closed"), UNAVAILABLE),
         (asyncpg.InterfaceError("pool is closing"), UNAVAILABLE),
+        (
+            asyncpg.InterfaceError("cannot call Connection.fetchval(): connection has been released back to the pool"),
+            UNAVAILABLE,
+        ),
         (ConnectionRefusedError(111, "refused"), UNAVAILABLE),
         (TimeoutError(), UNAVAILABLE),
         (asyncpg.SerializationError("x"), StatusCode.ABORTED),
