@@ -125,31 +125,32 @@ async def _measure_all(names: Sequence[str], plan: Plan, *, keep: bool) -> tuple
     rows: list[Row] = []
     failed: list[str] = []
     for name in names:
-        began = time.monotonic()
         try:
-            measured, profiles = await _measure(name, plan)
+            seconds, measured, profiles = await _measure(name, plan)
         except Exception:
             traceback.print_exc()
             failed.append(name)
             continue
         rows += measured
         if keep:
-            run = record.run_of_now(commit, time.monotonic() - began)
+            run = record.run_of_now(commit, seconds)
             kept = record.read().with_bench(name, run, measured, profiles).of_benches(list(BENCHES))
             record.write(kept)
             PAGE.write_text(page(kept))
     return rows, failed
 
 
-async def _measure(name: str, plan: Plan) -> tuple[list[Row], list[Profile]]:
+async def _measure(name: str, plan: Plan) -> tuple[float, list[Row], list[Profile]]:
+    """The seconds that it took, and what was found."""
     began = time.monotonic()
     path = BENCHES[name].path
     found = [replace(one, path=one.path or path) for one in await BENCHES[name].measure(plan)]
+    seconds = time.monotonic() - began
     rows = [one for one in found if isinstance(one, Row)]
-    print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    print(f"{name}: {seconds:.0f} s", file=sys.stderr)
     for row in rows:
         print(f"  {row.name}: {row.value:,g} {row.unit}", file=sys.stderr)
-    return rows, [one for one in found if isinstance(one, Profile)]
+    return seconds, rows, [one for one in found if isinstance(one, Profile)]
 
 
 async def _guard(names: Sequence[str]) -> int:
@@ -163,9 +164,9 @@ async def _guard(names: Sequence[str]) -> int:
         if not any(row.ratio is not None for row in was):
             print(f"{name}: bench/latest.json has no ratios of it", file=sys.stderr)
             continue
-        once = compared(was, (await _measure(name, WHOLE))[0])
+        once = compared(was, (await _measure(name, WHOLE))[1])
         if any(one.is_regression for one in once):
-            again = compared(was, (await _measure(name, WHOLE))[0])
+            again = compared(was, (await _measure(name, WHOLE))[1])
             once = better_of(once, {one.name: one for one in again})
         found += once
     Console().print(_comparison(found))

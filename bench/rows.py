@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, inf, isfinite
 from statistics import median
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 #: Which way is better.
 Better = Literal["more", "less"]
@@ -46,17 +46,17 @@ class Row:
         return self.value / 100 if self.better == "more" else 1 + self.value / 100
 
 
+class How(TypedDict, total=False):
+    """What else is known of a figure, as Row has it."""
+
+    against: str
+    rounds: Sequence[float]
+    swing: float | None
+    path: str
+
+
 def beside(
-    name: str,
-    value: float,
-    unit: str,
-    note: str = "",
-    *,
-    against: str = "",
-    better: Better | None = None,
-    rounds: Sequence[float] = (),
-    swing: float | None = None,
-    path: str = "",
+    name: str, value: float, unit: str, note: str = "", *, better: Better | None = None, **how: Unpack[How]
 ) -> Row:
     """A figure without a target."""
     return Row(
@@ -64,66 +64,22 @@ def beside(
         value=rounded(value),
         unit=unit,
         note=note,
-        against=against,
+        against=how.get("against", ""),
         better=better,
-        rounds=tuple(map(rounded, rounds)),
-        swing=swing,
-        path=path,
+        rounds=tuple(map(rounded, how.get("rounds", ()))),
+        swing=how.get("swing"),
+        path=how.get("path", ""),
     )
 
 
-def at_least(
-    target: float,
-    name: str,
-    value: float,
-    unit: str,
-    note: str = "",
-    *,
-    against: str = "",
-    rounds: Sequence[float] = (),
-    swing: float | None = None,
-    path: str = "",
-) -> Row:
-    return Row(
-        name=name,
-        value=rounded(value),
-        unit=unit,
-        target=f"≥ {target:,g}",
-        holds=rounded(value) >= target,
-        note=note,
-        against=against,
-        better="more",
-        rounds=tuple(map(rounded, rounds)),
-        swing=swing,
-        path=path,
-    )
+def at_least(target: float, name: str, value: float, unit: str, note: str = "", **how: Unpack[How]) -> Row:
+    row = beside(name, value, unit, note, better="more", **how)
+    return replace(row, target=f"≥ {target:,g}", holds=row.value >= target)
 
 
-def at_most(
-    target: float,
-    name: str,
-    value: float,
-    unit: str,
-    note: str = "",
-    *,
-    against: str = "",
-    rounds: Sequence[float] = (),
-    swing: float | None = None,
-    path: str = "",
-) -> Row:
-    return Row(
-        name=name,
-        value=rounded(value),
-        unit=unit,
-        target=f"≤ {target:,g}",
-        holds=rounded(value) <= target,
-        note=note,
-        against=against,
-        better="less",
-        rounds=tuple(map(rounded, rounds)),
-        swing=swing,
-        path=path,
-    )
+def at_most(target: float, name: str, value: float, unit: str, note: str = "", **how: Unpack[How]) -> Row:
+    row = beside(name, value, unit, note, better="less", **how)
+    return replace(row, target=f"≤ {target:,g}", holds=row.value <= target)
 
 
 def rounded(value: float) -> float:
