@@ -20,7 +20,8 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.storage import clock, executions, outbox
 from orchestrator.storage.outbox import Entry
 from orchestrator.temporal.contract import ExecutionInput, effect_from, phase_at
-from orchestrator.temporal.executions import PERMANENT, Executions, Holder, Start, Told
+from orchestrator.temporal.executions import Executions, Holder, Start, Told
+from orchestrator.temporal.outages import is_away
 
 logger = logging.getLogger(__name__)
 
@@ -176,10 +177,10 @@ class Delivery:
                 with traces.joined(entry.kind, "producer", entry.trace, execution_id=str(entry.execution_id)):
                     told = await self._told(entry)
             except RPCError as error:
-                if error.status in PERMANENT:
-                    logger.error("temporal refuses an entry for good", extra={"execution_id": str(entry.execution_id)})
-                    return _Refused(entry, error.status.name)
-                return _Postponed(entry, error.status.name)
+                if is_away(error):
+                    return _Postponed(entry, error.status.name)
+                logger.error("temporal refuses an entry for good", extra={"execution_id": str(entry.execution_id)})
+                return _Refused(entry, error.status.name)
             except (OSError, RuntimeError, TimeoutError) as error:
                 return _Postponed(entry, type(error).__name__)
             except Exception as error:

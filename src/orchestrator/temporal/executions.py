@@ -57,10 +57,6 @@ class Holder:
     closed: bool
 
 
-#: Temporal will never take such a request, however often it is asked.
-PERMANENT = frozenset({RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED})
-
-
 #: Temporal knows 1 to 5, and takes 3 for what says nothing. Servers that do not know it take no notice.
 _BEHIND = 5
 
