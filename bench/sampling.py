@@ -1,10 +1,9 @@
 """Which Python functions a process spends its cores on, from inside of it.
 
 Whenever the process has used so much of a core, whichever of its threads did, the kernel says so and the handler looks
-where Python is: at the function of ours that is furthest in, and at the library that it has called, if any. What the
-main thread has used since the last look was for where it is; the rest was for where another thread of Python is, or
-else for threads of compiled code. Imports nothing but the standard library: Python does this before all else in the
-processes that are looked at.
+where Python is: at the function of ours that is furthest in, and at the library that it has called, if any. What a
+thread of Python has used since the last look was for where it is; the rest was for threads of compiled code. Imports
+nothing but the standard library: Python does this before all else in the processes that are looked at.
 """
 
 from __future__ import annotations
@@ -40,15 +39,13 @@ _GENERATED = "orchestrator.v1."
 
 _BENCH = Path(__file__).parent
 
-# Where a thread is that has nothing to do: (module, function). The main one is woken there by the signal itself.
+# Where the main thread is when it has nothing to do: (module, function). The signal itself wakes it there.
 _IDLE = frozenset(
     {
         ("selectors", "select"),
         ("threading", "wait"),
         ("threading", "join"),
-        ("threading", "run"),
         ("threading", "_wait_for_tstate_lock"),
-        ("concurrent.futures.thread", "_worker"),
     }
 )
 # Packages that go by another name.
@@ -65,6 +62,8 @@ class Sampler:
         self._runs = False
         # Nanoseconds of a core until the last look: the main thread's, and those of all threads.
         self._main = self._all = 0
+        # The other threads of Python: nanoseconds of a core until the last look, by their names for the kernel.
+        self._others: dict[int, int] = {}
         # Of the main thread's, those that were not seen yet: it was met where it waits, after having done something.
         self._unseen = 0
 
@@ -75,6 +74,7 @@ class Sampler:
     def begin(self) -> None:
         self._seen.clear()
         self._main, self._all, self._unseen = time.thread_time_ns(), time.process_time_ns(), 0
+        self._others = {thread: used for thread, (used, _) in _other_threads().items()}
         self._runs = True
         _wake_the_loop()
         signal.signal(signal.SIGPROF, self._look)
@@ -101,7 +101,15 @@ class Sampler:
         if not _is_idle(frame):
             self._seen[place_of(frame)] += self._unseen // 1000
             self._unseen = 0
-        self._seen[_other_place()] += elsewhere // 1000
+        others = _other_threads()
+        for thread, (used, at) in others.items():
+            # Nobody is told of more than is left: another thread of that name may have ended since.
+            its = min(max(0, used - self._others.get(thread, 0)), elsewhere)
+            elsewhere -= its
+            if its:
+                self._seen[place_of(at)] += its // 1000
+        self._others = {thread: used for thread, (used, _) in others.items()}
+        self._seen[OUTSIDE] += elsewhere // 1000
 
 
 def _wake_the_loop() -> None:
@@ -113,11 +121,16 @@ def _wake_the_loop() -> None:
     loop.add_signal_handler(signal.SIGUSR1, lambda: None)
 
 
-def _other_place() -> tuple[str, str]:
-    """Where a thread of Python is at work that is not the main one; OUTSIDE: none is."""
+def _other_threads() -> dict[int, tuple[int, FrameType]]:
+    """Of each thread of Python that is not the main one: nanoseconds of a core that it has used, and where it is. None
+    of them can end meanwhile: it would need the lock that the caller holds.
+    """
     main = threading.main_thread().ident
-    others = (frame for thread, frame in sys._current_frames().items() if thread != main)
-    return next((place_of(frame) for frame in others if not _is_idle(frame)), OUTSIDE)
+    return {
+        thread: (time.clock_gettime_ns(time.pthread_getcpuclockid(thread)), frame)
+        for thread, frame in sys._current_frames().items()
+        if thread != main
+    }
 
 
 def place_of(frame: FrameType) -> tuple[str, str]:

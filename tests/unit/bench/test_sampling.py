@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import sys
+import threading
 import time
 
 import pytest
@@ -101,6 +103,23 @@ async def test_what_other_threads_of_python_do_is_told_as_theirs() -> None:
     sampler.begin()
     await asyncio.to_thread(_compute, 0.3)
     found = sampler.end()
+
+    assert found[f"{HERE}._compute", ""] > 0.7 * sum(found.values()) > 150_000
+
+
+async def test_a_thread_that_waits_in_the_kernel_is_not_at_work() -> None:
+    # Python's own watchers of child processes stand like this as long as a server runs.
+    reader, writer = os.pipe()
+    waiting = threading.Thread(target=lambda: os.read(reader, 1))
+    waiting.start()
+    sampler = Sampler()
+    sampler.begin()
+    await asyncio.to_thread(_compute, 0.3)
+    found = sampler.end()
+    os.write(writer, b"1")
+    waiting.join()
+    os.close(reader)
+    os.close(writer)
 
     assert found[f"{HERE}._compute", ""] > 0.7 * sum(found.values()) > 150_000
 
