@@ -45,6 +45,7 @@ class Faults(Protocol):
 class Ground:
     """`patience`: seconds in which the faults of a group have to be met. `revival` None: nobody is to die. `rests`:
     what scenarios want to come true afterwards, in SQL; `checks`: what is to hold then; `forgotten`: who is gone.
+    `pace`: how many times longer the pauses between turns are.
     """
 
     field: Field
@@ -56,6 +57,7 @@ class Ground:
     rests: list[str] = made(default_factory=list)
     checks: list[Check] = made(default_factory=list)
     forgotten: list[Forgotten] = made(default_factory=list)
+    pace: float = 1.0
 
     async def turn_after_turn(self, group: str, turn: Turn, *, pause: float = 4.0) -> None:
         """Until every fault of the group was met; `pause`: seconds in which one turn may bring that about.
@@ -66,7 +68,7 @@ class Ground:
             async with asyncio.timeout(self.patience):
                 for number in count():
                     await turn(number)
-                    if await self._all_met(group, within=pause):
+                    if await self._all_met(group, within=pause * self.pace):
                         return
         except TimeoutError:
             left = self.faults.left([group])
