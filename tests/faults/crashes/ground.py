@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from dataclasses import field as made
 from itertools import count
@@ -45,7 +46,7 @@ class Faults(Protocol):
 class Ground:
     """`patience`: seconds in which the faults of a group have to be met. `revival` None: nobody is to die. `rests`:
     what scenarios want to come true afterwards, in SQL; `checks`: what is to hold then; `forgotten`: who is gone.
-    `pace`: how many times longer the pauses between turns are.
+    `turns`: whoever would begin a turn passes by there; None: all go as they like.
     """
 
     field: Field
@@ -57,7 +58,7 @@ class Ground:
     rests: list[str] = made(default_factory=list)
     checks: list[Check] = made(default_factory=list)
     forgotten: list[Forgotten] = made(default_factory=list)
-    pace: float = 1.0
+    turns: Callable[[], AbstractAsyncContextManager[None]] | None = None
 
     async def turn_after_turn(self, group: str, turn: Turn, *, pause: float = 4.0) -> None:
         """Until every fault of the group was met; `pause`: seconds in which one turn may bring that about.
@@ -67,8 +68,9 @@ class Ground:
         try:
             async with asyncio.timeout(self.patience):
                 for number in count():
-                    await turn(number)
-                    if await self._all_met(group, within=pause * self.pace):
+                    async with self.turns() if self.turns is not None else nullcontext():
+                        await turn(number)
+                    if await self._all_met(group, within=pause):
                         return
         except TimeoutError:
             left = self.faults.left([group])

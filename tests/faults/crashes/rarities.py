@@ -41,7 +41,8 @@ async def failing(ground: Ground) -> None:
         rule = {"failureRate": 0.5, "minimum": 2, "window": "30m"}
         await ground.journey(own, say, BYE, autoPause=rule)
         await ground.enroll(own, crowd(own, 8))
-        await ground.until("count(*) = 1 FROM sends_pauses WHERE journey_id = $1", own)
+        is_paused = "SELECT EXISTS (SELECT FROM sends_pauses WHERE journey_id = $1)"
+        await eventually(lambda: ground.rows.fetchval(is_paused, own), within=SLOW)
         await ground.enroll(own, crowd(f"{own}-parked", 1))
         await ground.field.call("POST", "/v1/sendsPauses:resume", {"journeyId": own})
         # Whose sends go on failing, and are paused again.
@@ -99,9 +100,14 @@ async def undecided(ground: Ground) -> None:
             (late, crowd(late, 3), {"audienceId": "latecomers", "entryGrace": "12s"}),
             (twice, [one, other], {}),
         ):
-            await ground.journey(own, NAP, BYE, whilePaused="hold", entryCondition={"eventName": own}, **more)
+            came = {"eventName": own, "entryKeyPath": "order"}
+            await ground.journey(own, NAP, BYE, whilePaused="hold", entryCondition=came, **more)
             await ground.field.call("POST", f"/v1/journeys/{own}:pause", {})
-            await ground.happen(own, people)
+            events = [
+                {"eventId": f"{own}/{who}", "name": own, "subjectId": who, "properties": {"order": "1"}}
+                for who in people
+            ]
+            await ground.field.call("POST", "/v1/events", {"events": events})
             await ground.until("count(*) = $2 FROM held_entries WHERE journey_id = $1", own, len(people))
         await ground.field.call("POST", f"/v1/journeys/{closed}:archive", {"onArchive": "finish"})
         await ground.field.call("POST", f"/v1/journeys/{late}:resume", {})
@@ -272,12 +278,34 @@ async def withdrawing(ground: Ground) -> None:
         await ground.until("count(*) = 3 FROM refused_entries WHERE journey_id = $1", own)
         await ground.field.call("POST", f"/v1/journeys/{own}:resume", {})
         asked = {"reason": "journey_paused", "atMost": 3}
-        replay = await ground.field.call("POST", f"/v1/journeys/{own}/refusedEntries:replay", asked)
+        answer = await ground.field.call("POST", f"/v1/journeys/{own}/refusedEntries:replay", asked)
         with contextlib.suppress(AssertionError):
-            await ground.field.call("POST", f"/v1/entryReplays/{replay['id']}:cancel", {})
+            await ground.field.call("POST", f"/v1/entryReplays/{answer['replay']['id']}:cancel", {})
 
     await ground.turn_after_turn("", turn)
 
+
+async def reporting(ground: Ground) -> None:
+    """A provider says what became of messages that it had taken."""
+
+    async def turn(number: int) -> None:
+        await ground.field.sign_up(crowd(f"reported-{number}", 2))
+        taken = [receipt.key for receipt in ground.field.provider.accepted() if receipt.subject_id]
+        reports = [{"kind": "delivered", "idempotencyKey": key} for key in taken[-3:]]
+        if reports:
+            await ground.field.call("POST", "/v1/deliveries", {"reports": reports})
+
+    await ground.turn_after_turn("", turn)
+
+
+#: What processes say of rows that nobody can work through (`unreadable`).
+SAID_OF_THEM = frozenset(
+    {
+        "entries of a subject cannot be worked through",
+        "temporal refuses an entry for good",
+        "a workflow id belongs to another enrollment",
+    }
+)
 
 SCENARIOS = (
     failing,
@@ -292,4 +320,5 @@ SCENARIOS = (
     naming,
     queueing,
     withdrawing,
+    reporting,
 )
