@@ -405,7 +405,8 @@ async def test_projects_are_made_by_the_operator_and_changed_by_their_owners(
     assert (again.code, "ALREADY_EXISTS" in again.err) == (1, True)
     assert project_id in {project["id"] for project in listed.json}
     assert (tried.code, tried.out) == (0, "")
-    assert changed.json["settings"] == {**made.json["settings"], "quietHours": {"start": "21:00", "end": "08:00"}}
+    quiet = {"start": "21:00", "end": "08:00", "channels": []}
+    assert changed.json["settings"] == {**made.json["settings"], "quietHours": quiet}
     assert taken_back.json["settings"] == {
         name: value for name, value in changed.json["settings"].items() if name != "maxJourneys"
     }
