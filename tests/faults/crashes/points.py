@@ -261,8 +261,8 @@ POINTS: tuple[Point, ...] = (
         group="effects",
         module=_EFFECTS,
         text="""
-                    <<>>
-                    return await self.calls.make(call)
+                <<>>
+                made = await self.calls.make(call)
 """,
     ),
     Point(
