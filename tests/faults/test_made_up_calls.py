@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600 if SOAK else 300)]
 CALLS = 20_000 if SOAK else 2_000
 #: Calls between two looks at the server's memory. Each round has a project of its own.
 ROUND = 2_000 if SOAK else 1_000
-#: Seconds by which the loop of the server may be late: 99 of 100 times that it is looked at, and ever. Judged in the soak,
-#: which has the machine for itself.
+#: Seconds by which the loop of the server may be late: 99 of 100 times that it is looked at, and ever. Judged in the
+#: soak, which has the machine for itself.
 LATE, LATEST = 0.05, 0.25
 #: Bytes by which the server may have grown since the first round, in which it loads what it needs.
 GROWTH = 50 * 1024 * 1024
