@@ -32,12 +32,16 @@ from tests.soak import in_soak_alone
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600), in_soak_alone]
 
 CROWD = 1_000
+#: Who sign up while Temporal is away.
+NEWCOMERS = 200
 #: Seconds: how long they wait, how long it is away, and in how many all is done that was due.
 WAIT, AWAY, DRAINED = 60, 60.0, 60.0
 #: Seconds until the server says that Postgres is away, or there again; and until Temporal has been told everything.
 NOTICED, TOLD = 5.0, 15.0
-#: Seconds until a call is answered: its own time, and a little.
-ANSWERED = 12.0
+#: Seconds until a call is answered: its own ten and six more, as docs/operations.md has it, and one for this process.
+ANSWERED = 17.0
+#: Seconds for which it is waited, so that it is known what it took where it took too long.
+MEASURED = 150.0
 #: Messages in a second after its return, beside the most before.
 RUSH = 2.0
 #: Tries to reach it, for each time that somebody wants something of it.
@@ -96,25 +100,29 @@ async def test_what_is_away_for_a_minute_is_not_overrun_and_what_was_due_is_done
             tried, cut_at, began = sum(way.tried for way in ways), time.monotonic(), datetime.now(UTC)
             for way in ways:
                 way.set(how)
-            answers = await asked_all_the_time(http, AWAY)
+            newcomers = [f"p-{CROWD + n}" for n in range(NEWCOMERS if away == TEMPORAL else 0)]
+            _, answers = await asyncio.gather(ground.sign_up(newcomers), asked_all_the_time(http, AWAY))
             tried = sum(way.tried for way in ways) - tried
             # Whoever has bought something is sent a second message; calls ask Postgres alone.
             wanted = CROWD // 2 if away == PROVIDER else CROWD + len(answers) * (away == POSTGRES)
             for way in ways:
                 way.set(Link())
             back, ground.outages = time.monotonic(), [Outage(what=away, began=began, ended=datetime.now(UTC))]
+            told = 0.0
             if away == TEMPORAL:
-                await eventually(lambda: nothing_to_tell(ground), within=TOLD)
+                assert not await nothing_to_tell(ground), "Temporal was there"
+                await eventually(lambda: nothing_to_tell(ground), within=MEASURED)
                 told = time.monotonic() - back
-            await ground.ended(CROWD, within=DRAINED - (time.monotonic() - back))
+            await eventually(lambda: have_ended(ground, CROWD), within=MEASURED)
             drained = time.monotonic() - back
+            await ground.ended(CROWD + len(newcomers), within=WAIT + DRAINED)
             after = most_in_a_second([receipt.at for receipt in provider.accepted()[CROWD:]])
             await asyncio.sleep(NOTICED)
 
         with capsys.disabled():
             print(  # noqa: T201
                 f"\n{away} away {AWAY:.0f} s: {Counter(answer.status for answer in answers)}, the slowest after"
-                f" {max(answer.seconds for answer in answers):.1f} s; {tried} tries to connect; drained in"
+                f" {max(answer.seconds for answer in answers):.1f} s; {tried} tries to connect, of {wanted}; drained in"
                 f" {drained:.1f} s; at most {after} messages a second, {before} before"
                 + (f"; Temporal told after {told:.1f} s" if away == TEMPORAL else "")
             )
@@ -127,8 +135,10 @@ async def test_what_is_away_for_a_minute_is_not_overrun_and_what_was_due_is_done
         else:
             assert {ready for _, _, ready, _ in watch.seen} == {200}
         assert tried <= TRIES * wanted
+        assert told <= TOLD
+        assert drained <= DRAINED
         assert after <= RUSH * before
-        await ground.check(everybody)
+        await ground.check(everybody + newcomers)
     shutil.rmtree(options.data_dir)
 
 
@@ -162,9 +172,17 @@ async def asked_all_the_time(http: httpx.AsyncClient, seconds: float) -> list[An
 
 
 async def nothing_to_tell(ground: Field) -> bool:
+    return await count_of(ground, "SELECT count(*) FROM outbox") == 0
+
+
+async def have_ended(ground: Field, count: int) -> bool:
+    return await count_of(ground, "SELECT count(*) FROM executions WHERE outcome IS NOT NULL") >= count
+
+
+async def count_of(ground: Field, question: str) -> int:
     conn = await ground.owner()
     try:
-        left: int = await conn.fetchval("SELECT count(*) FROM outbox")
-        return left == 0
+        found: int = await conn.fetchval(question)
+        return found
     finally:
         await conn.close()
