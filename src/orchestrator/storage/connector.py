@@ -33,6 +33,6 @@ class Connector:
             raise ConnectionRefusedError("PostgreSQL was not there a moment ago")
         try:
             return await asyncpg.connect(*arguments, **keywords)
-        except (OSError, TimeoutError, asyncpg.CannotConnectNowError):
+        except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
             self._not_before = self._clock() + PAUSE
             raise
