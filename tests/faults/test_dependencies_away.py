@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -34,8 +35,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(600), in_soak_alone]
 CROWD = 1_000
 #: Who sign up while Temporal is away.
 NEWCOMERS = 200
-#: Seconds: how long they wait, how long it is away, and in how many all is done that was due.
-WAIT, AWAY, DRAINED = 60, 60.0, 60.0
+#: Seconds: in which all of them have come, before the instant for which all wait; how long before that something goes
+#: away, and for how long; and in how many all is done that was due.
+COMING, BEFORE, AWAY, DRAINED = 150.0, 10.0, 60.0, 60.0
 #: Seconds until the server says that Postgres is away, or there again; and until Temporal has been told everything.
 NOTICED, TOLD = 5.0, 15.0
 #: Seconds until a call is answered: its own ten and six more, as docs/operations.md has it, and one for this process.
@@ -46,6 +48,18 @@ MEASURED = 150.0
 RUSH = 2.0
 #: Tries to reach it, for each time that somebody wants something of it.
 TRIES = 1.3
+
+
+BOUGHT = {"kind": "event_fired", "eventName": "purchase"}
+#: As `Field.furnish` has them, and a wait for an instant.
+STEPS: list[dict[str, Any]] = [
+    {"id": "one", "send": {"communicationId": "first"}, "next": "due"},
+    {"id": "due", "wait": {"date": {"fieldPath": "due"}}, "next": "pause"},
+    {"id": "pause", "wait": {"duration": "1s"}, "next": "check"},
+    {"id": "check", "branch": {"arms": [{"id": "bought", "when": BOUGHT, "next": "two"}], "otherwise": "bye"}},
+    {"id": "two", "send": {"communicationId": "second"}, "next": "bye"},
+    {"id": "bye", "exit": {"reason": "finished"}},
+]
 
 
 @dataclass
@@ -85,10 +99,16 @@ async def test_what_is_away_for_a_minute_is_not_overrun_and_what_was_due_is_done
     everybody = [f"p-{n}" for n in range(CROWD)]
     async with ProxiedStack(options) as stack, doors_of(stack, tmp_path) as (provider, doors):
         ground = doors[0]
-        await ground.furnish(wait=f"{WAIT}s")
-        await asyncio.gather(*(doors[n].sign_up(everybody[n::2]) for n in range(2)))
-        await eventually(lambda: len(provider.accepted()) == CROWD, within=WAIT)
-        await ground.asleep(everybody, least=CROWD)
+        await ground.furnish(steps=STEPS)
+        due = datetime.now(UTC) + timedelta(seconds=COMING)
+        await know(ground, everybody, due)
+        halves = everybody[: CROWD // 2], everybody[CROWD // 2 :]
+        await asyncio.gather(*(door.sign_up(half) for door, half in zip(doors, halves, strict=True)))
+        await eventually(lambda: all_wait(ground), within=COMING)
+        assert datetime.now(UTC) < due - timedelta(seconds=BEFORE), (
+            "they took too long to come"
+        )
+        await asyncio.sleep((due - datetime.now(UTC)).total_seconds() - BEFORE)
         before = most_in_a_second([receipt.at for receipt in provider.accepted()])
         async with (
             httpx.AsyncClient(
@@ -113,9 +133,8 @@ async def test_what_is_away_for_a_minute_is_not_overrun_and_what_was_due_is_done
                 assert not await nothing_to_tell(ground), "Temporal was there"
                 await eventually(lambda: nothing_to_tell(ground), within=MEASURED)
                 told = time.monotonic() - back
-            await eventually(lambda: have_ended(ground, CROWD), within=MEASURED)
+            await ground.ended(CROWD + len(newcomers), within=MEASURED)
             drained = time.monotonic() - back
-            await ground.ended(CROWD + len(newcomers), within=WAIT + DRAINED)
             after = most_in_a_second([receipt.at for receipt in provider.accepted()[CROWD:]])
             await asyncio.sleep(NOTICED)
 
@@ -138,7 +157,7 @@ async def test_what_is_away_for_a_minute_is_not_overrun_and_what_was_due_is_done
         assert told <= TOLD
         assert drained <= DRAINED
         assert after <= RUSH * before
-        await ground.check(everybody + newcomers)
+        await ground.check(everybody + newcomers, besides={"due"})
     shutil.rmtree(options.data_dir)
 
 
@@ -175,8 +194,17 @@ async def nothing_to_tell(ground: Field) -> bool:
     return await count_of(ground, "SELECT count(*) FROM outbox") == 0
 
 
-async def have_ended(ground: Field, count: int) -> bool:
-    return await count_of(ground, "SELECT count(*) FROM executions WHERE outcome IS NOT NULL") >= count
+async def all_wait(ground: Field) -> bool:
+    await asyncio.sleep(0.2)
+    question = "SELECT count(*) FROM executions WHERE step_id = 'due' AND effect ->> 'kind' = 'sleep'"
+    return await count_of(ground, question) == CROWD
+
+
+async def know(ground: Field, subject_ids: list[str], due: datetime) -> None:
+    """All of them at one instant."""
+    for at in range(0, len(subject_ids), 500):
+        subjects = [{"id": one, "attributes": {"due": due.isoformat()}} for one in subject_ids[at : at + 500]]
+        await ground.call("POST", "/v1/subjects:batchUpsert", {"subjects": subjects})
 
 
 async def count_of(ground: Field, question: str) -> int:
