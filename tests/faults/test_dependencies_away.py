@@ -145,6 +145,7 @@ async def test_what_is_away_for_a_minute_is_not_overrun_and_what_was_due_is_done
                 f" {drained:.1f} s; at most {after} messages a second, {before} before"
                 + (f"; Temporal told after {told:.1f} s" if away == TEMPORAL else "")
             )
+        await ground.check(everybody + newcomers, besides={"due"})
         assert {answer.status for answer in answers} <= {200, 429, 503, 504}
         assert max(answer.seconds for answer in answers) <= ANSWERED
         assert {alive for _, alive, _, _ in watch.seen} == {200}
@@ -157,7 +158,6 @@ async def test_what_is_away_for_a_minute_is_not_overrun_and_what_was_due_is_done
         assert told <= TOLD
         assert drained <= DRAINED
         assert after <= RUSH * before
-        await ground.check(everybody + newcomers, besides={"due"})
     shutil.rmtree(options.data_dir)
 
 
