@@ -105,9 +105,7 @@ async def test_what_is_away_for_a_minute_is_not_overrun_and_what_was_due_is_done
         halves = everybody[: CROWD // 2], everybody[CROWD // 2 :]
         await asyncio.gather(*(door.sign_up(half) for door, half in zip(doors, halves, strict=True)))
         await eventually(lambda: all_wait(ground), within=COMING)
-        assert datetime.now(UTC) < due - timedelta(seconds=BEFORE), (
-            "they took too long to come"
-        )
+        assert datetime.now(UTC) < due - timedelta(seconds=BEFORE), "they took too long to come"
         await asyncio.sleep((due - datetime.now(UTC)).total_seconds() - BEFORE)
         before = most_in_a_second([receipt.at for receipt in provider.accepted()])
         async with (
