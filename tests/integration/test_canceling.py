@@ -214,6 +214,29 @@ async def test_who_starts_after_the_request_is_not_meant(world: World, worker_po
     assert await marked(world) == {old: "canceled"}
 
 
+@pytest.mark.parametrize("others", [0, 1])
+async def test_whoever_was_being_let_in_when_it_was_asked_for_is_meant(
+    world: World, database: str, worker_pool: Pool[Record], others: int
+) -> None:
+    for number in range(others):
+        await world.lay_execution(f"old-{number}")
+    cancellations = Cancellations(Transactions(worker_pool))
+    conn = await asyncpg.connect(database)
+    async with conn.transaction():
+        admitted = await World(**{**vars(world), "owner": conn}).lay_execution("late", started_at=await clock.now(conn))
+        asked = await cancel_many(world, ALL)
+        await work(cancellations)
+        before = await marked(world)
+    await conn.close()
+    await work(cancellations)
+
+    assert (asked.count.total, before) == (others, {})
+    assert admitted in await marked(world)
+    assert len(await marked(world)) == others + 1
+    ended = await world.do(canceling.get, asked.cancellation.id)
+    assert (ended.canceled, ended.ended_at is None) == (others + 1, False)
+
+
 async def test_a_page_that_is_cut_off_is_begun_again_and_nobody_is_told_twice(
     world: World, worker_pool: Pool[Record]
 ) -> None:

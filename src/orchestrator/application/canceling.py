@@ -108,8 +108,8 @@ async def cancel_many(
             count=str(count.total),
         )
     now = await clock.now(conn)
-    # Nothing is left to do where the subjects are named, and where there is nobody.
-    done = bool(wanted.subject_ids) or not count.total
+    # Nothing is left to do where the subjects are named. Else somebody may just be let in whom nobody sees yet.
+    done = bool(wanted.subject_ids)
     cancellation = Cancellation(
         id=new_id("can"),
         journey_id=journey_id,

@@ -116,15 +116,19 @@ async def mark(conn: Connection[Record], meant: Sequence[Meant], reason: str, no
         )  # fmt: skip
 
 
+# Whoever lets somebody in has taken the subject's lock, and so has a number, before the start of the execution is read
+# off the clock: who has started by $8 is committed, or stands below the barrier.
 _INSERT = """
 INSERT INTO cancellations (project_no, cancellation_id, journey_id, filter, reason, matched, canceled, requested_at,
-                           started_at, moved_at, ended_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, $9)
+                           started_at, moved_at, ended_at, barrier)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, $9, pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
 """
 
 
 async def insert(conn: Connection[Record], project_no: int, cancellation: Cancellation) -> None:
-    """Ask for it: workers begin after the commit, unless it has an end already."""
+    """Ask for it: workers begin after the commit, unless it has an end already. `requested_at` is an instant of this
+    transaction.
+    """
     c = cancellation
     await conn.execute(
         _INSERT, project_no, c.id, c.journey_id, c.filter.to_document(), c.reason, c.matched, c.canceled,
@@ -146,7 +150,9 @@ async def find(conn: Connection[Record], project_no: int, cancellation_id: str) 
 _NEXT = """
 SELECT project_no, cancellation_id, journey_id, filter, reason, matched, canceled, requested_at, ended_at,
        started_at, execution_id
-  FROM cancellations WHERE ended_at IS NULL ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
+  FROM cancellations
+ WHERE ended_at IS NULL AND (barrier IS NULL OR barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint)
+ ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
 
@@ -160,7 +166,9 @@ class UnderWay:
 
 
 async def take(conn: Connection[Record]) -> UnderWay | None:
-    """The one whose last page is the longest ago; None when there is none, or somebody else is at it."""
+    """The one whose last page is the longest ago; None when there is none, or somebody else is at it. One is left alone
+    until all transactions from before it have ended: then everybody who is meant can be seen.
+    """
     row = await conn.fetchrow(_NEXT)
     if row is None:
         return None

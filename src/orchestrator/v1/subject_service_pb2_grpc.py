@@ -146,7 +146,7 @@ class SubjectServiceServicer:
         merged subject names the other one, wherever an id is asked for. This cannot be undone.
 
         Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
-        attributes would become too large (SUBJECT_TOO_LARGE).
+        attributes would become too large, or more than 100,000 events would have to be moved (SUBJECT_TOO_LARGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,7 +54,7 @@ class SubjectServiceStub:
     merged subject names the other one, wherever an id is asked for. This cannot be undone.
 
     Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
-    attributes would become too large (SUBJECT_TOO_LARGE).
+    attributes would become too large, or more than 100,000 events would have to be moved (SUBJECT_TOO_LARGE).
     """
     ListTimeline: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.ListTimelineRequest, _subject_service_pb2.ListTimelineResponse]
     """Lists what happened to a subject, newest first: events, enrollments, visits, sends, ends, what it does not want.
@@ -104,7 +104,7 @@ class SubjectServiceAsyncStub(SubjectServiceStub):
     merged subject names the other one, wherever an id is asked for. This cannot be undone.
 
     Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
-    attributes would become too large (SUBJECT_TOO_LARGE).
+    attributes would become too large, or more than 100,000 events would have to be moved (SUBJECT_TOO_LARGE).
     """
     ListTimeline: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.ListTimelineRequest, _subject_service_pb2.ListTimelineResponse]  # type: ignore[assignment]
     """Lists what happened to a subject, newest first: events, enrollments, visits, sends, ends, what it does not want.
@@ -187,7 +187,7 @@ class SubjectServiceServicer(metaclass=_abc_1.ABCMeta):
         merged subject names the other one, wherever an id is asked for. This cannot be undone.
 
         Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
-        attributes would become too large (SUBJECT_TOO_LARGE).
+        attributes would become too large, or more than 100,000 events would have to be moved (SUBJECT_TOO_LARGE).
         """
 
     @_abc_1.abstractmethod
