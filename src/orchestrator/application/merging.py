@@ -38,7 +38,6 @@ from orchestrator.storage import (
 from orchestrator.storage.memberships import Membership, Transition
 from orchestrator.storage.merging import Step
 
-
 #: Events that one merge moves, at most: as long as that takes, ingest into the project waits.
 AT_MOST = 100_000
 

@@ -32,9 +32,9 @@ LATER_GONE = (
     "subject_event_state", "events",
 )  # fmt: skip
 
-#: Ledgers, what of each row goes, and of which rows it has not gone yet: the entry and its key (an event's properties), the id at the provider, what
-#: webhooks answered, what arms were chosen by, and the workflow's id, which holds the subject's. Each stays what it
-#: was: unique, and not null.
+#: Ledgers, what of each row goes, and of which rows it has not gone yet: the entry and its key (an event's properties),
+#: the id at the provider, what webhooks answered, what arms were chosen by, and the workflow's id, which holds the
+#: subject's. Each stays what it was: unique, and not null.
 ANONYMIZED = {
     "enrollments": (
         "entry = '{}', entry_key = 'deleted:' || enrollment_id",
