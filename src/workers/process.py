@@ -325,7 +325,7 @@ def _workers(
     sweeps = Worker(
         parts.client,
         task_queue=SWEEPS_QUEUE,
-        activities=[passes.evaluate_buckets],
+        activities=[passes.begin_run, passes.evaluate_buckets, passes.finish_run],
         max_concurrent_activities=limits.sweeps,
         graceful_shutdown_timeout=limits.grace,
         deployment_config=deployment,

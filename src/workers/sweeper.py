@@ -204,6 +204,6 @@ class Sweeper:
             pass
 
     async def _reconcile(self) -> None:
-        if closed := await self._reconciliation.run():
+        if closed := await self._reconciliation.take_turn():
             self._metrics.reconciled.add(closed)
             logger.warning("closed executions that were ended in temporal", extra={"count": closed})

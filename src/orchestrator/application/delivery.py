@@ -19,6 +19,7 @@ from orchestrator import traces
 from orchestrator.application.transactions import Transactions
 from orchestrator.storage import clock, executions, outbox
 from orchestrator.storage.outbox import Entry
+from orchestrator.temporal.client import CALL_TIMEOUT
 from orchestrator.temporal.contract import ExecutionInput, effect_from, phase_at
 from orchestrator.temporal.executions import Executions, Holder, Start, Told
 from orchestrator.temporal.outages import is_away
@@ -175,7 +176,10 @@ class Delivery:
                 return _Left(entry)
             try:
                 with traces.joined(entry.kind, "producer", entry.trace, execution_id=str(entry.execution_id)):
-                    told = await self._told(entry)
+                    # All calls that it takes, and their repeats by the SDK: whoever waits until nothing of it can be
+                    # under way any more goes by that (application/erasures.py).
+                    async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
+                        told = await self._told(entry)
             except RPCError as error:
                 if is_away(error):
                     return _Postponed(entry, error.status.name)
