@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -56,6 +57,11 @@ async def marked(world: World) -> dict[UUID, str]:
 
 async def poked(world: World) -> list[UUID]:
     return [row[0] for row in await world.owner.fetch("SELECT execution_id FROM outbox ORDER BY execution_id")]
+
+
+async def begin(cancellations: Cancellations) -> None:
+    """Until the next step is a page: those who may be letting somebody in are known, and there are none any more."""
+    assert await cancellations.step()
 
 
 async def work(cancellations: Cancellations) -> None:
@@ -223,7 +229,10 @@ async def test_whoever_was_being_let_in_when_it_was_asked_for_is_meant(
     cancellations = Cancellations(Transactions(worker_pool))
     conn = await asyncpg.connect(database)
     async with conn.transaction():
-        admitted = await World(**{**vars(world), "owner": conn}).lay_execution("late", started_at=await clock.now(conn))
+        # As whoever lets somebody in: the subject's row is held, then the clock is read.
+        other = copy(world)
+        other.owner = conn
+        admitted = await other.lay_execution("late", started_at=await clock.now(conn))
         asked = await cancel_many(world, ALL)
         await work(cancellations)
         before = await marked(world)
@@ -295,6 +304,8 @@ async def test_no_page_is_added_while_much_waits_to_be_told(world: World, worker
     now = await clock.now(world.owner)
     await outbox.insert(world.owner, "poke", [(key, waiting, "disp:bob")], now - timedelta(minutes=1))
 
+    await begin(Cancellations(Transactions(worker_pool)))
+
     assert not await Cancellations(Transactions(worker_pool), backlog=1).step()
     assert await Cancellations(Transactions(worker_pool), backlog=2).step()
 
@@ -329,6 +340,7 @@ async def test_whoever_is_merged_at_that_moment_is_canceled_as_the_survivor(
     one, many = [await world.lay_execution(who) for who in ("anna", "bert")]
     await world.lay_execution("survivor", outcome="completed")
     await cancel_many(world, Filter(step_ids=("pause",)), at_most=2)
+    await begin(Cancellations(Transactions(worker_pool)))
 
     async def both_wait() -> bool:
         waiting = (

@@ -136,9 +136,9 @@ async def counts(owner: Connection[Record]) -> tuple[Counts, Counts]:
 
 
 async def test_no_table_that_knows_subjects_is_forgotten(owner: Connection[Record]) -> None:
-    # How far the counting of a kind of events, the closing of a journey, the pokes for a project, an enrollment job or
-    # an erasure has come is no subject's that could be merged.
-    places = {"derived_events", "journey_closings", "topic_pokes", "enrollment_jobs", "erasures"}
+    # How far the counting of a kind of events, the closing of a journey, the pokes for a project, an enrollment job, an
+    # erasure or a deletion has come is no subject's that could be merged.
+    places = {"derived_events", "journey_closings", "topic_pokes", "enrollment_jobs", "erasures", "deleted_subjects"}
     assert await tables_about_subjects(owner) - places == {*MOVED, *FOLDED}
     assert not {*MOVED} & {*FOLDED}
 

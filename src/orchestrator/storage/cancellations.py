@@ -116,19 +116,15 @@ async def mark(conn: Connection[Record], meant: Sequence[Meant], reason: str, no
         )  # fmt: skip
 
 
-# Whoever lets somebody in has taken the subject's lock, and so has a number, before the start of the execution is read
-# off the clock: who has started by $8 is committed, or stands below the barrier.
 _INSERT = """
 INSERT INTO cancellations (project_no, cancellation_id, journey_id, filter, reason, matched, canceled, requested_at,
-                           started_at, moved_at, ended_at, barrier)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, $9, pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
+                           started_at, moved_at, ended_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8, $9)
 """
 
 
 async def insert(conn: Connection[Record], project_no: int, cancellation: Cancellation) -> None:
-    """Ask for it: workers begin after the commit, unless it has an end already. `requested_at` is an instant of this
-    transaction.
-    """
+    """Ask for it: workers begin after the commit, unless it has an end already."""
     c = cancellation
     await conn.execute(
         _INSERT, project_no, c.id, c.journey_id, c.filter.to_document(), c.reason, c.matched, c.canceled,
@@ -149,7 +145,7 @@ async def find(conn: Connection[Record], project_no: int, cancellation_id: str) 
 
 _NEXT = """
 SELECT project_no, cancellation_id, journey_id, filter, reason, matched, canceled, requested_at, ended_at,
-       started_at, execution_id
+       barrier, started_at, execution_id
   FROM cancellations
  WHERE ended_at IS NULL AND (barrier IS NULL OR barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint)
  ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
@@ -158,10 +154,14 @@ SELECT project_no, cancellation_id, journey_id, filter, reason, matched, cancele
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderWay:
-    """A cancelling that this transaction works on, and how far it has come: the start and id of an execution."""
+    """A cancelling that this transaction works on, and how far it has come: the start and id of an execution.
+
+    `barrier` None: nobody has looked yet who may still be letting somebody in.
+    """
 
     project_no: int
     cancellation: Cancellation
+    barrier: int | None
     place: Place
 
 
@@ -173,7 +173,21 @@ async def take(conn: Connection[Record]) -> UnderWay | None:
     if row is None:
         return None
     place = row["started_at"], row["execution_id"]
-    return UnderWay(project_no=row["project_no"], cancellation=_cancellation(row), place=place)
+    return UnderWay(project_no=row["project_no"], cancellation=_cancellation(row), barrier=row["barrier"], place=place)
+
+
+_RAISE_BARRIER = """
+UPDATE cancellations SET barrier = pg_current_xact_id()::text::bigint, moved_at = $3
+ WHERE project_no = $1 AND cancellation_id = $2
+"""
+
+
+async def raise_barrier(conn: Connection[Record], under_way: UnderWay, now: datetime) -> None:
+    """Note which transactions may have begun before it was asked for: those of smaller numbers than this one, which has
+    met it. Whoever lets somebody in has taken the subject's lock, and so has a number, before the execution's start
+    is read off the clock.
+    """
+    await conn.execute(_RAISE_BARRIER, under_way.project_no, under_way.cancellation.id, now)
 
 
 _PAGE = execution_pages.statement(_meets(FIRST))

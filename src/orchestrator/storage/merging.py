@@ -139,7 +139,7 @@ FOLDED = (
 )  # fmt: skip
 
 
-_MORE_EVENTS = f"SELECT count(*) > $4 FROM (SELECT FROM events WHERE {_FROM} LIMIT $4 + 1) AS some"
+_MORE_EVENTS = f"SELECT count(*) > $4 FROM (SELECT FROM events WHERE {_FROM} LIMIT $4 + 1) AS one"
 
 
 async def has_more_events(conn: Connection[Record], given: SubjectKey, count: int) -> bool:
