@@ -252,6 +252,7 @@ async def test_a_page_that_is_cut_off_is_begun_again_and_nobody_is_told_twice(
     ids = sorted([await world.lay_execution(f"s{n}") for n in range(7)])
     cancellations = Cancellations(Transactions(worker_pool), page=3)
     await cancel_many(world, ALL)
+    await begin(cancellations)
     await cancellations.step()
     await fail_first_commit(world.owner, "outbox")
 
@@ -287,6 +288,7 @@ async def test_a_merge_between_two_pages_hides_nobody(world: World, worker_pool:
     ids = sorted([await world.lay_execution(f"s{n}", started_at=START + timedelta(hours=n)) for n in range(6)])
     cancellations = Cancellations(Transactions(worker_pool), page=2)
     await cancel_many(world, ALL)
+    await begin(cancellations)
     await cancellations.step()
 
     for survivor, merged in (("s5", "s0"), ("s4", "s1"), ("s3", "s2")):
