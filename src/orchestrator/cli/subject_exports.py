@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import orjson
 
@@ -23,7 +23,7 @@ _PAGE = 1000
 
 
 @contextmanager
-def export_file(path: Path | None) -> Iterator[BinaryIO]:
+def export_file(path: Path | None) -> Iterator[IO[bytes]]:
     """Where to: stdout, or a file that only its owner can read, and that is there once it is whole.
 
     Raises CommandFailure when it cannot be written.
@@ -34,7 +34,7 @@ def export_file(path: Path | None) -> Iterator[BinaryIO]:
     try:
         with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             try:
-                yield file.file
+                yield file
             except BaseException:
                 Path(file.name).unlink()
                 raise
@@ -43,7 +43,7 @@ def export_file(path: Path | None) -> Iterator[BinaryIO]:
         raise CommandFailure(f"{path} cannot be written: {error.strerror}.", FAILED) from error
 
 
-async def write_export(client: OrchestratorClient, subject_id: str, file: BinaryIO) -> int:
+async def write_export(client: OrchestratorClient, subject_id: str, file: IO[bytes]) -> int:
     """Write everything that is kept about a person; returns how many records that were.
 
     Raises OrchestratorError, and CommandFailure when it cannot be written.
@@ -73,7 +73,7 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _write(file: BinaryIO, text: str) -> None:
+def _write(file: IO[bytes], text: str) -> None:
     try:
         file.write(text.encode())
     except OSError as error:
