@@ -134,8 +134,12 @@ class Sweeper:
             pause = seconds
 
     async def _sweep(self) -> None:
-        while (taken := await self._delivery.sweep()) and not self._stopping.is_set():
-            self._metrics.swept.add(taken)
+        swept = await self._delivery.sweep()
+        self._metrics.swept.add(swept.taken)
+        # Where nothing could be told, Temporal is away, and asking it about the rest would be in vain.
+        while swept.told and not self._stopping.is_set():
+            swept = await self._delivery.sweep()
+            self._metrics.swept.add(swept.taken)
 
     async def _close(self) -> None:
         while not self._stopping.is_set() and await self._closings.step():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from pathlib import Path
 
 import asyncpg
 
 from orchestrator.cli.yaml_text import parse_documents
 from orchestrator.devstack.ports import free_ports
+from orchestrator.devstack.stack import Stack
 from tests.acceptance.command_line import CommandLine
 from tests.acceptance.journey_files import CHECK, GREETING, REMINDERS, RENEWAL, TRYING, WELCOME, WIN_BACK, done_with
 from tests.eventually import eventually
@@ -411,6 +413,99 @@ async def test_keys_are_made_rotated_and_revoked(run: CommandLine) -> None:
         rotated["id"]: True,
     }
     assert made["secret"] not in json.dumps(listed)
+
+
+async def test_projects_are_made_by_the_operator_and_changed_by_their_owners(
+    run: CommandLine, shared_stack: Stack, tmp_path: Path
+) -> None:
+    project_id = f"p-{uuid.uuid4().hex[:12]}"
+    file = tmp_path / "settings.yaml"
+    file.write_text("maxJourneys: 3\nfrequencyCaps: [{channel: email, limit: 3, window: 7d}]\n")
+    operator = run.but(ORCHESTRATOR_OPERATOR_KEY=shared_stack.keys.operator)
+
+    checked = await operator("projects", "create", project_id, "--validate-only", "-o", "json")
+    made = await operator("projects", "create", project_id, "--name", "Acme", "-f", str(file), "-o", "json")
+    again = await operator("projects", "create", project_id)
+    listed = await operator("projects", "list", "-o", "json")
+    of_owner = run.but(ORCHESTRATOR_API_KEY=made.json["secret"])
+    hours = '{"quietHours": {"start": "21:00", "end": "08:00"}}'
+    tried = await of_owner("projects", "update", project_id, "--settings", hours, "--validate-only")
+    changed = await of_owner("projects", "update", project_id, "--settings", hours, "-o", "json")
+    taken_back = await of_owner(
+        *("projects", "update", project_id, "--name", "Acme Ltd"), *("--settings", "{maxJourneys: null}", "-o", "json")
+    )
+    shown = await of_owner("projects", "get", project_id, "-o", "json")
+    log = await of_owner("audit", "list", "--kind", "project", "-o", "json")
+
+    assert (checked.code, checked.out) == (0, "")
+    assert made.json["name"] == "Acme"
+    assert made.json["settings"]["maxJourneys"] == 3
+    assert (again.code, "ALREADY_EXISTS" in again.err) == (1, True)
+    assert project_id in {project["id"] for project in listed.json}
+    assert (tried.code, tried.out) == (0, "")
+    quiet = {"start": "21:00", "end": "08:00", "channels": []}
+    assert changed.json["settings"] == {**made.json["settings"], "quietHours": quiet}
+    assert taken_back.json["settings"] == {
+        name: value for name, value in changed.json["settings"].items() if name != "maxJourneys"
+    }
+    assert (shown.json, shown.json["name"]) == (taken_back.json, "Acme Ltd")
+    assert [entry["metadata"]["fields"] for entry in log.json] == ["max_journeys,name", "quiet_hours"]
+
+
+async def test_who_may_not_make_projects_and_what_is_no_setting_are_told(
+    run: CommandLine, shared_stack: Stack, tmp_path: Path
+) -> None:
+    operator = run.but(ORCHESTRATOR_OPERATOR_KEY=shared_stack.keys.operator)
+    owner = run.but(ORCHESTRATOR_OPERATOR_KEY="")
+    (tmp_path / "settings.yaml").write_text("{}")
+
+    codes = {
+        "an owner lists": await owner("projects", "list"),
+        "an owner creates": await owner("projects", "create", "p-other"),
+        "nothing to change": await owner("projects", "update", "p-other"),
+        "both": await owner(
+            *("projects", "update", "p-other", "--settings", "{}"), *("-f", str(tmp_path / "settings.yaml"))
+        ),
+        "no YAML": await operator("projects", "create", "p-other", "--settings", "{"),
+        "no such setting": await operator("projects", "create", "p-other", "--settings", "{louderHours: {}}"),
+        "no object": await operator("projects", "create", "p-other", "--settings", "[1]"),
+        "out of range": await operator("projects", "create", "p-other", "--settings", "{goalWindow: 366d}"),
+        "somebody else's": await owner("projects", "get", "default"),
+    }
+
+    assert {name: ran.code for name, ran in codes.items()} == {
+        "an owner lists": 4,
+        "an owner creates": 4,
+        "nothing to change": 2,
+        "both": 2,
+        "no YAML": 2,
+        "no such setting": 2,
+        "no object": 2,
+        "out of range": 1,
+        "somebody else's": 3,
+    }
+    assert all(ran.err and not ran.out for ran in codes.values())
+    assert "--settings: louderHours: no such field" in codes["no such setting"].err
+    assert "settings.goalWindow" in codes["out of range"].err
+
+
+async def test_what_was_done_is_listed_of_the_project_and_of_one_thing(run: CommandLine) -> None:
+    await run("apply", "-f", "-", stdin=GREETING)
+    await run("subjects", "suppress", "anna", "--channel", "email")
+
+    everything = await run("audit", "list", "-o", "json")
+    newest = await run("audit", "list", "--limit", "1", "-o", "json")
+    of_greeting = await run("audit", "list", "--kind", "journey", "--id", "greeting", "-o", "json")
+    drawn = await run("audit", "list")
+    no_kind = await run("audit", "list", "--id", "greeting")
+
+    assert newest.json == everything.json[:1]
+    assert everything.json[0]["action"] == "subject_suppressed"
+    assert "anna" not in everything.out
+    assert [entry["action"] for entry in of_greeting.json] == ["journey_published", "journey_created"]
+    assert {entry["actor"].partition(":")[0] for entry in everything.json} == {"key"}
+    assert len(drawn.out.splitlines()) == len(everything.json) + 1
+    assert (no_kind.code, no_kind.out) == (2, "")
 
 
 async def test_every_failure_has_its_exit_code_and_a_sentence(run: CommandLine, tmp_path: Path) -> None:

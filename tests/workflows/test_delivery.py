@@ -18,7 +18,7 @@ from temporalio.client import Client
 from orchestrator.application import lifecycle, publishing, subjects, trigger_contracts
 from orchestrator.application.advance import Advance
 from orchestrator.application.closings import Closings
-from orchestrator.application.delivery import Delivery
+from orchestrator.application.delivery import SLOWEST_AWAY, Delivery
 from orchestrator.application.enrollment import admit, enroll
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.transactions import Transactions
@@ -369,3 +369,26 @@ async def test_a_temporal_that_does_not_answer_is_not_waited_for_for_ever(
         await asyncio.wait_for(postman.of(client, patience=timedelta(seconds=1)).deliver(told), 5)
 
     assert [kind for kind, error in await postman.waiting() if error is not None] == ["start", "start"]
+
+
+async def test_however_long_temporal_is_away_what_is_to_be_told_is_told_soon_after_its_return(
+    postman: Postman, temporal_address: str
+) -> None:
+    await postman.enroll(*(f"s{n}" for n in range(40)))
+    async with Wire(temporal_address) as wire:
+        client = await connect(Target(address=wire.address, namespace=postman.client.namespace))
+        wire.stall()
+        cut_off = postman.of(client, patience=timedelta(seconds=0.2))
+        for _ in range(8):
+            await postman.leases_run_out()
+            swept = await cut_off.sweep()
+
+    latest = await postman.world.owner.fetchval("SELECT max(leased_until - now()) FROM outbox")
+    assert (swept.taken, swept.told) == (40, 0)
+    assert timedelta(seconds=1) < latest <= SLOWEST_AWAY
+
+    await postman.leases_run_out()
+    swept = await postman.delivery.sweep()
+
+    assert (swept.taken, swept.told) == (40, 40)
+    assert await postman.waiting() == []
