@@ -183,6 +183,44 @@ async def test_subjects_travel_and_are_looked_at(run: CommandLine) -> None:
     assert [entry["action"] for entry in audit.json] == ["journey_enrolled", "journey_published", "journey_created"]
 
 
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+async def test_a_person_is_exported_to_stdout_or_into_a_file_of_ones_own(run: CommandLine, tmp_path: Path) -> None:
+    await run("subjects", "upsert", "exa", "--attributes", '{"name": "Äxa", "tags": ["a", "b"]}')
+    await run("subjects", "suppress", "exa", "--channel", "log")
+    events = "".join(
+        json.dumps({"eventId": f"exa-{n}", "name": "looked", "subjectId": "exa", "properties": {"n": n}}) + "\n"
+        for n in range(2500)
+    )
+    sent = await run("events", "send", "-", stdin=events)
+    path = tmp_path / "exa.json"
+
+    printed = await run("subjects", "export", "exa")
+    written = await run("subjects", "export", "exa", "--output", str(path))
+    nobody = await run("subjects", "export", "nobody-like-that", "--output", str(tmp_path / "nobody.json"))
+    nowhere = await run("subjects", "export", "exa", "--output", str(tmp_path / "no" / "exa.json"))
+    misread = await run("subjects", "export", "exa", "--output", "json")
+
+    assert sent.code == 0, sent.err
+    shown = printed.json
+    assert (shown["subjectId"], shown["records"]["subject"][0]["attributes"]["name"]) == ("exa", "Äxa")
+    assert sorted(event["properties"]["n"] for event in shown["records"]["event"]) == list(range(2500))
+    assert shown["records"]["suppression"][0]["channel"] == "log"
+    assert (written.code, written.out) == (0, "")
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert kept["records"]["event"] == shown["records"]["event"]
+    assert [entry["action"] for entry in kept["records"]["audit_entry"]] == [
+        "subject_suppressed", "subject_exported", "subject_exported",
+    ]  # fmt: skip
+    assert path.stat().st_mode & 0o077 == 0
+    assert (nobody.code, "SUBJECT_NOT_FOUND" in nobody.err) == (3, True)
+    assert (nowhere.code, "cannot be written" in nowhere.err) == (1, True)
+    assert (misread.code, "./json" in misread.err) == (2, True)
+    assert names_in(tmp_path) == ["exa.json"], "nothing half written is left"
+
+
 async def test_publishing_shows_who_would_go_over_and_asks_before_it_carries_them(run: CommandLine) -> None:
     document = (
         "kind: journey\nid: long\nname: Long\nsteps:\n"
