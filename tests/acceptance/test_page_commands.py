@@ -25,9 +25,10 @@ def page(name: str) -> str:
     return (DOCS / name).read_text()
 
 
-def blocks(name: str) -> list[str]:
-    """What is to be typed, in order."""
-    return re.findall(r"^```\n(.*?)^```$", page(name), re.MULTILINE | re.DOTALL)
+def blocks(name: str, language: str = "") -> list[str]:
+    """The blocks of a page in this language, in order; without one they are to be typed."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page(name), re.MULTILINE | re.DOTALL)
+    return [text for written_in, text in found if written_in == language]
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ async def test_events_are_taken_and_answered_as_the_page_says(
     typed: CommandLine, shared_stack: Stack, run: CommandLine
 ) -> None:
     [sending] = blocks("events.md")
-    [told] = re.findall(r"^```json\n(.*?)^```$", page("events.md"), re.MULTILINE | re.DOTALL)
+    [told] = blocks("events.md", "json")
     nameless = {"events": [
         {"eventId": "visit-4712", "name": "page_seen", "subjectId": "anna"},
         {"eventId": "order-17", "name": "purchase", "subjectId": "anna"},
