@@ -415,8 +415,8 @@ LEFT_OUT = {
 TABLES_LEFT_OUT = {
     # Work that is waiting: numbers of what is exported itself.
     *("inbox", "inbox_dead", "outbox", "outbox_dead"),
-    # Who is being forgotten is not found any more.
-    "erasures",
+    # Who was forgotten or deleted is not found any more.
+    *("erasures", "deleted_subjects"),
     # How far something that is done with many has come: who was looked at last, and nothing about them.
     *("derived_events", "journey_closings", "topic_pokes", "enrollment_jobs", "cancellations", "carries"),
 }
