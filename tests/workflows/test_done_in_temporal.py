@@ -7,23 +7,32 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType, TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
     PauseActivityRequest,
     ResetActivityRequest,
     ResetWorkflowExecutionRequest,
 )
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import CancelledError
 
-from orchestrator.temporal.contract import HEARTBEAT
+from orchestrator.temporal.client import Target, connect
+from orchestrator.temporal.contract import HEARTBEAT, channel_queue
 from tests.eventually import eventually
 from tests.integration.journey_world import World
+from tests.own_temporal import temporal_with
 from tests.workflows.world import Running, Slow, worker
+from workers.channels.channel import Accepted, ChannelUnavailable, Refused
+from workers.process import Limits
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -45,9 +54,9 @@ class Called:
         self.channel = channel
         self.handle = handle
 
-    @property
-    def workflow(self) -> WorkflowExecution:
-        return WorkflowExecution(workflow_id=self.handle.id)
+    async def events(self) -> list[str]:
+        history = await self.handle.fetch_history()
+        return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in history.events]
 
     async def terminate(self) -> None:
         await self.handle.terminate()
@@ -56,15 +65,12 @@ class Called:
         await self.handle.cancel()
 
     async def pause_activity(self) -> None:
-        client = self.running.client
-        await client.workflow_service.pause_activity(
-            PauseActivityRequest(namespace=client.namespace, execution=self.workflow, identity="test", id=ACTIVITY)
-        )
+        await pause_activity(self.running.client, self.handle.id)
 
     async def reset_activity(self) -> None:
-        client = self.running.client
+        client, workflow = self.running.client, WorkflowExecution(workflow_id=self.handle.id)
         await client.workflow_service.reset_activity(
-            ResetActivityRequest(namespace=client.namespace, execution=self.workflow, identity="test", id=ACTIVITY)
+            ResetActivityRequest(namespace=client.namespace, execution=workflow, identity="test", id=ACTIVITY)
         )
 
     async def reset(self) -> None:
@@ -79,6 +85,13 @@ class Called:
                 request_id=uuid.uuid4().hex,
             )
         )
+
+
+async def pause_activity(client: Client, workflow_id: str) -> None:
+    workflow = WorkflowExecution(workflow_id=workflow_id)
+    await client.workflow_service.pause_activity(
+        PauseActivityRequest(namespace=client.namespace, execution=workflow, identity="test", id=ACTIVITY)
+    )
 
 
 @pytest.fixture
@@ -127,6 +140,23 @@ async def test_a_reset_while_a_provider_without_keys_is_called_does_not_call_it_
     assert await called.running.visits() == [("hello", "executed", "unknown")]
 
 
+async def test_a_pause_of_an_activity_lasts_until_the_execution_has_to_look_again(at_work: Running) -> None:
+    at_work.channel.answers = [ChannelUnavailable("503", in_doubt=False, retry_after=timedelta(hours=1))]
+    await at_work.publish(HELLO, MONTH, BYE)
+    (entry,) = await at_work.enroll("ann")
+    await at_work.until("EXISTS (SELECT FROM sends WHERE retry_at IS NOT NULL)")
+    handle = at_work.client.get_workflow_handle(entry.workflow_id)
+    await pause_activity(at_work.client, entry.workflow_id)
+    (paused,) = (await handle.describe()).raw_description.pending_activities
+
+    await at_work.owner.execute("UPDATE sends SET retry_at = now()")
+    await handle.signal("poke")
+    await at_work.until("EXISTS (SELECT FROM executions WHERE step_id = 'pause')")
+
+    assert paused.paused
+    assert list(at_work.channel.asked.values()) == [2]
+
+
 async def test_signs_of_life_reach_temporal_several_times_while_it_waits_for_one(called: Called) -> None:
     heard: list[datetime] = []
 
@@ -143,3 +173,87 @@ async def test_signs_of_life_reach_temporal_several_times_while_it_waits_for_one
     # The first of all is passed on at once, whatever the pace.
     between = [(later - earlier).total_seconds() for earlier, later in pairwise(heard[1:])]
     assert min(between) <= HEARTBEAT / 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Accepted(provider_id="p-1"), Refused(reason="bounced"), ChannelUnavailable("503", in_doubt=False)],
+    ids=lambda answer: type(answer).__name__,
+)
+async def test_an_execution_that_waits_for_a_try_that_it_has_hurried_hears_that_it_is_canceled(
+    called: Called, answer: Accepted | Refused | ChannelUnavailable
+) -> None:
+    called.channel.answers = [answer]
+
+    async def has_hurried() -> bool:
+        return "ACTIVITY_TASK_CANCEL_REQUESTED" in await called.events()
+
+    async def has_been_told() -> bool:
+        told = "WORKFLOW_EXECUTION_CANCEL_REQUESTED"
+        events = await called.events()
+        return told in events and "WORKFLOW_TASK_COMPLETED" in events[events.index(told) :]
+
+    await called.handle.signal("poke")
+    await eventually(has_hurried)
+    await called.cancel()
+    await eventually(has_been_told)
+    called.channel.answering.set()
+
+    with pytest.raises(WorkflowFailureError) as failed:
+        await asyncio.wait_for(called.handle.result(), 20)
+    assert isinstance(failed.value.cause, CancelledError)
+    assert called.channel.calls == 1
+
+
+async def test_who_is_poked_while_its_send_stands_in_a_queue_keeps_its_place(
+    furnished: World,
+    session_directory: Path,
+    database: str,
+    worker_pool: Pool[Record],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    channel = Slow()
+    # Of several parts of a queue each would have an order of its own.
+    parts = {"matching__numTaskqueueReadPartitions": 1, "matching__numTaskqueueWritePartitions": 1}
+    async with temporal_with(session_directory, monkeypatch, **parts) as address:
+        client = await connect(Target(address=address))
+        async with worker(client, database, worker_pool, channel, limits=Limits(sends_per_channel=1, spare=0)):
+            running = Running(furnished, client, worker_pool, channel)
+            await running.publish(HELLO | {"next": "bye"}, BYE)
+            await running.enroll("first")
+            await asyncio.wait_for(channel.taken.wait(), 20)
+            (ann,) = await running.enroll("ann")
+            others = await running.enroll(*(f"later-{number}" for number in range(5)))
+
+            async def all_have_asked() -> bool:
+                return all([await _has_asked(client, entry.workflow_id, 1) for entry in (ann, *others)])
+
+            await eventually(all_have_asked)
+            await client.get_workflow_handle(ann.workflow_id).signal("poke")
+            await eventually(lambda: _has_asked(client, ann.workflow_id, 2))
+            # What she has taken back stays there until its turn would have come.
+            await eventually(lambda: _has_queued(client, 7), within=20)
+            channel.answering.set()
+            await running.until("NOT EXISTS (SELECT FROM executions WHERE outcome IS NULL)")
+
+    assert [message.subject_id for message in channel.messages][:2] == ["first", "ann"]
+    assert len(channel.messages) == 7
+
+
+async def _has_asked(client: Client, workflow_id: str, times: int) -> bool:
+    """Whether an execution has asked so often that its message be sent."""
+    history = await client.get_workflow_handle(workflow_id).fetch_history()
+    return times == sum(event.HasField("activity_task_scheduled_event_attributes") for event in history.events)
+
+
+async def _has_queued(client: Client, count: int) -> bool:
+    """Whether so many sends wait for a place at a worker."""
+    described = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=channel_queue("log")),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+            report_stats=True,
+        )
+    )
+    return described.stats.approximate_backlog_count == count

@@ -24,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from orchestrator.temporal.client import CALL_TIMEOUT, LIST_TIMEOUT
 from orchestrator.temporal.codec import KeyMissing
 from orchestrator.temporal.contract import (
+    BEHIND_PRIORITY,
     BEHIND_QUEUE,
     ENROLLMENT_MEMO,
     EXECUTION_WORKFLOW,
@@ -55,10 +56,6 @@ class Holder:
 
     execution_id: str | None
     closed: bool
-
-
-#: Temporal knows 1 to 5, and takes 3 for what says nothing. Servers that do not know it take no notice.
-_BEHIND = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +147,7 @@ class Executions:
                 static_summary=f"{start.journey_id} v{start.version}",
                 # An eager start keeps a place until its first task comes.
                 request_eager_start=self._eager and not start.behind,
-                priority=Priority(priority_key=_BEHIND) if start.behind else Priority.default,
+                priority=Priority(priority_key=BEHIND_PRIORITY) if start.behind else Priority.default,
                 rpc_timeout=self._patience,
             )
         except WorkflowAlreadyStartedError:
