@@ -145,7 +145,8 @@ class Parts:
     meter: MetricMeter
     # The namespace has our search attributes.
     searchable: bool
-    # Ask Temporal for the first task together with the start.
+    # Ask Temporal for the first task together with the start. Not with a `build`: this one would get it, whether it is
+    # current or not.
     eager: bool = True
     links: UnsubscribeLinks = field(default_factory=UnsubscribeLinks)
     # Keeps anchors of the audit log; without it they stand in the log alone.
@@ -166,7 +167,8 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     A part that crashes cancels the block; then PartCrashed is raised.
     """
     transactions, versions = Transactions(parts.pool), Versions()
-    executions = Executions(parts.client, eager=parts.eager, searchable=parts.searchable)
+    eager = parts.eager and parts.build is None
+    executions = Executions(parts.client, eager=eager, searchable=parts.searchable)
     delivery = Delivery(transactions, executions)
     metrics = Metrics(parts.meter, parts.channels)
     consumer = InboxConsumer(parts.dsn, Inbox(transactions, versions), delivery, metrics)
