@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -223,17 +224,26 @@ async def test_nothing_that_waits_is_read_to_find_that_nothing_has_failed(
 async def test_a_server_that_takes_no_more_connections_stops_the_consumer_for_as_long_as_that_lasts(
     world: World, database: str, worker_pool: Pool[Record], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def was_refused() -> bool:
-        return any(vars(record).get("error") == "TooManyConnectionsError" for record in caplog.records)
+    idle: list[Any] = []
+
+    def refusals() -> int:
+        return [vars(record).get("error") for record in caplog.records].count("TooManyConnectionsError")
+
+    async def was_refused() -> bool:
+        # Nothing is left in the pool, nor what a look was at: every look needs a new connection.
+        with contextlib.suppress(asyncpg.TooManyConnectionsError):
+            while worker_pool.get_idle_size():
+                idle.append(await worker_pool.acquire())
+        return refusals() > 1
 
     name = await world.owner.fetchval("SELECT current_database()")
     async with consuming(world, database, worker_pool) as counter:
-        # Nothing is left in the pool, so that every look needs a new connection.
-        idle = [await worker_pool.acquire() for _ in range(worker_pool.get_idle_size())]
         await world.owner.execute(f"ALTER DATABASE {name} CONNECTION LIMIT 1")
         try:
-            await counter.put("ann")
             await eventually(was_refused)
+            await counter.put("ann")
+            before = refusals()
+            await eventually(lambda: refusals() > before)
             waits = not await counter.is_empty()
         finally:
             await world.owner.execute(f"ALTER DATABASE {name} CONNECTION LIMIT -1")
