@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice, zip_longest
 
 from asyncpg import Connection, Record
@@ -182,17 +182,25 @@ class Inbox:
         return Worked(subjects=len(claimed), concerned=len(concerned), entries=len(entries), told=told)
 
     async def leave_to_retries(self, keys: Sequence[SubjectKey]) -> None:
-        """Put all entries of these subjects to those that failed before, as far as nobody else is at them."""
+        """Put all entries of these subjects to those that failed before, as far as nobody else is at them, and what is
+        due of them by time off.
+        """
         async with self._transactions.write(None) as conn:
+            keys = await inbox.claim(conn, await memberships.share_buckets(conn, keys), len(keys))
             await inbox.leave_to_retries(conn, keys)
+            for key in keys:
+                await self._postpone(conn, key, await clock.now(conn))
 
     async def failed(self, key: SubjectKey, error: str) -> int:
         """Count a failure of this subject's entries; returns how many were set aside for good."""
         async with self._transactions.write(None) as conn:
             now = await clock.now(conn)
-            await memberships.postpone(conn, key, now + AFTER_FAILURE)
-            await held_entries.postpone(conn, key, now + AFTER_FAILURE)
+            await self._postpone(conn, key, now)
             return await inbox.failed(conn, key, error=error, now=now)
+
+    async def _postpone(self, conn: Connection[Record], key: SubjectKey, now: datetime) -> None:
+        await memberships.postpone(conn, key, now + AFTER_FAILURE)
+        await held_entries.postpone(conn, key, now + AFTER_FAILURE)
 
     async def _catalog(self, conn: Connection[Record], project: catalog.Current) -> Catalog:
         kept = self._catalogs.get(project.project_no)
