@@ -13,11 +13,13 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from orchestrator.application.reconciliation import Reconciliation
+from orchestrator.application.watchdog import Watchdog
 from orchestrator.storage.outbox import Entry
 from orchestrator.temporal.executions import Executions
 from tests.eventually import eventually
 from tests.integration.journey_world import World
 from tests.workflows.world import Running, Switchboard, worker
+from workers.channels.channel import ChannelUnavailable
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -82,6 +84,27 @@ async def test_what_was_ended_while_nobody_looked_is_found_by_the_first_look(aud
     assert await auditor.ended() == [("canceled", "temporal_terminated")] * 2
 
 
+async def test_a_message_that_waited_for_its_provider_when_it_was_ended_is_not_under_way_for_ever(
+    auditor: Auditor, database: str, worker_pool: Pool[Record]
+) -> None:
+    running = auditor.running
+    away = ChannelUnavailable("503", in_doubt=False, retry_after=timedelta(hours=1))
+    running.channel.answers = [away]
+    async with worker(auditor.client, database, worker_pool, running.channel):
+        await running.publish({"id": "hello", "send": {"communicationId": "welcome"}, "next": "bye"}, BYE)
+        (entry,) = await running.enroll("ann")
+        await running.until("EXISTS (SELECT FROM sends WHERE retry_at IS NOT NULL)")
+    await auditor.terminate(entry.workflow_id)
+    assert await auditor.start().run() == 1
+
+    await running.owner.execute("UPDATE executions SET ended_at = ended_at - interval '6 minutes'")
+    await running.owner.execute("UPDATE sends SET reserved_at = reserved_at - interval '6 minutes'")
+    await running.owner.execute("UPDATE stuck_counts SET leased_until = now()")
+    await Watchdog(running.transactions).look()
+
+    assert await running.owner.fetchval("SELECT (state, reason)::text FROM sends") == "(failed,execution_ended)"
+
+
 async def test_later_looks_find_what_has_ended_since_the_one_before(auditor: Auditor) -> None:
     told = await auditor.wait("ann", "bob")
     reconciliation = auditor.start(lag=timedelta(0))
@@ -92,6 +115,20 @@ async def test_later_looks_find_what_has_ended_since_the_one_before(auditor: Aud
         looks += [await reconciliation.run(), await reconciliation.run()]
 
     assert looks == [0, 1, 0, 1, 0]
+
+
+async def test_processes_look_in_turn(auditor: Auditor) -> None:
+    told = await auditor.wait("ann", "bob")
+    one, other = auditor.start(), auditor.start()
+    await auditor.terminate(told[0].workflow_id)
+
+    first = await one.take_turn()
+    await auditor.terminate(told[1].workflow_id)
+    too_soon = [await other.take_turn(), await one.take_turn()]
+    await auditor.running.owner.execute("UPDATE turns SET leased_until = now()")
+    second = await other.take_turn()
+
+    assert (first, too_soon, second) == (1, [0, 0], 1)
 
 
 async def test_an_execution_whose_workflow_was_reset_runs_on(

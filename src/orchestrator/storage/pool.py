@@ -13,6 +13,7 @@ import asyncpg
 import orjson
 
 from orchestrator.domain.refusals import Unavailable
+from orchestrator.storage.connector import Connector
 from orchestrator.storage.running_call import is_critical, time_left
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ PATIENCE = timedelta(seconds=5)
 #: A transaction that stands still for so long is ended by Postgres: its process was stopped or cut off, and others wait
 #: for what it holds. One that is asked something is not standing still; that ends by `statement_timeout`.
 STANDSTILL = timedelta(seconds=60)
+
+
+#: Who waits for a lock is told so in this share of the time that a statement has: what waits for others is not what
+#: takes too long by itself (storage/outages.py).
+LOCKS = 0.9
 
 
 #: How long a user who is through waits for what he had under way to come to its end, before the connection is hung up
@@ -103,6 +109,7 @@ async def open_pool(
         min_size=min(2, size),
         max_size=size,
         max_inactive_connection_lifetime=0,
+        connect=Connector(),
         timeout=5,
         command_timeout=(statement_timeout + _ON_ITS_WAY).total_seconds(),
         connection_class=ProjectConnection,
@@ -113,6 +120,7 @@ async def open_pool(
             "role": role,
             "app.project_no": "",
             "statement_timeout": str(int(statement_timeout.total_seconds() * 1000)),
+            "lock_timeout": str(int(statement_timeout.total_seconds() * 1000 * LOCKS)),
             "idle_in_transaction_session_timeout": str(int(STANDSTILL.total_seconds() * 1000)),
             "jit": "off",
             "timezone": "UTC",
