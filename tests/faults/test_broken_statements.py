@@ -31,14 +31,14 @@ from tests.faults.crashes.travels import furnish
 from tests.faults.crashes.unmet import IDLE, NEVER
 from tests.faults.crashes.writers import writers
 from tests.faults.field import ENVIRONMENT, RECOVERY, field_on
-from tests.faults.test_crash_points import BUSY, all_of, nobody_is_busy
+from tests.faults.test_crash_points import BUSY, nobody_is_busy
 from tests.soak import in_soak_alone
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
 
 #: How many functions of `orchestrator.storage` write.
-FUNCTIONS = 185
+FUNCTIONS = 194
 
 #: How often those are cut off who take a crowd through the journey of the field, at least.
 LEAST = 40
@@ -103,7 +103,9 @@ async def test_every_statement_that_writes_is_cut_off_before_and_after_and_all_i
         never = {f"{name} {when}" for name in NEVER for when in (BEFORE, AFTER)}
         breaks.arm(breaks.names - never, idle={f"{name} {AFTER}" for name in IDLE})
         scenarios = [*SCENARIOS.values(), everything.changing, *rarities.SCENARIOS]
-        await all_of(scenario(ground) for scenario in scenarios)
+        async with asyncio.TaskGroup() as group:
+            for scenario in scenarios:
+                group.create_task(scenario(ground))
         met = time.monotonic() - began
         await eventually(lambda: nobody_is_busy(rows), within=RECOVERY)
         for condition in ground.rests:

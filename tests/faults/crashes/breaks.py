@@ -27,6 +27,7 @@ HURRIED: Mapping[str, Sequence[Change]] = {
     "orchestrator.application.upkeep": [("SIZES_APART = 1000", "SIZES_APART = 1")],
     "orchestrator.application.given_up_kinds": [("KEPT = timedelta(days=1)", "KEPT = timedelta(0)")],
     "orchestrator.application.derived_events": [("\nSUBJECTS = 100\n", "\nSUBJECTS = 3\n")],
+    "orchestrator.storage.erasing": [("\nAT_ONCE = 5000\n", "\nAT_ONCE = 2\n")],
     "orchestrator.application.errands": [
         ("(self._see_to(request) for request", f"({_AWAY}(self._see_to(request)) for request")
     ],

@@ -44,6 +44,9 @@ async def _subjects(ground: Ground, number: int) -> None:
         await ground.field.call("PATCH", f"{path}/preferences", {"changes": [change]})
     await ground.field.call("POST", f"{path}/suppressions", {"channel": "log", "reason": "bounce"})
     await ground.field.call("DELETE", f"{path}/suppressions/log", {})
+    for name in ("come", "look", "go"):
+        event = {"eventId": f"{name}/{who}", "name": "look", "subjectId": who}
+        await ground.field.call("POST", "/v1/events", {"events": [event]})
     await ground.field.call("DELETE", path, {})
 
 

@@ -18,6 +18,7 @@ IDLE = {
     f"{_STORAGE}.held_entries.postpone": "nothing is held of those who cannot be worked on",
     f"{_STORAGE}.memberships.postpone": "the membership of those who cannot be worked on is never due",
     f"{_STORAGE}.segment_looks.of_subjects": "it answers with those alone to whose moves somebody listens",
+    f"{_STORAGE}.unheard.settle": "a send would have to be under way whose execution was ended five minutes ago",
     f"{_STORAGE}.channel_turns.turn_away": "who was let out would have to find the channel closed meanwhile",
 }
 
@@ -25,5 +26,6 @@ IDLE = {
 NEVER = {
     f"{_STORAGE}.erasures.insert_done": "for `orchestrator erasures replay` alone, before anything runs on a database",
     f"{_STORAGE}.tombstones.add_hashes": "for `orchestrator erasures replay` alone, before anything runs on a database",
+    f"{_STORAGE}.inbox.leave_to_retries": "somebody would have to have so much that it takes too long",
     f"{_STORAGE}.memberships.count": "somebody would have to become another before they are told of their new segment",
 }

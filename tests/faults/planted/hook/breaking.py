@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,7 +69,9 @@ class Finder(MetaPathFinder):
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname not in self._functions:
             return None
-        spec = PathFinder.find_spec(fullname, path, target)
+        # Others may have something to change in it.
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in others)), None)
         if spec is not None:
             spec.loader = Wrapping(spec.loader, self._functions[fullname], self._writes)
         return spec
