@@ -29,10 +29,10 @@ HURRIED: Mapping[str, Sequence[Change]] = {
     "orchestrator.application.derived_events": [("\nSUBJECTS = 100\n", "\nSUBJECTS = 3\n")],
     "orchestrator.storage.erasing": [("\nAT_ONCE = 5000\n", "\nAT_ONCE = 2\n")],
     "orchestrator.application.errands": [
-        ("(self._see_to(request) for request", f"({_AWAY}(self._see_to(request)) for request")
+        ("(self._see_to(request) for request", f"({_AWAY}(self._see_to(request), 2) for request")
     ],
     "orchestrator.application.delivery": [
-        ("told = await self._told(entry)", f"told = await {_AWAY}(self._told(entry))")
+        ("told = await self._told(entry)", f"told = await {_AWAY}(self._told(entry), 5)")
     ],
 }
 

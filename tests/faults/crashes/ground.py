@@ -46,7 +46,8 @@ class Faults(Protocol):
 class Ground:
     """`patience`: seconds in which the faults of a group have to be met. `revival` None: nobody is to die. `rests`:
     what scenarios want to come true afterwards, in SQL; `checks`: what is to hold then; `forgotten`: who is gone.
-    `turns`: whoever would begin a turn passes by there; None: all go as they like.
+    `turns`: whoever would begin a turn passes by there; None: all go as they like. `within`: seconds in which what
+    scenarios wait for comes true.
     """
 
     field: Field
@@ -59,6 +60,7 @@ class Ground:
     checks: list[Check] = made(default_factory=list)
     forgotten: list[Forgotten] = made(default_factory=list)
     turns: Callable[[], AbstractAsyncContextManager[None]] | None = None
+    within: float = RECOVERY
 
     async def turn_after_turn(self, group: str, turn: Turn, *, pause: float = 4.0) -> None:
         """Until every fault of the group was met; `pause`: seconds in which one turn may bring that about.
@@ -123,9 +125,9 @@ class Ground:
             return bool(await self.rows.fetchval(f"SELECT {condition}", *arguments))
 
         try:
-            await eventually(holds, within=RECOVERY)
+            await eventually(holds, within=self.within)
         except AssertionError:
-            raise AssertionError(f"not within {RECOVERY} s: {condition} {arguments}") from None
+            raise AssertionError(f"not within {self.within} s: {condition} {arguments}") from None
 
 
 def entered(journey_id: str, subject_ids: Collection[str]) -> list[Effect]:

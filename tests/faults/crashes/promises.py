@@ -17,7 +17,6 @@ from tests.faults.checker import Effect
 from tests.faults.checker.evidence import Forgotten
 from tests.faults.checker.op_log import AUDIT, EVENT, FORGOTTEN
 from tests.faults.crashes.ground import Ground, crowd
-from tests.faults.field import RECOVERY
 
 
 async def erasing(ground: Ground) -> None:
@@ -100,7 +99,7 @@ async def reconciling(ground: Ground) -> None:
                     return False
                 return True
 
-            await eventually(terminated, within=2 * RECOVERY)
+            await eventually(terminated, within=ground.within)
 
     await ground.turn_after_turn("reconciling", turn, pause=16)
 

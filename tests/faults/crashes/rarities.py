@@ -16,9 +16,6 @@ from tests.faults.crashes.travels import RATE
 from tests.faults.crashes.work import belongs
 from tests.provider.provider import Mode
 
-#: Seconds until somebody has come to a row twice, who each time leaves it for half a minute.
-SLOW = 150.0
-
 _TOLD = """
 INSERT INTO outbox (project_no, bucket, subject_no, execution_id, kind, workflow_id, leased_until, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, now(), now())
@@ -42,7 +39,7 @@ async def failing(ground: Ground) -> None:
         await ground.journey(own, say, BYE, autoPause=rule)
         await ground.enroll(own, crowd(own, 8))
         is_paused = "SELECT EXISTS (SELECT FROM sends_pauses WHERE journey_id = $1)"
-        await eventually(lambda: ground.rows.fetchval(is_paused, own), within=SLOW)
+        await eventually(lambda: ground.rows.fetchval(is_paused, own), within=ground.within)
         await ground.enroll(own, crowd(f"{own}-parked", 1))
         await ground.field.call("POST", "/v1/sendsPauses:resume", {"journeyId": own})
         # Whose sends go on failing, and are paused again.
@@ -143,7 +140,7 @@ async def returning(ground: Ground) -> None:
         if not erasure:
             return  # its answer is erased as well
         is_done = "SELECT ended_at IS NOT NULL FROM erasures WHERE erasure_id = $1"
-        await eventually(lambda: ground.rows.fetchval(is_done, erasure["id"]), within=2 * SLOW)
+        await eventually(lambda: ground.rows.fetchval(is_done, erasure["id"]), within=2 * ground.within)
         await ground.field.call("POST", "/v1/journeys/open:enroll", {"subjectIds": [who]})
         await ground.field.call("POST", f"/v1/subjects/{who}:liftTombstone", {})
 
@@ -189,17 +186,19 @@ async def unreadable(ground: Ground) -> None:
             own,
         )
         whose = first["project_no"], first["bucket"], first["subject_no"]
+        both = [first["execution_id"], second["execution_id"]]
+        await ground.until("NOT EXISTS (SELECT FROM outbox WHERE execution_id = ANY ($1))", both)
         await ground.rows.execute(_TOLD, *whose, uuid4(), "poke", first["workflow_id"])
         await ground.until(
             "NOT EXISTS (SELECT FROM inbox WHERE (project_no, bucket, subject_no) = ($1, $2, $3))", *whose
         )
         await ground.rows.execute(_HAPPENED, *whose)
-        await eventually(lambda: is_met("orchestrator.storage.inbox.failed"), within=SLOW)
+        await eventually(lambda: is_met("orchestrator.storage.inbox.failed"), within=ground.within)
         await ground.rows.execute("DELETE FROM inbox WHERE cardinality(name_nos) <> cardinality(event_nos)")
         execution_id = first["execution_id"]
         await ground.rows.execute(_TOLD, *whose, execution_id, "start", second["workflow_id"])
         is_buried = "SELECT EXISTS (SELECT FROM outbox_dead WHERE execution_id = $1)"
-        await eventually(lambda: ground.rows.fetchval(is_buried, execution_id), within=SLOW)
+        await eventually(lambda: ground.rows.fetchval(is_buried, execution_id), within=ground.within)
         await ground.rows.execute("DELETE FROM outbox_dead WHERE execution_id = $1", execution_id)
 
     await ground.turn_after_turn("", turn)

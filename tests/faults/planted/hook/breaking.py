@@ -28,8 +28,6 @@ _DIRECTORY = Path(os.environ["BROKEN_STATEMENTS"])
 _WITH_TEXT = ("execute", "executemany", "fetch", "fetchval", "fetchrow", "fetchmany")
 _COPYING = ("copy_records_to_table", "copy_to_table")
 
-#: Of so many who ask Temporal, one is told that it is away.
-_ONE_IN = 5
 _asking = itertools.count(1)
 
 #: The functions that are at work, the innermost last.
@@ -166,9 +164,9 @@ def _note_outside(text: str) -> None:
         file.write(json.dumps(" ".join(text.split())) + "\n")
 
 
-async def now_and_then_away(asked: Coroutine[Any, Any, Any]) -> Any:
-    """What was asked of Temporal, or that it is not there. Raises RPCError then."""
-    if next(_asking) % _ONE_IN:
+async def now_and_then_away(asked: Coroutine[Any, Any, Any], one_in: int) -> Any:
+    """What was asked of Temporal, or, one time in so many, that it is not there. Raises RPCError then."""
+    if next(_asking) % one_in:
         return await asked
     from temporalio.service import RPCError, RPCStatusCode
 
