@@ -39,7 +39,7 @@ async def failing(ground: Ground) -> None:
         await ground.journey(own, say, BYE, autoPause=rule)
         await ground.enroll(own, crowd(own, 8))
         is_paused = "SELECT EXISTS (SELECT FROM sends_pauses WHERE journey_id = $1)"
-        await eventually(lambda: ground.rows.fetchval(is_paused, own), within=ground.within)
+        await eventually(lambda: ground.rows.fetchval(is_paused, own), within=2 * ground.within)
         await ground.enroll(own, crowd(f"{own}-parked", 1))
         await ground.field.call("POST", "/v1/sendsPauses:resume", {"journeyId": own})
         # Whose sends go on failing, and are paused again.
