@@ -220,6 +220,23 @@ async def test_a_draft_is_refused_like_an_audience_and_its_events_are_counted_fr
     assert await world.owner.fetchval("SELECT count(*) FROM derived_events") == 1
 
 
+async def test_what_is_kept_is_asked_once_however_many_predicates_a_draft_has(world: World) -> None:
+    await keep(world, 7)
+
+    async def asked(*predicates: dict[str, Any]) -> tuple[int, int]:
+        """Statements, and faults."""
+        statements: list[str] = []
+        async with world.transactions.write(world.scope.project_no) as conn:
+            with conn.query_logger(lambda record: statements.append(record.query)):
+                faults = await journeys.definition_faults(conn, world.scope.project_no, branching(*predicates))
+        return len(statements), len(faults)
+
+    one, many = await asked(counting(last(8))), await asked(*[counting(last(8))] * 9)
+
+    assert (one[1], many[1]) == (1, 9)
+    assert one[0] == many[0]
+
+
 async def test_events_are_not_kept_shorter_than_somebody_counts(world: World) -> None:
     await save(world, "weekly", counting(last(7)))
     await save(world, "ever", counting({"type": "ever"}, at_least=9))

@@ -16,13 +16,14 @@ from orchestrator.storage.outages import is_outage
 from orchestrator.storage.pool import API_ROLE, open_pool
 
 if TYPE_CHECKING:
-    from asyncpg import Connection, Pool, Record
+    from asyncpg import Pool, Record
+    from asyncpg.pool import PoolConnectionProxy
 
 Meet = Callable[["Pool[Record]"], Awaitable[object]]
 
 
 @asynccontextmanager
-async def lost(pool: Pool[Record]) -> AsyncIterator[Connection[Record]]:
+async def lost(pool: Pool[Record]) -> AsyncIterator[PoolConnectionProxy[Record]]:
     """A connection that breaks between two statements."""
     conn = await pool.acquire()
     await conn.fetchval("SELECT 1")
