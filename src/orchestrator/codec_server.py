@@ -14,6 +14,7 @@ from orchestrator.api.codec_tokens import CodecTokens
 from orchestrator.api.decoding import Decoding
 from orchestrator.api.http_server import HttpServer
 from orchestrator.server import Listener, tell, tls_files
+from orchestrator.exposure.listeners import CODEC
 from orchestrator.settings import InvalidSettings, Settings, is_loopback
 from orchestrator.temporal.codec import EncryptingCodec
 from orchestrator.temporal.keyring import Keyring
@@ -60,4 +61,4 @@ def _require_usable(settings: Settings) -> None:
         raise InvalidSettings("ORCHESTRATOR_PAYLOAD_KEYS has no key: without one there is nothing to decode.")
     if not settings.codec_tokens:
         raise InvalidSettings("ORCHESTRATOR_CODEC_TOKENS is not set: nobody could ask for anything.")
-    tell(exposure.check(settings, exposure.CODEC, environment=os.environ))
+    tell(exposure.check(settings, CODEC, environment=os.environ))

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from orchestrator.exposure import ports_of
+from orchestrator.exposure.listeners import ports_of
 from orchestrator.settings import PLAIN_PAYLOADS, InvalidSettings, Settings
 from orchestrator.temporal.keyring import PLAIN, Keyring, make_payload_key
 
