@@ -150,7 +150,7 @@ async def test_subjects_travel_and_are_looked_at(run: CommandLine) -> None:
     assert (len(bert.json["optOuts"]), len(bert.json["suppressions"])) == (1, 1)
     assert enrolled.json == {
         "journeyId": "greeting", "journeyName": "Greeting",
-        "enrolled": 2, "skipped": 2, "errors": 0, "total": 4, "refused": {"suppressed": 1},
+        "enrolled": 2, "skipped": 2, "errors": 0, "total": 4, "refused": {"suppressed": 1}, "failedSubjectIds": [],
     }  # fmt: skip
 
     async def all_have_ended() -> bool:
