@@ -49,7 +49,7 @@ async def at_its_end(pool: Pool[Record]) -> None:
 
 
 async def by_the_word_of_an_administrator(pool: Pool[Record]) -> None:
-    await pool.fetchval("SELECT pg_terminate_backend(pg_backend_pid())")
+    await pool.execute("SET ROLE NONE; SELECT pg_terminate_backend(pg_backend_pid())")
 
 
 async def of_one_that_was_closed(pool: Pool[Record]) -> None:
