@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from orchestrator import exposure
+from orchestrator.api.client_certificates import AllowedClients
 from orchestrator.api.codec_tokens import CodecTokens
 from orchestrator.api.decoding import Decoding
 from orchestrator.api.http_server import HttpServer
-from orchestrator.server import Listener, tell, tls_files
 from orchestrator.exposure.listeners import CODEC
+from orchestrator.server import Listener, tell, tls_files
 from orchestrator.settings import InvalidSettings, Settings, is_loopback
 from orchestrator.temporal.codec import EncryptingCodec
 from orchestrator.temporal.keyring import Keyring
@@ -43,6 +44,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
     decoding = Decoding(
         EncryptingCodec(Keyring.of(settings.payload_key_texts)),
         CodecTokens(token.get_secret_value() for token in settings.codec_tokens),
+        AllowedClients(settings.tls_client_names),
         origin=settings.codec_origin,
         # Where others reach it without TLS of its own, something in front of it has TLS.
         secure=tls is not None or not is_loopback(settings.codec_host),

@@ -20,6 +20,7 @@ from orchestrator.api import openapi
 from orchestrator.api.adaptive_limit import AdaptiveLimit
 from orchestrator.api.admission import Admission, Bounds
 from orchestrator.api.auth import Authentication
+from orchestrator.api.client_certificates import AllowedClients
 from orchestrator.api.documented.calls import DocumentedCalls
 from orchestrator.api.documented.rows import INTERNAL_ROWS, ROWS
 from orchestrator.api.grpc_server import GrpcServer
@@ -263,6 +264,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
                 limit=limit,
                 shed=load.shed,
             ),
+            clients=AllowedClients(settings.tls_client_names),
         )
         stack.push_async_callback(pipeline.close, settings.grace_seconds)
         services = sorted({method.service for method in methods.values()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ from grpc import StatusCode
 
 from orchestrator.api.auth import is_bearer, key_of
 from orchestrator.api.call_ids import call_id_of
+from orchestrator.api.client_certificates import names_of_call
 from orchestrator.api.errors import Failure, MalformedRequest
 from orchestrator.api.field_limits import MAX_BATCH_BYTES
 from orchestrator.api.grpc_open_calls import OpenCalls
@@ -123,6 +125,7 @@ def _serving(pipeline: Pipeline, method: Method) -> Callable[[object, Context], 
             time_left=context.time_remaining(),
             read=read,
             traceparent=headers.get(TRACE_HEADER),
+            client_names=partial(names_of_call, context),
         )
         answer = await pipeline.serve(arrival)
         if isinstance(answer, Failure):

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -13,6 +14,7 @@ from google.protobuf.message import Message
 from starlette.requests import ClientDisconnect, Request
 
 from orchestrator.api.auth import is_bearer, key_of
+from orchestrator.api.client_certificates import names_of_request
 from orchestrator.api.descriptors import descriptor_of
 from orchestrator.api.errors import BodyTooLarge, Failure, MalformedRequest
 from orchestrator.api.field_limits import request_bytes
@@ -98,6 +100,7 @@ class HttpArrivals:
                 read=read,
                 project_id=project_id,
                 traceparent=request.headers.get(TRACE_HEADER),
+                client_names=partial(names_of_request, request),
             )
         )
         return Served(answer, unread)

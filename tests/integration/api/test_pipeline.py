@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api.admission import Admission, Bounds
 from orchestrator.api.auth import Authentication
 from orchestrator.api.call import Call, own_transactions
+from orchestrator.api.client_certificates import AllowedClients
 from orchestrator.api.errors import Failure
 from orchestrator.api.message_check import check_message
 from orchestrator.api.methods import Method, services, table
@@ -85,6 +86,7 @@ class Bench:
             transactions=keys.transactions,
             metrics=CallMetrics(CollectorRegistry(), methods.values()),
             admission=Admission(Bounds(calls=10, calls_of_key=10, heavy=10)),
+            clients=AllowedClients(()),
         )
         self._key = key
 
