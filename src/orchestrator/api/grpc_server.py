@@ -101,6 +101,13 @@ class _Calls(grpc.GenericRpcHandler):
 
 
 def _serving(pipeline: Pipeline, method: Method) -> Callable[[object, Context], Awaitable[bytes]]:
+    def request_of(message: bytes) -> Read:
+        try:
+            request = method.request.FromString(message)
+        except DecodeError:
+            raise MalformedRequest(f"not a {method.request.DESCRIPTOR.full_name}") from None
+        return Read(request, check_message(request))
+
     async def serve(requests: object, context: Context) -> bytes:
         headers: dict[str, Any] = dict(context.invocation_metadata() or ())
         call_id = call_id_of(headers)
@@ -108,12 +115,7 @@ def _serving(pipeline: Pipeline, method: Method) -> Callable[[object, Context], 
             await context.send_initial_metadata((("x-request-id", call_id),))
 
         async def read() -> Read:
-            message = await message_of(context)
-            try:
-                request = method.request.FromString(message)
-            except DecodeError:
-                raise MalformedRequest(f"not a {method.request.DESCRIPTOR.full_name}") from None
-            return Read(request, check_message(request))
+            return await pipeline.made(request_of, await message_of(context))
 
         arrival = Arrival(
             method=method,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from google.protobuf.message import Message
@@ -39,6 +39,7 @@ _OTHER_CONDITIONS = ("If-None-Match", "If-Unmodified-Since")
 
 #: From the bytes of a body to the request, and what is wrong with it.
 Make = Callable[[bytes], "tuple[Message, list[Fault]]"]
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class HttpArrivals:
             most = request_bytes(descriptor_of(binding.method.request))
             body = await _body(request, most) if began is None else b""
             unread = False
-            message, wrong = make(body)
+            message, wrong = await self._pipeline.made(make, body)
             return Read(message, [*faults, *wrong, *_take_headers(message, binding, request.headers)])
 
         answer = await self._pipeline.serve(
@@ -104,6 +105,10 @@ class HttpArrivals:
             )
         )
         return Served(answer, unread)
+
+    async def made(self, make: Callable[[bytes], _Made], answer: bytes) -> _Made:
+        """What `make` makes of an answer's bytes, as the pipeline has it done (`Pipeline.made`)."""
+        return await self._pipeline.made(make, answer)
 
     def _key_in_cookie(self, request: Request) -> str:
         """The key of the `session` cookie, which browsers send along from any page: only our own pages may use it."""

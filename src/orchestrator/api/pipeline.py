@@ -12,10 +12,11 @@ import asyncio
 import hashlib
 import logging
 import time
-from asyncio import Task
+from asyncio import Semaphore, Task
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from asyncpg import Connection, Record
 from google.protobuf.message import Message
@@ -36,6 +37,7 @@ from orchestrator.api.metrics import CallMetrics
 from orchestrator.api.policy import CallClass
 from orchestrator.application import projects
 from orchestrator.application.forgetting import count_refused
+from orchestrator.application.threads import in_thread
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.refusals import InvalidArgument, SubjectForgotten
 from orchestrator.domain.scope import INSTANCE, Role, Scope
@@ -60,6 +62,11 @@ _OUR_FAULT = frozenset(
 
 DEFAULT_TIME_LIMIT = timedelta(seconds=10)
 MAX_TIME_LIMIT = timedelta(seconds=60)
+
+#: Bytes of requests and answers beyond which they are read and written beside the loop: so many take some milliseconds.
+LARGE = 64 * 1024
+
+_Made = TypeVar("_Made")
 
 #: In which a caller says what trace a call belongs to, of gRPC and HTTP alike (W3C Trace Context).
 TRACE_HEADER = "traceparent"
@@ -117,6 +124,7 @@ class Pipeline:
         self._metrics = metrics
         self._admission = admission
         self._callbacks: set[Task[None]] = set()
+        self._large = Semaphore(1)
         metrics.in_flight.set_function(lambda: admission.inside)
 
     async def serve(self, arrival: Arrival) -> bytes | Failure:
@@ -158,6 +166,15 @@ class Pipeline:
             return failure
         finally:
             self._record(arrival, code, reason, scope, time.perf_counter() - began, let_in=let_in)
+
+    async def made(self, make: Callable[[bytes], _Made], body: bytes) -> _Made:
+        """What `make` makes of the bytes of a request or of an answer. Of many it would hold up everybody else, so it
+        does that beside the loop, for one after the other.
+        """
+        if len(body) <= LARGE:
+            return make(body)
+        async with self._large:
+            return await in_thread(make, body)
 
     async def close(self, grace: float = 20.0) -> None:
         """Give the callbacks of committed calls `grace` seconds; what they would have done, sweepers do later."""
