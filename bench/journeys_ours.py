@@ -45,7 +45,7 @@ async def _work(dsn: str, address: str, namespace: str, payload_keys: Sequence[s
 
         async def let_in(subject_ids: list[str]) -> None:
             """As EnrollSubjects does: a transaction for each call, and what it decided is told after the commit."""
-            telling: list[asyncio.Task[None]] = []
+            telling: list[asyncio.Task[int]] = []
             for start in range(0, len(subject_ids), CALL):
                 with traces.begun("EnrollSubjects", "server", None):
                     told = await _enroll(api, versions, subject_ids[start : start + CALL])

@@ -79,7 +79,8 @@ class Settings(BaseSettings):
     """Becomes an owner's key of the project `default` when the server starts; `up` makes one without it. Of commands:
     the key they come with. See [keys.md](keys.md)."""
     operator_key: SecretStr | None = None
-    """The operator's key: who has it makes projects. `up` makes one without it."""
+    """The operator's key: who has it makes projects. `up` makes one without it. Of `projects list` and `create`: the
+    key they come with, before ORCHESTRATOR_API_KEY."""
     internal_token: SecretStr | None = None
     """The bearer token of the role `internal`, at least 16 characters. `up` makes one without it."""
     internal_token_previous: SecretStr | None = None

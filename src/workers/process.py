@@ -37,6 +37,7 @@ from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.policy_errands import PolicyErrands
 from orchestrator.application.policy_updates import PolicyUpdates
 from orchestrator.application.reconciliation import Reconciliation
+from orchestrator.application.remains import Remains
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.segment_runs import SegmentRuns
 from orchestrator.application.sending import Sending
@@ -173,6 +174,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         Watchdog(transactions),
         Reconciliation(transactions, executions),
         Upkeep(transactions),
+        Remains(transactions),
         Backfill(transactions),
         HeldEntries(transactions),
         JourneyScheduleErrands(transactions, JourneySchedules(parts.client)),
@@ -323,7 +325,7 @@ def _workers(
     sweeps = Worker(
         parts.client,
         task_queue=SWEEPS_QUEUE,
-        activities=[passes.evaluate_buckets],
+        activities=[passes.begin_run, passes.evaluate_buckets, passes.finish_run],
         max_concurrent_activities=limits.sweeps,
         graceful_shutdown_timeout=limits.grace,
         deployment_config=deployment,

@@ -48,23 +48,32 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotTaken:
-    """It will never be taken. `reason` is one of few lower_snake words."""
+    """It will never be taken. `reason` is one of few lower_snake words; without a `status` nobody was asked."""
 
     reason: str
     status: int | None = None
 
 
 class NotNow(Exception):
-    """Try again, not before `retry_after` if that is set. `in_doubt`: it may have been taken all the same."""
+    """Try again, not before `retry_after` if that is set. `in_doubt`: it may have been taken all the same. `unreached`:
+    nobody answered at all.
+    """
 
     def __init__(
-        self, reason: str, *, in_doubt: bool, status: int | None = None, retry_after: timedelta | None = None
+        self,
+        reason: str,
+        *,
+        in_doubt: bool,
+        status: int | None = None,
+        retry_after: timedelta | None = None,
+        unreached: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.in_doubt = in_doubt
         self.status = status
         self.retry_after = retry_after
+        self.unreached = unreached
 
 
 class StepCalls:
@@ -99,7 +108,7 @@ class StepCalls:
         except Forbidden as forbidden:
             return NotTaken(reason=forbidden.reason)
         except Unreached as unreached:
-            raise NotNow(unreached.reason, in_doubt=unreached.in_doubt) from unreached
+            raise NotNow(unreached.reason, in_doubt=unreached.in_doubt, unreached=True) from unreached
         except (httpcore.LocalProtocolError, httpcore.UnsupportedProtocol):
             return NotTaken(reason="url_forbidden")
 

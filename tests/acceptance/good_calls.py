@@ -496,6 +496,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "DeleteSubject": subject_id,
         "MergeSubjects": {**subject_id, "intoSubjectId": f"survivor-{number}"},
         "ListTimeline": {**subject_id, **page},
+        "ExportSubject": {**subject_id, **page},
         "GetPreferences": subject_id,
         "UpdatePreferences": {**subject_id, "changes": [{**channel, "category": "marketing", "optedOut": True}]},
         "ListSuppressions": {**subject_id, **page},

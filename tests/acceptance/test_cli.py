@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from pathlib import Path
 
 import asyncpg
 
 from orchestrator.cli.yaml_text import parse_documents
 from orchestrator.devstack.ports import free_ports
+from orchestrator.devstack.stack import Stack
 from tests.acceptance.command_line import CommandLine
 from tests.acceptance.journey_files import CHECK, GREETING, REMINDERS, RENEWAL, TRYING, WELCOME, WIN_BACK, done_with
 from tests.eventually import eventually
@@ -179,6 +181,44 @@ async def test_subjects_travel_and_are_looked_at(run: CommandLine) -> None:
     assert got.json["sends"][0]["state"] == "sent"
     assert "greeted" in shown.out
     assert [entry["action"] for entry in audit.json] == ["journey_enrolled", "journey_published", "journey_created"]
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+async def test_a_person_is_exported_to_stdout_or_into_a_file_of_ones_own(run: CommandLine, tmp_path: Path) -> None:
+    await run("subjects", "upsert", "exa", "--attributes", '{"name": "Äxa", "tags": ["a", "b"]}')
+    await run("subjects", "suppress", "exa", "--channel", "log")
+    events = "".join(
+        json.dumps({"eventId": f"exa-{n}", "name": "looked", "subjectId": "exa", "properties": {"n": n}}) + "\n"
+        for n in range(2500)
+    )
+    sent = await run("events", "send", "-", stdin=events)
+    path = tmp_path / "exa.json"
+
+    printed = await run("subjects", "export", "exa")
+    written = await run("subjects", "export", "exa", "--output", str(path))
+    nobody = await run("subjects", "export", "nobody-like-that", "--output", str(tmp_path / "nobody.json"))
+    nowhere = await run("subjects", "export", "exa", "--output", str(tmp_path / "no" / "exa.json"))
+    misread = await run("subjects", "export", "exa", "--output", "json")
+
+    assert sent.code == 0, sent.err
+    shown = printed.json
+    assert (shown["subjectId"], shown["records"]["subject"][0]["attributes"]["name"]) == ("exa", "Äxa")
+    assert sorted(event["properties"]["n"] for event in shown["records"]["event"]) == list(range(2500))
+    assert shown["records"]["suppression"][0]["channel"] == "log"
+    assert (written.code, written.out) == (0, "")
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert kept["records"]["event"] == shown["records"]["event"]
+    assert [entry["action"] for entry in kept["records"]["audit_entry"]] == [
+        "subject_suppressed", "subject_exported", "subject_exported",
+    ]  # fmt: skip
+    assert path.stat().st_mode & 0o077 == 0
+    assert (nobody.code, "SUBJECT_NOT_FOUND" in nobody.err) == (3, True)
+    assert (nowhere.code, "cannot be written" in nowhere.err) == (1, True)
+    assert (misread.code, "./json" in misread.err) == (2, True)
+    assert names_in(tmp_path) == ["exa.json"], "nothing half written is left"
 
 
 async def test_publishing_shows_who_would_go_over_and_asks_before_it_carries_them(run: CommandLine) -> None:
@@ -378,6 +418,99 @@ async def test_keys_are_made_rotated_and_revoked(run: CommandLine) -> None:
         rotated["id"]: True,
     }
     assert made["secret"] not in json.dumps(listed)
+
+
+async def test_projects_are_made_by_the_operator_and_changed_by_their_owners(
+    run: CommandLine, shared_stack: Stack, tmp_path: Path
+) -> None:
+    project_id = f"p-{uuid.uuid4().hex[:12]}"
+    file = tmp_path / "settings.yaml"
+    file.write_text("maxJourneys: 3\nfrequencyCaps: [{channel: email, limit: 3, window: 7d}]\n")
+    operator = run.but(ORCHESTRATOR_OPERATOR_KEY=shared_stack.keys.operator)
+
+    checked = await operator("projects", "create", project_id, "--validate-only", "-o", "json")
+    made = await operator("projects", "create", project_id, "--name", "Acme", "-f", str(file), "-o", "json")
+    again = await operator("projects", "create", project_id)
+    listed = await operator("projects", "list", "-o", "json")
+    of_owner = run.but(ORCHESTRATOR_API_KEY=made.json["secret"])
+    hours = '{"quietHours": {"start": "21:00", "end": "08:00"}}'
+    tried = await of_owner("projects", "update", project_id, "--settings", hours, "--validate-only")
+    changed = await of_owner("projects", "update", project_id, "--settings", hours, "-o", "json")
+    taken_back = await of_owner(
+        *("projects", "update", project_id, "--name", "Acme Ltd"), *("--settings", "{maxJourneys: null}", "-o", "json")
+    )
+    shown = await of_owner("projects", "get", project_id, "-o", "json")
+    log = await of_owner("audit", "list", "--kind", "project", "-o", "json")
+
+    assert (checked.code, checked.out) == (0, "")
+    assert made.json["name"] == "Acme"
+    assert made.json["settings"]["maxJourneys"] == 3
+    assert (again.code, "ALREADY_EXISTS" in again.err) == (1, True)
+    assert project_id in {project["id"] for project in listed.json}
+    assert (tried.code, tried.out) == (0, "")
+    quiet = {"start": "21:00", "end": "08:00", "channels": []}
+    assert changed.json["settings"] == {**made.json["settings"], "quietHours": quiet}
+    assert taken_back.json["settings"] == {
+        name: value for name, value in changed.json["settings"].items() if name != "maxJourneys"
+    }
+    assert (shown.json, shown.json["name"]) == (taken_back.json, "Acme Ltd")
+    assert [entry["metadata"]["fields"] for entry in log.json] == ["max_journeys,name", "quiet_hours"]
+
+
+async def test_who_may_not_make_projects_and_what_is_no_setting_are_told(
+    run: CommandLine, shared_stack: Stack, tmp_path: Path
+) -> None:
+    operator = run.but(ORCHESTRATOR_OPERATOR_KEY=shared_stack.keys.operator)
+    owner = run.but(ORCHESTRATOR_OPERATOR_KEY="")
+    (tmp_path / "settings.yaml").write_text("{}")
+
+    codes = {
+        "an owner lists": await owner("projects", "list"),
+        "an owner creates": await owner("projects", "create", "p-other"),
+        "nothing to change": await owner("projects", "update", "p-other"),
+        "both": await owner(
+            *("projects", "update", "p-other", "--settings", "{}"), *("-f", str(tmp_path / "settings.yaml"))
+        ),
+        "no YAML": await operator("projects", "create", "p-other", "--settings", "{"),
+        "no such setting": await operator("projects", "create", "p-other", "--settings", "{louderHours: {}}"),
+        "no object": await operator("projects", "create", "p-other", "--settings", "[1]"),
+        "out of range": await operator("projects", "create", "p-other", "--settings", "{goalWindow: 366d}"),
+        "somebody else's": await owner("projects", "get", "default"),
+    }
+
+    assert {name: ran.code for name, ran in codes.items()} == {
+        "an owner lists": 4,
+        "an owner creates": 4,
+        "nothing to change": 2,
+        "both": 2,
+        "no YAML": 2,
+        "no such setting": 2,
+        "no object": 2,
+        "out of range": 1,
+        "somebody else's": 3,
+    }
+    assert all(ran.err and not ran.out for ran in codes.values())
+    assert "--settings: louderHours: no such field" in codes["no such setting"].err
+    assert "settings.goalWindow" in codes["out of range"].err
+
+
+async def test_what_was_done_is_listed_of_the_project_and_of_one_thing(run: CommandLine) -> None:
+    await run("apply", "-f", "-", stdin=GREETING)
+    await run("subjects", "suppress", "anna", "--channel", "email")
+
+    everything = await run("audit", "list", "-o", "json")
+    newest = await run("audit", "list", "--limit", "1", "-o", "json")
+    of_greeting = await run("audit", "list", "--kind", "journey", "--id", "greeting", "-o", "json")
+    drawn = await run("audit", "list")
+    no_kind = await run("audit", "list", "--id", "greeting")
+
+    assert newest.json == everything.json[:1]
+    assert everything.json[0]["action"] == "subject_suppressed"
+    assert "anna" not in everything.out
+    assert [entry["action"] for entry in of_greeting.json] == ["journey_published", "journey_created"]
+    assert {entry["actor"].partition(":")[0] for entry in everything.json} == {"key"}
+    assert len(drawn.out.splitlines()) == len(everything.json) + 1
+    assert (no_kind.code, no_kind.out) == (2, "")
 
 
 async def test_every_failure_has_its_exit_code_and_a_sentence(run: CommandLine, tmp_path: Path) -> None:

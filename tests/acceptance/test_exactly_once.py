@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -19,6 +20,7 @@ from orchestrator.devstack.stack import Stack
 from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.temporal.contract import Question
 from tests.integration.journey_world import World
+from tests.soak import in_soak_alone
 from tests.workflows.world import Running, Switchboard
 
 if TYPE_CHECKING:
@@ -68,6 +70,52 @@ async def test_sixty_four_equal_calls_have_one_effect(running_stack: Stack, owne
 
     assert await owner.fetchval("SELECT count(*) FROM enrollments") == keys
     assert await owner.fetchval("SELECT count(DISTINCT subject_no) FROM executions") == keys
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+@in_soak_alone
+async def test_sixty_four_equal_events_and_publications_have_one_effect_and_no_key_says_two_things(
+    running_stack: Stack, owner: Connection[Record]
+) -> None:
+    keys, calls = 50, 64
+    async with httpx.AsyncClient(
+        base_url=running_stack.addresses.http,
+        headers={"X-Api-Key": running_stack.keys.owner},
+        timeout=60,
+        limits=httpx.Limits(max_connections=128),
+    ) as http:
+        await http.post("/v1/journeys", json={"id": "j", "name": "J", "steps": SEND_ONLY[1:]})
+
+        async def call(path: str, body: Any, key: str) -> Any:
+            """As above: one in four asks again before it is answered."""
+            while True:
+                patience = random.uniform(0.001, 0.02) if random.random() < 0.25 else 60
+                try:
+                    answer = await http.post(path, json=body, headers={"Idempotency-Key": key}, timeout=patience)
+                except httpx.HTTPError:
+                    continue
+                if answer.status_code not in (409, 429, 503):
+                    return answer.status_code, answer.text
+
+        for n in range(keys):
+            (await http.patch("/v1/journeys/j", json={"maxDurationDays": 10 + n})).raise_for_status()
+            told = await asyncio.gather(*(call("/v1/journeys/j:publish", {}, f"publish-{n}") for _ in range(calls)))
+            assert {status for status, _ in told} == {200}, told[0]
+            assert len({text for _, text in told}) == 1
+            status, text = await call("/v1/journeys/j:publish", {"fromVersion": 1}, f"publish-{n}")
+            assert (status, "REQUEST_ID_REUSED" in text) == (400, True), text
+
+            event = {"events": [{"eventId": f"e{n}", "name": "seen", "subjectId": f"s{n}"}]}
+            told = await asyncio.gather(*(call("/v1/events", event, f"event-{n}") for _ in range(calls)))
+            assert {status for status, _ in told} == {200}, told[0]
+            counted = [json.loads(text) for _, text in told]
+            assert sum(one.get("acceptedCount", 0) for one in counted) <= 1
+            assert {one.get("acceptedCount", 0) + one.get("duplicateCount", 0) for one in counted} == {1}
+
+    assert await owner.fetchval("SELECT count(*) FROM journey_versions") == keys
+    assert await owner.fetchval("SELECT count(*) FROM events") == keys
+    assert await owner.fetchval("SELECT sum(total) FROM subject_event_days") == keys
 
 
 @pytest.mark.faults

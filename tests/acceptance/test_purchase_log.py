@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import asyncpg
 import httpx
@@ -15,8 +13,7 @@ import pytest
 
 from orchestrator.devstack.stack import worker_name
 from tests.conftest import StartStack
-
-LOG = Path(__file__).parents[3] / "shared" / "data" / "cdnow.txt.gz"
+from tests.purchase_log import lines, needs_purchase_log
 
 #: More than this has to be spent to set the journey off.
 AMOUNT = 25
@@ -25,18 +22,7 @@ AT_LEAST, WINDOW = 3, timedelta(days=365)
 #: Nobody comes in twice within this.
 INTERVAL = timedelta(days=400)
 
-pytestmark = [
-    pytest.mark.faults,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(not LOG.exists(), reason=f"the purchase log is not at {LOG}"),
-]
-
-
-def purchases() -> list[tuple[str, datetime, float]]:
-    """(customer, day, amount) in file order."""
-    with gzip.open(LOG, "rt") as lines:
-        rows = [line.split() for line in lines]
-    return [(c, datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC), float(amount)) for c, day, _, amount in rows]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600), needs_purchase_log]
 
 
 def recount(rows: list[tuple[str, datetime, float]], now: datetime) -> Counter[str]:
@@ -59,7 +45,7 @@ def recount(rows: list[tuple[str, datetime, float]], now: datetime) -> Counter[s
 
 async def test_enrollments_and_refusals_equal_a_plain_recount(start_stack: StartStack) -> None:
     now = datetime.now(UTC)
-    log = purchases()
+    log = list(lines())
     # The log ends now; an hour keeps every purchase clear of a window's edge while the test runs.
     shift = now - timedelta(hours=1) - max(at for _, at, _ in log)
     log = [(customer, at + shift, amount) for customer, at, amount in log]

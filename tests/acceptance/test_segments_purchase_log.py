@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-import gzip
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,11 +19,10 @@ from orchestrator.application.segment_rules import read_rules
 from orchestrator.domain.event import Event
 from orchestrator.predicates.sql.inputs import Among
 from tests.integration.crowd import Crowd
+from tests.purchase_log import lines, needs_purchase_log
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
-
-LOG = Path(__file__).parents[3] / "shared" / "data" / "cdnow.txt.gz"
 
 DAY = timedelta(days=1)
 
@@ -42,11 +39,7 @@ SEGMENTS: Mapping[str, tuple[int | None, int, bool]] = {
     "not-twice-a-year": (365, 2, True),
 }
 
-pytestmark = [
-    pytest.mark.faults,
-    pytest.mark.timeout(180),
-    pytest.mark.skipif(not LOG.exists(), reason=f"the purchase log is not at {LOG}"),
-]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180), needs_purchase_log]
 
 _SNAPSHOT = "SELECT clock_timestamp(), min(next_due) FROM subject_segments WHERE project_no = $1"
 
@@ -56,11 +49,8 @@ Purchases = Mapping[str, Sequence[datetime]]
 def purchases() -> dict[str, list[datetime]]:
     """The instants of each customer's purchases, ascending. The file has days; each line is given its own second."""
     found: defaultdict[str, list[datetime]] = defaultdict(list)
-    with gzip.open(LOG, "rt") as lines:
-        for number, line in enumerate(lines):
-            customer, day, *_ = line.split()
-            at = datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC) + timedelta(seconds=number * 7919 % 86_400)
-            found[f"c{customer}"].append(at)
+    for number, (customer, day, _) in enumerate(lines()):
+        found[f"c{customer}"].append(day + timedelta(seconds=number * 7919 % 86_400))
     return {customer: sorted(ats) for customer, ats in found.items()}
 
 

@@ -39,11 +39,12 @@ from orchestrator.domain import api_key, carry_token, email_address, schedule
 from orchestrator.domain.carrying import CarryMode, Order
 from orchestrator.domain.channels import Rules, url_faults
 from orchestrator.domain.durations import format_duration, parse_duration
-from orchestrator.domain.graph_form import with_graph
+from orchestrator.domain.graph_form import ways_out, with_graph
 from orchestrator.domain.journey_form import kept
 from orchestrator.domain.journey_form import parse as parse_definition
 from orchestrator.domain.journey_graph import Existing, examine
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument
+from orchestrator.domain.step_forms import STEP_KINDS
 from orchestrator.domain.templates import TemplateFailed, check_template, render
 from orchestrator.domain.unsubscribe_link import INSTANCE, UnsubscribeLinks
 from orchestrator.domain.webhook_answer import read_answer
@@ -107,7 +108,20 @@ def graph(data: bytes) -> None:
     assert parse_definition(as_steps)[1] == []
     drawn = with_graph(as_steps)
     assert parse_definition(drawn)[1] == []
-    assert (kept(drawn).get("steps") or []) == (as_steps.get("steps") or [])
+    assert _said(kept(drawn).get("steps") or []) == _said(as_steps.get("steps") or [])
+
+
+def _said(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without what says nothing in their canvases, or says it of an edge that there is not."""
+    return [step | {"canvas": _canvas(step)} for step in steps]
+
+
+def _canvas(step: dict[str, Any]) -> dict[str, Any]:
+    canvas = step.get("canvas") or {}
+    kind = next(kind for kind in STEP_KINDS if step.get(kind) is not None)
+    leading = {handle for handle, _, target in ways_out(kind, step) if target}
+    edges = {handle: edge for handle, edge in (canvas.get("edges") or {}).items() if edge and handle in leading}
+    return {name: said for name, said in (canvas | {"edges": edges}).items() if said}
 
 
 _VARIABLES = {"subject": dict(_WORLD.attributes), "list": [3, 1, 2], "text": "a <b>"}

@@ -20,6 +20,7 @@ from orchestrator.domain.journey import Journey, JourneyStatus, OnArchive, Pinne
 from orchestrator.domain.refusals import AlreadyExists, Conflict, FailedPrecondition, NotFound, ResourceExhausted
 from orchestrator.storage import journey_versions
 from tests.integration.journey_world import ANY_STATE, WELCOME, World
+from tests.soak import in_soak_alone
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -269,7 +270,8 @@ async def test_without_a_draft_the_newest_version_is_validated_as_things_stand_t
     assert [fault.reason for fault in findings.faults] == ["AUDIENCE_NOT_FOUND"]
 
 
-async def test_fifty_publishers_of_one_state_have_one_winner_in_every_round(world: World) -> None:
+@pytest.mark.parametrize("rounds", [6, pytest.param(20, marks=[pytest.mark.faults, in_soak_alone])])
+async def test_fifty_publishers_of_one_state_have_one_winner_in_every_round(world: World, rounds: int) -> None:
     journey = await world.draft()
     torn: list[int] = []
     done = asyncio.Event()
@@ -286,7 +288,7 @@ async def test_fifty_publishers_of_one_state_have_one_winner_in_every_round(worl
             await asyncio.sleep(0)
 
     watching = asyncio.create_task(watch())
-    for number in range(1, 7):
+    for number in range(1, rounds + 1):
         edited = Changes(definition={"maxDurationDays": 10 + number})
         journey = await world.do(journeys.update, "welcome", edited, ANY_STATE)
         results = await asyncio.gather(
@@ -299,8 +301,9 @@ async def test_fifty_publishers_of_one_state_have_one_winner_in_every_round(worl
     await watching
 
     assert torn == []
-    versions = [await world.look(journeys.version, "welcome", number) for number in range(1, 7)]
-    assert [version.definition["maxDurationDays"] for version in versions] == [10 + number for number in range(1, 7)]
+    numbers = range(1, rounds + 1)
+    versions = [await world.look(journeys.version, "welcome", number) for number in numbers]
+    assert [version.definition["maxDurationDays"] for version in versions] == [10 + number for number in numbers]
 
 
 async def test_of_publishers_without_an_etag_one_wins_and_the_rest_find_nothing_to_publish(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from orchestrator.application.audit_sealing import ANCHOR_AGE, ANCHOR_ENTRIES
 from orchestrator.cli.app import COMMANDS
 from orchestrator.cli.settings import variable_of
 from orchestrator.devstack.processes import _LOG_LIMIT_BYTES
+from orchestrator.domain.audit import CATALOGUE
 from orchestrator.domain.project import MAX_EVENT_RETENTION, MIN_EVENT_RETENTION
 from orchestrator.domain.sent_test import KEPT_FOR as TESTS_KEPT
 from orchestrator.server import CRITICAL_POOL
@@ -116,12 +118,30 @@ def test_every_command_and_setting_exists() -> None:
             "A fifth of the places and two connections are kept",
             (CRITICAL_SHARE, CRITICAL_POOL) == (0.2, 2),
         ),
+        (
+            "Four, as in `docker-compose.yml` (`NUM_HISTORY_SHARDS`)",
+            "NUM_HISTORY_SHARDS: 4\n" in (ROOT / "docker-compose.yml").read_text(),
+        ),
         ("Allow 30 seconds", "stop_grace_period: 30s" in (ROOT / "docker-compose.yml").read_text()),
     ],
 )
 def test_its_numbers_are_those_of_the_code(words: str, is_so: bool) -> None:
     assert words in " ".join(PAGE.split())
     assert is_so
+
+
+def test_every_action_of_the_audit_log_is_listed_as_it_is() -> None:
+    section = PAGE.split("\n### What it says\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+
+    assert rows == [
+        f"| `{action.resource_kind}` | `{action.name}` | {_words(action.metadata)}| {action.meaning} |"
+        for action in CATALOGUE.values()
+    ]
+
+
+def _words(names: Iterable[str]) -> str:
+    return (", ".join(f"`{name}`" for name in names) + " ").lstrip()
 
 
 def test_it_names_every_search_attribute_with_its_type() -> None:

@@ -5,13 +5,11 @@ it says of the thirty days to come is nearer to them than yesterday's rate carri
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,13 +24,12 @@ from orchestrator.domain.trigger_contract import Contract
 from orchestrator.storage import inbox_entries
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
 from tests.integration.journey_world import ANY_STATE, World
+from tests.purchase_log import lines, needs_purchase_log
 from tests.workflows.virtual_clock import LATE, VirtualClock
 from tests.workflows.world import Switchboard, worker
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
-
-LOG = Path(__file__).parents[3] / "shared" / "data" / "cdnow.txt.gz"
 
 #: The log, later: no test's clock goes back.
 SHIFT = timedelta(days=3652)
@@ -71,7 +68,7 @@ JOURNEY: dict[str, Any] = {
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.timeout(1500),
-    pytest.mark.skipif(not LOG.exists(), reason=f"the purchase log is not at {LOG}"),
+    needs_purchase_log,
 ]
 
 
@@ -84,13 +81,9 @@ class Purchase:
 
 def purchases() -> list[Purchase]:
     """In the order of time, at noon of their days."""
-    with gzip.open(LOG, "rt") as lines:
-        rows = [line.split() for line in lines]
     noon = SHIFT + timedelta(hours=12)
     found = [
-        Purchase(f"c{customer}", datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC) + noon, float(amount))
-        for customer, day, _, amount in rows
-        if int(customer) % SAMPLE == 0
+        Purchase(f"c{customer}", day + noon, amount) for customer, day, amount in lines() if int(customer) % SAMPLE == 0
     ]
     return sorted(found, key=lambda purchase: purchase.at)
 

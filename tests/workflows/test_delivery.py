@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from google.protobuf.duration_pb2 import Duration
 from temporalio.api.enums.v1 import EventType
-from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 
-from orchestrator.application import lifecycle, publishing, subjects, trigger_contracts
+from orchestrator.application import delivery, lifecycle, publishing, subjects, trigger_contracts
 from orchestrator.application.advance import Advance
 from orchestrator.application.closings import Closings
-from orchestrator.application.delivery import Delivery
+from orchestrator.application.delivery import SLOWEST_AWAY, Delivery
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.entering_by_hand import admit
 from orchestrator.application.ingest import Ingest
@@ -282,17 +279,6 @@ async def test_a_workflow_id_that_another_database_uses_is_set_aside(postman: Po
     assert (await workflow.describe()).workflow_type == "Stranger"
 
 
-@pytest.fixture
-async def bare_namespace(temporal_address: str) -> Client:
-    """A client in a namespace that lacks our search attributes."""
-    name = f"bare-{uuid.uuid4().hex}"
-    client = await connect(Target(address=temporal_address))
-    await client.workflow_service.register_namespace(
-        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86400))
-    )
-    return await connect(Target(address=temporal_address, namespace=name))
-
-
 async def test_a_namespace_that_turns_out_to_lack_search_attributes_runs_without_them(
     furnished: World, bare_namespace: Client, worker_pool: Pool[Record]
 ) -> None:
@@ -370,3 +356,41 @@ async def test_a_temporal_that_does_not_answer_is_not_waited_for_for_ever(
         await asyncio.wait_for(postman.of(client, patience=timedelta(seconds=1)).deliver(told), 5)
 
     assert [kind for kind, error in await postman.waiting() if error is not None] == ["start", "start"]
+
+
+async def test_a_call_and_its_repeats_take_no_longer_than_is_said(
+    postman: Postman, temporal_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "CALL_TIMEOUT", timedelta(seconds=1))
+    (start,) = await postman.enroll("ann")
+    async with Wire(temporal_address) as wire:
+        client = await connect(Target(address=wire.address, namespace=postman.client.namespace))
+        wire.stall()
+
+        # The SDK would repeat a call for ten seconds, each of so many.
+        await asyncio.wait_for(postman.of(client, patience=timedelta(seconds=30)).deliver([start]), 5)
+
+    assert await postman.waiting() == [("start", "TimeoutError")]
+
+
+async def test_however_long_temporal_is_away_what_is_to_be_told_is_told_soon_after_its_return(
+    postman: Postman, temporal_address: str
+) -> None:
+    await postman.enroll(*(f"s{n}" for n in range(40)))
+    async with Wire(temporal_address) as wire:
+        client = await connect(Target(address=wire.address, namespace=postman.client.namespace))
+        wire.stall()
+        cut_off = postman.of(client, patience=timedelta(seconds=0.2))
+        for _ in range(8):
+            await postman.leases_run_out()
+            swept = await cut_off.sweep()
+
+    latest = await postman.world.owner.fetchval("SELECT max(leased_until - now()) FROM outbox")
+    assert (swept.taken, swept.told) == (40, 0)
+    assert timedelta(seconds=1) < latest <= SLOWEST_AWAY
+
+    await postman.leases_run_out()
+    swept = await postman.delivery.sweep()
+
+    assert (swept.taken, swept.told) == (40, 40)
+    assert await postman.waiting() == []

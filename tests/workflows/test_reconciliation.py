@@ -96,6 +96,20 @@ async def test_later_looks_find_what_has_ended_since_the_one_before(auditor: Aud
     assert looks == [0, 1, 0, 1, 0]
 
 
+async def test_processes_look_in_turn(auditor: Auditor) -> None:
+    told = await auditor.wait("ann", "bob")
+    one, other = auditor.start(), auditor.start()
+    await auditor.terminate(told[0].workflow_id)
+
+    first = await one.take_turn()
+    await auditor.terminate(told[1].workflow_id)
+    too_soon = [await other.take_turn(), await one.take_turn()]
+    await auditor.running.owner.execute("UPDATE turns SET leased_until = now()")
+    second = await other.take_turn()
+
+    assert (first, too_soon, second) == (1, [0, 0], 1)
+
+
 RUBBISH = RawValue(Payload(metadata={"encoding": b"json/plain"}, data=b"\xff\x00{"))
 
 

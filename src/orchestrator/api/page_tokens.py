@@ -109,6 +109,8 @@ def _parts(packed: Any, kinds: tuple[type[Key], ...]) -> tuple[Key, ...]:
 
 def _part(packed: Any, kind: type[Key]) -> Key:
     match packed:
+        case [_, bool()]:  # Python takes it for a number; the database does not
+            pass
         case ["t", int(microseconds)] if kind is datetime:
             try:
                 return _EPOCH + microseconds * _MICROSECOND

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from orchestrator.application.canceling import BACKLOG
 from orchestrator.application.transactions import Transactions
-from orchestrator.domain.channel_rate import ChannelRate, rank_of
+from orchestrator.domain.channel_rate import BEHIND, USUAL, ChannelRate
 from orchestrator.domain.execution import Decision, Run, Sleep
 from orchestrator.domain.gates import CHANNEL_RATE
 from orchestrator.domain.journey import JourneyVersion, Send
@@ -69,8 +69,8 @@ def waits_for(decision: Decision, version: JourneyVersion) -> str | None:
 
 def waiting(decision: Decision, version: JourneyVersion, execution_id: UUID, *, behind: bool = False) -> Waiting:
     """The place in the queue of an execution that was told to wait for its channel's turn."""
-    pinned = version.pinned[_send_on(decision, version).communication_id]
-    return Waiting(channel=pinned.channel, rank=rank_of(pinned.category, behind=behind), execution_id=execution_id)
+    channel = version.pinned[_send_on(decision, version).communication_id].channel
+    return Waiting(channel=channel, rank=BEHIND if behind else USUAL, execution_id=execution_id)
 
 
 def _send_on(decision: Decision, version: JourneyVersion) -> Send:

@@ -19,6 +19,7 @@ from orchestrator import traces
 from orchestrator.application.transactions import Transactions
 from orchestrator.storage import clock, executions, outbox
 from orchestrator.storage.outbox import Entry
+from orchestrator.temporal.client import CALL_TIMEOUT
 from orchestrator.temporal.contract import ExecutionInput, effect_from, phase_at
 from orchestrator.temporal.executions import Executions, Holder, Start, Told
 from orchestrator.temporal.outages import is_away
@@ -31,15 +32,17 @@ AT_ONCE = 32
 #: The same for executions that run behind others: they take none of those places, and few of Temporal.
 BEHIND_AT_ONCE = 4
 
-#: How long a sweeper keeps what it took; longer than any call to Temporal takes.
-LEASE = timedelta(seconds=30)
+#: How long a sweeper keeps what it took: longer than a call to Temporal takes, but not much, since for so long those
+#: wait whom a sweeper had taken that has died.
+LEASE = timedelta(seconds=14)
 
-#: The part of a lease in which something new is begun; what was begun then ends in the rest of it
-#: (temporal/client.py: CALL_TIMEOUT).
+#: The part of a lease in which something new is begun where the lease is shorter than a call may take. Of others, what
+#: was begun ends in the rest.
 OURS = 0.7
 
-#: Waits between tries grow to this.
+#: Waits between tries grow to this; where Temporal is away, since it is asked about a few at a time then, to that.
 SLOWEST = timedelta(seconds=60)
+SLOWEST_AWAY = timedelta(seconds=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +68,25 @@ class _Left:
 
 @dataclass(frozen=True, slots=True)
 class _Postponed:
+    """`away`: Temporal could not be asked."""
+
     entry: Entry
     error: str
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
     entry: Entry
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many entries were taken up, and how many of them need not be told any more."""
+
+    taken: int
+    told: int
 
 
 _Answer = _Taken | _Gone | _Left | _Postponed | _Refused
@@ -95,38 +109,42 @@ class Delivery:
         self._turn = asyncio.Semaphore(at_once)
         self._turn_behind = asyncio.Semaphore(behind_at_once)
 
-    async def deliver(self, entries: Sequence[Entry], *, lease: timedelta = outbox.FIRST_LEASE) -> None:
+    async def deliver(self, entries: Sequence[Entry], *, lease: timedelta = outbox.FIRST_LEASE) -> int:
         """Tell Temporal, then delete what it has taken, postpone what it could not be told, bury what it refuses for
-        good.
+        good. Returns how many were told or buried.
 
         For `lease` from now on the entries are ours. What is not begun well before its end is left to a sweeper: told
         by both, it would cost the more the slower Temporal is.
         """
         if not entries:
-            return
-        until = asyncio.get_running_loop().time() + OURS * lease.total_seconds()
+            return 0
+        begun_within = lease - CALL_TIMEOUT if lease > CALL_TIMEOUT else OURS * lease
+        until = asyncio.get_running_loop().time() + begun_within.total_seconds()
         answers = await self._tell_all(entries, until)
         done = [answer.entry.outbox_no for answer in answers if isinstance(answer, _Taken)]
         async with self._transactions.write(None) as conn:
             await outbox.delete(conn, done)
             if len(done) == len(entries):
-                return
-            now = await clock.now(conn)
+                return len(done)
+            now, buried = await clock.now(conn), 0
             for answer in answers:
                 match answer:
-                    case _Postponed(entry, error):
-                        await outbox.postpone(conn, entry.outbox_no, until=_next_try(entry, now), error=error)
+                    case _Postponed(entry, error, away):
+                        until_then = _next_try(entry, now, SLOWEST_AWAY if away else SLOWEST)
+                        await outbox.postpone(conn, entry.outbox_no, until=until_then, error=error)
                     case _Refused(entry, error):
                         await outbox.bury(conn, entry.outbox_no, error=error, now=now)
+                        buried += 1
+        return len(done) + buried
 
-    async def sweep(self, limit: int = 256) -> int:
-        """Take up what is overdue; returns how much there was."""
+    async def sweep(self, limit: int = 256) -> Swept:
+        """Take up what is overdue, some of it."""
         async with self._transactions.write(None) as conn:
             now = await clock.now(conn)
             entries, orphans = await outbox.claim(conn, now=now, lease=LEASE, limit=limit)
             await outbox.delete_orphans(conn, orphans)
-        await self.deliver(entries, lease=LEASE)
-        return len(entries) + len(orphans)
+        told = await self.deliver(entries, lease=LEASE)
+        return Swept(taken=len(entries) + len(orphans), told=told + len(orphans))
 
     async def _tell_all(self, entries: Iterable[Entry], until: float) -> list[_Answer]:
         groups: defaultdict[UUID, list[Entry]] = defaultdict(list)
@@ -175,14 +193,17 @@ class Delivery:
                 return _Left(entry)
             try:
                 with traces.joined(entry.kind, "producer", entry.trace, execution_id=str(entry.execution_id)):
-                    told = await self._told(entry)
+                    # All calls that it takes, and their repeats by the SDK: whoever waits until nothing of it can be
+                    # under way any more goes by that (application/erasures.py).
+                    async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
+                        told = await self._told(entry)
             except RPCError as error:
                 if is_away(error):
-                    return _Postponed(entry, error.status.name)
+                    return _Postponed(entry, error.status.name, away=True)
                 logger.error("temporal refuses an entry for good", extra={"execution_id": str(entry.execution_id)})
                 return _Refused(entry, error.status.name)
             except (OSError, RuntimeError, TimeoutError) as error:
-                return _Postponed(entry, type(error).__name__)
+                return _Postponed(entry, type(error).__name__, away=True)
             except Exception as error:
                 # Something about this one: the others go on, and `doctor` shows what stays.
                 logger.exception("an entry cannot be told", extra={"execution_id": str(entry.execution_id)})
@@ -232,5 +253,5 @@ class Delivery:
             return await executions.outlived_its_subject(conn, entry.key.project_no, UUID(holder.execution_id))
 
 
-def _next_try(entry: Entry, now: datetime) -> datetime:
-    return now + min(timedelta(seconds=2 ** min(entry.attempts, 6)), SLOWEST)
+def _next_try(entry: Entry, now: datetime, slowest: timedelta) -> datetime:
+    return now + min(timedelta(seconds=2 ** min(entry.attempts, 6)), slowest)

@@ -125,7 +125,7 @@ async def delete(conn: Connection[Record], scope: Scope, secret: bytes, subject_
             runningExecutions=str(running),
         )
     await memberships.delete(conn, key)
-    await subjects.delete(conn, key)
+    await subjects.delete(conn, key, now)
     await audit.append(
         conn,
         project_no=scope.project_no,

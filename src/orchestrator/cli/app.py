@@ -36,6 +36,7 @@ COMMANDS = (
     "trigger-contracts",
     "pinpoint",
     "sends",
+    "projects",
     "keys",
     "audit",
     "doctor",

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.application.audit_verification import Verified, verify_all
+from orchestrator.cli.connection import call
 from orchestrator.cli.database import all_projects, find_database
 from orchestrator.cli.failure import FAILED, USAGE, CommandFailure
-from orchestrator.cli.output import Output, OutputOption, print_json, print_table
+from orchestrator.cli.output import Output, OutputOption, print_json, print_list, print_table
+from orchestrator.cli.resources import Limit, first, page_size
+from orchestrator.client import each, messages
 from orchestrator.devstack.addresses import find_running
 from orchestrator.devstack.stack import AUDIT_ANCHORS
 from orchestrator.domain.audit_chain import Anchors, by_project
@@ -19,12 +22,28 @@ from orchestrator.storage import anchor_files
 
 app = typer.Typer(no_args_is_help=True)
 
+_ENTRY_COLUMNS = ("timestamp", "actor", "action", "resourceKind", "resourceId", "metadata")
 _COLUMNS = ("project", "entries", "unsealed", "anchors", "head", "misfit")
 
 
 @app.callback()
 def audit() -> None:
-    """See that the audit log was not changed."""
+    """See who did what, and that the log of it was not changed."""
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Option(help="Only what was done to such things: journey, subject, api_key, …")] = "",
+    resource_id: Annotated[str, typer.Option("--id", help="Only what was done to this one; needs --kind.")] = "",
+    limit: Limit = 100,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List what was done in the project, newest first: asks the server, with a key of the project."""
+    if resource_id and not kind:
+        raise CommandFailure("Say with --kind what --id names, such as journey.", USAGE)
+    request = messages.ListAuditEntriesRequest(resource_kind=kind, resource_id=resource_id, page_size=page_size(limit))
+    found = call(lambda client: first(each(client.audit.ListAuditEntries, request), limit))
+    print_list(found, _ENTRY_COLUMNS, output)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from grpc import StatusCode
 from orchestrator.cli.failure import FAILED, NOT_ALLOWED, NOT_FOUND, UNAVAILABLE, CommandFailure
 from orchestrator.client import OrchestratorClient, OrchestratorError, Tls, Violation
 from orchestrator.devstack.addresses import find_running
+from orchestrator.devstack.data_directory import OPERATOR_KEY, OWNER_KEY
 
 _T = TypeVar("_T")
 
@@ -41,9 +42,12 @@ class Connection:
     tls: Tls | None
 
 
-def call(work: Callable[[OrchestratorClient], Awaitable[_T]]) -> _T:
-    """What `work` makes of the server. Raises CommandFailure when there is none, or when it refuses."""
-    connection = find_connection()
+def call(work: Callable[[OrchestratorClient], Awaitable[_T]], *, as_operator: bool = False) -> _T:
+    """What `work` makes of the server, asked with the key of a project or `as_operator`.
+
+    Raises CommandFailure when there is none, or when it refuses.
+    """
+    connection = find_connection(as_operator=as_operator)
 
     async def run() -> _T:
         async with OrchestratorClient(connection.target, connection.api_key, tls=connection.tls, timeout=30) as client:
@@ -59,8 +63,8 @@ def call(work: Callable[[OrchestratorClient], Awaitable[_T]]) -> _T:
         raise CommandFailure(f"{error.filename or connection.target} cannot be read: {error.strerror}.") from error
 
 
-def find_connection() -> Connection:
-    """Raises CommandFailure when no API key can be found."""
+def find_connection(*, as_operator: bool = False) -> Connection:
+    """Raises CommandFailure when no key can be found. An operator's may be in a variable of its own."""
     given = os.environ.get("ORCHESTRATOR_ADDRESS")
     running = None if given else find_running(data_directory())
     address = given or (running.grpc if running is not None else _DEFAULT_ADDRESS)
@@ -70,8 +74,12 @@ def find_connection() -> Connection:
     target = f"{place}:{_DEFAULT_PORT}" if is_bare else place
     return Connection(
         target=target if scheme in ("", "http", "https") else f"{scheme}{separator}{target}",
-        api_key=os.environ.get("ORCHESTRATOR_API_KEY")
-        or _kept_key(is_ours=running is not None or (place if is_bare else host) in _LOCAL),
+        api_key=(os.environ.get("ORCHESTRATOR_OPERATOR_KEY") if as_operator else None)
+        or os.environ.get("ORCHESTRATOR_API_KEY")
+        or _kept_key(
+            OPERATOR_KEY if as_operator else OWNER_KEY,
+            is_ours=running is not None or (place if is_bare else host) in _LOCAL,
+        ),
         tls=_tls() if scheme == "https" else None,
     )
 
@@ -89,11 +97,11 @@ def data_directory() -> Path:
     return Path(os.environ.get("ORCHESTRATOR_DATA_DIR") or ".orchestrator")
 
 
-def _kept_key(*, is_ours: bool) -> str:
+def _kept_key(name: str, *, is_ours: bool) -> str:
     """The key that `orchestrator up` made for a server on this machine."""
     if not is_ours:
         raise CommandFailure("Set ORCHESTRATOR_API_KEY to a key of that server.", NOT_ALLOWED)
-    path = data_directory() / "owner.key"
+    path = data_directory() / name
     try:
         return path.read_text().strip()
     except OSError as error:

@@ -22,7 +22,8 @@ from orchestrator.cli.stack import (
     run_on_stack,
     stack_options,
 )
-from orchestrator.devstack.stack import CODEC_TOKEN, OWNER_KEY, Stack
+from orchestrator.devstack.data_directory import OWNER_KEY
+from orchestrator.devstack.stack import CODEC_TOKEN, Stack
 from orchestrator.storage.reachability import without_password
 
 

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from orchestrator.devstack.failure import StackFailure
 
+#: Files that keep the keys made by a stack.
+OWNER_KEY = "owner.key"
+OPERATOR_KEY = "operator.key"
+
 _LEAST_FREE_BYTES = 512 * 2**20
 
 

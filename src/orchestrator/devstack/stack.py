@@ -23,7 +23,7 @@ from temporalio.client import Client
 
 from orchestrator.application.setup import earlier_owner_keys, told_of
 from orchestrator.devstack.addresses import Addresses, AddressFile
-from orchestrator.devstack.data_directory import DataDirectory
+from orchestrator.devstack.data_directory import OPERATOR_KEY, OWNER_KEY, DataDirectory
 from orchestrator.devstack.failure import StackFailure
 from orchestrator.devstack.ports import LOOPBACK, place, reachable, require_free
 from orchestrator.devstack.postgres import EmbeddedPostgres
@@ -49,9 +49,7 @@ CODEC = "codec-server"
 POSTGRES = "postgres"
 TEMPORAL = "temporal"
 
-#: Files of the data directory that keep the secrets made here.
-OWNER_KEY = "owner.key"
-OPERATOR_KEY = "operator.key"
+#: Files of the data directory that keep the other secrets made here.
 INTERNAL_TOKEN = "internal.token"
 PAYLOAD_KEYS = "payload.keys"
 CODEC_TOKEN = "codec.token"

@@ -1,4 +1,4 @@
-"""What the audit log may say: the catalogue of actions (docs/journeys.md lists those of journeys).
+"""What the audit log may say: the catalogue of actions, which docs/operations.md lists.
 
 An entry holds ids, numbers and small enums, never a value of a subject's attribute, of an event or of a message; so an
 action names the metadata it may carry. Actions are part of the contract: they are added, not renamed.
@@ -242,9 +242,7 @@ BUNDLE_IMPORTED = Action(
 API_KEY_CREATED = Action("api_key_created", "api_key", ("role",), "A key was created.")
 API_KEY_ROTATED = Action("api_key_rotated", "api_key", ("replaces",), "A key took over from an older one.")
 API_KEY_REVOKED = Action("api_key_revoked", "api_key", (), "A key was revoked.")
-SUBJECT_DELETED = Action(
-    "subject_deleted", "subject", (), "A subject was deleted. The id is its subject ref, as below."
-)
+SUBJECT_DELETED = Action("subject_deleted", "subject", (), "A subject was deleted.")
 SUBJECT_FORGOTTEN = Action(
     "subject_forgotten",
     "subject",
@@ -253,6 +251,9 @@ SUBJECT_FORGOTTEN = Action(
 )
 TOMBSTONE_LIFTED = Action(
     "tombstone_lifted", "subject", ("erasureId",), "The ids of a subject that was forgotten are taken in again."
+)
+SUBJECT_EXPORTED = Action(
+    "subject_exported", "subject", (), "Somebody began to read everything that is kept about a subject."
 )
 SUBJECT_MERGED = Action(
     "subject_merged", "subject", ("into",), "A subject was merged into another, whose subject ref is `into`."

@@ -2,7 +2,8 @@
 
 In the form with nodes and edges it stands among their members; in the form with steps it has a member of its own, so
 that either form holds all of the other (graph_form.py, graph_reading.py). Its shape is checked, so that nothing in it
-is without a place in the other form.
+is without a place in the other form, but for what says nothing, and what is said of an edge that there is not (any
+more): that goes when the other form is written.
 """
 
 from __future__ import annotations

@@ -6,18 +6,9 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from orchestrator.domain.communication import TRANSACTIONAL
-
-#: The order in which those let out who wait for the same channel: whose message somebody expects; the others; those of
-#: them who were let in with many.
-EXPECTED, USUAL, BEHIND = 0, 1, 2
-
-
-def rank_of(category: str, *, behind: bool = False) -> int:
-    """The rank of a message of this category; `behind`: of an execution that was let in with many."""
-    if category == TRANSACTIONAL:
-        return EXPECTED
-    return BEHIND if behind else USUAL
+#: The order in which those are let out who wait for the same channel: those who were let in with many come last. There
+#: is room in front, should journeys ever send messages that somebody expects.
+USUAL, BEHIND = 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import asyncpg
 import orjson
 
 from orchestrator.domain.refusals import Unavailable
+from orchestrator.storage.connector import Connector
 from orchestrator.storage.running_call import is_critical, time_left
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ async def open_pool(
         min_size=min(2, size),
         max_size=size,
         max_inactive_connection_lifetime=0,
+        connect=Connector(),
         timeout=5,
         command_timeout=(statement_timeout + _ON_ITS_WAY).total_seconds(),
         connection_class=ProjectConnection,

@@ -119,7 +119,7 @@ class ProjectSettings(_message.Message):
     @_builtins.property
     def channel_rates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChannelRate]:
         """How fast messages go out by channels whose provider takes only so many. At most 20, one for a channel. Who has to
-        wait does so in a queue, transactional messages in front. Channels that are not here have no rate.
+        wait does so in a queue. Channels that are not here have no rate.
         """
 
     def __init__(

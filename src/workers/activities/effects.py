@@ -25,7 +25,7 @@ from workers.channels.rendering import Renderer, TemplateFailed, Text
 from workers.channels.webhook import host_of
 from workers.errors import TryAgain, as_failure
 from workers.metrics import Metrics
-from workers.provider_places import NoPlace, Provider, ProviderPlaces, Task
+from workers.provider_places import NoPlace, Place, Provider, ProviderPlaces, Task
 from workers.step_calls import NotNow, NotTaken, StepCall, StepCalls, Taken
 
 
@@ -117,11 +117,23 @@ class EffectActivities:
     async def _in_place(self, call: StepCall, reserved: Reserved, task: Task) -> Taken | NotTaken:
         """Raises NotNow, also where there is no place for the call."""
         try:
-            with self.places.place(task, Provider(reserved.key.project_no, host_of(call.url))):
-                with traces.part("webhook call", "client", execution_id=str(reserved.execution_id)):
-                    return await self.calls.make(call)
+            with self.places.place(task, Provider(reserved.key.project_no, host_of(call.url))) as place:
+                return await self._heard(call, reserved, place)
         except NoPlace as no_place:
             raise NotNow("provider_busy", in_doubt=False, retry_after=no_place.retry_after) from None
+
+    async def _heard(self, call: StepCall, reserved: Reserved, place: Place) -> Taken | NotTaken:
+        """Raises NotNow."""
+        try:
+            with traces.part("webhook call", "client", execution_id=str(reserved.execution_id)):
+                made = await self.calls.make(call)
+        except NotNow as not_now:
+            if not_now.unreached:
+                place.unreached()
+            raise
+        if made.status is not None:
+            place.reached()
+        return made
 
     async def _request(self, reserved: Reserved) -> StepCall:
         """Raises TemplateFailed."""

@@ -22,7 +22,7 @@ from workers.channels.channel import Accepted, Channel, ChannelUnavailable, Mess
 from workers.channels.rendering import Renderer, TemplateFailed, Text
 from workers.errors import as_failure
 from workers.metrics import Metrics
-from workers.provider_places import NoPlace, Provider, ProviderPlaces, Task
+from workers.provider_places import NoPlace, Place, Provider, ProviderPlaces, Task
 
 #: How long a provider is left alone that does not say for how long.
 THROTTLED = timedelta(seconds=1)
@@ -81,15 +81,17 @@ class SendActivities:
         task = Task(str(reserved.execution_id), reserved.seq)
         provider = Provider(reserved.key.project_no, channel.provider_of(message))
         try:
-            with self.places[reserved.channel].place(task, provider):
-                return await self._call(reserved, channel, message, not_sent)
+            with self.places[reserved.channel].place(task, provider) as place:
+                return await self._call(reserved, channel, message, not_sent, place)
         except NoPlace:
             self.metrics.gave_way(reserved.channel)
             if not reserved.in_doubt:
                 await self.sending.note(reserved, None, in_doubt=False)
             raise
 
-    async def _call(self, reserved: Reserved, channel: Channel, message: Message, not_sent: str) -> Receipt | None:
+    async def _call(
+        self, reserved: Reserved, channel: Channel, message: Message, not_sent: str, place: Place
+    ) -> Receipt | None:
         # As late as can be: what the provider sees of us is when it is called.
         wait = await self.sending.take_turn(reserved)
         if wait is None:
@@ -102,12 +104,16 @@ class SendActivities:
                 answer = await channel.send(message)
         except ChannelUnavailable as unavailable:
             self.metrics.tried(reserved.channel, "unavailable", time.monotonic() - started)
+            if unavailable.unreached:
+                place.unreached()
             if unavailable.throttled:  # at once: others are on their way
                 await self.sending.close_channel(reserved, unavailable.retry_after or THROTTLED)
             in_doubt = unavailable.in_doubt or reserved.in_doubt
             if not in_doubt or unavailable.retry_after is not None:
                 await self.sending.note(reserved, unavailable.retry_after, in_doubt=in_doubt)
             raise
+        if isinstance(answer, Accepted) or answer.asked:
+            place.reached()
         match answer:
             case Accepted(provider_id=provider_id):
                 receipt = Receipt(state=SENT, provider_id=provider_id)

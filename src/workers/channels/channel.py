@@ -6,7 +6,7 @@ docs/channels.md shows how to add one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Protocol
@@ -55,9 +55,12 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The provider will never take this message. `reason` is one of the channel's few lower_snake words."""
+    """The provider will never take this message. `reason` is one of the channel's few lower_snake words; `asked`: it is
+    the provider who has said so.
+    """
 
     reason: str
+    asked: bool = field(default=True, compare=False)
 
 
 class ChannelUnavailable(Exception):
@@ -65,17 +68,24 @@ class ChannelUnavailable(Exception):
 
     `reason` is one of the channel's few lower_snake words. `in_doubt`: the provider may have taken the message all the
     same; False when it certainly has not. `throttled`: it was sent too much, and takes nothing from
-    anybody for now.
+    anybody for now. `unreached`: nobody answered at all, so others need not try either, for a moment.
     """
 
     def __init__(
-        self, reason: str, *, in_doubt: bool, retry_after: timedelta | None = None, throttled: bool = False
+        self,
+        reason: str,
+        *,
+        in_doubt: bool,
+        retry_after: timedelta | None = None,
+        throttled: bool = False,
+        unreached: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.in_doubt = in_doubt
         self.retry_after = retry_after
         self.throttled = throttled
+        self.unreached = unreached
 
 
 class OnAmbiguity(Enum):

@@ -52,16 +52,16 @@ class EmailChannel:
             reply_to = parse_mailbox(settings["replyTo"]) if settings.get("replyTo") is not None else None
             path = split_path(settings.get("to") or channels.EMAIL_PATH)
         except ValueError:
-            return Refused(reason="settings_invalid")
+            return Refused(reason="settings_invalid", asked=False)
         address = find(message.attributes, path)
         if address is None or address == "":
-            return Refused(reason="address_missing")
+            return Refused(reason="address_missing", asked=False)
         try:
             recipient = parse_address(address) if isinstance(address, str) else ""
         except ValueError:
             recipient = ""
         if not recipient:
-            return Refused(reason="address_invalid")
+            return Refused(reason="address_invalid", asked=False)
         if self._connections is None:
             raise ChannelUnavailable("smtp_server_missing", in_doubt=False, retry_after=_PAUSE)
         if sender is None:

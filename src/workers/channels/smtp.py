@@ -162,12 +162,12 @@ class SmtpConnections:
         except SMTPResponseException:
             raise ChannelUnavailable("server_unavailable", in_doubt=False, retry_after=_PAUSE) from None
         except (TimeoutError, SMTPTimeoutError, SMTPServerDisconnected):
-            raise ChannelUnavailable("unreachable", in_doubt=False) from None
+            raise ChannelUnavailable("unreachable", in_doubt=False, unreached=True) from None
         except (SMTPException, OSError) as error:
             # What is left when the server was reached: it has no STARTTLS, or a certificate that is not to be trusted.
             is_tls = not isinstance(error, SMTPConnectError | OSError) or isinstance(error.__cause__, ssl.SSLError)
             reason = "tls_failed" if is_tls or isinstance(error, ssl.SSLError) else "unreachable"
-            raise ChannelUnavailable(reason, in_doubt=False) from None
+            raise ChannelUnavailable(reason, in_doubt=False, unreached=reason == "unreachable") from None
 
     async def _idle_line(self) -> _Line | None:
         """A connection that was kept, and is still there: servers end them when they like."""

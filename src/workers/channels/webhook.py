@@ -85,21 +85,21 @@ class WebhookChannel:
         try:
             self._egress.check_url(url)
         except Forbidden as forbidden:
-            return Refused(reason=forbidden.reason)
+            return Refused(reason=forbidden.reason, asked=False)
         body = body_of(message)
         if len(body) > MAX_BODY_BYTES:
-            return Refused(reason="message_too_large")
+            return Refused(reason="message_too_large", asked=False)
         if not self._secrets:
             raise ChannelUnavailable("signing_secret_missing", in_doubt=False, retry_after=_SECRET_PAUSE)
         try:
             with unanswered_by_name():
                 return await self._post(url, self._headers(url, message, body), body)
         except Forbidden as forbidden:
-            return Refused(reason=forbidden.reason)
+            return Refused(reason=forbidden.reason, asked=False)
         except Unreached as unreached:
-            raise ChannelUnavailable(unreached.reason, in_doubt=unreached.in_doubt) from unreached
+            raise ChannelUnavailable(unreached.reason, in_doubt=unreached.in_doubt, unreached=True) from unreached
         except (httpcore.LocalProtocolError, httpcore.UnsupportedProtocol):
-            return Refused(reason="settings_invalid")
+            return Refused(reason="settings_invalid", asked=False)
 
     async def close(self) -> None:
         await self._connections.aclose()

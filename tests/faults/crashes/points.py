@@ -162,7 +162,7 @@ POINTS: tuple[Point, ...] = (
         module=_DELIVERY,
         text="""
         <<if entries>>
-        await self.deliver(entries, lease=LEASE)
+        told = await self.deliver(entries, lease=LEASE)
 """,
     ),
     Point(
@@ -171,7 +171,7 @@ POINTS: tuple[Point, ...] = (
         module=_DELIVERY,
         text="""
         <<if entries>>
-        return len(entries) + len(orphans)
+        return Swept(taken=len(entries) + len(orphans), told=told + len(orphans))
 """,
     ),
     # Executions.
@@ -261,8 +261,8 @@ POINTS: tuple[Point, ...] = (
         group="effects",
         module=_EFFECTS,
         text="""
-                    <<>>
-                    return await self.calls.make(call)
+                <<>>
+                made = await self.calls.make(call)
 """,
     ),
     Point(

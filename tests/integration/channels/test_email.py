@@ -226,6 +226,7 @@ async def test_a_server_that_is_away_has_taken_nothing() -> None:
             await channel.send(mail_to("ann@example.org"))
 
     assert (unavailable.value.reason, unavailable.value.in_doubt) == ("unreachable", False)
+    assert unavailable.value.unreached
 
 
 async def test_tls_is_required_and_judged(server: MailServer, tmp_path: Path) -> None:

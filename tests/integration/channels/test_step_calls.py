@@ -109,6 +109,7 @@ async def test_what_a_receiver_does_is_told_apart(
                 await calls.make(call)
             told = raised.value
             assert (told.reason, told.status, told.retry_after) == expected
+            assert told.unreached == (told.status is None)
 
 
 @pytest.mark.parametrize(

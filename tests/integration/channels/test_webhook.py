@@ -139,6 +139,7 @@ async def test_an_answer_that_means_later_says_whether_it_is_in_doubt(
 
     assert (unavailable.value.reason, unavailable.value.in_doubt) == (reason, in_doubt)
     assert unavailable.value.retry_after is None
+    assert not unavailable.value.unreached
 
 
 def in_a_minute() -> str:
@@ -187,6 +188,7 @@ async def test_a_receiver_that_is_not_there_has_certainly_not_taken_the_message(
         await webhook.send(to(url(receiver.port)))
 
     assert (unavailable.value.reason, unavailable.value.in_doubt) == ("unreachable", False)
+    assert unavailable.value.unreached
 
 
 async def test_a_name_without_an_address_may_get_one(webhook: WebhookChannel) -> None:
@@ -194,6 +196,7 @@ async def test_a_name_without_an_address_may_get_one(webhook: WebhookChannel) ->
         await webhook.send(to("http://nowhere.invalid/"))
 
     assert (unavailable.value.reason, unavailable.value.in_doubt) == ("unreachable", False)
+    assert unavailable.value.unreached
 
 
 async def hang_up(_: Request, writer: StreamWriter) -> None:
@@ -219,6 +222,7 @@ async def test_a_connection_that_is_lost_leaves_the_message_in_doubt(
             await webhook.send(to(url(receiver.port)))
 
     assert (unavailable.value.reason, unavailable.value.in_doubt) == ("connection_lost", True)
+    assert unavailable.value.unreached
 
 
 async def test_a_status_line_decides_even_if_the_rest_never_comes(webhook: WebhookChannel) -> None:

@@ -408,6 +408,7 @@ REQUESTS: dict[str, Json] = {
         "allPaths": True,
     },
     "ListTimeline": {**_OF_SUBJECT, **PAGE},
+    "ExportSubject": {**_OF_SUBJECT, **PAGE},
     "ListSubjects": dict(PAGE),
     "UpsertSubject": {"subject": SUBJECT, **CHANGE},
     "BatchUpsertSubjects": {"subjects": [SUBJECT], **CHANGE},

@@ -15,7 +15,7 @@ from tests.integration.devstack.test_addresses import addresses_in
 
 @pytest.fixture(autouse=True)
 def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("ADDRESS", "API_KEY", "CLIENT_CA", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
+    for name in ("ADDRESS", "API_KEY", "OPERATOR_KEY", "CLIENT_CA", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
         monkeypatch.delenv(f"ORCHESTRATOR_{name}", raising=False)
     monkeypatch.setenv("ORCHESTRATOR_DATA_DIR", str(tmp_path))
 
@@ -49,6 +49,19 @@ def test_the_key_that_up_has_made_is_used_for_a_server_on_this_machine(tmp_path:
     (tmp_path / "owner.key").write_text("kept\n")
 
     assert find_connection().api_key == "kept"
+
+
+def test_who_asks_as_operator_has_a_key_of_his_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "owner.key").write_text("kept\n")
+    (tmp_path / "operator.key").write_text("kept for the operator\n")
+    kept = find_connection(as_operator=True).api_key
+    monkeypatch.setenv("ORCHESTRATOR_API_KEY", "given")
+    given = find_connection(as_operator=True).api_key
+    monkeypatch.setenv("ORCHESTRATOR_OPERATOR_KEY", "given for the operator")
+
+    assert (kept, given) == ("kept for the operator", "given")
+    assert find_connection(as_operator=True).api_key == "given for the operator"
+    assert find_connection().api_key == "given"
 
 
 def test_the_server_that_up_runs_is_found_wherever_it_listens(tmp_path: Path) -> None:

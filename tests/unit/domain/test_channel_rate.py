@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.domain.channel_rate import BEHIND, EXPECTED, USUAL, ChannelRate, rank_of
+from orchestrator.domain.channel_rate import ChannelRate
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 TEN = ChannelRate(channel="log", per_second=10, burst=5)
@@ -33,9 +33,3 @@ def test_room_is_what_may_begin_until_then(
     used_to: datetime | None, closed_until: datetime | None, within: float, room: int
 ) -> None:
     assert TEN.room(used_to, closed_until, NOON, timedelta(seconds=within)) == room
-
-
-def test_a_password_goes_before_a_newsletter_and_that_before_a_campaign() -> None:
-    ranks = [rank_of("transactional", behind=True), rank_of("marketing"), rank_of("marketing", behind=True)]
-
-    assert ranks == sorted(ranks) == [EXPECTED, USUAL, BEHIND]

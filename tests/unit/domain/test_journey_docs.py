@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.yaml_text import parse_documents
-from orchestrator.domain.audit import CATALOGUE
+from orchestrator.domain.entry import EntryRefusal
 from orchestrator.domain.journey import Pinned
 from orchestrator.domain.journey_form import parse
 from orchestrator.domain.journey_graph import Existing, Findings, communications_in, examine, segments_in
@@ -60,11 +60,8 @@ def test_the_examples_show_every_kind_of_step_and_of_condition() -> None:
     assert waited_for == {"when", "event", "changed", "timeout", "otherwise"}
 
 
-def test_every_action_on_journeys_is_listed_as_it_is() -> None:
-    expected = [
-        (f"`{action.name}`", ", ".join(f"`{name}`" for name in action.metadata), action.meaning)
-        for action in CATALOGUE.values()
-        if action.resource_kind == "journey"
-    ]
+def test_every_reason_why_somebody_is_not_let_in_is_explained_once() -> None:
+    rows = rows_under("What keeps subjects out")
 
-    assert rows_under("Audit log") == expected
+    told = [reason for reasons, _ in rows for reason in re.findall(r"`(\w+)`", reasons)]
+    assert sorted(told) == sorted(refusal.value for refusal in EntryRefusal)

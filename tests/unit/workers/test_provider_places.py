@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from workers import provider_places
-from workers.provider_places import NoPlace, Provider, ProviderPlaces, Task
+from workers.provider_places import AWAY_AFTER, BETWEEN_CALLS, NoPlace, Provider, ProviderPlaces, Task
 
 STALLED, WELL, THIRD = Provider(1, "stalled.example"), Provider(1, "well.example"), Provider(2, "well.example")
 
@@ -77,8 +77,8 @@ def test_however_many_wait_few_come_back_in_a_second() -> None:
             pauses.append(refused.value.retry_after)
 
     assert timedelta(seconds=0.5) <= pauses[0] <= timedelta(seconds=1)
-    assert timedelta(seconds=10) <= pauses[400] <= timedelta(seconds=41)
-    assert timedelta(seconds=30) <= pauses[-1] <= timedelta(minutes=1)
+    assert timedelta(seconds=8) <= pauses[400] <= timedelta(seconds=17)
+    assert timedelta(seconds=22.5) <= pauses[-1] <= timedelta(seconds=45)
 
 
 def test_who_does_not_come_back_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +91,93 @@ def test_who_does_not_come_back_is_forgotten(monkeypatch: pytest.MonkeyPatch) ->
         now = 3600.0
         calls(places, stay, STALLED, 1, first=1000)
         assert len(places._waiting) == 1
+
+
+class Clock:
+    """Stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def tried(places: ProviderPlaces, provider: Provider, number: int, *, there: bool) -> bool:
+    """Whether a call was made, of a provider that is there or is not."""
+    try:
+        with places.place(Task(provider.name, number), provider) as place:
+            if there:
+                place.reached()
+            else:
+                place.unreached()
+    except NoPlace:
+        return False
+    return True
+
+
+def test_a_provider_that_is_not_reached_is_called_once_a_second_until_it_is() -> None:
+    clock = Clock()
+    places = ProviderPlaces(32, clock=clock)
+
+    at_once = sum(tried(places, STALLED, number, there=False) for number in range(1000))
+    in_a_minute = 0
+    for _ in range(600):
+        clock.now += 0.1
+        in_a_minute += sum(tried(places, STALLED, number, there=False) for number in range(5))
+    others = sum(tried(places, WELL, number, there=True) for number in range(100))
+    clock.now += 1
+    back = sum(tried(places, STALLED, number, there=True) for number in range(1000))
+
+    assert at_once == AWAY_AFTER
+    assert 50 <= in_a_minute <= 60
+    assert others == 100
+    assert back == 1000
+
+
+def test_who_is_reached_now_and_then_is_not_away() -> None:
+    places = ProviderPlaces(32, clock=Clock())
+
+    made = sum(tried(places, WELL, number, there=number % AWAY_AFTER == 0) for number in range(1000))
+
+    assert made == 1000
+
+
+def test_calls_that_say_nothing_of_the_provider_bring_it_back_no_sooner() -> None:
+    clock = Clock()
+    places = ProviderPlaces(32, clock=clock)
+    for number in range(AWAY_AFTER):
+        assert tried(places, STALLED, number, there=False)
+    clock.now += BETWEEN_CALLS
+    with places.place(Task("e", 1), STALLED):
+        pass  # whatever was to be said was refused before it was said
+
+    assert not tried(places, STALLED, 2, there=True)
+    clock.now += BETWEEN_CALLS
+    assert tried(places, STALLED, 3, there=True)
+    assert tried(places, STALLED, 4, there=True)
+
+
+def test_those_who_come_back_are_told_at_once_that_it_is_still_away() -> None:
+    clock = Clock()
+    places = ProviderPlaces(32, clock=clock)
+    for number in range(AWAY_AFTER):
+        tried(places, STALLED, number, there=False)
+    task = Task("e", 7)
+    with pytest.raises(NoPlace), places.place(task, STALLED):
+        pytest.fail("there was a place")
+
+    with pytest.raises(NoPlace):
+        places.look(task)
+    clock.now += BETWEEN_CALLS
+    places.look(task)
+
+
+def test_of_very_many_that_are_away_those_of_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = ProviderPlaces(32, clock=Clock())
+    monkeypatch.setattr(provider_places, "WAITING", 100)
+
+    for number in range(500):
+        tried(places, Provider(1, f"{number}.example"), 0, there=False)
+
+    assert len(places._silences) == 100
