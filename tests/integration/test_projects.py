@@ -245,7 +245,7 @@ async def test_a_change_is_recorded_and_announced(served: Served, owner: Connect
     rows = await owner.fetch("SELECT project_no, action, resource_id, metadata::text FROM audit_log ORDER BY audit_no")
     assert [tuple(row)[1:] for row in rows] == [
         ("project_created", "acme", "{}"),
-        ("project_updated", "acme", '{"fields": "max_journeys"}'),
+        ("project_updated", "acme", '{"fields": "maxJourneys"}'),
     ]
     assert rows[0]["project_no"] == 0
     assert await owner.fetchval("SELECT definitions_version FROM projects") > before
