@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections import Counter
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,11 +19,13 @@ from orchestrator.application.merging import merge
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.subject_exports import GOES_ON_FOR, MAX_PAGE_BYTES, Begun
 from orchestrator.domain.audit import SUBJECT_EXPORTED
+from orchestrator.domain.event import Event, Outcome
 from orchestrator.domain.refusals import InvalidArgument, NotFound
 from orchestrator.domain.scope import Scope
 from orchestrator.domain.subject import SubjectPatch, subject_hash
 from orchestrator.storage import audit, erasing
 from orchestrator.storage.exporting import LEFT_OUT, PARTS, TABLES_LEFT_OUT, Kept
+from tests.eventually import eventually
 from tests.integration.crowd import Crowd
 from tests.integration.journey_world import ANY_STATE, World
 from tests.integration.test_erasure import CANARY, WHO, live, tables
@@ -262,7 +266,7 @@ async def test_an_export_is_written_down_once_and_before_anything_is_read(crowd:
     ]
 
 
-async def test_what_is_recorded_after_an_export_began_is_not_in_it(crowd: Crowd) -> None:
+async def test_events_that_come_after_an_export_began_are_not_in_it(crowd: Crowd) -> None:
     await crowd.happened(*(("ann", name, None) for name in ("looked", "bought", "looked")))
     first = await read(crowd.world, "ann", size=2)
     await crowd.happened(("ann", "looked", None), ("ann", "new", None))
@@ -273,6 +277,51 @@ async def test_what_is_recorded_after_an_export_began_is_not_in_it(crowd: Crowd)
     assert sorted(event["name"] for event in events) == ["bought", "looked", "looked"]
     later = of_kind(await export(crowd.world, "ann"), "event")
     assert len(later) == 5
+
+
+async def test_what_is_acknowledged_before_an_export_is_in_it_once_whatever_comes_meanwhile(crowd: Crowd) -> None:
+    numbers = count()
+    acknowledged: list[str] = []
+
+    async def happen() -> None:
+        while True:
+            event_id = f"n{next(numbers)}"
+            event = Event(
+                event_id=event_id, name=f"name-{len(acknowledged) % 3}", subject_id="ann", occurred_at=None,
+                properties=b"{}",
+            )  # fmt: skip
+            assert await crowd.ingest.take(crowd.project_no, [event], backfill=False) == [Outcome.ACCEPTED]
+            acknowledged.append(event_id)
+
+    happening = [asyncio.create_task(happen()) for _ in range(3)]
+    try:
+        await eventually(lambda: len(acknowledged) >= 30)
+        for _ in range(3):
+            before = set(acknowledged)
+            found = await export(crowd.world, "ann", size=5)
+            told = [event["eventId"] for event in of_kind(found, "event")]
+            assert len(told) == len(set(told))
+            assert before <= set(told)
+    finally:
+        for task in happening:
+            task.cancel()
+        ended = await asyncio.gather(*happening, return_exceptions=True)
+
+    assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
+
+
+async def test_what_was_recorded_by_a_clock_that_is_ahead_is_in_it(crowd: Crowd) -> None:
+    ahead = datetime.now(UTC) + timedelta(minutes=5)
+    execution_id = await crowd.world.lay_execution(
+        "ann", started_at=ahead, outcome="completed", visits=((1, "hello", "send", "executed"),)
+    )
+    await crowd.world.lay_send("ann", execution_id, seq=1)
+    await crowd.owner.execute("UPDATE sends SET reserved_at = $1", ahead)
+
+    found = await export(crowd.world, "ann")
+
+    kinds = [record.place.kind for record in found]
+    assert [kinds.count(kind) for kind in ("enrollment", "execution", "visit", "send")] == [1, 1, 1, 1]
 
 
 async def test_an_export_goes_on_for_whoever_began_it_and_for_a_day(crowd: Crowd) -> None:

@@ -34,7 +34,8 @@ class Part:
 
     `source` calls the row that is told of `x`, and `columns` says by which name each value is told. `key` has what the
     records of a person are sorted and told apart by: unique, and, where there may be very many, in the order of an
-    index. `recorded` is when the record came to be; None: it is a state, and shown as it is now.
+    index. `recorded` is when the record came to be, by the clock of the database: of what a person may do without end,
+    that which comes later than the export began is left out. None: what is there is told.
     """
 
     kind: str
@@ -152,21 +153,18 @@ PARTS = (
         table="subject_aliases",
         columns={"subjectId": "x.alias_id", "mergedAt": "x.merged_at"},
         key={"x.alias_id": str},
-        recorded="x.merged_at",
     ),
     Part(
         kind="opt_out",
         table="opt_outs",
         columns={"channel": "x.channel", "category": "x.category", "optedOutAt": "x.opted_out_at"},
         key={"x.channel": str, "x.category": str},
-        recorded="x.opted_out_at",
     ),
     Part(
         kind="suppression",
         table="suppressions",
         columns={"channel": "x.channel", "reason": "x.reason", "suppressedAt": "x.suppressed_at"},
         key={"x.channel": str},
-        recorded="x.suppressed_at",
     ),
     Part(
         kind="list_membership",
@@ -174,7 +172,6 @@ PARTS = (
         source=_joined("static_members", _SEGMENT),
         columns={**_OF_SEGMENT, "addedAt": "x.added_at"},
         key={"x.segment_no": int},
-        recorded="x.added_at",
     ),
     Part(
         kind="segment_membership",
@@ -192,7 +189,6 @@ PARTS = (
         source=_joined("segment_transitions", _SEGMENT),
         columns={**_OF_SEGMENT, "transition": _TRANSITION, "cause": "x.cause", "at": "x.as_of"},
         key={"x.transition_no": int},
-        recorded="x.as_of",
     ),
     Part(
         kind="event",
@@ -234,7 +230,6 @@ PARTS = (
             "globalHoldoutPercent": "x.global_percent", "goalEvent": "g.event_name", "goalWindow": "g.goal_window",
         },
         key={"x.enrollment_id": UUID},
-        recorded="x.enrolled_at",
     ),
     Part(
         kind="execution",
@@ -246,7 +241,6 @@ PARTS = (
             "sentBefore": "x.sent_before",
         },
         key={"x.execution_id": UUID},
-        recorded="x.started_at",
     ),
     Part(
         kind="visit",
@@ -256,7 +250,6 @@ PARTS = (
             "enteredAt": "x.entered_at", "leftAt": "x.left_at",
         },
         key={**_PASS, "x.place": int},
-        recorded="x.left_at",
     ),
     Part(
         kind="send",
@@ -270,7 +263,6 @@ PARTS = (
             "complainedAt": "x.complained_at", "openedAt": "x.opened_at", "clickedAt": "x.clicked_at",
         },
         key=_PASS,
-        recorded="x.reserved_at",
     ),
     Part(
         kind="template",
@@ -291,7 +283,6 @@ PARTS = (
             "loggedAt": "x.logged_at",
         },
         key={"x.idempotency_key": str},
-        recorded="x.logged_at",
     ),
     Part(
         kind="webhook_call",
@@ -301,7 +292,6 @@ PARTS = (
             "attempts": "x.attempt", "reservedAt": "x.reserved_at", "settledAt": "x.settled_at",
         },
         key=_PASS,
-        recorded="x.reserved_at",
     ),
     Part(
         kind="arm_choice",
@@ -312,7 +302,6 @@ PARTS = (
             "round": "x.round", "draw": "x.draw::text", "context": "x.context", "chosenAt": "x.chosen_at",
         },
         key=_PASS,
-        recorded="x.chosen_at",
     ),
     Part(
         kind="conversion",
@@ -322,7 +311,6 @@ PARTS = (
             "occurredAt": "x.occurred_at", "receivedAt": "x.received_at",
         },
         key={"x.enrollment_id": UUID, "x.step_id": str, "x.seq": int},
-        recorded="x.received_at",
     ),
     Part(
         kind="waiting_send",
@@ -333,7 +321,6 @@ PARTS = (
             "executionId": "x.execution_id", "channel": "x.channel", "since": "x.since", "letOutAt": "x.let_out_at",
         },
         key={"x.waiting_no": int},
-        recorded="x.since",
     ),
     Part(
         kind="held_entry",
@@ -346,7 +333,6 @@ PARTS = (
             "looksAt": "x.look_at",
         },
         key={"x.held_no": int},
-        recorded="x.held_at",
     ),
     Part(
         kind="refused_entry",
@@ -357,7 +343,6 @@ PARTS = (
             **_OF_SEGMENT, "transition": _TRANSITION, "occurredAt": "x.occurred_at", "refusedAt": "x.refused_at",
         },
         key={"x.refused_no": int},
-        recorded="x.refused_at",
     ),
     Part(
         kind="test_send",
@@ -370,7 +355,6 @@ PARTS = (
             "requestedAt": "x.requested_at", "endedAt": "x.ended_at",
         },
         key={"x.test_send_id": str},
-        recorded="x.requested_at",
     ),
     Part(
         kind="audit_entry",
@@ -382,7 +366,6 @@ PARTS = (
             "resourceId": "x.resource_id", "metadata": "x.metadata",
         },
         key={"x.audit_no": int},
-        recorded="x.at",
     ),
 )  # fmt: skip
 
@@ -449,7 +432,7 @@ def key_types(kind: str) -> tuple[type[KeyPart], ...] | None:
 async def records(
     conn: Connection[Record], key: SubjectKey, refs: Sequence[str], *, at: datetime, after: Place | None, limit: int
 ) -> AsyncGenerator[Kept, None]:
-    """At most `limit` records about this person that had come to be at that instant, those behind a place, or all.
+    """At most `limit` records about this person, those behind a place, or all; of events those received until `at`.
 
     `refs` are the subject refs of all their ids. The connection is in a transaction, which should see one state.
     """

@@ -346,7 +346,7 @@ class ExportSubjectResponse(_message.Message):
 
     @_builtins.property
     def export_time(self) -> _timestamp_pb2.Timestamp:
-        """When the export began, the same on every page: what was recorded later is not in it."""
+        """When the export began, the same on every page."""
 
     def __init__(
         self,

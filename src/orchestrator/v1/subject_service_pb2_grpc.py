@@ -170,12 +170,12 @@ class SubjectServiceServicer:
         """Returns everything that is kept about a person, page by page: also what was merged into this subject, and what events
         carry.
 
-        An export begins with its first page, which leaves an entry in the audit log (`subject_exported`), and ends with
-        what was recorded until then. Each page is the state of one instant. Of records that change (a subject's attributes,
-        where an execution stands) a page shows the state at its own instant; whatever else is there while the pages are
-        read is on one of them, once. A page holds fewer records than were asked for once they are 1 MiB. Later pages are for
-        the key that asked for the first one, for a day, and for as long as nobody is merged into the subject, or the subject
-        into somebody: then they fail with INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+        An export begins with its first page, which leaves an entry in the audit log (`subject_exported`). What was
+        acknowledged before is in it, once; events that come later are not. Each page is the state of one instant, its own:
+        what changes meanwhile (attributes, where an execution stands) is shown as it is then. A page has fewer records than
+        were asked for once they are 1 MiB. Later pages are for the key that asked for the first one, for a day, and for as
+        long as nobody is merged into the subject, nor the subject into somebody: then they fail with INVALID_ARGUMENT
+        (PAGE_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
