@@ -85,15 +85,15 @@ class Campaign:
             timedelta(seconds=seconds),
         )
 
-    async def poison(self, subject_id: str) -> None:
-        """Whatever is written about this subject's executions fails."""
+    async def poison(self, subject_id: str, how: str = "RAISE EXCEPTION 'no'") -> None:
+        """Whatever is written about this subject's executions fails, or does what is said."""
         await self.owner.execute(
             f"""
             CREATE OR REPLACE FUNCTION refuse_{subject_id}() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN
                 IF EXISTS (SELECT FROM subjects AS s WHERE s.project_no = NEW.project_no AND s.bucket = NEW.bucket
                               AND s.subject_no = NEW.subject_no AND s.subject_id = '{subject_id}') THEN
-                    RAISE EXCEPTION 'no';
+                    {how};
                 END IF;
                 RETURN NEW;
             END $$;
@@ -384,6 +384,19 @@ async def test_what_cannot_be_asked_yet_is_waited_for(campaign: Campaign) -> Non
     job = await campaign.job(job_id)
     assert (job.state, job.reason) == (JobState.RUNNING, "events_being_counted")
     assert job.next_at > await campaign.owner.fetchval("SELECT clock_timestamp()")
+
+
+async def test_who_takes_too_long_is_left_behind_and_counted_and_the_rest_goes_on(
+    campaign: Campaign, hurried_pool: Pool[Record]
+) -> None:
+    await campaign.poison("s7", how="PERFORM pg_sleep(30)")
+    job_id = await campaign.create(everyone=True)
+
+    await Campaign(campaign.road, hurried_pool).work()
+
+    job = await campaign.job(job_id)
+    assert (job.state, job.enrolled, job.errors) == (JobState.DONE, 39, 1)
+    assert await campaign.enrolled() == sorted({*EVERYBODY} - {"s7"})
 
 
 async def test_one_who_cannot_be_worked_on_is_left_behind_and_the_others_go_on(campaign: Campaign) -> None:
