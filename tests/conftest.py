@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,17 @@ async def api_pool(database: str) -> AsyncIterator[Pool[Record]]:
 async def worker_pool(database: str) -> AsyncIterator[Pool[Record]]:
     """Connections as the workers have them: all projects."""
     pool = await open_pool(database, role=WORKER_ROLE, size=8, application_name="test-worker")
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def hurried_pool(database: str) -> AsyncIterator[Pool[Record]]:
+    """As `worker_pool`, but that statements have a second."""
+    second = timedelta(seconds=1)
+    pool = await open_pool(
+        database, role=WORKER_ROLE, size=8, application_name="test-hurried", statement_timeout=second
+    )
     yield pool
     await pool.close()
 

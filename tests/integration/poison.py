@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 
-async def poison(owner: Connection[Record], *subject_ids: str) -> None:
-    """Whatever is written about the executions of these fails; their ids are plain words."""
+async def poison(owner: Connection[Record], *subject_ids: str, how: str = "RAISE EXCEPTION 'no'") -> None:
+    """Whatever is written about the executions of these fails, or does what is said; their ids are plain words."""
     for subject_id in subject_ids:
         await owner.execute(
             f"""
@@ -17,7 +17,7 @@ async def poison(owner: Connection[Record], *subject_ids: str) -> None:
             BEGIN
                 IF EXISTS (SELECT FROM subjects AS s WHERE s.project_no = NEW.project_no AND s.bucket = NEW.bucket
                               AND s.subject_no = NEW.subject_no AND s.subject_id = '{subject_id}') THEN
-                    RAISE EXCEPTION 'no';
+                    {how};
                 END IF;
                 RETURN NEW;
             END $$;

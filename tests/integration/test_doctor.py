@@ -206,6 +206,21 @@ async def test_each_check_is_silent_in_a_sound_world_and_finds_its_fault(
     assert all(after.examples)
 
 
+@pytest.mark.parametrize(("minutes", "found"), [(6, 0), (20, 1)])
+@pytest.mark.parametrize("name", ["sends_dispatching", "calls_calling"])
+async def test_what_was_under_way_when_its_execution_was_ended_is_a_finding_once_nobody_has_settled_it(
+    name: str, minutes: int, found: int, world: World, worker_pool: Pool[Record]
+) -> None:
+    (check,) = (check for check in CHECKS if check.name == name)
+    await world.owner.execute(FAULTS[name])
+    await world.owner.execute("UPDATE executions SET ended_at = now() - make_interval(mins => $1)", minutes)
+
+    async with Transactions(worker_pool).read(None) as conn:
+        count = await doctor.check(conn, check, await clock.now(conn))
+
+    assert count.total == found
+
+
 async def test_only_so_many_examples_are_told_of_many_faults(world: World, worker_pool: Pool[Record]) -> None:
     for number in range(20):
         await world.lay_execution(f"subject-{number}", outcome="completed")

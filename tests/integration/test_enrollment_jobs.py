@@ -367,6 +367,19 @@ async def test_what_cannot_be_asked_yet_is_waited_for(campaign: Campaign) -> Non
     assert job.next_at > await campaign.owner.fetchval("SELECT clock_timestamp()")
 
 
+async def test_who_takes_too_long_is_left_behind_and_counted_and_the_rest_goes_on(
+    campaign: Campaign, hurried_pool: Pool[Record]
+) -> None:
+    await poison(campaign.owner, "s7", how="PERFORM pg_sleep(30)")
+    job_id = await campaign.create(everyone=True)
+
+    await Campaign(campaign.road, hurried_pool).work()
+
+    job = await campaign.job(job_id)
+    assert (job.state, job.enrolled, job.errors) == (JobState.DONE, 39, 1)
+    assert await campaign.enrolled() == sorted({*EVERYBODY} - {"s7"})
+
+
 async def test_one_who_cannot_be_worked_on_is_left_behind_and_the_others_go_on(campaign: Campaign) -> None:
     await poison(campaign.owner, "s7")
     job_id = await campaign.create()

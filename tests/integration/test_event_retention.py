@@ -468,6 +468,41 @@ async def test_months_are_dropped_another_time_when_somebody_is_in_the_way(
     assert "events_2019_07" not in await months(world.owner)
 
 
+async def test_one_transaction_drops_one_month(world: World, worker_pool: Pool[Record], upkeep: Upkeep) -> None:
+    for month in (5, 6, 7):
+        await world.owner.execute("SELECT ensure_events_month($1)", date(2019, month, 1))
+
+    async with Transactions(worker_pool).write(None) as conn:
+        dropped = await conn.fetchval("SELECT drop_empty_events_months($1)", date(2020, 1, 1))
+    left = await months(world.owner)
+    await upkeep.run()
+
+    assert dropped == 1
+    assert {f"events_2019_{month:02}" for month in (5, 6, 7)} - left == {"events_2019_05"}
+    assert "events_2019_07" not in await months(world.owner)
+
+
+async def test_a_month_that_was_emptied_just_now_is_not_searched_while_everybody_waits(
+    world: World, upkeep: Upkeep
+) -> None:
+    """Until vacuum has given its pages back, it is full of what is gone."""
+    await world.owner.execute("SELECT ensure_events_month($1)", date(2019, 7, 1))
+    await world.owner.execute("ALTER TABLE events_2019_07 SET (autovacuum_enabled = false)")
+    await world.owner.execute(
+        "INSERT INTO events (occurred_at, project_no, name_no, subject_no, bucket, received_at, event_id, properties)"
+        " SELECT '2019-07-15', 1, 1, n, 0, now(), repeat('x', 400), '{}' FROM generate_series(1, 20000) AS n"
+    )
+    await world.owner.execute("DELETE FROM events")
+
+    await upkeep.run()
+    before = await months(world.owner)
+    await world.owner.execute("VACUUM events_2019_07")
+    await upkeep.run()
+
+    assert "events_2019_07" in before
+    assert "events_2019_07" not in await months(world.owner)
+
+
 async def test_nothing_goes_while_the_past_of_a_kind_is_being_counted(
     world: World, upkeep: Upkeep, worker_pool: Pool[Record], now: datetime
 ) -> None:

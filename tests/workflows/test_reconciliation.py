@@ -14,12 +14,14 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import RawValue
 
 from orchestrator.application.reconciliation import Reconciliation
+from orchestrator.application.watchdog import Watchdog
 from orchestrator.storage.outbox import Entry
 from orchestrator.temporal.contract import ENROLLMENT_MEMO, EXECUTION_WORKFLOW, JOURNEYS_QUEUE, SUBJECT_MEMO
 from orchestrator.temporal.executions import Executions
 from tests.eventually import eventually
 from tests.integration.journey_world import World
 from tests.workflows.world import Running, Switchboard, worker
+from workers.channels.channel import ChannelUnavailable
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -82,6 +84,27 @@ async def test_what_was_ended_while_nobody_looked_is_found_by_the_first_look(aud
 
     assert closed == 2
     assert await auditor.ended() == [("canceled", "temporal_terminated")] * 2
+
+
+async def test_a_message_that_waited_for_its_provider_when_it_was_ended_is_not_under_way_for_ever(
+    auditor: Auditor, database: str, worker_pool: Pool[Record]
+) -> None:
+    running = auditor.running
+    away = ChannelUnavailable("503", in_doubt=False, retry_after=timedelta(hours=1))
+    running.channel.answers = [away]
+    async with worker(auditor.client, database, worker_pool, running.channel):
+        await running.publish({"id": "hello", "send": {"communicationId": "welcome"}, "next": "bye"}, BYE)
+        (entry,) = await running.enroll("ann")
+        await running.until("EXISTS (SELECT FROM sends WHERE retry_at IS NOT NULL)")
+    await auditor.terminate(entry.workflow_id)
+    assert await auditor.start().run() == 1
+
+    await running.owner.execute("UPDATE executions SET ended_at = ended_at - interval '6 minutes'")
+    await running.owner.execute("UPDATE sends SET reserved_at = reserved_at - interval '6 minutes'")
+    await running.owner.execute("UPDATE stuck_counts SET leased_until = now()")
+    await Watchdog(running.transactions).look()
+
+    assert await running.owner.fetchval("SELECT (state, reason)::text FROM sends") == "(failed,execution_ended)"
 
 
 async def test_later_looks_find_what_has_ended_since_the_one_before(auditor: Auditor) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncpg
 
 from orchestrator.domain.refusals import Unavailable
+from orchestrator.storage.running_call import time_left
 
 #: SQLSTATE classes: connections, who may connect, rolled back for others' sake, out of resources, operator
 #: intervention, the machine.
@@ -35,3 +36,20 @@ def is_outage(error: BaseException) -> bool:
         case _:
             # InternalClientError: of a connection that was killed and does not know it yet. TimeoutError is an OSError.
             return isinstance(error, OSError | Unavailable | asyncpg.InternalClientError)
+
+
+#: A statement that took longer than it may, and a transaction in which we thought for longer than it may stand still.
+#: Who waits for a lock is told so before (storage/pool.py).
+_TOO_LONG = frozenset({"57014", "25P03"})
+
+
+def took_too_long(error: BaseException) -> bool:
+    """True: Postgres is there, and has ended what took longer than anything may. Tried again unchanged it would end
+    like that again; less at once may go well. Of a call it says nothing: there what ends is the time of who waits.
+    """
+    return isinstance(error, asyncpg.PostgresError) and error.sqlstate in _TOO_LONG and time_left() is None
+
+
+def is_nobodys_fault(error: BaseException) -> bool:
+    """True: an outage, and not one that is made by what was tried itself."""
+    return is_outage(error) and not took_too_long(error)

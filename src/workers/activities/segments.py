@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from asyncpg import QueryCanceledError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.application.segment_runs import SegmentRuns
-from orchestrator.storage.outages import is_outage
+from orchestrator.storage.outages import is_nobodys_fault
 from orchestrator.temporal.segments import (
     BEGIN_ACTIVITY,
     FINISH_ACTIVITY,
@@ -110,9 +109,7 @@ def _others_wait(kind: RunKind) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # A statement that takes too long counts as an outage elsewhere; here it is asked the same again.
-        lasting = not is_outage(error) or isinstance(error, QueryCanceledError)
-        if kind == "sweep" and lasting and activity.info().attempt >= SWEEP_TRIES:
+        if kind == "sweep" and not is_nobodys_fault(error) and activity.info().attempt >= SWEEP_TRIES:
             logger.exception("a step of a sweep failed too often")
             raise ApplicationError(type(error).__name__, non_retryable=True) from None
         # What an error says may hold values, and would stand in the history.
