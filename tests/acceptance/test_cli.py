@@ -451,7 +451,7 @@ async def test_projects_are_made_by_the_operator_and_changed_by_their_owners(
         name: value for name, value in changed.json["settings"].items() if name != "maxJourneys"
     }
     assert (shown.json, shown.json["name"]) == (taken_back.json, "Acme Ltd")
-    assert [entry["metadata"]["fields"] for entry in log.json] == ["max_journeys,name", "quiet_hours"]
+    assert [entry["metadata"]["fields"] for entry in log.json] == ["maxJourneys,name", "quietHours"]
 
 
 async def test_who_may_not_make_projects_and_what_is_no_setting_are_told(
