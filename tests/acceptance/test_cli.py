@@ -202,6 +202,7 @@ async def test_a_person_is_exported_to_stdout_or_into_a_file_of_ones_own(run: Co
     nobody = await run("subjects", "export", "nobody-like-that", "--output", str(tmp_path / "nobody.json"))
     nowhere = await run("subjects", "export", "exa", "--output", str(tmp_path / "no" / "exa.json"))
     misread = await run("subjects", "export", "exa", "--output", "json")
+    cut = await run("subjects", "export", "exa", pipe="head -c 10")
 
     assert sent.code == 0, sent.err
     shown = printed.json
@@ -218,6 +219,7 @@ async def test_a_person_is_exported_to_stdout_or_into_a_file_of_ones_own(run: Co
     assert (nobody.code, "SUBJECT_NOT_FOUND" in nobody.err) == (3, True)
     assert (nowhere.code, "cannot be written" in nowhere.err) == (1, True)
     assert (misread.code, "./json" in misread.err) == (2, True)
+    assert (cut.code, cut.out, cut.err) == (1, '{"subjectI', "")
     assert names_in(tmp_path) == ["exa.json"], "nothing half written is left"
 
 

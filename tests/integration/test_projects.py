@@ -81,7 +81,7 @@ async def test_the_first_key_is_shown_once(served: Served, owner: Connection[Rec
             {"settings": {"shownFields": ["plan", "a..b", "", "plan", "$entry"]}},
             [
                 ("settings.shownFields[1]", "INVALID_VALUE"),
-                ("settings.shownFields[2]", "FIELD_PATH_REQUIRED"),
+                ("settings.shownFields[2]", "REQUIRED"),
                 ("settings.shownFields[3]", "INVALID_VALUE"),
                 ("settings.shownFields[4]", "INVALID_VALUE"),
             ],
