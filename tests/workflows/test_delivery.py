@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,8 @@ from orchestrator.application import delivery, lifecycle, publishing, subjects, 
 from orchestrator.application.advance import Advance
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import SLOWEST_AWAY, Delivery
-from orchestrator.application.enrollment import admit, enroll
+from orchestrator.application.enrollment import enroll
+from orchestrator.application.entering_by_hand import admit
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
@@ -29,9 +31,10 @@ from orchestrator.storage import subjects as stored_subjects
 from orchestrator.storage.outbox import Entry
 from orchestrator.temporal.client import CALL_TIMEOUT, Target, connect
 from orchestrator.temporal.contract import BEHIND_QUEUE, Question
-from orchestrator.temporal.executions import Executions
+from orchestrator.temporal.executions import Executions, Told
 from tests.integration.journey_world import ANY_STATE, World
-from tests.workflows.world import Running
+from tests.own_temporal import temporal_with
+from tests.workflows.world import Running, Switchboard, worker
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -303,6 +306,36 @@ async def test_what_temporal_refuses_for_another_reason_is_set_aside(postman: Po
 
     assert await postman.waiting() == []
     assert await postman.world.owner.fetchval("SELECT last_error FROM outbox_dead") == "INVALID_ARGUMENT"
+
+
+async def test_a_poke_of_one_that_cannot_run_and_takes_no_more_of_them_is_done_with(
+    furnished: World,
+    session_directory: Path,
+    database: str,
+    worker_pool: Pool[Record],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # 10,000, where it is not set.
+    async with temporal_with(session_directory, monkeypatch, history__maximumSignalsPerExecution=3) as address:
+        client = await connect(Target(address=address))
+        postman = Postman(furnished, client, worker_pool)
+        (start,) = await postman.enroll("ann")
+        await postman.delivery.deliver([start])
+        executions = Executions(client, eager=False, searchable=False)
+        before = [await executions.poke(start.workflow_id) for _ in range(3)]
+        await postman.end()
+
+        await postman.delivery.sweep()
+        waiting = await postman.waiting()
+
+        signals = (await postman.history(start.workflow_id)).count("WORKFLOW_EXECUTION_SIGNALED")
+        async with worker(client, database, worker_pool, Switchboard()):
+            assert await client.get_workflow_handle(start.workflow_id).result() == "canceled"
+
+    assert before == [Told.DONE] * 3
+    assert signals == 3
+    assert waiting == []
+    assert await furnished.owner.fetchval("SELECT count(*) FROM outbox_dead") == 0
 
 
 class Wire:
