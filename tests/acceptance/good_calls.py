@@ -48,6 +48,7 @@ _SENDING: Json = {
     "quietHours": {"start": "21:00", "end": "08:00", "channels": ["log"]},
     "globalHoldout": {"percent": 2, "salt": "2026"},
     "channelRates": [{"channel": "log", "ratePerSecond": 12.5, "burst": 5}],
+    "shownFields": ["plan", "$entry.amount"],
 }
 
 _HAPPENING: Json = {"eventName": "return", "where": _OF_AN_EVENT, "entryKeyPath": "order.id"}

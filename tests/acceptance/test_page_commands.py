@@ -77,6 +77,7 @@ async def test_a_subject_is_written_opts_out_and_is_suppressed_as_the_page_says(
 
     assert anna["attributes"] == {"plan": "pro", "address": {"city": "Graz"}}
     assert anna["timeZone"] == "Europe/Vienna"
+    assert '"shownFields": ["plan", "address.city"' in said.replace('":[', '": [').replace('","', '", "')
     assert '"optedOutAt"' in said
     assert "hard_bounce" in said
     assert (anna["optOuts"], anna["suppressions"]) == ([], [])

@@ -198,6 +198,7 @@ _SENDING: Json = {
     "quietHours": {"start": "21:00", "end": "08:00", "channels": ["log"]},
     "globalHoldout": {"percent": 2, "salt": "2026"},
     "channelRates": [{"channel": "log", "ratePerSecond": 12.5, "burst": 5}],
+    "shownFields": ["plan", "$entry.amount"],
 }
 PROJECT: Json = {
     "id": "acme",
