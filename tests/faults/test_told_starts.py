@@ -61,8 +61,8 @@ async def test_two_thousand_starts_are_told_once_though_who_tells_them_is_killed
 
         with capsys.disabled():
             print(f"\nuntold at each kill: {left}; all told {told:.1f} s after the last")  # noqa: T201
-        assert left[-1] > 0, "all had been told before the last one died"
         await field.check(everybody)
+        assert len(left) > KILLS // 2, "all had been told before many had died"
         assert told <= TOLD
 
 
