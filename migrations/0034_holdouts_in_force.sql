@@ -2,6 +2,7 @@
 -- Safe under load: two columns that stand in no row yet; and an index in the place of another, for which those who enroll wait
 -- (about 2 s for a million rows).
 
+SET LOCAL statement_timeout = '30min'; -- The ledger may be large: the index is built from all of it.
 -- Percent 0: nobody was. Null: an enrollment of before this was recorded, which nobody can tell any more. The journey's own
 -- holdout is that of the version.
 ALTER TABLE enrollments ADD COLUMN global_percent smallint, ADD COLUMN global_salt text COLLATE "C";

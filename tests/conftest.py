@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from orchestrator.devstack.ports import free_ports
 from orchestrator.devstack.postgres import DATABASE, OWNER, SUPERUSER, EmbeddedPostgres
-from orchestrator.devstack.stack import Stack, StackOptions
+from orchestrator.devstack.stack import Stack
 from orchestrator.devstack.temporal import EmbeddedTemporal
 from orchestrator.devstack.temporal_cli import ensure_temporal
 from orchestrator.devstack.time_skipping import ensure_time_skipping_server
@@ -33,6 +34,7 @@ from orchestrator.storage.migrations import migrate
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
+from tests.stack_options import stack_options
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -101,6 +103,17 @@ async def api_pool(database: str) -> AsyncIterator[Pool[Record]]:
 async def worker_pool(database: str) -> AsyncIterator[Pool[Record]]:
     """Connections as the workers have them: all projects."""
     pool = await open_pool(database, role=WORKER_ROLE, size=8, application_name="test-worker")
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def hurried_pool(database: str) -> AsyncIterator[Pool[Record]]:
+    """As `worker_pool`, but that statements have a second."""
+    second = timedelta(seconds=1)
+    pool = await open_pool(
+        database, role=WORKER_ROLE, size=8, application_name="test-hurried", statement_timeout=second
+    )
     yield pool
     await pool.close()
 
@@ -195,18 +208,11 @@ async def start_stack(
     async with AsyncExitStack() as stacks:
 
         async def start(**options: Any) -> Stack:
-            grpc, http, temporal, temporal_ui = free_ports(4)
-            defaults = StackOptions(
-                data_dir=session_directory / uuid.uuid4().hex[:8],
+            defaults = stack_options(
+                session_directory / uuid.uuid4().hex[:8],
                 database_url=database,
                 temporal_address=temporal_address,
                 temporal_namespace=temporal_namespace,
-                grpc_port=grpc,
-                http_port=http,
-                temporal_port=temporal,
-                temporal_ui_port=temporal_ui,
-                metrics_port=None,
-                workers=2,
             )
             return await stacks.enter_async_context(Stack(replace(defaults, **options), talk=_talk))
 

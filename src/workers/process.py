@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from temporalio.client import Client
@@ -37,6 +38,7 @@ from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.policy_errands import PolicyErrands
 from orchestrator.application.policy_updates import PolicyUpdates
 from orchestrator.application.reconciliation import Reconciliation
+from orchestrator.application.remains import Remains
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.segment_runs import SegmentRuns
 from orchestrator.application.sending import Sending
@@ -48,7 +50,13 @@ from orchestrator.application.versions import Versions
 from orchestrator.application.watchdog import Watchdog
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
 from orchestrator.storage.erasure_ledger import ErasureLedger
-from orchestrator.temporal.contract import BEHIND_QUEUE, JOURNEYS_QUEUE, WEBHOOK_STEPS_QUEUE, channel_queue
+from orchestrator.temporal.contract import (
+    BEHIND_QUEUE,
+    HEARTBEAT,
+    JOURNEYS_QUEUE,
+    WEBHOOK_STEPS_QUEUE,
+    channel_queue,
+)
 from orchestrator.temporal.erasures import ERASURES_QUEUE, ErasureWorkflows, RunRemoval
 from orchestrator.temporal.executions import Executions
 from orchestrator.temporal.policies import POLICIES_QUEUE, PolicyWorkflows
@@ -87,6 +95,10 @@ logger = logging.getLogger(__name__)
 
 #: By then a stopping process has stopped, all of its parts together: who starts processes seldom waits any longer.
 DEADLINE = timedelta(seconds=28)
+
+#: So often signs of life of activities are passed on to Temporal. Left to itself the SDK waits for four fifths of the
+#: time within which Temporal must hear one, and a hiccup in the rest of it makes a second try run beside the first.
+BEATS_EVERY = timedelta(seconds=HEARTBEAT / 4)
 
 
 class PartCrashed(Exception):
@@ -134,7 +146,8 @@ class Parts:
     meter: MetricMeter
     # The namespace has our search attributes.
     searchable: bool
-    # Ask Temporal for the first task together with the start.
+    # Ask Temporal for the first task together with the start. Not with a `build`: this one would get it, whether it is
+    # current or not.
     eager: bool = True
     links: UnsubscribeLinks = field(default_factory=UnsubscribeLinks)
     # Keeps anchors of the audit log; without it they stand in the log alone.
@@ -155,7 +168,8 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     A part that crashes cancels the block; then PartCrashed is raised.
     """
     transactions, versions = Transactions(parts.pool), Versions()
-    executions = Executions(parts.client, eager=parts.eager, searchable=parts.searchable)
+    eager = parts.eager and parts.build is None
+    executions = Executions(parts.client, eager=eager, searchable=parts.searchable)
     delivery = Delivery(transactions, executions)
     metrics = Metrics(parts.meter, parts.channels)
     consumer = InboxConsumer(parts.dsn, Inbox(transactions, versions), delivery, metrics)
@@ -173,6 +187,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         Watchdog(transactions),
         Reconciliation(transactions, executions),
         Upkeep(transactions),
+        Remains(transactions),
         Backfill(transactions),
         HeldEntries(transactions),
         JourneyScheduleErrands(transactions, JourneySchedules(parts.client)),
@@ -255,10 +270,16 @@ def _workers(
     interceptors: list[Interceptor] = [NamingInterceptor(parts.names)]
     if (recorder := traces.recorder()) is not None:
         interceptors.append(TracingInterceptor(recorder))
+    serving = partial(
+        Worker,
+        parts.client,
+        graceful_shutdown_timeout=limits.grace,
+        max_heartbeat_throttle_interval=BEATS_EVERY,
+        deployment_config=deployment,
+    )
 
     def executions(queue: str, workflow_tasks: int, cached: int, *, schedules: bool) -> Worker:
-        return Worker(
-            parts.client,
+        return serving(
             task_queue=queue,
             workflows=[JourneyExecution, *([ScheduledEnrollment] if schedules else [])],
             activities=[
@@ -277,36 +298,27 @@ def _workers(
             max_concurrent_workflow_tasks=workflow_tasks,
             max_concurrent_activities=limits.advances,
             max_concurrent_local_activities=limits.advances,
-            graceful_shutdown_timeout=limits.grace,
-            deployment_config=deployment,
         )
 
     journeys = executions(JOURNEYS_QUEUE, limits.workflow_tasks, limits.cached, schedules=True)
     # Most of them sleep for long after their first task: keeping them in memory would be of no use.
     behind = executions(BEHIND_QUEUE, limits.behind, limits.cached_behind, schedules=False)
     channels = [
-        Worker(
-            parts.client,
+        serving(
             task_queue=channel_queue(channel),
             activities=[sends.send],
             interceptors=interceptors,
             max_concurrent_activities=limits.sends_per_channel + limits.spare,
-            graceful_shutdown_timeout=limits.grace,
-            deployment_config=deployment,
         )
         for channel in parts.channels
     ]
-    calls = Worker(
-        parts.client,
+    calls = serving(
         task_queue=WEBHOOK_STEPS_QUEUE,
         activities=[effects.webhook],
         interceptors=interceptors,
         max_concurrent_activities=limits.webhook_calls + limits.spare,
-        graceful_shutdown_timeout=limits.grace,
-        deployment_config=deployment,
     )
-    segments = Worker(
-        parts.client,
+    segments = serving(
         task_queue=SEGMENTS_QUEUE,
         workflows=[SegmentSweep, SegmentEvaluation],
         activities=[
@@ -317,35 +329,24 @@ def _workers(
             passes.note_unswept,
         ],
         max_concurrent_activities=limits.passes,
-        graceful_shutdown_timeout=limits.grace,
-        deployment_config=deployment,
     )
-    sweeps = Worker(
-        parts.client,
+    sweeps = serving(
         task_queue=SWEEPS_QUEUE,
-        activities=[passes.evaluate_buckets],
+        activities=[passes.begin_run, passes.evaluate_buckets, passes.finish_run],
         max_concurrent_activities=limits.sweeps,
-        graceful_shutdown_timeout=limits.grace,
-        deployment_config=deployment,
     )
-    learning = Worker(
-        parts.client,
+    learning = serving(
         task_queue=POLICIES_QUEUE,
         workflows=[PolicyUpdate],
         activities=[policies.list_learning_journeys, policies.update_policies],
         # Each keeps a core busy for some seconds.
         max_concurrent_activities=1,
-        graceful_shutdown_timeout=limits.grace,
-        deployment_config=deployment,
     )
-    forgetting = Worker(
-        parts.client,
+    forgetting = serving(
         task_queue=ERASURES_QUEUE,
         workflows=[SubjectErasure],
         activities=[erasures.erase_some],
         max_concurrent_activities=limits.erasures,
-        graceful_shutdown_timeout=limits.grace,
-        deployment_config=deployment,
     )
     return [journeys, behind, segments, sweeps, learning, forgetting, calls, *channels]
 

@@ -1,7 +1,7 @@
 """What nobody waits for: outbox entries left behind, executions ended by their journey, by somebody or in Temporal,
 those that await what changed for all, go over to another version or do not move, entries that were held, and refused
-ones to be decided on again, tests of communications, events of before somebody asked, rows that have had their time,
-seals of the audit log."""
+ones to be decided on again, tests of communications, events of before somebody asked, rows that have had their time or
+whose subject is gone, seals of the audit log."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.policy_errands import PolicyErrands
 from orchestrator.application.reconciliation import Reconciliation
+from orchestrator.application.remains import Remains
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.topic_pokes import TopicPokes
 from orchestrator.application.upkeep import Upkeep
@@ -63,6 +64,7 @@ class Sweeper:
         watchdog: Watchdog,
         reconciliation: Reconciliation,
         upkeep: Upkeep,
+        remains: Remains,
         backfill: Backfill,
         held: HeldEntries,
         schedules: JourneyScheduleErrands,
@@ -82,6 +84,7 @@ class Sweeper:
         self._watchdog = watchdog
         self._reconciliation = reconciliation
         self._upkeep = upkeep
+        self._remains = remains
         self._backfill = backfill
         self._held = held
         self._schedules = schedules
@@ -108,6 +111,7 @@ class Sweeper:
             self._every(WATCH_EVERY, self._watch, at_once=True),
             self._every(RECONCILE_EVERY, self._reconcile),
             self._every(UPKEEP_EVERY, self._tidy),
+            self._every(OUTBOX_EVERY, self._remove),
             self._every(COUNT_EVERY, self._count),
             self._every(SEAL_EVERY, self._seal),
             self._every(ANCHOR_EVERY, self._anchor),
@@ -198,7 +202,12 @@ class Sweeper:
     async def _tidy(self) -> None:
         await self._upkeep.run(lambda: not self._stopping.is_set())
 
+    async def _remove(self) -> None:
+        """What is left of subjects that were deleted."""
+        while not self._stopping.is_set() and await self._remains.step():
+            pass
+
     async def _reconcile(self) -> None:
-        if closed := await self._reconciliation.run():
+        if closed := await self._reconciliation.take_turn():
             self._metrics.reconciled.add(closed)
             logger.warning("closed executions that were ended in temporal", extra={"count": closed})

@@ -157,6 +157,16 @@ class Person:
 
         await eventually(rests, within=60)
 
+    async def exported(self) -> bytes:
+        """All that they are told is kept about them, by an id that was merged away."""
+        path, token = f"/v1/subjects/{self.cage.alias_id}/export?pageSize=100", ""
+        told: list[Json] = []
+        while not told or token:
+            page = await self.call("GET", f"{path}&pageToken={token}", {})
+            told += page["records"]
+            token = page.get("nextPageToken", "")
+        return json.dumps(told, ensure_ascii=False).encode()
+
     async def forgotten(self) -> Json:
         """Forget them by an id that was merged away; the receipt."""
         erasure = await self.call("POST", f"/v1/subjects/{self.cage.alias_id}:forget", {})

@@ -48,6 +48,7 @@ _SENDING: Json = {
     "quietHours": {"start": "21:00", "end": "08:00", "channels": ["log"]},
     "globalHoldout": {"percent": 2, "salt": "2026"},
     "channelRates": [{"channel": "log", "ratePerSecond": 12.5, "burst": 5}],
+    "shownFields": ["plan", "$entry.amount"],
 }
 
 _HAPPENING: Json = {"eventName": "return", "where": _OF_AN_EVENT, "entryKeyPath": "order.id"}
@@ -496,6 +497,7 @@ def documents(rpc: str, project: Project, number: int) -> list[Json]:
         "DeleteSubject": subject_id,
         "MergeSubjects": {**subject_id, "intoSubjectId": f"survivor-{number}"},
         "ListTimeline": {**subject_id, **page},
+        "ExportSubject": {**subject_id, **page},
         "GetPreferences": subject_id,
         "UpdatePreferences": {**subject_id, "changes": [{**channel, "category": "marketing", "optedOut": True}]},
         "ListSuppressions": {**subject_id, **page},

@@ -152,7 +152,7 @@ async def test_subjects_travel_and_are_looked_at(run: CommandLine) -> None:
     assert (len(bert.json["optOuts"]), len(bert.json["suppressions"])) == (1, 1)
     assert enrolled.json == {
         "journeyId": "greeting", "journeyName": "Greeting",
-        "enrolled": 2, "skipped": 2, "errors": 0, "total": 4, "refused": {"suppressed": 1},
+        "enrolled": 2, "skipped": 2, "errors": 0, "total": 4, "refused": {"suppressed": 1}, "failedSubjectIds": [],
     }  # fmt: skip
 
     async def all_have_ended() -> bool:
@@ -181,6 +181,46 @@ async def test_subjects_travel_and_are_looked_at(run: CommandLine) -> None:
     assert got.json["sends"][0]["state"] == "sent"
     assert "greeted" in shown.out
     assert [entry["action"] for entry in audit.json] == ["journey_enrolled", "journey_published", "journey_created"]
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+async def test_a_person_is_exported_to_stdout_or_into_a_file_of_ones_own(run: CommandLine, tmp_path: Path) -> None:
+    await run("subjects", "upsert", "exa", "--attributes", '{"name": "Äxa", "tags": ["a", "b"]}')
+    await run("subjects", "suppress", "exa", "--channel", "log")
+    events = "".join(
+        json.dumps({"eventId": f"exa-{n}", "name": "looked", "subjectId": "exa", "properties": {"n": n}}) + "\n"
+        for n in range(2500)
+    )
+    sent = await run("events", "send", "-", stdin=events)
+    path = tmp_path / "exa.json"
+
+    printed = await run("subjects", "export", "exa")
+    written = await run("subjects", "export", "exa", "--output", str(path))
+    nobody = await run("subjects", "export", "nobody-like-that", "--output", str(tmp_path / "nobody.json"))
+    nowhere = await run("subjects", "export", "exa", "--output", str(tmp_path / "no" / "exa.json"))
+    misread = await run("subjects", "export", "exa", "--output", "json")
+    cut = await run("subjects", "export", "exa", pipe="head -c 10")
+
+    assert sent.code == 0, sent.err
+    shown = printed.json
+    assert (shown["subjectId"], shown["records"]["subject"][0]["attributes"]["name"]) == ("exa", "Äxa")
+    assert sorted(event["properties"]["n"] for event in shown["records"]["event"]) == list(range(2500))
+    assert shown["records"]["suppression"][0]["channel"] == "log"
+    assert (written.code, written.out) == (0, "")
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert kept["records"]["event"] == shown["records"]["event"]
+    assert [entry["action"] for entry in kept["records"]["audit_entry"]] == [
+        "subject_suppressed", "subject_exported", "subject_exported",
+    ]  # fmt: skip
+    assert path.stat().st_mode & 0o077 == 0
+    assert (nobody.code, "SUBJECT_NOT_FOUND" in nobody.err) == (3, True)
+    assert (nowhere.code, "cannot be written" in nowhere.err) == (1, True)
+    assert (misread.code, "./json" in misread.err) == (2, True)
+    assert (cut.code, cut.out, cut.err) == (1, '{"subjectI', "")
+    assert names_in(tmp_path) == ["exa.json"], "nothing half written is left"
 
 
 async def test_publishing_shows_who_would_go_over_and_asks_before_it_carries_them(run: CommandLine) -> None:
@@ -333,15 +373,20 @@ async def test_journeys_are_paused_resumed_archived_and_deleted(run: CommandLine
 
 
 async def test_static_segments_are_filled_and_emptied(run: CommandLine) -> None:
+    moved_to = "kind: segment\nid: moved\nname: Moved\n---\n"
     in_vip = "kind: audience\nid: vips\nname: VIPs\npredicate: {kind: in_cohort, cohortId: vip}\n"
-    await run("apply", "-f", "-", stdin=f"kind: segment\nid: vip\nname: VIP\n---\n{in_vip}")
+    await run("apply", "-f", "-", stdin=f"{moved_to}kind: segment\nid: vip\nname: VIP\n---\n{in_vip}")
 
     added = await run("segments", "add", "vip", "-f", "-", stdin="\n".join(f"s-{n}" for n in range(1200)))
     removed = await run("segments", "remove", "vip", "s-0", "s-1", "nobody")
     members = await run("segments", "members", "vip", "--limit", "5000", "-o", "json")
+    ids = await run("segments", "members", "vip", "--ids")
+    moved = await run("segments", "add", "moved", "-f", "-", stdin=ids.out)
     in_use = await run("segments", "delete", "vip")
     forced = await run("segments", "delete", "vip", "--force")
 
+    assert sorted(ids.out.splitlines()) == sorted(member["subjectId"] for member in members.json)
+    assert moved.err == "1198 added.\n"
     assert (added.err, removed.err) == ("1200 added.\n", "2 removed.\n")
     assert {member["subjectId"] for member in members.json} == {f"s-{n}" for n in range(2, 1200)}
     assert in_use.code == 1
@@ -411,7 +456,7 @@ async def test_projects_are_made_by_the_operator_and_changed_by_their_owners(
         name: value for name, value in changed.json["settings"].items() if name != "maxJourneys"
     }
     assert (shown.json, shown.json["name"]) == (taken_back.json, "Acme Ltd")
-    assert [entry["metadata"]["fields"] for entry in log.json] == ["max_journeys,name", "quiet_hours"]
+    assert [entry["metadata"]["fields"] for entry in log.json] == ["maxJourneys,name", "quietHours"]
 
 
 async def test_who_may_not_make_projects_and_what_is_no_setting_are_told(

@@ -35,11 +35,13 @@ async def test_of_forty_values_in_twenty_journeys_none_is_left_anywhere(
         numbers = await told(person)
         known = person.cage.found(await person.places(database, temporal, traces))
         spans = traces.spans()
+        exported = await person.exported()
         started = [await owner.fetchval("SELECT response FROM idempotency WHERE request_id = 'start'")]
 
         receipt = await person.forgotten()
 
         left = person.cage.found(await person.places(database, temporal, traces))
+        gone = await person.http.get(f"/v1/subjects/{person.cage.alias_id}/export")
         again = await person.http.put(f"/v1/subjects/{person.cage.alias_id}", json={})
         after = await told(person)
 
@@ -47,6 +49,8 @@ async def test_of_forty_values_in_twenty_journeys_none_is_left_anywhere(
     assert {span.service for span in spans} == {"orchestrator-server", "orchestrator-worker"}
     assert {span.name for span in spans} >= {"inbox", "start", "execution", "send", "provider", "webhook call"}
     assert names(known.values()) >= {canary.name for canary in person.cage.canaries}
+    assert names(person.cage.found({"export": [exported]}).values()) == {canary.name for canary in person.cage.canaries}
+    assert gone.status_code == 404
     assert set(known) == {"postgres", "answers", "visibility", "histories"}
     assert known["answers"] >= {"id", "longest", "value11", "mail"}
     assert person.cage.found({"started": started}) == {"started": {"id", "value11"}}

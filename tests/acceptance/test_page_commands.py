@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orchestrator.client import OrchestratorClient, messages
 from orchestrator.devstack.stack import Stack
 from tests.acceptance.command_line import CommandLine
 
@@ -25,20 +26,31 @@ def page(name: str) -> str:
     return (DOCS / name).read_text()
 
 
-def blocks(name: str) -> list[str]:
-    """What is to be typed, in order."""
-    return re.findall(r"^```\n(.*?)^```$", page(name), re.MULTILINE | re.DOTALL)
+def blocks(name: str, language: str = "") -> list[str]:
+    """The blocks of a page in this language, in order; without one they are to be typed."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page(name), re.MULTILINE | re.DOTALL)
+    return [text for written_in, text in found if written_in == language]
 
 
 @pytest.fixture
-def typed(shared_stack: Stack, project_key: str) -> CommandLine:
-    """What somebody has who types such commands: a key, and an address."""
+def project_id() -> str:
+    return f"p-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+async def typed(shared_stack: Stack, project_id: str) -> CommandLine:
+    """What somebody has who types such commands: an address, and the key of the project's owner."""
+    async with OrchestratorClient(shared_stack.addresses.grpc, shared_stack.keys.operator) as operator:
+        project = messages.Project(id=project_id, name="Of one test")
+        key = (await operator.projects.CreateProject(messages.CreateProjectRequest(project=project))).secret
+    header = f"Authorization: Bearer {key}"
     return CommandLine(
         environment={
             "ORCHESTRATOR_ADDRESS": shared_stack.addresses.grpc,
-            "ORCHESTRATOR_API_KEY": project_key,
+            "ORCHESTRATOR_API_KEY": key,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "key": f"Authorization: Bearer {project_key}",
+            "key": header,
+            "owner": header,
         }
     )
 
@@ -56,25 +68,25 @@ async def ran(typing: CommandLine, script: str, stack: Stack) -> str:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
 async def test_a_subject_is_written_opts_out_and_is_suppressed_as_the_page_says(
-    typed: CommandLine, shared_stack: Stack, run: CommandLine
+    typed: CommandLine, shared_stack: Stack, project_id: str
 ) -> None:
-    said = [await ran(typed, block, shared_stack) for block in blocks("subjects.md")]
-    anna = (await run("subjects", "get", "anna", "-o", "json")).json
+    script = "\n".join(blocks("subjects.md")).replace("/projects/default", f"/projects/{project_id}")
 
-    assert len(said) == 3
+    said = await ran(typed, script, shared_stack)
+    anna = (await typed("subjects", "get", "anna", "-o", "json")).json
+
     assert anna["attributes"] == {"plan": "pro", "address": {"city": "Graz"}}
     assert anna["timeZone"] == "Europe/Vienna"
-    assert '"optedOutAt"' in said[1]
-    assert "hard_bounce" in said[2]
+    assert '"shownFields": ["plan", "address.city"' in said.replace('":[', '": [').replace('","', '", "')
+    assert '"optedOutAt"' in said
+    assert "hard_bounce" in said
     assert (anna["optOuts"], anna["suppressions"]) == ([], [])
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-async def test_events_are_taken_and_answered_as_the_page_says(
-    typed: CommandLine, shared_stack: Stack, run: CommandLine
-) -> None:
+async def test_events_are_taken_and_answered_as_the_page_says(typed: CommandLine, shared_stack: Stack) -> None:
     [sending] = blocks("events.md")
-    [told] = re.findall(r"^```json\n(.*?)^```$", page("events.md"), re.MULTILINE | re.DOTALL)
+    [told] = blocks("events.md", "json")
     nameless = {"events": [
         {"eventId": "visit-4712", "name": "page_seen", "subjectId": "anna"},
         {"eventId": "order-17", "name": "purchase", "subjectId": "anna"},
@@ -85,7 +97,7 @@ async def test_events_are_taken_and_answered_as_the_page_says(
     again = json.loads(await ran(typed, sending, shared_stack))
     command = f"curl localhost:8080/v1/events -H \"$key\" -d '{json.dumps(nameless)}'"
     answered = json.loads(await ran(typed, command, shared_stack))
-    timeline = (await run("subjects", "timeline", "anna", "-o", "json")).json
+    timeline = (await typed("subjects", "timeline", "anna", "-o", "json")).json
 
     assert (first["acceptedCount"], again["duplicateCount"]) == (2, 2)
     assert answered == json.loads(told)
@@ -93,16 +105,16 @@ async def test_events_are_taken_and_answered_as_the_page_says(
 
 
 async def test_a_project_is_made_and_changed_as_the_page_says(typed: CommandLine, shared_stack: Stack) -> None:
-    project_id = f"p-{uuid.uuid4().hex[:12]}"
-    making, changing = (block.replace("acme", project_id) for block in blocks("projects.md"))
+    acme = f"p-{uuid.uuid4().hex[:12]}"
+    making, changing = (block.replace("acme", acme) for block in blocks("projects.md"))
 
     made = await ran(typed.but(ORCHESTRATOR_OPERATOR_KEY=shared_stack.keys.operator), making, shared_stack)
     [secret] = set(re.findall(r"\borc_\w+", made))
     owner = typed.but(ORCHESTRATOR_API_KEY=secret)
     await ran(owner, changing, shared_stack)
-    changed = (await owner("projects", "get", project_id, "-o", "json")).json
+    changed = (await owner("projects", "get", acme, "-o", "json")).json
 
-    assert made.count(project_id) == 2
+    assert made.count(acme) == 2
     assert changed["name"] == "Acme Ltd"
     assert changed["settings"]["timeZone"] == "Europe/Berlin"
     assert changed["settings"]["goalWindow"] == "2w"
@@ -115,8 +127,8 @@ async def test_what_is_typed_beside_containers_works_with_what_their_server_is_t
     """Without the containers: what the command line is told there, and what it is asked for."""
     readme = (ROOT / "README.md").read_text()
     [typing] = re.findall(r"^```\n(docker compose exec.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    project_id = f"p-{uuid.uuid4().hex[:12]}"
-    script = re.sub(r"^docker compose exec( -T)? server ", "", typing, flags=re.MULTILINE).replace("acme", project_id)
+    acme = f"p-{uuid.uuid4().hex[:12]}"
+    script = re.sub(r"^docker compose exec( -T)? server ", "", typing, flags=re.MULTILINE).replace("acme", acme)
     variables = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["server"]["environment"]
     there = typed.but(ORCHESTRATOR_OPERATOR_KEY=shared_stack.keys.operator)
 
@@ -125,4 +137,4 @@ async def test_what_is_typed_beside_containers_works_with_what_their_server_is_t
     assert {"ORCHESTRATOR_API_KEY", "ORCHESTRATOR_OPERATOR_KEY"} <= variables.keys()
     assert script.count("orchestrator ") == len(script.splitlines()) == 5
     assert "created, published" in said
-    assert project_id in said
+    assert acme in said

@@ -59,7 +59,7 @@ ADMINS = {
     *("DeleteSubject", "MergeSubjects", "DeleteSuppression"),
     "TranslatePinpoint",
     *("ListApiKeys", "CreateApiKey", "RevokeApiKey", "RotateApiKey"),
-    *("ExportBundle", "ImportBundle"),
+    *("ExportBundle", "ImportBundle", "ExportSubject"),
 }
 #: Project settings, whether its log is what it was, and forgetting people.
 OWNERS = {"UpdateProject", "VerifyAuditLog", "ForgetSubject", "ListErasures", "GetErasure", "LiftTombstone"}

@@ -116,20 +116,24 @@ async def test_a_build_gets_executions_once_it_is_current_and_gives_them_back(fi
         old, new = field.stack.part(worker_name(1)), await fleet.start_worker(SAME, build="b")
         await happen(field, "go-1", everybody[:20])
         await stand_at(field, "go-2", 20)
-        assert await builds_of(client) == {"a": OPEN}, "a build that is not current was given something"
+        # Half of them the new one lets in, and does not begin.
+        late = people(10, "late")
+        await happen(field, "signup", late)
+        await stand_at(field, "go-1", OPEN - 20 + len(late))
+        assert await builds_of(client) == {"a": OPEN + len(late)}, "a build that is not current was given something"
         await fleet.make_current("b")
         await old.stop()
-        await happen(field, "go-1", everybody[20:])
-        await stand_at(field, "go-2", OPEN)
+        await happen(field, "go-1", [*everybody[20:], *late])
+        await stand_at(field, "go-2", OPEN + len(late))
         moved = await builds_of(client)
         await old.start()
         await fleet.make_current("a")
         await new.stop(grace=GRACE)
-        await happen(field, "go-2", everybody)
+        await happen(field, "go-2", [*everybody, *late])
 
-        await check(field, everybody)
-        assert moved == {"a": 20, "b": OPEN - 20}
-        assert await builds_of(client) == {"a": OPEN}
+        await check(field, [*everybody, *late])
+        assert moved == {"a": 20, "b": OPEN - 20 + len(late)}
+        assert await builds_of(client) == {"a": OPEN + len(late)}
 
 
 async def test_a_build_that_cannot_go_on_is_noticed_and_taken_back_and_nobody_is_lost(fielded: Set) -> None:

@@ -16,14 +16,16 @@ from typing import Any
 
 import httpx
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from standardwebhooks import Webhook
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import WorkflowSerializationContext
 
 from orchestrator.api import page_tokens
+from orchestrator.api.client_certificates import AllowedClients
 from orchestrator.api.codec_tokens import CodecTokens
+from orchestrator.api.convert.subject_exports import begun_of
 from orchestrator.api.decoding import Decoding
 from orchestrator.api.descriptors import descriptor_of
 from orchestrator.api.errors import MAX_STATUS_BYTES, failure_of, to_fitting_status, to_json
@@ -57,9 +59,10 @@ from orchestrator.predicates.parse import MAX_DEPTH, About
 from orchestrator.predicates.parse import parse as parse_predicate
 from orchestrator.predicates.paths import split_path
 from orchestrator.predicates.sql.query import compile as compile_sql
+from orchestrator.storage.exporting import key_types
 from orchestrator.temporal.codec import Altered, EncryptingCodec, KeyMissing, Misplaced
 from orchestrator.temporal.keyring import Keyring
-from orchestrator.v1.subject_service_pb2 import ListSubjectsRequest
+from orchestrator.v1.subject_service_pb2 import ExportSubjectRequest, ListSubjectsRequest
 from tests.conformance.worlds import World, facts_for
 from workers.channels.egress import Egress, Forbidden
 from workers.channels.signature import SigningSecrets
@@ -156,7 +159,8 @@ def pinpoint(data: bytes) -> None:
 
 def page_token(data: bytes) -> None:
     """A page token: as it came, and signed as ours are, which anybody can."""
-    for token in (data.decode(errors="replace"), _signed(data)):
+    _place_of_export(data)
+    for token in (data.decode(errors="replace"), _signed(data, ListSubjectsRequest())):
         request = ListSubjectsRequest(page_token=token)
         for kinds in ((datetime, str), (str,), (int, int), (datetime, int, str)):
             try:
@@ -167,15 +171,31 @@ def page_token(data: bytes) -> None:
                 assert start is None or [type(part) for part in start] == list(kinds)
 
 
-def _signed(key: bytes) -> str:
-    digest = page_tokens._digest(ListSubjectsRequest(), key)
+def _place_of_export(data: bytes) -> None:
+    """Where an export goes on: the key is that of a record of its kind, or none."""
+    request = ExportSubjectRequest(subject_id="ann")
+    request.page_token = _signed(data, request)
+    try:
+        begun = begun_of(request)
+    except InvalidArgument as refused:
+        assert [(fault.path, fault.reason) for fault in refused.faults] == [("pageToken", "PAGE_TOKEN_INVALID")]
+    else:
+        assert begun is not None
+        assert tuple(type(part) for part in begun.place.key) == key_types(begun.place.kind)
+        assert begun.at.tzinfo is not None
+
+
+def _signed(key: bytes, request: Message) -> str:
+    digest = page_tokens._digest(request, key)
     return base64.urlsafe_b64encode(bytes([page_tokens._VERSION]) + digest + key).rstrip(b"=").decode()
 
 
 _KEYS = Keyring.of(["k1:" + base64.b64encode(bytes(32)).decode()])
 _CODEC = EncryptingCodec(_KEYS).with_context(WorkflowSerializationContext(namespace="default", workflow_id="w"))
 _DECODING = httpx.ASGITransport(
-    Decoding(EncryptingCodec(_KEYS), CodecTokens(["ann:a-token"]), origin=None, secure=False).application()
+    Decoding(
+        EncryptingCodec(_KEYS), CodecTokens(["ann:a-token"]), AllowedClients(()), origin=None, secure=False
+    ).application()
 )
 
 

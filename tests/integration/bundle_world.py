@@ -70,6 +70,7 @@ SETTINGS = {
     "quietHours": {"start": "22:00", "end": "07:00", "channels": ["log"]},
     "globalHoldout": {"percent": 5, "salt": "s"},
     "channelRates": [{"channel": "log", "ratePerSecond": 2.5, "burst": 3}],
+    "shownFields": ["plan", "address.city", "$entry.amount"],
 }
 # Names such that the order of ids is not the one in which they can be made.
 RICH: Json = {

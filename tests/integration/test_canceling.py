@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -56,6 +57,11 @@ async def marked(world: World) -> dict[UUID, str]:
 
 async def poked(world: World) -> list[UUID]:
     return [row[0] for row in await world.owner.fetch("SELECT execution_id FROM outbox ORDER BY execution_id")]
+
+
+async def begin(cancellations: Cancellations) -> None:
+    """Until the next step is a page: those who may be letting somebody in are known, and there are none any more."""
+    assert await cancellations.step()
 
 
 async def work(cancellations: Cancellations) -> None:
@@ -214,12 +220,39 @@ async def test_who_starts_after_the_request_is_not_meant(world: World, worker_po
     assert await marked(world) == {old: "canceled"}
 
 
+@pytest.mark.parametrize("others", [0, 1])
+async def test_whoever_was_being_let_in_when_it_was_asked_for_is_meant(
+    world: World, database: str, worker_pool: Pool[Record], others: int
+) -> None:
+    for number in range(others):
+        await world.lay_execution(f"old-{number}")
+    cancellations = Cancellations(Transactions(worker_pool))
+    conn = await asyncpg.connect(database)
+    async with conn.transaction():
+        # As whoever lets somebody in: the subject's row is held, then the clock is read.
+        other = copy(world)
+        other.owner = conn
+        admitted = await other.lay_execution("late", started_at=await clock.now(conn))
+        asked = await cancel_many(world, ALL)
+        await work(cancellations)
+        before = await marked(world)
+    await conn.close()
+    await work(cancellations)
+
+    assert (asked.count.total, before) == (others, {})
+    assert admitted in await marked(world)
+    assert len(await marked(world)) == others + 1
+    ended = await world.do(canceling.get, asked.cancellation.id)
+    assert (ended.canceled, ended.ended_at is None) == (others + 1, False)
+
+
 async def test_a_page_that_is_cut_off_is_begun_again_and_nobody_is_told_twice(
     world: World, worker_pool: Pool[Record]
 ) -> None:
     ids = sorted([await world.lay_execution(f"s{n}") for n in range(7)])
     cancellations = Cancellations(Transactions(worker_pool), page=3)
     await cancel_many(world, ALL)
+    await begin(cancellations)
     await cancellations.step()
     await fail_first_commit(world.owner, "outbox")
 
@@ -255,6 +288,7 @@ async def test_a_merge_between_two_pages_hides_nobody(world: World, worker_pool:
     ids = sorted([await world.lay_execution(f"s{n}", started_at=START + timedelta(hours=n)) for n in range(6)])
     cancellations = Cancellations(Transactions(worker_pool), page=2)
     await cancel_many(world, ALL)
+    await begin(cancellations)
     await cancellations.step()
 
     for survivor, merged in (("s5", "s0"), ("s4", "s1"), ("s3", "s2")):
@@ -271,6 +305,8 @@ async def test_no_page_is_added_while_much_waits_to_be_told(world: World, worker
     key = await world.subject("bob")
     now = await clock.now(world.owner)
     await outbox.insert(world.owner, "poke", [(key, waiting, "disp:bob")], now - timedelta(minutes=1))
+
+    await begin(Cancellations(Transactions(worker_pool)))
 
     assert not await Cancellations(Transactions(worker_pool), backlog=1).step()
     assert await Cancellations(Transactions(worker_pool), backlog=2).step()
@@ -306,6 +342,7 @@ async def test_whoever_is_merged_at_that_moment_is_canceled_as_the_survivor(
     one, many = [await world.lay_execution(who) for who in ("anna", "bert")]
     await world.lay_execution("survivor", outcome="completed")
     await cancel_many(world, Filter(step_ids=("pause",)), at_most=2)
+    await begin(Cancellations(Transactions(worker_pool)))
 
     async def both_wait() -> bool:
         waiting = (

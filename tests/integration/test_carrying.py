@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -423,6 +424,29 @@ async def test_who_is_let_in_by_a_transaction_from_before_goes_over_too(
         await enroll(conn, world.scope, Versions(), "welcome", ["bob"])
         await road.edit(SECOND, BYE)
         await road.carry()
+        steps = [await carries.step() for _ in range(3)]
+        waiting = await road.owner.fetchval("SELECT ended_at IS NULL FROM carries")
+    await road.forget_told()
+    await road.work()
+
+    assert (steps, waiting) == ([True, False, False], True)
+    assert await road.poked() == ["ann", "bob"]
+
+
+async def test_who_is_let_in_while_it_is_being_published_goes_over_too(road: Publisher) -> None:
+    await road.publish(MONTH, BYE)
+    await road.enroll("ann")
+    world, carries = road.crowd.world, Carries(road.crowd.transactions, road.versions)
+    await road.edit(SECOND, BYE)
+    carry = Confirmed(mode=COMPATIBLE, pairs=(), token=(await road.preview()).token)
+    async with AsyncExitStack() as both:
+        publishing_it = await both.enter_async_context(AsyncExitStack())
+        publisher = await publishing_it.enter_async_context(world.transactions.write(world.scope.project_no))
+        await publishing.publish(publisher, world.scope, "welcome", ANY_STATE, carry=carry)
+        # Nobody who has begun later has ended yet when it is committed.
+        enroller = await both.enter_async_context(world.transactions.write(world.scope.project_no))
+        await enroll(enroller, world.scope, Versions(), "welcome", ["bob"])
+        await publishing_it.aclose()
         steps = [await carries.step() for _ in range(3)]
         waiting = await road.owner.fetchval("SELECT ended_at IS NULL FROM carries")
     await road.forget_told()

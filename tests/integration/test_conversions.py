@@ -17,6 +17,9 @@ from orchestrator.application.crediting import credit
 from orchestrator.application.journeys import Changes, update
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.domain.event import Event
+from orchestrator.domain.scope import SubjectKey
+from orchestrator.storage import conversions
+from orchestrator.storage.conversions import GoalEvent
 from orchestrator.storage.inbox import Entry
 from tests.integration.journey_world import ANY_STATE, START
 from tests.integration.road import BYE, MONTH, Road
@@ -250,6 +253,78 @@ async def test_of_a_subject_that_is_deleted_the_counts_stay(road: Road) -> None:
 
     assert await credited(road) == before
     assert len(before) == 2
+
+
+async def many(road: Road, subject_id: str, enrollments: int, *, apart: timedelta) -> SubjectKey:
+    """A subject that came in so often, at such a distance, by the goal that there is now."""
+    key = await road.crowd.world.subject(subject_id)
+    await road.owner.execute(
+        """
+        INSERT INTO enrollments (project_no, bucket, subject_no, enrollment_id, journey_id, version, goal_revision,
+                                 entry_kind, entry_key, triggered_at, enrolled_at)
+        SELECT $1, $2, $3, gen_random_uuid(), 'welcome', 1,
+               (SELECT goal_revision FROM journeys WHERE journey_id = 'welcome'), 'event', n::text, at, at
+          FROM generate_series(1, $4::int) AS n, LATERAL (SELECT $5::timestamptz + n * $6::interval AS at) AS t
+        """,
+        key.project_no, key.bucket, key.subject_no, enrollments, START, apart,
+    )  # fmt: skip
+    return key
+
+
+async def test_events_of_one_batch_are_credited_as_a_recount_has_it_wherever_windows_begin_and_end(
+    road: Road,
+) -> None:
+    """Windows are two days; the events of a batch are spread over ten, and come in at instants of their own."""
+    dice = Random(11)
+    key = await many(road, "ann", 200, apart=timedelta(minutes=97))
+    batch = []
+    for number in range(60):
+        occurred_at = START + dice.randrange(-24, 240) * HOUR + dice.choice([0, 0, 1]) * SECOND
+        received_at = START + dice.randrange(1000) * HOUR
+        batch.append(GoalEvent(key=key, event_name="paid", occurred_at=occurred_at, received_at=received_at))
+        await road.owner.execute(
+            """
+            INSERT INTO event_names (project_no, name) VALUES ($1, 'paid') ON CONFLICT DO NOTHING
+            """,
+            key.project_no,
+        )
+        await road.owner.execute("SELECT ensure_events_month($1::date)", occurred_at)
+        await road.owner.execute(
+            """
+            INSERT INTO events (occurred_at, project_no, name_no, subject_no, bucket, received_at, event_id, properties)
+            SELECT $1, $2, name_no, $3, $4, $5, $6, '{}' FROM event_names WHERE name = 'paid'
+            """,
+            occurred_at, key.project_no, key.subject_no, key.bucket, received_at, f"e-{number}",
+        )  # fmt: skip
+
+    for _ in range(2):  # again, and nothing changes
+        async with road.crowd.transactions.write(None) as conn:
+            await conversions.credit(conn, key.project_no, batch)
+
+        credits = await credited(road)
+        assert credits == await recounted(road)
+        assert 100 < len(credits) < 200
+
+
+async def test_a_batch_of_goal_events_meets_each_enrollment_once(road: Road) -> None:
+    key = await many(road, "ann", 400, apart=SECOND)
+    events = 100
+    ats = [START + HOUR + number * SECOND for number in range(events)]
+    columns = [key.bucket] * events, [key.subject_no] * events, ["paid"] * events, ats, ats
+
+    async with road.crowd.transactions.write(None) as conn:
+        plan = await conn.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {conversions._CREDIT}", key.project_no, *columns)
+    met: list[int] = []
+
+    def walk(node: dict[str, Any]) -> None:
+        removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Join Filter", 0)
+        met.append((node["Actual Rows"] + removed) * node["Actual Loops"])
+        for child in node.get("Plans", []):
+            walk(child)
+
+    walk(json.loads(plan)[0]["Plan"])
+    assert await road.owner.fetchval("SELECT count(*) FROM conversions") == 400
+    assert max(met) <= 1000
 
 
 async def test_an_event_that_is_nobodys_goal_asks_nothing_of_the_database(road: Road) -> None:

@@ -23,7 +23,7 @@ from orchestrator.domain.event import Event, Outcome
 from orchestrator.domain.refusals import Unavailable
 from orchestrator.predicates.parse import About, parse
 from orchestrator.predicates.tree import ANY_EVENT, EventFired, Source
-from orchestrator.storage import derived_events, subjects
+from orchestrator.storage import clock, derived_events, subjects
 from orchestrator.storage.event_names import numbers_of
 from orchestrator.storage.migrations import known_migrations, migrate
 from tests.conftest import StartStack
@@ -381,7 +381,7 @@ async def test_backfill_ingest_and_deletions_get_along(
         async with transactions.write(1) as conn:
             (key,) = (await subjects.find_keys(conn, 1, [f"user-{number}"])).values()
             await subjects.lock(conn, [key])
-            await subjects.delete(conn, key)
+            await subjects.delete(conn, key, await clock.now(conn))
 
     async def feed() -> None:
         for _ in range(20):

@@ -268,6 +268,32 @@ async def test_an_entry_that_cannot_be_worked_on_is_counted_and_the_others_go_on
     assert await gate.owner.fetchval("SELECT count(*) FROM refused_entries") == 1
 
 
+async def test_an_entry_that_takes_too_long_is_counted_and_the_others_go_on(
+    gate: Gatehouse, hurried_pool: Pool[Record]
+) -> None:
+    for name in ("ann", "bob", "cleo"):
+        await gate.purchase(name, event_id=f"of-{name}")
+    await gate.work()
+    await gate.audience(EVERYONE)
+    await gate.owner.execute(
+        """
+        CREATE FUNCTION slow_down() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_sleep(30);
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER slow_down BEFORE INSERT ON enrollments FOR EACH ROW
+          WHEN (NEW.entry_key = 'of-bob') EXECUTE FUNCTION slow_down();
+        """
+    )
+    gate.transactions = Transactions(hurried_pool)
+
+    replay = await gate.replayed()
+
+    assert (replay.looked_at, replay.enrolled, replay.errors) == (3, 2, 1)
+    assert await gate.entered() == ["ann", "cleo"]
+
+
 async def test_entries_of_who_was_merged_are_the_survivors_and_of_who_was_deleted_nobodys(gate: Gatehouse) -> None:
     for name in ("ann", "bob", "cleo"):
         await gate.purchase(name)

@@ -11,12 +11,14 @@ import pytest
 from orchestrator.application import preferences, publishing, segments, subjects, trigger_contracts
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.ingest import Ingest
+from orchestrator.application.remains import Remains
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.event import Event
 from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.subject import SubjectPatch
 from orchestrator.domain.trigger_contract import Contract
+from orchestrator.storage import erasing
 from tests.integration.journey_world import ANY_STATE, World
 from tests.lock_waits import waits_for_a_lock
 
@@ -161,6 +163,34 @@ async def test_what_is_left_of_a_subject_that_was_deleted_is_nobodys(world: Worl
     assert await owner.fetchval("SELECT count(DISTINCT entry_key) FROM enrollments WHERE entry = '{}'") == 2
     assert await owner.fetchval("SELECT count(DISTINCT workflow_id) FROM executions") == 2
     assert await owner.fetchval("SELECT bool_and(draw IS NULL) FROM arm_choices")
+
+
+async def test_of_a_subject_with_very_many_events_the_rest_goes_in_the_background(
+    world: World, worker_pool: Pool[Record]
+) -> None:
+    await live(world, worker_pool)
+    key = await world.subject(WHO)
+    await world.owner.execute(
+        """
+        INSERT INTO events (occurred_at, project_no, name_no, subject_no, bucket, received_at, event_id, properties)
+        SELECT now(), $1, 1, $3, $2, now(), 'more-' || n, '{}' FROM generate_series(1, 2 * $4) AS n
+        """,
+        *key,
+        erasing.AT_ONCE,
+    )
+    remains = Remains(Transactions(worker_pool))
+
+    await world.do(subjects.delete, b"s" * 32, WHO, ANY_STATE)
+    left = await world.owner.fetchval("SELECT count(*) FROM events WHERE subject_no = $1", key.subject_no)
+    steps = 0
+    while await remains.step():
+        steps += 1
+
+    assert erasing.AT_ONCE <= left < 2 * erasing.AT_ONCE
+    assert steps == 2
+    theirs = await tables(world.owner, f"subject_no = {key.subject_no}", column="subject_no")
+    assert theirs == {*erasing.ANONYMIZED, *erasing.KEPT}
+    assert await tables(world.owner, f"a_row::text LIKE '%{CANARY}%'") == set()
 
 
 async def test_a_subject_is_deleted_while_an_entry_of_it_is_being_delivered(

@@ -26,7 +26,7 @@ from orchestrator.domain.event import Event, Outcome
 from orchestrator.domain.preferences import PreferenceChange
 from orchestrator.domain.refusals import FailedPrecondition, InvalidArgument, NotFound, SubjectForgotten
 from orchestrator.domain.subject import SubjectPatch
-from orchestrator.storage import erasing, erasures, idempotency, outbox, tombstones
+from orchestrator.storage import clock, erasing, erasures, idempotency, outbox, tombstones
 from orchestrator.storage.erasure_ledger import ErasureLedger, Forgotten, LedgerUnreadable, Lifted, read
 from orchestrator.temporal.erasures import RunRemoval
 from tests.integration.journey_world import ANY_STATE, World
@@ -361,12 +361,11 @@ class Answers:
     async def erase(self, pool: Pool[Record], *subject_ids: str, within: tuple[str, ...] = ()) -> int:
         """Those of the last hour; how many."""
         async with Transactions(pool).write(None) as conn:
-            now, since = datetime.now(UTC), await idempotency.oldest(conn)
-            assert since is not None
-            until = since + timedelta(hours=1)
+            now = datetime.now(UTC)
             return await idempotency.erase(
-                conn, self.world.scope.project_no, subject_ids, now, since=since, before=until, within=within
-            )
+                conn, self.world.scope.project_no, subject_ids, now,
+                since=now - timedelta(hours=1), before=now + timedelta(hours=1), within=within,
+            )  # fmt: skip
 
 
 async def test_answers_that_spoke_of_them_are_gone_and_take_no_effect_twice(
@@ -392,6 +391,56 @@ async def test_answers_that_spoke_of_them_are_gone_and_take_no_effect_twice(
     assert "maria" not in kept
     assert "paid-17" not in kept
     assert await world.owner.fetchval("SELECT count(*) FROM idempotency") == 5
+
+
+async def test_answers_are_looked_through_some_at_a_time_and_a_step_that_was_cut_off_begins_where_it_did(
+    world: World, worker_pool: Pool[Record], temporal: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.application.erasures.ANSWERS", 3)
+    elsewhere = await World.make(world.owner, worker_pool, "elsewhere")
+    elsewhere.transactions = world.transactions
+    answers, other = Answers(world), Answers(elsewhere)
+    for number in range(8):
+        for of in (answers, other):
+            await of.give(f"r{number}", StringValue(value="ann").SerializeToString())
+    erasure = await forget(world, "ann")
+    await world.owner.execute("UPDATE erasures SET phase = 'answers'")
+    transactions, removal = Transactions(worker_pool), RunRemoval(temporal, searchable=False)
+    phases: list[Phase] = []
+    places = []
+
+    while not phases or phases[-1] is not Phase.DONE:
+        # Each by a process of its own.
+        step = await Erasures(transactions, removal, None).step(world.scope.project_no, erasure.erasure_id)
+        phases.append(step.phase)
+        places.append(await world.owner.fetchval("SELECT answers_to FROM erasures"))
+
+    assert phases == [Phase.ANSWERS, Phase.ANSWERS, Phase.DONE]
+    assert places[0] < places[1]
+    assert places[2] is None
+    receipt = await world.look(forgetting.get, erasure.erasure_id)
+    assert receipt.phases[Phase.ANSWERS].counts == {"answers": 8}
+    left = "SELECT project_no, count(*) FROM idempotency WHERE response IS NOT NULL GROUP BY 1"
+    assert [tuple(row) for row in await world.owner.fetch(left)] == [(other.world.scope.project_no, 8)]
+
+
+async def test_answers_of_other_projects_and_of_before_are_not_read(world: World, worker_pool: Pool[Record]) -> None:
+    await world.owner.execute(
+        "INSERT INTO idempotency (project_no, principal, method, request_id, fingerprint, response, created_at)"
+        " SELECT n % 50 + 1, 'key:k1', 'M', n::text, '', '', now() - n * interval '1 second'"
+        "   FROM generate_series(1, 20000) AS n; ANALYZE idempotency"
+    )
+    async with Transactions(worker_pool).write(None) as conn:
+        now = await clock.now(conn)
+        part = await idempotency.part(conn, 1, now - timedelta(hours=2), now, 20)
+        assert part is not None
+        await idempotency.erase(conn, 1, ["ann"], now, since=part.since, before=part.before)
+        read = await conn.fetchval(
+            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'idempotency'"
+        )
+
+    assert not part.last
+    assert read <= 60
 
 
 async def test_requests_named_after_a_short_id_are_found_where_it_is_a_word(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -17,7 +18,7 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.domain.subject import bucket_of
-from orchestrator.storage import inbox_entries
+from orchestrator.storage import inbox, inbox_entries
 from orchestrator.storage.inbox import MAX_ATTEMPTS
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.executions import Executions
@@ -60,6 +61,30 @@ class Counter:
             CREATE TRIGGER fail BEFORE DELETE ON inbox FOR EACH ROW EXECUTE FUNCTION fail();
             """
         )
+
+    async def slow_down(self, subject_id: str) -> None:
+        """From now on taking an entry of this subject takes longer than a statement may."""
+        key = await self.world.subject(subject_id)
+        await self.owner.execute(
+            f"""
+            CREATE FUNCTION slow_down() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                PERFORM pg_sleep(30);
+                RETURN OLD;
+            END $$;
+            CREATE TRIGGER slow_down BEFORE DELETE ON inbox FOR EACH ROW
+              WHEN (OLD.subject_no = {key.subject_no} AND OLD.attempts <= {MAX_ATTEMPTS})
+              EXECUTE FUNCTION slow_down();
+            """
+        )
+
+    async def left(self) -> dict[str, set[int]]:
+        """How often entries that are left have failed, by subject."""
+        rows = await self.owner.fetch(
+            "SELECT subject_id, array_agg(DISTINCT attempts) FROM inbox"
+            "  JOIN subjects USING (project_no, bucket, subject_no) GROUP BY 1"
+        )
+        return {subject_id: set(attempts) for subject_id, attempts in rows}
 
     async def failures(self) -> int:
         count: int = await self.owner.fetchval("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM failures")
@@ -130,20 +155,95 @@ async def test_a_fault_of_the_entries_is_counted_and_they_are_tried_again(
     assert await world.owner.fetchval("SELECT count(*) FROM inbox_dead") == 0
 
 
+async def test_a_subject_whose_entries_take_too_long_holds_up_no_others(
+    world: World, database: str, hurried_pool: Pool[Record]
+) -> None:
+    async with consuming(world, database, hurried_pool) as counter:
+        await counter.slow_down("heavy")
+        for subject_id in ("ann", "heavy", "bob"):
+            await counter.put(subject_id)
+
+        async def only_heavy_is_left() -> bool:
+            left = await counter.left()
+            return left.keys() == {"heavy"} and min(left["heavy"]) > 0
+
+        await eventually(only_heavy_is_left, within=30)
+        # What comes later goes to what failed, and makes nobody wait.
+        await counter.put("heavy")
+        await counter.put("cleo")
+        await eventually(only_heavy_is_left, within=30)
+        await world.owner.execute("UPDATE inbox SET attempts = $1", MAX_ATTEMPTS)
+        await eventually(counter.is_empty, within=60)
+
+    dead = await world.owner.fetch("SELECT error FROM inbox_dead")
+    assert [row["error"] for row in dead] == ["QueryCanceledError"] * 2
+
+
+async def test_who_waits_for_somebody_elses_lock_has_not_failed(
+    world: World, database: str, hurried_pool: Pool[Record], caplog: pytest.LogCaptureFixture
+) -> None:
+    def has_waited_twice() -> bool:
+        return [vars(record).get("error") for record in caplog.records].count("LockNotAvailableError") >= 2
+
+    holder = await asyncpg.connect(database)
+    try:
+        async with consuming(world, database, hurried_pool) as counter:
+            async with holder.transaction():
+                # Consumers may look at these, and hold none.
+                await holder.execute("LOCK TABLE held_entries IN EXCLUSIVE MODE")
+                await counter.put("ann")
+                await eventually(has_waited_twice, within=30)
+                attempts = await world.owner.fetchval("SELECT max(attempts) FROM inbox")
+            await eventually(counter.is_empty)
+    finally:
+        await holder.close()
+
+    assert attempts == 0
+
+
+async def test_nothing_that_waits_is_read_to_find_that_nothing_has_failed(
+    world: World, worker_pool: Pool[Record]
+) -> None:
+    await world.owner.execute(
+        "INSERT INTO inbox (project_no, bucket, subject_no, kind, attempts, received_at)"
+        " SELECT 1, n % 256, n, 'attributes', (n > 20000)::int, now() FROM generate_series(1, 20003) AS n"
+    )
+
+    # With statistics and without.
+    for statement in ("SELECT 1", "ANALYZE inbox"):
+        await world.owner.execute(statement)
+        async with Transactions(worker_pool).write(None) as conn:
+            found = await inbox.failing(conn, 8000)
+            read = await conn.fetchval(
+                "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'inbox'"
+            )
+        assert len(found) == 3
+        assert read <= 6
+
+
 async def test_a_server_that_takes_no_more_connections_stops_the_consumer_for_as_long_as_that_lasts(
     world: World, database: str, worker_pool: Pool[Record], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def was_refused() -> bool:
-        return any(vars(record).get("error") == "TooManyConnectionsError" for record in caplog.records)
+    idle: list[Any] = []
+
+    def refusals() -> int:
+        return [vars(record).get("error") for record in caplog.records].count("TooManyConnectionsError")
+
+    async def was_refused() -> bool:
+        # Nothing is left in the pool, nor what a look was at: every look needs a new connection.
+        with contextlib.suppress(asyncpg.TooManyConnectionsError):
+            while worker_pool.get_idle_size():
+                idle.append(await worker_pool.acquire())
+        return refusals() > 1
 
     name = await world.owner.fetchval("SELECT current_database()")
     async with consuming(world, database, worker_pool) as counter:
-        # Nothing is left in the pool, so that every look needs a new connection.
-        idle = [await worker_pool.acquire() for _ in range(worker_pool.get_idle_size())]
         await world.owner.execute(f"ALTER DATABASE {name} CONNECTION LIMIT 1")
         try:
-            await counter.put("ann")
             await eventually(was_refused)
+            await counter.put("ann")
+            before = refusals()
+            await eventually(lambda: refusals() > before)
             waits = not await counter.is_empty()
         finally:
             await world.owner.execute(f"ALTER DATABASE {name} CONNECTION LIMIT -1")

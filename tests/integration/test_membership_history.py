@@ -203,7 +203,8 @@ async def test_of_a_segment_that_is_gone_nothing_is_kept(
     second = await upkeep.run()
 
     assert before == [(2, True), (2, True), (2, True)]
-    assert (first, meanwhile) == (3, [(1, True), (0, True), (2, True)])
+    # Of "friends" its two members as well.
+    assert (first, meanwhile) == (3 + 2, [(1, True), (0, True), (2, True)])
     assert (second, await left()) == (1, [(0, False), (0, False), (2, True)])
     assert await upkeep.run() == 0
     assert await crowd.wrong() == []

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.application import audiences, preferences, segments, subjects
+from orchestrator.application import audiences, merging, preferences, segments, subjects
 from orchestrator.application.audience_book import AudienceBook
 from orchestrator.application.derived_events import Backfill, count_missing
 from orchestrator.application.enrollment import enroll
@@ -136,9 +136,9 @@ async def counts(owner: Connection[Record]) -> tuple[Counts, Counts]:
 
 
 async def test_no_table_that_knows_subjects_is_forgotten(owner: Connection[Record]) -> None:
-    # How far the counting of a kind of events, the closing of a journey, the pokes for a project, an enrollment job or
-    # an erasure has come is no subject's that could be merged.
-    places = {"derived_events", "journey_closings", "topic_pokes", "enrollment_jobs", "erasures"}
+    # How far the counting of a kind of events, the closing of a journey, the pokes for a project, an enrollment job, an
+    # erasure or a deletion has come is no subject's that could be merged.
+    places = {"derived_events", "journey_closings", "topic_pokes", "enrollment_jobs", "erasures", "deleted_subjects"}
     assert await tables_about_subjects(owner) - places == {*MOVED, *FOLDED}
     assert not {*MOVED} & {*FOLDED}
 
@@ -333,6 +333,21 @@ async def test_those_merged_into_one_who_is_merged_follow(crowd: Crowd) -> None:
     for subject_id in "abcd":
         assert await get(crowd, subject_id) == kept
     assert kept.attributes == {"a": 1, "b": 1, "c": 1, "d": 1}
+
+
+async def test_a_subject_with_more_events_than_can_be_moved_is_refused_and_takes_the_other_one_in(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging, "AT_MOST", 2)
+    await crowd.known(ann={}, bob={})
+    await crowd.happened(*[("ann", "purchase", None)] * 3)
+
+    with pytest.raises(FailedPrecondition) as refused:
+        await merged(crowd, "ann", "bob")
+    kept = await merged(crowd, "bob", "ann")
+
+    assert refused.value.reason == "SUBJECT_TOO_LARGE"
+    assert kept.alias_ids == ("bob",)
 
 
 async def test_merging_again_or_back_or_into_itself_is_refused(crowd: Crowd) -> None:

@@ -74,6 +74,17 @@ async def test_a_changed_file_is_refused_by_name(empty_database: str) -> None:
     assert "second" not in await tables(empty_database)
 
 
+async def test_a_file_that_was_given_more_time_since_is_the_same_file(empty_database: str) -> None:
+    await migrate(empty_database, known=[FIRST])
+    patient = "SET LOCAL statement_timeout = '30min'; -- The table may be large.\n"
+    given_time = Migration(version=1, name="first", sql=patient + FIRST.sql)
+    changed = Migration(version=1, name="first", sql=patient + "CREATE TABLE first (y int);")
+
+    assert await migrate(empty_database, known=[given_time, SECOND]) == (SECOND,)
+    with pytest.raises(SchemaRefused, match=r"0001_first\.sql"):
+        await migrate(empty_database, known=[changed, SECOND])
+
+
 async def test_a_schema_newer_than_this_release_is_refused_by_name(empty_database: str) -> None:
     await migrate(empty_database, known=[FIRST, SECOND])
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
 
 #: Of a new project.
-NONE: dict[str, Any] = {"frequencyCaps": [], "channelRates": []}
+NONE: dict[str, Any] = {"frequencyCaps": [], "channelRates": [], "shownFields": []}
 
 
 @pytest.fixture
@@ -78,6 +78,17 @@ async def test_the_first_key_is_shown_once(served: Served, owner: Connection[Rec
         ({"settings": {"eventRetention": "36501d"}}, [("settings.eventRetention", "OUT_OF_RANGE")]),
         ({"settings": {"louderHours": {}}}, [("settings.louderHours", "UNKNOWN_FIELD")]),
         (
+            {"settings": {"shownFields": ["plan", "a..b", "", "plan", "$entry"]}},
+            [
+                ("settings.shownFields[1]", "INVALID_VALUE"),
+                ("settings.shownFields[2]", "REQUIRED"),
+                ("settings.shownFields[3]", "INVALID_VALUE"),
+                ("settings.shownFields[4]", "INVALID_VALUE"),
+            ],
+        ),
+        ({"settings": {"shownFields": ["x" * 501]}}, [("settings.shownFields[0]", "TOO_LONG")]),
+        ({"settings": {"shownFields": [f"f{n}" for n in range(101)]}}, [("settings.shownFields", "TOO_LARGE")]),
+        (
             {"settings": {"timeZone": "Berlin", "goalWindow": "366d"}},
             [("settings.timeZone", "INVALID_VALUE"), ("settings.goalWindow", "OUT_OF_RANGE")],
         ),
@@ -116,15 +127,13 @@ async def test_an_owner_changes_settings_and_leaves_the_others_as_they_are(serve
         "timeZone": "Europe/Berlin",
         "goalWindow": "3d",
         "maxJourneys": 3,
-        "frequencyCaps": [],
-        "channelRates": [],
+        **NONE,
     }
     assert (named["name"], named["settings"]) == ("Acme Ltd", zoned["settings"])
     assert reset["settings"] == {
         "timeZone": "Europe/Berlin",
         "goalWindow": "1w",
-        "frequencyCaps": [],
-        "channelRates": [],
+        **NONE,
     }
     assert await served.call(key, "GetProject", projectId="acme") == {"project": reset}
 
@@ -167,15 +176,36 @@ async def test_a_mask_names_the_settings_to_change_too(served: Served) -> None:
         "timeZone": "Europe/Berlin",
         "goalWindow": "1w",
         "maxJourneys": 3,
-        "frequencyCaps": [],
-        "channelRates": [],
+        **NONE,
     }
     assert whole["project"]["settings"] == {
         "timeZone": "UTC",
         "goalWindow": "1w",
-        "frequencyCaps": [],
-        "channelRates": [],
+        **NONE,
     }
+
+
+async def test_an_owner_says_which_fields_are_not_personal_and_takes_it_back(
+    served: Served, owner: Connection[Record]
+) -> None:
+    key = (await create(served, id="acme", settings={"maxJourneys": 3}))["secret"]
+
+    async def update(**settings: Any) -> dict[str, Any]:
+        changed = await served.call(key, "UpdateProject", project={"id": "acme", "settings": settings})
+        told: dict[str, Any] = changed["project"]["settings"]
+        return told
+
+    marked = await update(shownFields=["plan", "a\\.b", "$entry.amount"])
+    later = await update(timeZone="Europe/Berlin")
+    taken_back = await update(shownFields=[])
+
+    assert (marked["shownFields"], marked["maxJourneys"]) == (["plan", "a\\.b", "$entry.amount"], 3)
+    assert later["shownFields"] == marked["shownFields"]
+    assert taken_back["shownFields"] == []
+    noted = await owner.fetch(
+        "SELECT metadata->>'fields' FROM audit_log WHERE action = 'project_updated' ORDER BY audit_no"
+    )
+    assert [row[0] for row in noted] == ["shownFields", "timeZone", "shownFields"]
 
 
 async def test_a_change_that_is_refused_leaves_everything_as_it_was(served: Served) -> None:
@@ -245,7 +275,7 @@ async def test_a_change_is_recorded_and_announced(served: Served, owner: Connect
     rows = await owner.fetch("SELECT project_no, action, resource_id, metadata::text FROM audit_log ORDER BY audit_no")
     assert [tuple(row)[1:] for row in rows] == [
         ("project_created", "acme", "{}"),
-        ("project_updated", "acme", '{"fields": "max_journeys"}'),
+        ("project_updated", "acme", '{"fields": "maxJourneys"}'),
     ]
     assert rows[0]["project_no"] == 0
     assert await owner.fetchval("SELECT definitions_version FROM projects") > before

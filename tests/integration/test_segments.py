@@ -7,6 +7,7 @@ import json
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 
 from orchestrator.api.handlers.audiences import AudienceHandlers
@@ -14,9 +15,10 @@ from orchestrator.api.handlers.segments import SegmentHandlers
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.transactions import Transactions
+from orchestrator.application.upkeep import Upkeep
 from orchestrator.domain.scope import Role, Scope
 from orchestrator.predicates.facts import Needs
-from orchestrator.storage import facts, inbox_entries, subjects
+from orchestrator.storage import facts, inbox_entries, membership_history, static_members, subjects
 from tests.integration.projects import make_project
 from tests.integration.served import Refused, Served
 
@@ -264,19 +266,56 @@ async def test_concurrent_changes_of_the_same_members_all_succeed(
     assert added + removed == await owner.fetchval("SELECT count(*) FROM inbox")
 
 
-async def test_a_deleted_segment_takes_its_members_along(served: Served, admin: str, owner: Connection[Record]) -> None:
+async def test_a_deleted_segment_takes_its_members_along(
+    served: Served, admin: str, owner: Connection[Record], worker_pool: Pool[Record]
+) -> None:
     await create(served, admin, "mine", "u1", "u2")
     await create(served, admin, "other", "u1")
 
     await served.call(admin, "DeleteSegment", segmentId="mine")
 
-    assert await owner.fetchval("SELECT count(*) FROM static_members") == 1
     await create(served, admin, "mine")
     assert await members(served, admin, "mine") == [[]]
+    await Upkeep(Transactions(worker_pool)).run()
+    assert await owner.fetchval("SELECT count(*) FROM static_members") == 1
+    assert await members(served, admin, "other") == [["u1"]]
+
+
+async def test_a_segment_goes_at_once_whatever_becomes_of_its_members(
+    served: Served, admin: str, owner: Connection[Record], database: str
+) -> None:
+    """All definitions of the project wait for it."""
+    await create(served, admin, "mine", "u1", "u2")
+    holder = await asyncpg.connect(database)
+    try:
+        async with holder.transaction():
+            await holder.execute("SELECT FROM static_members FOR UPDATE")
+            async with asyncio.timeout(30):
+                await served.call(admin, "DeleteSegment", segmentId="mine")
+    finally:
+        await holder.close()
+
+    assert await owner.fetchval("SELECT count(*) FROM segments WHERE segment_id = 'mine'") == 0
+    assert await owner.fetchval("SELECT count(*) FROM static_members") == 2
+
+
+async def test_members_of_a_segment_that_is_gone_go_some_at_a_time(
+    served: Served, admin: str, worker_pool: Pool[Record]
+) -> None:
+    await create(served, admin, "mine", *(f"u{number}" for number in range(25)))
+    await served.call(admin, "DeleteSegment", segmentId="mine")
+    transactions = Transactions(worker_pool)
+
+    async def go() -> int:
+        async with transactions.write(None) as conn:
+            (gone,) = (await membership_history.gone_segments(conn)).items()
+            return await static_members.forget_gone(conn, *gone, 10)
+
+    assert [await go() for _ in range(4)] == [10, 10, 5, 0]
 
 
 async def test_no_member_is_left_behind_by_a_race_with_the_deletion(
-    served: Served, admin: str, owner: Connection[Record]
+    served: Served, admin: str, owner: Connection[Record], worker_pool: Pool[Record]
 ) -> None:
     for attempt in range(10):
         await create(served, admin, f"s{attempt}")
@@ -291,6 +330,7 @@ async def test_no_member_is_left_behind_by_a_race_with_the_deletion(
 
         with pytest.raises(Refused, match="SEGMENT_NOT_FOUND"):
             await served.call(admin, "GetSegment", segmentId=f"s{attempt}")
+    await Upkeep(Transactions(worker_pool)).run()
     assert await owner.fetchval("SELECT count(*) FROM static_members") == 0
 
 

@@ -398,17 +398,41 @@ async def test_an_event_that_the_first_step_lets_happen_is_later_than_the_entry(
     assert passed(simulation) == [("tell", "executed", None), ("pause", None, None)]
 
 
-async def test_a_text_that_only_masks_make_too_long_is_sent_and_left_out(stage: Stage) -> None:
-    body = f"{{% for n in (1..8000) %}}{{{{ subject.attributes.n }}}}{'x' * 30}{{% endfor %}}"
+async def send_long(stage: Stage, body: str, **attributes: Any) -> dict[str, Any]:
+    """What is told of sending this to Ann, of whom these are known."""
     await stage.road.crowd.world.add_communication("long", "marketing", body=body)
-    await stage.road.crowd.known(ann={"n": 1})
+    await stage.road.crowd.known(ann=attributes)
     await stage.road.publish({"id": "hello", "send": {"communicationId": "long"}, "next": "bye"}, BYE)
-
     simulation = await stage.trace()
+    told: dict[str, Any] = simulation["steps"][0]
+    return told
 
-    assert passed(simulation)[0] == ("hello", "executed", None)
-    assert "body" not in simulation["steps"][0]["message"]
-    assert simulation["cuts"] == ["texts"]
+
+async def test_a_text_that_only_masks_make_too_long_is_sent_and_shown(stage: Stage) -> None:
+    body = f"{{% for n in (1..8000) %}}{{{{ subject.attributes.n }}}}{'x' * 30}{{% endfor %}}"
+
+    told = await send_long(stage, body, n=1)
+
+    assert told["result"] == "executed"
+    assert told["message"]["body"] == f"•••{'x' * 30}" * 8000
+
+
+async def test_a_text_that_only_masks_make_short_enough_is_not_sent(stage: Stage) -> None:
+    body = "{% for n in (1..5) %}{{ subject.attributes.note }}{% endfor %}"
+
+    told = await send_long(stage, body, note="x" * 60_000)
+
+    assert (told["result"], told["message"]["failure"]) == ("failed", "template_limit")
+
+
+async def test_a_text_takes_the_way_that_it_takes_without_masks(stage: Stage) -> None:
+    body = (
+        "{% capture who %}{{ subject.attributes.name }}{% endcapture %}{% if who == 'Ann' %}Dear{% endif %} {{ who }}"
+    )
+
+    told = await send_long(stage, body, name="Ann")
+
+    assert told["message"]["body"] == "Dear •••"
 
 
 async def test_an_exit_rule_ends_it_where_it_stands_with_its_evidence(stage: Stage) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from orchestrator.application import watchdog
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
 
 HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
@@ -115,6 +117,65 @@ async def test_one_process_counts_for_all(world: World, worker_pool: Pool[Record
 
     assert counted == told == {"wake": 1, "send_not_begun": 1, "send_not_settled": 1, "cancel": 1}
     assert anew["wake"] == 0
+
+
+@pytest.mark.parametrize("at_once", [1, watchdog.AT_ONCE])
+async def test_what_nobody_tries_again_since_its_execution_was_ended_is_settled(
+    world: World, worker_pool: Pool[Record], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "AT_ONCE", at_once)
+    now = await clock.now(world.owner)
+    for name, ended_at, in_doubt in (
+        ("away", now - 6 * MINUTE, False),
+        ("unheard", now - 6 * MINUTE, True),
+        ("under-way", now - 4 * MINUTE, True),
+        ("running", None, False),
+    ):
+        outcome = None if ended_at is None else "canceled"
+        execution_id = await world.lay_execution(name, outcome=outcome, started_at=now - HOUR)
+        await world.lay_send(name, execution_id, seq=1)
+        await world.lay_call(name, execution_id, seq=2)
+        await world.owner.execute("UPDATE executions SET ended_at = $2 WHERE execution_id = $1", execution_id, ended_at)
+        for ledger, state in (("sends", "dispatching"), ("webhook_calls", "calling")):
+            await world.owner.execute(
+                f"UPDATE {ledger} SET state = $2, settled_at = NULL, reserved_at = $3, in_doubt = $4, step_id = $5"
+                " WHERE execution_id = $1",
+                *(execution_id, state, now - HOUR, in_doubt, name),
+            )
+
+    await Watchdog(Transactions(worker_pool)).look()
+
+    sends = await world.owner.fetch("SELECT step_id, state, reason, settled_at IS NOT NULL FROM sends ORDER BY 1")
+    calls = await world.owner.fetch("SELECT step_id, state, reason, in_doubt FROM webhook_calls ORDER BY 1")
+    assert [tuple(row) for row in sends] == [
+        ("away", "failed", "execution_ended", True),
+        ("running", "dispatching", None, False),
+        ("under-way", "dispatching", None, False),
+        ("unheard", "unknown", "execution_ended", True),
+    ]
+    assert [tuple(row) for row in calls] == [
+        ("away", "failed", "execution_ended", False),
+        ("running", "calling", None, False),
+        ("under-way", "calling", None, True),
+        ("unheard", "failed", "execution_ended", True),
+    ]
+
+
+async def test_who_has_a_row_in_hand_is_not_waited_for(world: World, worker_pool: Pool[Record], database: str) -> None:
+    for name in ("held", "free"):
+        execution_id = await world.lay_execution(name, outcome="canceled")
+        await world.lay_send(name, execution_id, seq=1)
+        await world.owner.execute("UPDATE sends SET step_id = $2 WHERE execution_id = $1", execution_id, name)
+    await world.owner.execute("UPDATE sends SET state = 'dispatching', settled_at = NULL, in_doubt = false")
+    merging = await asyncpg.connect(database)
+    async with merging.transaction():
+        await merging.execute("SELECT FROM sends WHERE step_id = 'held' FOR UPDATE")
+
+        await Watchdog(Transactions(worker_pool)).look()
+
+        rows = await world.owner.fetch("SELECT step_id, state FROM sends ORDER BY 1")
+    await merging.close()
+    assert [tuple(row) for row in rows] == [("free", "failed"), ("held", "dispatching")]
 
 
 async def test_where_nothing_waits_the_oldest_has_waited_for_no_time(worker_pool: Pool[Record]) -> None:

@@ -78,6 +78,18 @@ class Impatient(JourneyExecution):
 
 
 @workflow.defn(name=EXECUTION_WORKFLOW)
+class Stubborn(JourneyExecution):
+    """Goes on with what it has hurried, though it was canceled meanwhile."""
+
+    @workflow.run
+    async def run(self, start: ExecutionInput) -> str:
+        return await super().run(start)
+
+    def _is_canceled(self) -> bool:
+        return False
+
+
+@workflow.defn(name=EXECUTION_WORKFLOW)
 class Hidden(JourneyExecution):
     """Shows nobody where it stands."""
 
@@ -169,5 +181,5 @@ class Hasty:
 
 
 CARELESS: tuple[type, ...] = (
-    Reordered, NeverLocal, Deaf, Impatient, Hidden, Endless, Idle, Forgetful, Unlearned, Late, Hasty,
+    Reordered, NeverLocal, Deaf, Impatient, Stubborn, Hidden, Endless, Idle, Forgetful, Unlearned, Late, Hasty,
 )  # fmt: skip

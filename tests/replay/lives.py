@@ -116,6 +116,14 @@ async def cancel(scene: Scene) -> None:
     await scene.cancel()
 
 
+async def is_canceled_in_a_hurry(scene: Scene) -> None:
+    await scene.is_canceled_in_a_hurry()
+
+
+async def let_go(scene: Scene) -> None:
+    scene.let_go()
+
+
 async def poke(scene: Scene) -> None:
     await scene.poke()
 
@@ -252,6 +260,12 @@ SENDS: Mapping[str, Life] = {
         steps=[send(), BYE], answers=[BROKEN] * 6, during=each(is_in_back_off, *[poke] * 6)
     ),
     "send-canceled-in-back-off": Life(steps=[send(), BYE], answers=[NOT_NOW], during=each(is_in_back_off, cancel)),
+    "send-canceled-in-temporal": Life(
+        steps=[send(), BYE], held=True, during=each(is_canceled_in_a_hurry, let_go), canceled=True
+    ),
+    "send-canceled-in-temporal-in-vain": Life(
+        steps=[send(), BYE], answers=[BROKEN], held=True, during=each(is_canceled_in_a_hurry, let_go), canceled=True
+    ),
     "send-opted-out-in-back-off": Life(
         steps=[send(), BYE], answers=[NOT_NOW], during=each(is_in_back_off, opt_out, poke)
     ),

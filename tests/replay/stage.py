@@ -7,13 +7,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from temporalio.client import Client, WorkflowHandle, WorkflowHistory
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowHistory
 from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.application import canceling, preferences, projects, segments, subjects
@@ -61,7 +63,8 @@ class Life:
 
     `answers`: of the provider, in their order; then it accepts. `received`: whole answers of the webhooks' server.
     `segment`: there is a list of the life's name. `before` happens before the subject comes in, by `enters`, and
-    `during` while it travels. `ends`: or it is left asleep.
+    `during` while it travels. `held`: the provider answers no message before `let_go`. `ends`: or it is left asleep;
+    `canceled`: or somebody cancels its workflow in Temporal.
     """
 
     steps: Sequence[Json]
@@ -73,7 +76,9 @@ class Life:
     before: Happening | None = None
     enters: Happening | None = None
     during: Happening | None = None
+    held: bool = False
     ends: bool = True
+    canceled: bool = False
 
 
 class Cast(Switchboard):
@@ -83,8 +88,11 @@ class Cast(Switchboard):
         super().__init__(key_life=key_life)
         self.name = name
         self._left = {journey_id: list(life.answers) for journey_id, life in lives.items()}
+        self.held = {journey_id: asyncio.Event() for journey_id, life in lives.items() if life.held}
 
     async def send(self, message: Message) -> Accepted | Refused:
+        if message.journey_id in self.held:
+            await self.held[message.journey_id].wait()
         left = self._left[message.journey_id]
         self.answers = [left.pop(0)] if left else []
         return await super().send(message)
@@ -135,6 +143,27 @@ class Scene:
             " OR EXISTS (SELECT FROM sends AS s WHERE s.execution_id = e.execution_id AND NOT s.in_doubt)"
             " OR EXISTS (SELECT FROM webhook_calls AS c WHERE c.execution_id = e.execution_id AND NOT c.in_doubt)"
         )
+
+    async def is_canceled_in_a_hurry(self) -> None:
+        """By a poke it is made to wait for its try, and while it does so somebody cancels it in Temporal."""
+        handle = await self.handle()
+
+        async def has(*kinds: str) -> bool:
+            """Whether all of this has happened to it, in this order."""
+            history = await handle.fetch_history()
+            events = iter([EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in history.events])
+            return all(kind in events for kind in kinds)
+
+        await self.has_tried()
+        await self.poke()
+        await eventually(lambda: has("ACTIVITY_TASK_CANCEL_REQUESTED"), within=PATIENCE)
+        await handle.cancel()
+        await eventually(lambda: has("WORKFLOW_EXECUTION_CANCEL_REQUESTED", "WORKFLOW_TASK_COMPLETED"), within=PATIENCE)
+
+    def let_go(self) -> None:
+        """The provider answers from now on."""
+        assert isinstance(self.running.channel, Cast)
+        self.running.channel.held[self.name].set()
 
     async def has_slept(self) -> None:
         handle = await self.handle()
@@ -217,8 +246,9 @@ class Scene:
                 await life.during(self)
             handle = await self.handle()
             if life.ends:
-                async with asyncio.timeout(PATIENCE):
-                    await handle.result()
+                with pytest.raises(WorkflowFailureError) if life.canceled else nullcontext():
+                    async with asyncio.timeout(PATIENCE):
+                        await handle.result()
             else:
                 await self.has_slept()
         return await runs_of(handle)

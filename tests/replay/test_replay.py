@@ -26,9 +26,6 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from orchestrator.application import forgetting, segments
 from orchestrator.application.journey_schedules import digest_of
-from orchestrator.devstack import temporal as devstack_temporal
-from orchestrator.devstack.ports import free_ports
-from orchestrator.devstack.temporal_cli import ensure_temporal
 from orchestrator.domain.journey_form import stored as form_of
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.codec import data_converter, kid_of
@@ -46,6 +43,7 @@ from orchestrator.temporal.segments import (
 )
 from tests.integration.crowd import Crowd
 from tests.integration.journey_world import World
+from tests.own_temporal import temporal_with
 from tests.replay.careless import CARELESS
 from tests.replay.corpus import ENCRYPTED_NAMESPACE, keep, namespace_of, stored, stored_encrypted, type_of
 from tests.replay.lives import BYE, CONTINUED_LIVES, ENCRYPTED_LIVES, LIVES, MONTH
@@ -210,22 +208,11 @@ async def test_what_executions_live_through_today_in_several_runs_replays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lives = {name: LIVES[name] for name in CONTINUED_LIVES}
-    config = {**devstack_temporal.DYNAMIC_CONFIG, "limit.historyCount.suggestContinueAsNew": A_FEW}
-    monkeypatch.setattr(devstack_temporal, "DYNAMIC_CONFIG", config)
-    server = devstack_temporal.EmbeddedTemporal(
-        await ensure_temporal(talk=lambda sentence: None),
-        database=session_directory / "brief.db",
-        log=session_directory / "brief.log",
-        port=free_ports(1)[0],
-        ui_port=None,
-    )
-    process = await server.start()
-    try:
-        client = await connect(Target(address=server.address))
+    config = {"limit__historyCount__suggestContinueAsNew": A_FEW}
+    async with temporal_with(session_directory, monkeypatch, **config) as address:
+        client = await connect(Target(address=address))
         async with set_stage(furnished, client, database, worker_pool, lives) as stage:
             histories = await lived(stage, lives)
-    finally:
-        await process.stop(grace=1)
 
     assert await _faults(histories) == {}
     continued = [name for name in histories if name.endswith(".2")]

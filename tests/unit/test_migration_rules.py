@@ -6,7 +6,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from scripts.lint_migrations import Finding, judge, look
+from scripts.lint_migrations import INDEX_IN_A_MINUTE, Finding, judge, look
 
 from orchestrator.storage.migrations import known_migrations, migrations_directory
 
@@ -45,6 +45,19 @@ def test_what_stops_others_or_breaks_older_servers_is_found(accepted: dict[str, 
     assert (found[0].rule, found[0].line) == (rule, 4)
     (fault,) = [fault for fault in judge(found, accepted) if fault.startswith("migrations/9999")][:1]
     assert fault.startswith(f"migrations/9999_slow.sql:4: {rule}: ")
+
+
+def test_an_index_on_a_table_of_before_has_the_time_that_its_file_gives_it(accepted: dict[str, Any]) -> None:
+    index = "CREATE INDEX enrollments_slow ON enrollments (triggered_at);"
+    time = "SET LOCAL statement_timeout = '30min'; -- The ledger may be large."
+
+    def rules(*lines: str) -> list[str]:
+        return [one.rule for one in look("9999_slow.sql", "\n".join(lines), without=tuple(accepted["rules"]))]
+
+    assert rules("-- What.", index) == ["require-concurrent-index-creation", INDEX_IN_A_MINUTE]
+    assert rules("-- What.", time, index) == ["require-concurrent-index-creation"]
+    assert rules("-- What.", index, time) == ["require-concurrent-index-creation", INDEX_IN_A_MINUTE]
+    assert rules("-- What.", "CREATE TABLE fresh (x int);", "CREATE INDEX fresh_x ON fresh (x);") == []
 
 
 def test_a_reason_that_nothing_needs_any_more_is_a_fault(accepted: dict[str, Any]) -> None:

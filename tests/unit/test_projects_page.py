@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.domain import project, sending_forms
+from orchestrator.domain import project, sending_forms, shown_fields
 from orchestrator.domain.durations import format_duration
 from orchestrator.v1.project_pb2 import ProjectSettings
 
@@ -40,6 +40,11 @@ def test_every_setting_has_a_row() -> None:
         ),
         ("globalHoldout", "1 to 99 percent", sending_forms.MAX_HOLDOUT_PERCENT == 99),
         ("channelRates", "at most 20", sending_forms.MAX_CHANNEL_RATES == 20),
+        (
+            "shownFields",
+            "at most 100 paths, each of at most 500 characters",
+            (shown_fields.MAX_SHOWN_FIELDS, shown_fields.MAX_SHOWN_FIELD) == (100, 500),
+        ),
     ],
 )
 def test_its_limits_are_those_of_the_code(setting: str, values: str, is_so: bool) -> None:
@@ -53,7 +58,7 @@ def test_what_holds_where_a_setting_is_left_out_is_what_the_code_says() -> None:
     assert ROWS["timeZone"][1] == f"`{default.time_zone}`"
     assert (ROWS["goalWindow"][1], format_duration(default.goal_window)) == ("7 days", "1w")
     assert (default.max_journeys, default.event_retention, default.quiet_hours, default.global_holdout) == (None,) * 4
-    assert (default.frequency_caps, default.channel_rates) == ((), ())
+    assert (default.frequency_caps, default.channel_rates, default.shown_fields) == ((), (), ())
 
 
 def test_ids_are_as_long_as_they_may_be() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.domain.templates import MASK, MAX_SOURCE_BYTES, TemplateFailed, check_template, render
+from orchestrator.domain.template_mask import MASK
+from orchestrator.domain.templates import MAX_SOURCE_BYTES, TemplateFailed, check_template, render
+from orchestrator.predicates.reveal import reveal_of
 
 SUBJECT: dict[str, Any] = {
     "subject": {
@@ -222,5 +224,5 @@ def test_the_caller_may_set_the_time() -> None:
 def test_a_masked_text_shows_no_value_of_a_variable(source: str, text: str) -> None:
     variables = {"name": "Ann", "deep": {"list": ["secret", "more"]}}
 
-    assert render(source, variables, masked=True) == text
-    assert "Ann" not in render(source, variables, masked=True, escape_html=True)
+    assert render(source, variables, reveal=reveal_of([])) == text
+    assert "Ann" not in render(source, variables, reveal=reveal_of([]), escape_html=True)

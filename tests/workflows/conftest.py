@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
+from orchestrator.temporal.client import Target, connect
 from tests.integration.journey_world import World
 from tests.workflows.world import Running, Switchboard, worker
 
@@ -40,3 +44,14 @@ async def in_time(
     channel = Switchboard()
     async with worker(time_skipping.client, database, worker_pool, channel):
         yield Running(furnished, time_skipping.client, worker_pool, channel)
+
+
+@pytest.fixture
+async def bare_namespace(temporal_address: str) -> Client:
+    """A client in a namespace that lacks our search attributes."""
+    name = f"bare-{uuid.uuid4().hex}"
+    client = await connect(Target(address=temporal_address))
+    await client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86400))
+    )
+    return await connect(Target(address=temporal_address, namespace=name))

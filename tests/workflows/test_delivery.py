@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from google.protobuf.duration_pb2 import Duration
 from temporalio.api.enums.v1 import EventType
-from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 
-from orchestrator.application import lifecycle, publishing, subjects, trigger_contracts
+from orchestrator.application import delivery, lifecycle, publishing, subjects, trigger_contracts
 from orchestrator.application.advance import Advance
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import SLOWEST_AWAY, Delivery
-from orchestrator.application.enrollment import admit, enroll
+from orchestrator.application.enrollment import enroll
+from orchestrator.application.entering_by_hand import admit
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
@@ -32,9 +31,10 @@ from orchestrator.storage import subjects as stored_subjects
 from orchestrator.storage.outbox import Entry
 from orchestrator.temporal.client import CALL_TIMEOUT, Target, connect
 from orchestrator.temporal.contract import BEHIND_QUEUE, Question
-from orchestrator.temporal.executions import Executions
+from orchestrator.temporal.executions import Executions, Told
 from tests.integration.journey_world import ANY_STATE, World
-from tests.workflows.world import Running
+from tests.own_temporal import temporal_with
+from tests.workflows.world import Running, Switchboard, worker
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -281,17 +281,6 @@ async def test_a_workflow_id_that_another_database_uses_is_set_aside(postman: Po
     assert (await workflow.describe()).workflow_type == "Stranger"
 
 
-@pytest.fixture
-async def bare_namespace(temporal_address: str) -> Client:
-    """A client in a namespace that lacks our search attributes."""
-    name = f"bare-{uuid.uuid4().hex}"
-    client = await connect(Target(address=temporal_address))
-    await client.workflow_service.register_namespace(
-        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86400))
-    )
-    return await connect(Target(address=temporal_address, namespace=name))
-
-
 async def test_a_namespace_that_turns_out_to_lack_search_attributes_runs_without_them(
     furnished: World, bare_namespace: Client, worker_pool: Pool[Record]
 ) -> None:
@@ -317,6 +306,36 @@ async def test_what_temporal_refuses_for_another_reason_is_set_aside(postman: Po
 
     assert await postman.waiting() == []
     assert await postman.world.owner.fetchval("SELECT last_error FROM outbox_dead") == "INVALID_ARGUMENT"
+
+
+async def test_a_poke_of_one_that_cannot_run_and_takes_no_more_of_them_is_done_with(
+    furnished: World,
+    session_directory: Path,
+    database: str,
+    worker_pool: Pool[Record],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # 10,000, where it is not set.
+    async with temporal_with(session_directory, monkeypatch, history__maximumSignalsPerExecution=3) as address:
+        client = await connect(Target(address=address))
+        postman = Postman(furnished, client, worker_pool)
+        (start,) = await postman.enroll("ann")
+        await postman.delivery.deliver([start])
+        executions = Executions(client, eager=False, searchable=False)
+        before = [await executions.poke(start.workflow_id) for _ in range(3)]
+        await postman.end()
+
+        await postman.delivery.sweep()
+        waiting = await postman.waiting()
+
+        signals = (await postman.history(start.workflow_id)).count("WORKFLOW_EXECUTION_SIGNALED")
+        async with worker(client, database, worker_pool, Switchboard()):
+            assert await client.get_workflow_handle(start.workflow_id).result() == "canceled"
+
+    assert before == [Told.DONE] * 3
+    assert signals == 3
+    assert waiting == []
+    assert await furnished.owner.fetchval("SELECT count(*) FROM outbox_dead") == 0
 
 
 class Wire:
@@ -369,6 +388,21 @@ async def test_a_temporal_that_does_not_answer_is_not_waited_for_for_ever(
         await asyncio.wait_for(postman.of(client, patience=timedelta(seconds=1)).deliver(told), 5)
 
     assert [kind for kind, error in await postman.waiting() if error is not None] == ["start", "start"]
+
+
+async def test_a_call_and_its_repeats_take_no_longer_than_is_said(
+    postman: Postman, temporal_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "CALL_TIMEOUT", timedelta(seconds=1))
+    (start,) = await postman.enroll("ann")
+    async with Wire(temporal_address) as wire:
+        client = await connect(Target(address=wire.address, namespace=postman.client.namespace))
+        wire.stall()
+
+        # The SDK would repeat a call for ten seconds, each of so many.
+        await asyncio.wait_for(postman.of(client, patience=timedelta(seconds=30)).deliver([start]), 5)
+
+    assert await postman.waiting() == [("start", "TimeoutError")]
 
 
 async def test_however_long_temporal_is_away_what_is_to_be_told_is_told_soon_after_its_return(

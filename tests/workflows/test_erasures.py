@@ -49,6 +49,12 @@ async def workflows(client: Client, kind: str = EXECUTION_WORKFLOW) -> set[str]:
     return {run.id async for run in client.list_workflows(f"WorkflowType = '{kind}'")}
 
 
+async def test_a_namespace_that_turns_out_to_lack_search_attributes_lists_nobody(bare_namespace: Client) -> None:
+    removal = RunRemoval(bare_namespace, searchable=True)
+
+    assert await removal.of_subject("default", ["ann"]) == set()
+
+
 async def test_whoever_is_forgotten_on_the_way_is_gone_from_temporal_and_others_travel_on(at_work: Running) -> None:
     await at_work.publish(HELLO, PAUSE, BYE)
     for who in ("ann", "older", "bob"):

@@ -8,8 +8,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.service import RPCError
 
+from orchestrator.application.enrollment import enroll
+from orchestrator.application.versions import Versions
+from tests.eventually import eventually
 from tests.integration.journey_world import World
 from tests.workflows.world import Running, Switchboard, worker
 from workers.channels.channel import Accepted, Message, Refused
@@ -75,3 +82,39 @@ async def test_all_parts_of_a_process_stop_at_the_same_time(
         began = time.monotonic()
 
     assert time.monotonic() - began < 1.7 * grace.total_seconds()
+
+
+async def test_a_build_that_is_not_current_lets_somebody_in_and_does_not_begin_the_execution(
+    furnished: World, temporal: Client, database: str, worker_pool: Pool[Record]
+) -> None:
+    build = WorkerDeploymentVersion("orchestrator", "new")
+    async with worker(temporal, database, worker_pool, Switchboard(), build=build):
+        running = Running(furnished, temporal, worker_pool, Switchboard())
+        await running.publish(HELLO, BYE)
+        async with running.transactions.write(None) as conn:
+            (entry,) = (await enroll(conn, furnished.scope, Versions(), "welcome", ["ann"])).told
+        await running.owner.execute("UPDATE outbox SET leased_until = now()")  # so that the worker tells of it
+        await running.until("NOT EXISTS (SELECT FROM outbox)")
+        history = await temporal.get_workflow_handle(entry.workflow_id).fetch_history()
+        begun = [EventType.Name(event.event_type) for event in history.events]
+
+        await eventually(lambda: _is_made_current(temporal, build), within=40)
+        await running.until("EXISTS (SELECT FROM executions WHERE outcome = 'completed')", within=40)
+
+    assert begun == ["EVENT_TYPE_WORKFLOW_EXECUTION_STARTED", "EVENT_TYPE_WORKFLOW_TASK_SCHEDULED"]
+
+
+async def _is_made_current(client: Client, build: WorkerDeploymentVersion) -> bool:
+    """Whether Temporal takes it for the current one from now on; it does once it has heard of the build."""
+    current = SetWorkerDeploymentCurrentVersionRequest(
+        namespace=client.namespace,
+        deployment_name=build.deployment_name,
+        build_id=build.build_id,
+        identity="test",
+        ignore_missing_task_queues=True,
+    )
+    try:
+        await client.workflow_service.set_worker_deployment_current_version(current)
+    except RPCError:
+        return False
+    return True

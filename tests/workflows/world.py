@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from temporalio import activity
 from temporalio.client import Client
+from temporalio.common import WorkerDeploymentVersion
 from temporalio.runtime import Runtime
 
 from orchestrator.application import publishing
@@ -71,6 +73,35 @@ class Switchboard:
         pass
 
 
+class Slow(Switchboard):
+    """A provider that answers when it is let. Its calls are counted as they come; `told` is set once Temporal has told
+    the try in which it was called to end.
+    """
+
+    def __init__(
+        self, *, key_life: timedelta | None = timedelta(days=1), on_ambiguity: OnAmbiguity = OnAmbiguity.AT_MOST_ONCE
+    ) -> None:
+        super().__init__(key_life=key_life, on_ambiguity=on_ambiguity)
+        self.calls = 0
+        self.taken = asyncio.Event()
+        self.told = asyncio.Event()
+        self.answering = asyncio.Event()
+
+    async def send(self, message: Message) -> Accepted | Refused:
+        self.calls += 1
+        self.taken.set()
+        hearing = asyncio.create_task(self._hear())
+        try:
+            await self.answering.wait()
+        finally:
+            hearing.cancel()
+        return await super().send(message)
+
+    async def _hear(self) -> None:
+        await activity.wait_for_cancelled()
+        self.told.set()
+
+
 class Running:
     """A world in which executions run."""
 
@@ -124,6 +155,7 @@ async def worker(
     searchable: bool = False,
     limits: Limits | None = None,
     ledger: ErasureLedger | None = None,
+    build: WorkerDeploymentVersion | None = None,
 ) -> AsyncIterator[None]:
     """A worker in this process, whose webhooks may go to this machine."""
     egress = egress_of(["127.0.0.0/8"], plain_http=True)
@@ -139,6 +171,7 @@ async def worker(
             searchable=searchable,
             limits=limits or Limits(),
             ledger=ledger,
+            build=build,
         )
         async with running(parts):
             yield

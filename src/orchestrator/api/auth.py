@@ -234,5 +234,9 @@ def _scope_of_instance(role: Role) -> Scope:
 def _scope(bearer: Bearer) -> Scope:
     key = bearer.api_key
     return Scope(
-        project_no=bearer.project_no, project_id=bearer.project_id, actor=f"key:{key.api_key_id}", role=key.role
+        project_no=bearer.project_no,
+        project_id=bearer.project_id,
+        actor=f"key:{key.api_key_id}",
+        role=key.role,
+        principal=f"key:{key.origin_id or key.api_key_id}",
     )

@@ -32,6 +32,7 @@ from orchestrator.domain import (
     project,
     schedule,
     sent_test,
+    shown_fields,
     step_forms,
 )
 from orchestrator.domain.communication import MAX_SUBJECT_BYTES
@@ -125,6 +126,7 @@ TEXTS: Mapping[str, TextLimit] = {
     "DeliveryReport.link": Characters(delivery.MAX_LINK_LENGTH),
     "request_id": Characters(128),
     "resource_kind": Characters(64),
+    "shown_fields": Characters(shown_fields.MAX_SHOWN_FIELD),
     "step_ids": Id(),
     "subject_ids": Id(),
     "subject": Bytes(MAX_SUBJECT_BYTES),
@@ -149,6 +151,7 @@ LISTS: Mapping[str, int] = {
     "steps": step_forms.MAX_STEPS,
     "pinned_texts": step_forms.MAX_STEPS,
     "reports": delivery.MAX_BATCH,
+    "shown_fields": shown_fields.MAX_SHOWN_FIELDS,
     "subject_ids": MAX_MEMBERS_PER_CALL,
     "subjects": 1000,
     "weekdays": len(condition_forms.WEEKDAYS),

@@ -176,6 +176,7 @@ POLICY: Mapping[str, Rule] = {
     "orchestrator.v1.SubjectService/DeleteSubject": _DELETE,
     "orchestrator.v1.SubjectService/MergeSubjects": _DELETE,
     "orchestrator.v1.SubjectService/ListTimeline": _READ,
+    "orchestrator.v1.SubjectService/ExportSubject": _from(Role.ADMIN, audited=True),
     "orchestrator.v1.SubjectService/GetPreferences": _READ,
     "orchestrator.v1.SubjectService/UpdatePreferences": _critical(_CHANGE),
     "orchestrator.v1.SubjectService/ListSuppressions": _READ,

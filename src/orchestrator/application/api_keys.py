@@ -82,7 +82,7 @@ class ApiKeys:
             role=old.role,
             now=now,
             expires_at=old.expires_at,
-            rotated_from=old.api_key_id,
+            rotated_from=old,
         )
         ends = now + overlap
         if old.expires_at is None or ends < old.expires_at:
@@ -118,7 +118,7 @@ class ApiKeys:
             )
         now = await clock.now(conn)
         key_digest = digest(self._instance_secret, key)
-        admitted = _new(key, key_digest, name=name, role=role, now=now, expires_at=None, rotated_from=None)
+        admitted = _new(key, key_digest, name=name, role=role, now=now, expires_at=None)
         return await api_keys.insert(conn, project_no, admitted, key_digest)
 
     async def _make(
@@ -130,7 +130,7 @@ class ApiKeys:
         role: Role,
         now: datetime,
         expires_at: datetime | None,
-        rotated_from: str | None = None,
+        rotated_from: ApiKey | None = None,
     ) -> NewKey:
         secret = make_key()
         key_digest = digest(self._instance_secret, secret)
@@ -173,7 +173,7 @@ def _new(
     role: Role,
     now: datetime,
     expires_at: datetime | None,
-    rotated_from: str | None,
+    rotated_from: ApiKey | None = None,
 ) -> ApiKey:
     return ApiKey(
         api_key_id=new_id("key"),
@@ -184,7 +184,8 @@ def _new(
         expires_at=expires_at,
         revoked_at=None,
         last_used_at=None,
-        rotated_from=rotated_from,
+        rotated_from=rotated_from.api_key_id if rotated_from else None,
+        origin_id=(rotated_from.origin_id or rotated_from.api_key_id) if rotated_from else None,
     )
 
 

@@ -75,7 +75,7 @@ class Verdict:
 async def check(
     conn: Connection[Record], scope: Scope, book: AudienceBook, audience_id: str, subject_id: str
 ) -> Verdict:
-    """Ask about one subject. Values of attributes stay hidden: they are personal.
+    """Ask about one subject. Of its attributes the project's shown fields have their values shown.
 
     Raises NotFound, and FailedPrecondition COHORT_NOT_FOUND when the predicate names a segment that is gone.
     """
@@ -90,7 +90,7 @@ async def check(
         raise FailedPrecondition(
             "COHORT_NOT_FOUND", "the predicate names segments that do not exist", gone, audienceId=audience_id
         )
-    explanation = explain(asked.predicate, known.facts, project.now, reveal=lambda path: False)
+    explanation = explain(asked.predicate, known.facts, project.now, reveal=project.settings.reveal)
     return Verdict(matches=explanation["truth"], explanation=explanation, at=project.now)
 
 

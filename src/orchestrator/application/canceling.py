@@ -108,8 +108,8 @@ async def cancel_many(
             count=str(count.total),
         )
     now = await clock.now(conn)
-    # Nothing is left to do where the subjects are named, and where there is nobody.
-    done = bool(wanted.subject_ids) or not count.total
+    # Nothing is left to do where the subjects are named. Else somebody may just be let in whom nobody sees yet.
+    done = bool(wanted.subject_ids)
     cancellation = Cancellation(
         id=new_id("can"),
         journey_id=journey_id,
@@ -163,7 +163,12 @@ class Cancellations:
         """One page; False when there is nothing to do, or much has still to be told."""
         async with self._transactions.write(None) as conn:
             under_way = await cancellations.take(conn)
-            if under_way is None or await outbox.is_backlog(conn, "poke", self._backlog):
+            if under_way is None:
+                return False
+            if under_way.barrier is None:
+                await cancellations.raise_barrier(conn, under_way, await clock.now(conn))
+                return True
+            if await outbox.is_backlog(conn, "poke", self._backlog):
                 return False
             page = await cancellations.page(conn, under_way, self._page)
             await hold_subjects(conn, under_way.project_no, page.meant, page.keys)

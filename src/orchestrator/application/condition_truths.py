@@ -12,9 +12,10 @@ from orchestrator.domain.conditions import flip, holds, rule_name, step_name
 from orchestrator.domain.execution import Position
 from orchestrator.domain.journey import Branch, Changed, Condition, Definition, Exit, Happened, Step, WaitFor
 from orchestrator.predicates.evaluate import Missing
-from orchestrator.predicates.explain import Reveal, explain
+from orchestrator.predicates.explain import explain
 from orchestrator.predicates.facts import Facts
 from orchestrator.predicates.paths import join_path
+from orchestrator.predicates.reveal import Reveal
 from orchestrator.predicates.tree import Predicate
 
 
@@ -37,7 +38,7 @@ class Asking:
     """Of whom conditions are asked: an execution that stands at `position`, at `now`.
 
     `inlined` are predicates with the rules of their segments put in, to be shown; `facts` are what they ask.
-    `explains`: with each predicate's tree.
+    `reveal`: which values are shown; None: all. `explains`: with each predicate's tree.
     """
 
     known: Known
@@ -45,7 +46,7 @@ class Asking:
     position: Position
     now: datetime
     inlined: Mapping[int, Predicate]
-    reveal: Reveal
+    reveal: Reveal | None
     explains: bool = True
 
 

@@ -193,7 +193,10 @@ class Delivery:
                 return _Left(entry)
             try:
                 with traces.joined(entry.kind, "producer", entry.trace, execution_id=str(entry.execution_id)):
-                    told = await self._told(entry)
+                    # All calls that it takes, and their repeats by the SDK: whoever waits until nothing of it can be
+                    # under way any more goes by that (application/erasures.py).
+                    async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
+                        told = await self._told(entry)
             except RPCError as error:
                 if is_away(error):
                     return _Postponed(entry, error.status.name, away=True)

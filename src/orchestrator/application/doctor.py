@@ -30,8 +30,10 @@ _REMEDIES = {
     AUDIT_CHANGED: "The audit log is not what was written: somebody with rights of an administrator changed it, or its "
     "database was restored in part. `orchestrator audit verify` holds it against anchors; compare with a backup.",
     TEMPORAL_AWAY: "Temporal does not answer: executions wait until it does. See that TEMPORAL_ADDRESS is right.",
-    NOT_STARTED: "Temporal was told of them and has no workflow of theirs: was its database lost? They will not move "
-    "until `orchestrator doctor --repair --apply` has them started again, where they stand.",
+    NOT_STARTED: "Temporal was told of them and has no workflow of theirs: was its database lost, or were they deleted "
+    "there, or ended while no worker looked for as long as it keeps what has ended? `orchestrator executions cancel` "
+    "those that are to end. `orchestrator doctor --repair --apply` has all of them started again, where they stand; "
+    "those that were canceled end at once.",
     WORKFLOW_OVER: "Their workflow has ended and they have not: a worker closes such rows within a minute, but for "
     "those that ended by themselves, after a restore: `orchestrator doctor --repair --apply` closes these.",
     KEY_MISSING: "Their histories are encrypted with a key that is not among ORCHESTRATOR_PAYLOAD_KEYS here. They "

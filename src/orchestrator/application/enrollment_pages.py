@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 from asyncpg import Connection, Record
 
 from orchestrator.application import estimates
-from orchestrator.application.enrollment import LetIn, admit
 from orchestrator.application.enrollment_stand_still import LOOK_AGAIN, finish, stand_still
+from orchestrator.application.entering_by_hand import LetIn, admit
 from orchestrator.application.memberships import compiled
 from orchestrator.application.segment_rules import stored_rules
 from orchestrator.application.transactions import Transactions
@@ -45,7 +45,7 @@ from orchestrator.storage import (
 from orchestrator.storage.audiences import audiences
 from orchestrator.storage.catalog import EnteredByHand
 from orchestrator.storage.enrollment_jobs import Next, Others
-from orchestrator.storage.outages import is_outage
+from orchestrator.storage.outages import is_nobodys_fault
 from orchestrator.storage.outbox import Entry
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class EnrollmentPages:
             try:
                 told = await self._work(conn, found, found.job, most, leave_behind=leave_behind)
             except Exception as error:
-                if is_outage(error):
+                if is_nobodys_fault(error):
                     raise
                 raise PageFailed((found.project_no, found.job.job_id)) from error
         return Step(worked=True, told=told, rate=found.job.rate)

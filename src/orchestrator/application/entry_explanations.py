@@ -44,6 +44,7 @@ from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.predicates.evaluate import Missing, evaluate
 from orchestrator.predicates.explain import explain
 from orchestrator.predicates.facts import Facts, needs
+from orchestrator.predicates.reveal import Reveal, of_properties
 from orchestrator.predicates.tree import InCohort, Predicate
 from orchestrator.storage import catalog, enrollments, happenings, held_entries, refusal_counts, subjects
 from orchestrator.storage.enrollments import Entered
@@ -130,8 +131,8 @@ class EntryExplanation:
 class Asked:
     """What the gates are asked with. `key` None: of somebody who is not stored, and has never entered.
 
-    `inlined` are predicates with the rules of their segments put in, to be shown. `reveals`: with the values of
-    attributes, which stay hidden otherwise.
+    `inlined` are predicates with the rules of their segments put in, to be shown. `reveal`: which values are shown;
+    None: all.
     """
 
     key: SubjectKey | None
@@ -148,7 +149,7 @@ class Asked:
     # keys of entries of this subject that are held
     held: Collection[str]
     now: datetime
-    reveals: bool = False
+    reveal: Reveal | None
 
     @property
     def shut(self) -> str | None:
@@ -166,7 +167,7 @@ class Asked:
         """Why a predicate about the subject holds or not."""
         if predicate is None or isinstance(predicate, Gone):
             return None
-        return explain(self.inlined.get(id(predicate), predicate), facts, self.now, reveal=lambda path: self.reveals)
+        return explain(self.inlined.get(id(predicate), predicate), facts, self.now, reveal=self.reveal)
 
 
 async def explain_entry(
@@ -260,6 +261,7 @@ async def _asked(
         inlined=inlined,
         held=held,
         now=project.now,
+        reveal=project.settings.reveal,
     )
 
 
@@ -382,7 +384,7 @@ def _judged(
         refusal = HELD
     told = None
     if contract.predicate is not None:
-        told = explain(contract.predicate, event_facts(trigger), asked.now, reveal=lambda path: False)
+        told = explain(contract.predicate, event_facts(trigger), asked.now, reveal=of_properties(asked.reveal))
     return Heard(
         event=event,
         entry_key=key,

@@ -19,7 +19,7 @@ from orchestrator.domain.entry_replay import JOURNEY_NOT_ACTIVE
 from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.storage import clock, entry_replays, outbox, refused_entries
 from orchestrator.storage.entry_replays import UnderWay
-from orchestrator.storage.outages import is_outage
+from orchestrator.storage.outages import is_nobodys_fault
 from orchestrator.storage.outbox import Entry as Told
 from orchestrator.storage.refused_entries import Span
 
@@ -79,7 +79,7 @@ class EntryReplays:
             try:
                 return await self._work(conn, at, most, pass_over=pass_over is not None)
             except Exception as error:
-                if is_outage(error):
+                if is_nobodys_fault(error):
                     raise
                 raise _PageFailed(at) from error
 

@@ -31,8 +31,8 @@ RUNS = 50
 #: Lines for the ledger written in one transaction.
 LINES = 50
 
-#: Stored answers of so long are looked at in one transaction.
-ANSWERS = timedelta(hours=1)
+#: Stored answers that one step looks at.
+ANSWERS = 5000
 
 #: Seconds until Temporal is asked again about runs that were not gone yet.
 ASK_AGAIN = 1.0
@@ -151,23 +151,21 @@ class Erasures:
             return await _went_on(conn, under_way, met, ended=not met)
 
     async def _erase_answers(self, under_way: UnderWay) -> Step:
-        """All in one step, an hour of them at a time. Nobody has stored one that speaks of them since the tombstone.
+        """Some, from where the step before ended. Nobody has stored one that speaks of them since the tombstone.
 
         Those to starts of executions name the workflow alone, whose id has the subject's, and the entry's key.
         """
         workflows = [subject_part(subject_id) for subject_id in under_way.subject_ids]
-        async with self._transactions.read(None) as conn:
-            now, since = await clock.now(conn), await idempotency.oldest(conn)
-        erased = 0
-        while since is not None and since <= now:
-            async with self._transactions.write(None) as conn:
-                erased += await idempotency.erase(
-                    conn, under_way.project_no, under_way.subject_ids, now,
-                    since=since, before=since + ANSWERS, within=workflows,
-                )  # fmt: skip
-            since += ANSWERS
         async with self._transactions.write(None) as conn:
-            return await _went_on(conn, under_way, {"answers": erased}, ended=True)
+            now, erased = await clock.now(conn), 0
+            part = await idempotency.part(conn, under_way.project_no, under_way.answers_to, now, ANSWERS)
+            if part is not None:
+                erased = await idempotency.erase(
+                    conn, under_way.project_no, under_way.subject_ids, now,
+                    since=part.since, before=part.before, within=workflows,
+                )  # fmt: skip
+                await erasures.looked_at_answers(conn, under_way, part.before)
+            return await _went_on(conn, under_way, {"answers": erased}, ended=part is None or part.last)
 
 
 async def _line(conn: Connection[Record], of: UnderWay | Unwritten) -> Line:

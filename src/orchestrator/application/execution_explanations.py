@@ -137,10 +137,10 @@ class ExecutionExplanations:
         asked = list(conditions_of(ready.prepared.version.definition, step))
         predicates = [c for _, _, c in asked if not isinstance(c, Happened | Changed)]
         project_no = ready.key.project_no
+        project = (await catalog.current(conn, [project_no]))[project_no]
         inlined: dict[int, Predicate] = {}
         facts: Facts = ready.known.subject
         if predicates:
-            project = (await catalog.current(conn, [project_no]))[project_no]
             cohorts = (await self._versions.rule_book.of(conn, project)).cohorts
             inlined = {id(predicate): cohorts.inline(predicate) for predicate in predicates}
             loaded = await subject_facts.load(
@@ -159,7 +159,7 @@ class ExecutionExplanations:
             position=ready.standing.position,
             now=ready.now,
             inlined=inlined,
-            reveal=lambda path: False,
+            reveal=project.settings.reveal,
         )
         return [truth_of(asking, rule_id, arm_id, condition) for rule_id, arm_id, condition in asked]
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice, zip_longest
 
 from asyncpg import Connection, Record
@@ -27,6 +27,7 @@ from orchestrator.storage import awaiting as awaits
 from orchestrator.storage import catalog, clock, held_entries, inbox, memberships
 from orchestrator.storage.awaiting import Awaiting
 from orchestrator.storage.memberships import Cause
+from orchestrator.storage.outages import took_too_long
 from orchestrator.storage.outbox import Entry as Told
 
 #: Subjects worked on in one transaction. Few, so that nobody waits long for a subject's lock.
@@ -82,7 +83,7 @@ class Inbox:
         # behind them.
         look = LOOK * min(MANY, 2 * max(self._many, MANY // 4))
         async with self._transactions.read(None) as conn:
-            told = await inbox.waiting(conn, look=look, attempts=range(1))
+            told = await inbox.waiting(conn, look)
             now = await clock.now(conn)
             due = await memberships.due(conn, now, look)
             held = await held_entries.due(conn, now, look)
@@ -102,7 +103,7 @@ class Inbox:
     async def failing(self) -> list[SubjectKey]:
         """Subjects with entries that failed before, those who have waited longest first."""
         async with self._transactions.read(None) as conn:
-            return await inbox.waiting(conn, look=LOOK * MANY, attempts=range(1, inbox.MAX_ATTEMPTS + 1))
+            return await inbox.failing(conn, LOOK * MANY)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
@@ -117,7 +118,12 @@ class Inbox:
         if len(keys) <= SUBJECTS:
             return await self._work(keys, SUBJECTS)
         began = time.monotonic()
-        worked = await self._work(keys, min(self._many, max(FEWEST, -(-len(keys) // LOOK))))
+        try:
+            worked = await self._work(keys, min(self._many, max(FEWEST, -(-len(keys) // LOOK))))
+        except Exception as error:
+            if took_too_long(error):
+                self._many = max(SUBJECTS, self._many // 2)
+            raise
         took = time.monotonic() - began
         if took > LONGEST:
             self._many = max(SUBJECTS, self._many // 2)
@@ -175,13 +181,26 @@ class Inbox:
         concerned = {entry.key for entry in entries} | {one.key for one in held}
         return Worked(subjects=len(claimed), concerned=len(concerned), entries=len(entries), told=told)
 
+    async def leave_to_retries(self, keys: Sequence[SubjectKey]) -> None:
+        """Put all entries of these subjects to those that failed before, as far as nobody else is at them, and what is
+        due of them by time off.
+        """
+        async with self._transactions.write(None) as conn:
+            keys = await inbox.claim(conn, await memberships.share_buckets(conn, keys), len(keys))
+            await inbox.leave_to_retries(conn, keys)
+            for key in keys:
+                await self._postpone(conn, key, await clock.now(conn))
+
     async def failed(self, key: SubjectKey, error: str) -> int:
         """Count a failure of this subject's entries; returns how many were set aside for good."""
         async with self._transactions.write(None) as conn:
             now = await clock.now(conn)
-            await memberships.postpone(conn, key, now + AFTER_FAILURE)
-            await held_entries.postpone(conn, key, now + AFTER_FAILURE)
+            await self._postpone(conn, key, now)
             return await inbox.failed(conn, key, error=error, now=now)
+
+    async def _postpone(self, conn: Connection[Record], key: SubjectKey, now: datetime) -> None:
+        await memberships.postpone(conn, key, now + AFTER_FAILURE)
+        await held_entries.postpone(conn, key, now + AFTER_FAILURE)
 
     async def _catalog(self, conn: Connection[Record], project: catalog.Current) -> Catalog:
         kept = self._catalogs.get(project.project_no)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.application.inbox import SUBJECTS, Inbox, Worked
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage.outages import is_outage
+from orchestrator.storage.outages import is_nobodys_fault, took_too_long
 from orchestrator.storage.outbox import Entry as Told
 
 logger = logging.getLogger(__name__)
+
+#: For so many seconds a subject whose entries alone took too long is left to whoever tries failed ones again: a
+#: transaction that has it among others would end with it.
+SLOW_FOR = 600.0
 
 #: Has Temporal told of what one transaction has decided.
 Tell = Callable[[Sequence[Told]], Awaitable[None]]
@@ -35,6 +40,8 @@ class Rounds:
     def __init__(self, inbox: Inbox, tell: Tell) -> None:
         self._inbox = inbox
         self._tell = tell
+        #: Subjects that took too long, and until when they are left alone, by the monotonic clock.
+        self._slow: dict[SubjectKey, float] = {}
 
     async def go(self, keys: Sequence[SubjectKey]) -> Round:
         """Act on all entries of these subjects, as far as nobody else is working on them: in one transaction; if that
@@ -43,7 +50,8 @@ class Rounds:
         Raises what a database raises that is away.
         """
         done = Round()
-        if not await self._together(keys, done):
+        keys = await self._without_slow(keys)
+        if keys and not await self._together(keys, done):
             for start in range(0, len(keys), SUBJECTS):
                 group = keys[start : start + SUBJECTS]
                 if not await self._together(group, done):
@@ -60,7 +68,7 @@ class Rounds:
         try:
             worked = await self._inbox.work(keys)
         except Exception as error:
-            if is_outage(error):
+            if is_nobodys_fault(error):
                 raise
             logger.info("some entries failed together", extra={"error": type(error).__name__})
             return False
@@ -73,13 +81,26 @@ class Rounds:
             try:
                 worked = await self._inbox.work([key])
             except Exception as error:
-                if is_outage(error):
+                if is_nobodys_fault(error):
                     raise
                 done.failed += 1
+                if took_too_long(error):
+                    self._slow[key] = time.monotonic() + SLOW_FOR
                 dead = await self._inbox.failed(key, type(error).__name__)
                 logger.exception("entries of a subject cannot be worked through", extra={"set_aside": dead})
             else:
+                self._slow.pop(key, None)
                 await self._add(worked, done)
+
+    async def _without_slow(self, keys: Sequence[SubjectKey]) -> Sequence[SubjectKey]:
+        """These but for those that took too long lately, whose new entries are put to those that failed."""
+        now = time.monotonic()
+        self._slow = {key: until for key, until in self._slow.items() if until > now}
+        slow = [key for key in keys if key in self._slow]
+        if not slow:
+            return keys
+        await self._inbox.leave_to_retries(slow)
+        return [key for key in keys if key not in self._slow]
 
     async def _add(self, worked: Worked, done: Round) -> None:
         done.subjects += worked.subjects

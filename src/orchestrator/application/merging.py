@@ -38,6 +38,9 @@ from orchestrator.storage import (
 from orchestrator.storage.memberships import Membership, Transition
 from orchestrator.storage.merging import Step
 
+#: Events that one merge moves, at most: as long as that takes, ingest into the project waits.
+AT_MOST = 100_000
+
 
 async def merge(
     conn: Connection[Record], scope: Scope, secret: bytes, rule_book: RuleBook, subject_id: str, *, into: str
@@ -45,11 +48,19 @@ async def merge(
     """Give `into` all that the subject has, and its id; returns what `into` is then.
 
     Raises InvalidArgument, NotFound SUBJECT_NOT_FOUND, FailedPrecondition SUBJECT_ALREADY_MERGED when both ids name one
-    subject, and FailedPrecondition SUBJECT_TOO_LARGE.
+    subject, and FailedPrecondition SUBJECT_TOO_LARGE, also where it has more events than can be moved at once.
     """
     _refuse_ids(subject_id, into)
     project_no = scope.project_no
     given, kept = await _hold(conn, project_no, subject_id, into)
+    if await merging.has_more_events(conn, given, AT_MOST):
+        raise FailedPrecondition(
+            "SUBJECT_TOO_LARGE",
+            f"{subject_id} has more than {AT_MOST:,} events, and all events of the project wait while they are moved; "
+            "the other one can be merged into it",
+            subjectId=subject_id,
+            intoSubjectId=into,
+        )
     # Who writes about many subjects holds none of them; whoever knows the old key has committed behind this.
     await subjects.hold_off_ingest(conn, project_no)
     now = await clock.now(conn)

@@ -17,7 +17,9 @@ from orchestrator.domain.refusals import InvalidArgument, NotFound
 from orchestrator.domain.scope import Scope
 from orchestrator.domain.templates import TemplateFailed, render
 from orchestrator.predicates.faults import Fault, under
+from orchestrator.predicates.reveal import Reveal
 from orchestrator.storage import communications as stored
+from orchestrator.storage import projects
 
 #: Renders at a time. One takes half a second of a core at most, and leaves the loop to others meanwhile.
 _AT_ONCE = 2
@@ -83,7 +85,8 @@ class Previews:
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def show(self, conn: Connection[Record], scope: Scope, asked: Asked) -> Preview:
-        """Render it as a worker would. A real subject's values are masked unless they are asked for.
+        """Render it as a worker would. A real subject's values are masked unless they are asked for, or stand in the
+        project's shown fields.
 
         Raises InvalidArgument with all faults, NotFound COMMUNICATION_NOT_FOUND, SUBJECT_NOT_FOUND.
         """
@@ -94,9 +97,11 @@ class Previews:
         if asked.subject_id:
             attributes = (await subjects.find(conn, scope.project_no, asked.subject_id))[1].attributes
         variables = variables_of(Source(subject_id=asked.subject_id, attributes=attributes, entry=asked.entry))
-        masked = bool(asked.subject_id) and not asked.show_values
+        reveal: Reveal | None = None
+        if asked.subject_id and not asked.show_values:
+            reveal = (await projects.get(conn, scope.project_no)).settings.reveal
         path = "content" if asked.content is not None else ""
-        texts = await self._rendered(templates_in(content), variables, masked, path)
+        texts = await self._rendered(templates_in(content), variables, reveal, path)
         return put_together(content, revision, texts)
 
     def _faults(self, asked: Asked) -> list[Fault]:
@@ -115,14 +120,14 @@ class Previews:
         return faults
 
     async def _rendered(
-        self, templates: Mapping[str, tuple[str, bool]], variables: Mapping[str, Any], masked: bool, path: str
+        self, templates: Mapping[str, tuple[str, bool]], variables: Mapping[str, Any], reveal: Reveal | None, path: str
     ) -> dict[str, str]:
         """The texts of these (template, whether it is HTML), by name. Raises InvalidArgument for those without."""
         texts, faults = {}, []
         async with self._turns:
             for name, (source, is_html) in templates.items():
                 try:
-                    texts[name] = await asyncio.to_thread(render, source, variables, escape_html=is_html, masked=masked)
+                    texts[name] = await asyncio.to_thread(render, source, variables, escape_html=is_html, reveal=reveal)
                 except TemplateFailed as failed:
                     faults.append(Fault(path=under(path, name), reason="TEMPLATE_FAILED", message=str(failed)))
         if faults:

@@ -6,6 +6,7 @@ Their rows are closed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.domain.audit import EXECUTION_CLOSED, RUNTIME
 from orchestrator.domain.execution import Outcome
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import audit, clock, executions, subjects
+from orchestrator.storage import audit, clock, executions, subjects, turns
 from orchestrator.storage.executions import Ending
 from orchestrator.temporal.contract import Effect
 from orchestrator.temporal.executions import Ended, Executions
@@ -25,8 +26,14 @@ from orchestrator.temporal.executions import Ended, Executions
 #: How far back a look goes behind the one before it: Temporal's list lags behind a little.
 LAG = timedelta(hours=1)
 
-#: Executions looked up at a time.
-AT_ONCE = 500
+#: Executions looked up at a time, and closed at a time.
+AT_ONCE, CLOSED_AT_ONCE = 500, 8
+
+#: A look that takes longer is begun by others beside: what they find twice is closed once.
+LEASE = timedelta(seconds=30)
+
+#: Between two looks of all processes: each asks Temporal for a list, of which it gives so many in a second.
+PAUSE = timedelta(seconds=10)
 
 _FAILED = frozenset({WorkflowExecutionStatus.FAILED, WorkflowExecutionStatus.TIMED_OUT})
 
@@ -40,6 +47,18 @@ class Reconciliation:
         self._lag = lag
         # When the last look that came to its end began. None: nobody knows what happened before we started.
         self._looked_at: datetime | None = None
+
+    async def take_turn(self) -> int:
+        """Look once, unless somebody else is at it or just was; returns how many rows were closed. Raises as `run`."""
+        async with self._transactions.write(None) as conn:
+            mine = await turns.take(conn, turns.RECONCILIATION, LEASE)
+        if not mine:
+            return 0
+        try:
+            return await self.run()
+        finally:
+            async with self._transactions.write(None) as conn:
+                await turns.end(conn, turns.RECONCILIATION, PAUSE)
 
     async def run(self) -> int:
         """Look once; returns how many rows were closed. Raises RPCError when Temporal is away.
@@ -66,11 +85,13 @@ class Reconciliation:
             return 0
         async with self._transactions.read(None) as conn:
             still_open = await executions.still_open(conn, [(_key(ended), UUID(ended.execution_id)) for ended in some])
-        closed = 0
-        for ended in some:
-            if UUID(ended.execution_id) in still_open:
-                closed += await self.close(ended)
-        return closed
+        places = asyncio.Semaphore(CLOSED_AT_ONCE)
+
+        async def close(ended: Ended) -> bool:
+            async with places:
+                return await self.close(ended)
+
+        return sum(await asyncio.gather(*(close(ended) for ended in some if UUID(ended.execution_id) in still_open)))
 
     async def close(self, ended: Ended, *, actor: str = RUNTIME) -> bool:
         """Close the row of one that is open here, unless a later run of it is under way; whether it was done."""

@@ -101,7 +101,7 @@ async def update(
 
 
 async def delete(conn: Connection[Record], scope: Scope, segment_id: str, expected: Expected, *, force: bool) -> None:
-    """Remove a segment and its members.
+    """Remove a segment; its members, which nothing finds any more, go in the background.
 
     Raises NotFound, PermissionDenied SYSTEM_SEGMENT, Conflict, and, unless `force`, FailedPrecondition SEGMENT_IN_USE
     while audiences, other segments, trigger contracts, drafts or versions in use name it; with `force` these meet a
@@ -112,9 +112,9 @@ async def delete(conn: Connection[Record], scope: Scope, segment_id: str, expect
         _refuse_system(segment.content, segment_id)
         if not force and (users := await stored.users(conn, scope.project_no, segment_id, limit=USERS_NAMED)):
             raise _in_use(segment_id, users)
-        # Whoever is adding members has committed then, and nobody adds any more.
-        segment_no = await stored.hold_alone(conn, scope.project_no, segment_id)
-        await static_members.remove_all(conn, scope.project_no, segment_no)
+        # Whoever is adding members has committed then, and nobody adds any more. They may be many, and all that is
+        # changed in the project waits for us: they go later (application/upkeep.py).
+        await stored.hold_alone(conn, scope.project_no, segment_id)
 
     await authoring.delete(conn, scope, SEGMENT, segment_id, expected, clear)
     now = await clock.now(conn)

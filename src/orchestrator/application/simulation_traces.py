@@ -26,6 +26,7 @@ from orchestrator.domain.journey import (
     WaitFor,
 )
 from orchestrator.domain.simulation import Came, Look, Traveler, World
+from orchestrator.predicates.reveal import Reveal
 from orchestrator.predicates.tree import Predicate, leaves
 
 #: Looks of one execution. Who is parked looks every quarter of an hour.
@@ -113,17 +114,17 @@ class Traces:
         answers: Mapping[str, Mapping[str, Any]],
         arms: Arms,
         *,
-        reveals: bool,
+        reveal: Reveal | None,
     ) -> None:
-        """`contents` by communication; `answers` of webhooks, by step. `reveals`: values of attributes are shown, in
-        evidence and in texts.
+        """`contents` by communication; `answers` of webhooks, by step. `reveal`: which values are shown, in evidence
+        and in texts; None: all.
         """
         self._version = version
         self._world = world
         self._inlined = inlined
         self._answers = answers
-        self._reveals = reveals
-        self._workers = StandIn(version, world, contents, answers, arms, room=MAX_TEXTS, masked=not reveals)
+        self._reveal = reveal
+        self._workers = StandIn(version, world, contents, answers, arms, room=MAX_TEXTS, reveal=reveal)
         self._steps: list[Passed] = []
         self._sleeps: list[Slept] = []
         self._cuts: set[Cut] = set()
@@ -207,7 +208,7 @@ class Traces:
             position=stood,
             now=look.at,
             inlined=self._inlined,
-            reveal=lambda path: self._reveals,
+            reveal=self._reveal,
             explains=explains,
         )
         return truth_of(asking, rule_id, arm_id, condition)

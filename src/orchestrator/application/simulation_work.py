@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from orchestrator.application.previews import Preview, put_together, templates_in, variables_of
 from orchestrator.domain.advance import Known
@@ -27,8 +27,7 @@ from orchestrator.domain.journey import (
 from orchestrator.domain.simulation import World
 from orchestrator.domain.supposed_effects import chooser_of, filled, render_url, source_of, suppose
 from orchestrator.domain.templates import TemplateFailed, render
-
-T = TypeVar("T")
+from orchestrator.predicates.reveal import Reveal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,16 +105,16 @@ class StandIn:
         arms: Arms,
         *,
         room: int,
-        masked: bool,
+        reveal: Reveal | None,
     ) -> None:
-        """`room` is in bytes. `masked`: no values are shown."""
+        """`room` is in bytes. `reveal`: which values are shown; None: all."""
         self._version = version
         self._world = world
         self._contents = contents
         self._answers = answers
         self._arms = arms
         self._room = room
-        self._masked = masked
+        self._reveal = reveal
         self._deadline = 0.0
         self._done: tuple[str, Deed] | None = None
         self.left_out = False
@@ -158,19 +157,16 @@ class StandIn:
         )
         variables, templates = variables_of(source_of(known)), templates_in(found.content)
 
-        def texts(masked: bool) -> dict[str, str]:
-            return {
-                name: render(source, variables, escape_html=is_html, masked=masked)
+        try:
+            texts = {
+                name: render(source, variables, escape_html=is_html, reveal=self._reveal)
                 for name, (source, is_html) in templates.items()
             }
-
-        try:
-            shown = self._shown(texts)
         except TemplateFailed as failed:
             return Done(result=Result.FAILED, reason=failed.reason), replace(message, failed=failed.reason)
         self._world.sent(pinned.channel, pinned.category, now)
-        if shown is not None:
-            message = replace(message, shown=put_together(found.content, found.revision, shown))
+        if self._has_room_for(texts):
+            message = replace(message, shown=put_together(found.content, found.revision, texts))
         return Done(result=Result.EXECUTED), message
 
     def _change(self, step: UpdateSubject | EmitEvent, known: Known, now: datetime) -> tuple[Done, Change | Emission]:
@@ -180,27 +176,25 @@ class StandIn:
         supposed = suppose(step, known, now, self._hurry)
         if supposed.happening is not None:
             self._world.suppose(supposed.happening)
-            shown = self._shown(lambda masked: filled(filling, source, self._hurry, masked=masked))
+            made = filled(filling, source, self._hurry, reveal=self._reveal)
+            shown = made if self._has_room_for(made) else None
         if isinstance(step, UpdateSubject):
             return supposed.done, Change(attributes=shown)
         return supposed.done, Emission(event_name=step.event_name, properties=shown)
 
     def _call(self, step: Webhook, known: Known) -> tuple[Done, Call]:
         """A webhook is filled in, and taken as answered."""
-        source = source_of(known)
-
-        def request(masked: bool) -> dict[str, Any]:
-            body = filled(step.body, source, self._hurry, masked=masked) if step.body is not None else None
-            self._hurry()
-            return {"body": body, "url": render_url(step.url, source, masked=masked)}
-
+        source, reveal, body = source_of(known), self._reveal, None
         call = Call(method=step.method, url="", body=None, is_answered=False)
         try:
-            shown = self._shown(request)
+            if step.body is not None:
+                body = filled(step.body, source, self._hurry, reveal=reveal)
+            self._hurry()
+            url = render_url(step.url, source, reveal=reveal)
         except TemplateFailed as failed:
             return Done(result=Result.FAILED, reason=failed.reason), call
-        if shown is not None:
-            call = replace(call, url=shown["url"], body=shown["body"])
+        if self._has_room_for({"body": body, "url": url}):
+            call = replace(call, url=url, body=body)
         return Done(result=Result.EXECUTED), replace(call, is_answered=step.id in self._answers)
 
     def _choose(self, step: AdaptiveStep, known: Known, entry_key: str) -> tuple[Done, Choice]:
@@ -213,24 +207,14 @@ class StandIn:
             choice = Choice(share=share, reason=made.reason.value, policy_version=chosen.policy_version)
         return Done(result=Result.EXECUTED, reason=arm_id), choice
 
-    def _shown(self, make: Callable[[bool], dict[str, T]]) -> dict[str, T] | None:
-        """What it makes, masked or not; None if there is no room for it. Raises TemplateFailed if it cannot be made as
-        it is: with masks, which are longer than some values, a text may be too long that is not.
-        """
-        try:
-            made = make(self._masked)
-        except TemplateFailed:
-            if self._masked:
-                make(False)
-                self.left_out = True
-                return None
-            raise
+    def _has_room_for(self, made: Mapping[str, Any]) -> bool:
+        """Takes the room, or notes that it is left out."""
         size = len(json.dumps(made, ensure_ascii=False).encode(errors="surrogatepass"))
         if size > self._room:
             self.left_out = True
-            return None
+            return False
         self._room -= size
-        return made
+        return True
 
     def _hurry(self) -> None:
         if time.monotonic() >= self._deadline:

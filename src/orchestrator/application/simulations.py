@@ -54,6 +54,7 @@ from orchestrator.domain.scope import Role, Scope, SubjectKey
 from orchestrator.domain.simulation import Came, Occurs, Profile, Surroundings, World
 from orchestrator.predicates.explain import explain
 from orchestrator.predicates.facts import Facts, Needs, needs
+from orchestrator.predicates.reveal import Reveal
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import facts, sends, sends_pauses
 
@@ -181,7 +182,7 @@ class Simulations:
             inlined=inlined,
             held=(),
             now=start,
-            reveals=key is None,
+            reveal=_reveal(question, ground),
         )
         way, entry = await _way(conn, gates_asked, question.entry)
         held_out: str | None = None
@@ -255,7 +256,7 @@ def _simulated(read: _Read, late: timedelta) -> Simulation:
             read.inlined,
             question.answers,
             read.arms,
-            reveals=not question.subject_id,
+            reveal=_reveal(question, ground),
         )
         trace = traces.trace(read.came, late=late)
     return Simulation(
@@ -266,6 +267,11 @@ def _simulated(read: _Read, late: timedelta) -> Simulation:
         started_at=started_at,
         trace=trace,
     )
+
+
+def _reveal(question: Question, ground: Ground) -> Reveal | None:
+    """What is shown of who travels: of somebody made up, whose attributes were given, everything."""
+    return ground.project.settings.reveal if question.subject_id else None
 
 
 async def _way(conn: Connection[Record], asked: Asked, given: Mapping[str, Any] | None) -> tuple[Way, Entry]:
@@ -296,5 +302,5 @@ def _event_gate(contract: TriggerContract, trigger: Trigger, now: datetime) -> G
     refusal = refuse_trigger(contract, trigger, now)
     told = None
     if contract.predicate is not None:
-        told = explain(contract.predicate, event_facts(trigger), now, reveal=lambda path: True)
+        told = explain(contract.predicate, event_facts(trigger), now, reveal=None)
     return Gate(name=TRIGGER_PREDICATE, refusal=refusal.value if refusal is not None else None, explanation=told)

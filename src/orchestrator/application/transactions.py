@@ -97,7 +97,9 @@ class Transactions:
         if not request_id:
             async with self.write(scope.project_no, committed=committed) as conn:
                 return await work(conn)
-        key = RequestKey(project_no=scope.project_no, principal=scope.actor, method=method, request_id=request_id)
+        key = RequestKey(
+            project_no=scope.project_no, principal=scope.principal or scope.actor, method=method, request_id=request_id
+        )
         while (twin := self._running.get(key)) is not None:
             await wait([twin])
             if (answered := twin.result()) is not None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 
-from asyncpg import LockNotAvailableError
+from asyncpg import Connection, LockNotAvailableError, QueryCanceledError, Record
 
 from orchestrator.application.event_retention import counted_since
 from orchestrator.application.given_up_kinds import GivenUpKinds
+from orchestrator.application.known_event_ids import KnownEventIds
 from orchestrator.application.transactions import Transactions
 from orchestrator.predicates.faults import Unreadable
 from orchestrator.storage import (
@@ -22,13 +23,17 @@ from orchestrator.storage import (
     membership_history,
     memberships,
     projects,
+    refusal_counts,
     segment_runs,
     send_tallies,
     sent_tests,
+    static_members,
     upkeep,
 )
 from orchestrator.storage.event_names import numbers_of
 from orchestrator.storage.membership_history import Place
+from orchestrator.storage.outages import is_outage
+from orchestrator.storage.upkeep import Turn
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +42,9 @@ CHUNK = 5000
 
 #: Rows that the size of a segment may be summed up from.
 SIZES_APART = 1000
+
+#: How long ago an hour must have begun whose counts of refused entries are summed up: nobody adds to them any more.
+APART_FOR = timedelta(days=1)
 
 #: Transitions that are looked at in one transaction for those of segments that are gone.
 HISTORY_AT_ONCE = 50_000
@@ -61,40 +69,88 @@ class _Clearing:
     since: dict[int, datetime]
 
 
+_Chunk = Callable[["Connection[Record]", datetime, int], Awaitable[int]]
+
+
 class Upkeep:
     """Removes stored answers, refused entries, test sends and finished runs after 7 days, event ids after 30, stays in
-    segments 90 days after their end, tallies of sends that no window reaches, and events when their project keeps them
-    no longer; gives up kinds of events that nothing asks about; sums up the sizes of segments.
+    segments 90 days after their end, tallies of sends that no window reaches, members of lists that are gone, and
+    events when their project keeps them no longer; gives up kinds of events that nothing asks about; sums up the sizes
+    of segments, and how many entries were refused.
     """
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
+        self._event_ids = KnownEventIds(transactions)
         self._kinds = GivenUpKinds(transactions)
 
     async def run(self, go_on: Callable[[], bool] = lambda: True) -> int:
         """Remove all that is due, chunk by chunk, as long as `go_on`; returns how many rows, and stays, went.
 
-        Stopped or killed anywhere, the next run goes on.
+        What somebody else is at is left to him. A part that fails is told of in the log, and the others are done all
+        the same; raises what a database raises that is away. Stopped or killed anywhere, the next run goes on.
         """
         removed = 0
+        for what, part in self._parts().items():
+            try:
+                removed += await part(go_on)
+            except Exception as error:
+                if is_outage(error) and not isinstance(error, QueryCanceledError | LockNotAvailableError):
+                    raise
+                trace = None if is_outage(error) else error
+                logger.error(
+                    "a part of the upkeep failed, the next run tries again",
+                    extra={"part": what, "error": type(error).__name__},
+                    exc_info=trace,
+                )
+        return removed
+
+    def _parts(self) -> dict[str, Callable[[Callable[[], bool]], Awaitable[int]]]:
+        return {
+            "events": self._clear_projects,
+            "months": self._drop_empty_months,
+            "sizes": self._fold_sizes,
+            "refusal_counts": self._fold_refusal_counts,
+            "requests": partial(self._forget, Turn.REQUESTS, upkeep.forget_requests),
+            "event_ids": self._event_ids.run,
+            "refused_entries": partial(self._forget, Turn.REFUSED_ENTRIES, upkeep.forget_refused_entries),
+            "send_tallies": partial(self._forget, Turn.SEND_TALLIES, send_tallies.forget_old),
+            "sent_tests": partial(self._forget, Turn.SENT_TESTS, sent_tests.forget),
+            "segment_runs": partial(self._forget, Turn.SEGMENT_RUNS, segment_runs.forget),
+            "stays": partial(self._forget, Turn.STAYS, membership_history.forget_stays),
+            "gone_segments": self._forget_gone_segments,
+            "given_up_kinds": self._kinds.run,
+        }
+
+    async def _forget(self, turn: Turn, forget: _Chunk, go_on: Callable[[], bool]) -> int:
+        removed, gone = 0, CHUNK
+        while gone == CHUNK and go_on():
+            async with self._transactions.write(None) as conn:
+                if not await upkeep.take_turn(conn, turn):
+                    break
+                gone = await forget(conn, await clock.now(conn), CHUNK)
+            removed += gone
+        return removed
+
+    async def _fold_sizes(self, _: Callable[[], bool]) -> int:
         async with self._transactions.write(None) as conn:
-            await memberships.fold_sizes(conn, SIZES_APART)
-        for forget in (
-            upkeep.forget_requests,
-            upkeep.forget_event_ids,
-            upkeep.forget_refused_entries,
-            send_tallies.forget_old,
-            sent_tests.forget,
-            segment_runs.forget,
-            membership_history.forget_stays,
-        ):
-            gone = CHUNK
-            while gone == CHUNK and go_on():
-                async with self._transactions.write(None) as conn:
-                    gone = await forget(conn, await clock.now(conn), CHUNK)
-                removed += gone
+            if await upkeep.take_turn(conn, Turn.SIZES):
+                await memberships.fold_sizes(conn, SIZES_APART)
+        return 0
+
+    async def _fold_refusal_counts(self, go_on: Callable[[], bool]) -> int:
+        folded = CHUNK
+        while folded == CHUNK and go_on():
+            async with self._transactions.write(None) as conn:
+                if not await upkeep.take_turn(conn, Turn.REFUSAL_COUNTS):
+                    break
+                folded = await refusal_counts.fold(conn, await clock.now(conn) - APART_FOR, CHUNK)
+        return 0
+
+    async def _clear_projects(self, go_on: Callable[[], bool]) -> int:
         async with self._transactions.read(None) as conn:
             retaining = await upkeep.retaining(conn)
+        removed = 0
         for project_no in retaining:
             try:
                 clearing = await self._begin(project_no)
@@ -103,12 +159,14 @@ class Upkeep:
                 continue
             if clearing is not None:
                 removed += await self._clear(clearing, go_on)
-        await self._drop_empty_months()
+        return removed
+
+    async def _forget_gone_segments(self, go_on: Callable[[], bool]) -> int:
         async with self._transactions.read(None) as conn:
             gone_segments = await membership_history.gone_segments(conn)
+        removed = 0
         for project_no, segment_nos in gone_segments.items():
             removed += await self._forget_segments(project_no, segment_nos, go_on)
-        removed += await self._kinds.run(go_on)
         return removed
 
     async def _begin(self, project_no: int) -> _Clearing | None:
@@ -153,7 +211,15 @@ class Upkeep:
 
     async def _forget_segments(self, project_no: int, segment_nos: Collection[int], go_on: Callable[[], bool]) -> int:
         """Remove what is told of segments that are gone; returns how many rows went."""
-        removed, waiting = 0, 0
+        removed, waiting, gone = 0, 0, CHUNK
+        while gone == CHUNK:
+            if not go_on():
+                return removed
+            async with self._transactions.write(None) as conn:
+                if not await upkeep.clear_alone(conn, project_no):
+                    return removed
+                gone = await static_members.forget_gone(conn, project_no, segment_nos, CHUNK)
+            removed += gone
         place: Place | None = membership_history.FIRST
         while place is not None:
             if not go_on():
@@ -169,12 +235,18 @@ class Upkeep:
             place = part.place
         return removed
 
-    async def _drop_empty_months(self) -> None:
+    async def _drop_empty_months(self, go_on: Callable[[], bool]) -> int:
+        """Each in a transaction of its own: while one is being dropped, nobody reads or writes events."""
+        dropped = True
         try:
-            async with self._transactions.write(None) as conn:
-                await upkeep.drop_empty_months(conn, (await clock.now(conn) - EMPTY_FOR).date())
+            while dropped and go_on():
+                async with self._transactions.write(None) as conn:
+                    if not await upkeep.take_turn(conn, Turn.MONTHS):
+                        break
+                    dropped = await upkeep.drop_empty_month(conn, (await clock.now(conn) - EMPTY_FOR).date())
         except LockNotAvailableError:
             logger.info("empty months of events are dropped another time")
+        return 0
 
 
 def _midnight(day: date) -> datetime:

@@ -1,7 +1,10 @@
-"""Looking for executions that should have gone on and have not: for who asks, and once a minute for the metric."""
+"""Looking for executions that should have gone on and have not: for who asks, and once a minute for the metric. In the
+same turn what nobody goes on with any more is settled.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +16,21 @@ from orchestrator.application.executions import Seen, require_journey
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.execution_status import status_of
 from orchestrator.domain.scope import Scope
-from orchestrator.storage import backlog, channel_turns, clock, executions_read, sends_pauses, stuck
+from orchestrator.storage import backlog, channel_turns, clock, executions_read, sends_pauses, stuck, unheard
 from orchestrator.storage.backlog import Backlog
 from orchestrator.storage.stuck import CAUSES, START, Bounds, Place
+
+logger = logging.getLogger(__name__)
 
 #: Between two counts.
 PAUSE = timedelta(minutes=1)
 #: A process that has not counted by then has died.
 LEASE = timedelta(minutes=5)
+
+#: A send or call whose execution ended so long ago is not under way any more: no try takes as long.
+UNHEARD = timedelta(minutes=5)
+#: Sends or calls that are looked at for it in one transaction.
+AT_ONCE = 5000
 
 #: Statements that look for one page of a list.
 LOOKS = 4
@@ -80,7 +90,9 @@ async def page(
 
 
 class Watchdog:
-    """Counts for the metric, once a minute in one of all processes; the others tell what that one found."""
+    """Counts for the metric, once a minute in one of all processes; the others tell what that one found. That one also
+    settles sends and calls whose execution was ended in Temporal while they waited for their next try.
+    """
 
     def __init__(self, transactions: Transactions, *, bounds: Bounds | None = None) -> None:
         self._transactions = transactions
@@ -92,6 +104,7 @@ class Watchdog:
             now = await clock.now(conn)
             mine = await stuck.take_turn(conn, now, now + LEASE)
         if mine:
+            await self._settle_unheard()
             counts = await self._count()
             async with self._transactions.write(None) as conn:
                 await stuck.note(conn, counts, await clock.now(conn) + PAUSE)
@@ -113,6 +126,18 @@ class Watchdog:
         """What waits in inbox and outbox, and to be erased, of all projects."""
         async with self._transactions.read(None) as conn:
             return await backlog.look(conn, await clock.now(conn))
+
+    async def _settle_unheard(self) -> None:
+        settled = 0
+        for ledger in (unheard.SENDS, unheard.CALLS):
+            place: unheard.Place | None = unheard.START
+            while place is not None:
+                async with self._transactions.write(None) as conn:
+                    page = await unheard.settle(conn, ledger, await clock.now(conn) - UNHEARD, place, AT_ONCE)
+                settled += page.settled
+                place = page.end
+        if settled:
+            logger.warning("settled sends and calls whose executions were ended in temporal", extra={"count": settled})
 
     async def _count(self) -> Counter[str]:
         counts: Counter[str] = Counter()

@@ -16,6 +16,7 @@ from orchestrator.cli.failure import USAGE, CommandFailure
 from orchestrator.cli.lines import in_batches, read_messages, require
 from orchestrator.cli.output import Output, OutputOption, print_list, print_one
 from orchestrator.cli.resources import Limit, first, page_size
+from orchestrator.cli.subject_exports import export_file, write_export
 from orchestrator.client import OrchestratorClient, each, messages
 from orchestrator.predicates.faults import Wrong
 
@@ -141,6 +142,24 @@ def timeline(
     request = messages.ListTimelineRequest(subject_id=subject_id, page_size=page_size(limit))
     found = call(lambda client: first(each(client.subjects.ListTimeline, request), limit))
     print_list(found, ("at", "kind", "journeyId", "stepId", "eventName", "channel", "result", "reason"), output)
+
+
+@app.command()
+def export(
+    subject_id: Annotated[str, typer.Argument(metavar="ID", help="Who; any id of theirs.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to; without it, stdout.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Write everything that is kept about a person, as JSON: attributes, events with what they carry, journeys, sends.
+
+    It is written into the audit log that this was done.
+    """
+    if str(output) in {one.value for one in Output}:
+        raise CommandFailure(f"-o names a file: ./{output} for one of that name.", USAGE)
+    with export_file(output) as file:
+        count = call(lambda client: write_export(client, subject_id, file))
+    typer.echo(f"Exported {count} records about {subject_id}.", err=True)
 
 
 def _subject(subject_id: str, attributes: str, time_zone: str) -> messages.Subject:

@@ -48,6 +48,7 @@ from orchestrator.v1.sends_pause_pb2 import *
 from orchestrator.v1.sends_pause_service_pb2 import *
 from orchestrator.v1.simulation_pb2 import *
 from orchestrator.v1.subject_pb2 import *
+from orchestrator.v1.subject_record_pb2 import *
 from orchestrator.v1.subject_service_pb2 import *
 from orchestrator.v1.suppression_pb2 import *
 from orchestrator.v1.test_send_pb2 import *

@@ -114,6 +114,10 @@ def each(
 ) -> AsyncIterator[m.Subject]: ...
 @overload
 def each(
+    method: Method[m.ExportSubjectRequest, m.ExportSubjectResponse], request: m.ExportSubjectRequest
+) -> AsyncIterator[m.SubjectRecord]: ...
+@overload
+def each(
     method: Method[m.ListSendsPausesRequest, m.ListSendsPausesResponse], request: m.ListSendsPausesRequest
 ) -> AsyncIterator[m.SendsPause]: ...
 

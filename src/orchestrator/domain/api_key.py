@@ -30,7 +30,8 @@ _VISIBLE = re.compile(r"[!-~]{1,256}")
 class ApiKey:
     """A key as it is stored: all there is to know of it but the key itself.
 
-    By `prefix` people tell keys apart: see `prefix_of`. `rotated_from` names the key it took over from.
+    By `prefix` people tell keys apart: see `prefix_of`. `rotated_from` names the key it took over from, and
+    `origin_id` the first of all that took over from one another; None: none was before it.
     """
 
     api_key_id: str
@@ -42,6 +43,7 @@ class ApiKey:
     revoked_at: datetime | None
     last_used_at: datetime | None
     rotated_from: str | None
+    origin_id: str | None
 
 
 def make_key() -> str:

@@ -252,6 +252,9 @@ SUBJECT_FORGOTTEN = Action(
 TOMBSTONE_LIFTED = Action(
     "tombstone_lifted", "subject", ("erasureId",), "The ids of a subject that was forgotten are taken in again."
 )
+SUBJECT_EXPORTED = Action(
+    "subject_exported", "subject", (), "Somebody began to read everything that is kept about a subject."
+)
 SUBJECT_MERGED = Action(
     "subject_merged", "subject", ("into",), "A subject was merged into another, whose subject ref is `into`."
 )

@@ -16,11 +16,13 @@ from urllib.parse import quote
 
 from orchestrator.domain.attributes import size_fault
 from orchestrator.domain.form_reader import FormReader
-from orchestrator.domain.templates import MASK, check_template
+from orchestrator.domain.template_mask import MASK
+from orchestrator.domain.templates import check_template
 from orchestrator.predicates.faults import under
 from orchestrator.predicates.parse import About
 from orchestrator.predicates.parse import parse as parse_predicate
 from orchestrator.predicates.paths import ENTRY, STEPS, find
+from orchestrator.predicates.reveal import Reveal
 from orchestrator.predicates.tree import Attribute
 
 PATH = "$path"
@@ -165,25 +167,28 @@ def encoded(value: Any) -> Any:
 
 
 def fill(
-    filling: Mapping[str, Any], source: Source, texts: Mapping[str, str], *, masked: bool = False
+    filling: Mapping[str, Any], source: Source, texts: Mapping[str, str], *, reveal: Reveal | None = None
 ) -> dict[str, Any]:
-    """The object. `texts` are the rendered templates, by their sources. `masked`: MASK stands for what is copied."""
-    filled: dict[str, Any] = _fill(filling, source, texts, masked)
+    """The object. `texts` are the rendered templates, by their sources. With `reveal`, MASK stands for copies of what
+    it does not show.
+    """
+    filled: dict[str, Any] = _fill(filling, source, texts, reveal)
     return filled
 
 
-def _fill(filling: Any, source: Source, texts: Mapping[str, str], masked: bool) -> Any:
+def _fill(filling: Any, source: Source, texts: Mapping[str, str], reveal: Reveal | None) -> Any:
     match filling:
         case Copy(path=path):
             copied = _copied(path, source)
-            return MASK if masked and copied is not _ABSENT else copied
+            is_shown = copied is _ABSENT or reveal is None or reveal(path)
+            return copied if is_shown else MASK
         case Template(source=template):
             return texts[template]
         case dict():
-            members = ((name, _fill(member, source, texts, masked)) for name, member in filling.items())
+            members = ((name, _fill(member, source, texts, reveal)) for name, member in filling.items())
             return {name: member for name, member in members if member is not _ABSENT}
         case list():
-            elements = [_fill(element, source, texts, masked) for element in filling]
+            elements = [_fill(element, source, texts, reveal) for element in filling]
             return [element for element in elements if element is not _ABSENT]
         case _:
             return filling

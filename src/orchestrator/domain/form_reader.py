@@ -178,12 +178,16 @@ class FormReader:
         self.faults.extend(faults)
         return predicate
 
-    def field_path(self, value: object, path: str) -> tuple[str, ...] | None:
-        """A path into attributes, or into an event's properties: of the form that predicates have."""
+    def field_path(self, value: object, path: str, *, about: About | None = None) -> tuple[str, ...] | None:
+        """A path of the form that predicates have: into attributes, or into an event's properties, unless `about` says
+        what else may be read.
+        """
         if value is not None and not isinstance(value, str):
             self.fault(path, "INVALID_TYPE", "must be text")
             return None
-        leaf, faults = parse_predicate({"kind": "attribute", "fieldPath": value, "operator": "exists"}, about=_OWN)
+        leaf, faults = parse_predicate(
+            {"kind": "attribute", "fieldPath": value, "operator": "exists"}, about=about or _OWN
+        )
         for fault in faults:
             is_elsewhere = fault.reason == "LEAF_NOT_ALLOWED"
             self.fault(

@@ -24,8 +24,11 @@ from orchestrator.domain.sending_forms import (
     read_holdout,
     read_quiet_hours,
 )
+from orchestrator.domain.shown_fields import shown_fields_faults
 from orchestrator.domain.subject import is_time_zone
 from orchestrator.predicates.faults import Fault, under
+from orchestrator.predicates.paths import split_path
+from orchestrator.predicates.reveal import Reveal, reveal_of
 from orchestrator.predicates.windows import MAX_DAYS
 
 MAX_PROJECT_ID_LENGTH = 63
@@ -66,6 +69,8 @@ class ProjectSettings:
     global_holdout: Holdout | None = None
     # how fast messages go out by channels whose provider takes only so many
     channel_rates: tuple[ChannelRate, ...] = ()
+    # the paths of fields that are not personal; the values of all others are masked where somebody is told why
+    shown_fields: tuple[str, ...] = ()
     # what is wrong with settings that somebody chose and that cannot be read; such settings are never stored
     unread: tuple[Fault, ...] = ()
     # stored by a newer release while this one is still running: kept as it is
@@ -74,6 +79,11 @@ class ProjectSettings:
     def channel_rate(self, channel: str) -> ChannelRate | None:
         """None: as fast as workers are."""
         return next((rate for rate in self.channel_rates if rate.channel == channel), None)
+
+    @property
+    def reveal(self) -> Reveal:
+        """What may be shown of a subject that is stored."""
+        return reveal_of(map(split_path, self.shown_fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +131,7 @@ def settings_faults(settings: ProjectSettings, path: str) -> list[Fault]:
         message = f"must be {MIN_EVENT_RETENTION.days}d to {MAX_EVENT_RETENTION.days}d"
         faults.append(Fault(path=at, reason="OUT_OF_RANGE", message=message))
     faults += [replace(fault, path=under(path, fault.path)) for fault in settings.unread]
+    faults += shown_fields_faults(settings.shown_fields, under(path, "shownFields"))
     return faults
 
 
@@ -136,6 +147,7 @@ def settings_document(settings: ProjectSettings) -> dict[str, Any]:
         "quietHours": quiet_hours_document(settings.quiet_hours) if settings.quiet_hours is not None else None,
         "globalHoldout": holdout_document(settings.global_holdout) if settings.global_holdout is not None else None,
         "channelRates": channel_rates_document(settings.channel_rates),
+        "shownFields": list(settings.shown_fields),
     }
 
 
@@ -171,6 +183,7 @@ _KNOWN = frozenset(
         "quietHours",
         "globalHoldout",
         "channelRates",
+        "shownFields",
     )
 )
 
@@ -185,5 +198,6 @@ def stored_settings(document: Mapping[str, Any]) -> ProjectSettings:
         max_journeys=document.get("maxJourneys", default.max_journeys),
         event_retention=parse_duration(kept, longest=MAX_EVENT_RETENTION) if kept is not None else None,
         **read_sending(document),
+        shown_fields=tuple(document.get("shownFields", ())),
         of_newer_releases={name: value for name, value in document.items() if name not in _KNOWN},
     )

@@ -28,13 +28,15 @@ class Scope:
     """The project a call acts in and who calls.
 
     `project_no` is INSTANCE in operator calls. `actor` goes into the audit log: `key:<api_key_id>`,
-    `operator`, `internal` or `runtime`.
+    `operator`, `internal` or `runtime`. `principal` is whose requests these are, also with the key that took over from
+    an older one; None: the actor's.
     """
 
     project_no: int
     project_id: str
     actor: str
     role: Role
+    principal: str | None = None
 
 
 class SubjectKey(NamedTuple):

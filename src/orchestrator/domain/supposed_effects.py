@@ -18,6 +18,7 @@ from orchestrator.domain.fillings import Source, encoded, fill, is_template, tem
 from orchestrator.domain.journey import EmitEvent, UpdateSubject
 from orchestrator.domain.simulation import Changes, Happening, Occurs
 from orchestrator.domain.templates import TemplateFailed, render
+from orchestrator.predicates.reveal import Reveal
 
 #: Called before each template; may raise.
 Hurry = Callable[[], None]
@@ -48,18 +49,18 @@ def chooser_of(arms: Arms, journey_id: str, known: Known, entry_key: str) -> Cho
     )
 
 
-def filled(filling: Mapping[str, Any], source: Source, hurry: Hurry, *, masked: bool = False) -> dict[str, Any]:
-    """The object. `masked`: with a mask for all that comes out of the source. Raises TemplateFailed."""
+def filled(filling: Mapping[str, Any], source: Source, hurry: Hurry, *, reveal: Reveal | None = None) -> dict[str, Any]:
+    """The object. With `reveal`, masks stand for what it does not show of the source. Raises TemplateFailed."""
     texts = {}
     for template in templates_in(filling):
         hurry()
-        texts[template] = render(template, source.variables, masked=masked)
-    return fill(filling, source, texts, masked=masked)
+        texts[template] = render(template, source.variables, reveal=reveal)
+    return fill(filling, source, texts, reveal=reveal)
 
 
-def render_url(url: str, source: Source, *, masked: bool = False) -> str:
-    """Where a webhook is called. Raises TemplateFailed."""
-    return render(url, encoded(source.variables), masked=masked) if is_template(url) else url
+def render_url(url: str, source: Source, *, reveal: Reveal | None = None) -> str:
+    """Where a webhook is called. `reveal`: as in `filled`. Raises TemplateFailed."""
+    return render(url, encoded(source.variables), reveal=reveal) if is_template(url) else url
 
 
 def suppose(step: UpdateSubject | EmitEvent, known: Known, now: datetime, hurry: Hurry) -> Supposed:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from io import StringIO
+from contextlib import contextmanager, nullcontext
 from threading import Lock
 from typing import Any, TextIO, cast
 
@@ -30,11 +30,11 @@ from liquid.utils import ReadOnlyChainMap
 
 from orchestrator.domain.template_filters import FILTERS, MAX_ITEMS, MAX_TEXT, check_length, enclose, to_text, weigh
 from orchestrator.domain.template_lexer import TooMuchMarkup, tokenize_template
+from orchestrator.domain.template_mask import Mask, paths_in
 from orchestrator.predicates.faults import Fault
+from orchestrator.predicates.reveal import Reveal
 
 MAX_SOURCE_BYTES = 32 * 1024
-#: What stands where a value would, in a text that is not to show any.
-MASK = "•••"
 
 # What a render may spend and what it pays, in units of about 0.1 µs (filters: template_filters.py).
 _ALLOWANCE = 1_000_000
@@ -78,10 +78,13 @@ def check_template(source: str, path: str) -> list[Fault]:
     ]
 
 
-def render(source: str, variables: Mapping[str, Any], *, escape_html: bool = False, masked: bool = False) -> str:
+def render(
+    source: str, variables: Mapping[str, Any], *, escape_html: bool = False, reveal: Reveal | None = None
+) -> str:
     """The template's text, of at most MAX_TEXT bytes.
 
-    With `masked`, MASK stands for all that would come out of variables; which way the template takes is still theirs.
+    With `reveal`, MASK stands for what would come out of variables that it does not show, and the text may be longer by
+    that; which way the template takes is still theirs (template_mask.py).
 
     A missing variable is an empty text and `nil` in comparisons. A text is never taken for a number in a comparison,
     which then fails; in arithmetic it is one, or 0. With `escape_html`, what comes out of variables is escaped; what
@@ -90,8 +93,9 @@ def render(source: str, variables: Mapping[str, Any], *, escape_html: bool = Fal
     """
     template = _TEMPLATES.parsed(source, _HTML if escape_html else _PLAIN)
     enclosed: dict[str, Any] = enclose(variables)
-    context = _Context(template, globals=enclosed, masked=masked)
     buffer = LimitedStringIO(limit=MAX_TEXT)
+    mask = Mask(reveal, enclosed, buffer) if reveal is not None else None
+    context = _Context(template, globals=enclosed, mask=mask)
     try:
         template.render_with_context(context, buffer)
     except ResourceLimitError as error:
@@ -103,7 +107,7 @@ def render(source: str, variables: Mapping[str, Any], *, escape_html: bool = Fal
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         # What the library's filters let through when they are given something odd; their texts quote values.
         raise TemplateFailed("template_value") from None
-    return buffer.getvalue()
+    return buffer.getvalue() if mask is None else mask.text()
 
 
 def _fault(path: str, reason: str, message: str, line: int | None) -> Fault:
@@ -140,15 +144,15 @@ def _children(node: Node) -> Iterable[Node]:
 class _Context(RenderContext):
     """One render: its variables and what it has spent."""
 
-    __slots__ = ("held", "masked", "spent")
+    __slots__ = ("held", "mask", "spent")
 
-    def __init__(self, template: BoundTemplate, *, globals: Mapping[str, object], masked: bool = False) -> None:
+    def __init__(self, template: BoundTemplate, *, globals: Mapping[str, object], mask: Mask | None = None) -> None:
         super().__init__(template, globals=globals)
         # The library's own scope has a clock in it.
         self.scope = ReadOnlyChainMap(self.locals, self.globals)
         self.spent = 0
         self.held = 0
-        self.masked = masked
+        self.mask = mask
 
     def spend(self, units: int) -> None:
         self.spent += units
@@ -168,28 +172,31 @@ class _Context(RenderContext):
             raise ResourceLimitError("the template's variables hold too much", token=None)
         self.locals[key] = val
 
-    def loop(self, namespace: Mapping[str, object], forloop: Any) -> Any:
+    @contextmanager
+    def loop(self, namespace: Mapping[str, object], forloop: Any) -> Iterator[RenderContext]:
         self.spend(_PASS * forloop.length)
-        return super().loop(namespace, forloop)
+        masked = self.mask.loop(namespace.keys()) if self.mask is not None else nullcontext()
+        with super().loop(namespace, forloop), masked:
+            yield self
 
 
 class _Charged(Node):
     """A node that is paid for each time it is rendered: for its expressions and for the text it copies."""
 
-    __slots__ = ("node", "price")
+    __slots__ = ("node", "price", "reads")
 
     def __init__(self, node: Node) -> None:
         super().__init__(node.token)
         self.blank = node.blank
         self.node = node
         self.price = _price(node)
+        self.reads = tuple(paths_in(node.expressions()))
 
     def render_to_output(self, context: RenderContext, buffer: TextIO) -> int:
         assert isinstance(context, _Context)
         context.spend(self.price)
-        if context.masked and isinstance(self.node, output.OutputNode | cycle_tag.CycleNode) and _reads(self.node):
-            # Rendered all the same: it may fail, or come to nothing.
-            return buffer.write(MASK) if self.node.render_to_output(context, StringIO()) else 0
+        if context.mask is not None:
+            return context.mask.render(self.node, self.reads, context, buffer)
         return self.node.render_to_output(context, buffer)
 
     def children(self, static_context: RenderContext, *, include_partials: bool = True) -> Any:
@@ -203,15 +210,6 @@ class _Charged(Node):
 
     def block_scope(self) -> Any:
         return self.node.block_scope()
-
-
-def _reads(node: Node) -> bool:
-    """Whether variables are in what a node writes."""
-    return any(_has_path(expression) for expression in node.expressions())
-
-
-def _has_path(expression: Expression) -> bool:
-    return isinstance(expression, Path) or any(map(_has_path, expression.children()))
 
 
 def _price(node: Node) -> int:

@@ -10,6 +10,7 @@ from orchestrator.predicates.evaluate import in_window, leaf_holds, stored_value
 from orchestrator.predicates.facts import EventFacts, Facts
 from orchestrator.predicates.instants import write_instant
 from orchestrator.predicates.paths import join_path
+from orchestrator.predicates.reveal import Reveal
 from orchestrator.predicates.tree import (
     AllOf,
     AnyOf,
@@ -30,15 +31,13 @@ from orchestrator.predicates.values import type_name
 
 _ABSENT = object()
 
-Reveal = Callable[[tuple[str, ...]], bool]
 
-
-def explain(predicate: Predicate, facts: Facts, as_of: datetime, *, reveal: Reveal) -> dict[str, Any]:
+def explain(predicate: Predicate, facts: Facts, as_of: datetime, *, reveal: Reveal | None) -> dict[str, Any]:
     """JSON: `kind`, `truth`, and `clauses`, `clause`, a cohort's `rules` or the leaf's names and `evidence`.
 
     `truth` is null where a segment that does not exist leaves the question without an answer: in that leaf, which names
     it, and in all that contain it, as `evaluate` would raise for each of them. `reveal` says of a field path whether
-    its value may be shown; else only its type is.
+    its value may be shown, or else only its type; None: all values are shown.
     """
     match predicate:
         case AllOf(clauses=clauses):
@@ -64,14 +63,14 @@ def _composite(
     combine: Callable[[list[bool]], bool],
     facts: Facts,
     as_of: datetime,
-    reveal: Reveal,
+    reveal: Reveal | None,
 ) -> dict[str, Any]:
     nodes = [explain(clause, facts, as_of, reveal=reveal) for clause in clauses]
     truths = [node["truth"] for node in nodes]
     return {"kind": kind, "truth": None if None in truths else combine(truths), "clauses": nodes}
 
 
-def _leaf(leaf: Leaf, truth: bool, facts: Facts, as_of: datetime, reveal: Reveal) -> dict[str, Any]:
+def _leaf(leaf: Leaf, truth: bool, facts: Facts, as_of: datetime, reveal: Reveal | None) -> dict[str, Any]:
     match leaf:
         case Everyone():
             return {"kind": "everyone", "truth": truth}
@@ -94,13 +93,13 @@ def _leaf(leaf: Leaf, truth: bool, facts: Facts, as_of: datetime, reveal: Reveal
             assert_never(leaf)
 
 
-def _of_attribute(leaf: Attribute, facts: Facts, reveal: Reveal) -> dict[str, Any]:
+def _of_attribute(leaf: Attribute, facts: Facts, reveal: Reveal | None) -> dict[str, Any]:
     stored = stored_value(leaf, facts, _ABSENT)
     if stored is _ABSENT:
         return {"type": "missing"}
     if stored is None:
         return {"type": "null"}
-    shown = {"value": stored} if reveal(leaf.path) else {"masked": True}
+    shown = {"value": stored} if reveal is None or reveal(leaf.path) else {"masked": True}
     return {"type": type_name(stored), **shown}
 
 

@@ -11,7 +11,7 @@ from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.resource import Place
 from orchestrator.domain.scope import Role
 
-_COLUMNS = "api_key_id, name, role, prefix, created_at, expires_at, revoked_at, last_used_at, rotated_from"
+_COLUMNS = "api_key_id, name, role, prefix, created_at, expires_at, revoked_at, last_used_at, rotated_from, origin_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +25,9 @@ class Bearer:
 
 
 _INSERT = """
-INSERT INTO api_keys (project_no, api_key_id, name, role, digest, prefix, created_at, expires_at, rotated_from)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO api_keys (project_no, api_key_id, name, role, digest, prefix, created_at, expires_at, rotated_from,
+                      origin_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT ON CONSTRAINT api_keys_digest_key DO NOTHING
 RETURNING true
 """
@@ -38,7 +39,7 @@ async def insert(conn: Connection[Record], project_no: int, key: ApiKey, digest:
         await conn.fetchval(
             _INSERT,
             project_no, key.api_key_id, key.name, key.role.name.lower(), digest, key.prefix,
-            key.created_at, key.expires_at, key.rotated_from,
+            key.created_at, key.expires_at, key.rotated_from, key.origin_id,
         )
     )  # fmt: skip
 
@@ -155,4 +156,5 @@ def _api_key(row: Record) -> ApiKey:
         revoked_at=row["revoked_at"],
         last_used_at=row["last_used_at"],
         rotated_from=row["rotated_from"],
+        origin_id=row["origin_id"],
     )

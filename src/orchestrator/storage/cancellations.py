@@ -145,27 +145,49 @@ async def find(conn: Connection[Record], project_no: int, cancellation_id: str) 
 
 _NEXT = """
 SELECT project_no, cancellation_id, journey_id, filter, reason, matched, canceled, requested_at, ended_at,
-       started_at, execution_id
-  FROM cancellations WHERE ended_at IS NULL ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
+       barrier, started_at, execution_id
+  FROM cancellations
+ WHERE ended_at IS NULL AND (barrier IS NULL OR barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint)
+ ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderWay:
-    """A cancelling that this transaction works on, and how far it has come: the start and id of an execution."""
+    """A cancelling that this transaction works on, and how far it has come: the start and id of an execution.
+
+    `barrier` None: nobody has looked yet who may still be letting somebody in.
+    """
 
     project_no: int
     cancellation: Cancellation
+    barrier: int | None
     place: Place
 
 
 async def take(conn: Connection[Record]) -> UnderWay | None:
-    """The one whose last page is the longest ago; None when there is none, or somebody else is at it."""
+    """The one whose last page is the longest ago; None when there is none, or somebody else is at it. One is left alone
+    until all transactions from before it have ended: then everybody who is meant can be seen.
+    """
     row = await conn.fetchrow(_NEXT)
     if row is None:
         return None
     place = row["started_at"], row["execution_id"]
-    return UnderWay(project_no=row["project_no"], cancellation=_cancellation(row), place=place)
+    return UnderWay(project_no=row["project_no"], cancellation=_cancellation(row), barrier=row["barrier"], place=place)
+
+
+_RAISE_BARRIER = """
+UPDATE cancellations SET barrier = pg_current_xact_id()::text::bigint, moved_at = $3
+ WHERE project_no = $1 AND cancellation_id = $2
+"""
+
+
+async def raise_barrier(conn: Connection[Record], under_way: UnderWay, now: datetime) -> None:
+    """Note which transactions may have begun before it was asked for: those of smaller numbers than this one, which has
+    met it. Whoever lets somebody in has taken the subject's lock, and so has a number, before the execution's start
+    is read off the clock.
+    """
+    await conn.execute(_RAISE_BARRIER, under_way.project_no, under_way.cancellation.id, now)
 
 
 _PAGE = execution_pages.statement(_meets(FIRST))

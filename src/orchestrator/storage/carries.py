@@ -196,7 +196,7 @@ async def take(conn: Connection[Record]) -> UnderWay | None:
 
 
 _RAISE_BARRIER = """
-UPDATE carries SET barrier = pg_snapshot_xmax(pg_current_snapshot())::text::bigint, moved_at = $4
+UPDATE carries SET barrier = pg_current_xact_id()::text::bigint, moved_at = $4
  WHERE project_no = $1 AND journey_id = $2 AND version = $3
 """
 
@@ -204,8 +204,9 @@ _BEGIN = "UPDATE carries SET started_at = $4, moved_at = $4 WHERE project_no = $
 
 
 async def raise_barrier(conn: Connection[Record], under_way: UnderWay, now: datetime) -> None:
-    """Note which transactions may have begun before the version was published. Whoever lets somebody in has taken the
-    subject's lock, and so has a number, before they read which version is the newest.
+    """Note which transactions may have begun before the version was published: those of smaller numbers than this one,
+    which has met it published. Whoever lets somebody in has taken the subject's lock, and so has a number, before they
+    read which version is the newest.
     """
     carry = under_way.carry
     await conn.execute(_RAISE_BARRIER, under_way.project_no, carry.journey_id, carry.version, now)

@@ -61,17 +61,38 @@ ON CONFLICT ON CONSTRAINT conversions_pkey DO UPDATE SET
  WHERE excluded.occurred_at < kept.occurred_at OR excluded.received_at < kept.received_at
 """
 
+# A batch may have hundreds of events of somebody with a hundred thousand enrollments: what is measured meets the events
+# of a name as one row, in which those of its window are found by halving. Of stretches that begin or end the row the
+# least is known.
 _CREDIT = f"""
+WITH happened AS (
+    SELECT bucket, subject_no, event_name, occurred_at, min(received_at) AS received_at
+      FROM unnest($2::smallint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+           AS one (bucket, subject_no, event_name, occurred_at, received_at)
+     GROUP BY bucket, subject_no, event_name, occurred_at
+), ordered AS (
+    SELECT *, min(received_at) OVER (PARTITION BY bucket, subject_no, event_name ORDER BY occurred_at) AS up_to_it,
+           min(received_at) OVER (PARTITION BY bucket, subject_no, event_name ORDER BY occurred_at DESC) AS from_it_on
+      FROM happened
+), of_name AS MATERIALIZED (
+    SELECT bucket, subject_no, event_name, array_agg(occurred_at ORDER BY occurred_at) AS occurred,
+           array_agg(received_at ORDER BY occurred_at) AS received,
+           array_agg(up_to_it ORDER BY occurred_at) AS up_to, array_agg(from_it_on ORDER BY occurred_at) AS from_on
+      FROM ordered
+     GROUP BY bucket, subject_no, event_name
+)
 {_INSERT.strip()}
-SELECT $1, w.bucket, w.subject_no, m.enrollment_id, m.step_id, m.seq, m.journey_id, min(w.occurred_at),
-       min(w.received_at)
-  FROM unnest($2::smallint[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[])
-       AS w (bucket, subject_no, event_name, occurred_at, received_at)
+SELECT $1, w.bucket, w.subject_no, m.enrollment_id, m.step_id, m.seq, m.journey_id, w.occurred[within.begins],
+       CASE WHEN within.ends = cardinality(w.occurred) THEN w.from_on[within.begins]
+            WHEN within.begins = 1 THEN w.up_to[within.ends]
+            ELSE (SELECT min(at) FROM unnest(w.received[within.begins:within.ends]) AS at) END
+  FROM of_name AS w
  CROSS JOIN LATERAL ({_MEASURED.strip()}) AS m
 {_GOAL.strip()}
- WHERE g.event_name = w.event_name COLLATE "C" AND w.occurred_at > m.since
-   AND w.occurred_at <= m.since + g.goal_window
- GROUP BY w.bucket, w.subject_no, m.enrollment_id, m.step_id, m.seq, m.journey_id
+ CROSS JOIN LATERAL (
+       SELECT width_bucket(m.since, w.occurred) + 1 AS begins, width_bucket(m.since + g.goal_window, w.occurred) AS ends
+       OFFSET 0) AS within
+ WHERE g.event_name = w.event_name COLLATE "C" AND within.begins <= within.ends
 {_LEAST.strip()}
 """
 

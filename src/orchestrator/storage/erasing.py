@@ -13,7 +13,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.domain.scope import SubjectKey
 
-#: Rows in one statement of `some`.
+#: Rows that one statement removes, or changes, of a subject that is gone.
 AT_ONCE = 5000
 
 #: Gone with the subject itself, in this order. What is held comes before what was refused: whoever drops the one writes
@@ -32,23 +32,25 @@ LATER_GONE = (
     "subject_event_state", "events",
 )  # fmt: skip
 
-#: Ledgers, and what of each row goes: the entry and its key (an event's properties), the id at the provider, what
-#: webhooks answered, what arms were chosen by, and the workflow's id, which holds the subject's. Each stays what it
-#: was: unique, and not null.
+#: Ledgers, what of each row goes, and of which rows it has not gone yet: the entry and its key (an event's properties),
+#: the id at the provider, what webhooks answered, what arms were chosen by, and the workflow's id, which holds the
+#: subject's. Each stays what it was: unique, and not null.
 ANONYMIZED = {
-    "enrollments": "entry = '{}', entry_key = 'deleted:' || enrollment_id "
-    "WHERE {of} AND (entry <> '{}' OR entry_key <> 'deleted:' || enrollment_id)",
-    "executions": "workflow_id = 'deleted:' || execution_id WHERE {of} AND workflow_id <> 'deleted:' || execution_id",
-    "sends": "provider_id = NULL WHERE {of} AND provider_id IS NOT NULL",
-    "webhook_calls": "answer = NULL WHERE {of} AND answer IS NOT NULL",
-    "arm_choices": "draw = NULL, context = NULL WHERE {of} AND num_nonnulls(draw, context) > 0",
+    "enrollments": (
+        "entry = '{}', entry_key = 'deleted:' || enrollment_id",
+        "(entry <> '{}' OR entry_key <> 'deleted:' || enrollment_id)",
+    ),
+    "executions": ("workflow_id = 'deleted:' || execution_id", "workflow_id <> 'deleted:' || execution_id"),
+    "sends": ("provider_id = NULL", "provider_id IS NOT NULL"),
+    "webhook_calls": ("answer = NULL", "answer IS NOT NULL"),
+    "arm_choices": ("draw = NULL, context = NULL", "num_nonnulls(draw, context) > 0"),
 }
 
 #: Ledgers that know of nobody but by the number: steps that were passed, and that somebody converted in time.
 KEPT = ("visits", "conversions")
 
-#: Holds the number itself until all is erased (storage/erasures.py).
-OWN = ("erasures",)
+#: Hold the number itself until all is erased (storage/erasures.py, storage/deleted_subjects.py).
+OWN = ("erasures", "deleted_subjects")
 
 _OF = "project_no = $1 AND bucket = $2 AND subject_no = $3"
 
@@ -61,31 +63,37 @@ async def take_out(conn: Connection[Record], key: SubjectKey) -> None:
         await conn.execute(f"DELETE FROM {table} WHERE {_OF}", *key)
 
 
-async def erase(conn: Connection[Record], key: SubjectKey) -> None:
-    """All the rest, of a subject that was taken out, and of which no execution runs."""
-    for table in LATER_GONE:
-        await conn.execute(f"DELETE FROM {table} WHERE {_OF}", *key)
-    for table in ANONYMIZED:
-        await _anonymize(conn, table, key)
+async def erase(conn: Connection[Record], key: SubjectKey, limit: int = AT_ONCE) -> bool:
+    """All the rest, of a subject that was taken out, and of which no execution runs; at most so many rows of a table.
+    Returns whether that was all.
+    """
+    gone = [await _delete(conn, table, key, limit) for table in LATER_GONE]
+    changed = [await _anonymize(conn, table, key, limit) for table in ANONYMIZED]
+    return max(*gone, *changed) < limit
 
 
 async def some(conn: Connection[Record], key: SubjectKey, limit: int = AT_ONCE) -> dict[str, int]:
-    """Some of what `erase` does at once: how many rows it has met, by table; empty once nothing is left."""
+    """Some of what is left of a subject that was forgotten: how many rows were met, by table; empty once nothing is."""
     for table in LATER_GONE:
-        # Rows of the subject alone, even where two partitions number theirs alike.
-        tag = await conn.execute(
-            f"DELETE FROM {table} WHERE {_OF} AND ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {_OF} LIMIT $4))",
-            *key,
-            limit,
-        )
-        if gone := _rows(tag):
+        if gone := await _delete(conn, table, key, limit):
             return {table: gone}
-    met = {table: rows for table in ANONYMIZED if (rows := await _anonymize(conn, table, key))}
+    met = {table: rows for table in ANONYMIZED if (rows := await _anonymize(conn, table, key, limit))}
     return met | await _end_unheard(conn, key)
 
 
-async def _anonymize(conn: Connection[Record], table: str, key: SubjectKey) -> int:
-    return _rows(await conn.execute(f"UPDATE {table} SET {ANONYMIZED[table].replace('{of}', _OF)}", *key))
+# Rows of the subject alone, even where two partitions number theirs alike.
+_SOME_OF = f"{_OF} AND ctid = ANY (ARRAY(SELECT ctid FROM {{table}} WHERE {_OF} AND {{still}} LIMIT $4))"
+
+
+async def _delete(conn: Connection[Record], table: str, key: SubjectKey, limit: int) -> int:
+    where = _SOME_OF.format(table=table, still="true")
+    return _rows(await conn.execute(f"DELETE FROM {table} WHERE {where}", *key, limit))
+
+
+async def _anonymize(conn: Connection[Record], table: str, key: SubjectKey, limit: int) -> int:
+    change, still = ANONYMIZED[table]
+    where = _SOME_OF.format(table=table, still=still)
+    return _rows(await conn.execute(f"UPDATE {table} SET {change} WHERE {where}", *key, limit))
 
 
 _UNHEARD = {

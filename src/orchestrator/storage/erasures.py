@@ -125,7 +125,9 @@ async def not_told(conn: Connection[Record], erasures: Iterable[Open]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderWay:
-    """What is left to do of an erasure, by whoever holds it. `project_id`: whose subject it was."""
+    """What is left to do of an erasure, by whoever holds it. `project_id`: whose subject it was. `answers_to`: up to
+    when stored answers were looked at, None: none yet.
+    """
 
     project_no: int
     project_id: str
@@ -133,10 +135,11 @@ class UnderWay:
     key: SubjectKey
     subject_ids: tuple[str, ...]
     starts_until: datetime | None
+    answers_to: datetime | None
 
 
 _HOLD = f"""
-SELECT {_COLUMNS}, e.bucket, e.subject_no, e.subject_ids, e.starts_until, p.project_id
+SELECT {_COLUMNS}, e.bucket, e.subject_no, e.subject_ids, e.starts_until, e.answers_to, p.project_id
   FROM erasures AS e JOIN projects AS p USING (project_no)
  WHERE e.project_no = $1 AND e.erasure_id = $2 AND e.ended_at IS NULL
 """
@@ -163,6 +166,7 @@ async def _under_way(conn: Connection[Record], statement: str, project_no: int, 
         key=SubjectKey(project_no=project_no, bucket=row["bucket"], subject_no=row["subject_no"]),
         subject_ids=tuple(row["subject_ids"]),
         starts_until=row["starts_until"],
+        answers_to=row["answers_to"],
     )
 
 
@@ -171,7 +175,7 @@ _GO_ON = "UPDATE erasures SET phase = $3, phases = $4 WHERE project_no = $1 AND 
 _END = """
 UPDATE erasures
    SET phase = $3, phases = $4, ended_at = $5, bucket = NULL, subject_no = NULL, subject_ids = NULL,
-       starts_until = NULL
+       starts_until = NULL, answers_to = NULL
  WHERE project_no = $1 AND erasure_id = $2
 """
 
@@ -185,6 +189,18 @@ async def go_on(
         await conn.execute(_END, *own, now)
     else:
         await conn.execute(_GO_ON, *own)
+
+
+# Two may be at the same part, and one of them at the next one as well.
+_LOOKED_AT = """
+UPDATE erasures SET answers_to = GREATEST(answers_to, $3)
+ WHERE project_no = $1 AND erasure_id = $2 AND ended_at IS NULL
+"""
+
+
+async def looked_at_answers(conn: Connection[Record], under_way: UnderWay, to: datetime) -> None:
+    """Note that stored answers of before then were looked at for an erasure."""
+    await conn.execute(_LOOKED_AT, under_way.project_no, under_way.erasure.erasure_id, to)
 
 
 #: Of what the ledger lacks; as in migrations/0029_unwritten_erasures.sql.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from asyncpg import Connection, Record
 from google.protobuf.wrappers_pb2 import StringValue
@@ -140,10 +140,33 @@ async def erase(
     return int(tag.rsplit(" ", 1)[1])
 
 
-async def oldest(conn: Connection[Record]) -> datetime | None:
-    """When the oldest answer of any project was stored."""
-    found: datetime | None = await conn.fetchval("SELECT min(created_at) FROM idempotency")
-    return found
+_PART = """
+SELECT min(created_at) AS since, max(created_at) AS last, count(*) AS looked_at
+  FROM (SELECT created_at FROM idempotency
+         WHERE project_no = $1 AND created_at >= coalesce($2::timestamptz, '-infinity') AND created_at <= $3
+         ORDER BY created_at LIMIT $4) AS part
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A stretch of time in which answers were stored, from `since` and before `before`. `last`: none follows."""
+
+    since: datetime
+    before: datetime
+    last: bool
+
+
+async def part(
+    conn: Connection[Record], project_no: int, since: datetime | None, until: datetime, limit: int
+) -> Part | None:
+    """The time of the first `limit` answers of a project that were stored then; None when there is none. `since` None:
+    ever.
+    """
+    row = await conn.fetchrow(_PART, project_no, since, until, limit)
+    if row is None or row["since"] is None:
+        return None
+    return Part(since=row["since"], before=row["last"] + timedelta(microseconds=1), last=row["looked_at"] < limit)
 
 
 def _columns(key: RequestKey) -> tuple[int, str, str, str]:

@@ -34,14 +34,17 @@ class Entry(NamedTuple):
     trace: str | None = None
 
 
-# Oldest entries first; consumers that look at the same rows part ways at the lock.
-_WAITING = """
+# Oldest entries first; consumers that look at the same rows part ways at the lock. Which entries stands in the text:
+# only so the planner knows that an index holds just these.
+_OLDEST = """
 SELECT project_no, bucket, subject_no
   FROM (SELECT project_no, bucket, subject_no, inbox_no FROM inbox
-         WHERE attempts BETWEEN $2 AND $3 ORDER BY inbox_no LIMIT $1) AS oldest
+         WHERE {which} ORDER BY inbox_no LIMIT $1) AS oldest
  GROUP BY project_no, bucket, subject_no
  ORDER BY min(inbox_no)
 """
+_WAITING = _OLDEST.format(which="attempts = 0")
+_FAILING = _OLDEST.format(which="attempts > 0")
 
 # One probe for each subject, in the order given: a join may be planned as a scan of the whole project.
 _LOCK = """
@@ -55,10 +58,14 @@ SELECT s.project_no, s.bucket, s.subject_no
 """
 
 
-async def waiting(conn: Connection[Record], *, look: int, attempts: range) -> list[SubjectKey]:
-    """The subjects of the `look` oldest entries that failed so often, those who have waited longest first."""
-    rows = await conn.fetch(_WAITING, look, attempts.start, attempts.stop - 1)
-    return [SubjectKey(*row) for row in rows]
+async def waiting(conn: Connection[Record], look: int) -> list[SubjectKey]:
+    """The subjects of the `look` oldest entries that never failed, those who have waited longest first."""
+    return [SubjectKey(*row) for row in await conn.fetch(_WAITING, look)]
+
+
+async def failing(conn: Connection[Record], look: int) -> list[SubjectKey]:
+    """The subjects of the `look` oldest entries that failed before, those who have waited longest first."""
+    return [SubjectKey(*row) for row in await conn.fetch(_FAILING, look)]
 
 
 # Each half by the index that begins with the subject. Held entries are those of storage/held_entries.py.
@@ -202,6 +209,24 @@ async def failed(conn: Connection[Record], key: SubjectKey, *, error: str, now: 
     await conn.execute(_FAILED, key.project_no, key.bucket, key.subject_no)
     rows = await conn.fetch(_BURY, key.project_no, key.bucket, key.subject_no, MAX_ATTEMPTS, error, now)
     return len(rows)
+
+
+# In order, and past whoever works on them.
+_LEAVE = """
+UPDATE inbox SET attempts = 1
+ WHERE inbox_no = ANY (ARRAY(
+       SELECT i.inbox_no
+         FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS w (project_no, bucket, subject_no)
+         JOIN inbox AS i
+           ON i.project_no = w.project_no AND i.bucket = w.bucket AND i.subject_no = w.subject_no AND i.attempts = 0
+        ORDER BY i.inbox_no
+          FOR UPDATE OF i SKIP LOCKED))
+"""
+
+
+async def leave_to_retries(conn: Connection[Record], keys: Sequence[SubjectKey]) -> None:
+    """Put entries of these subjects that nobody has tried to those that failed, unless somebody is working on them."""
+    await conn.execute(_LEAVE, [k.project_no for k in keys], [k.bucket for k in keys], [k.subject_no for k in keys])
 
 
 _EVENTS = """

@@ -139,6 +139,15 @@ FOLDED = (
 )  # fmt: skip
 
 
+_MORE_EVENTS = f"SELECT count(*) > $4 FROM (SELECT FROM events WHERE {_FROM} LIMIT $4 + 1) AS one"
+
+
+async def has_more_events(conn: Connection[Record], given: SubjectKey, count: int) -> bool:
+    """Whether the one that gives has more events than so many."""
+    more: bool = await conn.fetchval(_MORE_EVENTS, *given, count)
+    return more
+
+
 async def fold_held(conn: Connection[Record], given: SubjectKey, kept: SubjectKey) -> list[str]:
     """Hold no entry twice that waits for both; returns the journeys of those that went, once for each."""
     rows = await conn.fetch(_HELD_TWICE, given.project_no, given.bucket, given.subject_no, kept.bucket, kept.subject_no)

@@ -37,6 +37,11 @@ PATIENCE = timedelta(seconds=5)
 STANDSTILL = timedelta(seconds=60)
 
 
+#: Who waits for a lock is told so in this share of the time that a statement has: what waits for others is not what
+#: takes too long by itself (storage/outages.py).
+LOCKS = 0.9
+
+
 #: How long a user who is through waits for what he had under way to come to its end, before the connection is hung up
 #: on: what lies before Postgres may say nothing any more, and nobody is to be held up by that beyond his own time.
 LET_GO = timedelta(seconds=3)
@@ -115,6 +120,7 @@ async def open_pool(
             "role": role,
             "app.project_no": "",
             "statement_timeout": str(int(statement_timeout.total_seconds() * 1000)),
+            "lock_timeout": str(int(statement_timeout.total_seconds() * 1000 * LOCKS)),
             "idle_in_transaction_session_timeout": str(int(STANDSTILL.total_seconds() * 1000)),
             "jit": "off",
             "timezone": "UTC",

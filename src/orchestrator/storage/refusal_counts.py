@@ -52,3 +52,29 @@ async def since(
     """
     rows = await conn.fetch(_SINCE, project_no, journey_id, start, before)
     return {row["reason"]: row["total"] for row in rows}
+
+
+# Nobody adds to hours that are over. Of one that the limit cuts, the rest is added to what is there.
+_FOLD = """
+WITH apart AS MATERIALIZED (
+    SELECT project_no, journey_id, reason, hour, shard FROM refusal_counts
+     WHERE shard > 0 AND hour < $1 ORDER BY hour LIMIT $2
+), taken AS (
+    DELETE FROM refusal_counts AS c USING apart AS a
+     WHERE c.project_no = a.project_no AND c.journey_id = a.journey_id AND c.reason = a.reason AND c.hour = a.hour
+       AND c.shard = a.shard
+    RETURNING c.project_no, c.journey_id, c.reason, c.hour, c.total
+), folded AS (
+    INSERT INTO refusal_counts AS c (project_no, journey_id, reason, hour, shard, total)
+    SELECT project_no, journey_id, reason, hour, 0, sum(total) FROM taken GROUP BY project_no, journey_id, reason, hour
+    ON CONFLICT (project_no, journey_id, reason, hour, shard) DO UPDATE SET total = c.total + excluded.total
+)
+SELECT count(*) FROM taken
+"""
+
+
+async def fold(conn: Connection[Record], before: datetime, limit: int) -> int:
+    """Put up to `limit` rows of hours that began before then to the first shard of their hour; returns how many. Every
+    snapshot sees the same sums before and after.
+    """
+    return int(await conn.fetchval(_FOLD, before, limit))

@@ -15,11 +15,12 @@ _DISPATCHING = """
 SELECT format('execution %s, seq %s, channel %s, attempt %s', execution_id, seq, channel, attempt) AS example
   FROM sends AS s
  WHERE state = 'dispatching' AND reserved_at < $1::timestamptz - interval '5 minutes'
-   -- Who is parked goes on with it when that is mended.
+   -- Who is parked goes on with it when that is mended; of who was ended in Temporal, it is settled some minutes later.
    AND NOT EXISTS (SELECT FROM executions AS e
                     WHERE (e.project_no, e.bucket, e.subject_no, e.execution_id)
                         = (s.project_no, s.bucket, s.subject_no, s.execution_id)
-                      AND e.outcome IS NULL AND e.parked IS NOT NULL)
+                      AND (e.outcome IS NULL AND e.parked IS NOT NULL
+                           OR e.ended_at >= $1::timestamptz - interval '15 minutes'))
 """
 
 _CALLING = """
@@ -29,7 +30,8 @@ SELECT format('execution %s, seq %s, step %s, attempt %s', execution_id, seq, st
    AND NOT EXISTS (SELECT FROM executions AS e
                     WHERE (e.project_no, e.bucket, e.subject_no, e.execution_id)
                         = (c.project_no, c.bucket, c.subject_no, c.execution_id)
-                      AND e.outcome IS NULL AND e.parked IS NOT NULL)
+                      AND (e.outcome IS NULL AND e.parked IS NOT NULL
+                           OR e.ended_at >= $1::timestamptz - interval '15 minutes'))
 """
 
 _OVERDUE = """
@@ -91,13 +93,14 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         name="sends_dispatching",
-        remedy="Begun five minutes ago and not settled: the channel's provider is away, or its workers are.",
+        remedy="Begun five minutes ago and not settled: the channel's provider is away, or its workers are. Any worker "
+        "settles those whose execution was ended in Temporal, within minutes.",
         sql=_DISPATCHING,
     ),
     Check(
         name="calls_calling",
         remedy="A webhook was to be called five minutes ago, and nothing is known of it: its receiver is away, or the "
-        "workers are.",
+        "workers are. Any worker settles those whose execution was ended in Temporal, within minutes.",
         sql=_CALLING,
     ),
     Check(

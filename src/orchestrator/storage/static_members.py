@@ -1,11 +1,12 @@
 """Who is in a static segment. Those who change that hold the subjects' rows, and the segment (segments.hold).
 
-Whoever comes or goes leaves a transition, as where there are rules.
+Whoever comes or goes leaves a transition, as where there are rules. Members of a segment that was deleted stay for a
+while, until the upkeep has removed them: its number is never another's, and who reads them joins `segments`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from asyncpg import Connection, Record
@@ -62,9 +63,19 @@ async def remove(
     return {SubjectKey(project_no=project_no, bucket=row[0], subject_no=row[1]): row[2] for row in rows}
 
 
-async def remove_all(conn: Connection[Record], project_no: int, segment_no: int) -> None:
-    """Empty the segment, which is being deleted. Tells nobody: who asks about it is told that it does not exist."""
-    await conn.execute("DELETE FROM static_members WHERE project_no = $1 AND segment_no = $2", project_no, segment_no)
+_FORGET_GONE = """
+DELETE FROM static_members WHERE (project_no, bucket, subject_no, segment_no) IN (
+    SELECT project_no, bucket, subject_no, segment_no FROM static_members
+     WHERE project_no = $1 AND segment_no = ANY ($2::int[]) LIMIT $3)
+"""
+
+
+async def forget_gone(conn: Connection[Record], project_no: int, segment_nos: Collection[int], limit: int) -> int:
+    """Delete up to `limit` members of these segments, which were deleted; returns how many. Tells nobody: who asks
+    about such a segment is told that it does not exist.
+    """
+    tag = await conn.execute(_FORGET_GONE, project_no, list(segment_nos), limit)
+    return int(tag.rsplit(" ", 1)[1])
 
 
 _OF = "SELECT segment_no FROM static_members WHERE project_no = $1 AND bucket = $2 AND subject_no = $3"

@@ -14,7 +14,7 @@ from orchestrator.domain.refusals import SubjectForgotten
 from orchestrator.domain.resource import to_tick
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.domain.subject import Subject, bucket_of
-from orchestrator.storage import erasing, subject_aliases, tombstones
+from orchestrator.storage import deleted_subjects, erasing, subject_aliases, tombstones
 
 # Here and below, subjects are looked up one by one (LATERAL with OFFSET 0 or a lock): a plain join would be planned as
 # a scan of the whole project while the table has no statistics, and stay so for connections that prepared it then.
@@ -284,14 +284,16 @@ async def hold_off_ingest(conn: Connection[Record], project_no: int) -> None:
     await conn.execute(_STOP_INGEST, _DELETION, project_no)
 
 
-async def delete(conn: Connection[Record], key: SubjectKey) -> None:
-    """Remove a subject whose row the caller holds, with all that is known about it; no execution of it runs.
+async def delete(conn: Connection[Record], key: SubjectKey, now: datetime) -> None:
+    """Remove a subject whose row the caller holds, with all that is known about it; no execution of it runs. Of one
+    with very many events, or entries, the rest goes in the background: nobody finds it any more.
 
     Ids of its events are remembered as hashes for as long as those of all events: a repeat does not bring it back.
     """
     await hold_off_ingest(conn, key.project_no)
     await erasing.take_out(conn, key)
-    await erasing.erase(conn, key)
+    if not await erasing.erase(conn, key):
+        await deleted_subjects.add(conn, key, now)
 
 
 async def _ensure(

@@ -67,14 +67,15 @@ async def take(conn: Connection[Record]) -> Round | None:
 
 
 _RAISE_BARRIER = """
-UPDATE topic_pokes SET barrier = pg_snapshot_xmax(pg_current_snapshot())::text::bigint, moved_at = $2
- WHERE project_no = $1
+UPDATE topic_pokes SET barrier = pg_current_xact_id()::text::bigint, moved_at = $2 WHERE project_no = $1
 """
 
 
 async def raise_barrier(conn: Connection[Record], one: Round, now: datetime) -> None:
-    """Note which transactions may have begun before the change. Whoever decides about an execution has taken its
-    subject's lock, and so has a number, before they read what is so."""
+    """Note which transactions may have begun before the change: those of smaller numbers than this one, which has met
+    the change committed. Whoever decides about an execution has taken its subject's lock, and so has a number, before
+    they read what is so.
+    """
     await conn.execute(_RAISE_BARRIER, one.project_no, now)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
+from enum import IntEnum
 from itertools import pairwise
 
 from asyncpg import Connection, Record
@@ -16,17 +17,57 @@ REQUESTS_KEPT = timedelta(days=7)
 #: How long an event id is remembered.
 EVENTS_KNOWN = timedelta(days=30)
 
+
+class Turn(IntEnum):
+    """What only one process at a time is at."""
+
+    REQUESTS = 1
+    EVENT_IDS = 2
+    REFUSED_ENTRIES = 3
+    SEND_TALLIES = 4
+    SENT_TESTS = 5
+    SEGMENT_RUNS = 6
+    STAYS = 7
+    SIZES = 8
+    REFUSAL_COUNTS = 9
+    MONTHS = 10
+
+
+# Class of their advisory locks.
+_TURNS = 0x0DD7
+
+
+async def take_turn(conn: Connection[Record], turn: Turn) -> bool:
+    """Whether this transaction may do it: until it ends, nobody else may."""
+    free: bool = await conn.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", _TURNS, turn.value)
+    return free
+
+
+# By the index that begins with the project, each of them for itself.
 _REQUESTS = """
+WITH RECURSIVE answered (project_no) AS (
+    SELECT min(project_no) FROM idempotency
+     UNION ALL
+    SELECT (SELECT min(i.project_no) FROM idempotency AS i WHERE i.project_no > answered.project_no)
+      FROM answered WHERE answered.project_no IS NOT NULL
+)
 DELETE FROM idempotency WHERE (project_no, principal, method, request_id) IN (
-    SELECT project_no, principal, method, request_id FROM idempotency
-     WHERE created_at < $1 ORDER BY created_at LIMIT $2)
+    SELECT old.project_no, old.principal, old.method, old.request_id
+      FROM answered
+     CROSS JOIN LATERAL (
+           SELECT i.project_no, i.principal, i.method, i.request_id FROM idempotency AS i
+            WHERE i.project_no = answered.project_no AND i.created_at < $1
+            ORDER BY i.created_at LIMIT $2) AS old
+     LIMIT $2)
 """
 
-_EVENT_IDS = """
-DELETE FROM event_ids WHERE (project_no, event_hash) IN (
-    SELECT project_no, event_hash FROM event_ids WHERE received_at < $1 LIMIT $2)
-"""
+# Of all partitions those pages that have these numbers.
+_EVENT_IDS = "DELETE FROM event_ids WHERE ctid >= $2::tid AND ctid < $3::tid AND received_at < $1"
 
+_PAGES_OF_EVENT_IDS = """
+SELECT coalesce(max(pg_relation_size(inhrelid)), 0) / current_setting('block_size')::bigint
+  FROM pg_inherits WHERE inhparent = 'event_ids'::regclass
+"""
 
 _REFUSED_ENTRIES = """
 DELETE FROM refused_entries WHERE (project_no, journey_id, reason, refused_at, refused_no) IN (
@@ -39,9 +80,15 @@ async def forget_requests(conn: Connection[Record], now: datetime, limit: int) -
     return _count(await conn.execute(_REQUESTS, now - REQUESTS_KEPT, limit))
 
 
-async def forget_event_ids(conn: Connection[Record], now: datetime, limit: int) -> int:
-    """Delete up to `limit` event ids that are too old; returns how many."""
-    return _count(await conn.execute(_EVENT_IDS, now - EVENTS_KNOWN, limit))
+async def pages_of_event_ids(conn: Connection[Record]) -> int:
+    """How many pages the largest partition of event ids has."""
+    pages: int = await conn.fetchval(_PAGES_OF_EVENT_IDS)
+    return pages
+
+
+async def forget_event_ids(conn: Connection[Record], now: datetime, pages: range) -> int:
+    """Delete the event ids in these pages of each partition that are too old; returns how many."""
+    return _count(await conn.execute(_EVENT_IDS, now - EVENTS_KNOWN, (pages.start, 0), (pages.stop, 0)))
 
 
 async def forget_refused_entries(conn: Connection[Record], now: datetime, limit: int) -> int:
@@ -134,12 +181,13 @@ async def drop_days(
     )
 
 
-async def drop_empty_months(conn: Connection[Record], before: date) -> int:
-    """Drop the months of events, all over by then, that hold nothing; how many. In a transaction of its own.
+async def drop_empty_month(conn: Connection[Record], before: date) -> bool:
+    """Drop a month of events, over by then, that holds nothing; whether there was one. In a transaction of its own.
 
-    Raises LockNotAvailableError where somebody is in the way.
+    One that takes up much room still is left until vacuum has given its pages back. Raises LockNotAvailableError where
+    somebody is in the way.
     """
-    return int(await conn.fetchval("SELECT drop_empty_events_months($1)", before))
+    return bool(await conn.fetchval("SELECT drop_empty_events_months($1)", before))
 
 
 def _count(tag: str) -> int:

@@ -43,6 +43,11 @@ ENROLLMENT_MEMO = "enrollment_id"
 SUBJECT_MEMO = "subject"
 
 
+#: Temporal's priorities go from 1, which comes first, to 5. It takes this one for what says nothing.
+USUAL_PRIORITY = 3
+#: Of executions that many others are let in with. Servers that know no priorities take no notice.
+BEHIND_PRIORITY = 5
+
 #: Seconds without a sign of life after which a try is taken for dead and made again.
 HEARTBEAT = 8.0
 

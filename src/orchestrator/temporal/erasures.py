@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,11 +16,13 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.temporal.client import CALL_TIMEOUT, LIST_TIMEOUT
 from orchestrator.temporal.contract import PROJECT_ATTRIBUTE, SUBJECT_ATTRIBUTE
 from orchestrator.temporal.executions import no_workflow
+
+logger = logging.getLogger(__name__)
 
 ERASURES_QUEUE = "erasures"
 ERASURE_WORKFLOW = "SUBJECT_ERASURE"
@@ -97,12 +100,17 @@ class RunRemoval:
         if not self._searchable:
             return set()
         found: set[str] = set()
-        for subject_id in subject_ids:
-            query = (
-                f"{SUBJECT_ATTRIBUTE.name} = {_quoted(subject_id)} AND {PROJECT_ATTRIBUTE.name} = {_quoted(project_id)}"
-            )
-            async for run in self._client.list_workflows(query, rpc_timeout=LIST_TIMEOUT):
-                found.add(run.id)
+        try:
+            for subject_id in subject_ids:
+                async for run in self._client.list_workflows(_of(project_id, subject_id), rpc_timeout=LIST_TIMEOUT):
+                    found.add(run.id)
+        except RPCError as error:
+            # Not every server tells beforehand which search attributes a namespace has. Where there are none of ours,
+            # no execution has any.
+            if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                raise
+            logger.warning("the namespace lacks our search attributes, executions cannot be found by them")
+            self._searchable = False
         return found
 
     async def _remove(self, workflow_id: str, until: float) -> bool:
@@ -209,6 +217,11 @@ class RunRemoval:
         except RPCError as error:
             if not no_workflow(error):
                 raise
+
+
+def _of(project_id: str, subject_id: str) -> str:
+    """The query for the executions of a subject."""
+    return f"{SUBJECT_ATTRIBUTE.name} = {_quoted(subject_id)} AND {PROJECT_ATTRIBUTE.name} = {_quoted(project_id)}"
 
 
 def _quoted(text: str) -> str:

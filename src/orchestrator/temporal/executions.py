@@ -24,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from orchestrator.temporal.client import CALL_TIMEOUT, LIST_TIMEOUT
 from orchestrator.temporal.codec import KeyMissing
 from orchestrator.temporal.contract import (
+    BEHIND_PRIORITY,
     BEHIND_QUEUE,
     ENROLLMENT_MEMO,
     EXECUTION_WORKFLOW,
@@ -55,10 +56,6 @@ class Holder:
 
     execution_id: str | None
     closed: bool
-
-
-#: Temporal knows 1 to 5, and takes 3 for what says nothing. Servers that do not know it take no notice.
-_BEHIND = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +147,7 @@ class Executions:
                 static_summary=f"{start.journey_id} v{start.version}",
                 # An eager start keeps a place until its first task comes.
                 request_eager_start=self._eager and not start.behind,
-                priority=Priority(priority_key=_BEHIND) if start.behind else Priority.default,
+                priority=Priority(priority_key=BEHIND_PRIORITY) if start.behind else Priority.default,
                 rpc_timeout=self._patience,
             )
         except WorkflowAlreadyStartedError:
@@ -171,12 +168,18 @@ class Executions:
 
     async def poke(self, workflow_id: str) -> Told:
         """Make an execution look again. GONE: it has ended, or was not started yet."""
+        workflow = self._client.get_workflow_handle(workflow_id)
         try:
-            await self._client.get_workflow_handle(workflow_id).signal(POKE_SIGNAL, rpc_timeout=self._patience)
+            await workflow.signal(POKE_SIGNAL, rpc_timeout=self._patience)
         except RPCError as error:
             if no_workflow(error):
                 return Told.GONE
-            raise
+            if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                raise
+            # A run takes so many pokes and no more; one that gets on begins anew long before. So what runs and takes no
+            # more has yet to look at those it has, and will see then what this one is about.
+            if (await workflow.describe(rpc_timeout=self._patience)).close_time is not None:
+                raise
         return Told.DONE
 
     async def ended_elsewhere(self, since: datetime | None) -> AsyncIterator[Ended]:

@@ -307,7 +307,8 @@ class PreviewCommunicationRequest(_message.Message):
     subject_id: _builtins.str
     """To whom. Either this or `attributes`, or neither: then nothing is known of the subject."""
     show_values: _builtins.bool
-    """True: the subject's values are shown. Otherwise `•••` stands for each, and only the way through the template is theirs.
+    """True: the subject's values are shown. Otherwise `•••` stands for each that is not of the project's `shown_fields`, and
+    only the way through the template is theirs.
     Given attributes are always shown. The link `unsubscribe_url` is made when a message is sent: here it is empty.
     """
     @_builtins.property

@@ -57,7 +57,10 @@ class Explanation(_message.Message):
 
     @_builtins.property
     def evidence(self) -> _struct_pb2.Struct:
-        """What the truth of a leaf rests on."""
+        """What the truth of a leaf rests on. Of an attribute: its `type`, which is `missing` where there is none, and its `value`
+        if it may be shown; `masked` is true if it may not. Of a subject that is stored, fields may be shown that are among the
+        project's `shown_fields`.
+        """
 
     @_builtins.property
     def rules(self) -> Global___Explanation:

@@ -87,6 +87,7 @@ class ProjectSettings(_message.Message):
     QUIET_HOURS_FIELD_NUMBER: _builtins.int
     GLOBAL_HOLDOUT_FIELD_NUMBER: _builtins.int
     CHANNEL_RATES_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELDS_FIELD_NUMBER: _builtins.int
     time_zone: _builtins.str
     """A zone of the IANA time zone database, for subjects who have none. Empty: UTC."""
     max_journeys: _builtins.int
@@ -122,6 +123,14 @@ class ProjectSettings(_message.Message):
         wait does so in a queue. Channels that are not here have no rate.
         """
 
+    @_builtins.property
+    def shown_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields whose values are not personal, by their paths as predicates of journeys have them: `plan`, `address.city`,
+        `$entry.amount`, `$steps.check.score`. Where it is told why something was decided about a subject that is stored, what a
+        journey would do with it, or what a message would say to it, these values are shown, with all that is in them, and all
+        others are masked. At most 100, each of at most 500 characters. None: every value is personal.
+        """
+
     def __init__(
         self,
         *,
@@ -133,10 +142,11 @@ class ProjectSettings(_message.Message):
         quiet_hours: Global___QuietHours | None = ...,
         global_holdout: Global___Holdout | None = ...,
         channel_rates: _abc.Iterable[Global___ChannelRate] | None = ...,
+        shown_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "event_retention", b"event_retention", "global_holdout", b"global_holdout", "goal_window", b"goal_window", "max_journeys", b"max_journeys", "quiet_hours", b"quiet_hours"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "channel_rates", b"channel_rates", "event_retention", b"event_retention", "frequency_caps", b"frequency_caps", "global_holdout", b"global_holdout", "goal_window", b"goal_window", "max_journeys", b"max_journeys", "quiet_hours", b"quiet_hours", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys", "channel_rates", b"channel_rates", "event_retention", b"event_retention", "frequency_caps", b"frequency_caps", "global_holdout", b"global_holdout", "goal_window", b"goal_window", "max_journeys", b"max_journeys", "quiet_hours", b"quiet_hours", "shown_fields", b"shown_fields", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_journeys: _TypeAlias = _typing.Literal["max_journeys"]  # noqa: Y015
     _WhichOneofArgType__max_journeys: _TypeAlias = _typing.Literal["_max_journeys", b"_max_journeys"]  # noqa: Y015

@@ -385,7 +385,7 @@ Global___SimulatedStep: _TypeAlias = SimulatedStep  # noqa: Y015
 @_typing.final
 class SimulatedChange(_message.Message):
     """A change of attributes, which is known from then on in the simulation. Of a subject that is stored, `•••` stands for each
-    of its values.
+    of its values that is not of the project's `shown_fields`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -576,7 +576,9 @@ Global___SimulatedSleep: _TypeAlias = SimulatedSleep  # noqa: Y015
 
 @_typing.final
 class SimulatedMessage(_message.Message):
-    """A message as it would be handed to its channel. Of a subject that is stored, `•••` stands for each of its values."""
+    """A message as it would be handed to its channel. Of a subject that is stored, `•••` stands for each of its values that is
+    not of the project's `shown_fields`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

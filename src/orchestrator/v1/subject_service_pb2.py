@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from orchestrator.v1 import preferences_pb2 as orchestrator_dot_v1_dot_preferences__pb2
 from orchestrator.v1 import subject_pb2 as orchestrator_dot_v1_dot_subject__pb2
+from orchestrator.v1 import subject_record_pb2 as orchestrator_dot_v1_dot_subject__record__pb2
 from orchestrator.v1 import suppression_pb2 as orchestrator_dot_v1_dot_suppression__pb2
 from orchestrator.v1 import timeline_pb2 as orchestrator_dot_v1_dot_timeline__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%orchestrator/v1/subject_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a!orchestrator/v1/preferences.proto\x1a\x1dorchestrator/v1/subject.proto\x1a!orchestrator/v1/suppression.proto\x1a\x1eorchestrator/v1/timeline.proto\"<\n\x13ListSubjectsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x14ListSubjectsResponse\x12*\n\x08subjects\x18\x01 \x03(\x0b\x32\x18.orchestrator.v1.Subject\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x14UpsertSubjectRequest\x12/\n\x07subject\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.SubjectB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"B\n\x15UpsertSubjectResponse\x12)\n\x07subject\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Subject\"y\n\x1a\x42\x61tchUpsertSubjectsRequest\x12\x30\n\x08subjects\x18\x01 \x03(\x0b\x32\x18.orchestrator.v1.SubjectB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"K\n\x1b\x42\x61tchUpsertSubjectsResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x05\x12\x15\n\rupdated_count\x18\x02 \x01(\x05\"-\n\x11GetSubjectRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x12GetSubjectResponse\x12)\n\x07subject\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Subject\"V\n\x13ListTimelineRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x14ListTimelineResponse\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.orchestrator.v1.TimelineItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"R\n\x14\x44\x65leteSubjectRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x17\n\x15\x44\x65leteSubjectResponse\"z\n\x14MergeSubjectsRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1d\n\x0finto_subject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"B\n\x15MergeSubjectsResponse\x12)\n\x07subject\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Subject\"1\n\x15GetPreferencesRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"K\n\x16GetPreferencesResponse\x12\x31\n\x0bpreferences\x18\x01 \x01(\x0b\x32\x1c.orchestrator.v1.Preferences\"\x82\x01\n\x18UpdatePreferencesRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x38\n\x07\x63hanges\x18\x02 \x03(\x0b\x32!.orchestrator.v1.PreferenceChangeB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"N\n\x19UpdatePreferencesResponse\x12\x31\n\x0bpreferences\x18\x01 \x01(\x0b\x32\x1c.orchestrator.v1.Preferences\"Z\n\x17ListSuppressionsRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x18ListSuppressionsResponse\x12\x32\n\x0csuppressions\x18\x01 \x03(\x0b\x32\x1c.orchestrator.v1.Suppression\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x18\x43reateSuppressionRequest\x12\x37\n\x0bsuppression\x18\x01 \x01(\x0b\x32\x1c.orchestrator.v1.SuppressionB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"N\n\x19\x43reateSuppressionResponse\x12\x31\n\x0bsuppression\x18\x01 \x01(\x0b\x32\x1c.orchestrator.v1.Suppression\"_\n\x18\x44\x65leteSuppressionRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63hannel\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x1b\n\x19\x44\x65leteSuppressionResponse2\xcd\x0e\n\x0eSubjectService\x12t\n\x0cListSubjects\x12$.orchestrator.v1.ListSubjectsRequest\x1a%.orchestrator.v1.ListSubjectsResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/subjects\x12\x96\x01\n\rUpsertSubject\x12%.orchestrator.v1.UpsertSubjectRequest\x1a&.orchestrator.v1.UpsertSubjectResponse\"6\x90\x02\x02\x82\xd3\xe4\x93\x02-\x1a\x19/v1/subjects/{subject.id}:\x07subjectb\x07subject\x12\x98\x01\n\x13\x42\x61tchUpsertSubjects\x12+.orchestrator.v1.BatchUpsertSubjectsRequest\x1a,.orchestrator.v1.BatchUpsertSubjectsResponse\"&\x90\x02\x02\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/subjects:batchUpsert:\x01*\x12\x84\x01\n\nGetSubject\x12\".orchestrator.v1.GetSubjectRequest\x1a#.orchestrator.v1.GetSubjectResponse\"-\x90\x02\x01\x82\xd3\xe4\x93\x02$\x12\x19/v1/subjects/{subject_id}b\x07subject\x12\x84\x01\n\rDeleteSubject\x12%.orchestrator.v1.DeleteSubjectRequest\x1a&.orchestrator.v1.DeleteSubjectResponse\"$\x90\x02\x02\x82\xd3\xe4\x93\x02\x1b*\x19/v1/subjects/{subject_id}\x12\x96\x01\n\rMergeSubjects\x12%.orchestrator.v1.MergeSubjectsRequest\x1a&.orchestrator.v1.MergeSubjectsResponse\"6\x90\x02\x02\x82\xd3\xe4\x93\x02-\"\x1f/v1/subjects/{subject_id}:merge:\x01*b\x07subject\x12\x8a\x01\n\x0cListTimeline\x12$.orchestrator.v1.ListTimelineRequest\x1a%.orchestrator.v1.ListTimelineResponse\"-\x90\x02\x01\x82\xd3\xe4\x93\x02$\x12\"/v1/subjects/{subject_id}/timeline\x12\xa0\x01\n\x0eGetPreferences\x12&.orchestrator.v1.GetPreferencesRequest\x1a\'.orchestrator.v1.GetPreferencesResponse\"=\x90\x02\x01\x82\xd3\xe4\x93\x02\x34\x12%/v1/subjects/{subject_id}/preferencesb\x0bpreferences\x12\xac\x01\n\x11UpdatePreferences\x12).orchestrator.v1.UpdatePreferencesRequest\x1a*.orchestrator.v1.UpdatePreferencesResponse\"@\x90\x02\x02\x82\xd3\xe4\x93\x02\x37\x32%/v1/subjects/{subject_id}/preferences:\x01*b\x0bpreferences\x12\x9a\x01\n\x10ListSuppressions\x12(.orchestrator.v1.ListSuppressionsRequest\x1a).orchestrator.v1.ListSuppressionsResponse\"1\x90\x02\x01\x82\xd3\xe4\x93\x02(\x12&/v1/subjects/{subject_id}/suppressions\x12\xc3\x01\n\x11\x43reateSuppression\x12).orchestrator.v1.CreateSuppressionRequest\x1a*.orchestrator.v1.CreateSuppressionResponse\"W\x90\x02\x02\x82\xd3\xe4\x93\x02N\"2/v1/subjects/{suppression.subject_id}/suppressions:\x0bsuppressionb\x0bsuppression\x12\xa7\x01\n\x11\x44\x65leteSuppression\x12).orchestrator.v1.DeleteSuppressionRequest\x1a*.orchestrator.v1.DeleteSuppressionResponse\";\x90\x02\x02\x82\xd3\xe4\x93\x02\x32*0/v1/subjects/{subject_id}/suppressions/{channel}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%orchestrator/v1/subject_service.proto\x12\x0forchestrator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!orchestrator/v1/preferences.proto\x1a\x1dorchestrator/v1/subject.proto\x1a$orchestrator/v1/subject_record.proto\x1a!orchestrator/v1/suppression.proto\x1a\x1eorchestrator/v1/timeline.proto\"<\n\x13ListSubjectsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x14ListSubjectsResponse\x12*\n\x08subjects\x18\x01 \x03(\x0b\x32\x18.orchestrator.v1.Subject\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x14UpsertSubjectRequest\x12/\n\x07subject\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.SubjectB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"B\n\x15UpsertSubjectResponse\x12)\n\x07subject\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Subject\"y\n\x1a\x42\x61tchUpsertSubjectsRequest\x12\x30\n\x08subjects\x18\x01 \x03(\x0b\x32\x18.orchestrator.v1.SubjectB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"K\n\x1b\x42\x61tchUpsertSubjectsResponse\x12\x15\n\rcreated_count\x18\x01 \x01(\x05\x12\x15\n\rupdated_count\x18\x02 \x01(\x05\"-\n\x11GetSubjectRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x12GetSubjectResponse\x12)\n\x07subject\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Subject\"V\n\x13ListTimelineRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x14ListTimelineResponse\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.orchestrator.v1.TimelineItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x14\x45xportSubjectRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xb2\x01\n\x15\x45xportSubjectResponse\x12/\n\x07records\x18\x01 \x03(\x0b\x32\x1e.orchestrator.v1.SubjectRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12;\n\x0b\x65xport_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexportedAt\"R\n\x14\x44\x65leteSubjectRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x17\n\x15\x44\x65leteSubjectResponse\"z\n\x14MergeSubjectsRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1d\n\x0finto_subject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"B\n\x15MergeSubjectsResponse\x12)\n\x07subject\x18\x01 \x01(\x0b\x32\x18.orchestrator.v1.Subject\"1\n\x15GetPreferencesRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"K\n\x16GetPreferencesResponse\x12\x31\n\x0bpreferences\x18\x01 \x01(\x0b\x32\x1c.orchestrator.v1.Preferences\"\x82\x01\n\x18UpdatePreferencesRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x38\n\x07\x63hanges\x18\x02 \x03(\x0b\x32!.orchestrator.v1.PreferenceChangeB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"N\n\x19UpdatePreferencesResponse\x12\x31\n\x0bpreferences\x18\x01 \x01(\x0b\x32\x1c.orchestrator.v1.Preferences\"Z\n\x17ListSuppressionsRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x18ListSuppressionsResponse\x12\x32\n\x0csuppressions\x18\x01 \x03(\x0b\x32\x1c.orchestrator.v1.Suppression\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x18\x43reateSuppressionRequest\x12\x37\n\x0bsuppression\x18\x01 \x01(\x0b\x32\x1c.orchestrator.v1.SuppressionB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"N\n\x19\x43reateSuppressionResponse\x12\x31\n\x0bsuppression\x18\x01 \x01(\x0b\x32\x1c.orchestrator.v1.Suppression\"_\n\x18\x44\x65leteSuppressionRequest\x12\x18\n\nsubject_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63hannel\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x1b\n\x19\x44\x65leteSuppressionResponse2\xdb\x0f\n\x0eSubjectService\x12t\n\x0cListSubjects\x12$.orchestrator.v1.ListSubjectsRequest\x1a%.orchestrator.v1.ListSubjectsResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/subjects\x12\x96\x01\n\rUpsertSubject\x12%.orchestrator.v1.UpsertSubjectRequest\x1a&.orchestrator.v1.UpsertSubjectResponse\"6\x90\x02\x02\x82\xd3\xe4\x93\x02-\x1a\x19/v1/subjects/{subject.id}:\x07subjectb\x07subject\x12\x98\x01\n\x13\x42\x61tchUpsertSubjects\x12+.orchestrator.v1.BatchUpsertSubjectsRequest\x1a,.orchestrator.v1.BatchUpsertSubjectsResponse\"&\x90\x02\x02\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/subjects:batchUpsert:\x01*\x12\x84\x01\n\nGetSubject\x12\".orchestrator.v1.GetSubjectRequest\x1a#.orchestrator.v1.GetSubjectResponse\"-\x90\x02\x01\x82\xd3\xe4\x93\x02$\x12\x19/v1/subjects/{subject_id}b\x07subject\x12\x84\x01\n\rDeleteSubject\x12%.orchestrator.v1.DeleteSubjectRequest\x1a&.orchestrator.v1.DeleteSubjectResponse\"$\x90\x02\x02\x82\xd3\xe4\x93\x02\x1b*\x19/v1/subjects/{subject_id}\x12\x96\x01\n\rMergeSubjects\x12%.orchestrator.v1.MergeSubjectsRequest\x1a&.orchestrator.v1.MergeSubjectsResponse\"6\x90\x02\x02\x82\xd3\xe4\x93\x02-\"\x1f/v1/subjects/{subject_id}:merge:\x01*b\x07subject\x12\x8a\x01\n\x0cListTimeline\x12$.orchestrator.v1.ListTimelineRequest\x1a%.orchestrator.v1.ListTimelineResponse\"-\x90\x02\x01\x82\xd3\xe4\x93\x02$\x12\"/v1/subjects/{subject_id}/timeline\x12\x8b\x01\n\rExportSubject\x12%.orchestrator.v1.ExportSubjectRequest\x1a&.orchestrator.v1.ExportSubjectResponse\"+\x90\x02\x01\x82\xd3\xe4\x93\x02\"\x12 /v1/subjects/{subject_id}/export\x12\xa0\x01\n\x0eGetPreferences\x12&.orchestrator.v1.GetPreferencesRequest\x1a\'.orchestrator.v1.GetPreferencesResponse\"=\x90\x02\x01\x82\xd3\xe4\x93\x02\x34\x12%/v1/subjects/{subject_id}/preferencesb\x0bpreferences\x12\xac\x01\n\x11UpdatePreferences\x12).orchestrator.v1.UpdatePreferencesRequest\x1a*.orchestrator.v1.UpdatePreferencesResponse\"@\x90\x02\x02\x82\xd3\xe4\x93\x02\x37\x32%/v1/subjects/{subject_id}/preferences:\x01*b\x0bpreferences\x12\x9a\x01\n\x10ListSuppressions\x12(.orchestrator.v1.ListSuppressionsRequest\x1a).orchestrator.v1.ListSuppressionsResponse\"1\x90\x02\x01\x82\xd3\xe4\x93\x02(\x12&/v1/subjects/{subject_id}/suppressions\x12\xc3\x01\n\x11\x43reateSuppression\x12).orchestrator.v1.CreateSuppressionRequest\x1a*.orchestrator.v1.CreateSuppressionResponse\"W\x90\x02\x02\x82\xd3\xe4\x93\x02N\"2/v1/subjects/{suppression.subject_id}/suppressions:\x0bsuppressionb\x0bsuppression\x12\xa7\x01\n\x11\x44\x65leteSuppression\x12).orchestrator.v1.DeleteSuppressionRequest\x1a*.orchestrator.v1.DeleteSuppressionResponse\";\x90\x02\x02\x82\xd3\xe4\x93\x02\x32*0/v1/subjects/{subject_id}/suppressions/{channel}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSUBJECTREQUEST'].fields_by_name['subject_id']._serialized_options = b'\342A\001\002'
   _globals['_LISTTIMELINEREQUEST'].fields_by_name['subject_id']._loaded_options = None
   _globals['_LISTTIMELINEREQUEST'].fields_by_name['subject_id']._serialized_options = b'\342A\001\002'
+  _globals['_EXPORTSUBJECTREQUEST'].fields_by_name['subject_id']._loaded_options = None
+  _globals['_EXPORTSUBJECTREQUEST'].fields_by_name['subject_id']._serialized_options = b'\342A\001\002'
   _globals['_DELETESUBJECTREQUEST'].fields_by_name['subject_id']._loaded_options = None
   _globals['_DELETESUBJECTREQUEST'].fields_by_name['subject_id']._serialized_options = b'\342A\001\002'
   _globals['_MERGESUBJECTSREQUEST'].fields_by_name['subject_id']._loaded_options = None
@@ -79,6 +83,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBJECTSERVICE'].methods_by_name['MergeSubjects']._serialized_options = b'\220\002\002\202\323\344\223\002-\"\037/v1/subjects/{subject_id}:merge:\001*b\007subject'
   _globals['_SUBJECTSERVICE'].methods_by_name['ListTimeline']._loaded_options = None
   _globals['_SUBJECTSERVICE'].methods_by_name['ListTimeline']._serialized_options = b'\220\002\001\202\323\344\223\002$\022\"/v1/subjects/{subject_id}/timeline'
+  _globals['_SUBJECTSERVICE'].methods_by_name['ExportSubject']._loaded_options = None
+  _globals['_SUBJECTSERVICE'].methods_by_name['ExportSubject']._serialized_options = b'\220\002\001\202\323\344\223\002\"\022 /v1/subjects/{subject_id}/export'
   _globals['_SUBJECTSERVICE'].methods_by_name['GetPreferences']._loaded_options = None
   _globals['_SUBJECTSERVICE'].methods_by_name['GetPreferences']._serialized_options = b'\220\002\001\202\323\344\223\0024\022%/v1/subjects/{subject_id}/preferencesb\013preferences'
   _globals['_SUBJECTSERVICE'].methods_by_name['UpdatePreferences']._loaded_options = None
@@ -89,54 +95,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBJECTSERVICE'].methods_by_name['CreateSuppression']._serialized_options = b'\220\002\002\202\323\344\223\002N\"2/v1/subjects/{suppression.subject_id}/suppressions:\013suppressionb\013suppression'
   _globals['_SUBJECTSERVICE'].methods_by_name['DeleteSuppression']._loaded_options = None
   _globals['_SUBJECTSERVICE'].methods_by_name['DeleteSuppression']._serialized_options = b'\220\002\002\202\323\344\223\0022*0/v1/subjects/{subject_id}/suppressions/{channel}'
-  _globals['_LISTSUBJECTSREQUEST']._serialized_start=254
-  _globals['_LISTSUBJECTSREQUEST']._serialized_end=314
-  _globals['_LISTSUBJECTSRESPONSE']._serialized_start=316
-  _globals['_LISTSUBJECTSRESPONSE']._serialized_end=407
-  _globals['_UPSERTSUBJECTREQUEST']._serialized_start=409
-  _globals['_UPSERTSUBJECTREQUEST']._serialized_end=523
-  _globals['_UPSERTSUBJECTRESPONSE']._serialized_start=525
-  _globals['_UPSERTSUBJECTRESPONSE']._serialized_end=591
-  _globals['_BATCHUPSERTSUBJECTSREQUEST']._serialized_start=593
-  _globals['_BATCHUPSERTSUBJECTSREQUEST']._serialized_end=714
-  _globals['_BATCHUPSERTSUBJECTSRESPONSE']._serialized_start=716
-  _globals['_BATCHUPSERTSUBJECTSRESPONSE']._serialized_end=791
-  _globals['_GETSUBJECTREQUEST']._serialized_start=793
-  _globals['_GETSUBJECTREQUEST']._serialized_end=838
-  _globals['_GETSUBJECTRESPONSE']._serialized_start=840
-  _globals['_GETSUBJECTRESPONSE']._serialized_end=903
-  _globals['_LISTTIMELINEREQUEST']._serialized_start=905
-  _globals['_LISTTIMELINEREQUEST']._serialized_end=991
-  _globals['_LISTTIMELINERESPONSE']._serialized_start=993
-  _globals['_LISTTIMELINERESPONSE']._serialized_end=1086
-  _globals['_DELETESUBJECTREQUEST']._serialized_start=1088
-  _globals['_DELETESUBJECTREQUEST']._serialized_end=1170
-  _globals['_DELETESUBJECTRESPONSE']._serialized_start=1172
-  _globals['_DELETESUBJECTRESPONSE']._serialized_end=1195
-  _globals['_MERGESUBJECTSREQUEST']._serialized_start=1197
-  _globals['_MERGESUBJECTSREQUEST']._serialized_end=1319
-  _globals['_MERGESUBJECTSRESPONSE']._serialized_start=1321
-  _globals['_MERGESUBJECTSRESPONSE']._serialized_end=1387
-  _globals['_GETPREFERENCESREQUEST']._serialized_start=1389
-  _globals['_GETPREFERENCESREQUEST']._serialized_end=1438
-  _globals['_GETPREFERENCESRESPONSE']._serialized_start=1440
-  _globals['_GETPREFERENCESRESPONSE']._serialized_end=1515
-  _globals['_UPDATEPREFERENCESREQUEST']._serialized_start=1518
-  _globals['_UPDATEPREFERENCESREQUEST']._serialized_end=1648
-  _globals['_UPDATEPREFERENCESRESPONSE']._serialized_start=1650
-  _globals['_UPDATEPREFERENCESRESPONSE']._serialized_end=1728
-  _globals['_LISTSUPPRESSIONSREQUEST']._serialized_start=1730
-  _globals['_LISTSUPPRESSIONSREQUEST']._serialized_end=1820
-  _globals['_LISTSUPPRESSIONSRESPONSE']._serialized_start=1822
-  _globals['_LISTSUPPRESSIONSRESPONSE']._serialized_end=1925
-  _globals['_CREATESUPPRESSIONREQUEST']._serialized_start=1927
-  _globals['_CREATESUPPRESSIONREQUEST']._serialized_end=2053
-  _globals['_CREATESUPPRESSIONRESPONSE']._serialized_start=2055
-  _globals['_CREATESUPPRESSIONRESPONSE']._serialized_end=2133
-  _globals['_DELETESUPPRESSIONREQUEST']._serialized_start=2135
-  _globals['_DELETESUPPRESSIONREQUEST']._serialized_end=2230
-  _globals['_DELETESUPPRESSIONRESPONSE']._serialized_start=2232
-  _globals['_DELETESUPPRESSIONRESPONSE']._serialized_end=2259
-  _globals['_SUBJECTSERVICE']._serialized_start=2262
-  _globals['_SUBJECTSERVICE']._serialized_end=4131
+  _globals['_LISTSUBJECTSREQUEST']._serialized_start=325
+  _globals['_LISTSUBJECTSREQUEST']._serialized_end=385
+  _globals['_LISTSUBJECTSRESPONSE']._serialized_start=387
+  _globals['_LISTSUBJECTSRESPONSE']._serialized_end=478
+  _globals['_UPSERTSUBJECTREQUEST']._serialized_start=480
+  _globals['_UPSERTSUBJECTREQUEST']._serialized_end=594
+  _globals['_UPSERTSUBJECTRESPONSE']._serialized_start=596
+  _globals['_UPSERTSUBJECTRESPONSE']._serialized_end=662
+  _globals['_BATCHUPSERTSUBJECTSREQUEST']._serialized_start=664
+  _globals['_BATCHUPSERTSUBJECTSREQUEST']._serialized_end=785
+  _globals['_BATCHUPSERTSUBJECTSRESPONSE']._serialized_start=787
+  _globals['_BATCHUPSERTSUBJECTSRESPONSE']._serialized_end=862
+  _globals['_GETSUBJECTREQUEST']._serialized_start=864
+  _globals['_GETSUBJECTREQUEST']._serialized_end=909
+  _globals['_GETSUBJECTRESPONSE']._serialized_start=911
+  _globals['_GETSUBJECTRESPONSE']._serialized_end=974
+  _globals['_LISTTIMELINEREQUEST']._serialized_start=976
+  _globals['_LISTTIMELINEREQUEST']._serialized_end=1062
+  _globals['_LISTTIMELINERESPONSE']._serialized_start=1064
+  _globals['_LISTTIMELINERESPONSE']._serialized_end=1157
+  _globals['_EXPORTSUBJECTREQUEST']._serialized_start=1159
+  _globals['_EXPORTSUBJECTREQUEST']._serialized_end=1246
+  _globals['_EXPORTSUBJECTRESPONSE']._serialized_start=1249
+  _globals['_EXPORTSUBJECTRESPONSE']._serialized_end=1427
+  _globals['_DELETESUBJECTREQUEST']._serialized_start=1429
+  _globals['_DELETESUBJECTREQUEST']._serialized_end=1511
+  _globals['_DELETESUBJECTRESPONSE']._serialized_start=1513
+  _globals['_DELETESUBJECTRESPONSE']._serialized_end=1536
+  _globals['_MERGESUBJECTSREQUEST']._serialized_start=1538
+  _globals['_MERGESUBJECTSREQUEST']._serialized_end=1660
+  _globals['_MERGESUBJECTSRESPONSE']._serialized_start=1662
+  _globals['_MERGESUBJECTSRESPONSE']._serialized_end=1728
+  _globals['_GETPREFERENCESREQUEST']._serialized_start=1730
+  _globals['_GETPREFERENCESREQUEST']._serialized_end=1779
+  _globals['_GETPREFERENCESRESPONSE']._serialized_start=1781
+  _globals['_GETPREFERENCESRESPONSE']._serialized_end=1856
+  _globals['_UPDATEPREFERENCESREQUEST']._serialized_start=1859
+  _globals['_UPDATEPREFERENCESREQUEST']._serialized_end=1989
+  _globals['_UPDATEPREFERENCESRESPONSE']._serialized_start=1991
+  _globals['_UPDATEPREFERENCESRESPONSE']._serialized_end=2069
+  _globals['_LISTSUPPRESSIONSREQUEST']._serialized_start=2071
+  _globals['_LISTSUPPRESSIONSREQUEST']._serialized_end=2161
+  _globals['_LISTSUPPRESSIONSRESPONSE']._serialized_start=2163
+  _globals['_LISTSUPPRESSIONSRESPONSE']._serialized_end=2266
+  _globals['_CREATESUPPRESSIONREQUEST']._serialized_start=2268
+  _globals['_CREATESUPPRESSIONREQUEST']._serialized_end=2394
+  _globals['_CREATESUPPRESSIONRESPONSE']._serialized_start=2396
+  _globals['_CREATESUPPRESSIONRESPONSE']._serialized_end=2474
+  _globals['_DELETESUPPRESSIONREQUEST']._serialized_start=2476
+  _globals['_DELETESUPPRESSIONREQUEST']._serialized_end=2571
+  _globals['_DELETESUPPRESSIONRESPONSE']._serialized_start=2573
+  _globals['_DELETESUPPRESSIONRESPONSE']._serialized_end=2600
+  _globals['_SUBJECTSERVICE']._serialized_start=2603
+  _globals['_SUBJECTSERVICE']._serialized_end=4614
 # @@protoc_insertion_point(module_scope)

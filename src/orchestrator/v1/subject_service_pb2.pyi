@@ -6,9 +6,11 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from orchestrator.v1 import preferences_pb2 as _preferences_pb2
 from orchestrator.v1 import subject_pb2 as _subject_pb2
+from orchestrator.v1 import subject_record_pb2 as _subject_record_pb2
 from orchestrator.v1 import suppression_pb2 as _suppression_pb2
 from orchestrator.v1 import timeline_pb2 as _timeline_pb2
 import builtins as _builtins
@@ -293,6 +295,74 @@ class ListTimelineResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTimelineResponse: _TypeAlias = ListTimelineResponse  # noqa: Y015
+
+@_typing.final
+class ExportSubjectRequest(_message.Message):
+    """Asks for a page of what is kept about a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    subject_id: _builtins.str
+    """Who. Any id of theirs."""
+    page_size: _builtins.int
+    """At most so many; 0 means 50, more than 1000 means 1000."""
+    page_token: _builtins.str
+    """From the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        subject_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSubjectRequest: _TypeAlias = ExportSubjectRequest  # noqa: Y015
+
+@_typing.final
+class ExportSubjectResponse(_message.Message):
+    """A page of what is kept about a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    EXPORT_TIME_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty after the last."""
+    subject_id: _builtins.str
+    """The subject's own id, also when an alias was asked with."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[_subject_record_pb2.SubjectRecord]:
+        """Kind by kind, in the order in which SubjectRecord lists them; events by name, oldest first."""
+
+    @_builtins.property
+    def export_time(self) -> _timestamp_pb2.Timestamp:
+        """When the export began, the same on every page."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[_subject_record_pb2.SubjectRecord] | None = ...,
+        next_page_token: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        export_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["export_time", b"export_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_time", b"export_time", "next_page_token", b"next_page_token", "records", b"records", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSubjectResponse: _TypeAlias = ExportSubjectResponse  # noqa: Y015
 
 @_typing.final
 class DeleteSubjectRequest(_message.Message):

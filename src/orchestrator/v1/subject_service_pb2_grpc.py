@@ -70,6 +70,11 @@ class SubjectServiceStub:
                 request_serializer=orchestrator_dot_v1_dot_subject__service__pb2.ListTimelineRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_v1_dot_subject__service__pb2.ListTimelineResponse.FromString,
                 _registered_method=True)
+        self.ExportSubject = channel.unary_unary(
+                '/orchestrator.v1.SubjectService/ExportSubject',
+                request_serializer=orchestrator_dot_v1_dot_subject__service__pb2.ExportSubjectRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_v1_dot_subject__service__pb2.ExportSubjectResponse.FromString,
+                _registered_method=True)
         self.GetPreferences = channel.unary_unary(
                 '/orchestrator.v1.SubjectService/GetPreferences',
                 request_serializer=orchestrator_dot_v1_dot_subject__service__pb2.GetPreferencesRequest.SerializeToString,
@@ -146,7 +151,7 @@ class SubjectServiceServicer:
         merged subject names the other one, wherever an id is asked for. This cannot be undone.
 
         Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
-        attributes would become too large (SUBJECT_TOO_LARGE).
+        attributes would become too large, or more than 100,000 events would have to be moved (SUBJECT_TOO_LARGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +161,21 @@ class SubjectServiceServicer:
         """Lists what happened to a subject, newest first: events, enrollments, visits, sends, ends, what it does not want.
 
         Of events the names, never what they carry. What happens while pages are read is on none of those that follow.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSubject(self, request, context):
+        """Returns everything that is kept about a person, page by page: also what was merged into this subject, and what events
+        carry.
+
+        An export begins with its first page, which leaves an entry in the audit log (`subject_exported`). What was
+        acknowledged before is in it, once; events that come later are not. Each page is the state of one instant, its own:
+        what changes meanwhile (attributes, where an execution stands) is shown as it is then. A page has fewer records than
+        were asked for once they are 1 MiB. Later pages are for the key that asked for the first one, for a day, and for as
+        long as nobody is merged into the subject, nor the subject into somebody: then they fail with INVALID_ARGUMENT
+        (PAGE_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -237,6 +257,11 @@ def add_SubjectServiceServicer_to_server(servicer, server):
                     servicer.ListTimeline,
                     request_deserializer=orchestrator_dot_v1_dot_subject__service__pb2.ListTimelineRequest.FromString,
                     response_serializer=orchestrator_dot_v1_dot_subject__service__pb2.ListTimelineResponse.SerializeToString,
+            ),
+            'ExportSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportSubject,
+                    request_deserializer=orchestrator_dot_v1_dot_subject__service__pb2.ExportSubjectRequest.FromString,
+                    response_serializer=orchestrator_dot_v1_dot_subject__service__pb2.ExportSubjectResponse.SerializeToString,
             ),
             'GetPreferences': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPreferences,
@@ -454,6 +479,33 @@ class SubjectService:
             '/orchestrator.v1.SubjectService/ListTimeline',
             orchestrator_dot_v1_dot_subject__service__pb2.ListTimelineRequest.SerializeToString,
             orchestrator_dot_v1_dot_subject__service__pb2.ListTimelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.v1.SubjectService/ExportSubject',
+            orchestrator_dot_v1_dot_subject__service__pb2.ExportSubjectRequest.SerializeToString,
+            orchestrator_dot_v1_dot_subject__service__pb2.ExportSubjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

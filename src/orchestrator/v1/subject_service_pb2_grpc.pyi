@@ -54,12 +54,23 @@ class SubjectServiceStub:
     merged subject names the other one, wherever an id is asked for. This cannot be undone.
 
     Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
-    attributes would become too large (SUBJECT_TOO_LARGE).
+    attributes would become too large, or more than 100,000 events would have to be moved (SUBJECT_TOO_LARGE).
     """
     ListTimeline: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.ListTimelineRequest, _subject_service_pb2.ListTimelineResponse]
     """Lists what happened to a subject, newest first: events, enrollments, visits, sends, ends, what it does not want.
 
     Of events the names, never what they carry. What happens while pages are read is on none of those that follow.
+    """
+    ExportSubject: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.ExportSubjectRequest, _subject_service_pb2.ExportSubjectResponse]
+    """Returns everything that is kept about a person, page by page: also what was merged into this subject, and what events
+    carry.
+
+    An export begins with its first page, which leaves an entry in the audit log (`subject_exported`). What was
+    acknowledged before is in it, once; events that come later are not. Each page is the state of one instant, its own:
+    what changes meanwhile (attributes, where an execution stands) is shown as it is then. A page has fewer records than
+    were asked for once they are 1 MiB. Later pages are for the key that asked for the first one, for a day, and for as
+    long as nobody is merged into the subject, nor the subject into somebody: then they fail with INVALID_ARGUMENT
+    (PAGE_TOKEN_INVALID).
     """
     GetPreferences: _grpc.UnaryUnaryMultiCallable[_subject_service_pb2.GetPreferencesRequest, _subject_service_pb2.GetPreferencesResponse]
     """Returns what a subject does not want."""
@@ -104,12 +115,23 @@ class SubjectServiceAsyncStub(SubjectServiceStub):
     merged subject names the other one, wherever an id is asked for. This cannot be undone.
 
     Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
-    attributes would become too large (SUBJECT_TOO_LARGE).
+    attributes would become too large, or more than 100,000 events would have to be moved (SUBJECT_TOO_LARGE).
     """
     ListTimeline: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.ListTimelineRequest, _subject_service_pb2.ListTimelineResponse]  # type: ignore[assignment]
     """Lists what happened to a subject, newest first: events, enrollments, visits, sends, ends, what it does not want.
 
     Of events the names, never what they carry. What happens while pages are read is on none of those that follow.
+    """
+    ExportSubject: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.ExportSubjectRequest, _subject_service_pb2.ExportSubjectResponse]  # type: ignore[assignment]
+    """Returns everything that is kept about a person, page by page: also what was merged into this subject, and what events
+    carry.
+
+    An export begins with its first page, which leaves an entry in the audit log (`subject_exported`). What was
+    acknowledged before is in it, once; events that come later are not. Each page is the state of one instant, its own:
+    what changes meanwhile (attributes, where an execution stands) is shown as it is then. A page has fewer records than
+    were asked for once they are 1 MiB. Later pages are for the key that asked for the first one, for a day, and for as
+    long as nobody is merged into the subject, nor the subject into somebody: then they fail with INVALID_ARGUMENT
+    (PAGE_TOKEN_INVALID).
     """
     GetPreferences: _aio.UnaryUnaryMultiCallable[_subject_service_pb2.GetPreferencesRequest, _subject_service_pb2.GetPreferencesResponse]  # type: ignore[assignment]
     """Returns what a subject does not want."""
@@ -187,7 +209,7 @@ class SubjectServiceServicer(metaclass=_abc_1.ABCMeta):
         merged subject names the other one, wherever an id is asked for. This cannot be undone.
 
         Fails with FAILED_PRECONDITION when both ids name one subject already (SUBJECT_ALREADY_MERGED), and when the
-        attributes would become too large (SUBJECT_TOO_LARGE).
+        attributes would become too large, or more than 100,000 events would have to be moved (SUBJECT_TOO_LARGE).
         """
 
     @_abc_1.abstractmethod
@@ -199,6 +221,23 @@ class SubjectServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists what happened to a subject, newest first: events, enrollments, visits, sends, ends, what it does not want.
 
         Of events the names, never what they carry. What happens while pages are read is on none of those that follow.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportSubject(
+        self,
+        request: _subject_service_pb2.ExportSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subject_service_pb2.ExportSubjectResponse, _abc.Awaitable[_subject_service_pb2.ExportSubjectResponse]]:
+        """Returns everything that is kept about a person, page by page: also what was merged into this subject, and what events
+        carry.
+
+        An export begins with its first page, which leaves an entry in the audit log (`subject_exported`). What was
+        acknowledged before is in it, once; events that come later are not. Each page is the state of one instant, its own:
+        what changes meanwhile (attributes, where an execution stands) is shown as it is then. A page has fewer records than
+        were asked for once they are 1 MiB. Later pages are for the key that asked for the first one, for a day, and for as
+        long as nobody is merged into the subject, nor the subject into somebody: then they fail with INVALID_ARGUMENT
+        (PAGE_TOKEN_INVALID).
         """
 
     @_abc_1.abstractmethod

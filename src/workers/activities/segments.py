@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from asyncpg import QueryCanceledError
+from asyncpg import LockNotAvailableError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.application.segment_runs import SegmentRuns
-from orchestrator.storage.outages import is_outage
+from orchestrator.storage.outages import is_nobodys_fault
 from orchestrator.temporal.segments import (
     BEGIN_ACTIVITY,
     FINISH_ACTIVITY,
@@ -110,8 +110,8 @@ def _others_wait(kind: RunKind) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # A statement that takes too long counts as an outage elsewhere; here it is asked the same again.
-        lasting = not is_outage(error) or isinstance(error, QueryCanceledError)
+        # A lock that is held for so long counts as an outage elsewhere; here others would wait for it again and again.
+        lasting = not is_nobodys_fault(error) or isinstance(error, LockNotAvailableError)
         if kind == "sweep" and lasting and activity.info().attempt >= SWEEP_TRIES:
             logger.exception("a step of a sweep failed too often")
             raise ApplicationError(type(error).__name__, non_retryable=True) from None

@@ -14,7 +14,7 @@ from functools import partial
 from typing import NoReturn
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         PHASE_FROM,
         POKE_SIGNAL,
         RUNNING_PHASE,
+        USUAL_PRIORITY,
         Effect,
         ExecutionInput,
         Question,
@@ -44,6 +45,9 @@ SHOWS_PARKS = "shows-parks"
 
 # Those that had a long history in a back-off before this went on in it.
 GOES_ON_IN_BACK_OFF = "goes-on-in-back-off"
+
+# Those that somebody canceled in Temporal before this, while they waited for a try that they had hurried, went on.
+HEARS_CANCELS = "hears-cancels"
 
 
 class UnknownEffect(Exception):
@@ -101,6 +105,7 @@ class JourneyExecution:
 
     async def _run(self, effect: Effect, question: Question, start: ExecutionInput) -> Effect:
         """Runs the activity. While it is in back-off between two tries, a poke makes it look again at once."""
+        priority = Priority.default
         while True:
             seen = self._pokes
             running = workflow.start_activity(
@@ -113,22 +118,33 @@ class JourneyExecution:
                 start_to_close_timeout=timedelta(seconds=effect.timeout),
                 heartbeat_timeout=timedelta(seconds=HEARTBEAT),
                 retry_policy=PATIENT,
-                # A try that is under way is not told, and ends as it ends; only a back-off is cut short.
+                # A try that is under way ends as it ends; only a back-off is cut short.
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                priority=priority,
             )
             await workflow.wait_condition(partial(self._done_or_poked, running, seen))
             hurried = not running.done()
             if hurried:
                 running.cancel()
+            answer: Effect | None = None
             try:
-                answer: Effect = await running
-                return answer
+                answer = await running
             except FailureError:
                 if not hurried:
                     raise
+            # That the workflow is canceled as well, what is canceled already does not pass on.
+            if hurried and self._is_canceled():
+                raise asyncio.CancelledError
+            if answer is not None:
+                return answer
+            # It may have stood in a queue all the time, behind others: it does not lose its place by being poked.
+            priority = _in_front()
             # A provider may be away for days, and pokes come all the while; the next try answers them all.
             if workflow.info().is_continue_as_new_suggested() and workflow.patched(GOES_ON_IN_BACK_OFF):
                 self._go_on_anew(start, effect)
+
+    def _is_canceled(self) -> bool:
+        return workflow.cancellation_reason() is not None and workflow.patched(HEARS_CANCELS)
 
     def _done_or_poked(self, running: workflow.ActivityHandle[Effect], seen: int) -> bool:
         return running.done() or self._pokes > seen
@@ -193,3 +209,9 @@ class JourneyExecution:
             return True
         # However short the sleep: somebody has to mend something.
         return effect.why == "park" and workflow.patched(SHOWS_PARKS)
+
+
+def _in_front() -> Priority:
+    """Before all activities of executions like this one that wait for their first turn."""
+    own = workflow.info().priority.priority_key or USUAL_PRIORITY
+    return Priority(priority_key=max(1, own - 1))

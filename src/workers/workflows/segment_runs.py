@@ -50,9 +50,12 @@ async def one_run(question: RunQuestion) -> bool:
     """Do the run that waits; False when there is none. Raises ActivityError, and only of a sweep."""
     sweep = question.kind == "sweep"
     patience = SWEEP_PATIENCE if sweep else None
+    # Whatever is built meanwhile, a sweep gets its places.
+    queue = SWEEPS_QUEUE if sweep else None
     begun = await workflow.execute_activity(
         BEGIN_ACTIVITY,
         question,
+        task_queue=queue,
         result_type=BegunRun,
         start_to_close_timeout=BRIEF,
         schedule_to_close_timeout=patience,
@@ -72,7 +75,7 @@ async def one_run(question: RunQuestion) -> bool:
                     first=first,
                     last=last,
                 ),
-                task_queue=SWEEPS_QUEUE if sweep else None,
+                task_queue=queue,
                 summary=f"buckets {first} to {last}",
                 start_to_close_timeout=PART,
                 schedule_to_close_timeout=SWEEP_PATIENCE_FOR_PARTS if sweep else None,
@@ -89,6 +92,7 @@ async def one_run(question: RunQuestion) -> bool:
     await workflow.execute_activity(
         FINISH_ACTIVITY,
         args=[question, begun.run_no],
+        task_queue=queue,
         start_to_close_timeout=BRIEF,
         schedule_to_close_timeout=patience,
         retry_policy=PATIENT,

@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
 
 # It has to be done, however long a part is away.
 PATIENT = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
-#: All stored answers of a project are looked at in one step.
+#: Far more than a step takes: runs of many executions are asked about in one.
 STEP = timedelta(minutes=10)
 #: After a worker was killed, another goes on within this.
 HEARTBEAT_WITHIN = timedelta(seconds=8)

@@ -129,6 +129,21 @@ async def test_a_rotated_key_and_its_successor_are_both_good_until_the_overlap_e
     await eventually(lambda: _is_bad(caller, new.secret))
 
 
+async def test_a_request_that_is_repeated_with_a_newer_key_takes_effect_once(caller: Caller) -> None:
+    first = await caller.call(new_key(role=api_key_pb2.ROLE_OWNER))
+    second = await caller.call(api_keys.RotateApiKeyRequest(api_key_id=first.api_key.id))
+    stranger = await caller.call(new_key(role=api_key_pb2.ROLE_OWNER))
+    request = new_key("made once", request_id="r-1")
+    made = await caller.call(request, key=first.secret)
+    third = await caller.call(api_keys.RotateApiKeyRequest(api_key_id=second.api_key.id))
+
+    again = [(await caller.call(request, key=key)).api_key.id for key in (second.secret, third.secret)]
+    other = await caller.call(request, key=stranger.secret)
+
+    assert again == [made.api_key.id] * 2
+    assert other.api_key.id != made.api_key.id
+
+
 async def test_a_revoked_key_is_refused_by_every_server_within_seconds(served: Served, serve: Serve) -> None:
     async with serve() as other:
         made = await served.grpc.call(new_key())

@@ -75,6 +75,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("DeleteSuppression", {"subjectId": "bob", "channel": "log"}),
     ("UpsertSubject", {"subject": {"id": "visitor"}}),
     ("MergeSubjects", {"subjectId": "visitor", "intoSubjectId": "bob"}),
+    ("ExportSubject", {"subjectId": "bob"}),
     ("DeleteSubject", {"subjectId": "bob"}),
     ("ForgetSubject", {"subjectId": "carl"}),
     ("LiftTombstone", {"subjectId": "carl"}),

@@ -198,6 +198,7 @@ _SENDING: Json = {
     "quietHours": {"start": "21:00", "end": "08:00", "channels": ["log"]},
     "globalHoldout": {"percent": 2, "salt": "2026"},
     "channelRates": [{"channel": "log", "ratePerSecond": 12.5, "burst": 5}],
+    "shownFields": ["plan", "$entry.amount"],
 }
 PROJECT: Json = {
     "id": "acme",
@@ -408,6 +409,7 @@ REQUESTS: dict[str, Json] = {
         "allPaths": True,
     },
     "ListTimeline": {**_OF_SUBJECT, **PAGE},
+    "ExportSubject": {**_OF_SUBJECT, **PAGE},
     "ListSubjects": dict(PAGE),
     "UpsertSubject": {"subject": SUBJECT, **CHANGE},
     "BatchUpsertSubjects": {"subjects": [SUBJECT], **CHANGE},

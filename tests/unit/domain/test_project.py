@@ -25,6 +25,7 @@ SETTINGS = st.builds(
     goal_window=st.timedeltas(timedelta(seconds=1), timedelta(days=365)),
     max_journeys=st.none() | st.integers(0, 1_000_000),
     event_retention=st.none() | st.timedeltas(timedelta(days=1), timedelta(days=36_500)),
+    shown_fields=st.sampled_from([(), ("plan", "a\\.b", "$entry.amount")]),
 )
 
 

@@ -27,6 +27,7 @@ def project_settings(message: pb.ProjectSettings) -> ProjectSettings:
         max_journeys=message.max_journeys if message.HasField("max_journeys") else None,
         event_retention=message.event_retention.ToTimedelta() if message.HasField("event_retention") else None,
         **read_sending(encode(message)),
+        shown_fields=tuple(message.shown_fields),
     )
 
 
@@ -40,6 +41,7 @@ def settings_message(settings: ProjectSettings) -> pb.ProjectSettings:
         quiet_hours=_quiet_hours(settings.quiet_hours),
         global_holdout=_holdout(settings.global_holdout),
         channel_rates=[_channel_rate(rate) for rate in settings.channel_rates],
+        shown_fields=settings.shown_fields,
     )
 
 

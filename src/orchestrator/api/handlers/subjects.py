@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.api.call import Call
+from orchestrator.api.call import Call, own_transactions
+from orchestrator.api.convert.subject_exports import begun_of, export_message
 from orchestrator.api.convert.subjects import (
     preference_change,
     preferences_message,
@@ -13,12 +14,14 @@ from orchestrator.api.convert.subjects import (
 from orchestrator.api.convert.timelines import item_message, place_before, token_before
 from orchestrator.api.expected import expected
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
-from orchestrator.application import merging, preferences, subjects, timelines
+from orchestrator.application import merging, preferences, subject_exports, subjects, timelines
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.segment_rules import RuleBook
+from orchestrator.application.time_slices import TimeSlice
 from orchestrator.domain.gates import ANY
 from orchestrator.domain.preferences import channel_fault, reason_fault
 from orchestrator.domain.refusals import InvalidArgument
+from orchestrator.domain.subject import SubjectPatch
 from orchestrator.predicates.faults import Fault
 from orchestrator.v1 import subject_service_pb2 as pb
 
@@ -48,7 +51,12 @@ class SubjectHandlers:
     async def BatchUpsertSubjects(
         self, request: pb.BatchUpsertSubjectsRequest, call: Call
     ) -> pb.BatchUpsertSubjectsResponse:
-        patches = [subject_patch(subject, f"subjects[{place}]") for place, subject in enumerate(request.subjects)]
+        patches: list[SubjectPatch] = []
+        time = TimeSlice()
+        for place, subject in enumerate(request.subjects):
+            patches.append(subject_patch(subject, f"subjects[{place}]"))
+            if time.over:
+                await time.next()
         done = await subjects.upsert(call.conn, call.scope.project_no, patches)
         self._tell(call, done.changed)
         return pb.BatchUpsertSubjectsResponse(
@@ -75,6 +83,13 @@ class SubjectHandlers:
             call.conn, call.scope, request.subject_id, place_before(request), page_limit(request)
         )
         return pb.ListTimelineResponse(items=map(item_message, page), next_page_token=token_before(request, end))
+
+    @own_transactions
+    async def ExportSubject(self, request: pb.ExportSubjectRequest, call: Call) -> pb.ExportSubjectResponse:
+        page = await subject_exports.page(
+            call.transactions, call.scope, self._secret, request.subject_id, begun_of(request), page_limit(request)
+        )
+        return export_message(request, page)
 
     async def GetPreferences(self, request: pb.GetPreferencesRequest, call: Call) -> pb.GetPreferencesResponse:
         opt_outs = await preferences.opt_outs(call.conn, call.scope.project_no, request.subject_id)
