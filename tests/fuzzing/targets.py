@@ -23,6 +23,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.converter import WorkflowSerializationContext
 
 from orchestrator.api import page_tokens
+from orchestrator.api.client_certificates import AllowedClients
 from orchestrator.api.codec_tokens import CodecTokens
 from orchestrator.api.convert.subject_exports import begun_of
 from orchestrator.api.decoding import Decoding
@@ -199,7 +200,9 @@ def _signed(key: bytes, request: Message) -> str:
 _KEYS = Keyring.of(["k1:" + base64.b64encode(bytes(32)).decode()])
 _CODEC = EncryptingCodec(_KEYS).with_context(WorkflowSerializationContext(namespace="default", workflow_id="w"))
 _DECODING = httpx.ASGITransport(
-    Decoding(EncryptingCodec(_KEYS), CodecTokens(["ann:a-token"]), origin=None, secure=False).application()
+    Decoding(
+        EncryptingCodec(_KEYS), CodecTokens(["ann:a-token"]), AllowedClients(()), origin=None, secure=False
+    ).application()
 )
 
 
