@@ -58,6 +58,7 @@ from orchestrator.predicates.instants import parse_instant
 from orchestrator.predicates.parse import MAX_DEPTH, About
 from orchestrator.predicates.parse import parse as parse_predicate
 from orchestrator.predicates.paths import split_path
+from orchestrator.predicates.reveal import reveal_of
 from orchestrator.predicates.sql.query import compile as compile_sql
 from orchestrator.storage.exporting import key_types
 from orchestrator.temporal.codec import Altered, EncryptingCodec, KeyMissing, Misplaced
@@ -126,25 +127,31 @@ def _canvas(step: dict[str, Any]) -> dict[str, Any]:
     return {name: said for name, said in (canvas | {"edges": edges}).items() if said}
 
 
-_VARIABLES = {"subject": dict(_WORLD.attributes), "list": [3, 1, 2], "text": "a <b>"}
+#: In a value that nothing shows, and in no template.
+_SECRET = "\N{SKULL AND CROSSBONES}"
+_VARIABLES = {"subject": dict(_WORLD.attributes), "list": [3, 1, 2], "text": f"a <b> {_SECRET}"}
 
 
 def template(data: bytes) -> None:
-    """A communication's text: checked, and rendered where it is good."""
-    source = data.decode(errors="replace")
+    """A communication's text: checked, rendered where it is good, and masked where nothing may be shown."""
+    source = data.decode(errors="replace").replace(_SECRET, "?")
     faults = check_template(source, "body")
     assert all(fault.path == "body" and fault.message for fault in faults)
     for escape_html in (False, True):
-        try:
-            render(
-                source,
-                {"subject": dict(_WORLD.attributes), "list": [3, 1, 2], "text": "a <b>"},
-                escape_html=escape_html,
-            )
-        except TemplateFailed as failed:
-            assert failed.reason in ("template_invalid", "template_value", "template_limit")
-        else:
-            assert faults == [], "what is refused when it is saved is not sent"
+        text, failed = _rendered(source, escape_html=escape_html)
+        assert failed in (None, "template_invalid", "template_value", "template_limit")
+        assert text is None or faults == [], "what is refused when it is saved is not sent"
+        masked, why = _rendered(source, escape_html=escape_html, reveal=reveal_of([]))
+        assert why == failed
+        assert masked is None or _SECRET not in masked
+
+
+def _rendered(source: str, **how: Any) -> tuple[str | None, str | None]:
+    """The text, or why there is none."""
+    try:
+        return render(source, _VARIABLES, **how), None
+    except TemplateFailed as failed:
+        return None, failed.reason
 
 
 def pinpoint(data: bytes) -> None:
