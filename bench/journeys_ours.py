@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from bench.remote import obey, run
 from bench.welcome import JOURNEY
+from bench.working import working
 from orchestrator import logs, otlp, traces
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import enroll
@@ -17,14 +18,9 @@ from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.scope import Role, Scope
 from orchestrator.storage.outbox import Entry
-from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
-from orchestrator.temporal.client import Target, connect, runtime
+from orchestrator.storage.pool import API_ROLE, open_pool
+from orchestrator.temporal.client import Target
 from orchestrator.temporal.executions import Executions
-from orchestrator.temporal.keyring import Keyring
-from workers.channels.registry import open_channels
-from workers.channels.rendering import Renderer
-from workers.process import Parts, running
-from workers.step_calls import StepCalls
 
 #: Subjects of one call.
 CALL = 100
@@ -41,37 +37,22 @@ async def main(dsn: str, address: str, namespace: str = "", *payload_keys: str) 
 
 
 async def _work(dsn: str, address: str, namespace: str, payload_keys: Sequence[str]) -> None:
-    native = runtime(None)
-    target = Target(address=address, namespace=namespace)
-    client = await connect(target, keyring=Keyring.of(payload_keys), runtime=native)
     api = Transactions(await open_pool(dsn, role=API_ROLE, size=4, application_name="bench-api"))
-    pool = await open_pool(dsn, role=WORKER_ROLE, size=16, application_name="orchestrator-worker")
-    delivery = Delivery(Transactions(pool), Executions(client, eager=True, searchable=True))
-    versions = Versions()
+    target = Target(address=address, namespace=namespace)
+    async with working(dsn, target, payload_keys=payload_keys) as (client, pool):
+        delivery = Delivery(Transactions(pool), Executions(client, eager=True, searchable=True))
+        versions = Versions()
 
-    async def let_in(subject_ids: list[str]) -> None:
-        """As EnrollSubjects does: a transaction for each call, and what it decided is told after the commit."""
-        telling: list[asyncio.Task[int]] = []
-        for start in range(0, len(subject_ids), CALL):
-            with traces.begun("EnrollSubjects", "server", None):
-                told = await _enroll(api, versions, subject_ids[start : start + CALL])
-                telling.append(asyncio.create_task(delivery.deliver(told)))
-        await asyncio.gather(*telling)
+        async def let_in(subject_ids: list[str]) -> None:
+            """As EnrollSubjects does: a transaction for each call, and what it decided is told after the commit."""
+            telling: list[asyncio.Task[int]] = []
+            for start in range(0, len(subject_ids), CALL):
+                with traces.begun("EnrollSubjects", "server", None):
+                    told = await _enroll(api, versions, subject_ids[start : start + CALL])
+                    telling.append(asyncio.create_task(delivery.deliver(told)))
+            await asyncio.gather(*telling)
 
-    async with open_channels(pool=pool) as channels, StepCalls() as calls, Renderer() as renderer:
-        parts = Parts(
-            dsn=dsn,
-            pool=pool,
-            client=client,
-            channels=channels,
-            calls=calls,
-            renderer=renderer,
-            meter=native.metric_meter,
-            searchable=True,
-        )
-        async with running(parts):
-            await obey({"let in": let_in})
-    await pool.close()
+        await obey({"let in": let_in})
 
 
 async def _enroll(api: Transactions, versions: Versions, subject_ids: Sequence[str]) -> Sequence[Entry]:

@@ -26,7 +26,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from orchestrator.devstack.ports import free_ports
 from orchestrator.devstack.postgres import DATABASE, OWNER, SUPERUSER, EmbeddedPostgres
-from orchestrator.devstack.stack import Stack, StackOptions
+from orchestrator.devstack.stack import Stack
 from orchestrator.devstack.temporal import EmbeddedTemporal
 from orchestrator.devstack.temporal_cli import ensure_temporal
 from orchestrator.devstack.time_skipping import ensure_time_skipping_server
@@ -34,6 +34,7 @@ from orchestrator.storage.migrations import migrate
 from orchestrator.storage.pool import API_ROLE, WORKER_ROLE, open_pool
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
+from tests.stack_options import stack_options
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -207,18 +208,11 @@ async def start_stack(
     async with AsyncExitStack() as stacks:
 
         async def start(**options: Any) -> Stack:
-            grpc, http, temporal, temporal_ui = free_ports(4)
-            defaults = StackOptions(
-                data_dir=session_directory / uuid.uuid4().hex[:8],
+            defaults = stack_options(
+                session_directory / uuid.uuid4().hex[:8],
                 database_url=database,
                 temporal_address=temporal_address,
                 temporal_namespace=temporal_namespace,
-                grpc_port=grpc,
-                http_port=http,
-                temporal_port=temporal,
-                temporal_ui_port=temporal_ui,
-                metrics_port=None,
-                workers=2,
             )
             return await stacks.enter_async_context(Stack(replace(defaults, **options), talk=_talk))
 

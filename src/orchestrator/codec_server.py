@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from orchestrator import exposure
+from orchestrator.api.client_certificates import AllowedClients
 from orchestrator.api.codec_tokens import CodecTokens
 from orchestrator.api.decoding import Decoding
 from orchestrator.api.http_server import HttpServer
+from orchestrator.exposure.listeners import CODEC
 from orchestrator.server import Listener, tell, tls_files
 from orchestrator.settings import InvalidSettings, Settings, is_loopback
 from orchestrator.temporal.codec import EncryptingCodec
@@ -42,6 +44,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
     decoding = Decoding(
         EncryptingCodec(Keyring.of(settings.payload_key_texts)),
         CodecTokens(token.get_secret_value() for token in settings.codec_tokens),
+        AllowedClients(settings.tls_client_names),
         origin=settings.codec_origin,
         # Where others reach it without TLS of its own, something in front of it has TLS.
         secure=tls is not None or not is_loopback(settings.codec_host),
@@ -60,4 +63,4 @@ def _require_usable(settings: Settings) -> None:
         raise InvalidSettings("ORCHESTRATOR_PAYLOAD_KEYS has no key: without one there is nothing to decode.")
     if not settings.codec_tokens:
         raise InvalidSettings("ORCHESTRATOR_CODEC_TOKENS is not set: nobody could ask for anything.")
-    tell(exposure.check(settings, exposure.CODEC, environment=os.environ))
+    tell(exposure.check(settings, CODEC, environment=os.environ))

@@ -20,6 +20,7 @@ from orchestrator.api import openapi
 from orchestrator.api.adaptive_limit import AdaptiveLimit
 from orchestrator.api.admission import Admission, Bounds
 from orchestrator.api.auth import Authentication
+from orchestrator.api.client_certificates import AllowedClients
 from orchestrator.api.documented.calls import DocumentedCalls
 from orchestrator.api.documented.rows import INTERNAL_ROWS, ROWS
 from orchestrator.api.grpc_server import GrpcServer
@@ -71,7 +72,8 @@ from orchestrator.application.versions import Versions
 from orchestrator.domain.channels import Rules
 from orchestrator.domain.scope import INSTANCE, Role
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
-from orchestrator.exposure import Exposure
+from orchestrator.exposure.kinds import Exposure
+from orchestrator.exposure.listeners import SERVER
 from orchestrator.settings import STRONG_KEY, InvalidSettings, Settings
 from orchestrator.storage.instance import read_secret
 from orchestrator.storage.migrations import SchemaRefused, missing_migrations
@@ -184,12 +186,12 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         raise InvalidSettings("DATABASE_URL is not set: the server needs a database.")
     if settings.internal_listener and settings.internal_token is None:
         raise InvalidSettings("ORCHESTRATOR_INTERNAL_GRPC_PORT and _HTTP_PORT need ORCHESTRATOR_INTERNAL_TOKEN.")
-    tell(exposure.check(settings, exposure.SERVER, environment=os.environ))
+    tell(exposure.check(settings, SERVER, environment=os.environ))
     for variable in settings.short_keys:
         logger.warning("%s has fewer than %d characters and can be guessed", variable, STRONG_KEY)
     with reached(settings.database_url):
         user_is_superuser = await _require_database(settings.database_url)
-    tell(exposure.check_database_user(settings, exposure.SERVER, is_superuser=user_is_superuser))
+    tell(exposure.check_database_user(settings, SERVER, is_superuser=user_is_superuser))
     async with AsyncExitStack() as stack:
         try:
             stack.enter_context(otlp.recording(settings.otlp_endpoint, settings.otlp_protocol, service=SERVICE))
@@ -262,6 +264,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
                 limit=limit,
                 shed=load.shed,
             ),
+            clients=AllowedClients(settings.tls_client_names),
         )
         stack.push_async_callback(pipeline.close, settings.grace_seconds)
         services = sorted({method.service for method in methods.values()})

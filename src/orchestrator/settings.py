@@ -29,6 +29,8 @@ _CODEC_TOKEN = re.compile(rf"([a-z0-9][a-z0-9_-]{{0,31}}):[!-~]{{{LONG_SECRET},2
 _WORKER_BUILD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _WORKER_DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
+#: A name that a certificate has for a machine or a service: DNS name or URI.
+_MACHINE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[a-z][a-z0-9+.-]{0,31}://[!-+\--~]{1,512}")
 _Port = Annotated[int, Field(ge=0, le=65535)]
 
 #: What a process may start with although other machines reach it; each is found by `orchestrator.exposure`.
@@ -130,6 +132,10 @@ class Settings(BaseSettings):
     """PEM file of its key."""
     tls_client_ca: Path | None = None
     """PEM file: only clients with a certificate of this authority are let in."""
+    tls_client_names: Annotated[tuple[str, ...], NoDecode] = ()
+    """Of these, who may call: DNS names and URIs that their certificates have, `orders.example.com` or
+    `spiffe://example.com/crm`, exactly. Without any, everybody. See
+    [operations.md](operations.md#certificates-of-clients)."""
 
     payload_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """What Temporal's histories are encrypted with, `kid:key`, newest first, the key 32 bytes in base64, the same for
@@ -287,7 +293,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         *("payload_keys", "codec_tokens", "webhook_secrets", "webhook_networks", "unsubscribe_secrets"),
-        "accepted_exposures",
+        *("accepted_exposures", "tls_client_names"),
         mode="before",
     )
     @classmethod
@@ -295,6 +301,16 @@ class Settings(BaseSettings):
         if isinstance(values, str):
             return tuple(value.strip() for value in values.split(",") if value.strip())
         return values
+
+    @field_validator("tls_client_names")
+    @classmethod
+    def _are_names_of_machines(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_MACHINE.fullmatch(name) for name in names):
+            raise ValueError(
+                "must be DNS names, without `*`, or URIs, such as orders.example.com or spiffe://example.com/crm, "
+                "separated by commas"
+            )
+        return names
 
     @field_validator("webhook_networks")
     @classmethod
@@ -383,6 +399,8 @@ class Settings(BaseSettings):
             raise ValueError("ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY go together")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("ORCHESTRATOR_TLS_CLIENT_CA needs ORCHESTRATOR_TLS_CERTIFICATE and ORCHESTRATOR_TLS_KEY")
+        if self.tls_client_names and self.tls_client_ca is None:
+            raise ValueError("ORCHESTRATOR_TLS_CLIENT_NAMES needs ORCHESTRATOR_TLS_CLIENT_CA")
         if self.internal_token_previous is not None and self.internal_token is None:
             raise ValueError("ORCHESTRATOR_INTERNAL_TOKEN_PREVIOUS needs ORCHESTRATOR_INTERNAL_TOKEN")
         given = (self.api_key, self.operator_key, *self.internal_tokens)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 from orchestrator.application.channel_turns import LettingOut
 from orchestrator.application.delivery import Delivery
-from orchestrator.storage.outages import is_outage
+from workers.looks import keep_looking
 from workers.stopping import Stopping
 from workers.telling import Telling
-
-logger = logging.getLogger(__name__)
 
 #: Seconds between two looks while nobody waits for a channel, and while somebody does.
 LOOK_EVERY = 0.5
@@ -31,21 +27,14 @@ class TurnKeeper:
 
     async def run(self) -> None:
         """Returns after `stop`, when those that were let out have been told."""
-        pause = 0.0
-        while not await self._stopping.within(pause):
-            try:
-                pause = STEP_EVERY if await self._step() else LOOK_EVERY
-            except Exception as error:
-                if is_outage(error):
-                    logger.warning("sends that wait for channels wait longer", extra={"error": type(error).__name__})
-                else:
-                    logger.exception("sends that wait for channels wait longer")
-                pause = LOOK_EVERY
+        await keep_looking(
+            self._step, self._stopping, failed="sends that wait for channels wait longer", again=LOOK_EVERY
+        )
         await self._telling.all_end()
 
-    async def _step(self) -> bool:
-        """Let out at every channel for which somebody waits; False where nobody does."""
+    async def _step(self) -> float:
+        """Let out at every channel for which somebody waits; returns how long to wait before the next time."""
         channels = await self._letting_out.waited_for()
         for project_no, channel in channels:
             self._telling.begin(self._delivery, await self._letting_out.step(project_no, channel))
-        return bool(channels)
+        return STEP_EVERY if channels else LOOK_EVERY

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment_pages import UNTOLD, EnrollmentPages
-from orchestrator.storage.outages import is_outage
 from orchestrator.storage.outbox import Entry
+from workers.looks import keep_looking
 from workers.metrics import Metrics
 from workers.stopping import Stopping
 from workers.telling import Telling
-
-logger = logging.getLogger(__name__)
 
 #: Seconds between two looks while there is no job, or none that is due.
 LOOK_EVERY = 0.5
@@ -48,16 +45,7 @@ class EnrollmentJobRunner:
 
     async def run(self) -> None:
         """Returns after `stop`, when what is being told has been."""
-        pause = 0.0
-        while not await self._stopping.within(pause):
-            try:
-                pause = await self._work_once()
-            except Exception as error:
-                if is_outage(error):
-                    logger.warning("enrollment jobs wait", extra={"error": type(error).__name__})
-                else:
-                    logger.exception("an enrollment job waits")
-                pause = LOOK_EVERY
+        await keep_looking(self._work_once, self._stopping, failed="enrollment jobs wait", again=LOOK_EVERY)
         await self._telling.all_end()
 
     async def _work_once(self) -> float:

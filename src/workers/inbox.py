@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Sequence
 
 from orchestrator.application.delivery import Delivery
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.inbox_rounds import Round, Rounds
 from orchestrator.storage import inbox_entries, listening
-from orchestrator.storage.outages import is_outage
 from orchestrator.storage.outbox import Entry
+from workers.looks import tell
 from workers.metrics import Metrics
 from workers.telling import Telling
-
-logger = logging.getLogger(__name__)
 
 #: How often a consumer looks that nobody has woken, in seconds. A lost notification costs this much.
 LOOK_EVERY = 1.0
@@ -70,7 +67,7 @@ class InboxConsumer:
                 while not self._stopping.is_set() and await self._work_once():
                     pass
             except Exception as error:
-                _log("the inbox cannot be worked through for now", error)
+                tell("the inbox cannot be worked through for now", error)
             await self._wait_for_ring(LOOK_EVERY)
 
     async def _wait_for_ring(self, seconds: float) -> None:
@@ -107,7 +104,7 @@ class InboxConsumer:
                             # It stays our turn: however many processes there are, they come again this often.
                             await asyncio.sleep(RETRY_EVERY)
             except Exception as error:
-                _log("failed entries wait longer", error)
+                tell("failed entries wait longer", error)
 
     async def _deliver(self, told: Sequence[Entry]) -> None:
         """Tell Temporal beside the next transaction; wait when too much is being told already. What runs behind waits
@@ -118,11 +115,3 @@ class InboxConsumer:
         while told and self._telling.entries > TOLD_AT_ONCE:
             await self._telling.one_ends()
         self._telling.begin(self._delivery, told)
-
-
-def _log(what: str, error: Exception) -> None:
-    """An outage is worth a line, anything else its trace; either is tried again."""
-    if is_outage(error):
-        logger.warning(what, extra={"error": type(error).__name__})
-    else:
-        logger.error(what, exc_info=error)

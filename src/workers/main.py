@@ -20,6 +20,7 @@ from orchestrator import exposure, logs, otlp, traces
 from orchestrator.application.audit_sealing import Keep
 from orchestrator.domain.email_address import parse_mailbox
 from orchestrator.domain.unsubscribe_link import UnsubscribeLinks
+from orchestrator.exposure.listeners import WORKER
 from orchestrator.settings import InvalidSettings, Settings
 from orchestrator.storage import anchor_files
 from orchestrator.storage.audit_seals import Anchor
@@ -63,7 +64,7 @@ def main() -> int:
         settings = _settings()
         names = ExecutionNames()
         logs.configure(settings.log_level, settings.log_format, completing=[names, traces.TraceIds()])
-        for accepted in exposure.check(settings, exposure.WORKER, environment=os.environ):
+        for accepted in exposure.check(settings, WORKER, environment=os.environ):
             logger.warning("open to other machines, as was accepted (%s): %s", accepted.kind, accepted.said)
         native = _runtime(settings)
         keep = _keeping(settings.audit_anchors)

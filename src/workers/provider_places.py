@@ -20,7 +20,7 @@ from datetime import timedelta
 
 #: Who came in vain comes back after a second or more: as many a second as this, of all who wait, but soon enough that
 #: all who wait have come within a minute of a provider's return.
-BACK_A_SECOND = 25
+BACK_A_SECOND = 10
 LONGEST = timedelta(seconds=45)
 #: A provider is away that so many calls in a row have not reached; then one begins in so many seconds.
 AWAY_AFTER = 10

@@ -10,8 +10,6 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
-from temporalio.service import RPCError
-
 from orchestrator.application.audit_sealing import AuditSealing
 from orchestrator.application.canceling import Cancellations
 from orchestrator.application.carrying import Carries
@@ -29,7 +27,7 @@ from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.topic_pokes import TopicPokes
 from orchestrator.application.upkeep import Upkeep
 from orchestrator.application.watchdog import Watchdog
-from orchestrator.storage.outages import is_outage
+from workers.looks import keep_looking
 from workers.metrics import Metrics
 from workers.sent_tests import SentTestSender
 from workers.stopping import Stopping
@@ -126,16 +124,15 @@ class Sweeper:
 
     async def _every(self, seconds: float, look: Callable[[], Awaitable[object]], *, at_once: bool = False) -> None:
         # Not all processes at once, unless the first time matters.
-        pause = 0.0 if at_once else seconds * random.random()
-        while not await self._stopping.within(pause):
-            try:
-                await look()
-            except Exception as error:
-                if is_outage(error) or isinstance(error, RPCError):
-                    logger.warning("a sweep failed, the next one tries again", extra={"error": type(error).__name__})
-                else:
-                    logger.exception("a sweep failed, the next one tries again")
-            pause = seconds
+        first = 0.0 if at_once else seconds * random.random()
+
+        async def sweep() -> float:
+            await look()
+            return seconds
+
+        await keep_looking(
+            sweep, self._stopping, failed="a sweep failed, the next one tries again", again=seconds, first=first
+        )
 
     async def _sweep(self) -> None:
         swept = await self._delivery.sweep()

@@ -12,11 +12,11 @@ from google.protobuf.duration_pb2 import Duration
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 
 from orchestrator.client import OrchestratorClient, messages
-from orchestrator.devstack.ports import free_ports
 from orchestrator.devstack.postgres import OWNER, SUPERUSER, EmbeddedPostgres
-from orchestrator.devstack.stack import Stack, StackOptions
+from orchestrator.devstack.stack import Stack
 from orchestrator.temporal.client import Target, connect
 from tests.acceptance.command_line import CommandLine
+from tests.stack_options import stack_options
 
 
 @pytest.fixture(scope="session")
@@ -31,15 +31,11 @@ async def shared_stack(
     await temporal.workflow_service.register_namespace(
         RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=3 * 86400))
     )
-    grpc, http = free_ports(2)
-    options = StackOptions(
-        data_dir=session_directory / name,
+    options = stack_options(
+        session_directory / name,
         database_url=postgres.dsn(name),
         temporal_address=temporal_address,
         temporal_namespace=name,
-        grpc_port=grpc,
-        http_port=http,
-        metrics_port=None,
         workers=1,
     )
     async with Stack(options) as stack:

@@ -17,7 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from orchestrator.api.json_encode import encode
-from tests.acceptance.contract_cases import Case, Json
+from tests.acceptance.contract_cases.case import Case, Json
 from tests.acceptance.ground import Ground
 from tests.acceptance.http_requests import good_http
 from tests.acceptance.raw_calls import HttpRequest

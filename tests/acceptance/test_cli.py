@@ -152,7 +152,7 @@ async def test_subjects_travel_and_are_looked_at(run: CommandLine) -> None:
     assert (len(bert.json["optOuts"]), len(bert.json["suppressions"])) == (1, 1)
     assert enrolled.json == {
         "journeyId": "greeting", "journeyName": "Greeting",
-        "enrolled": 2, "skipped": 2, "errors": 0, "total": 4, "refused": {"suppressed": 1},
+        "enrolled": 2, "skipped": 2, "errors": 0, "total": 4, "refused": {"suppressed": 1}, "failedSubjectIds": [],
     }  # fmt: skip
 
     async def all_have_ended() -> bool:
@@ -202,6 +202,7 @@ async def test_a_person_is_exported_to_stdout_or_into_a_file_of_ones_own(run: Co
     nobody = await run("subjects", "export", "nobody-like-that", "--output", str(tmp_path / "nobody.json"))
     nowhere = await run("subjects", "export", "exa", "--output", str(tmp_path / "no" / "exa.json"))
     misread = await run("subjects", "export", "exa", "--output", "json")
+    cut = await run("subjects", "export", "exa", pipe="head -c 10")
 
     assert sent.code == 0, sent.err
     shown = printed.json
@@ -218,6 +219,7 @@ async def test_a_person_is_exported_to_stdout_or_into_a_file_of_ones_own(run: Co
     assert (nobody.code, "SUBJECT_NOT_FOUND" in nobody.err) == (3, True)
     assert (nowhere.code, "cannot be written" in nowhere.err) == (1, True)
     assert (misread.code, "./json" in misread.err) == (2, True)
+    assert (cut.code, cut.out, cut.err) == (1, '{"subjectI', "")
     assert names_in(tmp_path) == ["exa.json"], "nothing half written is left"
 
 
@@ -371,15 +373,20 @@ async def test_journeys_are_paused_resumed_archived_and_deleted(run: CommandLine
 
 
 async def test_static_segments_are_filled_and_emptied(run: CommandLine) -> None:
+    moved_to = "kind: segment\nid: moved\nname: Moved\n---\n"
     in_vip = "kind: audience\nid: vips\nname: VIPs\npredicate: {kind: in_cohort, cohortId: vip}\n"
-    await run("apply", "-f", "-", stdin=f"kind: segment\nid: vip\nname: VIP\n---\n{in_vip}")
+    await run("apply", "-f", "-", stdin=f"{moved_to}kind: segment\nid: vip\nname: VIP\n---\n{in_vip}")
 
     added = await run("segments", "add", "vip", "-f", "-", stdin="\n".join(f"s-{n}" for n in range(1200)))
     removed = await run("segments", "remove", "vip", "s-0", "s-1", "nobody")
     members = await run("segments", "members", "vip", "--limit", "5000", "-o", "json")
+    ids = await run("segments", "members", "vip", "--ids")
+    moved = await run("segments", "add", "moved", "-f", "-", stdin=ids.out)
     in_use = await run("segments", "delete", "vip")
     forced = await run("segments", "delete", "vip", "--force")
 
+    assert sorted(ids.out.splitlines()) == sorted(member["subjectId"] for member in members.json)
+    assert moved.err == "1198 added.\n"
     assert (added.err, removed.err) == ("1200 added.\n", "2 removed.\n")
     assert {member["subjectId"] for member in members.json} == {f"s-{n}" for n in range(2, 1200)}
     assert in_use.code == 1
@@ -449,7 +456,7 @@ async def test_projects_are_made_by_the_operator_and_changed_by_their_owners(
         name: value for name, value in changed.json["settings"].items() if name != "maxJourneys"
     }
     assert (shown.json, shown.json["name"]) == (taken_back.json, "Acme Ltd")
-    assert [entry["metadata"]["fields"] for entry in log.json] == ["max_journeys,name", "quiet_hours"]
+    assert [entry["metadata"]["fields"] for entry in log.json] == ["maxJourneys,name", "quietHours"]
 
 
 async def test_who_may_not_make_projects_and_what_is_no_setting_are_told(

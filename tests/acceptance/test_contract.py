@@ -15,7 +15,8 @@ import pytest
 from orchestrator.api.documented.rows import ROWS
 from orchestrator.devstack.postgres import EmbeddedPostgres
 from orchestrator.domain.scope import Role
-from tests.acceptance.contract_cases import CASES, Case
+from tests.acceptance.contract_cases import CASES
+from tests.acceptance.contract_cases.case import Case
 from tests.acceptance.contract_surfaces import (
     Result,
     by_document,

@@ -13,12 +13,13 @@ import psutil
 
 from orchestrator.devstack.ports import LOOPBACK, free_ports
 from orchestrator.devstack.processes import Process, start_process
-from orchestrator.devstack.readiness import await_polling, await_serving
+from orchestrator.devstack.readiness import await_polling
 from orchestrator.devstack.stack import SERVER, Stack, worker_name
 from orchestrator.devstack.supervisor import Supervisor
 from orchestrator.devstack.temporal_cli import ensure_temporal
 from orchestrator.temporal.client import Target, connect
 from tests.eventually import eventually
+from tests.faults.second_server import SECOND_SERVER, begin_second_server
 
 ROOT = Path(__file__).parents[2]
 GRACE = 30.0
@@ -62,16 +63,13 @@ class Fleet:
         grpc, http = free_ports(2)
 
         async def begin() -> Process:
-            process = await self._start(
-                "server-2",
-                ["orchestrator.cli", "serve"],
-                SERVER,
-                {"ORCHESTRATOR_GRPC_PORT": str(grpc), "ORCHESTRATOR_HTTP_PORT": str(http)},
+            process = await begin_second_server(
+                self._environment(SERVER), self.directory / f"{SECOND_SERVER}.log", grpc=grpc, http=http
             )
-            await await_serving(process, LOOPBACK, grpc)
+            self.processes.append(process)
             return process
 
-        server = Supervisor("server-2", begin, grace=GRACE, talk=lambda sentence: None)
+        server = Supervisor(SECOND_SERVER, begin, grace=GRACE, talk=lambda sentence: None)
         await server.start()
         return SecondServer(server, f"{LOOPBACK}:{grpc}", f"http://{LOOPBACK}:{http}")
 
@@ -110,12 +108,15 @@ class Fleet:
             raise AssertionError(said) from None
 
     async def _start(self, name: str, module: list[str], like: str, settings: Mapping[str, str]) -> Process:
-        environment = psutil.Process(self.stack.part(like).pid).environ()
         process = await start_process(
             name,
             [sys.executable, "-P", "-m", *module],
             log=self.directory / f"{name}.log",
-            env={**environment, "PYTHONPATH": str(ROOT), **settings},
+            env={**self._environment(like), **settings},
         )
         self.processes.append(process)
         return process
+
+    def _environment(self, like: str) -> dict[str, str]:
+        """That of one of the stack's processes, in which tests can be imported, too."""
+        return {**psutil.Process(self.stack.part(like).pid).environ(), "PYTHONPATH": str(ROOT)}

@@ -55,14 +55,15 @@ async def test_two_thousand_starts_are_told_once_though_who_tells_them_is_killed
             left.append(await untold(field))
             await kill(next(tellers))
         last = clock()
-        await eventually(lambda: fewer_are_untold(field, 0), within=TOLD)
+        await eventually(lambda: fewer_are_untold(field, 0), within=ARRIVED)
         told = clock() - last
         await field.ended(CROWD, within=ARRIVED)
 
         with capsys.disabled():
             print(f"\nuntold at each kill: {left}; all told {told:.1f} s after the last")  # noqa: T201
-        assert left[-1] > 0, "all had been told before the last one died"
         await field.check(everybody)
+        assert len(left) > KILLS // 2, "all had been told before many had died"
+        assert told <= TOLD
 
 
 async def untold(field: Field) -> int:

@@ -16,14 +16,16 @@ from typing import Any
 
 import httpx
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from standardwebhooks import Webhook
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import WorkflowSerializationContext
 
 from orchestrator.api import page_tokens
+from orchestrator.api.client_certificates import AllowedClients
 from orchestrator.api.codec_tokens import CodecTokens
+from orchestrator.api.convert.subject_exports import begun_of
 from orchestrator.api.decoding import Decoding
 from orchestrator.api.descriptors import descriptor_of
 from orchestrator.api.errors import MAX_STATUS_BYTES, failure_of, to_fitting_status, to_json
@@ -56,10 +58,12 @@ from orchestrator.predicates.instants import parse_instant
 from orchestrator.predicates.parse import MAX_DEPTH, About
 from orchestrator.predicates.parse import parse as parse_predicate
 from orchestrator.predicates.paths import split_path
+from orchestrator.predicates.reveal import reveal_of
 from orchestrator.predicates.sql.query import compile as compile_sql
+from orchestrator.storage.exporting import key_types
 from orchestrator.temporal.codec import Altered, EncryptingCodec, KeyMissing, Misplaced
 from orchestrator.temporal.keyring import Keyring
-from orchestrator.v1.subject_service_pb2 import ListSubjectsRequest
+from orchestrator.v1.subject_service_pb2 import ExportSubjectRequest, ListSubjectsRequest
 from tests.conformance.worlds import World, facts_for
 from workers.channels.egress import Egress, Forbidden
 from workers.channels.signature import SigningSecrets
@@ -123,25 +127,31 @@ def _canvas(step: dict[str, Any]) -> dict[str, Any]:
     return {name: said for name, said in (canvas | {"edges": edges}).items() if said}
 
 
-_VARIABLES = {"subject": dict(_WORLD.attributes), "list": [3, 1, 2], "text": "a <b>"}
+#: In a value that nothing shows, and in no template.
+_SECRET = "\N{SKULL AND CROSSBONES}"
+_VARIABLES = {"subject": dict(_WORLD.attributes), "list": [3, 1, 2], "text": f"a <b> {_SECRET}"}
 
 
 def template(data: bytes) -> None:
-    """A communication's text: checked, and rendered where it is good."""
-    source = data.decode(errors="replace")
+    """A communication's text: checked, rendered where it is good, and masked where nothing may be shown."""
+    source = data.decode(errors="replace").replace(_SECRET, "?")
     faults = check_template(source, "body")
     assert all(fault.path == "body" and fault.message for fault in faults)
     for escape_html in (False, True):
-        try:
-            render(
-                source,
-                {"subject": dict(_WORLD.attributes), "list": [3, 1, 2], "text": "a <b>"},
-                escape_html=escape_html,
-            )
-        except TemplateFailed as failed:
-            assert failed.reason in ("template_invalid", "template_value", "template_limit")
-        else:
-            assert faults == [], "what is refused when it is saved is not sent"
+        text, failed = _rendered(source, escape_html=escape_html)
+        assert failed in (None, "template_invalid", "template_value", "template_limit")
+        assert text is None or faults == [], "what is refused when it is saved is not sent"
+        masked, why = _rendered(source, escape_html=escape_html, reveal=reveal_of([]))
+        assert why == failed
+        assert masked is None or _SECRET not in masked
+
+
+def _rendered(source: str, **how: Any) -> tuple[str | None, str | None]:
+    """The text, or why there is none."""
+    try:
+        return render(source, _VARIABLES, **how), None
+    except TemplateFailed as failed:
+        return None, failed.reason
 
 
 def pinpoint(data: bytes) -> None:
@@ -156,7 +166,8 @@ def pinpoint(data: bytes) -> None:
 
 def page_token(data: bytes) -> None:
     """A page token: as it came, and signed as ours are, which anybody can."""
-    for token in (data.decode(errors="replace"), _signed(data)):
+    _place_of_export(data)
+    for token in (data.decode(errors="replace"), _signed(data, ListSubjectsRequest())):
         request = ListSubjectsRequest(page_token=token)
         for kinds in ((datetime, str), (str,), (int, int), (datetime, int, str)):
             try:
@@ -167,15 +178,31 @@ def page_token(data: bytes) -> None:
                 assert start is None or [type(part) for part in start] == list(kinds)
 
 
-def _signed(key: bytes) -> str:
-    digest = page_tokens._digest(ListSubjectsRequest(), key)
+def _place_of_export(data: bytes) -> None:
+    """Where an export goes on: the key is that of a record of its kind, or none."""
+    request = ExportSubjectRequest(subject_id="ann")
+    request.page_token = _signed(data, request)
+    try:
+        begun = begun_of(request)
+    except InvalidArgument as refused:
+        assert [(fault.path, fault.reason) for fault in refused.faults] == [("pageToken", "PAGE_TOKEN_INVALID")]
+    else:
+        assert begun is not None
+        assert tuple(type(part) for part in begun.place.key) == key_types(begun.place.kind)
+        assert begun.at.tzinfo is not None
+
+
+def _signed(key: bytes, request: Message) -> str:
+    digest = page_tokens._digest(request, key)
     return base64.urlsafe_b64encode(bytes([page_tokens._VERSION]) + digest + key).rstrip(b"=").decode()
 
 
 _KEYS = Keyring.of(["k1:" + base64.b64encode(bytes(32)).decode()])
 _CODEC = EncryptingCodec(_KEYS).with_context(WorkflowSerializationContext(namespace="default", workflow_id="w"))
 _DECODING = httpx.ASGITransport(
-    Decoding(EncryptingCodec(_KEYS), CodecTokens(["ann:a-token"]), origin=None, secure=False).application()
+    Decoding(
+        EncryptingCodec(_KEYS), CodecTokens(["ann:a-token"]), AllowedClients(()), origin=None, secure=False
+    ).application()
 )
 
 

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from orchestrator.api.admission import Admission, Bounds
 from orchestrator.api.auth import Authentication
+from orchestrator.api.client_certificates import AllowedClients
 from orchestrator.api.errors import Failure
 from orchestrator.api.json_codec import WHOLE_REQUEST, read_request
 from orchestrator.api.json_encode import encode
@@ -63,6 +64,7 @@ class Served:
             transactions=self.transactions,
             metrics=CallMetrics(CollectorRegistry(), methods.values()),
             admission=Admission(Bounds(calls=1000, calls_of_key=1000, heavy=1000)),
+            clients=AllowedClients(()),
         )
 
     @classmethod

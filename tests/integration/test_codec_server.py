@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography.x509 import DNSName
 from google.protobuf.json_format import MessageToDict, Parse
+from pydantic import SecretStr
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 
@@ -19,6 +23,7 @@ from orchestrator.settings import InvalidSettings, Settings
 from orchestrator.temporal.codec import data_converter
 from orchestrator.temporal.contract import Effect, ExecutionInput
 from orchestrator.temporal.keyring import Keyring, make_payload_key
+from tests.integration.api.certificates import Authority
 
 ONE, TWO = make_payload_key("k1"), make_payload_key("k2")
 TOKEN, OTHER = "t" * 32, "u" * 40
@@ -255,6 +260,36 @@ async def test_behind_a_proxy_with_tls_it_listens_and_its_cookies_go_over_tls_al
 
     assert "secure" in entered.headers["set-cookie"].lower()
     assert COOKIE in entered.headers["set-cookie"]
+
+
+async def test_with_names_of_clients_a_token_opens_nothing_to_another(tmp_path: Path) -> None:
+    ours = Authority("ours")
+    certificate, key = ours.write(tmp_path, "server")
+    authority = tmp_path / "clients.pem"
+    authority.write_bytes(ours.certificate)
+    settings = Settings(
+        payload_keys=(SecretStr(ONE),), codec_tokens=(SecretStr(f"anna:{TOKEN}"),), codec_port=0, grace_seconds=1,
+        tls_certificate=certificate, tls_key=key, tls_client_ca=authority, tls_client_names=("temporal.example.com",),
+    )  # fmt: skip
+    payloads = asked(await sealed("completed"))
+    async with running(settings) as port:
+        answers = []
+        for name in ("temporal.example.com", "other.example.com"):
+            context = ssl.create_default_context(cadata=ours.certificate.decode())
+            chain, private = ours.issue("temporal.example.com", names=[DNSName(name)])
+            for file, content in ((tmp_path / "client.pem", chain), (tmp_path / "client.key", private)):
+                file.write_bytes(content)
+            context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+            async with httpx.AsyncClient(base_url=f"https://127.0.0.1:{port}", verify=context) as client:
+                answers += [
+                    await client.post("/decode", json=payloads, headers=BEARER),
+                    await client.get("/"),
+                    await client.get("/healthz"),
+                ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 403, 403, 200]
+    assert await shown(answers[0]) == ["completed"]
+    assert answers[3].json()["error"]["code"] == "CLIENT_NOT_ALLOWED"
 
 
 async def test_without_an_origin_only_tokens_are_taken() -> None:

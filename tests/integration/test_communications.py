@@ -221,4 +221,4 @@ async def test_the_audit_log_names_the_fields_and_the_revision(
 
     said = await owner.fetchval("SELECT metadata::text FROM audit_log WHERE action = 'communication_updated'")
 
-    assert said == '{"fields": "name,body,content_revision", "contentRevision": 2}'
+    assert said == '{"fields": "name,body,contentRevision", "contentRevision": 2}'

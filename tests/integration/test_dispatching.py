@@ -23,6 +23,7 @@ from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.trigger_contract import Contract
 from orchestrator.storage import inbox_entries
 from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.running_call import running_call
 from tests.integration.journey_world import ANY_STATE, World
 
 if TYPE_CHECKING:
@@ -183,6 +184,28 @@ async def test_who_cannot_be_worked_on_is_counted_and_the_others_are_worked_on(d
     # It has its turn among those that failed, and is not tried to death here.
     assert (again.subjects, again.failed) == (0, 0)
     assert await desk.owner.fetchval("SELECT array_agg(attempts) FROM inbox") == [1]
+
+
+async def test_a_call_whose_time_is_over_has_failed_by_itself_and_not_by_what_it_was_at(desk: Desk) -> None:
+    await desk.put("ann")
+    await desk.owner.execute(
+        """
+        CREATE FUNCTION slow_down() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_sleep(30);
+            RETURN OLD;
+        END $$;
+        CREATE TRIGGER slow_down BEFORE DELETE ON inbox FOR EACH ROW EXECUTE FUNCTION slow_down();
+        """
+    )
+
+    with (
+        running_call(ends_at=asyncio.get_running_loop().time() + 2),
+        pytest.raises(asyncpg.QueryCanceledError),
+    ):
+        await desk.dispatch()
+
+    assert await desk.owner.fetchval("SELECT array_agg(attempts) FROM inbox") == [0]
 
 
 async def test_who_is_held_by_somebody_else_is_left_to_them_and_told_of(desk: Desk, database: str) -> None:

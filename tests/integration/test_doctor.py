@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
+from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowHandle
+from temporalio.common import RawValue
 
 from orchestrator.application import forgetting, publishing
 from orchestrator.application.doctor import NO_EXECUTION, NOT_STARTED, TEMPORAL_AWAY, WORKFLOW_OVER, Doctor
@@ -276,6 +278,26 @@ async def test_a_workflow_of_no_execution_is_found(world: World, worker_pool: Po
     found = await compare(worker_pool, temporal)
 
     assert found[NO_EXECUTION] == Count(total=1, examples=(stranger.id,))
+
+
+async def test_a_workflow_that_nobody_can_read_is_found_and_hides_no_other(
+    world: World, worker_pool: Pool[Record], temporal: Client
+) -> None:
+    """It stays as it is: no worker can do a task of it, and nothing here says that nobody else can."""
+    rubbish = RawValue(Payload(metadata={"encoding": b"json/plain"}, data=b"\xff\x00{"))
+    unreadable = await temporal.start_workflow(
+        EXECUTION_WORKFLOW, rubbish, id="unreadable", task_queue=JOURNEYS_QUEUE, memo={ENROLLMENT_MEMO: rubbish}
+    )
+    lost = await world.lay_execution("bert")
+    await eventually(lambda: listed(temporal, unreadable.id))
+
+    found = await compare(worker_pool, temporal)
+    await unreadable.terminate(reason="nobody can read it")
+    afterwards = await compare(worker_pool, temporal)
+
+    assert found[NO_EXECUTION] == Count(total=1, examples=(unreadable.id,))
+    assert found[NOT_STARTED] == Count(total=1, examples=(f"execution {lost}",))
+    assert afterwards[NO_EXECUTION] == doctor.NONE
 
 
 async def test_what_is_left_of_who_was_forgotten_in_the_middle_is_no_finding(

@@ -22,6 +22,7 @@ from orchestrator.domain.etag import Expected, etag_of
 from orchestrator.domain.journey import OnArchive
 from orchestrator.domain.refusals import Conflict, FailedPrecondition, InvalidArgument, NotFound
 from tests.integration.lost_commits import fail_first_commit
+from tests.integration.poison import mend, poison
 from tests.integration.road import BYE, Road
 
 if TYPE_CHECKING:
@@ -84,26 +85,6 @@ class Campaign:
             job_id,
             timedelta(seconds=seconds),
         )
-
-    async def poison(self, subject_id: str, how: str = "RAISE EXCEPTION 'no'") -> None:
-        """Whatever is written about this subject's executions fails, or does what is said."""
-        await self.owner.execute(
-            f"""
-            CREATE OR REPLACE FUNCTION refuse_{subject_id}() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN
-                IF EXISTS (SELECT FROM subjects AS s WHERE s.project_no = NEW.project_no AND s.bucket = NEW.bucket
-                              AND s.subject_no = NEW.subject_no AND s.subject_id = '{subject_id}') THEN
-                    {how};
-                END IF;
-                RETURN NEW;
-            END $$;
-            CREATE TRIGGER refuse_{subject_id} BEFORE INSERT ON executions
-               FOR EACH ROW EXECUTE FUNCTION refuse_{subject_id}();
-            """
-        )
-
-    async def mend(self, subject_id: str) -> None:
-        await self.owner.execute(f"DROP TRIGGER refuse_{subject_id} ON executions")
 
 
 @pytest.fixture
@@ -389,7 +370,7 @@ async def test_what_cannot_be_asked_yet_is_waited_for(campaign: Campaign) -> Non
 async def test_who_takes_too_long_is_left_behind_and_counted_and_the_rest_goes_on(
     campaign: Campaign, hurried_pool: Pool[Record]
 ) -> None:
-    await campaign.poison("s7", how="PERFORM pg_sleep(30)")
+    await poison(campaign.owner, "s7", how="PERFORM pg_sleep(30)")
     job_id = await campaign.create(everyone=True)
 
     await Campaign(campaign.road, hurried_pool).work()
@@ -400,7 +381,7 @@ async def test_who_takes_too_long_is_left_behind_and_counted_and_the_rest_goes_o
 
 
 async def test_one_who_cannot_be_worked_on_is_left_behind_and_the_others_go_on(campaign: Campaign) -> None:
-    await campaign.poison("s7")
+    await poison(campaign.owner, "s7")
     job_id = await campaign.create()
 
     await campaign.work()
@@ -411,14 +392,12 @@ async def test_one_who_cannot_be_worked_on_is_left_behind_and_the_others_go_on(c
 
 
 async def test_a_job_stops_when_nobody_can_be_worked_on(campaign: Campaign) -> None:
-    for subject_id in EVERYBODY:
-        await campaign.poison(subject_id)
+    await poison(campaign.owner, *EVERYBODY)
     job_id = await campaign.create()
 
     await campaign.work(campaign.pages(100))
     stopped = await campaign.job(job_id)
-    for subject_id in EVERYBODY:
-        await campaign.mend(subject_id)
+    await mend(campaign.owner, *EVERYBODY)
     await campaign.world.do(enrollment_jobs.resume, job_id, Expected())
     await campaign.work()
 

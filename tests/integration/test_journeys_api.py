@@ -329,6 +329,7 @@ async def test_enrolling_tells_temporal_after_the_commit(api: Api) -> None:
         "errors": 0,
         "total": 3,
         "refused": {},
+        "failedSubjectIds": [],
     }
     assert (again["enrolled"], again["skipped"], again["refused"]) == (0, 2, {"re_entry": 2})
     assert sorted(entry.subject_id for entry in api.told) == ["user-1", "user-2"]

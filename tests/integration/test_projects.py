@@ -81,7 +81,7 @@ async def test_the_first_key_is_shown_once(served: Served, owner: Connection[Rec
             {"settings": {"shownFields": ["plan", "a..b", "", "plan", "$entry"]}},
             [
                 ("settings.shownFields[1]", "INVALID_VALUE"),
-                ("settings.shownFields[2]", "FIELD_PATH_REQUIRED"),
+                ("settings.shownFields[2]", "REQUIRED"),
                 ("settings.shownFields[3]", "INVALID_VALUE"),
                 ("settings.shownFields[4]", "INVALID_VALUE"),
             ],
@@ -205,7 +205,7 @@ async def test_an_owner_says_which_fields_are_not_personal_and_takes_it_back(
     noted = await owner.fetch(
         "SELECT metadata->>'fields' FROM audit_log WHERE action = 'project_updated' ORDER BY audit_no"
     )
-    assert [row[0] for row in noted] == ["shown_fields", "time_zone", "shown_fields"]
+    assert [row[0] for row in noted] == ["shownFields", "timeZone", "shownFields"]
 
 
 async def test_a_change_that_is_refused_leaves_everything_as_it_was(served: Served) -> None:
@@ -275,7 +275,7 @@ async def test_a_change_is_recorded_and_announced(served: Served, owner: Connect
     rows = await owner.fetch("SELECT project_no, action, resource_id, metadata::text FROM audit_log ORDER BY audit_no")
     assert [tuple(row)[1:] for row in rows] == [
         ("project_created", "acme", "{}"),
-        ("project_updated", "acme", '{"fields": "max_journeys"}'),
+        ("project_updated", "acme", '{"fields": "maxJourneys"}'),
     ]
     assert rows[0]["project_no"] == 0
     assert await owner.fetchval("SELECT definitions_version FROM projects") > before

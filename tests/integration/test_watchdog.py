@@ -119,9 +119,11 @@ async def test_one_process_counts_for_all(world: World, worker_pool: Pool[Record
     assert anew["wake"] == 0
 
 
+@pytest.mark.parametrize("at_once", [1, watchdog.AT_ONCE])
 async def test_what_nobody_tries_again_since_its_execution_was_ended_is_settled(
-    world: World, worker_pool: Pool[Record]
+    world: World, worker_pool: Pool[Record], at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(watchdog, "AT_ONCE", at_once)
     now = await clock.now(world.owner)
     for name, ended_at, in_doubt in (
         ("away", now - 6 * MINUTE, False),

@@ -14,7 +14,8 @@ import yaml
 
 from orchestrator.cli.app import COMMANDS
 from orchestrator.devstack.temporal import DYNAMIC_CONFIG
-from orchestrator.exposure import SERVER, WORKER, check
+from orchestrator.exposure import check
+from orchestrator.exposure.listeners import SERVER, WORKER
 from orchestrator.settings import Settings
 from orchestrator.temporal.contract import SEARCH_ATTRIBUTES
 

@@ -11,17 +11,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from orchestrator.exposure import (
-    ACCEPTABLE,
-    KINDS,
-    SERVER,
-    WORKER,
-    Exposed,
-    _secrets,
-    check,
-    check_database_user,
-    listeners,
-)
+from orchestrator.exposure import Exposed, check, check_database_user
+from orchestrator.exposure.kinds import ACCEPTABLE, KINDS
+from orchestrator.exposure.listeners import SERVER, WORKER, listeners
+from orchestrator.exposure.secrets import chosen_secrets
 from orchestrator.settings import InvalidSettings, Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
@@ -225,7 +218,7 @@ def test_every_secret_is_compared_with_the_others() -> None:
     made = Settings.model_construct(**(secrets | lists))
 
     assert len(secrets) >= 8
-    assert {variable for variable, _ in _secrets(made)} == {f"ORCHESTRATOR_{name.upper()}" for name in secrets}
+    assert {variable for variable, _ in chosen_secrets(made)} == {f"ORCHESTRATOR_{name.upper()}" for name in secrets}
 
 
 def test_the_page_explains_each_of_them() -> None:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from orchestrator.exposure import ports_of
+from orchestrator.exposure.listeners import ports_of
 from orchestrator.settings import PLAIN_PAYLOADS, InvalidSettings, Settings
 from orchestrator.temporal.keyring import PLAIN, Keyring, make_payload_key
 
@@ -89,6 +89,9 @@ def test_keys_of_payloads_are_what_a_keyring_is_made_of(monkeypatch: pytest.Monk
         ("ORCHESTRATOR_ALLOWED_ORIGINS", "https://a.example, app.example.com", "https://app.example.com"),
         ("ORCHESTRATOR_ALLOWED_ORIGINS", "https://a.example/page", "https://app.example.com"),
         ("ORCHESTRATOR_TLS_CLIENT_CA", "/ca.pem", "ORCHESTRATOR_TLS_CERTIFICATE"),
+        ("ORCHESTRATOR_TLS_CLIENT_NAMES", "orders.example.com", "ORCHESTRATOR_TLS_CLIENT_CA"),
+        ("ORCHESTRATOR_TLS_CLIENT_NAMES", "*.example.com", "without `*`"),
+        ("ORCHESTRATOR_TLS_CLIENT_NAMES", "orders.example.com,two words", "separated by commas"),
         ("ORCHESTRATOR_PUBLIC_URL", "go.example.com", "https://go.example.com"),
         ("ORCHESTRATOR_PUBLIC_URL", "https://go.example.com/?a=b", "https://go.example.com"),
         ("ORCHESTRATOR_UNSUBSCRIBE_SECRETS", "instance,short", "at least 32 characters"),

@@ -17,7 +17,8 @@ from orchestrator.application import delivery, lifecycle, publishing, subjects, 
 from orchestrator.application.advance import Advance
 from orchestrator.application.closings import Closings
 from orchestrator.application.delivery import SLOWEST_AWAY, Delivery
-from orchestrator.application.enrollment import admit, enroll
+from orchestrator.application.enrollment import enroll
+from orchestrator.application.entering_by_hand import admit
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions

@@ -8,13 +8,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.common import RawValue
 
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.watchdog import Watchdog
 from orchestrator.storage.outbox import Entry
+from orchestrator.temporal.contract import ENROLLMENT_MEMO, EXECUTION_WORKFLOW, JOURNEYS_QUEUE, SUBJECT_MEMO
 from orchestrator.temporal.executions import Executions
 from tests.eventually import eventually
 from tests.integration.journey_world import World
@@ -129,6 +131,43 @@ async def test_processes_look_in_turn(auditor: Auditor) -> None:
     second = await other.take_turn()
 
     assert (first, too_soon, second) == (1, [0, 0], 1)
+
+
+RUBBISH = RawValue(Payload(metadata={"encoding": b"json/plain"}, data=b"\xff\x00{"))
+
+
+@pytest.mark.parametrize(
+    "memo",
+    [
+        {ENROLLMENT_MEMO: RUBBISH, SUBJECT_MEMO: RUBBISH},
+        {ENROLLMENT_MEMO: RawValue(Payload(metadata={"encoding": b"binary/nobody-knows"}, data=b"x"))},
+        {ENROLLMENT_MEMO: "no uuid", SUBJECT_MEMO: [1, 2, 3]},
+        {ENROLLMENT_MEMO: 7, SUBJECT_MEMO: 7},
+        {ENROLLMENT_MEMO: str(uuid.uuid4()), SUBJECT_MEMO: [1, 2]},
+        {ENROLLMENT_MEMO: str(uuid.uuid4()), SUBJECT_MEMO: [1, "2", None]},
+        {ENROLLMENT_MEMO: str(uuid.uuid4()), SUBJECT_MEMO: [2**40, -1, 2**70]},
+    ],
+    ids=["rubbish", "unknown_encoding", "no_uuid", "numbers", "too_few", "no_numbers", "out_of_range"],
+)
+async def test_what_a_stranger_has_for_a_memo_keeps_nobody_elses_row_open(
+    auditor: Auditor, memo: dict[str, object]
+) -> None:
+    """Whoever shares the namespace may start what is called as executions are."""
+    (entry,) = await auditor.wait("ann")
+    stranger = await auditor.client.start_workflow(
+        EXECUTION_WORKFLOW, id="stranger", task_queue=JOURNEYS_QUEUE, memo=memo
+    )
+    await stranger.terminate()
+    await auditor.client.get_workflow_handle(entry.workflow_id).terminate()
+
+    async def both_are_listed() -> bool:
+        query = f"WorkflowType = '{EXECUTION_WORKFLOW}' AND ExecutionStatus = 'Terminated'"
+        return len([found.id async for found in auditor.client.list_workflows(query)]) == 2
+
+    await eventually(both_are_listed)
+
+    assert await auditor.start().run() == 1
+    assert await auditor.ended() == [("canceled", "temporal_terminated")]
 
 
 async def test_an_execution_whose_workflow_was_reset_runs_on(

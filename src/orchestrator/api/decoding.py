@@ -11,6 +11,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from html import escape
 from urllib.parse import parse_qs
 
@@ -22,10 +23,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from temporalio.api.common.v1 import Payload, Payloads
 
+from orchestrator.api.client_certificates import AllowedClients, names_of_request
 from orchestrator.api.codec_tokens import COOKIE, SESSION, CodecTokens
 from orchestrator.api.http_answers import JSON
+from orchestrator.domain.refusals import PermissionDenied
 from orchestrator.temporal.codec import BINDING_FIELD, Altered, EncryptingCodec, KeyMissing, kid_of
 
 logger = logging.getLogger(__name__)
@@ -33,6 +37,8 @@ logger = logging.getLogger(__name__)
 #: Bytes of a body: a page of a history has less.
 _LARGEST = 4 * 2**20
 _LARGEST_FORM = 4 * 2**10
+
+_HEALTH = "/healthz"
 
 #: Whose binding it is, for the log.
 _REMEMBERED = 10_000
@@ -53,8 +59,11 @@ class TooLarge(Exception):
 class Decoding:
     """`origin` is that of Temporal's pages, None where only command lines ask. `secure`: cookies go over TLS alone."""
 
-    def __init__(self, codec: EncryptingCodec, tokens: CodecTokens, *, origin: str | None, secure: bool) -> None:
+    def __init__(
+        self, codec: EncryptingCodec, tokens: CodecTokens, clients: AllowedClients, *, origin: str | None, secure: bool
+    ) -> None:
         self._codec = codec
+        self._clients = clients
         self._tokens = tokens
         self._origin = origin
         self._secure = secure
@@ -67,16 +76,17 @@ class Decoding:
                 *(Route(f"{under}/encode", self._encode, methods=["POST"]) for under in ("", "/{namespace}")),
                 Route("/", self._page),
                 Route("/login", self._log_in, methods=["POST"]),
-                Route("/healthz", self._alive),
+                Route(_HEALTH, self._alive),
             ],
             middleware=[
+                Middleware(_AllowedOnly, self._clients),
                 Middleware(
                     CORSMiddleware,
                     allow_origins=[self._origin] if self._origin else [],
                     allow_credentials=True,
                     allow_methods=["POST"],
                     allow_headers=_ASKED,
-                )
+                ),
             ],
         )
 
@@ -177,6 +187,23 @@ class Decoding:
 
     async def _alive(self, request: Request) -> Response:
         return Response(b'{"status": "alive"}', media_type=JSON)
+
+
+class _AllowedOnly:
+    """Turns away clients whose certificates have no name that may ask, from all but health."""
+
+    def __init__(self, app: ASGIApp, clients: AllowedClients) -> None:
+        self._app = app
+        self._clients = clients
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._app
+        if scope["type"] == "http" and scope["path"] != _HEALTH:
+            try:
+                self._clients.require(partial(names_of_request, Request(scope)))
+            except PermissionDenied as refusal:
+                answer = _refused(403, refusal.reason, refusal.message)
+        await answer(scope, receive, send)
 
 
 _FORM = (

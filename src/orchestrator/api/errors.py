@@ -31,6 +31,7 @@ from grpc import StatusCode
 
 from orchestrator.domain import refusals
 from orchestrator.predicates.faults import Fault
+from orchestrator.storage.outages import is_outage
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +72,6 @@ HTTP_STATUS: Mapping[StatusCode, int] = {
     StatusCode.INTERNAL: 500,
     StatusCode.UNAVAILABLE: 503,
 }
-
-# Connections break or are refused; out of disk, memory or connections.
-_AWAY_CLASSES = ("08", "28", "53")
-# Shutting down, starting up, a standby, a database that is closed or gone.
-_AWAY = ("57P01", "57P02", "57P03", "57P05", "25006", "25P03", "55000", "3D000")
 
 _AGAIN_AT_ONCE = timedelta(milliseconds=100)
 _AGAIN_SOON = timedelta(seconds=1)
@@ -136,7 +132,7 @@ def failure_of(error: Exception, *, call_id: str, method: str) -> Failure:
                 message="another call changed the same thing at the same time: try again",
                 retry_after=_AGAIN_AT_ONCE,
             )
-    if _database_is_away(error):
+    if is_outage(error):
         logger.warning("database away", extra={"error": type(error).__name__, "call_id": call_id})
         return Failure(
             code=StatusCode.UNAVAILABLE,
@@ -216,24 +212,6 @@ def _http_status(refusal: refusals.Refusal) -> int | None:
     if refusal.reason == "PLAN_LIMIT_REACHED":
         return 402
     return 413 if isinstance(refusal, BodyTooLarge) else None
-
-
-def _database_is_away(error: Exception) -> bool:
-    match error:
-        case asyncpg.PostgresError():
-            return error.sqlstate[:2] in _AWAY_CLASSES or error.sqlstate in _AWAY
-        case asyncpg.InternalClientError():
-            # A statement that was not sent, because the connection's last words had come and its end had not yet.
-            return True
-        case asyncpg.DataError():
-            return False
-        case asyncpg.InterfaceError():
-            # The driver's own complaints. Only these are no mistakes of ours: a connection or a pool is closed; and a
-            # connection that was lost between two statements, which the pool has taken back by then.
-            return any(words in str(error) for words in ("clos", "released back to the pool"))
-        case _:
-            # Refused, reset, unreachable, timed out.
-            return isinstance(error, OSError)
 
 
 def _status(failure: Failure, call_id: str, message: str, faults: tuple[Fault, ...]) -> Status:

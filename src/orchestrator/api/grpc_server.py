@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ from grpc import StatusCode
 
 from orchestrator.api.auth import is_bearer, key_of
 from orchestrator.api.call_ids import call_id_of
+from orchestrator.api.client_certificates import names_of_call
 from orchestrator.api.errors import Failure, MalformedRequest
 from orchestrator.api.field_limits import MAX_BATCH_BYTES
 from orchestrator.api.grpc_open_calls import OpenCalls
@@ -99,6 +101,13 @@ class _Calls(grpc.GenericRpcHandler):
 
 
 def _serving(pipeline: Pipeline, method: Method) -> Callable[[object, Context], Awaitable[bytes]]:
+    def request_of(message: bytes) -> Read:
+        try:
+            request = method.request.FromString(message)
+        except DecodeError:
+            raise MalformedRequest(f"not a {method.request.DESCRIPTOR.full_name}") from None
+        return Read(request, check_message(request))
+
     async def serve(requests: object, context: Context) -> bytes:
         headers: dict[str, Any] = dict(context.invocation_metadata() or ())
         call_id = call_id_of(headers)
@@ -106,12 +115,7 @@ def _serving(pipeline: Pipeline, method: Method) -> Callable[[object, Context], 
             await context.send_initial_metadata((("x-request-id", call_id),))
 
         async def read() -> Read:
-            message = await message_of(context)
-            try:
-                request = method.request.FromString(message)
-            except DecodeError:
-                raise MalformedRequest(f"not a {method.request.DESCRIPTOR.full_name}") from None
-            return Read(request, check_message(request))
+            return await pipeline.made(request_of, await message_of(context))
 
         arrival = Arrival(
             method=method,
@@ -123,6 +127,7 @@ def _serving(pipeline: Pipeline, method: Method) -> Callable[[object, Context], 
             time_left=context.time_remaining(),
             read=read,
             traceparent=headers.get(TRACE_HEADER),
+            client_names=partial(names_of_call, context),
         )
         answer = await pipeline.serve(arrival)
         if isinstance(answer, Failure):

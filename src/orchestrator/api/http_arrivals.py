@@ -6,13 +6,15 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from google.protobuf.message import Message
 from starlette.requests import ClientDisconnect, Request
 
 from orchestrator.api.auth import is_bearer, key_of
+from orchestrator.api.client_certificates import names_of_request
 from orchestrator.api.descriptors import descriptor_of
 from orchestrator.api.errors import BodyTooLarge, Failure, MalformedRequest
 from orchestrator.api.field_limits import request_bytes
@@ -37,6 +39,7 @@ _OTHER_CONDITIONS = ("If-None-Match", "If-Unmodified-Since")
 
 #: From the bytes of a body to the request, and what is wrong with it.
 Make = Callable[[bytes], "tuple[Message, list[Fault]]"]
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class HttpArrivals:
             most = request_bytes(descriptor_of(binding.method.request))
             body = await _body(request, most) if began is None else b""
             unread = False
-            message, wrong = make(body)
+            message, wrong = await self._pipeline.made(make, body)
             return Read(message, [*faults, *wrong, *_take_headers(message, binding, request.headers)])
 
         answer = await self._pipeline.serve(
@@ -98,9 +101,14 @@ class HttpArrivals:
                 read=read,
                 project_id=project_id,
                 traceparent=request.headers.get(TRACE_HEADER),
+                client_names=partial(names_of_request, request),
             )
         )
         return Served(answer, unread)
+
+    async def made(self, make: Callable[[bytes], _Made], answer: bytes) -> _Made:
+        """What `make` makes of an answer's bytes, as the pipeline has it done (`Pipeline.made`)."""
+        return await self._pipeline.made(make, answer)
 
     def _key_in_cookie(self, request: Request) -> str:
         """The key of the `session` cookie, which browsers send along from any page: only our own pages may use it."""

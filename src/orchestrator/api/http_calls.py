@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import Message
@@ -60,10 +61,10 @@ class HttpCalls:
                 # Nobody waits for the rest of a body that may have no end.
                 response.headers["Connection"] = "close"
             return response
-        return _succeeded(binding, served.answer, call_id)
+        return await self._arrivals.made(partial(_succeeded, binding, call_id), served.answer)
 
 
-def _succeeded(binding: Binding, answer: bytes, call_id: str) -> Response:
+def _succeeded(binding: Binding, call_id: str, answer: bytes) -> Response:
     message = binding.method.response.FromString(answer)
     headers = headers_of(call_id)
     shown: Message = getattr(message, binding.response_body) if binding.response_body else message

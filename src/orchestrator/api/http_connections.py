@@ -13,6 +13,8 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from orchestrator.api.client_certificates import CLIENT_NAMES, names_of_connection
+
 #: Seconds in which the head of a request has to be there, from the opening of the connection or its first byte.
 PATIENCE = 20.0
 #: Connections at once. The one that has asked nothing for longest makes room for a new one.
@@ -47,6 +49,8 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # What uvicorn gives each request a copy of.
+        self.app_state = {**self.app_state, CLIENT_NAMES: names_of_connection(transport)}
         if len(self.connections) > self._idle.most:
             # Where all others have requests under way, it is this one.
             (self._idle.longest() or self).transport.close()

@@ -1,9 +1,9 @@
 """What happens to every call, whichever way it came.
 
-Count it, see who calls and whether they may, find it a place, read the request, open the transaction, and hand over to
-the handler; afterwards one line in the log. Nothing of this stands anywhere else. Places are for those who may call:
-who has no key takes none, and what is held for a key that is not known yet has a limit of its own. The time that a call
-has is known to all that is done for it (storage/running_call.py).
+Count it, see who calls, by certificate and by key, and whether they may, find it a place, read the request, open the
+transaction, and hand over to the handler; afterwards one line in the log. Nothing of this stands anywhere else. Places
+are for those who may call: who has no key takes none, and what is held for a key that is not known yet has a limit of
+its own. The time that a call has is known to all that is done for it (storage/running_call.py).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import asyncio
 import hashlib
 import logging
 import time
-from asyncio import Task
+from asyncio import Semaphore, Task
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from asyncpg import Connection, Record
 from google.protobuf.message import Message
@@ -25,6 +26,7 @@ from orchestrator import traces
 from orchestrator.api.admission import Admission, NotLetIn
 from orchestrator.api.auth import Authentication
 from orchestrator.api.call import NO_FAULTS, AfterCommit, Call
+from orchestrator.api.client_certificates import AllowedClients
 from orchestrator.api.descriptors import descriptor_of, fields_of
 from orchestrator.api.errors import DeadlineExceeded, Failure, failure_of
 from orchestrator.api.fault_order import in_order
@@ -35,6 +37,7 @@ from orchestrator.api.metrics import CallMetrics
 from orchestrator.api.policy import CallClass
 from orchestrator.application import projects
 from orchestrator.application.forgetting import count_refused
+from orchestrator.application.threads import in_thread
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.refusals import InvalidArgument, SubjectForgotten
 from orchestrator.domain.scope import INSTANCE, Role, Scope
@@ -59,6 +62,11 @@ _OUR_FAULT = frozenset(
 
 DEFAULT_TIME_LIMIT = timedelta(seconds=10)
 MAX_TIME_LIMIT = timedelta(seconds=60)
+
+#: Bytes of requests and answers beyond which they are read and written beside the loop: so many take some milliseconds.
+LARGE = 64 * 1024
+
+_Made = TypeVar("_Made")
 
 #: In which a caller says what trace a call belongs to, of gRPC and HTTP alike (W3C Trace Context).
 TRACE_HEADER = "traceparent"
@@ -94,19 +102,29 @@ class Arrival:
     project_id: str | None = None
     #: The trace that the call belongs to, if its caller says so (W3C).
     traceparent: str | None = None
+    #: The names in the certificate that the connection was made with.
+    client_names: Callable[[], frozenset[str]] = frozenset
 
 
 class Pipeline:
     """Serves calls. One per server, for both transports."""
 
     def __init__(
-        self, *, authentication: Authentication, transactions: Transactions, metrics: CallMetrics, admission: Admission
+        self,
+        *,
+        authentication: Authentication,
+        transactions: Transactions,
+        metrics: CallMetrics,
+        admission: Admission,
+        clients: AllowedClients,
     ) -> None:
         self._authentication = authentication
+        self._clients = clients
         self._transactions = transactions
         self._metrics = metrics
         self._admission = admission
         self._callbacks: set[Task[None]] = set()
+        self._large = Semaphore(1)
         metrics.in_flight.set_function(lambda: admission.inside)
 
     async def serve(self, arrival: Arrival) -> bytes | Failure:
@@ -121,6 +139,8 @@ class Pipeline:
         try:
             try:
                 async with asyncio.timeout(_time_limit(arrival.time_left)) as timeout:
+                    # Before the key: whoever is not meant to call learns nothing of keys either.
+                    self._clients.require(arrival.client_names)
                     scope = await self._authentication.scope_of(arrival.key, arrival.peer, as_bearer=arrival.as_bearer)
                     arrival.method.rule.require(scope.role)
                     if arrival.project_id is not None and arrival.project_id != scope.project_id:
@@ -146,6 +166,15 @@ class Pipeline:
             return failure
         finally:
             self._record(arrival, code, reason, scope, time.perf_counter() - began, let_in=let_in)
+
+    async def made(self, make: Callable[[bytes], _Made], body: bytes) -> _Made:
+        """What `make` makes of the bytes of a request or of an answer. Of many it would hold up everybody else, so it
+        does that beside the loop, for one after the other.
+        """
+        if len(body) <= LARGE:
+            return make(body)
+        async with self._large:
+            return await in_thread(make, body)
 
     async def close(self, grace: float = 20.0) -> None:
         """Give the callbacks of committed calls `grace` seconds; what they would have done, sweepers do later."""
@@ -291,8 +320,10 @@ class Pipeline:
 
 
 def _describe(span: traces.Span, arrival: Arrival, code: StatusCode, reason: str | None, scope: Scope | None) -> None:
-    """Say of a call's span what the log says of the call. Who has no key has nothing recorded, whatever he asks for."""
-    if code is StatusCode.UNAUTHENTICATED:
+    """Say of a call's span what the log says of the call. Who has no key, or may not show one, has nothing recorded,
+    whatever he asks for.
+    """
+    if code is StatusCode.UNAUTHENTICATED or (scope is None and code is StatusCode.PERMISSION_DENIED):
         span.drop()
         return
     service, _, method = arrival.method.name.rpartition("/")

@@ -18,7 +18,7 @@ from orchestrator.domain.audit import Action, Value
 from orchestrator.domain.etag import Expected
 from orchestrator.domain.ids import id_fault, new_id
 from orchestrator.domain.refusals import AlreadyExists, InvalidArgument, NotFound
-from orchestrator.domain.resource import Page, Place, Resource, changed, created, differ
+from orchestrator.domain.resource import Page, Place, Resource, changed, created, differ, member_of
 from orchestrator.domain.scope import Scope
 from orchestrator.predicates.faults import Fault
 from orchestrator.storage import audit, clock, projects
@@ -147,7 +147,8 @@ async def update(
         raise InvalidArgument(faults)
     resource = changed(before, content, await clock.now(conn))
     await noun.store.update(conn, scope.project_no, resource)
-    await _record(conn, scope, noun.updated, resource, fields=",".join(different), **told(content))
+    members = [member_of(noun.updated.resource_kind, name) for name in different]
+    await _record(conn, scope, noun.updated, resource, fields=",".join(members), **told(content))
     return resource
 
 

@@ -11,6 +11,7 @@ from asyncpg import Connection, Record
 from orchestrator.application.bundle_problems import BundleProblems
 from orchestrator.application.communications import Communications
 from orchestrator.application.project_definitions import Definitions
+from orchestrator.application.threads import in_thread
 from orchestrator.domain.bundle import Action, Bundle, BundledJourney, Change, PinnedText, same_text
 from orchestrator.domain.communication import CONTENT, Communication, content_of
 from orchestrator.domain.etag import Expected
@@ -70,7 +71,7 @@ class TextImports:
 
     async def bring(self) -> list[Change]:
         """Make the communications of the bundle, and the texts that its journeys send."""
-        older = self._older_texts()
+        older = await in_thread(self._older_texts)
         changes = []
         for index, one in enumerate(self.bundle.communications):
             before = self._before.communications.get(one.id)
@@ -115,6 +116,8 @@ class TextImports:
 
     def _placed_texts(self, path: str, journey: BundledJourney) -> Iterator[tuple[str, PinnedText]]:
         """The texts of a journey that its definition sends; others are at fault."""
+        if not journey.pinned_texts:
+            return
         definition, _ = parse(journey.definition)
         sent = communications_in(definition) if definition is not None else None
         for index, text in enumerate(journey.pinned_texts):

@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 from asyncpg import Connection, Record
 
 from orchestrator.application import estimates
-from orchestrator.application.enrollment import LetIn, admit
 from orchestrator.application.enrollment_stand_still import LOOK_AGAIN, finish, stand_still
+from orchestrator.application.entering_by_hand import LetIn, admit
 from orchestrator.application.memberships import compiled
 from orchestrator.application.segment_rules import stored_rules
 from orchestrator.application.transactions import Transactions

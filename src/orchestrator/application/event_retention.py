@@ -25,9 +25,14 @@ from orchestrator.storage.asked_events import Asked
 USERS_NAMED = 20
 
 
-async def window_faults(conn: Connection[Record], project_no: int, predicate: Predicate, path: str) -> list[Fault]:
-    """A fault for each leaf that would count events which are not kept. The caller holds the project's definitions."""
-    counts = windowed_counts(predicate, path)
+async def window_faults(
+    conn: Connection[Record], project_no: int, placed: Iterable[tuple[Predicate, str]]
+) -> list[Fault]:
+    """A fault for each leaf of these predicates, each with its path, that would count events which are not kept.
+
+    What is kept is asked once, however many there are. The caller holds the project's definitions.
+    """
+    counts = [found for predicate, path in placed for found in windowed_counts(predicate, path)]
     if not counts:
         return []
     retention = (await projects.get(conn, project_no)).settings.event_retention

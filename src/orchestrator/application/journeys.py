@@ -168,8 +168,7 @@ async def definition_faults(conn: Connection[Record], project_no: int, document:
     """What stands against saving a draft: its form, and counts of events that are not kept."""
     definition, faults = parse(document)
     if definition is not None:
-        for predicate, path in placed_predicates(definition):
-            faults += await window_faults(conn, project_no, predicate, path)
+        faults += await window_faults(conn, project_no, placed_predicates(definition))
     return as_written(document, faults)
 
 

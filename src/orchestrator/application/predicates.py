@@ -51,7 +51,7 @@ async def predicate_faults(
     ]
     faults += missing
     if predicate is not None:
-        faults += await event_retention.window_faults(conn, project_no, predicate, path)
+        faults += await event_retention.window_faults(conn, project_no, [(predicate, path)])
         if inlined:
             sizes = await cohort_sizes(conn, project_no, known)
             faults += too_large(predicate, sizes, path)

@@ -16,7 +16,7 @@ from orchestrator.domain.etag import Expected
 from orchestrator.domain.ids import name_faults, new_id
 from orchestrator.domain.project import Project, ProjectSettings, project_id_fault, settings_faults
 from orchestrator.domain.refusals import AlreadyExists, InvalidArgument, NotFound
-from orchestrator.domain.resource import Place
+from orchestrator.domain.resource import Place, member_of
 from orchestrator.domain.scope import INSTANCE, Role, Scope
 from orchestrator.predicates.faults import Fault
 from orchestrator.storage import audit, clock, projects, topic_pokes
@@ -122,7 +122,7 @@ async def update(
         actor=scope.actor,
         action=PROJECT_UPDATED,
         resource_id=project_id,
-        metadata={"fields": ",".join(sorted(changes))},
+        metadata={"fields": ",".join(sorted(member_of(PROJECT_UPDATED.resource_kind, name) for name in changes))},
     )
     return await projects.get(conn, scope.project_no)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from asyncpg import Connection, QueryCanceledError, Record
+from asyncpg import Connection, LockNotAvailableError, QueryCanceledError, Record
 
 from orchestrator.application.memberships import compiled
 from orchestrator.application.segment_rules import RuleBook, SegmentRules, read_rules
@@ -102,7 +102,7 @@ class SegmentRuns:
             began = time.monotonic()
             try:
                 bucket = await self._chunk(project_no, run_no, kind, segment_no, part, bucket, end)
-            except QueryCanceledError:
+            except (QueryCanceledError, LockNotAvailableError):
                 if end == bucket:
                     raise
                 step = most = (end - bucket + 1) // 2

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from asyncpg import Connection, Record
 
+from orchestrator.application.time_slices import TimeSlice
 from orchestrator.domain.attributes import merge_patch, size_fault
 from orchestrator.domain.audit import SUBJECT_DELETED
 from orchestrator.domain.etag import Expected
@@ -38,7 +39,7 @@ async def upsert(
     (domain/entry.py). Raises InvalidArgument with every fault found, before anything is written, and Conflict
     ETAG_MISMATCH.
     """
-    _refuse(_faults(patches))
+    _refuse(await _faults(patches))
     ids = [patch.subject_id for patch in patches]
     keys, created = await subjects.ensure_locked(conn, project_no, ids, await clock.now(conn))
     now = await clock.now(conn)
@@ -47,7 +48,10 @@ async def upsert(
     written: dict[SubjectKey, Subject] = {}
     new = {keys[subject_id] for subject_id in created}
     faults: list[Fault] = []
+    time = TimeSlice()
     for patch in patches:
+        if time.over:
+            await time.next()
         key = keys[patch.subject_id]
         # Two ids can be those of one subject, which is patched twice.
         before = written.get(key, kept[key])
@@ -150,11 +154,14 @@ def _merge(subject: Subject, patch: SubjectPatch, now: datetime, *, is_new: bool
     )
 
 
-def _faults(patches: Sequence[SubjectPatch]) -> list[Fault]:
+async def _faults(patches: Sequence[SubjectPatch]) -> list[Fault]:
     """What can be seen to be wrong before the subjects are read."""
     faults: list[Fault] = []
     seen: set[str] = set()
+    time = TimeSlice()
     for patch in patches:
+        if time.over:
+            await time.next()
         path = under(patch.path, "id")
         if fault := id_fault(patch.subject_id, path):
             faults.append(fault)

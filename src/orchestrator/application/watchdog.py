@@ -29,8 +29,8 @@ LEASE = timedelta(minutes=5)
 
 #: A send or call whose execution ended so long ago is not under way any more: no try takes as long.
 UNHEARD = timedelta(minutes=5)
-#: Sends or calls that are settled in one transaction.
-AT_ONCE = 500
+#: Sends or calls that are looked at for it in one transaction.
+AT_ONCE = 5000
 
 #: Statements that look for one page of a list.
 LOOKS = 4
@@ -128,11 +128,14 @@ class Watchdog:
             return await backlog.look(conn, await clock.now(conn))
 
     async def _settle_unheard(self) -> None:
-        settled, some = 0, AT_ONCE
-        while some:
-            async with self._transactions.write(None) as conn:
-                some = await unheard.settle(conn, await clock.now(conn) - UNHEARD, AT_ONCE)
-            settled += some
+        settled = 0
+        for ledger in (unheard.SENDS, unheard.CALLS):
+            place: unheard.Place | None = unheard.START
+            while place is not None:
+                async with self._transactions.write(None) as conn:
+                    page = await unheard.settle(conn, ledger, await clock.now(conn) - UNHEARD, place, AT_ONCE)
+                settled += page.settled
+                place = page.end
         if settled:
             logger.warning("settled sends and calls whose executions were ended in temporal", extra={"count": settled})
 

@@ -188,6 +188,7 @@ def enroll(
             total.enrolled += answer.enrolled
             total.skipped += answer.skipped
             total.errors += answer.errors
+            total.failed_subject_ids.extend(answer.failed_subject_ids)
             total.total += answer.total
             for reason, count in answer.refused.items():
                 total.refused[reason] += count

@@ -33,9 +33,24 @@ def evaluate(segment_id: Id) -> None:
 
 
 @app.command()
-def members(segment_id: Id, limit: Limit = 100, output: OutputOption = Output.TABLE) -> None:
+def members(
+    segment_id: Id,
+    limit: Limit = 100,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="The ids of all of them, one a line, as `add --file` takes them.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """List who is in a segment."""
-    request = messages.ListSegmentMembersRequest(segment_id=segment_id, page_size=page_size(limit))
+    request = messages.ListSegmentMembersRequest(segment_id=segment_id, page_size=1000 if ids else page_size(limit))
+
+    async def tell_ids(client: OrchestratorClient) -> None:
+        async for member in each(client.segments.ListSegmentMembers, request):
+            typer.echo(member.subject_id)
+
+    if ids:
+        call(tell_ids)
+        return
     found = call(lambda client: first(each(client.segments.ListSegmentMembers, request), limit))
     print_list(found, ("subjectId", "addedAt"), output)
 

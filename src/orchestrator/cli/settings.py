@@ -23,7 +23,7 @@ GROUPS = {
         "worker_metrics_host", "worker_metrics_port",
         "allowed_origins", "reflection", "accepted_exposures",
     ),
-    "TLS": ("tls_certificate", "tls_key", "tls_client_ca"),
+    "TLS": ("tls_certificate", "tls_key", "tls_client_ca", "tls_client_names"),
     "Encrypted histories": (
         *("payload_keys", "codec_tokens", "codec_host", "codec_port", "codec_origin"),
     ),

@@ -15,6 +15,7 @@ from orchestrator import exposure
 from orchestrator.cli.failure import USAGE, CommandFailure
 from orchestrator.devstack.ports import free_ports
 from orchestrator.devstack.stack import Stack, StackOptions
+from orchestrator.exposure.listeners import SERVER, WORKER
 from orchestrator.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def stack_options(
         )
     # Here it can be said at once and whole; the processes would say it in their logs.
     listening = settings.model_copy(update={"worker_metrics_port": metrics_port})
-    for process in (exposure.SERVER, exposure.WORKER):
+    for process in (SERVER, WORKER):
         exposure.check(listening, process, environment=os.environ)
     return StackOptions(
         data_dir=data_dir or settings.data_dir,

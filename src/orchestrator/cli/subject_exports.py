@@ -13,6 +13,7 @@ from tempfile import NamedTemporaryFile
 from typing import IO, Any
 
 import orjson
+import typer
 
 from orchestrator.api.json_encode import encode
 from orchestrator.cli.failure import FAILED, CommandFailure
@@ -76,5 +77,8 @@ def _json(value: Any) -> str:
 def _write(file: IO[bytes], text: str) -> None:
     try:
         file.write(text.encode())
+    except BrokenPipeError:
+        # Whoever read us has had enough, as `head` has.
+        raise typer.Exit(FAILED) from None
     except OSError as error:
         raise CommandFailure(f"The export cannot be written: {error.strerror}.", FAILED) from error

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
@@ -26,6 +27,13 @@ class Resource(Generic[Content]):
     revision: int
     created_at: datetime
     updated_at: datetime
+
+
+def member_of(kind: str, field: str) -> str:
+    """A field of a resource of this kind (`segment`) as its JSON calls it."""
+    if kind == "segment" and field == "predicate":
+        return "rules"
+    return re.sub("_([a-z])", lambda letter: letter[1].upper(), field)
 
 
 def created(resource_id: str, content: Content, now: datetime) -> Resource[Content]:

@@ -19,7 +19,9 @@ def shown_fields_faults(fields: Sequence[str], path: str) -> list[Fault]:
     form = FormReader()
     for at, field in form.elements(list(fields), path, MAX_SHOWN_FIELDS):
         assert isinstance(field, str), "they are texts"
-        if len(field) > MAX_SHOWN_FIELD:
+        if not field.strip():
+            form.required(at, "a path is required")
+        elif len(field) > MAX_SHOWN_FIELD:
             form.fault(at, "TOO_LONG", f"has at most {MAX_SHOWN_FIELD} characters")
         elif form.field_path(field, at, about=About.EXECUTION) is not None and under(path, fields.index(field)) != at:
             form.fault(at, "INVALID_VALUE", "stands here twice")

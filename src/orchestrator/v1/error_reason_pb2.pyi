@@ -252,6 +252,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No key, or none of ours: wrong, revoked or expired."""
     ERROR_REASON_ROLE_TOO_LOW: _ErrorReason.ValueType  # 402
     """The key's role may not do this; metadata says which may."""
+    ERROR_REASON_CLIENT_NOT_ALLOWED: _ErrorReason.ValueType  # 409
+    """No name in the client's certificate is one that may call; metadata says which names it has."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 403
     """Too many requests at once: try again."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 404
@@ -517,6 +519,8 @@ ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 401
 """No key, or none of ours: wrong, revoked or expired."""
 ERROR_REASON_ROLE_TOO_LOW: ErrorReason.ValueType  # 402
 """The key's role may not do this; metadata says which may."""
+ERROR_REASON_CLIENT_NOT_ALLOWED: ErrorReason.ValueType  # 409
+"""No name in the client's certificate is one that may call; metadata says which names it has."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 403
 """Too many requests at once: try again."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 404

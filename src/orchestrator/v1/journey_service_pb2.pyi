@@ -1100,6 +1100,7 @@ class EnrollSubjectsResponse(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    FAILED_SUBJECT_IDS_FIELD_NUMBER: _builtins.int
     journey_id: _builtins.str
     """The journey's id."""
     journey_name: _builtins.str
@@ -1109,12 +1110,18 @@ class EnrollSubjectsResponse(_message.Message):
     skipped: _builtins.int
     """Subjects a gate refused, such as the re-entry policy, and those named twice."""
     errors: _builtins.int
-    """Subjects that could not be worked on."""
+    """Subjects that could not be worked on, each for a reason of its own that the server's log has; all others are as they
+    would be without them. Where nobody, or more than 10, can be worked on the call fails.
+    """
     total: _builtins.int
     """Subject ids in the request."""
     @_builtins.property
     def refused(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Subjects a gate refused, by its reason."""
+
+    @_builtins.property
+    def failed_subject_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of those that errors counts, as they stood in the request."""
 
     def __init__(
         self,
@@ -1126,10 +1133,11 @@ class EnrollSubjectsResponse(_message.Message):
         errors: _builtins.int = ...,
         total: _builtins.int = ...,
         refused: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        failed_subject_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrolled", b"enrolled", "errors", b"errors", "journey_id", b"journey_id", "journey_name", b"journey_name", "refused", b"refused", "skipped", b"skipped", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrolled", b"enrolled", "errors", b"errors", "failed_subject_ids", b"failed_subject_ids", "journey_id", b"journey_id", "journey_name", b"journey_name", "refused", b"refused", "skipped", b"skipped", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from asyncpg import LockNotAvailableError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -109,7 +110,9 @@ def _others_wait(kind: RunKind) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if kind == "sweep" and not is_nobodys_fault(error) and activity.info().attempt >= SWEEP_TRIES:
+        # A lock that is held for so long counts as an outage elsewhere; here others would wait for it again and again.
+        lasting = not is_nobodys_fault(error) or isinstance(error, LockNotAvailableError)
+        if kind == "sweep" and lasting and activity.info().attempt >= SWEEP_TRIES:
             logger.exception("a step of a sweep failed too often")
             raise ApplicationError(type(error).__name__, non_retryable=True) from None
         # What an error says may hold values, and would stand in the history.

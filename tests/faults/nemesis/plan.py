@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.devstack.stack import POSTGRES, SERVER, TEMPORAL
-from tests.faults.nemesis.proxied_stack import EDGES, SECOND_SERVER, SERVERS, WORKERS
+from tests.faults.nemesis.proxied_stack import EDGES, SERVERS, WORKERS
+from tests.faults.second_server import SECOND_SERVER
 from tests.provider.provider import Mode
 
 KILL, FREEZE = "kill", "freeze"

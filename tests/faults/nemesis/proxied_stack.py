@@ -4,7 +4,6 @@ from one of them to another.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -13,12 +12,11 @@ import psutil
 
 from orchestrator.devstack.ports import LOOPBACK, free_ports
 from orchestrator.devstack.postgres import DATABASE, OWNER
-from orchestrator.devstack.processes import Process, start_process
-from orchestrator.devstack.readiness import await_serving
+from orchestrator.devstack.processes import Process
 from orchestrator.devstack.stack import POSTGRES, SERVER, TEMPORAL, Stack, StackOptions, worker_name
 from tests.faults.nemesis.proxy import Proxy, Upstream
+from tests.faults.second_server import SECOND_SERVER, begin_second_server
 
-SECOND_SERVER = "server-2"
 SERVERS = (SERVER, SECOND_SERVER)
 WORKERS = (worker_name(1), worker_name(2))
 
@@ -88,20 +86,8 @@ class ProxiedStack(Stack):
 
     async def _begin_second_server(self) -> Process:
         grpc, http = self._second_ports
-        process = await start_process(
-            SECOND_SERVER,
-            [sys.executable, "-P", "-m", "orchestrator.cli", "serve"],
-            log=self._data.log(SECOND_SERVER),
-            env=self._environment_of_servers
-            | await self._ways(SECOND_SERVER)
-            | {"ORCHESTRATOR_GRPC_PORT": str(grpc), "ORCHESTRATOR_HTTP_PORT": str(http)},
-        )
-        try:
-            await await_serving(process, LOOPBACK, grpc)
-        except BaseException:
-            await process.stop(grace=5)
-            raise
-        return process
+        environment = self._environment_of_servers | await self._ways(SECOND_SERVER)
+        return await begin_second_server(environment, self._data.log(SECOND_SERVER), grpc=grpc, http=http)
 
     async def _stop(self) -> None:
         try:

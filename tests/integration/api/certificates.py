@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -25,12 +26,15 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
 
-    def issue(self, name: str, *, expired: bool = False, place: str = "127.0.0.1") -> tuple[bytes, bytes]:
-        """A certificate and its key."""
+    def issue(
+        self, name: str, *, expired: bool = False, place: str = "127.0.0.1", names: Sequence[x509.GeneralName] = ()
+    ) -> tuple[bytes, bytes]:
+        """A certificate and its key. `names` are alternative ones, beside the place."""
         key = ec.generate_private_key(ec.SECP256R1())
+        alternatives = [x509.IPAddress(ip_address(place)), *names]
         certificate = (
             _builder(_name(name), self._name, key.public_key(), expired=expired)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(place))]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
             .add_extension(_usage(signs=False), critical=True)
             .sign(self._key, hashes.SHA256())
         )

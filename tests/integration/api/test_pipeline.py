@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,18 @@ from prometheus_client import CollectorRegistry
 from orchestrator.api.admission import Admission, Bounds
 from orchestrator.api.auth import Authentication
 from orchestrator.api.call import Call, own_transactions
-from orchestrator.api.errors import Failure
+from orchestrator.api.client_certificates import AllowedClients
+from orchestrator.api.errors import Failure, MalformedRequest
 from orchestrator.api.message_check import check_message
 from orchestrator.api.methods import Method, services, table
 from orchestrator.api.metrics import CallMetrics
-from orchestrator.api.pipeline import Arrival, Pipeline, Read
+from orchestrator.api.pipeline import LARGE, Arrival, Pipeline, Read
 from orchestrator.api.policy import POLICY
 from orchestrator.domain.refusals import NotFound
 from orchestrator.domain.scope import Role
 from orchestrator.v1 import event_service_pb2, trigger_contract_pb2
 from orchestrator.v1 import trigger_contract_service_pb2 as pb
+from tests.eventually import eventually
 from tests.integration.api.conftest import Keys
 
 if TYPE_CHECKING:
@@ -85,6 +88,7 @@ class Bench:
             transactions=keys.transactions,
             metrics=CallMetrics(CollectorRegistry(), methods.values()),
             admission=Admission(Bounds(calls=10, calls_of_key=10, heavy=10)),
+            clients=AllowedClients(()),
         )
         self._key = key
 
@@ -126,6 +130,39 @@ async def insert(call: Call) -> None:
 async def inserted(owner: Connection[Record]) -> int:
     count: int = await owner.fetchval("SELECT count(*) FROM event_names")
     return count
+
+
+async def test_a_large_request_is_read_beside_everybody_else_and_after_those_before_it(bench: Bench) -> None:
+    others_went_on = threading.Event()
+    reading = most = 0
+
+    def make(body: bytes) -> int:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        assert others_went_on.wait(timeout=20), "whoever reads it keeps the loop"
+        reading -= 1
+        return len(body)
+
+    large = bytes(LARGE + 1)
+    readings = [asyncio.create_task(bench.pipeline.made(make, large)) for _ in range(5)]
+    await eventually(lambda: reading > 0)
+    small = await bench.pipeline.made(len, bytes(LARGE))
+    served = await bench.call(creation(), insert)
+    others_went_on.set()
+
+    assert await asyncio.gather(*readings) == [LARGE + 1] * 5
+    assert (small, most) == (LARGE, 1)
+    assert not isinstance(served, Failure)
+
+
+async def test_what_is_wrong_with_a_large_request_is_told_like_that_of_any_other(bench: Bench) -> None:
+    def make(body: bytes) -> None:
+        raise MalformedRequest("no such thing")
+
+    for size in (LARGE, LARGE + 1):
+        with pytest.raises(MalformedRequest):
+            await bench.pipeline.made(make, bytes(size))
 
 
 async def test_an_error_nobody_foresaw_is_logged_and_tells_nothing(

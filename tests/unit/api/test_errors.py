@@ -82,6 +82,8 @@ def test_a_kind_of_refusal_nobody_listed_is_told_as_the_kind_it_derives_from() -
     ("error", "code"),
     [
         (asyncpg.DiskFullError("x"), UNAVAILABLE),
+        (asyncpg.PostgresIOError("could not read block 7"), UNAVAILABLE),
+        (asyncpg.StatementCompletionUnknownError("x"), UNAVAILABLE),
         (asyncpg.TooManyConnectionsError("x"), UNAVAILABLE),
         (asyncpg.CannotConnectNowError("x"), UNAVAILABLE),
         (asyncpg.AdminShutdownError("x"), UNAVAILABLE),
@@ -106,6 +108,8 @@ def test_a_kind_of_refusal_nobody_listed_is_told_as_the_kind_it_derives_from() -
         (DeadlineExceeded(), StatusCode.DEADLINE_EXCEEDED),
         (asyncpg.UniqueViolationError("x"), StatusCode.INTERNAL),
         (asyncpg.InterfaceError("the server expects 2 arguments for this query, 1 was passed"), StatusCode.INTERNAL),
+        (asyncpg.InterfaceError("cannot perform operation: another operation is in progress"), StatusCode.INTERNAL),
+        (asyncpg.InterfaceError("cursor: the prepared statement is closed"), StatusCode.INTERNAL),
         (asyncpg.DataError("invalid input for query argument $1: 'closed'"), StatusCode.INTERNAL),
         (ZeroDivisionError(), StatusCode.INTERNAL),
     ],

@@ -435,6 +435,7 @@ class TestWriting:
     def test_numbers_and_lists_are_there_even_when_they_are_nothing(self) -> None:
         assert encode(EnrollSubjectsResponse(journey_id="j", total=2**20)) == {
             "journeyId": "j", "enrolled": 0, "skipped": 0, "errors": 0, "total": 2**20, "refused": {},
+            "failedSubjectIds": [],
         }  # fmt: skip
         assert encode(ListAudiencesResponse()) == {"audiences": []}
 

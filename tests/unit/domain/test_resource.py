@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.resource import changed, created, differ, holding, later, to_tick
+from orchestrator.domain.audience import Audience
+from orchestrator.domain.communication import Communication
+from orchestrator.domain.project import ProjectSettings
+from orchestrator.domain.resource import changed, created, differ, holding, later, member_of, to_tick
+from orchestrator.domain.segment import Segment
+from orchestrator.domain.trigger_contract import Contract
+from orchestrator.v1 import audience_pb2, communication_pb2, project_pb2, segment_pb2, trigger_contract_pb2
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 INSTANTS = st.timedeltas(timedelta(days=-10_000), timedelta(days=10_000)).map(lambda away: START + away)
@@ -69,3 +77,20 @@ def test_a_view_of_a_resource_has_its_revision_and_times() -> None:
 )
 def test_documents_differ_as_they_look(before: Any, after: Any, different: bool) -> None:
     assert differ(before, after) is different
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "message"),
+    [
+        ("audience", Audience, audience_pb2.Audience),
+        ("segment", Segment, segment_pb2.Segment),
+        ("communication", Communication, communication_pb2.Communication),
+        ("trigger_contract", Contract, trigger_contract_pb2.TriggerContract),
+        ("project", ProjectSettings, project_pb2.ProjectSettings),
+    ],
+)
+def test_every_field_has_the_name_that_its_json_has(kind: str, content: Any, message: type[Message]) -> None:
+    ours = {field.name for field in dataclasses.fields(content)} - {"unread", "of_newer_releases"}
+    members = {field.json_name for field in message.DESCRIPTOR.fields}
+
+    assert {member_of(kind, name) for name in ours} <= members

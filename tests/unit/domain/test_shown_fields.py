@@ -25,7 +25,7 @@ def test_what_a_predicate_of_a_journey_may_read_may_be_marked(fields: tuple[str,
 @pytest.mark.parametrize(
     ("fields", "faults"),
     [
-        (("plan", ""), [("[1]", "FIELD_PATH_REQUIRED")]),
+        (("plan", "", " "), [("[1]", "REQUIRED"), ("[2]", "REQUIRED")]),
         (("a..b", "a.", "a\\b"), [("[0]", "INVALID_VALUE"), ("[1]", "INVALID_VALUE"), ("[2]", "INVALID_VALUE")]),
         (("$entry", "$steps", "$steps.check"), [(f"[{number}]", "INVALID_VALUE") for number in range(3)]),
         (("$subject", "$subject.id"), [("[0]", "INVALID_VALUE"), ("[1]", "INVALID_VALUE")]),

@@ -17,7 +17,8 @@ OUTAGES = [
     asyncpg.DeadlockDetectedError("x"),
     asyncpg.LockNotAvailableError("x"),
     asyncpg.ReadOnlySQLTransactionError("x"),
-    asyncpg.InterfaceError("x"),
+    asyncpg.PostgresIOError("x"),
+    asyncpg.InterfaceError("cannot perform operation: connection is closed"),
     asyncpg.InternalClientError("x"),
     ConnectionRefusedError("x"),
     TimeoutError("x"),
@@ -27,6 +28,8 @@ FAULTS = [
     asyncpg.UniqueViolationError("x"),
     asyncpg.exceptions.DivisionByZeroError("x"),
     asyncpg.exceptions._base.DataError("x"),  # what an argument that does not fit its column raises
+    asyncpg.InterfaceError("cannot perform operation: another operation is in progress"),  # two at once on one
+    asyncpg.InterfaceError("the server expects 2 arguments for this query, 1 was passed"),
     asyncpg.UndefinedTableError("x"),
     ValueError("x"),
     KeyError("x"),

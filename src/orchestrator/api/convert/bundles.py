@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from orchestrator.api.convert.audiences import audience_content, authored_audience
@@ -26,6 +25,7 @@ from orchestrator.application.bundle_exports import LeftOut
 from orchestrator.domain.bundle import Action, Bundle, Bundled, BundledJourney, Change, PinnedText
 from orchestrator.domain.communication import content_of
 from orchestrator.domain.journey import JourneyStatus
+from orchestrator.domain.resource import member_of
 from orchestrator.domain.segment import Segment
 from orchestrator.v1 import bundle_pb2 as pb
 from orchestrator.v1 import communication_pb2, segment_pb2
@@ -75,7 +75,7 @@ def change_messages(changes: Iterable[Change]) -> list[pb.BundleChange]:
             kind=change.kind,
             id=change.id,
             action=_ACTIONS[change.action],
-            fields=[_member(change.kind, name) for name in change.fields],
+            fields=[member_of(change.kind, name) for name in change.fields],
             version=change.version,
             warnings=violations(change.warnings),
         )
@@ -134,10 +134,3 @@ def _pinned_text(text: PinnedText) -> pb.PinnedText:
             settings=struct_of(content["settings"]),
         ),
     )
-
-
-def _member(kind: str, field: str) -> str:
-    """A field as the JSON of its resource calls it."""
-    if kind == "segment" and field == "predicate":
-        return "rules"
-    return re.sub("_([a-z])", lambda letter: letter[1].upper(), field)

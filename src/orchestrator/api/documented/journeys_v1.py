@@ -30,7 +30,7 @@ _TOLD = ("status", "latestVersion", "hasDraft", "createdAt")
 _NEW = {**_WRITTEN, "id": "id"}
 _CHANGED = {**_WRITTEN, **same("id", "updatedAt", "etag"), **dict.fromkeys(_TOLD, IGNORED)}
 _OF_THE_DEFINITION = ("entryCondition", "maxDurationDays")
-_OF_ENROLLING = ("journeyId", "journeyName", "enrolled", "skipped", "errors", "total", "refused")
+_OF_ENROLLING = ("journeyId", "journeyName", "enrolled", "skipped", "errors", "total", "refused", "failedSubjectIds")
 
 
 def begin(given: Given, meant: Meant) -> None:

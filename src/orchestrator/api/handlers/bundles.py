@@ -8,6 +8,7 @@ from orchestrator.api.convert.violations import violations
 from orchestrator.application.bundle_exports import export_bundle
 from orchestrator.application.bundle_imports import import_bundle
 from orchestrator.application.communications import Communications
+from orchestrator.application.threads import in_thread
 from orchestrator.domain.bundle import Action
 from orchestrator.v1 import bundle_service_pb2 as rpc
 
@@ -23,7 +24,7 @@ class BundleHandlers:
                 conn, call.scope, with_settings=not request.without_settings, journey_ids=request.journey_ids
             )
         return rpc.ExportBundleResponse(
-            bundle=bundle_message(exported.bundle),
+            bundle=await in_thread(bundle_message, exported.bundle),
             left_out=left_out_messages(exported.left_out),
             warnings=violations(exported.warnings),
             etag=exported.etag,
@@ -31,9 +32,9 @@ class BundleHandlers:
 
     @tells_all
     async def ImportBundle(self, request: rpc.ImportBundleRequest, call: Call) -> rpc.ImportBundleResponse:
-        imported = await import_bundle(
-            call.conn, call.scope, self._communications, bundle_of(request.bundle), expected_etag=request.etag
-        )
+        # All definitions of a project are megabytes, and some hundred milliseconds to whoever waits.
+        bundle = await in_thread(bundle_of, request.bundle)
+        imported = await import_bundle(call.conn, call.scope, self._communications, bundle, expected_etag=request.etag)
         return rpc.ImportBundleResponse(
             changes=change_messages(imported.changes),
             created_count=imported.count(Action.CREATED),

@@ -8,6 +8,7 @@ from orchestrator.api.call import Call, own_transactions
 from orchestrator.api.convert.events import event_of, ingest_response
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.ingest import Ingest
+from orchestrator.application.time_slices import TimeSlice
 from orchestrator.domain.event import Event, is_named, naming_faults
 from orchestrator.predicates.faults import Fault
 from orchestrator.v1 import event_service_pb2 as pb
@@ -22,7 +23,10 @@ class EventHandlers:
     async def IngestEvents(self, request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse:
         rejected: dict[int, Sequence[Fault]] = dict(call.item_faults)
         batch: dict[int, Event] = {}
+        time = TimeSlice()
         for place, message in enumerate(request.events):
+            if time.over:
+                await time.next()
             if place in rejected:
                 continue
             if is_named(message.event_id, message.name, message.subject_id):

@@ -195,7 +195,8 @@ class JourneyHandlers:
             journey_name=enrolled.journey_name,
             enrolled=enrolled.enrolled,
             skipped=enrolled.skipped,
-            errors=enrolled.errors,
+            errors=len(enrolled.failed),
+            failed_subject_ids=enrolled.failed,
             total=enrolled.total,
             refused=enrolled.refused,
         )

@@ -17,9 +17,11 @@ from orchestrator.api.page_tokens import page_limit, page_start, page_token
 from orchestrator.application import merging, preferences, subject_exports, subjects, timelines
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.segment_rules import RuleBook
+from orchestrator.application.time_slices import TimeSlice
 from orchestrator.domain.gates import ANY
 from orchestrator.domain.preferences import channel_fault, reason_fault
 from orchestrator.domain.refusals import InvalidArgument
+from orchestrator.domain.subject import SubjectPatch
 from orchestrator.predicates.faults import Fault
 from orchestrator.v1 import subject_service_pb2 as pb
 
@@ -49,7 +51,12 @@ class SubjectHandlers:
     async def BatchUpsertSubjects(
         self, request: pb.BatchUpsertSubjectsRequest, call: Call
     ) -> pb.BatchUpsertSubjectsResponse:
-        patches = [subject_patch(subject, f"subjects[{place}]") for place, subject in enumerate(request.subjects)]
+        patches: list[SubjectPatch] = []
+        time = TimeSlice()
+        for place, subject in enumerate(request.subjects):
+            patches.append(subject_patch(subject, f"subjects[{place}]"))
+            if time.over:
+                await time.next()
         done = await subjects.upsert(call.conn, call.scope.project_no, patches)
         self._tell(call, done.changed)
         return pb.BatchUpsertSubjectsResponse(
