@@ -2,14 +2,11 @@
 
 `PLANTED` names a file of JSON: {"only": …, "changes": {module: [[was, instead], …]}}. `only` is a word of the command
 line of those processes that are changed; empty: all are. A text that is not there once, as it was, ends the process.
-
-`BROKEN_STATEMENTS`: see breaking.py.
 """
 
 import json
 import os
 import sys
-from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -50,6 +47,3 @@ if "PLANTED" in os.environ:
     _planted = json.loads(Path(os.environ["PLANTED"]).read_text())
     if not _planted["only"] or _planted["only"] in sys.orig_argv:
         sys.meta_path.insert(0, Planter(_planted["changes"]))
-
-if "BROKEN_STATEMENTS" in os.environ:
-    import_module("breaking").plant()

@@ -1,4 +1,4 @@
-"""Breaks the connections of functions that write: what tests/faults/test_broken_statements.py plants into the product.
+"""Breaks the connections of functions that write: what tests/faults/test_cut_off_statements.py plants into the product.
 
 `BROKEN_STATEMENTS` names a directory. Its `writers.json` has the functions by their modules, and how a statement that
 writes is known. Below it `armed/{module}.{function} {when}` says that one call of it is to meet that, in whichever

@@ -7,8 +7,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.crashes.writers import WRITES
-from tests.faults.planted.bugs import HOOK, Change
+from tests.faults.cut_off.writers import WRITES
+from tests.faults.planted.bugs import HOOK as PLANTING_HOOK
+from tests.faults.planted.bugs import Change
+
+HOOK = Path(__file__).parent / "hook"
 
 BEFORE, AFTER = WHEN = ("before", "after")
 
@@ -52,7 +55,12 @@ class Breaks:
         (self.directory / "writers.json").write_text(json.dumps(said))
         file = self.directory / "changes.json"
         file.write_text(json.dumps({"only": "", "changes": dict(changes or {})}))
-        return {"PYTHONPATH": str(HOOK), "PLANTED": str(file), "BROKEN_STATEMENTS": str(self.directory)}
+        return {
+            "PYTHONPATH": str(HOOK),
+            "PLANTING_HOOK": str(PLANTING_HOOK),
+            "PLANTED": str(file),
+            "BROKEN_STATEMENTS": str(self.directory),
+        }
 
     @property
     def names(self) -> set[str]:

@@ -22,14 +22,14 @@ from tests.acceptance.forgotten_person import dump
 from tests.conftest import StartStack
 from tests.eventually import eventually
 from tests.faults.checker import at_rest, evidence_of, examine
-from tests.faults.crashes import everything, rarities
-from tests.faults.crashes.breaks import AFTER, BEFORE, HURRIED, Breaks
 from tests.faults.crashes.ground import Ground, crowd
 from tests.faults.crashes.point import source_of
 from tests.faults.crashes.scenarios import SCENARIOS
 from tests.faults.crashes.travels import furnish
-from tests.faults.crashes.unmet import IDLE, NEVER
-from tests.faults.crashes.writers import writers
+from tests.faults.cut_off import everything, rarities
+from tests.faults.cut_off.breaks import AFTER, BEFORE, HURRIED, Breaks
+from tests.faults.cut_off.unmet import IDLE, NEVER
+from tests.faults.cut_off.writers import writers
 from tests.faults.field import ENVIRONMENT, RECOVERY, field_on
 from tests.faults.test_crash_points import BUSY, nobody_is_busy
 from tests.soak import in_soak_alone
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from asyncpg import Pool, Record
 
 #: How many functions of `orchestrator.storage` write.
-FUNCTIONS = 194
+FUNCTIONS = 193
 
 #: How often those are cut off who take a crowd through the journey of the field, at least.
 LEAST = 40
