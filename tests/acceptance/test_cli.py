@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from orchestrator.cli.yaml_text import parse_documents
 from orchestrator.devstack.ports import free_ports
@@ -422,6 +423,7 @@ async def test_keys_are_made_rotated_and_revoked(run: CommandLine) -> None:
     assert made["secret"] not in json.dumps(listed)
 
 
+@pytest.mark.timeout(120)  # ten commands, each a process
 async def test_projects_are_made_by_the_operator_and_changed_by_their_owners(
     run: CommandLine, shared_stack: Stack, tmp_path: Path
 ) -> None:
@@ -459,6 +461,7 @@ async def test_projects_are_made_by_the_operator_and_changed_by_their_owners(
     assert [entry["metadata"]["fields"] for entry in log.json] == ["maxJourneys,name", "quietHours"]
 
 
+@pytest.mark.timeout(120)  # ten commands, each a process
 async def test_who_may_not_make_projects_and_what_is_no_setting_are_told(
     run: CommandLine, shared_stack: Stack, tmp_path: Path
 ) -> None:
