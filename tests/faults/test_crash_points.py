@@ -87,7 +87,7 @@ WORKERS = [worker_name(number) for number in (1, 2, 3)]
 PATIENCE = 400.0
 
 #: Whoever has something to do soon.
-_BUSY = "SELECT count(*) FROM executions WHERE outcome IS NULL AND coalesce(wakes_at < now() + interval '1 hour', true)"
+BUSY = "SELECT count(*) FROM executions WHERE outcome IS NULL AND coalesce(wakes_at < now() + interval '1 hour', true)"
 
 
 @pytest.mark.faults
@@ -150,7 +150,7 @@ async def all_of(scenarios: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 async def nobody_is_busy(rows: Pool[Record]) -> bool:
-    return bool(await rows.fetchval(_BUSY) == 0)
+    return bool(await rows.fetchval(BUSY) == 0)
 
 
 def test_every_crash_point_is_there_once_and_its_module_is_python_with_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from dataclasses import field as made
 from itertools import count
@@ -45,6 +46,8 @@ class Faults(Protocol):
 class Ground:
     """`patience`: seconds in which the faults of a group have to be met. `revival` None: nobody is to die. `rests`:
     what scenarios want to come true afterwards, in SQL; `checks`: what is to hold then; `forgotten`: who is gone.
+    `turns`: whoever would begin a turn passes by there; None: all go as they like. `within`: seconds in which what
+    scenarios wait for comes true.
     """
 
     field: Field
@@ -56,6 +59,8 @@ class Ground:
     rests: list[str] = made(default_factory=list)
     checks: list[Check] = made(default_factory=list)
     forgotten: list[Forgotten] = made(default_factory=list)
+    turns: Callable[[], AbstractAsyncContextManager[None]] | None = None
+    within: float = RECOVERY
 
     async def turn_after_turn(self, group: str, turn: Turn, *, pause: float = 4.0) -> None:
         """Until every fault of the group was met; `pause`: seconds in which one turn may bring that about.
@@ -65,7 +70,8 @@ class Ground:
         try:
             async with asyncio.timeout(self.patience):
                 for number in count():
-                    await turn(number)
+                    async with self.turns() if self.turns is not None else nullcontext():
+                        await turn(number)
                     if await self._all_met(group, within=pause):
                         return
         except TimeoutError:
@@ -119,9 +125,9 @@ class Ground:
             return bool(await self.rows.fetchval(f"SELECT {condition}", *arguments))
 
         try:
-            await eventually(holds, within=RECOVERY)
+            await eventually(holds, within=self.within)
         except AssertionError:
-            raise AssertionError(f"not within {RECOVERY} s: {condition} {arguments}") from None
+            raise AssertionError(f"not within {self.within} s: {condition} {arguments}") from None
 
 
 def entered(journey_id: str, subject_ids: Collection[str]) -> list[Effect]:

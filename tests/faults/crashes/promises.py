@@ -99,7 +99,7 @@ async def reconciling(ground: Ground) -> None:
                     return False
                 return True
 
-            await eventually(terminated, within=60)
+            await eventually(terminated, within=ground.within)
 
     await ground.turn_after_turn("reconciling", turn, pause=16)
 
