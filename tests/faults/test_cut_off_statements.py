@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from asyncpg import Pool, Record
 
 #: How many functions of `orchestrator.storage` write.
-FUNCTIONS = 193
+FUNCTIONS = 195
 
 #: How often those are cut off who take a crowd through the journey of the field, at least.
 LEAST = 40

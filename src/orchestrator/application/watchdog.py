@@ -129,11 +129,11 @@ class Watchdog:
 
     async def _settle_unheard(self) -> None:
         settled = 0
-        for ledger in (unheard.SENDS, unheard.CALLS):
+        for settle in (unheard.settle_sends, unheard.settle_calls):
             place: unheard.Place | None = unheard.START
             while place is not None:
                 async with self._transactions.write(None) as conn:
-                    page = await unheard.settle(conn, ledger, await clock.now(conn) - UNHEARD, place, AT_ONCE)
+                    page = await settle(conn, await clock.now(conn) - UNHEARD, place, AT_ONCE)
                 settled += page.settled
                 place = page.end
         if settled:

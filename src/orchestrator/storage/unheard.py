@@ -62,20 +62,28 @@ SELECT reserved_at, execution_id, seq, count(*) OVER () AS looked, (SELECT count
  LIMIT 1
 """
 
-#: One of sends: what may have gone out becomes unknown, all else failed.
-SENDS = _UNHEARD.format(
+_SENDS = _UNHEARD.format(
     ledger="sends",
     open="dispatching",
     outcome="state = CASE WHEN l.in_doubt THEN 'unknown' ELSE 'failed' END, in_doubt = false",
     reason=EXECUTION_ENDED,
 )
-#: And one of calls, which fail. Whether the receiver may have taken it, `in_doubt` goes on to say.
-CALLS = _UNHEARD.format(ledger="webhook_calls", open="calling", outcome="state = 'failed'", reason=EXECUTION_ENDED)
+_CALLS = _UNHEARD.format(ledger="webhook_calls", open="calling", outcome="state = 'failed'", reason=EXECUTION_ENDED)
 
 
-async def settle(conn: Connection[Record], ledger: str, ended_before: datetime, after: Place, limit: int) -> Page:
-    """Of the next open rows of a ledger (SENDS or CALLS), settle those whose execution had ended by then."""
-    row = await conn.fetchrow(ledger, ended_before, *after, limit)
+async def settle_sends(conn: Connection[Record], ended_before: datetime, after: Place, limit: int) -> Page:
+    """Of the next open sends, settle those whose execution had ended by then: what may have gone out becomes unknown,
+    all else failed.
+    """
+    return _page(await conn.fetchrow(_SENDS, ended_before, *after, limit), limit)
+
+
+async def settle_calls(conn: Connection[Record], ended_before: datetime, after: Place, limit: int) -> Page:
+    """The same of calls, which fail. Whether the receiver may have taken one, `in_doubt` goes on to say."""
+    return _page(await conn.fetchrow(_CALLS, ended_before, *after, limit), limit)
+
+
+def _page(row: Record | None, limit: int) -> Page:
     if row is None:
         return Page(settled=0, end=None)
     end = (row["reserved_at"], row["execution_id"], row["seq"]) if row["looked"] == limit else None

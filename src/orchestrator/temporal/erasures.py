@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import (
@@ -30,6 +30,9 @@ STEP_ACTIVITY = "erase_some"
 
 #: Workflows that are looked after at a time.
 _AT_ONCE = 8
+#: Temporal deletes a run once its queues have noted that its end is behind them (deploy/temporal.yaml), and tries that
+#: ever less often. Whoever asks before is behind all others who did, so it is asked this long after the end.
+_SETTLED = timedelta(seconds=5)
 #: Of a terminated run, for whoever looks before it is gone.
 _REASON = "subject forgotten"
 
@@ -117,14 +120,19 @@ class RunRemoval:
         """Whether no run is left. The current one is the last to go: it leads to those before it."""
         while True:
             async with self._turn:
-                current = await self._current(workflow_id)
+                current, ended = await self._current(workflow_id)
                 runs = await self._runs(workflow_id, current)
                 if not runs:
                     return True
-                if current is not None:
+                if current is not None and ended is None:
                     await self._terminate(workflow_id)
+            going = {run_id for run_id in runs if run_id != current}
+            if not going:
+                if not await _settled(ended, until):
+                    return False
+                going = runs
+            async with self._turn:
                 # Asked for once: each request makes Temporal try, and it tries by itself until it can.
-                going = {run_id for run_id in runs if run_id != current} or runs
                 for run_id in going:
                     await self._delete(workflow_id, run_id)
             if not await self._gone(workflow_id, going, until):
@@ -140,14 +148,15 @@ class RunRemoval:
                 left = {run_id for run_id in left if await self._exists(workflow_id, run_id)}
         return not left
 
-    async def _current(self, workflow_id: str) -> str | None:
+    async def _current(self, workflow_id: str) -> tuple[str | None, datetime | None]:
+        """The run, and when it ended; None: there is none, it has not."""
         try:
             described = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=CALL_TIMEOUT)
         except RPCError as error:
             if no_workflow(error):
-                return None
+                return None, None
             raise
-        return described.run_id
+        return described.run_id, described.close_time
 
     async def _runs(self, workflow_id: str, current: str | None) -> set[str]:
         """All runs that there are: those of the chain that ends with the current one, and those that are listed, since
@@ -217,6 +226,16 @@ class RunRemoval:
         except RPCError as error:
             if not no_workflow(error):
                 raise
+
+
+async def _settled(ended: datetime | None, until: float) -> bool:
+    """Waits until a run, which ended then or just now, can be deleted; False where that is too late."""
+    since = timedelta(0) if ended is None else datetime.now(UTC) - ended
+    rest = max(_SETTLED - max(since, timedelta(0)), timedelta(0)).total_seconds()
+    if asyncio.get_running_loop().time() + rest >= until:
+        return False
+    await asyncio.sleep(rest)
+    return True
 
 
 def _of(project_id: str, subject_id: str) -> str:

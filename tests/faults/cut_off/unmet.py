@@ -18,7 +18,8 @@ IDLE = {
     f"{_STORAGE}.held_entries.postpone": "nothing is held of those who cannot be worked on",
     f"{_STORAGE}.memberships.postpone": "the membership of those who cannot be worked on is never due",
     f"{_STORAGE}.segment_looks.of_subjects": "it answers with those alone to whose moves somebody listens",
-    f"{_STORAGE}.unheard.settle": "a send would have to be under way whose execution was ended five minutes ago",
+    f"{_STORAGE}.unheard.settle_sends": "a send would have to be under way whose execution was ended five minutes ago",
+    f"{_STORAGE}.unheard.settle_calls": "the same of a call",
     f"{_STORAGE}.channel_turns.turn_away": "who was let out would have to find the channel closed meanwhile",
 }
 
