@@ -41,8 +41,37 @@ if TYPE_CHECKING:
 
 StartStack = Callable[..., Awaitable[Stack]]
 
+_TESTS = Path(__file__).parent
+
+#: Files that take a minute or so are begun first: else they are what the end of a run waits for, on one core.
+LONG = (
+    "acceptance/test_bad_input.py",
+    "acceptance/test_cli.py",
+    "acceptance/test_demo.py",
+    "acceptance/test_forgotten.py",
+    "acceptance/test_journeys_as_code.py",
+    "acceptance/test_purchase_log.py",
+    "core/test_core.py",
+    "faults/test_carrying.py",
+    "faults/test_crash_points.py",
+    "faults/test_cut_off_statements.py",
+    "faults/test_erasures.py",
+    "faults/test_meetings.py",
+    "faults/test_nemesis.py",
+    "integration/devstack/test_up.py",
+    "replay/test_replay.py",
+    "workflows/test_learning.py",
+    "workflows/test_simulation.py",
+)
+
 #: Bytes. Several times as much as a session has ever taken.
 MEMORY_FROM = 4 * 1024**3
+
+
+@pytest.hookimpl(trylast=True)  # behind whoever shuffles
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    first = {_TESTS / file for file in LONG}
+    items.sort(key=lambda item: item.path not in first)
 
 
 @pytest.fixture(scope="session")
