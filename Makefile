@@ -14,8 +14,6 @@ FUZZ_SECONDS ?= 60
 # More arguments for `orchestrator up` and pytest.
 UP ?=
 PYTEST ?=
-# Files of tests at a time: more than two cores, since much of a test is waiting for processes.
-TESTERS ?= 3
 
 BIN := .venv/bin
 PY := $(BIN)/python
@@ -36,11 +34,11 @@ up: setup ## Run everything: Postgres, Temporal, server, workers (UP="--workers 
 
 test: setup ## Run the tests but those that kill processes (PYTEST="-k word" for some)
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
-	$(PY) -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder -m "not faults" $(PYTEST) || [ $$? = 5 ] # 5: there are none such
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not faults" $(PYTEST) || [ $$? = 5 ] # 5: there are none such
 
 test-faults: setup ## Run the tests that kill processes
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
-	$(PY) -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder -m faults $(PYTEST) || [ $$? = 5 ]
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m faults $(PYTEST) || [ $$? = 5 ]
 
 soak: setup ## The same, and what `test-faults` does in part whole
 	@$(PY) -m orchestrator.devstack.fetch time-skipping

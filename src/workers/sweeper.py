@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks, each.
 OUTBOX_EVERY = 1.0
-RECONCILE_EVERY = 15.0
+RECONCILE_EVERY = 5.0
 COUNT_EVERY = 1.0
 RUNS_EVERY = 1.0
 RELEASE_EVERY = 1.0

@@ -30,10 +30,10 @@ LAG = timedelta(hours=1)
 AT_ONCE, CLOSED_AT_ONCE = 500, 8
 
 #: A look that takes longer is begun by others beside: what they find twice is closed once.
-LEASE = timedelta(seconds=30)
+LEASE = timedelta(seconds=10)
 
 #: Between two looks of all processes: each asks Temporal for a list, of which it gives so many in a second.
-PAUSE = timedelta(seconds=10)
+PAUSE = timedelta(seconds=5)
 
 _FAILED = frozenset({WorkflowExecutionStatus.FAILED, WorkflowExecutionStatus.TIMED_OUT})
 
