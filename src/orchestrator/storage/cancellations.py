@@ -12,7 +12,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.domain.cancellation import Cancellation, Count, Filter
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import execution_pages
+from orchestrator.storage import barriers, execution_pages
 from orchestrator.storage.execution_pages import FIRST, Page, Place
 
 # Columns of `e` that a filter asks about; who is told to end already is not told again.
@@ -143,11 +143,11 @@ async def find(conn: Connection[Record], project_no: int, cancellation_id: str) 
     return _cancellation(row) if row else None
 
 
-_NEXT = """
+_NEXT = f"""
 SELECT project_no, cancellation_id, journey_id, filter, reason, matched, canceled, requested_at, ended_at,
        barrier, started_at, execution_id
   FROM cancellations
- WHERE ended_at IS NULL AND (barrier IS NULL OR barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint)
+ WHERE ended_at IS NULL AND {barriers.PASSED}
  ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
@@ -176,15 +176,15 @@ async def take(conn: Connection[Record]) -> UnderWay | None:
     return UnderWay(project_no=row["project_no"], cancellation=_cancellation(row), barrier=row["barrier"], place=place)
 
 
-_RAISE_BARRIER = """
-UPDATE cancellations SET barrier = pg_current_xact_id()::text::bigint, moved_at = $3
+_RAISE_BARRIER = f"""
+UPDATE cancellations SET barrier = {barriers.RAISED}, moved_at = $3
  WHERE project_no = $1 AND cancellation_id = $2
 """
 
 
 async def raise_barrier(conn: Connection[Record], under_way: UnderWay, now: datetime) -> None:
-    """Note which transactions may have begun before it was asked for: those of smaller numbers than this one, which has
-    met it. Whoever lets somebody in has taken the subject's lock, and so has a number, before the execution's start
+    """Note which transactions may have begun before it was asked for: this one has met it (storage/barriers.py).
+    Whoever lets somebody in has taken the subject's lock, and so has a number, before the execution's start
     is read off the clock.
     """
     await conn.execute(_RAISE_BARRIER, under_way.project_no, under_way.cancellation.id, now)

@@ -13,7 +13,7 @@ from asyncpg import Connection, Record
 
 from orchestrator.domain.carrying import CarryMode, Order
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import execution_pages
+from orchestrator.storage import barriers, execution_pages
 from orchestrator.storage.execution_pages import FIRST, Page, Place
 
 
@@ -164,8 +164,7 @@ _NEXT = f"""
 SELECT project_no, {_COLUMNS}, barrier, started_at, execution_id
   FROM carries
  WHERE ended_at IS NULL
-   AND (barrier IS NULL OR started_at IS NOT NULL
-        OR barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint)
+   AND (started_at IS NOT NULL OR {barriers.PASSED})
  ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
@@ -195,8 +194,8 @@ async def take(conn: Connection[Record]) -> UnderWay | None:
     return UnderWay(project_no=row["project_no"], carry=_carry(row), barrier=row["barrier"], place=place)
 
 
-_RAISE_BARRIER = """
-UPDATE carries SET barrier = pg_current_xact_id()::text::bigint, moved_at = $4
+_RAISE_BARRIER = f"""
+UPDATE carries SET barrier = {barriers.RAISED}, moved_at = $4
  WHERE project_no = $1 AND journey_id = $2 AND version = $3
 """
 

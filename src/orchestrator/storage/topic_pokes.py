@@ -10,6 +10,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
+from orchestrator.storage import barriers
 from orchestrator.storage.poke_pages import page_of
 
 # What is asked for before the first look at a round belongs to it, the rest to the next one.
@@ -42,10 +43,10 @@ class Round:
     place: tuple[int, int, UUID]
 
 
-_NEXT = """
+_NEXT = f"""
 SELECT project_no, topics, next_topics, barrier, bucket, subject_no, execution_id
   FROM topic_pokes
- WHERE barrier IS NULL OR barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+ WHERE {barriers.PASSED}
  ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
@@ -66,8 +67,8 @@ async def take(conn: Connection[Record]) -> Round | None:
     )
 
 
-_RAISE_BARRIER = """
-UPDATE topic_pokes SET barrier = pg_current_xact_id()::text::bigint, moved_at = $2 WHERE project_no = $1
+_RAISE_BARRIER = f"""
+UPDATE topic_pokes SET barrier = {barriers.RAISED}, moved_at = $2 WHERE project_no = $1
 """
 
 
