@@ -246,6 +246,20 @@ async def test_whoever_was_being_let_in_when_it_was_asked_for_is_meant(
     assert (ended.canceled, ended.ended_at is None) == (others + 1, False)
 
 
+async def test_a_barrier_of_another_cluster_holds_nobody_up_after_a_restore(
+    world: World, worker_pool: Pool[Record]
+) -> None:
+    ann = await world.lay_execution("ann")
+    cancellations = Cancellations(Transactions(worker_pool))
+    await cancel_many(world, ALL)
+    await begin(cancellations)
+    await world.owner.execute("UPDATE cancellations SET barrier = 1::bigint << 60")
+
+    await work(cancellations)
+
+    assert await marked(world) == {ann: "canceled"}
+
+
 async def test_a_page_that_is_cut_off_is_begun_again_and_nobody_is_told_twice(
     world: World, worker_pool: Pool[Record]
 ) -> None:
