@@ -12,12 +12,12 @@ from bench.remote import obey, run
 from bench.welcome import JOURNEY
 from bench.working import working
 from orchestrator import logs, otlp, traces
-from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import enroll
+from orchestrator.application.relay import Relay
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.scope import Role, Scope
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 from orchestrator.storage.pool import API_ROLE, open_pool
 from orchestrator.temporal.client import Target
 from orchestrator.temporal.executions import Executions
@@ -40,7 +40,7 @@ async def _work(dsn: str, address: str, namespace: str, payload_keys: Sequence[s
     api = Transactions(await open_pool(dsn, role=API_ROLE, size=4, application_name="bench-api"))
     target = Target(address=address, namespace=namespace)
     async with working(dsn, target, payload_keys=payload_keys) as (client, pool):
-        delivery = Delivery(Transactions(pool), Executions(client, eager=True, searchable=True))
+        relay = Relay(Transactions(pool), Executions(client, eager=True, searchable=True))
         versions = Versions()
 
         async def let_in(subject_ids: list[str]) -> None:
@@ -49,13 +49,13 @@ async def _work(dsn: str, address: str, namespace: str, payload_keys: Sequence[s
             for start in range(0, len(subject_ids), CALL):
                 with traces.begun("EnrollSubjects", "server", None):
                     told = await _enroll(api, versions, subject_ids[start : start + CALL])
-                    telling.append(asyncio.create_task(delivery.deliver(told)))
+                    telling.append(asyncio.create_task(relay.tell(told)))
             await asyncio.gather(*telling)
 
         await obey({"let in": let_in})
 
 
-async def _enroll(api: Transactions, versions: Versions, subject_ids: Sequence[str]) -> Sequence[Entry]:
+async def _enroll(api: Transactions, versions: Versions, subject_ids: Sequence[str]) -> Sequence[Notice]:
     async with api.write(SCOPE.project_no) as conn:
         return (await enroll(conn, SCOPE, versions, JOURNEY, subject_ids)).told
 

@@ -19,7 +19,7 @@ from orchestrator import exposure, otlp
 from orchestrator.api import methods as rpcs
 from orchestrator.api import openapi
 from orchestrator.api.adaptive_limit import AdaptiveLimit
-from orchestrator.api.admission import Admission, Bounds
+from orchestrator.api.admission_control import Admission, Bounds
 from orchestrator.api.auth import Authentication
 from orchestrator.api.client_certificates import AllowedClients
 from orchestrator.api.documented.calls import DocumentedCalls
@@ -64,7 +64,7 @@ from orchestrator.application.executions import Executions
 from orchestrator.application.inbox_bell import InboxBell
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.previews import Previews
-from orchestrator.application.prompt_delivery import PromptDelivery
+from orchestrator.application.prompt_relay import PromptRelay
 from orchestrator.application.sent_tests import SentTests
 from orchestrator.application.setup import Setup
 from orchestrator.application.transactions import Transactions
@@ -96,7 +96,7 @@ logger = logging.getLogger(__name__)
 SERVICE = "orchestrator-server"
 
 #: Connections for telling Temporal what was decided here, and for working through the inbox when somebody says so.
-DELIVERY_POOL = 4 + AT_ONCE
+RELAY_POOL = 4 + AT_ONCE
 #: Connections that are kept for critical calls, and for looking up keys.
 CRITICAL_POOL = 2
 
@@ -112,7 +112,7 @@ class Parts:
     transactions: Transactions
     instance_secret: bytes
     temporal: Client
-    delivery: PromptDelivery
+    relay: PromptRelay
     dispatching: Dispatching
     versions: Versions
     rules: Rules
@@ -147,10 +147,10 @@ def handlers(parts: Parts) -> list[object]:
         EnrollmentJobHandlers(),
         ErasureHandlers(parts.instance_secret),
         EventHandlers(ingest, bell),
-        ExecutionHandlers(Executions(Statuses(parts.temporal)), versions, parts.delivery.deliver),
+        ExecutionHandlers(Executions(Statuses(parts.temporal)), versions, parts.relay.tell),
         ImpactHandlers(),
-        InternalHandlers(parts.dispatching, bell, versions, parts.delivery.deliver),
-        JourneyHandlers(versions, parts.delivery.deliver),
+        InternalHandlers(parts.dispatching, bell, versions, parts.relay.tell),
+        JourneyHandlers(versions, parts.relay.tell),
         PinpointHandlers(parts.rules),
         ProjectHandlers(api_keys),
         RefusedEntryHandlers(versions),
@@ -221,20 +221,20 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         # The outbox belongs to the workers' role.
         with reached(settings.database_url):
             outbox_pool = await open_pool(
-                settings.database_url, role=WORKER_ROLE, size=DELIVERY_POOL, application_name="orchestrator-delivery"
+                settings.database_url, role=WORKER_ROLE, size=RELAY_POOL, application_name="orchestrator-delivery"
             )
         stack.push_async_callback(outbox_pool.close)
-        delivery_places = Places(DELIVERY_POOL)
-        outbox = Transactions(outbox_pool, delivery_places)
-        delivery = PromptDelivery(outbox, temporal)
+        relay_places = Places(RELAY_POOL)
+        outbox = Transactions(outbox_pool, relay_places)
+        relay = PromptRelay(outbox, temporal)
         versions = Versions()
-        dispatching = Dispatching(outbox, versions, delivery.deliver)
+        dispatching = Dispatching(outbox, versions, relay.tell)
         stack.push_async_callback(dispatching.close)
         parts = Parts(
             transactions=transactions,
             instance_secret=instance_secret,
             temporal=temporal,
-            delivery=delivery,
+            relay=relay,
             dispatching=dispatching,
             versions=versions,
             rules=Rules(plain_http=settings.webhook_plain_http),
@@ -289,7 +289,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             )
 
         arrivals = HttpArrivals(pipeline, settings.allowed_origins)
-        StateMetrics(registry, lambda: health.state, {"calls": places, "delivery": delivery_places})
+        StateMetrics(registry, lambda: health.state, {"calls": places, "delivery": relay_places})
         contract = openapi.document_path().read_bytes()
         links = UnsubscribeLinks.of(map(_revealed, settings.unsubscribe_secrets), instance_secret, settings.public_url)
         http_server = HttpServer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.application.channel_turns import LettingOut
-from orchestrator.application.delivery import Delivery
+from orchestrator.application.relay import Relay
 from workers.looks import keep_looking
 from workers.stopping import Stopping
 from workers.telling import Telling
@@ -16,9 +16,9 @@ STEP_EVERY = 0.1
 class TurnKeeper:
     """Runs in every worker process until `stop`; processes share the channels by locks."""
 
-    def __init__(self, letting_out: LettingOut, delivery: Delivery) -> None:
+    def __init__(self, letting_out: LettingOut, relay: Relay) -> None:
         self._letting_out = letting_out
-        self._delivery = delivery
+        self._relay = relay
         self._stopping = Stopping()
         self._telling = Telling()
 
@@ -36,5 +36,5 @@ class TurnKeeper:
         """Let out at every channel for which somebody waits; returns how long to wait before the next time."""
         channels = await self._letting_out.waited_for()
         for project_no, channel in channels:
-            self._telling.begin(self._delivery, await self._letting_out.step(project_no, channel))
+            self._telling.begin(self._relay, await self._letting_out.step(project_no, channel))
         return STEP_EVERY if channels else LOOK_EVERY

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment_pages import UNTOLD, EnrollmentPages
-from orchestrator.storage.outbox import Entry
+from orchestrator.application.relay import Relay
+from orchestrator.storage.outbox import Notice
 from workers.looks import keep_looking
 from workers.metrics import Metrics
 from workers.stopping import Stopping
@@ -32,10 +32,10 @@ AHEAD = 1
 class EnrollmentJobRunner:
     """Runs in every worker process until `stop`; processes share the jobs by locks."""
 
-    def __init__(self, pages: EnrollmentPages, delivery: Callable[[int], Delivery], metrics: Metrics) -> None:
-        """`delivery` makes one that has so many calls to Temporal under way."""
+    def __init__(self, pages: EnrollmentPages, relay: Callable[[int], Relay], metrics: Metrics) -> None:
+        """`relay` makes one that has so many calls to Temporal under way."""
         self._pages = pages
-        self._delivery = delivery
+        self._relay = relay
         self._metrics = metrics
         self._stopping = Stopping()
         self._telling = Telling()
@@ -64,9 +64,9 @@ class EnrollmentJobRunner:
             await self._tell_beside(step.told, step.rate)
         return YIELD if others.waiting else 0.0
 
-    async def _tell_beside(self, told: Sequence[Entry], rate: int | None) -> None:
+    async def _tell_beside(self, told: Sequence[Notice], rate: int | None) -> None:
         """Begin to tell these, and wait until no more pages are being told than may be."""
         at_once = MOST if rate is None else min(MOST, max(LEAST, math.ceil(rate * CALL)))
-        self._telling.begin(self._delivery(at_once), told)
+        self._telling.begin(self._relay(at_once), told)
         while len(self._telling) > (AHEAD if rate is None else 0):
             await self._telling.one_ends()

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from orchestrator.application.delivery import Delivery
 from orchestrator.application.inbox import Inbox
 from orchestrator.application.inbox_rounds import Round, Rounds
+from orchestrator.application.relay import Relay
 from orchestrator.storage import inbox_entries, listening
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 from workers.looks import tell
 from workers.metrics import Metrics
 from workers.telling import Telling
@@ -31,11 +31,11 @@ TOLD_AT_ONCE = 200
 class InboxConsumer:
     """Works through the inbox until `stop`. Any number of them, in any number of processes, share the work."""
 
-    def __init__(self, dsn: str, inbox: Inbox, delivery: Delivery, metrics: Metrics) -> None:
+    def __init__(self, dsn: str, inbox: Inbox, relay: Relay, metrics: Metrics) -> None:
         self._dsn = dsn
         self._inbox = inbox
-        self._rounds = Rounds(inbox, self._deliver)
-        self._delivery = delivery
+        self._rounds = Rounds(inbox, self._tell)
+        self._relay = relay
         self._metrics = metrics
         self._rung = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -106,12 +106,12 @@ class InboxConsumer:
             except Exception as error:
                 tell("failed entries wait longer", error)
 
-    async def _deliver(self, told: Sequence[Entry]) -> None:
+    async def _tell(self, told: Sequence[Notice]) -> None:
         """Tell Temporal beside the next transaction; wait when too much is being told already. What runs behind waits
         for none of that, nor does that wait for it.
         """
-        self._telling_behind.begin(self._delivery, [entry for entry in told if entry.behind])
-        told = [entry for entry in told if not entry.behind]
-        while told and self._telling.entries > TOLD_AT_ONCE:
+        self._telling_behind.begin(self._relay, [notice for notice in told if notice.behind])
+        told = [notice for notice in told if not notice.behind]
+        while told and self._telling.notices > TOLD_AT_ONCE:
             await self._telling.one_ends()
-        self._telling.begin(self._delivery, told)
+        self._telling.begin(self._relay, told)

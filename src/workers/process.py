@@ -26,10 +26,9 @@ from orchestrator.application.changing import Changing
 from orchestrator.application.channel_turns import LettingOut
 from orchestrator.application.choosing import Choosing
 from orchestrator.application.closings import Closings
-from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
 from orchestrator.application.enrollment_pages import EnrollmentPages
-from orchestrator.application.entry_replay_pages import EntryReplays
+from orchestrator.application.entry_replay_pages import EntryReplayPages
 from orchestrator.application.erasure_errands import ErasureErrands
 from orchestrator.application.erasures import Erasures
 from orchestrator.application.held_entries import HeldEntries
@@ -38,6 +37,7 @@ from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.policy_errands import PolicyErrands
 from orchestrator.application.policy_updates import PolicyUpdates
 from orchestrator.application.reconciliation import Reconciliation
+from orchestrator.application.relay import Relay
 from orchestrator.application.remains import Remains
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.segment_runs import SegmentRuns
@@ -170,19 +170,19 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     transactions, versions = Transactions(parts.pool), Versions()
     eager = parts.eager and parts.build is None
     executions = Executions(parts.client, eager=eager, searchable=parts.searchable)
-    delivery = Delivery(transactions, executions)
+    relay = Relay(transactions, executions)
     metrics = Metrics(parts.meter, parts.channels)
-    consumer = InboxConsumer(parts.dsn, Inbox(transactions, versions), delivery, metrics)
+    consumer = InboxConsumer(parts.dsn, Inbox(transactions, versions), relay, metrics)
     runs = SegmentRuns(transactions, versions.rule_book)
     updates = PolicyUpdates(transactions)
     erasures = Erasures(transactions, RunRemoval(parts.client, searchable=parts.searchable), parts.ledger)
     sweeper = Sweeper(
-        delivery,
+        relay,
         Closings(transactions),
         TopicPokes(transactions),
         Cancellations(transactions),
         Carries(transactions, versions),
-        EntryReplays(transactions, versions),
+        EntryReplayPages(transactions, versions),
         SentTestSender(TestsToSend(transactions), parts.channels),
         Watchdog(transactions),
         Reconciliation(transactions, executions),
@@ -200,10 +200,10 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     jobs = EnrollmentJobRunner(
         EnrollmentPages(transactions, versions),
         # Beside what is told at once, none of whose places it takes.
-        lambda at_once: Delivery(transactions, executions, behind_at_once=at_once),
+        lambda at_once: Relay(transactions, executions, behind_at_once=at_once),
         metrics,
     )
-    turns = TurnKeeper(LettingOut(transactions), delivery)
+    turns = TurnKeeper(LettingOut(transactions), relay)
     passes = SegmentActivities(runs, metrics)
     policies = PolicyActivities(updates, metrics)
     sends = SendActivities(

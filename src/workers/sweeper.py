@@ -14,14 +14,14 @@ from orchestrator.application.audit_sealing import AuditSealing
 from orchestrator.application.canceling import Cancellations
 from orchestrator.application.carrying import Carries
 from orchestrator.application.closings import Closings
-from orchestrator.application.delivery import Delivery
 from orchestrator.application.derived_events import Backfill
-from orchestrator.application.entry_replay_pages import EntryReplays
+from orchestrator.application.entry_replay_pages import EntryReplayPages
 from orchestrator.application.erasure_errands import ErasureErrands
 from orchestrator.application.held_entries import HeldEntries
 from orchestrator.application.journey_schedules import JourneyScheduleErrands
 from orchestrator.application.policy_errands import PolicyErrands
 from orchestrator.application.reconciliation import Reconciliation
+from orchestrator.application.relay import Relay
 from orchestrator.application.remains import Remains
 from orchestrator.application.segment_errands import SegmentErrands
 from orchestrator.application.topic_pokes import TopicPokes
@@ -52,12 +52,12 @@ class Sweeper:
 
     def __init__(
         self,
-        delivery: Delivery,
+        relay: Relay,
         closings: Closings,
         topic_pokes: TopicPokes,
         cancellations: Cancellations,
         carries: Carries,
-        replays: EntryReplays,
+        replays: EntryReplayPages,
         sent_tests: SentTestSender,
         watchdog: Watchdog,
         reconciliation: Reconciliation,
@@ -72,7 +72,7 @@ class Sweeper:
         erasures: ErasureErrands,
         metrics: Metrics,
     ) -> None:
-        self._delivery = delivery
+        self._relay = relay
         self._closings = closings
         self._topic_pokes = topic_pokes
         self._cancellations = cancellations
@@ -135,11 +135,11 @@ class Sweeper:
         )
 
     async def _sweep(self) -> None:
-        swept = await self._delivery.sweep()
+        swept = await self._relay.sweep()
         self._metrics.swept.add(swept.taken)
         # Where nothing could be told, Temporal is away, and asking it about the rest would be in vain.
         while swept.told and not self._stopping.is_set():
-            swept = await self._delivery.sweep()
+            swept = await self._relay.sweep()
             self._metrics.swept.add(swept.taken)
 
     async def _close(self) -> None:
@@ -158,7 +158,7 @@ class Sweeper:
     async def _replay(self) -> None:
         """Each page is told before the next one begins, so that whoever is in a hurry comes between."""
         while not self._stopping.is_set() and (told := await self._replays.step()) is not None:
-            await self._delivery.deliver(told)
+            await self._relay.tell(told)
 
     async def _test(self) -> None:
         while not self._stopping.is_set() and await self._sent_tests.step():

@@ -6,14 +6,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from orchestrator.application.delivery import Delivery
-from orchestrator.storage.outbox import Entry
+from orchestrator.application.relay import Relay
+from orchestrator.storage.outbox import Notice
 
 logger = logging.getLogger(__name__)
 
 
 class Telling:
-    """Deliveries that are under way; `len` counts them."""
+    """What is being told by a relay; `len` counts them."""
 
     def __init__(self) -> None:
         self._under_way: dict[asyncio.Task[None], int] = {}
@@ -22,14 +22,14 @@ class Telling:
         return len(self._under_way)
 
     @property
-    def entries(self) -> int:
-        """How many entries are being told."""
+    def notices(self) -> int:
+        """How many notices are being told."""
         return sum(self._under_way.values())
 
-    def begin(self, delivery: Delivery, told: Sequence[Entry]) -> None:
+    def begin(self, relay: Relay, told: Sequence[Notice]) -> None:
         if not told:
             return
-        task = asyncio.create_task(_tell(delivery, told))
+        task = asyncio.create_task(_tell(relay, told))
         self._under_way[task] = len(told)
         task.add_done_callback(self._under_way.pop)
 
@@ -41,8 +41,8 @@ class Telling:
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
 
-async def _tell(delivery: Delivery, told: Sequence[Entry]) -> None:
+async def _tell(relay: Relay, told: Sequence[Notice]) -> None:
     try:
-        await delivery.deliver(told)
+        await relay.tell(told)
     except Exception as error:
-        logger.warning("a delivery is left to the sweeper", extra={"error": type(error).__name__})
+        logger.warning("what is told is left to the sweeper", extra={"error": type(error).__name__})

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool, Record
 
-    from orchestrator.storage.outbox import Entry
+    from orchestrator.storage.outbox import Notice
 
 Json = dict[str, Any]
 
@@ -203,7 +203,7 @@ class Bundler:
 
     @classmethod
     async def open(cls, pool: Pool[Record]) -> Bundler:
-        async def deliver(entries: Sequence[Entry]) -> None:
+        async def deliver(entries: Sequence[Notice]) -> None:
             pass
 
         rules, secret, rule_book = Rules(), b"secret", RuleBook()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.message import Message
 from prometheus_client import CollectorRegistry
 
-from orchestrator.api.admission import Admission, Bounds
+from orchestrator.api.admission_control import Admission, Bounds
 from orchestrator.api.auth import Authentication
 from orchestrator.api.client_certificates import AllowedClients
 from orchestrator.api.errors import Failure

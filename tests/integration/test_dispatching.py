@@ -22,7 +22,7 @@ from orchestrator.domain.event import Event
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.trigger_contract import Contract
 from orchestrator.storage import inbox_entries
-from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.outbox import Notice
 from orchestrator.storage.running_call import running_call
 from tests.integration.journey_world import ANY_STATE, World
 
@@ -40,12 +40,12 @@ class Desk:
         self.world = world
         self.owner = world.owner
         self.project_no = world.scope.project_no
-        self.told: list[Told] = []
+        self.told: list[Notice] = []
         self.transactions = Transactions(pool)
         self.dispatching = Dispatching(self.transactions, Versions(), self._tell)
         self.ingest = Ingest(world.transactions)
 
-    async def _tell(self, told: Sequence[Told]) -> None:
+    async def _tell(self, told: Sequence[Notice]) -> None:
         self.told += told
 
     async def open(self, *steps: object) -> None:
@@ -243,7 +243,7 @@ async def test_beside_consumers_nothing_is_done_twice_and_each_subject_keeps_its
         ]
         await desk.ingest.take(desk.project_no, batch, backfill=False)
     consumers = [Inbox(Transactions(worker_pool), Versions()) for _ in range(2)]
-    by_consumers: list[Told] = []
+    by_consumers: list[Notice] = []
 
     async def consume(inbox: Inbox) -> None:
         while keys := await inbox.waiting():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.application import audiences, entry_replays, lifecycle, subjects
-from orchestrator.application.entry_replay_pages import EntryReplays
+from orchestrator.application.entry_replay_pages import EntryReplayPages
 from orchestrator.application.merging import merge
 from orchestrator.application.segment_rules import RuleBook
 from orchestrator.application.transactions import Transactions
@@ -47,7 +47,7 @@ class Gatehouse(Door):
 
     async def work_off(self, *, page: int = 2) -> int:
         """Until there is nothing to do; returns how many were told of."""
-        replays = EntryReplays(self.transactions, self.versions, page=page)
+        replays = EntryReplayPages(self.transactions, self.versions, page=page)
         told = 0
         while (page_told := await replays.step()) is not None:
             told += len(page_told)
@@ -239,7 +239,7 @@ async def test_a_journey_that_is_paused_meanwhile_ends_the_replay_and_loses_noth
     await gate.work()
     await gate.audience(EVERYONE)
     asked = await gate.ask()
-    await EntryReplays(gate.transactions, gate.versions, page=2).step()
+    await EntryReplayPages(gate.transactions, gate.versions, page=2).step()
     await gate.world.do(lifecycle.pause, "welcome", ANY_STATE)
 
     await gate.work_off()
@@ -320,7 +320,7 @@ async def test_after_a_change_of_what_is_listened_to_or_of_what_is_kept_there_is
     await gate.owner.execute("DELETE FROM events WHERE event_id = 'dropped'")
 
     gone = await gate.ask()
-    await EntryReplays(gate.transactions, gate.versions, page=9).step()
+    await EntryReplayPages(gate.transactions, gate.versions, page=9).step()
     await gate.owner.execute("UPDATE trigger_contracts SET event_name = 'visit'")
     await gate.owner.execute("UPDATE projects SET definitions_version = definitions_version + 1")
     await gate.purchase("dan")
@@ -352,7 +352,7 @@ async def test_a_canceled_replay_ends_where_it_stands_and_what_it_did_not_come_t
     await gate.work()
     await gate.audience(EVERYONE)
     asked = await gate.ask()
-    replays = EntryReplays(gate.transactions, gate.versions, page=2)
+    replays = EntryReplayPages(gate.transactions, gate.versions, page=2)
     assert len(await replays.step() or ()) == 2
 
     canceled = await gate.world.do(entry_replays.cancel, asked.replay_id)

@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 from temporalio.runtime import Runtime
 
-from orchestrator.application.delivery import Delivery
 from orchestrator.application.inbox import SUBJECTS, Inbox
+from orchestrator.application.relay import Relay
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.scope import SubjectKey
@@ -108,7 +108,7 @@ async def consuming(world: World, dsn: str, pool: Pool[Record]) -> AsyncIterator
     # Nobody enters a journey here, so Temporal is never asked.
     temporal = Executions(await connect(Target(address="127.0.0.1:1"), lazy=True), eager=False, searchable=False)
     metrics = Metrics(Runtime.default().metric_meter)
-    consumer = InboxConsumer(dsn, Inbox(transactions, Versions()), Delivery(transactions, temporal), metrics)
+    consumer = InboxConsumer(dsn, Inbox(transactions, Versions()), Relay(transactions, temporal), metrics)
     counter = Counter(world, consumer)
     try:
         yield counter

@@ -15,7 +15,7 @@ from orchestrator.api.handlers.journeys import JourneyHandlers
 from orchestrator.application.executions import Executions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.scope import Role
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.statuses import Statuses
 from tests.integration.journey_world import START, WELCOME, World
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Api:
     """An admin's calls. What Temporal would be told after each is kept in `told`."""
 
-    def __init__(self, world: World, served: Served, key: str, told: list[Entry]) -> None:
+    def __init__(self, world: World, served: Served, key: str, told: list[Notice]) -> None:
         self.world = world
         self.served = served
         self.key = key
@@ -59,9 +59,9 @@ async def api(owner: Connection[Record], api_pool: Pool[Record]) -> Api:
     """Temporal is away: nothing here needs it."""
     world = await World.make(owner, api_pool)
     await world.furnish()
-    told: list[Entry] = []
+    told: list[Notice] = []
 
-    async def deliver(entries: Sequence[Entry]) -> None:
+    async def deliver(entries: Sequence[Notice]) -> None:
         told.extend(entries)
 
     temporal = await connect(Target(address="127.0.0.1:1"), lazy=True)

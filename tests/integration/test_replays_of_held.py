@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.application import audiences, entry_replays, journeys, lifecycle, publishing
-from orchestrator.application.entry_replay_pages import EntryReplays
+from orchestrator.application.entry_replay_pages import EntryReplayPages
 from orchestrator.application.journeys import Changes
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
@@ -31,7 +31,7 @@ class Gatehouse(Door):
 
     def __init__(self, road: Road, pool: Pool[Record]) -> None:
         super().__init__(road, pool)
-        self.replays = EntryReplays(Transactions(pool), Versions(), page=2)
+        self.replays = EntryReplayPages(Transactions(pool), Versions(), page=2)
 
     async def replayed(self, reason: str) -> EntryReplay:
         asked = await self.world.do(entry_replays.ask, "welcome", reason, None, None, 1000)

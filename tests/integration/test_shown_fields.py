@@ -33,7 +33,7 @@ from tests.integration.served import Served
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
 
-    from orchestrator.storage.outbox import Entry
+    from orchestrator.storage.outbox import Notice
 
 Json = dict[str, Any]
 
@@ -129,7 +129,7 @@ class Stage:
 
 @pytest.fixture
 async def stage(owner: Connection[Record], api_pool: Pool[Record], worker_pool: Pool[Record]) -> Stage:
-    async def deliver(told: Sequence[Entry]) -> None:
+    async def deliver(told: Sequence[Notice]) -> None:
         raise AssertionError("nothing is told")
 
     road = await Road.make(owner, api_pool, worker_pool)

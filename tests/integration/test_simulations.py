@@ -29,7 +29,7 @@ from tests.integration.served import Refused, Served
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-    from orchestrator.storage.outbox import Entry
+    from orchestrator.storage.outbox import Notice
 
 HELLO = {"id": "hello", "send": {"communicationId": "letter"}, "next": "pause"}
 PRO = {"kind": "attribute", "fieldPath": "plan", "operator": "equals", "value": "pro"}
@@ -85,7 +85,7 @@ def passed(simulation: dict[str, Any]) -> list[tuple[str, str | None, str | None
 async def stages(shared_database: str) -> AsyncIterator[Callable[[], Awaitable[Stage]]]:
     """Makes a stage in a project of its own."""
 
-    async def deliver(told: Sequence[Entry]) -> None:
+    async def deliver(told: Sequence[Notice]) -> None:
         raise AssertionError("nothing is told")
 
     owner = await asyncpg.connect(shared_database)

@@ -19,8 +19,8 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, Work
 from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.application import canceling, preferences, projects, segments, subjects
-from orchestrator.application.delivery import Delivery
 from orchestrator.application.ingest import Ingest
+from orchestrator.application.relay import Relay
 from orchestrator.domain.channel_rate import ChannelRate
 from orchestrator.domain.event import Event
 from orchestrator.domain.gates import FrequencyCap
@@ -225,7 +225,7 @@ class Scene:
         execution_id, _ = await self.execution()
         canceled = await self.world.do(canceling.cancel, str(execution_id), "wrong-price")
         executions = Executions(self.running.client, eager=False, searchable=False)
-        await Delivery(self.running.transactions, executions).deliver(canceled.told)
+        await Relay(self.running.transactions, executions).tell(canceled.told)
 
     async def live(self, life: Life) -> list[WorkflowHistory]:
         """From the journey to the histories of its execution's runs, the first of them first."""

@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.application import delivery, derived_events, journey_schedules
+from orchestrator.application import derived_events, journey_schedules, relay
 from orchestrator.storage import erasures, outbox, policy_versions, segment_runs
 from orchestrator.temporal.client import CALL_TIMEOUT
 
 LEASES = {
     "the first telling of what the outbox has": outbox.FIRST_LEASE,
-    "a sweep of the outbox": delivery.LEASE,
+    "a sweep of the outbox": relay.LEASE,
     "counting events of a kind": derived_events.LEASE,
     "telling of a schedule": journey_schedules.LEASE,
     "telling of an erasure": erasures.TELL_AGAIN,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from orchestrator.api.admission import CRITICAL_SHARE
+from orchestrator.api.admission_control import CRITICAL_SHARE
 from orchestrator.api.codec_tokens import SESSION
 from orchestrator.api.health import State
 from orchestrator.api.metrics import CallMetrics, LoadMetrics, StateMetrics

@@ -20,7 +20,7 @@ from orchestrator.application.ingest import Ingest
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.event import Event
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 from orchestrator.temporal.client import Target, connect
 from orchestrator.temporal.codec import kid_of
 from orchestrator.temporal.executions import Executions
@@ -67,7 +67,7 @@ class Waiting:
         self._world, self._dsn, self._pool, self._connected = world, dsn, pool, connected
         self.channel = Switchboard()
 
-    async def begin(self, *keys: str, count: int = 1) -> Sequence[Entry]:
+    async def begin(self, *keys: str, count: int = 1) -> Sequence[Notice]:
         """So many come as far as the wait, with these keys."""
         client = await self._connected(*keys)
         run = Running(self._world, client, self._pool, self.channel)
@@ -98,11 +98,11 @@ class Waiting:
         ]
         await Ingest(self._world.transactions).take(self._world.scope.project_no, paid, backfill=False)
 
-    async def history(self, entry: Entry) -> list[Any]:
+    async def history(self, entry: Notice) -> list[Any]:
         handle: WorkflowHandle[Any, Any] = (await self._connected()).get_workflow_handle(entry.workflow_id)
         return list((await handle.fetch_history()).events)
 
-    async def failures(self, entries: Sequence[Entry]) -> int:
+    async def failures(self, entries: Sequence[Notice]) -> int:
         """Tasks of workflows that have failed."""
         histories = await asyncio.gather(*map(self.history, entries))
         return sum(

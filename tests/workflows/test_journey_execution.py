@@ -14,8 +14,8 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer
 
 from orchestrator.application import canceling, lifecycle, preferences, segments
-from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import enroll
+from orchestrator.application.relay import Relay
 from orchestrator.application.versions import Versions
 from orchestrator.domain.cancellation import Filter
 from orchestrator.domain.journey import OnArchive
@@ -255,7 +255,7 @@ async def test_a_cancel_withdraws_a_send_that_waits_for_its_next_try(at_work: Ru
 
     canceled = await at_work.world.do(canceling.cancel, str(entry.execution_id), "wrong-price")
     executions = Executions(at_work.client, eager=False, searchable=False)
-    await Delivery(at_work.transactions, executions).deliver(canceled.told)
+    await Relay(at_work.transactions, executions).tell(canceled.told)
     await at_work.until(ALL_ENDED)
 
     assert await at_work.visits() == [("hello", "executed", "unknown")]

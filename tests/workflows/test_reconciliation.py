@@ -15,7 +15,7 @@ from temporalio.common import RawValue
 
 from orchestrator.application.reconciliation import Reconciliation
 from orchestrator.application.watchdog import Watchdog
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 from orchestrator.temporal.contract import ENROLLMENT_MEMO, EXECUTION_WORKFLOW, JOURNEYS_QUEUE, SUBJECT_MEMO
 from orchestrator.temporal.executions import Executions
 from tests.eventually import eventually
@@ -42,7 +42,7 @@ class Auditor:
         """As a worker does when it starts."""
         return Reconciliation(self.running.transactions, self.temporal, lag=lag)
 
-    async def wait(self, *subject_ids: str) -> Sequence[Entry]:
+    async def wait(self, *subject_ids: str) -> Sequence[Notice]:
         """Executions that wait for long."""
         await self.running.publish(LONG, BYE)
         return await self.running.enroll(*subject_ids)

@@ -11,7 +11,7 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from orchestrator.application.repairs import Repair, Repairs
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 from orchestrator.temporal.erasures import RunRemoval
 from tests.eventually import eventually
 from tests.integration.journey_world import World
@@ -40,7 +40,7 @@ class Clinic:
         async with worker(self.client, self._database, self._pool, self.running.channel):
             yield
 
-    async def asleep(self, subject_id: str = "ann") -> Entry:
+    async def asleep(self, subject_id: str = "ann") -> Notice:
         """One who waits, of whom nobody works any more."""
         await self.running.publish(HELLO, LONG, BYE)
         async with self.workers():
@@ -49,7 +49,7 @@ class Clinic:
             await eventually(lambda: self.is_listed(entry))
         return entry
 
-    async def is_listed(self, entry: Entry, status: str = "Running") -> bool:
+    async def is_listed(self, entry: Notice, status: str = "Running") -> bool:
         query = f"WorkflowId = '{entry.workflow_id}' AND ExecutionStatus = '{status}'"
         return [found.id async for found in self.client.list_workflows(query)] == [entry.workflow_id]
 
@@ -104,7 +104,7 @@ async def test_an_execution_that_temporal_has_lost_goes_on_where_it_stood_and_se
     assert await clinic.audited() == [(1, "execution_restarted", "welcome")]
 
 
-async def _is_removed(removal: RunRemoval, entry: Entry) -> bool:
+async def _is_removed(removal: RunRemoval, entry: Notice) -> bool:
     return await removal.remove([entry.workflow_id]) == {entry.workflow_id}
 
 

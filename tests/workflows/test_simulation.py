@@ -18,10 +18,10 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.testing import WorkflowEnvironment
 
 from orchestrator.application import preferences, publishing, segments, trigger_contracts
-from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.ingest import Ingest
 from orchestrator.application.journeys import Changes, update
+from orchestrator.application.relay import Relay
 from orchestrator.application.simulation_questions import Question, Supposed
 from orchestrator.application.simulation_work import Message
 from orchestrator.application.simulations import Simulation, Simulations
@@ -374,7 +374,7 @@ class _Travelled:
         else:
             async with both.workers.write(None) as conn:
                 enrolled = await enroll(conn, both.real.scope, Versions(), self.journey_id, [self.subject_id])
-            await Delivery(both.workers, both.executions).deliver(enrolled.told)
+            await Relay(both.workers, both.executions).tell(enrolled.told)
         after = await both.settled()
         return (
             None if after == before or (before and after and after["execution_id"] == before["execution_id"]) else after

@@ -16,13 +16,13 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.runtime import Runtime
 
 from orchestrator.application import publishing
-from orchestrator.application.delivery import Delivery
 from orchestrator.application.enrollment import Enrolled, enroll
 from orchestrator.application.journeys import Changes, update
+from orchestrator.application.relay import Relay
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.storage.erasure_ledger import ErasureLedger
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 from orchestrator.temporal.executions import Executions
 from tests.integration.journey_world import ANY_STATE, World
 from workers.channels.channel import Accepted, ChannelUnavailable, Message, OnAmbiguity, Refused
@@ -127,12 +127,12 @@ class Running:
     async def publish_draft(self, journey_id: str = "welcome") -> None:
         await self.world.do(publishing.publish, journey_id, ANY_STATE)
 
-    async def enroll(self, *subject_ids: str, journey_id: str = "welcome") -> Sequence[Entry]:
+    async def enroll(self, *subject_ids: str, journey_id: str = "welcome") -> Sequence[Notice]:
         """Enroll and start."""
         async with self.transactions.write(None) as conn:
             enrolled: Enrolled = await enroll(conn, self.world.scope, Versions(), journey_id, subject_ids)
         executions = Executions(self.client, eager=True, searchable=self.searchable)
-        await Delivery(self.transactions, executions).deliver(enrolled.told)
+        await Relay(self.transactions, executions).tell(enrolled.told)
         return enrolled.told
 
     async def until(self, condition: str, *args: object, within: float = 20) -> None:

@@ -1,4 +1,4 @@
-"""How many of those may be under way at once who show no key (those who do: api/admission.py)."""
+"""How many of those may be under way at once who show no key (those who do: api/admission_control.py)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from grpc import StatusCode
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from orchestrator.api.admission import Shortage
+from orchestrator.api.admission_control import Shortage
 from orchestrator.api.health import State
 from orchestrator.api.methods import Method
 from orchestrator.api.policy import CallClass

@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 
 from orchestrator import traces
-from orchestrator.api.admission import Admission, NotLetIn
+from orchestrator.api.admission_control import Admission, NotLetIn
 from orchestrator.api.auth import Authentication
 from orchestrator.api.call import NO_FAULTS, AfterCommit, Call
 from orchestrator.api.client_certificates import AllowedClients

@@ -13,7 +13,7 @@ from orchestrator.domain.scope import Role
 
 
 class CallClass(Enum):
-    """What becomes of calls when there are more than can be served (api/admission.py)."""
+    """What becomes of calls when there are more than can be served (api/admission_control.py)."""
 
     #: Somebody must not be sent anything, must be forgotten, or something must be stopped: a part of all places, and of
     #: the connections to Postgres, is kept for these. Small and quick.

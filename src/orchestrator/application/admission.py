@@ -36,7 +36,7 @@ from orchestrator.storage import (
 from orchestrator.storage.channel_turns import Waiting
 from orchestrator.storage.enrollments import Enrollment
 from orchestrator.storage.executions import NewExecution
-from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.outbox import Notice
 from orchestrator.temporal.contract import workflow_id
 
 
@@ -113,7 +113,7 @@ class Admissions:
         )
         self._admitted.append(_Admitted(enrollment=enrollment, prepared=prepared, known=known, behind=behind))
 
-    async def write(self, conn: Connection[Record]) -> list[Told]:
+    async def write(self, conn: Connection[Record]) -> list[Notice]:
         """Decide the first effect of each, and write them all; returns what Temporal is to be told after the commit."""
         exposed = [one for one in self._admitted if one.enrollment.held_out_by is None]
         entrants = [await self._entrant(conn, one) for one in exposed]
@@ -139,7 +139,7 @@ class Admissions:
         told = [(execution.key, execution.execution_id, execution.workflow_id) for execution in new]
         numbers = await outbox.insert(conn, "start", told, self._now, behind=[one.behind for one in exposed])
         return [
-            Told(
+            Notice(
                 outbox_no=number,
                 kind="start",
                 key=execution.key,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from asyncpg import Connection, Record
 
-from orchestrator.application import journeys as authoring
+from orchestrator.application import journeys
 from orchestrator.application.impact import require_goal
 from orchestrator.application.policies import CONTEXT
 from orchestrator.application.policy_updates import steps_that_learn
@@ -90,7 +90,7 @@ async def branches_of(conn: Connection[Record], scope: Scope, journey: Journey) 
 
 async def branch_of(conn: Connection[Record], scope: Scope, journey_id: str, step_id: str) -> Branch:
     """Raises NotFound: JOURNEY_NOT_FOUND, BRANCH_NOT_FOUND."""
-    journey = await authoring.get(conn, scope, journey_id)
+    journey = await journeys.get(conn, scope, journey_id)
     for branch in await branches_of(conn, scope, journey):
         if branch.step_id == step_id:
             return branch
@@ -109,7 +109,7 @@ async def branch_performance(
 
     Raises NotFound: JOURNEY_NOT_FOUND, GOAL_NOT_FOUND.
     """
-    journey = await authoring.get(conn, scope, journey_id)
+    journey = await journeys.get(conn, scope, journey_id)
     require_goal(await impact.goals(conn, scope.project_no, journey_id), journey_id, goal_revision)
     branches = await branches_of(conn, scope, journey)
     if not branches:

@@ -23,7 +23,7 @@ from orchestrator.predicates.faults import Fault
 from orchestrator.storage import audit, cancellations, clock, executions_read, outbox, subjects
 from orchestrator.storage.cancellations import Meant
 from orchestrator.storage.executions_read import Shown
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 
 #: Executions looked at in one transaction.
 PAGE = 1000
@@ -37,7 +37,7 @@ class Canceled:
     """An execution that was told to end, or had ended. `told` is what Temporal is to be told after the commit."""
 
     execution: Shown
-    told: Sequence[Entry]
+    told: Sequence[Notice]
 
 
 async def cancel(conn: Connection[Record], scope: Scope, execution_id: str, reason: str) -> Canceled:
@@ -71,7 +71,7 @@ class Asked:
 
     count: Count
     cancellation: Cancellation
-    told: Sequence[Entry] = field(default=())
+    told: Sequence[Notice] = field(default=())
 
 
 async def count_many(conn: Connection[Record], scope: Scope, journey_id: str, wanted: Filter) -> Count:
@@ -211,7 +211,7 @@ async def _note_end(conn: Connection[Record], project_no: int, actor: str, ended
     )
 
 
-async def _tell(conn: Connection[Record], meant: Sequence[Meant], now: datetime) -> list[Entry]:
+async def _tell(conn: Connection[Record], meant: Sequence[Meant], now: datetime) -> list[Notice]:
     return await outbox.insert_pokes(conn, [(one.key, one.execution_id, one.workflow_id) for one in meant], now)
 
 

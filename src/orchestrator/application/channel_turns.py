@@ -22,7 +22,7 @@ from orchestrator.domain.journey import JourneyVersion, Send
 from orchestrator.storage import channel_turns, clock, outbox
 from orchestrator.storage.channel_turns import Turn, Waiting
 from orchestrator.storage.executions import Standing
-from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.outbox import Notice
 from orchestrator.temporal.contract import channel_queue
 
 #: Who was let out and has not taken a turn by then is let out once more. He was told, and comes: this is for safety.
@@ -112,7 +112,7 @@ class LettingOut:
         async with self._transactions.read(None) as conn:
             return await channel_turns.waited_for(conn)
 
-    async def step(self, project_no: int, channel: str) -> list[Told]:
+    async def step(self, project_no: int, channel: str) -> list[Notice]:
         """Those of one channel who may go on now, as Temporal is to be told; none where somebody else is at it.
 
         So many are let out that each finds its turn when it comes to the call, as long as that usually takes. Those on

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from orchestrator.application.transactions import Transactions
 from orchestrator.storage import doctor
 from orchestrator.storage.doctor import Open
-from orchestrator.temporal.open_workflows import OpenWorkflow, Told, describe, missing_kids, open_workflows
+from orchestrator.temporal.open_workflows import Described, OpenWorkflow, describe, missing_kids, open_workflows
 
 #: Workflows or executions looked at in one go. Of suspects no more are looked at: they tell what is wrong.
 AT_ONCE = 1000
@@ -26,7 +26,7 @@ class Differences:
     """
 
     not_started: Sequence[Open] = ()
-    over: Sequence[tuple[Open, Told]] = ()
+    over: Sequence[tuple[Open, Described]] = ()
     strangers: Sequence[OpenWorkflow] = ()
     locked: Sequence[tuple[Open, str]] = ()
 
@@ -65,7 +65,7 @@ class Comparison:
 
     async def _left_alone(
         self, there: Mapping[str, OpenWorkflow], now: datetime
-    ) -> tuple[list[Open], list[tuple[Open, Told]], list[tuple[Open, str]]]:
+    ) -> tuple[list[Open], list[tuple[Open, Described]], list[tuple[Open, str]]]:
         """Executions that run though no workflow does: those that never had one, and those whose workflow is over; and
         those whose workflow cannot be read.
         """

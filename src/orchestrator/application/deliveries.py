@@ -44,7 +44,7 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Reported:
     """A report with the message that it is about, and whose it is."""
 
     report: Report
@@ -107,7 +107,7 @@ class Deliveries:
                 outcomes[place] = Outcome.ACCEPTED if outcome is EventOutcome.ACCEPTED else Outcome.DUPLICATE
         return outcomes
 
-    async def _note(self, conn: Connection[Record], scope: Scope, told: Sequence[_Told], now: datetime) -> set[str]:
+    async def _note(self, conn: Connection[Record], scope: Scope, told: Sequence[_Reported], now: datetime) -> set[str]:
         """Returns the journeys that pause their sends by themselves and of which something bad was learned."""
         times: dict[tuple[SubjectKey, UUID, int], dict[Kind, datetime]] = {}
         bars: dict[tuple[SubjectKey, str], tuple[str, str]] = {}
@@ -126,7 +126,9 @@ class Deliveries:
             )
         return await self._count(conn, scope.project_no, told, now)
 
-    async def _count(self, conn: Connection[Record], project_no: int, told: Sequence[_Told], now: datetime) -> set[str]:
+    async def _count(
+        self, conn: Connection[Record], project_no: int, told: Sequence[_Reported], now: datetime
+    ) -> set[str]:
         """Add what counts against journeys; each of these journeys. A repeat of a report does not count."""
         bad: set[tuple[SubjectKey, UUID, int, Kind]] = set()
         counts: dict[send_tallies.Slot, Tally] = {}
@@ -147,7 +149,7 @@ class Deliveries:
         return {journey_id for journey_id, _ in counts}
 
 
-async def _held(conn: Connection[Record], project_no: int, reports: Sequence[Report]) -> Mapping[int, _Told]:
+async def _held(conn: Connection[Record], project_no: int, reports: Sequence[Report]) -> Mapping[int, _Reported]:
     """Those reports, by place, whose message is known, with the rows of their subjects locked."""
     names = [names_of(report.key, report.provider_id) for report in reports]
     keys = sorted({key for key, _ in names if key})
@@ -168,5 +170,5 @@ async def _held(conn: Connection[Record], project_no: int, reports: Sequence[Rep
     for place, (report, (key, name)) in enumerate(zip(reports, names, strict=True)):
         send = by_key.get(key) if key else by_provider.get(name)
         if send is not None and send.key in known:
-            told[place] = _Told(report, send, known[send.key].subject_id)
+            told[place] = _Reported(report, send, known[send.key].subject_id)
     return told

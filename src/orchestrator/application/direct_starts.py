@@ -24,7 +24,7 @@ from orchestrator.domain.refusals import FailedPrecondition, NotFound
 from orchestrator.domain.scope import Scope
 from orchestrator.predicates.faults import Fault
 from orchestrator.storage import audit, catalog, clock, enrollments, inbox_entries, journeys, refusal_counts, subjects
-from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.outbox import Notice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Started:
     enrollment_id: UUID | None = None
     workflow_id: str = ""
     created: bool = False
-    told: Sequence[Told] = ()
+    told: Sequence[Notice] = ()
 
 
 async def start(
@@ -91,7 +91,7 @@ async def start(
         properties=happening.properties,
     )
     refused = _refuse_outright(listener, trigger, status, now)
-    told: Sequence[Told] = ()
+    told: Sequence[Notice] = ()
     if refused is None:
         met: list[EntryRefusal] = []
         candidate = Candidate(

@@ -24,7 +24,7 @@ from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.predicates.faults import Fault
 from orchestrator.storage import subjects
-from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.outbox import Notice
 
 #: Subjects looked for at once.
 PAGE = 256
@@ -78,7 +78,7 @@ class Dispatching:
         until = clock() + time_limit.total_seconds()
         tally = _Tally()
 
-        async def tell(told: Sequence[Told]) -> None:
+        async def tell(told: Sequence[Notice]) -> None:
             tally.add_told(told)
             self._begin_telling(told)
 
@@ -121,7 +121,7 @@ class Dispatching:
         """Let what is being told to Temporal be told."""
         await asyncio.gather(*self._telling, return_exceptions=True)
 
-    def _begin_telling(self, told: Sequence[Told]) -> None:
+    def _begin_telling(self, told: Sequence[Notice]) -> None:
         """Beside the next transaction, and beside the answer: what is decided is decided."""
         if told:
             task = asyncio.ensure_future(self._tell(told))
@@ -149,7 +149,7 @@ class _Tally:
         self.failed += one.failed
         self._entries += one.entries
 
-    def add_told(self, told: Sequence[Told]) -> None:
+    def add_told(self, told: Sequence[Notice]) -> None:
         started = sum(one.kind == "start" for one in told)
         self._started += started
         self._poked += len(told) - started

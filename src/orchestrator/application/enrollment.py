@@ -20,7 +20,7 @@ from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.domain.subject import bucket_of
 from orchestrator.storage import audit, catalog, clock, inbox_entries, refusal_counts, subjects, tombstones
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 
 #: Ids in one call.
 AT_MOST = 1000
@@ -42,7 +42,7 @@ class Enrolled:
     failed: Sequence[str]
     total: int
     refused: Mapping[str, int] = field(default_factory=dict)
-    told: Sequence[Entry] = ()
+    told: Sequence[Notice] = ()
 
 
 async def enroll(

@@ -46,7 +46,7 @@ from orchestrator.storage.audiences import audiences
 from orchestrator.storage.catalog import EnteredByHand
 from orchestrator.storage.enrollment_jobs import Next, Others
 from orchestrator.storage.outages import is_nobodys_fault
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Step:
     """
 
     worked: bool = False
-    told: Sequence[Entry] = ()
+    told: Sequence[Notice] = ()
     rate: int | None = None
     due_in: timedelta | None = None
 
@@ -128,7 +128,7 @@ class EnrollmentPages:
 
     async def _apart(self, job: tuple[int, str]) -> Step:
         """As many as make a page, one by one; those that cannot be worked on are counted, and left behind."""
-        told: list[Entry] = []
+        told: list[Notice] = []
         failures = 0
         for _ in range(self._most):
             try:
@@ -178,7 +178,7 @@ class EnrollmentPages:
 
     async def _work(
         self, conn: Connection[Record], found: Next, job: EnrollmentJob, most: int, *, leave_behind: bool
-    ) -> Sequence[Entry]:
+    ) -> Sequence[Notice]:
         now = await clock.now(conn)
         try:
             crowd = await self._crowd(conn, found, job)

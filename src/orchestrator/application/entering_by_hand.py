@@ -26,7 +26,7 @@ from orchestrator.predicates.facts import needs
 from orchestrator.predicates.tree import Predicate
 from orchestrator.storage import catalog, enrollments, refusal_counts
 from orchestrator.storage.outages import is_outage
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class LetIn:
     """
 
     enrolled: int = 0
-    told: Sequence[Entry] = ()
+    told: Sequence[Notice] = ()
     refused: Counter[EntryRefusal] = field(default_factory=Counter)
     ledger: Counter[refusal_counts.Slot] = field(default_factory=Counter)
     reached: int = 0

@@ -20,7 +20,7 @@ from orchestrator.domain.refusals import FailedPrecondition
 from orchestrator.storage import clock, entry_replays, outbox, refused_entries
 from orchestrator.storage.entry_replays import UnderWay
 from orchestrator.storage.outages import is_nobodys_fault
-from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.outbox import Notice
 from orchestrator.storage.refused_entries import Span
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class _PageFailed(Exception):
         self.at = at
 
 
-class EntryReplays:
+class EntryReplayPages:
     """Works through what `ask` leaves behind. Processes share the work by locks; each step may be cut off anywhere."""
 
     def __init__(self, transactions: Transactions, versions: Versions, *, page: int = PAGE) -> None:
@@ -45,7 +45,7 @@ class EntryReplays:
         self._versions = versions
         self._most = page
 
-    async def step(self) -> list[Told] | None:
+    async def step(self) -> list[Notice] | None:
         """One page: what Temporal is to be told; None when there is nothing to do, or the outbox is full."""
         try:
             return await self._page(self._most)
@@ -53,9 +53,9 @@ class EntryReplays:
             logger.info("a page is tried entry by entry", extra={"error": type(failed.__cause__).__name__})
             return await self._apart()
 
-    async def _apart(self) -> list[Told] | None:
+    async def _apart(self) -> list[Notice] | None:
         """As many as make a page, one by one; those that cannot be worked on are counted, and left where they are."""
-        told: list[Told] = []
+        told: list[Notice] = []
         for number in range(self._most):
             try:
                 page = await self._page(1)
@@ -67,7 +67,7 @@ class EntryReplays:
             told += page
         return told
 
-    async def _page(self, most: int, *, pass_over: UnderWay | None = None) -> list[Told] | None:
+    async def _page(self, most: int, *, pass_over: UnderWay | None = None) -> list[Notice] | None:
         """What Temporal is to be told after one page; None when there is none. `pass_over`: the page that begins there
         is only counted, unless somebody else has been at it."""
         async with self._transactions.write(None) as conn:
@@ -83,7 +83,7 @@ class EntryReplays:
                     raise
                 raise _PageFailed(at) from error
 
-    async def _work(self, conn: Connection[Record], under_way: UnderWay, most: int, *, pass_over: bool) -> list[Told]:
+    async def _work(self, conn: Connection[Record], under_way: UnderWay, most: int, *, pass_over: bool) -> list[Notice]:
         project_no, replay = under_way.project_no, under_way.replay
         span = Span(
             project_no=project_no,

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from asyncpg import Connection, Record
 
-from orchestrator.application import journeys as authoring
+from orchestrator.application import journeys
 from orchestrator.application.replayed_entries import PAGE, decide
 from orchestrator.application.versions import Versions
 from orchestrator.domain.audit import ENTRIES_REPLAYED, ENTRY_REPLAY_REQUESTED
@@ -42,7 +42,7 @@ async def refused(
     conn: Connection[Record], scope: Scope, journey_id: str, after: datetime | None, before: datetime | None
 ) -> list[Refused]:
     """By reason, the most frequent first. Raises NotFound, and InvalidArgument for a span that is none."""
-    await authoring.get(conn, scope, journey_id)
+    await journeys.get(conn, scope, journey_id)
     start, end = _span(after, before, await clock.now(conn))
     hour = start.replace(minute=0, second=0, microsecond=0)
     totals = await refusal_counts.since(conn, scope.project_no, journey_id, hour, end)
@@ -177,7 +177,7 @@ async def _asked(
     after: datetime | None,
     before: datetime | None,
 ) -> Span:
-    journey = await authoring.get(conn, scope, journey_id)
+    journey = await journeys.get(conn, scope, journey_id)
     faults = []
     if reason not in REASONS:
         faults.append(
@@ -190,7 +190,7 @@ async def _asked(
     if faults:
         raise InvalidArgument(faults)
     if journey.status is not JourneyStatus.ACTIVE:
-        raise authoring.not_active(journey_id, journey.status.value)
+        raise journeys.not_active(journey_id, journey.status.value)
     return Span(project_no=scope.project_no, journey_id=journey_id, reason=reason, after=start, before=end)
 
 

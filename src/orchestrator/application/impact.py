@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from asyncpg import Connection, Record
 
-from orchestrator.application import journeys as authoring
+from orchestrator.application import journeys
 from orchestrator.domain.holdout import GLOBAL, JOURNEY, Holdout, share_against_exposed
 from orchestrator.domain.project import MAX_GOAL_WINDOW
 from orchestrator.domain.refusals import InvalidArgument, NotFound
@@ -74,7 +74,7 @@ async def calibrated_impact(
 
     Raises NotFound: JOURNEY_NOT_FOUND, GOAL_NOT_FOUND.
     """
-    await authoring.get(conn, scope, journey_id)
+    await journeys.get(conn, scope, journey_id)
     goals = await counts.goals(conn, scope.project_no, journey_id)
     require_goal(goals, journey_id, goal_revision)
     rows = await counts.triggered(conn, scope.project_no, journey_id, goal_revision, GRACE)

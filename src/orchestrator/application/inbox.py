@@ -28,7 +28,7 @@ from orchestrator.storage import catalog, clock, held_entries, inbox, membership
 from orchestrator.storage.awaiting import Awaiting
 from orchestrator.storage.memberships import Cause
 from orchestrator.storage.outages import took_too_long
-from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.outbox import Notice
 
 #: Subjects worked on in one transaction. Few, so that nobody waits long for a subject's lock.
 SUBJECTS = 64
@@ -61,7 +61,7 @@ class Worked:
     subjects: int
     concerned: int
     entries: int
-    told: list[Told]
+    told: list[Notice]
 
 
 class Inbox:
@@ -149,7 +149,7 @@ class Inbox:
             awaiting = await awaits.of_subjects(conn, claimed)
             # Definitions and clock are read under the locks: whoever has them next knows no less.
             current = await catalog.current(conn, sorted({key.project_no for key in claimed}))
-            told: list[Told] = []
+            told: list[Notice] = []
             refused = RefusedEntries()
             catalogs: dict[int, Catalog] = {}
             for project_no, project in current.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from orchestrator.application.inbox import SUBJECTS, Inbox, Worked
 from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage.outages import is_nobodys_fault, took_too_long
-from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.outbox import Notice
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 SLOW_FOR = 600.0
 
 #: Has Temporal told of what one transaction has decided.
-Tell = Callable[[Sequence[Told]], Awaitable[None]]
+Tell = Callable[[Sequence[Notice]], Awaitable[None]]
 
 
 @dataclass(slots=True, kw_only=True)

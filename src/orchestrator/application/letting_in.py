@@ -37,7 +37,7 @@ from orchestrator.predicates.facts import Facts, needs
 from orchestrator.storage import catalog, enrollments
 from orchestrator.storage.held_entries import EntryKind, HeldEntry
 from orchestrator.storage.origins import Origin
-from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.outbox import Notice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ async def let_in(
     refuse: Refuse,
     *,
     behind: bool = False,
-) -> list[Told]:
+) -> list[Notice]:
     """Ask the gates about these candidates of active journeys, in their order: each is let in, which is written, or is
     held, or refused.
 

@@ -9,12 +9,12 @@ from orchestrator.domain.refusals import NotFound
 from orchestrator.domain.scope import Scope, SubjectKey
 from orchestrator.storage import arm_choice_log, policy_log, subjects
 from orchestrator.storage.arm_choice_log import Logged, Place
-from orchestrator.storage.policy_log import Told
+from orchestrator.storage.policy_log import PolicyVersion
 
 
 async def versions(
     conn: Connection[Record], scope: Scope, journey_id: str, step_id: str, below: int | None, limit: int
-) -> tuple[list[Told], int | None]:
+) -> tuple[list[PolicyVersion], int | None]:
     """Versions of a branch's policy, newest first, and the number with which the page ends; None: it is the last.
 
     Raises NotFound: JOURNEY_NOT_FOUND, BRANCH_NOT_FOUND.
@@ -24,7 +24,9 @@ async def versions(
     return found[:limit], found[limit - 1].policy_version if len(found) > limit else None
 
 
-async def version(conn: Connection[Record], scope: Scope, journey_id: str, step_id: str, policy_version: int) -> Told:
+async def version(
+    conn: Connection[Record], scope: Scope, journey_id: str, step_id: str, policy_version: int
+) -> PolicyVersion:
     """One version of a branch's policy, whole.
 
     Raises NotFound: JOURNEY_NOT_FOUND, BRANCH_NOT_FOUND, POLICY_VERSION_NOT_FOUND.

@@ -24,7 +24,7 @@ from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import audit, clock, doctor, executions, outbox, subjects
 from orchestrator.storage.doctor import Open
 from orchestrator.temporal.executions import Ended, Executions
-from orchestrator.temporal.open_workflows import OpenWorkflow, Told
+from orchestrator.temporal.open_workflows import Described, OpenWorkflow
 
 #: The log of what concerns no project.
 _INSTANCE = 0
@@ -161,7 +161,7 @@ class Repairs:
         return project_no if project_no in await doctor.projects(conn) else _INSTANCE
 
 
-def _of_execution(repair: Repair, execution: Open, told: Told | None = None) -> Difference:
+def _of_execution(repair: Repair, execution: Open, told: Described | None = None) -> Difference:
     status = told.status if told is not None else None
     return Difference(repair=repair, workflow_id=execution.workflow_id, execution=execution.key, status=status)
 

@@ -33,7 +33,7 @@ from orchestrator.domain.scope import SubjectKey
 from orchestrator.storage import catalog, event_names, held_entries, inbox, journeys, refused_entries, subjects
 from orchestrator.storage.inbox import Arrival
 from orchestrator.storage.origins import Event, Moved
-from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.outbox import Notice
 from orchestrator.storage.refused_entries import RefusedEntry, Span
 
 #: Entries decided on in one transaction: few, so that nobody waits long for their subjects.
@@ -44,7 +44,7 @@ PAGE = 100
 class Decided:
     """What became of some entries. `enrolled` counts held-out subjects, of whom there is nothing to tell."""
 
-    told: list[Told] = field(default_factory=list)
+    told: list[Notice] = field(default_factory=list)
     enrolled: int = 0
     refused: Counter[str] = field(default_factory=Counter)
 

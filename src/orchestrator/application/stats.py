@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from asyncpg import Connection, Record
 
-from orchestrator.application import journeys as authoring
+from orchestrator.application import journeys
 from orchestrator.application.transactions import Transactions
 from orchestrator.domain.advance import step_kind
 from orchestrator.domain.execution import Outcome
@@ -46,10 +46,10 @@ async def step_stats(
 
     Raises NotFound: JOURNEY_NOT_FOUND, JOURNEY_VERSION_NOT_FOUND.
     """
-    journey = await authoring.get(conn, scope, journey_id)
+    journey = await journeys.get(conn, scope, journey_id)
     document = journey.definition
     if number is not None:
-        document = (await authoring.version(conn, scope, journey_id, number)).definition
+        document = (await journeys.version(conn, scope, journey_id, number)).definition
     elif journey.has_draft and journey.latest_version is not None:
         version = await journey_versions.find(conn, scope.project_no, journey_id, journey.latest_version)
         assert version is not None, "versions are never deleted"

@@ -34,7 +34,7 @@ from orchestrator.storage.held_entries import HeldEntry
 from orchestrator.storage.inbox import Arrival
 from orchestrator.storage.memberships import Cause, Recorded
 from orchestrator.storage.origins import Event, Moved, Origin
-from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.outbox import Notice
 
 
 class Look:
@@ -61,7 +61,7 @@ class Look:
         # the instant of every decision, read after the locks
         self._now = project.now
 
-    async def start(self, entries: Sequence[inbox.Entry], moved: Sequence[Recorded]) -> list[Told]:
+    async def start(self, entries: Sequence[inbox.Entry], moved: Sequence[Recorded]) -> list[Notice]:
         """Decide about those who were held, in the order of their triggers, and start what these entries start, and
         then what those start who have `moved` since.
         """

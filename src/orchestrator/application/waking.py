@@ -22,7 +22,7 @@ from orchestrator.storage.awaiting import Awaiting
 from orchestrator.storage.catalog import Current
 from orchestrator.storage.inbox import Entry
 from orchestrator.storage.memberships import Cause, Recorded
-from orchestrator.storage.outbox import Entry as Told
+from orchestrator.storage.outbox import Notice
 
 #: The past wakes nobody, and whoever has become another is told apart from that.
 _SILENT: frozenset[Cause] = frozenset({"backfill", "merge"})
@@ -43,7 +43,7 @@ class Waking:
         awaiting: Sequence[Awaiting],
         entries: Iterable[Entry],
         moved: Iterable[Recorded],
-    ) -> list[Told]:
+    ) -> list[Notice]:
         """Have those of `awaiting` look again whose subjects had something of what they await happen to them.
 
         All are of one project, whose entries these are, and who has `moved` since. Returns what Temporal is to be told.

@@ -101,17 +101,3 @@ def _but_one_of_each(together: Sequence[Sequence[bool]]) -> list[int]:
             reached += new
         kept += reached[1:]
     return kept
-
-
-def inverse_propensities(groups: Iterable[Assigned], arm: int) -> tuple[float, float] | None:
-    """The mean, over all subjects to whom the arm was open, of 1/p for those who went by it and 0 for others, and its
-    standard error: 1, if the propensities are what they are said to be. None when it was open to nobody.
-    """
-    open_to = [group for group in groups if group.propensities_ppm[arm] > 0]
-    total = sum(sum(group.subjects) for group in open_to)
-    if total == 0:
-        return None
-    values = [(1e6 / group.propensities_ppm[arm], group.subjects[arm]) for group in open_to]
-    mean = sum(value * count for value, count in values) / total
-    square = sum(value * value * count for value, count in values) / total
-    return mean, math.sqrt(max(square - mean * mean, 0.0) / total)

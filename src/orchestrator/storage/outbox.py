@@ -13,7 +13,7 @@ from asyncpg import Connection, Record
 from orchestrator import traces
 from orchestrator.domain.scope import SubjectKey
 
-#: The process that wrote a row has this long to deliver it before a sweeper takes it up.
+#: The process that wrote a row has this long to tell it before a sweeper takes it up.
 FIRST_LEASE = timedelta(seconds=5)
 
 #: What could not be told so many times, for about a quarter of an hour, holds up nothing else any more.
@@ -21,7 +21,7 @@ HOPELESS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Notice:
     """One thing to tell: start an execution, or poke it. Start carries what the workflow is started with."""
 
     outbox_no: int
@@ -84,13 +84,13 @@ async def insert(
 
 async def insert_pokes(
     conn: Connection[Record], told: Sequence[tuple[SubjectKey, UUID, str]], now: datetime
-) -> list[Entry]:
+) -> list[Notice]:
     """`insert` of pokes, as what Temporal is to be told of after the commit; of that which only a start carries, they
     have nothing.
     """
     numbers = await insert(conn, "poke", told, now)
     return [
-        Entry(
+        Notice(
             outbox_no=number,
             kind="poke",
             key=key,
@@ -157,13 +157,13 @@ SELECT t.outbox_no, t.kind, t.project_no, t.bucket, t.subject_no, t.execution_id
 
 async def claim(
     conn: Connection[Record], *, now: datetime, lease: timedelta, limit: int
-) -> tuple[list[Entry], list[int]]:
+) -> tuple[list[Notice], list[int]]:
     """Take rows whose lease has run out, starts before pokes, of which at least a quarter of `limit` are taken if there
-    are so many: those that can be delivered, and the numbers of those whose execution was erased.
+    are so many: those that can be told, and the numbers of those whose execution was erased.
     """
     rows = await conn.fetch(_CLAIM, now, limit, now + lease, limit // 4)
-    entries = [
-        Entry(
+    notices = [
+        Notice(
             outbox_no=row["outbox_no"],
             kind=row["kind"],
             key=SubjectKey(project_no=row["project_no"], bucket=row["bucket"], subject_no=row["subject_no"]),
@@ -182,8 +182,8 @@ async def claim(
         for row in rows
         if row["effect"] is not None and row["subject_id"] is not None
     ]
-    kept = {entry.outbox_no for entry in entries}
-    return entries, [row["outbox_no"] for row in rows if row["outbox_no"] not in kept]
+    kept = {notice.outbox_no for notice in notices}
+    return notices, [row["outbox_no"] for row in rows if row["outbox_no"] not in kept]
 
 
 # One probe for each, as in storage/subjects.py; by the execution alone, whose subject may have been merged meanwhile.
@@ -197,10 +197,10 @@ SELECT e.execution_id, EXISTS (SELECT FROM outbox AS o WHERE o.execution_id = e.
 """
 
 
-async def unfinished(conn: Connection[Record], entries: Sequence[Entry]) -> dict[UUID, bool]:
-    """Those of these entries' executions that have not ended, and whether Temporal has still to be told to start it."""
+async def unfinished(conn: Connection[Record], notices: Sequence[Notice]) -> dict[UUID, bool]:
+    """Those of these notices' executions that have not ended, and whether Temporal has still to be told to start it."""
     rows = await conn.fetch(
-        _UNFINISHED, [entry.key.project_no for entry in entries], [entry.execution_id for entry in entries]
+        _UNFINISHED, [notice.key.project_no for notice in notices], [notice.execution_id for notice in notices]
     )
     return {row[0]: row[1] for row in rows}
 

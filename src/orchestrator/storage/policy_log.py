@@ -11,7 +11,7 @@ from asyncpg import Connection, Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class PolicyVersion:
     """A version, without what it was learned from. `version` and `goal_revision` are the journey's. `document` None: it
     comes without one, in lists.
     """
@@ -37,9 +37,9 @@ SELECT policy_version, version, goal_revision, kind, NULL::jsonb AS document, fi
 
 async def page(
     conn: Connection[Record], project_no: int, journey_id: str, step_id: str, below: int | None, limit: int
-) -> list[Told]:
+) -> list[PolicyVersion]:
     """At most `limit` versions of a branch's policy, the newest first: those below this number."""
-    return [Told(**row) for row in await conn.fetch(_PAGE, project_no, journey_id, step_id, below, limit)]
+    return [PolicyVersion(**row) for row in await conn.fetch(_PAGE, project_no, journey_id, step_id, below, limit)]
 
 
 _FIND = """
@@ -51,9 +51,9 @@ SELECT policy_version, version, goal_revision, kind, document, fingerprint, data
 
 async def find(
     conn: Connection[Record], project_no: int, journey_id: str, step_id: str, policy_version: int
-) -> Told | None:
+) -> PolicyVersion | None:
     row = await conn.fetchrow(_FIND, project_no, journey_id, step_id, policy_version)
-    return Told(**row) if row else None
+    return PolicyVersion(**row) if row else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

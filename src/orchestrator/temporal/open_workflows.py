@@ -82,17 +82,17 @@ async def missing_kids(client: Client, workflow_ids: Iterable[str]) -> dict[str,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Described:
     """What a workflow is at this moment. `closed_at` None: it runs."""
 
     status: WorkflowExecutionStatus | None
     closed_at: datetime | None
 
 
-async def describe(client: Client, workflow_ids: Iterable[str]) -> dict[str, Told]:
+async def describe(client: Client, workflow_ids: Iterable[str]) -> dict[str, Described]:
     """Those that there are. Raises RPCError."""
     turn = asyncio.Semaphore(_AT_ONCE)
-    known: dict[str, Told] = {}
+    known: dict[str, Described] = {}
 
     async def ask(workflow_id: str) -> None:
         async with turn:
@@ -102,7 +102,7 @@ async def describe(client: Client, workflow_ids: Iterable[str]) -> dict[str, Tol
                 if no_workflow(error):
                     return
                 raise
-        known[workflow_id] = Told(status=described.status, closed_at=described.close_time)
+        known[workflow_id] = Described(status=described.status, closed_at=described.close_time)
 
     await asyncio.gather(*map(ask, workflow_ids))
     return known

@@ -26,7 +26,7 @@ _SEND = "workers.activities.send"
 _EFFECTS = "workers.activities.effects"
 _SWEEPER = "workers.sweeper"
 _APPLICATION = "orchestrator.application"
-_DELIVERY = f"{_APPLICATION}.delivery"
+_RELAY = f"{_APPLICATION}.relay"
 _RUNS = f"{_APPLICATION}.segment_runs"
 _ERASURES = f"{_APPLICATION}.erasures"
 
@@ -135,22 +135,22 @@ POINTS: tuple[Point, ...] = (
         module="workers.inbox",
         text="""
         <<if told>>
-        self._telling_behind.begin(self._delivery, [entry for entry in told if entry.behind])
+        self._telling_behind.begin(self._relay, [notice for notice in told if notice.behind])
 """,
     ),
     Point(
         name="outbox told",
         group="telling",
-        module=_DELIVERY,
+        module=_RELAY,
         text="""
-        done = [answer.entry.outbox_no for answer in answers if isinstance(answer, _Taken)]
+        done = [answer.notice.outbox_no for answer in answers if isinstance(answer, _Taken)]
         <<if done>>
 """,
     ),
     Point(
         name="outbox marked, uncommitted",
         group="telling",
-        module=_DELIVERY,
+        module=_RELAY,
         text="""
             await outbox.delete(conn, done)
             <<if done>>
@@ -159,19 +159,19 @@ POINTS: tuple[Point, ...] = (
     Point(
         name="outbox claimed",
         group="telling",
-        module=_DELIVERY,
+        module=_RELAY,
         text="""
-        <<if entries>>
-        told = await self.deliver(entries, lease=LEASE)
+        <<if notices>>
+        told = await self.tell(notices, lease=LEASE)
 """,
     ),
     Point(
         name="outbox swept",
         group="telling",
-        module=_DELIVERY,
+        module=_RELAY,
         text="""
-        <<if entries>>
-        return Swept(taken=len(entries) + len(orphans), told=told + len(orphans))
+        <<if notices>>
+        return Swept(taken=len(notices) + len(orphans), told=told + len(orphans))
 """,
     ),
     # Executions.
@@ -447,7 +447,7 @@ POINTS: tuple[Point, ...] = (
         module=_SWEEPER,
         text="""
             <<if told>>
-            await self._delivery.deliver(told)
+            await self._relay.tell(told)
 """,
     ),
     Point(

@@ -34,7 +34,7 @@ HURRIED: Mapping[str, Sequence[Change]] = {
     "orchestrator.application.errands": [
         ("(self._see_to(request) for request", f"({_AWAY}(self._see_to(request), 2) for request")
     ],
-    "orchestrator.application.delivery": [
+    "orchestrator.application.relay": [
         ("told = await self._told(entry)", f"told = await {_AWAY}(self._told(entry), 5)")
     ],
 }

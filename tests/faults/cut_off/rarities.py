@@ -302,7 +302,7 @@ async def reporting(ground: Ground) -> None:
 SAID_OF_THEM = frozenset(
     {
         "entries of a subject cannot be worked through",
-        "temporal refuses an entry for good",
+        "temporal refuses a notice for good",
         "a workflow id belongs to another enrollment",
     }
 )

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 from prometheus_client import CollectorRegistry
 
-from orchestrator.api.admission import Admission, Bounds
+from orchestrator.api.admission_control import Admission, Bounds
 from orchestrator.api.auth import Authentication
 from orchestrator.api.call import Call, own_transactions
 from orchestrator.api.client_certificates import AllowedClients

@@ -28,7 +28,7 @@ from tests.integration.served import Refused, Served
 from tests.unit.pinpoint.spoiled import EVERYTHING
 
 if TYPE_CHECKING:
-    from orchestrator.storage.outbox import Entry
+    from orchestrator.storage.outbox import Notice
 
 Json = dict[str, Any]
 
@@ -63,7 +63,7 @@ class Project:
 async def projects(shared_database: str) -> AsyncIterator[Callable[[str], Awaitable[Project]]]:
     """Makes a project of that id."""
 
-    async def deliver(told: Sequence[Entry]) -> None:
+    async def deliver(told: Sequence[Notice]) -> None:
         raise AssertionError("nothing is told")
 
     pool = await open_pool(shared_database, role=API_ROLE, size=4, application_name="test-api")

@@ -13,8 +13,9 @@ from orchestrator.domain.draw import drawn
 from orchestrator.domain.holdout import Holdout
 from orchestrator.learning.arm_rules import ArmRule
 from orchestrator.learning.policy import learned
-from orchestrator.learning.sample_ratio import Assigned, inverse_propensities, sample_ratio_of_arms
+from orchestrator.learning.sample_ratio import Assigned, sample_ratio_of_arms
 from orchestrator.learning.triangle import Cell, CohortTriangle
+from tests.unit.learning.inverse_propensities import inverse_propensities
 
 ARMS = "abc"
 SALT = arm_salt("default", "welcome", "best")

@@ -14,10 +14,10 @@ from orchestrator.learning.lift import Lift, NoLift, Side, Underpowered, always_
 from orchestrator.learning.planning import planned
 from orchestrator.learning.sample_ratio import (
     Assigned,
-    inverse_propensities,
     sample_ratio,
     sample_ratio_of_arms,
 )
+from tests.unit.learning.inverse_propensities import inverse_propensities
 
 
 def lift(c1: int, n1: int, c0: int, n0: int) -> Lift:
@@ -224,6 +224,7 @@ def test_arms_that_are_not_given_out_as_recorded_are_an_alarm() -> None:
     one = Assigned(propensities_ppm=(20_000, 980_000), subjects=(1, 0))
     assert sample_ratio_of_arms([one]) is None, "of one nothing can be said"
     assert sample_ratio_of_arms([forced]) is sample_ratio_of_arms([]) is None
+    # The measure these tests are held against says the same.
     assert (inverse_propensities([half], 0) or (0,))[0] == pytest.approx(1.2)
     assert inverse_propensities([forced], 0) is None
 

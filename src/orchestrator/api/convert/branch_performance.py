@@ -16,7 +16,7 @@ from orchestrator.domain.apportionment import WHOLE
 from orchestrator.domain.journey import NbaDecision
 from orchestrator.domain.refusals import InvalidArgument
 from orchestrator.storage.arm_choice_log import Logged, Place
-from orchestrator.storage.policy_log import Told
+from orchestrator.storage.policy_log import PolicyVersion
 from orchestrator.v1 import branch_performance_pb2 as pb
 from orchestrator.v1 import impact_service_pb2 as rpc
 
@@ -79,7 +79,7 @@ def _shares(shares: SharesSince) -> pb.ArmShares:
     )
 
 
-def version_message(told: Told) -> pb.PolicyVersion:
+def version_message(told: PolicyVersion) -> pb.PolicyVersion:
     return pb.PolicyVersion(
         policy_version=told.policy_version,
         version=told.version,

@@ -16,19 +16,19 @@ from orchestrator.application.executions import Executions, Seen
 from orchestrator.application.versions import Versions
 from orchestrator.domain.execution_status import status_of
 from orchestrator.domain.refusals import InvalidArgument
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 from orchestrator.storage.stuck import Place
 from orchestrator.v1 import execution_service_pb2 as rpc
 
 
 class ExecutionHandlers:
     def __init__(
-        self, executions: Executions, versions: Versions, deliver: Callable[[Sequence[Entry]], Awaitable[None]]
+        self, executions: Executions, versions: Versions, tell: Callable[[Sequence[Notice]], Awaitable[None]]
     ) -> None:
-        """`deliver` tells Temporal, after the commit, of executions that are to look."""
+        """`tell` tells Temporal, after the commit, of executions that are to look."""
         self._executions = executions
         self._explanations = ExecutionExplanations(executions, versions)
-        self._deliver = deliver
+        self._tell = tell
 
     @own_transactions
     async def ListExecutions(self, request: rpc.ListExecutionsRequest, call: Call) -> rpc.ListExecutionsResponse:
@@ -70,7 +70,7 @@ class ExecutionHandlers:
 
     async def CancelExecution(self, request: rpc.CancelExecutionRequest, call: Call) -> rpc.CancelExecutionResponse:
         canceled = await canceling.cancel(call.conn, call.scope, request.execution_id, request.reason)
-        self._tell(call, canceled.told)
+        self._tell_after_commit(call, canceled.told)
         execution = canceled.execution
         seen = Seen(execution=execution, status=status_of(execution.outcome), live=False)
         return rpc.CancelExecutionResponse(execution=execution_message(seen))
@@ -83,7 +83,7 @@ class ExecutionHandlers:
         asked = await canceling.cancel_many(
             call.conn, call.scope, request.journey_id, wanted, request.reason, request.at_most
         )
-        self._tell(call, asked.told)
+        self._tell_after_commit(call, asked.told)
         return rpc.CancelExecutionsResponse(
             cancellation=cancellation_message(asked.cancellation),
             count=asked.count.total,
@@ -94,9 +94,9 @@ class ExecutionHandlers:
         found = await canceling.get(call.conn, call.scope, request.cancellation_id)
         return rpc.GetCancellationResponse(cancellation=cancellation_message(found))
 
-    def _tell(self, call: Call, told: Sequence[Entry]) -> None:
+    def _tell_after_commit(self, call: Call, told: Sequence[Notice]) -> None:
         async def tell() -> None:
-            await self._deliver(told)
+            await self._tell(told)
 
         call.after_commit(tell)
 

@@ -16,12 +16,12 @@ from orchestrator.v1 import internal_service_pb2 as rpc
 
 
 class InternalHandlers:
-    def __init__(self, dispatching: Dispatching, bell: InboxBell, versions: Versions, deliver: Tell) -> None:
-        """`deliver` tells Temporal, after the commit, of executions that were started."""
+    def __init__(self, dispatching: Dispatching, bell: InboxBell, versions: Versions, tell: Tell) -> None:
+        """`tell` tells Temporal, after the commit, of executions that were started."""
         self._dispatching = dispatching
         self._bell = bell
         self._versions = versions
-        self._deliver = deliver
+        self._tell = tell
 
     @own_transactions
     async def DispatchEntries(self, request: rpc.DispatchEntriesRequest, call: Call) -> rpc.DispatchEntriesResponse:
@@ -52,7 +52,7 @@ class InternalHandlers:
             happening=happening_of(request.event),
         )
         if started.told:
-            call.after_commit(partial(self._deliver, started.told))
+            call.after_commit(partial(self._tell, started.told))
         if started.created:
             call.after_commit(self._bell.ring)
         return started_message(started)

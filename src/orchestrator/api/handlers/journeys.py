@@ -45,17 +45,17 @@ from orchestrator.application.backtests import Backtests
 from orchestrator.application.carrying import Progress
 from orchestrator.application.simulations import Simulations
 from orchestrator.application.versions import Versions
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 from orchestrator.v1 import journey_service_pb2 as rpc
 
 
 class JourneyHandlers:
-    def __init__(self, versions: Versions, deliver: Callable[[Sequence[Entry]], Awaitable[None]]) -> None:
-        """`deliver` tells Temporal, after the commit, of executions that were started."""
+    def __init__(self, versions: Versions, tell: Callable[[Sequence[Notice]], Awaitable[None]]) -> None:
+        """`tell` tells Temporal, after the commit, of executions that were started."""
         self._versions = versions
         self._simulations = Simulations(versions)
         self._backtests = Backtests(versions)
-        self._deliver = deliver
+        self._tell = tell
 
     async def ListJourneys(self, request: rpc.ListJourneysRequest, call: Call) -> rpc.ListJourneysResponse:
         page, end = await journeys.page(
@@ -187,7 +187,7 @@ class JourneyHandlers:
         )
 
         async def tell() -> None:
-            await self._deliver(enrolled.told)
+            await self._tell(enrolled.told)
 
         call.after_commit(tell)
         return rpc.EnrollSubjectsResponse(

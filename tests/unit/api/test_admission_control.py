@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.api import admission
+from orchestrator.api import admission_control
 from orchestrator.api.adaptive_limit import STANDING, AdaptiveLimit
-from orchestrator.api.admission import Admission, Bounds, NotLetIn, Shortage
+from orchestrator.api.admission_control import Admission, Bounds, NotLetIn, Shortage
 from orchestrator.api.policy import POLICY, CallClass
 from orchestrator.domain.scope import Role, Scope
 
@@ -144,7 +144,7 @@ def test_who_finds_no_place_has_not_spent_a_call_of_his_rate() -> None:
 
 
 def test_keys_that_rest_are_forgotten_and_those_with_calls_under_way_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "KEYS", 3)
+    monkeypatch.setattr(admission_control, "KEYS", 3)
     door = Door(calls_of_key=1)
     with ExitStack() as stay:
         assert door.let_in(stay, "busy", 1) == 1

@@ -18,7 +18,7 @@ from temporalio.service import RPCError
 from orchestrator import traces
 from orchestrator.application.transactions import Transactions
 from orchestrator.storage import clock, executions, outbox
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 from orchestrator.temporal.client import CALL_TIMEOUT
 from orchestrator.temporal.contract import ExecutionInput, effect_from, phase_at
 from orchestrator.temporal.executions import Executions, Holder, Start, Told
@@ -49,41 +49,41 @@ SLOWEST_AWAY = timedelta(seconds=8)
 class _Taken:
     """Temporal has it."""
 
-    entry: Entry
+    notice: Notice
 
 
 @dataclass(frozen=True, slots=True)
 class _Gone:
     """No such workflow runs."""
 
-    entry: Entry
+    notice: Notice
 
 
 @dataclass(frozen=True, slots=True)
 class _Left:
     """Its turn did not come in time."""
 
-    entry: Entry
+    notice: Notice
 
 
 @dataclass(frozen=True, slots=True)
 class _Postponed:
     """`away`: Temporal could not be asked."""
 
-    entry: Entry
+    notice: Notice
     error: str
     away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    entry: Entry
+    notice: Notice
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many entries were taken up, and how many of them need not be told any more."""
+    """How many notices were taken up, and how many of them need not be told any more."""
 
     taken: int
     told: int
@@ -92,8 +92,8 @@ class Swept:
 _Answer = _Taken | _Gone | _Left | _Postponed | _Refused
 
 
-class Delivery:
-    """Delivers outbox entries. An entry that cannot be delivered now stays for the sweeper; nothing is raised."""
+class Relay:
+    """Tells what stands in the outbox. What cannot be told now stays for the sweeper; nothing is raised."""
 
     def __init__(
         self,
@@ -109,31 +109,31 @@ class Delivery:
         self._turn = asyncio.Semaphore(at_once)
         self._turn_behind = asyncio.Semaphore(behind_at_once)
 
-    async def deliver(self, entries: Sequence[Entry], *, lease: timedelta = outbox.FIRST_LEASE) -> int:
+    async def tell(self, notices: Sequence[Notice], *, lease: timedelta = outbox.FIRST_LEASE) -> int:
         """Tell Temporal, then delete what it has taken, postpone what it could not be told, bury what it refuses for
         good. Returns how many were told or buried.
 
-        For `lease` from now on the entries are ours. What is not begun well before its end is left to a sweeper: told
+        For `lease` from now on the notices are ours. What is not begun well before its end is left to a sweeper: told
         by both, it would cost the more the slower Temporal is.
         """
-        if not entries:
+        if not notices:
             return 0
         begun_within = lease - CALL_TIMEOUT if lease > CALL_TIMEOUT else OURS * lease
         until = asyncio.get_running_loop().time() + begun_within.total_seconds()
-        answers = await self._tell_all(entries, until)
-        done = [answer.entry.outbox_no for answer in answers if isinstance(answer, _Taken)]
+        answers = await self._tell_all(notices, until)
+        done = [answer.notice.outbox_no for answer in answers if isinstance(answer, _Taken)]
         async with self._transactions.write(None) as conn:
             await outbox.delete(conn, done)
-            if len(done) == len(entries):
+            if len(done) == len(notices):
                 return len(done)
             now, buried = await clock.now(conn), 0
             for answer in answers:
                 match answer:
-                    case _Postponed(entry, error, away):
-                        until_then = _next_try(entry, now, SLOWEST_AWAY if away else SLOWEST)
-                        await outbox.postpone(conn, entry.outbox_no, until=until_then, error=error)
-                    case _Refused(entry, error):
-                        await outbox.bury(conn, entry.outbox_no, error=error, now=now)
+                    case _Postponed(notice, error, away):
+                        until_then = _next_try(notice, now, SLOWEST_AWAY if away else SLOWEST)
+                        await outbox.postpone(conn, notice.outbox_no, until=until_then, error=error)
+                    case _Refused(notice, error):
+                        await outbox.bury(conn, notice.outbox_no, error=error, now=now)
                         buried += 1
         return len(done) + buried
 
@@ -141,117 +141,117 @@ class Delivery:
         """Take up what is overdue, some of it."""
         async with self._transactions.write(None) as conn:
             now = await clock.now(conn)
-            entries, orphans = await outbox.claim(conn, now=now, lease=LEASE, limit=limit)
+            notices, orphans = await outbox.claim(conn, now=now, lease=LEASE, limit=limit)
             await outbox.delete_orphans(conn, orphans)
-        told = await self.deliver(entries, lease=LEASE)
-        return Swept(taken=len(entries) + len(orphans), told=told + len(orphans))
+        told = await self.tell(notices, lease=LEASE)
+        return Swept(taken=len(notices) + len(orphans), told=told + len(orphans))
 
-    async def _tell_all(self, entries: Iterable[Entry], until: float) -> list[_Answer]:
-        groups: defaultdict[UUID, list[Entry]] = defaultdict(list)
-        for entry in entries:
-            groups[entry.execution_id].append(entry)
+    async def _tell_all(self, notices: Iterable[Notice], until: float) -> list[_Answer]:
+        groups: defaultdict[UUID, list[Notice]] = defaultdict(list)
+        for notice in notices:
+            groups[notice.execution_id].append(notice)
         told = await asyncio.gather(*(self._tell_in_order(group, until) for group in groups.values()))
         answers = [answer for group in told for answer in group]
-        gone = [answer.entry for answer in answers if isinstance(answer, _Gone)]
+        gone = [answer.notice for answer in answers if isinstance(answer, _Gone)]
         if not gone:
             return answers
         settled = [answer for answer in answers if not isinstance(answer, _Gone)]
         return settled + await self._tell_the_gone(gone, until)
 
-    async def _tell_the_gone(self, entries: Sequence[Entry], until: float) -> list[_Answer]:
+    async def _tell_the_gone(self, notices: Sequence[Notice], until: float) -> list[_Answer]:
         """What becomes of pokes that met no workflow: it has ended, or they have overtaken its start."""
         async with self._transactions.read(None) as conn:
-            unfinished = await outbox.unfinished(conn, entries)
+            unfinished = await outbox.unfinished(conn, notices)
 
-        async def tell(entry: Entry) -> _Answer:
-            match unfinished.get(entry.execution_id):
+        async def tell(notice: Notice) -> _Answer:
+            match unfinished.get(notice.execution_id):
                 case None:  # who has ended needs no waking
-                    return _Taken(entry)
+                    return _Taken(notice)
                 case True:
-                    return _Postponed(entry, "NOT_STARTED")
+                    return _Postponed(notice, "NOT_STARTED")
             # Started between our poke and our look, by somebody else: this poke comes after.
-            answer = await self._tell(entry, until)
-            return _Taken(entry) if isinstance(answer, _Gone) else answer
+            answer = await self._tell_one(notice, until)
+            return _Taken(notice) if isinstance(answer, _Gone) else answer
 
-        return await asyncio.gather(*map(tell, entries))
+        return await asyncio.gather(*map(tell, notices))
 
-    async def _tell_in_order(self, entries: Sequence[Entry], until: float) -> list[_Answer]:
+    async def _tell_in_order(self, notices: Sequence[Notice], until: float) -> list[_Answer]:
         """What there is to tell of one execution: it is not poked before it is started, and not twice."""
-        starts = [entry for entry in entries if entry.kind == "start"]
-        pokes = [entry for entry in entries if entry.kind != "start"]
-        answers: list[_Answer] = [await self._tell(entry, until) for entry in starts]
+        starts = [notice for notice in notices if notice.kind == "start"]
+        pokes = [notice for notice in notices if notice.kind != "start"]
+        answers: list[_Answer] = [await self._tell_one(notice, until) for notice in starts]
         if not pokes:
             return answers
         if not all(isinstance(answer, _Taken) for answer in answers):
-            return [*answers, *(_Postponed(entry, "NOT_STARTED") for entry in pokes)]
-        poked = await self._tell(pokes[0], until)
-        return [*answers, *(replace(poked, entry=entry) for entry in pokes)]
+            return [*answers, *(_Postponed(notice, "NOT_STARTED") for notice in pokes)]
+        poked = await self._tell_one(pokes[0], until)
+        return [*answers, *(replace(poked, notice=notice) for notice in pokes)]
 
-    async def _tell(self, entry: Entry, until: float) -> _Answer:
-        async with self._turn_behind if entry.behind else self._turn:
+    async def _tell_one(self, notice: Notice, until: float) -> _Answer:
+        async with self._turn_behind if notice.behind else self._turn:
             if asyncio.get_running_loop().time() > until:
-                return _Left(entry)
+                return _Left(notice)
             try:
-                with traces.joined(entry.kind, "producer", entry.trace, execution_id=str(entry.execution_id)):
+                with traces.joined(notice.kind, "producer", notice.trace, execution_id=str(notice.execution_id)):
                     # All calls that it takes, and their repeats by the SDK: whoever waits until nothing of it can be
                     # under way any more goes by that (application/erasures.py).
                     async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
-                        told = await self._told(entry)
+                        told = await self._told(notice)
             except RPCError as error:
                 if is_away(error):
-                    return _Postponed(entry, error.status.name, away=True)
-                logger.error("temporal refuses an entry for good", extra={"execution_id": str(entry.execution_id)})
-                return _Refused(entry, error.status.name)
+                    return _Postponed(notice, error.status.name, away=True)
+                logger.error("temporal refuses a notice for good", extra={"execution_id": str(notice.execution_id)})
+                return _Refused(notice, error.status.name)
             except (OSError, RuntimeError, TimeoutError) as error:
-                return _Postponed(entry, type(error).__name__, away=True)
+                return _Postponed(notice, type(error).__name__, away=True)
             except Exception as error:
                 # Something about this one: the others go on, and `doctor` shows what stays.
-                logger.exception("an entry cannot be told", extra={"execution_id": str(entry.execution_id)})
-                return _Postponed(entry, type(error).__name__)
+                logger.exception("a notice cannot be told", extra={"execution_id": str(notice.execution_id)})
+                return _Postponed(notice, type(error).__name__)
         match told:
             case Told.DONE:
-                return _Taken(entry)
+                return _Taken(notice)
             case Told.GONE:
-                return _Gone(entry)
+                return _Gone(notice)
             case Holder(execution_id=holder):
                 logger.error(
                     "a workflow id belongs to another enrollment",
-                    extra={"execution_id": str(entry.execution_id), "holder": holder},
+                    extra={"execution_id": str(notice.execution_id), "holder": holder},
                 )
-                return _Refused(entry, "ID_TAKEN")
+                return _Refused(notice, "ID_TAKEN")
 
-    async def _told(self, entry: Entry) -> Told | Holder:
-        if entry.kind == "poke":
-            return await self._executions.poke(entry.workflow_id)
-        effect = effect_from(entry.effect)
+    async def _told(self, notice: Notice) -> Told | Holder:
+        if notice.kind == "poke":
+            return await self._executions.poke(notice.workflow_id)
+        effect = effect_from(notice.effect)
         start = Start(
-            workflow_id=entry.workflow_id,
-            project_id=entry.project_id,
-            journey_id=entry.journey_id,
-            version=entry.version,
-            subject_id=entry.subject_id,
-            behind=entry.behind,
+            workflow_id=notice.workflow_id,
+            project_id=notice.project_id,
+            journey_id=notice.journey_id,
+            version=notice.version,
+            subject_id=notice.subject_id,
+            behind=notice.behind,
             input=ExecutionInput(
-                project_no=entry.key.project_no,
-                bucket=entry.key.bucket,
-                subject_no=entry.key.subject_no,
-                execution_id=str(entry.execution_id),
+                project_no=notice.key.project_no,
+                bucket=notice.key.bucket,
+                subject_no=notice.key.subject_no,
+                execution_id=str(notice.execution_id),
                 effect=effect,
                 phase=phase_at(effect, time.time()),
             ),
         )
         told = await self._executions.start(start)
-        if isinstance(told, Holder) and await self._is_of_one_deleted(told, entry):
+        if isinstance(told, Holder) and await self._is_of_one_deleted(told, notice):
             return await self._executions.start(start, anew=True)
         return told
 
-    async def _is_of_one_deleted(self, holder: Holder, entry: Entry) -> bool:
+    async def _is_of_one_deleted(self, holder: Holder, notice: Notice) -> bool:
         """Whether a workflow id was used for a subject that was deleted and has come back under the same id."""
         if not holder.closed or holder.execution_id is None:
             return False
         async with self._transactions.read(None) as conn:
-            return await executions.outlived_its_subject(conn, entry.key.project_no, UUID(holder.execution_id))
+            return await executions.outlived_its_subject(conn, notice.key.project_no, UUID(holder.execution_id))
 
 
-def _next_try(entry: Entry, now: datetime, slowest: timedelta) -> datetime:
-    return now + min(timedelta(seconds=2 ** min(entry.attempts, 6)), slowest)
+def _next_try(notice: Notice, now: datetime, slowest: timedelta) -> datetime:
+    return now + min(timedelta(seconds=2 ** min(notice.attempts, 6)), slowest)

@@ -13,13 +13,13 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
-from orchestrator.application import delivery, lifecycle, publishing, subjects, trigger_contracts
+from orchestrator.application import lifecycle, publishing, relay, subjects, trigger_contracts
 from orchestrator.application.advance import Advance
 from orchestrator.application.closings import Closings
-from orchestrator.application.delivery import SLOWEST_AWAY, Delivery
 from orchestrator.application.enrollment import enroll
 from orchestrator.application.entering_by_hand import admit
 from orchestrator.application.ingest import Ingest
+from orchestrator.application.relay import SLOWEST_AWAY, Relay
 from orchestrator.application.transactions import Transactions
 from orchestrator.application.versions import Versions
 from orchestrator.domain.event import Event
@@ -28,7 +28,7 @@ from orchestrator.domain.trigger_contract import Contract
 from orchestrator.predicates.tree import Everyone
 from orchestrator.storage import catalog, clock
 from orchestrator.storage import subjects as stored_subjects
-from orchestrator.storage.outbox import Entry
+from orchestrator.storage.outbox import Notice
 from orchestrator.temporal.client import CALL_TIMEOUT, Target, connect
 from orchestrator.temporal.contract import BEHIND_QUEUE, Question
 from orchestrator.temporal.executions import Executions, Told
@@ -51,13 +51,13 @@ class Postman:
         self.world = world
         self.client = client
         self.transactions = Transactions(pool)
-        self.delivery = self.of(client)
+        self.relay = self.of(client)
 
-    def of(self, client: Client, *, searchable: bool = False, patience: timedelta = CALL_TIMEOUT) -> Delivery:
+    def of(self, client: Client, *, searchable: bool = False, patience: timedelta = CALL_TIMEOUT) -> Relay:
         executions = Executions(client, eager=False, searchable=searchable, patience=patience)
-        return Delivery(self.transactions, executions)
+        return Relay(self.transactions, executions)
 
-    async def enroll(self, *subject_ids: str) -> Sequence[Entry]:
+    async def enroll(self, *subject_ids: str) -> Sequence[Notice]:
         """Into a journey that waits; nothing is delivered."""
         await self.world.draft("welcome", {"steps": [LONG, BYE]})
         await self.world.do(publishing.publish, "welcome", ANY_STATE)
@@ -89,11 +89,11 @@ def postman(furnished: World, temporal: Client, worker_pool: Pool[Record]) -> Po
 
 async def test_what_cannot_be_told_within_its_lease_is_left_to_a_sweeper(at_work: Running) -> None:
     await at_work.publish(PAUSE, BYE)
-    delivery = Delivery(at_work.transactions, Executions(at_work.client, eager=False, searchable=False))
+    relay = Relay(at_work.transactions, Executions(at_work.client, eager=False, searchable=False))
     async with at_work.transactions.write(None) as conn:
         enrolled = await enroll(conn, at_work.world.scope, Versions(), "welcome", ["ann", "bob"])
 
-    await delivery.deliver(enrolled.told, lease=timedelta(0))
+    await relay.tell(enrolled.told, lease=timedelta(0))
 
     rows = await at_work.owner.fetch("SELECT execution_id, attempts FROM outbox ORDER BY outbox_no")
     assert [(row["execution_id"], row["attempts"]) for row in rows] == [(e.execution_id, 0) for e in enrolled.told]
@@ -136,11 +136,11 @@ async def test_a_poke_that_overtakes_its_start_waits_for_it(postman: Postman) ->
     (start,) = await postman.enroll("ann")
     await postman.end()
 
-    await postman.delivery.sweep()  # the start is leased to who decided it
+    await postman.relay.sweep()  # the start is leased to who decided it
     overtaken = await postman.waiting()
-    await postman.delivery.deliver([start])
+    await postman.relay.tell([start])
     await postman.leases_run_out()
-    await postman.delivery.sweep()
+    await postman.relay.sweep()
 
     assert overtaken == [("start", None), ("poke", "NOT_STARTED")]
     assert await postman.waiting() == []
@@ -157,7 +157,7 @@ async def test_who_is_started_and_poked_at_once_is_started_first_and_poked_once(
     )
     await postman.leases_run_out()
 
-    await postman.delivery.sweep()
+    await postman.relay.sweep()
 
     assert await postman.waiting() == []
     for entry in told:
@@ -182,20 +182,20 @@ async def test_a_poke_of_one_who_has_ended_is_done_with(postman: Postman) -> Non
         "UPDATE executions SET outcome = 'canceled', reason = 'journey_archived', ended_at = now()"
     )
 
-    await postman.delivery.sweep()
+    await postman.relay.sweep()
 
     assert await postman.waiting() == [("start", None)]
 
 
 async def test_a_namespace_that_is_not_there_takes_nothing(postman: Postman, temporal_address: str) -> None:
     (start,) = await postman.enroll("ann")
-    await postman.delivery.deliver([start])
+    await postman.relay.tell([start])
     await postman.end()
 
     await postman.of(await connect(Target(address=temporal_address, namespace="nowhere"))).sweep()
     lost = await postman.waiting()
     await postman.leases_run_out()
-    await postman.delivery.sweep()
+    await postman.relay.sweep()
 
     assert lost == [("poke", "NOT_FOUND")]
     assert await postman.waiting() == []
@@ -209,7 +209,7 @@ async def test_an_entry_that_cannot_be_told_holds_up_no_other(postman: Postman) 
     )
     await postman.leases_run_out()
 
-    await postman.delivery.sweep()
+    await postman.relay.sweep()
 
     assert await postman.waiting() == [("start", "TypeError")]
     assert [(await postman.history(told[n].workflow_id))[0] for n in (0, 2)] == ["WORKFLOW_EXECUTION_STARTED"] * 2
@@ -220,7 +220,7 @@ async def test_what_a_newer_release_adds_to_an_effect_is_left_out(postman: Postm
     await postman.world.owner.execute("""UPDATE executions SET effect = effect || '{"newer": "thing"}'""")
     await postman.leases_run_out()
 
-    await postman.delivery.sweep()
+    await postman.relay.sweep()
     answer = await Advance(postman.transactions, Versions())(
         Question(
             project_no=start.key.project_no,
@@ -274,7 +274,7 @@ async def test_a_workflow_id_that_another_database_uses_is_set_aside(postman: Po
     if is_over:
         await workflow.terminate()
 
-    await postman.delivery.deliver([start])
+    await postman.relay.tell([start])
 
     assert await postman.waiting() == []
     assert await postman.world.owner.fetchval("SELECT last_error FROM outbox_dead") == "ID_TAKEN"
@@ -286,10 +286,10 @@ async def test_a_namespace_that_turns_out_to_lack_search_attributes_runs_without
 ) -> None:
     postman = Postman(furnished, bare_namespace, worker_pool)
     told = await postman.enroll("ann", "bob")
-    delivery = postman.of(bare_namespace, searchable=True)
+    relay = postman.of(bare_namespace, searchable=True)
 
     for entry in told:
-        await delivery.deliver([entry])
+        await relay.tell([entry])
 
     assert await postman.waiting() == []
     for entry in told:
@@ -302,7 +302,7 @@ async def test_a_namespace_that_turns_out_to_lack_search_attributes_runs_without
 async def test_what_temporal_refuses_for_another_reason_is_set_aside(postman: Postman) -> None:
     (start,) = await postman.enroll("ann")
 
-    await postman.of(postman.client, searchable=True).deliver([replace(start, workflow_id="x" * 2000)])
+    await postman.of(postman.client, searchable=True).tell([replace(start, workflow_id="x" * 2000)])
 
     assert await postman.waiting() == []
     assert await postman.world.owner.fetchval("SELECT last_error FROM outbox_dead") == "INVALID_ARGUMENT"
@@ -320,12 +320,12 @@ async def test_a_poke_of_one_that_cannot_run_and_takes_no_more_of_them_is_done_w
         client = await connect(Target(address=address))
         postman = Postman(furnished, client, worker_pool)
         (start,) = await postman.enroll("ann")
-        await postman.delivery.deliver([start])
+        await postman.relay.tell([start])
         executions = Executions(client, eager=False, searchable=False)
         before = [await executions.poke(start.workflow_id) for _ in range(3)]
         await postman.end()
 
-        await postman.delivery.sweep()
+        await postman.relay.sweep()
         waiting = await postman.waiting()
 
         signals = (await postman.history(start.workflow_id)).count("WORKFLOW_EXECUTION_SIGNALED")
@@ -385,7 +385,7 @@ async def test_a_temporal_that_does_not_answer_is_not_waited_for_for_ever(
         client = await connect(Target(address=wire.address, namespace=postman.client.namespace))
         wire.stall()
 
-        await asyncio.wait_for(postman.of(client, patience=timedelta(seconds=1)).deliver(told), 5)
+        await asyncio.wait_for(postman.of(client, patience=timedelta(seconds=1)).tell(told), 5)
 
     assert [kind for kind, error in await postman.waiting() if error is not None] == ["start", "start"]
 
@@ -393,14 +393,14 @@ async def test_a_temporal_that_does_not_answer_is_not_waited_for_for_ever(
 async def test_a_call_and_its_repeats_take_no_longer_than_is_said(
     postman: Postman, temporal_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "CALL_TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr(relay, "CALL_TIMEOUT", timedelta(seconds=1))
     (start,) = await postman.enroll("ann")
     async with Wire(temporal_address) as wire:
         client = await connect(Target(address=wire.address, namespace=postman.client.namespace))
         wire.stall()
 
         # The SDK would repeat a call for ten seconds, each of so many.
-        await asyncio.wait_for(postman.of(client, patience=timedelta(seconds=30)).deliver([start]), 5)
+        await asyncio.wait_for(postman.of(client, patience=timedelta(seconds=30)).tell([start]), 5)
 
     assert await postman.waiting() == [("start", "TimeoutError")]
 
@@ -422,7 +422,7 @@ async def test_however_long_temporal_is_away_what_is_to_be_told_is_told_soon_aft
     assert timedelta(seconds=1) < latest <= SLOWEST_AWAY
 
     await postman.leases_run_out()
-    swept = await postman.delivery.sweep()
+    swept = await postman.relay.sweep()
 
     assert (swept.taken, swept.told) == (40, 40)
     assert await postman.waiting() == []
