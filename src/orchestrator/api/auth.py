@@ -15,11 +15,11 @@ from hmac import compare_digest
 
 from orchestrator.api.guesses import PER_MINUTE, Guesses
 from orchestrator.api.limits import SharedPlaces
+from orchestrator.application.api_keys import ApiKeys, note_use
 from orchestrator.application.transactions import Transactions
-from orchestrator.domain.api_key import MARK, digest, is_possible
+from orchestrator.domain.api_key import MARK, is_possible
 from orchestrator.domain.refusals import Unauthenticated
 from orchestrator.domain.scope import INSTANCE, Role, Scope
-from orchestrator.storage import api_keys
 from orchestrator.storage.api_keys import Bearer
 from orchestrator.storage.running_call import running_call
 
@@ -72,6 +72,7 @@ class Authentication:
     ) -> None:
         self._transactions = transactions
         self._instance_secret = instance_secret
+        self._api_keys = ApiKeys(instance_secret)
         self._believed_for = believed_for
         given = [(token, Role.INTERNAL) for token in internal_tokens]
         if operator_key is not None:
@@ -158,7 +159,7 @@ class Authentication:
         with running_call(critical=True):
             async with self._transactions.read(INSTANCE) as conn:
                 asked_at = time.monotonic()
-                bearer = await api_keys.find_bearer(conn, digest(self._instance_secret, key))
+                bearer = await self._api_keys.bearer_of(conn, key)
         left = _validity(bearer)
         scope = _scope(bearer) if bearer is not None and left > timedelta(0) else None
         memory, other = (self._bad, self._good) if scope is None else (self._good, self._bad)
@@ -180,13 +181,7 @@ class Authentication:
     async def _write_use(self, bearer: Bearer) -> None:
         try:
             async with self._transactions.write(bearer.project_no) as conn:
-                await api_keys.set_used(
-                    conn,
-                    bearer.project_no,
-                    bearer.api_key.api_key_id,
-                    bearer.read_at,
-                    at_most_every=USE_WRITTEN_EVERY,
-                )
+                await note_use(conn, bearer, at_most_every=USE_WRITTEN_EVERY)
         except Exception as error:
             logger.warning("the use of a key was not written down", extra={"error": type(error).__name__})
 

@@ -15,6 +15,7 @@ from orchestrator.domain.resource import Place, to_tick
 from orchestrator.domain.scope import Role, Scope
 from orchestrator.predicates.faults import Fault
 from orchestrator.storage import api_keys, audit, clock
+from orchestrator.storage.api_keys import Bearer
 
 DEFAULT_OVERLAP = timedelta(hours=24)
 MAX_OVERLAP = timedelta(days=30)
@@ -29,6 +30,13 @@ class NewKey:
 
     api_key: ApiKey
     secret: str
+
+
+async def note_use(conn: Connection[Record], bearer: Bearer, *, at_most_every: timedelta) -> None:
+    """Write down that a key was used when it was looked up, if what stands there is older than that."""
+    await api_keys.set_used(
+        conn, bearer.project_no, bearer.api_key.api_key_id, bearer.read_at, at_most_every=at_most_every
+    )
 
 
 class ApiKeys:
@@ -53,6 +61,10 @@ class ApiKeys:
         made = await self._make(conn, scope.project_no, name=name, role=role, now=now, expires_at=expires_at)
         await self._record(conn, scope, now, actions.API_KEY_CREATED, made.api_key.api_key_id, role=role.name.lower())
         return made
+
+    async def bearer_of(self, conn: Connection[Record], key: str) -> Bearer | None:
+        """Whose key this is, whether it is still valid or not. The connection sees all projects."""
+        return await api_keys.find_bearer(conn, digest(self._instance_secret, key))
 
     async def create_first(self, conn: Connection[Record], scope: Scope, project_no: int) -> NewKey:
         """Make the first owner key of a new project, in its name. The connection stands in project 0."""
