@@ -21,11 +21,13 @@ _CONNECT_TIMEOUT = 10.0
 
 #: Without the first two the file database does 18 workflows a second, with them 109.
 _PRAGMAS = ("journal_mode=wal", "synchronous=1")
-#: As in deploy/temporal.yaml.
-DYNAMIC_CONFIG: Mapping[str, bool | str] = {
+#: As in deploy/temporal.yaml, with reasons.
+DYNAMIC_CONFIG: Mapping[str, bool | int | str] = {
     "system.enableActivityEagerExecution": True,
     "matching.useNewMatcher": True,
     "history.workflowTaskRetryMaxInterval": "10s",
+    "history.transferProcessorMaxPollRPS": 200,
+    "history.timerProcessorMaxPollRPS": 200,
     "history.transferProcessorUpdateAckInterval": "2s",
     "history.visibilityProcessorUpdateAckInterval": "2s",
 }
