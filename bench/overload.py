@@ -7,11 +7,10 @@ server too, as it would not elsewhere.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from statistics import median
 from typing import Any
 
@@ -21,20 +20,19 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.event_batches import BATCH, INGEST, batches
 from bench.ground import WORKER, ground
 from bench.open_loop import Caller, Outcomes, connections
 from bench.plan import Plan
 from bench.profiles import Profile, profiled
+from bench.remote import remote
 from bench.rows import Row, at_least, at_most, percentile
 from orchestrator.devstack.stack import SERVER, Stack
-from orchestrator.v1 import event_pb2, event_service_pb2, preferences_pb2, subject_service_pb2
+from orchestrator.v1 import preferences_pb2, subject_service_pb2
 
-INGEST = "/orchestrator.v1.EventService/IngestEvents"
 PREFERENCES = "/orchestrator.v1.SubjectService/UpdatePreferences"
 LIST = "/orchestrator.v1.AudienceService/ListAudiences"
 
-#: Events of a call: as callers send them that collect for a moment.
-BATCH = 100
 #: What is measured beside the flood, and the limit that the flood has ten times as much of, each a second.
 QUIET, KEY_LIMIT = 50, 40
 CRITICAL = 10
@@ -47,7 +45,7 @@ async def measure(plan: Plan) -> Sequence[Row | Profile]:
 async def _overload(plan: Plan) -> Sequence[Row | Profile]:
     async with ground() as stack, connections(stack.addresses.grpc) as channels:
         await stack.part(WORKER).stop()
-        caller = Caller(channels, INGEST, stack.keys.owner, _batches())
+        caller = Caller(channels, INGEST, stack.keys.owner, batches())
         await caller.closed_loop(8, 2.0)
         seconds = plan.overload_seconds
         capacity = median([(await caller.closed_loop(32, seconds / 4)).goodput for _ in range(3)])
@@ -94,16 +92,16 @@ async def _overload(plan: Plan) -> Sequence[Row | Profile]:
 async def _flood(plan: Plan) -> list[Row]:
     settings = {"ORCHESTRATOR_CALLS_PER_SECOND": str(KEY_LIMIT)}
     seconds = plan.overload_seconds / 2
-    async with ground(settings) as stack, connections(stack.addresses.grpc) as channels:
+    async with ground(settings) as stack, connections(stack.addresses.grpc, 4) as channels, AsyncExitStack() as opened:
         await stack.part(WORKER).stop()
         quiet_key, flood_key, critical_key = [await _key(stack, name) for name in ("quiet", "flood", "critical")]
         # Of several keys together, none of which is at its limit.
         quiet = [
-            Caller(channels[:4], INGEST, key, _batches())
+            Caller(channels, INGEST, key, batches())
             for key in (quiet_key, *[await _key(stack, f"quiet {number}") for number in range(4)])
         ]
-        flood = Caller(channels[4:], INGEST, flood_key, _batches())
-        critical = [Caller(channels[:4], PREFERENCES, key, _opt_outs) for key in (flood_key, critical_key)]
+        flood = await opened.enter_async_context(remote("bench.flood", stack.addresses.grpc, flood_key))
+        critical = [Caller(channels, PREFERENCES, key, _opt_outs) for key in (flood_key, critical_key)]
 
         async def all_quiet() -> list[float]:
             found = await asyncio.gather(*(one.open_loop(QUIET / len(quiet), seconds) for one in quiet))
@@ -113,14 +111,14 @@ async def _flood(plan: Plan) -> list[Row]:
         ratios, succeeded, made, shares = [], 0, 0, []
         for _ in range(3):
             before = await all_quiet()
-            flooding = asyncio.ensure_future(flood.open_loop(10 * KEY_LIMIT, seconds))
+            flooding = asyncio.ensure_future(flood.ask("flood", [10 * KEY_LIMIT, seconds]))
             stopping = [asyncio.ensure_future(one.open_loop(CRITICAL / 2, seconds)) for one in critical]
             during = await all_quiet()
-            flooded, stops = await flooding, await asyncio.gather(*stopping)
+            (flooded, served), stops = await flooding, await asyncio.gather(*stopping)
             ratios.append(percentile(during, 95) / percentile(before, 95))
             succeeded += sum(len(one.accepted) for one in stops)
             made += sum(len(one.all) for one in stops)
-            shares.append(len(flooded.accepted) / len(flooded.all))
+            shares.append(served / flooded)
     return [
         at_most(
             1.25,
@@ -180,20 +178,6 @@ async def _recovery(caller: Caller, a_second: float, before: Outcomes) -> float:
             return time.perf_counter() - began - 1.0
         if time.perf_counter() - began > 30:
             return float("inf")
-
-
-def _batches() -> Callable[[], bytes]:
-    """Requests with events that nobody has sent before."""
-    series, numbers = uuid.uuid4().hex, itertools.count()
-
-    def batch() -> bytes:
-        events = [
-            event_pb2.Event(event_id=f"{series}-{number}", name="seen", subject_id=f"s{number % 5000}")
-            for number in itertools.islice(numbers, BATCH)
-        ]
-        return event_service_pb2.IngestEventsRequest(events=events).SerializeToString()
-
-    return batch
 
 
 def _opt_outs() -> bytes:

@@ -252,7 +252,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             wrong_keys_per_minute=settings.wrong_keys_per_minute,
         )
         stack.push_async_callback(authentication.close)
-        limit = AdaptiveLimit(least=2 * settings.pool_size, most=settings.max_calls)
+        limit = AdaptiveLimit(least=settings.pool_size, most=settings.max_calls)
         load = LoadMetrics(registry, lambda: limit.calls)
         pipeline = Pipeline(
             authentication=authentication,
