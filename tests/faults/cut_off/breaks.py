@@ -35,7 +35,7 @@ HURRIED: Mapping[str, Sequence[Change]] = {
         ("(self._see_to(request) for request", f"({_AWAY}(self._see_to(request), 2) for request")
     ],
     "orchestrator.application.relay": [
-        ("told = await self._told(entry)", f"told = await {_AWAY}(self._told(entry), 5)")
+        ("told = await self._told(notice)", f"told = await {_AWAY}(self._told(notice), 5)")
     ],
 }
 
