@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from uuid import UUID
 
 from orchestrator.api.call import Call, own_transactions
@@ -13,18 +13,16 @@ from orchestrator.api.page_tokens import page_limit, page_start, page_token
 from orchestrator.application import canceling, watchdog
 from orchestrator.application.execution_explanations import ExecutionExplanations
 from orchestrator.application.executions import Executions, Seen
+from orchestrator.application.inbox_rounds import Tell
 from orchestrator.application.versions import Versions
 from orchestrator.domain.execution_status import status_of
 from orchestrator.domain.refusals import InvalidArgument
-from orchestrator.storage.outbox import Notice
 from orchestrator.storage.stuck import Place
 from orchestrator.v1 import execution_service_pb2 as rpc
 
 
 class ExecutionHandlers:
-    def __init__(
-        self, executions: Executions, versions: Versions, tell: Callable[[Sequence[Notice]], Awaitable[None]]
-    ) -> None:
+    def __init__(self, executions: Executions, versions: Versions, tell: Tell) -> None:
         """`tell` tells Temporal, after the commit, of executions that are to look."""
         self._executions = executions
         self._explanations = ExecutionExplanations(executions, versions)
@@ -70,7 +68,7 @@ class ExecutionHandlers:
 
     async def CancelExecution(self, request: rpc.CancelExecutionRequest, call: Call) -> rpc.CancelExecutionResponse:
         canceled = await canceling.cancel(call.conn, call.scope, request.execution_id, request.reason)
-        self._tell_after_commit(call, canceled.told)
+        call.after_commit(partial(self._tell, canceled.told))
         execution = canceled.execution
         seen = Seen(execution=execution, status=status_of(execution.outcome), live=False)
         return rpc.CancelExecutionResponse(execution=execution_message(seen))
@@ -83,7 +81,7 @@ class ExecutionHandlers:
         asked = await canceling.cancel_many(
             call.conn, call.scope, request.journey_id, wanted, request.reason, request.at_most
         )
-        self._tell_after_commit(call, asked.told)
+        call.after_commit(partial(self._tell, asked.told))
         return rpc.CancelExecutionsResponse(
             cancellation=cancellation_message(asked.cancellation),
             count=asked.count.total,
@@ -93,12 +91,6 @@ class ExecutionHandlers:
     async def GetCancellation(self, request: rpc.GetCancellationRequest, call: Call) -> rpc.GetCancellationResponse:
         found = await canceling.get(call.conn, call.scope, request.cancellation_id)
         return rpc.GetCancellationResponse(cancellation=cancellation_message(found))
-
-    def _tell_after_commit(self, call: Call, told: Sequence[Notice]) -> None:
-        async def tell() -> None:
-            await self._tell(told)
-
-        call.after_commit(tell)
 
 
 def _place_of(request: rpc.ListStuckExecutionsRequest) -> Place | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from orchestrator.api.call import Call, own_transactions, tells_all
 from orchestrator.api.convert.audit import PAGE_SIZE, entry_message, number_before, token_below
@@ -43,14 +43,14 @@ from orchestrator.application import (
 )
 from orchestrator.application.backtests import Backtests
 from orchestrator.application.carrying import Progress
+from orchestrator.application.inbox_rounds import Tell
 from orchestrator.application.simulations import Simulations
 from orchestrator.application.versions import Versions
-from orchestrator.storage.outbox import Notice
 from orchestrator.v1 import journey_service_pb2 as rpc
 
 
 class JourneyHandlers:
-    def __init__(self, versions: Versions, tell: Callable[[Sequence[Notice]], Awaitable[None]]) -> None:
+    def __init__(self, versions: Versions, tell: Tell) -> None:
         """`tell` tells Temporal, after the commit, of executions that were started."""
         self._versions = versions
         self._simulations = Simulations(versions)
@@ -185,11 +185,7 @@ class JourneyHandlers:
         enrolled = await enrollment.enroll(
             call.conn, call.scope, self._versions, request.journey_id, list(request.subject_ids)
         )
-
-        async def tell() -> None:
-            await self._tell(enrolled.told)
-
-        call.after_commit(tell)
+        call.after_commit(partial(self._tell, enrolled.told))
         return rpc.EnrollSubjectsResponse(
             journey_id=enrolled.journey_id,
             journey_name=enrolled.journey_name,
