@@ -19,6 +19,7 @@ import grpc
 import httpx
 
 from bench import welcome
+from bench.event_batches import INGEST
 from bench.ground import WORKER, CoreTime, calm, furnish, ground
 from bench.pace import at_pace
 from bench.plan import Plan
@@ -164,7 +165,7 @@ async def _entries(
     accepted_at: dict[str, float] = {}
     metadata = (("authorization", f"Bearer {stack.keys.owner}"),)
     call: grpc.aio.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
-        "/orchestrator.v1.EventService/IngestEvents",
+        INGEST,
         request_serializer=rpc.IngestEventsRequest.SerializeToString,
         response_deserializer=None,
     )

@@ -4,6 +4,7 @@ whom he calls.
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable
 
@@ -19,16 +20,9 @@ SUBJECTS = 5_000
 def batches() -> Callable[[], bytes]:
     """One after the other, each about the next hundred of so many subjects."""
     series = uuid.uuid4().hex
-    templates = [_request(series, range(first, first + BATCH)) for first in range(0, SUBJECTS, BATCH)]
-    made = 0
-
-    def batch() -> bytes:
-        nonlocal made
-        made += 1
-        # Of the same length, so that all around it stays as it is.
-        return templates[made % len(templates)].replace(series.encode(), uuid.uuid4().hex.encode())
-
-    return batch
+    templates = itertools.cycle([_request(series, range(at, at + BATCH)) for at in range(0, SUBJECTS, BATCH)])
+    # Of the same length, so that all around it stays as it is.
+    return lambda: next(templates).replace(series.encode(), uuid.uuid4().hex.encode())
 
 
 def _request(series: str, numbers: range) -> bytes:

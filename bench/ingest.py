@@ -13,6 +13,7 @@ import asyncpg
 import grpc
 
 from bench import purchases
+from bench.event_batches import INGEST
 from bench.ground import WORKER, CoreTime, ground
 from bench.ingest_process import AT_ONCE
 from bench.plan import Plan
@@ -113,7 +114,7 @@ async def over_grpc(stack: Stack, series: str, count: int) -> float:
     accepted = 0
     async with grpc.aio.insecure_channel(stack.addresses.grpc) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
-            "/orchestrator.v1.EventService/IngestEvents",
+            INGEST,
             request_serializer=None,
             response_deserializer=rpc.IngestEventsResponse.FromString,
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import grpc
 from temporalio.client import Client
 
+from bench.event_batches import INGEST
 from bench.ground import furnish
 from bench.pace import at_pace
 from bench.plan import Plan
@@ -112,7 +113,7 @@ class _Ingest:
         self._metadata = (("authorization", f"Bearer {stack.keys.owner}"),)
         self._call: grpc.aio.UnaryUnaryMultiCallable[rpc.IngestEventsRequest, rpc.IngestEventsResponse] = (
             channel.unary_unary(
-                "/orchestrator.v1.EventService/IngestEvents",
+                INGEST,
                 request_serializer=rpc.IngestEventsRequest.SerializeToString,
                 response_deserializer=rpc.IngestEventsResponse.FromString,
             )

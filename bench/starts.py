@@ -19,6 +19,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from bench import welcome
+from bench.event_batches import INGEST
 from bench.ground import WORKER, furnish, ground
 from bench.pace import at_pace
 from bench.plan import Plan
@@ -112,7 +113,7 @@ async def _accept(stack: Stack, conn: Connection[Record], series: str, count: in
     metadata = (("authorization", f"Bearer {stack.keys.owner}"),)
     async with grpc.aio.insecure_channel(stack.addresses.grpc) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
-            "/orchestrator.v1.EventService/IngestEvents",
+            INGEST,
             request_serializer=rpc.IngestEventsRequest.SerializeToString,
             response_deserializer=None,
         )

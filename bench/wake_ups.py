@@ -16,6 +16,7 @@ import grpc
 
 from bench import welcome
 from bench.callers import Enroller
+from bench.event_batches import INGEST
 from bench.ground import WORKER, calm, furnish, ground
 from bench.pace import at_pace
 from bench.plan import Plan
@@ -94,7 +95,7 @@ async def pay(stack: Stack, channel: grpc.aio.Channel, subject_ids: list[str]) -
     accepted_at: dict[str, float] = {}
     metadata = (("authorization", f"Bearer {stack.keys.owner}"),)
     call: grpc.aio.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
-        "/orchestrator.v1.EventService/IngestEvents",
+        INGEST,
         request_serializer=rpc.IngestEventsRequest.SerializeToString,
         response_deserializer=None,
     )
