@@ -230,6 +230,23 @@ async def test_who_is_just_held_is_found_by_whoever_resumes(road: Road) -> None:
     assert (await asking).kind == "run"
 
 
+async def test_who_is_just_beginning_a_send_has_begun_it_before_a_pause_is_answered(road: Road) -> None:
+    await road.publish(send(), BYE)
+    await road.enroll("ann")
+    (question,) = await questions(road)
+    sending = Sending(road.crowd.transactions, road.versions)
+    async with road.crowd.transactions.write(None) as conn:
+        await conn.execute("LOCK TABLE sends IN SHARE MODE")
+        beginning = asyncio.ensure_future(sending.reserve(question))
+        await waits_for_a_lock(beginning, road.owner)
+        pausing = asyncio.ensure_future(road.crowd.world.do(sends_pauses.pause, "welcome"))
+        await waits_for_a_lock(pausing, road.owner, many=2)
+
+    await pausing
+    assert beginning.done()
+    assert await road.owner.fetchval("SELECT count(*) FROM sends") == 1
+
+
 async def test_a_pause_that_began_again_holds_again_and_a_second_end_tells_all_of_them(road: Road) -> None:
     world = road.crowd.world
     await road.publish(send(), BYE)

@@ -205,6 +205,11 @@ async def test_coming_into_a_segment_by_an_event_wakes(road: Road) -> None:
     assert (await road.ask()).outcome == "completed"
 
 
+async def make_room_for_events(conn: Connection[Record], age: timedelta) -> None:
+    """Of the month that so long ago is in, which may be the one before."""
+    await conn.execute("SELECT ensure_events_month((now() - $1::interval)::date)", age)
+
+
 async def test_leaving_a_segment_by_time_alone_wakes_too(road: Road) -> None:
     await road.crowd.segment("visitors", LATELY)
     await road.crowd.run("build")
@@ -215,6 +220,7 @@ async def test_leaving_a_segment_by_time_alone_wakes_too(road: Road) -> None:
     await road.enroll("ann")
     await road.news()
 
+    await make_room_for_events(road.owner, 8 * DAY)
     await road.owner.execute(
         "WITH earlier AS (SELECT interval '2 days' AS by)"
         " , e AS (UPDATE events SET occurred_at = occurred_at - by FROM earlier)"
@@ -237,6 +243,7 @@ async def test_a_pass_wakes_those_whom_it_moves(road: Road) -> None:
     await road.forget_told()
 
     # Time has passed, and a sweep is faster than the inbox.
+    await make_room_for_events(road.owner, 8 * DAY)
     await road.owner.execute("UPDATE events SET occurred_at = occurred_at - interval '8 days'")
     await road.owner.execute(
         "UPDATE subject_event_state SET first_at = first_at - interval '8 days', last_at = last_at - interval '8 days'"
