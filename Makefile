@@ -34,7 +34,7 @@ up: setup ## Run everything: Postgres, Temporal, server, workers (UP="--workers 
 
 test: setup ## Run the tests but those that kill processes (PYTEST="-k word" for some)
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not faults" $(PYTEST) || [ $$? = 5 ] # 5: there are none such
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not faults" $(PYTEST) || [ $$? = 5 ] # 5: there are none such
 
 test-faults: setup ## Run the tests that kill processes
 	@$(PY) -m orchestrator.devstack.fetch time-skipping

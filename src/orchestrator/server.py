@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -19,6 +20,7 @@ from orchestrator import exposure, otlp
 from orchestrator.api import methods as rpcs
 from orchestrator.api import openapi
 from orchestrator.api.adaptive_limit import AdaptiveLimit
+from orchestrator.api.adaptive_places import FEWEST, AdaptivePlaces
 from orchestrator.api.admission_control import Admission, Bounds
 from orchestrator.api.auth import Authentication
 from orchestrator.api.client_certificates import AllowedClients
@@ -53,6 +55,7 @@ from orchestrator.api.methods import Method
 from orchestrator.api.metrics import CallMetrics, LoadMetrics, StateMetrics
 from orchestrator.api.pipeline import Pipeline
 from orchestrator.api.policy import POLICY
+from orchestrator.api.pulse import Pulse, postgres_answers
 from orchestrator.api.routes import Routes, bindings_of
 from orchestrator.api.tls import TlsFiles
 from orchestrator.api.unsubscribe_page import UnsubscribePage
@@ -252,23 +255,30 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             wrong_keys_per_minute=settings.wrong_keys_per_minute,
         )
         stack.push_async_callback(authentication.close)
-        limit = AdaptiveLimit(least=settings.pool_size, most=settings.max_calls)
+        limit = AdaptiveLimit(least=2 * settings.pool_size, most=settings.max_calls)
         load = LoadMetrics(registry, lambda: limit.calls)
+        admission = Admission(
+            Bounds(
+                calls=settings.max_calls,
+                calls_of_key=settings.max_calls_per_key,
+                # Each may hold a connection for seconds.
+                heavy=settings.pool_size // 2,
+                per_second=settings.calls_per_second,
+            ),
+            limit=limit,
+            shed=load.shed,
+        )
+        at_work = AdaptivePlaces(places)
+        pulse = Pulse(
+            partial(postgres_answers, transactions),
+            # Whether it is over as well: who looks only while much is under way sees nothing else.
+            is_wanted=lambda: at_work.are_fewer or admission.inside >= FEWEST,
+        )
         pipeline = Pipeline(
             authentication=authentication,
             transactions=transactions,
             metrics=CallMetrics(registry, methods.values()),
-            admission=Admission(
-                Bounds(
-                    calls=settings.max_calls,
-                    calls_of_key=settings.max_calls_per_key,
-                    # Each may hold a connection for seconds.
-                    heavy=settings.pool_size // 2,
-                    per_second=settings.calls_per_second,
-                ),
-                limit=limit,
-                shed=load.shed,
-            ),
+            admission=admission,
             clients=AllowedClients(settings.tls_client_names),
         )
         stack.push_async_callback(pipeline.close, settings.grace_seconds)
@@ -327,7 +337,12 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
             listeners.append(Listener(internal_server, "INTERNAL_HTTP", "INTERNAL_HOST", host, port))
         stack.push_async_callback(_stop, listeners, settings.grace_seconds)
         ports = {listener.name: await listener.listen(tls) for listener in listeners}
-        for watching in (health.watch(), limit.watch(places.shortest_wait, load.lag)):
+        for watching in (
+            health.watch(),
+            pulse.watch(),
+            at_work.watch(pulse.lateness),
+            limit.watch(places.shortest_wait, load.lag),
+        ):
             stack.push_async_callback(_ended, asyncio.create_task(watching))
         try:
             yield Listening(

@@ -110,6 +110,10 @@ class Connections(Protocol):
     def count(self) -> int:
         """How many there may be."""
 
+    @property
+    def allowed(self) -> int:
+        """How many may be in use now."""
+
     def taken(self) -> int:
         """How many are in use."""
 
@@ -129,10 +133,21 @@ class StateMetrics:
         size = Gauge(
             "orchestrator_server_pool_size", "Connections to PostgreSQL there may be.", ("pool",), registry=registry
         )
+        allowed = Gauge(
+            "orchestrator_server_pool_allowed",
+            "Connections to PostgreSQL that may be in use now: fewer while cores are short.",
+            ("pool",),
+            registry=registry,
+        )
         busy = Gauge("orchestrator_server_pool_busy", "Connections to PostgreSQL in use.", ("pool",), registry=registry)
         for name, pool in pools.items():
             size.labels(name).set(pool.count)
+            allowed.labels(name).set_function(_allowed(pool))
             busy.labels(name).set_function(pool.taken)
+
+
+def _allowed(pool: Connections) -> Callable[[], float]:
+    return lambda: pool.allowed
 
 
 def _label(code: StatusCode) -> str:

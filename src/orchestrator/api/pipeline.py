@@ -148,7 +148,12 @@ class Pipeline:
                     call_class = arrival.method.rule.call_class
                     with (
                         self._admission.place(scope, call_class),
-                        running_call(ends_at=timeout.when(), critical=call_class is CallClass.CRITICAL),
+                        running_call(
+                            ends_at=timeout.when(),
+                            caller=(scope.project_no, scope.actor),
+                            critical=call_class is CallClass.CRITICAL,
+                            heavy=call_class is CallClass.HEAVY,
+                        ),
                     ):
                         read = await arrival.read()
                         if arrival.method.names_project:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from asyncio import Semaphore
+from asyncio import Future
+from collections import Counter
+from collections.abc import Hashable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,7 +16,7 @@ import orjson
 
 from orchestrator.domain.refusals import Unavailable
 from orchestrator.storage.connector import Connector
-from orchestrator.storage.running_call import is_critical, time_left
+from orchestrator.storage.running_call import caller, is_critical, is_heavy, time_left
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -131,35 +133,85 @@ async def open_pool(
 class Places:
     """How many of a pool's connections those have who do not go before others; what is left is for those who do.
 
-    `count` is that number. `shortest_wait` is the shortest time in seconds that anybody has waited for one lately: more
-    than nothing only while a queue stands.
+    `count` is that number. Fewer may be `allowed` for a while; more wait in line, where whoever has fewest already is
+    next: a caller with many calls does not keep others waiting. Those who compute for long by themselves have theirs
+    all the same, lest a few of them hold up everybody else. `shortest_wait` is the shortest time in seconds that the
+    longest in line had stood there, of all times that somebody was let in lately: more than nothing only while a queue
+    stands.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._taken = 0
-        self._free = Semaphore(count)
+        self.allowed = count
+        # By whether they compute for long.
+        self._taken = {False: 0, True: 0}
+        # Who waits, and since when.
+        self._lines: dict[bool, dict[Future[None], tuple[Hashable, float]]] = {False: {}, True: {}}
+        self._taken_by: Counter[Hashable] = Counter()
         self._shortest: float | None = None
 
-    async def take(self) -> None:
-        began = time.monotonic() if self._free.locked() else None
-        await self._free.acquire()
-        self._taken += 1
-        waited = 0.0 if began is None else time.monotonic() - began
-        if self._shortest is None or waited < self._shortest:
-            self._shortest = waited
+    def allow(self, many: int) -> None:
+        """From now on so many, one at least and no more than there are. Who has one keeps it."""
+        self.allowed = max(1, min(many, self.count))
+        self._let_in()
 
-    def give_back(self) -> None:
-        self._taken -= 1
-        self._free.release()
+    async def take(self, caller: Hashable = None, *, heavy: bool = False) -> None:
+        """Wait for one, in line. `heavy`: for what computes for long."""
+        if self._has_room(heavy) and not self._lines[heavy]:
+            self._enter(caller, heavy, 0.0)
+        else:
+            await self._wait(caller, heavy)
+
+    def give_back(self, caller: Hashable = None, *, heavy: bool = False) -> None:
+        self._taken[heavy] -= 1
+        self._taken_by[caller] -= 1
+        if not self._taken_by[caller]:
+            del self._taken_by[caller]
+        self._let_in()
 
     def taken(self) -> int:
-        return self._taken
+        return sum(self._taken.values())
 
     def shortest_wait(self) -> float | None:
         """Since it was asked last; None: nobody came, or those who did wait still."""
         shortest, self._shortest = self._shortest, None
         return shortest
+
+    def _has_room(self, heavy: bool) -> bool:
+        return self.taken() < self.count and (heavy or self._taken[False] < self.allowed)
+
+    def _enter(self, caller: Hashable, heavy: bool, longest: float) -> None:
+        self._taken[heavy] += 1
+        self._taken_by[caller] += 1
+        if self._shortest is None or longest < self._shortest:
+            self._shortest = longest
+
+    async def _wait(self, caller: Hashable, heavy: bool) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._lines[heavy][turn] = caller, time.monotonic()
+        self._let_in()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was given one at the same moment
+                self.give_back(caller, heavy=heavy)
+            raise
+        finally:
+            del self._lines[heavy][turn]
+
+    def _let_in(self) -> None:
+        for heavy, line in self._lines.items():
+            while self._has_room(heavy):
+                # Whose turn has come, or who has given up, is in line until it hears of that.
+                waiting = [turn for turn in line if not turn.done()]
+                if not waiting:
+                    break
+                _, since = line[waiting[0]]
+                # Of equals, who came first.
+                turn = min(waiting, key=lambda turn: self._taken_by[line[turn][0]])
+                caller, _ = line[turn]
+                self._enter(caller, heavy, time.monotonic() - since)
+                turn.set_result(None)
 
 
 class connection:  # noqa: N801  # used as a function; a class, since a generator costs more on the way of every read
@@ -170,19 +222,22 @@ class connection:  # noqa: N801  # used as a function; a class, since a generato
     none becomes free within PATIENCE.
     """
 
-    __slots__ = ("_borrowed", "_place", "_places", "_pool", "_project_no")
+    __slots__ = ("_borrowed", "_caller", "_heavy", "_place", "_places", "_pool", "_project_no")
 
     def __init__(self, pool: Pool[Record], project_no: int | None = None, places: Places | None = None) -> None:
         self._pool = pool
         self._project_no = project_no
         self._places = places
         self._place: Places | None = None
+        self._caller: Hashable = None
+        self._heavy = False
 
     async def __aenter__(self) -> Connection[Record]:
         try:
             async with asyncio.timeout(PATIENCE.total_seconds()):
                 if self._places is not None and not is_critical():
-                    await self._places.take()
+                    self._caller, self._heavy = caller(), is_heavy()
+                    await self._places.take(self._caller, heavy=self._heavy)
                     self._place = self._places
                 self._borrowed = await self._pool.acquire()
         except BaseException as error:
@@ -212,7 +267,7 @@ class connection:  # noqa: N801  # used as a function; a class, since a generato
 
     def _give_back(self) -> None:
         if self._place is not None:
-            self._place.give_back()
+            self._place.give_back(self._caller, heavy=self._heavy)
             self._place = None
 
 
