@@ -20,7 +20,7 @@ from orchestrator import exposure, otlp
 from orchestrator.api import methods as rpcs
 from orchestrator.api import openapi
 from orchestrator.api.adaptive_limit import AdaptiveLimit
-from orchestrator.api.adaptive_places import FEWEST, AdaptivePlaces
+from orchestrator.api.adaptive_places import AdaptivePlaces
 from orchestrator.api.admission_control import Admission, Bounds
 from orchestrator.api.auth import Authentication
 from orchestrator.api.client_certificates import AllowedClients
@@ -102,6 +102,9 @@ SERVICE = "orchestrator-server"
 RELAY_POOL = 4 + AT_ONCE
 #: Connections that are kept for critical calls, and for looking up keys.
 CRITICAL_POOL = 2
+
+#: Calls under way from which on cores may be short.
+BUSY_CALLS = 4
 
 
 class CannotServe(Exception):
@@ -214,6 +217,10 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
                 application_name="orchestrator-server",
             )
             stack.push_async_callback(pool.close)
+            pulse_pool = await open_pool(
+                settings.database_url, role=API_ROLE, size=1, application_name="orchestrator-pulse"
+            )
+            stack.push_async_callback(pulse_pool.close)
             transactions = Transactions(pool, places)
             async with transactions.read(INSTANCE) as conn:
                 instance_secret = await read_secret(conn)
@@ -270,9 +277,9 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
         )
         at_work = AdaptivePlaces(places)
         pulse = Pulse(
-            partial(postgres_answers, transactions),
+            partial(postgres_answers, pulse_pool),
             # Whether it is over as well: who looks only while much is under way sees nothing else.
-            is_wanted=lambda: at_work.are_fewer or admission.inside >= FEWEST,
+            is_wanted=lambda: at_work.are_fewer or admission.inside >= BUSY_CALLS,
         )
         pipeline = Pipeline(
             authentication=authentication,

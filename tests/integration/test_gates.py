@@ -231,6 +231,7 @@ async def test_who_is_just_held_is_found_by_whoever_resumes(road: Road) -> None:
 
 
 async def test_who_is_just_beginning_a_send_has_begun_it_before_a_pause_is_answered(road: Road) -> None:
+    world = road.crowd.world
     await road.publish(send(), BYE)
     await road.enroll("ann")
     (question,) = await questions(road)
@@ -239,10 +240,11 @@ async def test_who_is_just_beginning_a_send_has_begun_it_before_a_pause_is_answe
         await conn.execute("LOCK TABLE sends IN SHARE MODE")
         beginning = asyncio.ensure_future(sending.reserve(question))
         await waits_for_a_lock(beginning, road.owner)
-        pausing = asyncio.ensure_future(road.crowd.world.do(sends_pauses.pause, "welcome"))
-        await waits_for_a_lock(pausing, road.owner, many=2)
+        await world.do(sends_pauses.pause, "welcome")
+        answering = asyncio.ensure_future(sends_pauses.await_beginners(world.transactions, world.scope))
+        await waits_for_a_lock(answering, road.owner, many=2)
 
-    await pausing
+    await answering
     assert beginning.done()
     assert await road.owner.fetchval("SELECT count(*) FROM sends") == 1
 

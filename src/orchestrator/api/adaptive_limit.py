@@ -2,8 +2,7 @@
 
 What is watched is whether a queue stands: for a connection to Postgres, or for the loop in which everything runs.
 Bursts make queues that pass, and are let in; a queue that has been there for a whole interval does no good to anybody
-(CoDel's argument). Then fewer are let in, down to as many as keep all connections busy; and more again while none
-stands.
+(CoDel's argument). Then fewer are let in, and more again while none stands.
 """
 
 from __future__ import annotations

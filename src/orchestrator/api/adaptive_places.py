@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from orchestrator.storage.pool import Places
 
-#: So many at least: they keep a process busy, which computes on one core, and what Postgres computes for it meanwhile.
+#: So many places at least: they keep a process busy, which computes on one core, and what Postgres computes for it
+#: meanwhile.
 FEWEST = 4
 #: Seconds between two decisions.
 DECIDE_EVERY = 0.1
@@ -47,4 +48,5 @@ class AdaptivePlaces:
         """Decide again and again, until cancelled."""
         while True:
             await asyncio.sleep(DECIDE_EVERY)
-            self.decide(lateness() or 0.0)
+            if (late := lateness()) is not None:
+                self.decide(late)

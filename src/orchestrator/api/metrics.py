@@ -112,7 +112,7 @@ class Connections(Protocol):
 
     @property
     def allowed(self) -> int:
-        """How many may be in use now."""
+        """How many may be in use now, beside those of heavy calls."""
 
     def taken(self) -> int:
         """How many are in use."""
@@ -135,7 +135,7 @@ class StateMetrics:
         )
         allowed = Gauge(
             "orchestrator_server_pool_allowed",
-            "Connections to PostgreSQL that may be in use now: fewer while cores are short.",
+            "Connections to PostgreSQL that calls may use now, beside heavy ones: fewer while cores are short.",
             ("pool",),
             registry=registry,
         )

@@ -2,7 +2,7 @@
 
 Calls that have a connection may still stand in a queue: for the cores of Postgres or for ours. Nobody waits for
 anything then that could be seen, and all of them take longer, each by as much as it computes. What computes nothing is
-late by the queue alone. So it is asked in between, while several calls are under way.
+late by the queue alone. So that is asked in between, while several calls are under way, on a connection of its own.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import time
 from collections.abc import Awaitable, Callable
 from statistics import median
 
-from orchestrator.application.transactions import Transactions
-from orchestrator.domain.scope import INSTANCE
+from asyncpg import Pool, Record
+
 from orchestrator.storage import clock
-from orchestrator.storage.running_call import running_call
+from orchestrator.storage.pool import connection
 
 #: Seconds between two questions.
 ASK_EVERY = 0.02
 #: Seconds after which the shortest way to Postgres and back is found out anew: another one may be longer.
 KEPT_FOR = 60.0
-#: Fewer answers since the last look say nothing.
-FEWEST = 2
+#: Fewer answers since the last look say nothing, unless they are so late that there cannot be more.
+FEWEST_ANSWERS = 2
+#: Seconds for which an answer is waited for. It is as late as that then.
+LONGEST = 1.0
 
 
 class Pulse:
@@ -40,6 +42,8 @@ class Pulse:
         self._is_wanted = is_wanted
         self._timer = timer
         self._took: list[float] = []
+        # When it was asked what is not answered yet.
+        self._asked_at: float | None = None
         # Of the last minute, and of the one before.
         self._shortest = self._shortest_before = float("inf")
         self._began = timer()
@@ -53,11 +57,17 @@ class Pulse:
 
     async def beat(self) -> None:
         """Ask once. Who cannot be asked is none of this: it says nothing of a queue, and is noticed elsewhere."""
-        began = self._timer()
+        self._asked_at = began = self._timer()
         try:
-            await self._ask()
+            async with asyncio.timeout(LONGEST):
+                await self._ask()
+        except TimeoutError:
+            self._took.append(LONGEST)
+            return
         except Exception:
             return
+        finally:
+            self._asked_at = None
         now = self._timer()
         if now - self._began > KEPT_FOR:
             self._shortest_before, self._shortest, self._began = self._shortest, float("inf"), now
@@ -66,16 +76,17 @@ class Pulse:
 
     def lateness(self) -> float | None:
         """Seconds by which half of the answers since the last look were later than the soonest of the last minutes;
-        None: there were too few.
+        None: there were too few. One that has not come yet is as late as it is by now.
         """
         took, self._took = self._took, []
-        if len(took) < FEWEST:
+        if self._asked_at is not None and (so_far := self._timer() - self._asked_at) > ASK_EVERY:
+            took.append(so_far)
+        if len(took) < FEWEST_ANSWERS and max(took, default=0.0) <= ASK_EVERY:
             return None
-        return median(took) - min(self._shortest, self._shortest_before)
+        return median(took) - min(self._shortest, self._shortest_before, *took)
 
 
-async def postgres_answers(transactions: Transactions) -> None:
-    """Ask Postgres for nothing but the time, before all who wait for a connection."""
-    with running_call(critical=True):
-        async with transactions.read(INSTANCE) as conn:
-            await clock.now(conn)
+async def postgres_answers(pool: Pool[Record]) -> None:
+    """Ask Postgres for nothing but the time. Nobody else is to use this pool."""
+    async with connection(pool) as conn:
+        await clock.now(conn)

@@ -66,14 +66,19 @@ class Ready:
         return self.standing.carry_version is not None and self.known.closed is None
 
 
-async def ready(conn: Connection[Record], versions: Versions, question: Question) -> Ready | Effect:
+async def ready(
+    conn: Connection[Record], versions: Versions, question: Question, *, to_send: bool = False
+) -> Ready | Effect:
     """Lock the subject and read where the execution stands; an Effect when that question was decided before.
 
+    `to_send`: a send may be begun because of it; no pause is answered before this transaction has ended.
     `now` is the later of the workflow's clock and the database's: no answer is "not yet" to a timer that has fired.
     """
     execution_id = UUID(question.execution_id)
     # A subject that was merged into another travels on as that one; Temporal goes on asking by the old key.
     found = await subjects.hold_survivor(conn, subject_of(question))
+    if to_send and found is not None:
+        await sends_pauses.hold_off(conn, found[0].project_no)
     standing = await executions.find(conn, found[0], execution_id) if found else None
     if found is None or standing is None:  # forgotten: nothing is left to travel
         return Effect(seq=question.seq + 1, kind="end", outcome=Outcome.FORGOTTEN.value)

@@ -2,11 +2,11 @@
 transaction.
 
 Reserve asks the core once more: only if it still says "send" is the send taken, under the lock under which opt-outs are
-written and the one that whoever pauses waits for. So no send begins after an opt-out or a pause was acknowledged. Where
-the core has parked the execution meanwhile, it is held; where it says anything else, withdrawn (advance.py). A provider
-that has asked for time is not called before it is over, whoever pokes the execution meanwhile. Settle records what came
-of it, decides what is next in the same transaction, and falls back to recording alone, so that a failure of the
-deciding cannot undo "sent".
+written, and the one that is waited for before a pause is answered. So no send begins after an opt-out or a pause was
+acknowledged. Where the core has parked the execution meanwhile, it is held; where it says anything else, withdrawn
+(advance.py). A provider that has asked for time is not called before it is over, whoever pokes the execution meanwhile.
+Settle records what came of it, decides what is next in the same transaction, and falls back to recording alone, so that
+a failure of the deciding cannot undo "sent".
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from orchestrator.domain.channel_rate import ChannelRate
 from orchestrator.domain.execution import Run
 from orchestrator.domain.journey import Send as SendStep
 from orchestrator.domain.scope import SubjectKey
-from orchestrator.storage import channel_turns, clock, communications, send_tallies, sends, sends_pauses, subjects
+from orchestrator.storage import channel_turns, clock, communications, send_tallies, sends, subjects
 from orchestrator.storage.sends import DISPATCHING, FAILED, Reservation, Send
 from orchestrator.temporal.contract import Effect, Question, effect_from
 
@@ -114,8 +114,7 @@ class Sending:
     async def reserve(self, question: Question) -> Reserved | Effect:
         """Take the send the execution stands on; an Effect when there is nothing (more) to send. Raises TooEarly."""
         async with self._transactions.write(None) as conn:
-            await sends_pauses.hold_off(conn, question.project_no)
-            found = await ready(conn, self._versions, question)
+            found = await ready(conn, self._versions, question, to_send=True)
             if isinstance(found, Effect):
                 return found
             earlier = found.standing.send

@@ -1,4 +1,6 @@
-"""Holding the sends of a journey, or of all, and letting them go on. Callers own the transaction."""
+"""Holding the sends of a journey, or of all, and letting them go on. Callers own the transaction, unless they hand in
+what opens one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from datetime import datetime
 from asyncpg import Connection, Record
 
 from orchestrator.application import journeys
+from orchestrator.application.transactions import Transactions
 from orchestrator.domain.audit import SENDS_PAUSED, SENDS_RESUMED, Action
 from orchestrator.domain.gates import SENDS_PAUSED as PARKED
 from orchestrator.domain.scope import Scope
@@ -15,13 +18,24 @@ from orchestrator.storage.sends_pauses import ALL, Pause
 
 
 async def pause(conn: Connection[Record], scope: Scope, journey_id: str) -> Pause:
-    """Hold the sends of a journey (of ALL). Raises NotFound."""
+    """Hold the sends of a journey (of ALL), from the commit on; `await_beginners` before it is answered. Raises
+    NotFound.
+    """
     await _require(conn, scope, journey_id)
     now = await clock.now(conn)
     if await sends_pauses.pause(conn, scope.project_no, journey_id, now):
         await _record(conn, scope, now, SENDS_PAUSED, journey_id)
     found = await sends_pauses.find(conn, scope.project_no, journey_id)
     return found or Pause(journey_id=journey_id, paused_at=now)
+
+
+async def await_beginners(transactions: Transactions, scope: Scope) -> None:
+    """Returns when every send is in the ledger that was begun before a pause was committed.
+
+    In a transaction of its own, behind that of the pause: which is in force, whoever is waited for and for how long.
+    """
+    async with transactions.write(scope.project_no) as conn:
+        await sends_pauses.await_beginners(conn, scope.project_no)
 
 
 async def resume(conn: Connection[Record], scope: Scope, journey_id: str) -> None:

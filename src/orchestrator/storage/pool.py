@@ -7,7 +7,8 @@ import logging
 import time
 from asyncio import Future
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -130,24 +131,35 @@ async def open_pool(
     )
 
 
+#: Seconds after which nobody passes who has fewer places.
+FOR_LONG = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """`since`: of the clock."""
+
+    caller: Hashable
+    heavy: bool
+    since: float
+
+
 class Places:
     """How many of a pool's connections those have who do not go before others; what is left is for those who do.
 
-    `count` is that number. Fewer may be `allowed` for a while; more wait in line, where whoever has fewest already is
-    next: a caller with many calls does not keep others waiting. Those who compute for long by themselves have theirs
-    all the same, lest a few of them hold up everybody else. `shortest_wait` is the shortest time in seconds that the
-    longest in line had stood there, of all times that somebody was let in lately: more than nothing only while a queue
-    stands.
+    `count` is that number. Fewer may be `allowed` for a while, beside those for what computes for long by itself:
+    that is not to hold up everybody else. More wait in line. Next is whoever has waited for long, or else has fewest:
+    a caller with many calls does not keep others waiting.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.count = count
         self.allowed = count
-        # By whether they compute for long.
-        self._taken = {False: 0, True: 0}
-        # Who waits, and since when.
-        self._lines: dict[bool, dict[Future[None], tuple[Hashable, float]]] = {False: {}, True: {}}
-        self._taken_by: Counter[Hashable] = Counter()
+        self._clock = clock
+        self._line: dict[Future[None], _Waiting] = {}
+        # By whether they compute for long, and by whose they are besides.
+        self._taken: Counter[bool] = Counter()
+        self._taken_by: Counter[tuple[Hashable, bool]] = Counter()
         self._shortest: float | None = None
 
     def allow(self, many: int) -> None:
@@ -157,61 +169,64 @@ class Places:
 
     async def take(self, caller: Hashable = None, *, heavy: bool = False) -> None:
         """Wait for one, in line. `heavy`: for what computes for long."""
-        if self._has_room(heavy) and not self._lines[heavy]:
-            self._enter(caller, heavy, 0.0)
-        else:
-            await self._wait(caller, heavy)
-
-    def give_back(self, caller: Hashable = None, *, heavy: bool = False) -> None:
-        self._taken[heavy] -= 1
-        self._taken_by[caller] -= 1
-        if not self._taken_by[caller]:
-            del self._taken_by[caller]
-        self._let_in()
-
-    def taken(self) -> int:
-        return sum(self._taken.values())
-
-    def shortest_wait(self) -> float | None:
-        """Since it was asked last; None: nobody came, or those who did wait still."""
-        shortest, self._shortest = self._shortest, None
-        return shortest
-
-    def _has_room(self, heavy: bool) -> bool:
-        return self.taken() < self.count and (heavy or self._taken[False] < self.allowed)
-
-    def _enter(self, caller: Hashable, heavy: bool, longest: float) -> None:
-        self._taken[heavy] += 1
-        self._taken_by[caller] += 1
-        if self._shortest is None or longest < self._shortest:
-            self._shortest = longest
-
-    async def _wait(self, caller: Hashable, heavy: bool) -> None:
         turn = asyncio.get_running_loop().create_future()
-        self._lines[heavy][turn] = caller, time.monotonic()
+        self._line[turn] = _Waiting(caller, heavy, self._clock())
         self._let_in()
         try:
-            await turn
+            if not turn.done():
+                await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # it was given one at the same moment
                 self.give_back(caller, heavy=heavy)
             raise
         finally:
-            del self._lines[heavy][turn]
+            del self._line[turn]
+
+    def give_back(self, caller: Hashable = None, *, heavy: bool = False) -> None:
+        self._taken[heavy] -= 1
+        self._taken_by[caller, heavy] -= 1
+        if not self._taken_by[caller, heavy]:
+            del self._taken_by[caller, heavy]
+        self._let_in()
+
+    def taken(self) -> int:
+        return self._taken.total()
+
+    def shortest_wait(self) -> float | None:
+        """The shortest time in seconds that the first in line had stood there, of all times that somebody was let in
+        since this was asked last: more than nothing only while a queue stands. None: nobody came.
+
+        What computes for long has a line of its own, of which this says nothing.
+        """
+        shortest, self._shortest = self._shortest, None
+        if shortest is None and (waiting := [one.since for one in self._waiting() if not one.heavy]):
+            return self._clock() - waiting[0]
+        return shortest
+
+    def _waiting(self) -> Iterator[_Waiting]:
+        """In the order in which they came. Whose turn has come, or who has given up, is in line until he hears it."""
+        return (one for turn, one in self._line.items() if not turn.done())
+
+    def _has_room(self, heavy: bool) -> bool:
+        return self.taken() < self.count and (heavy or self._taken[False] < self.allowed)
 
     def _let_in(self) -> None:
-        for heavy, line in self._lines.items():
-            while self._has_room(heavy):
-                # Whose turn has come, or who has given up, is in line until it hears of that.
-                waiting = [turn for turn in line if not turn.done()]
-                if not waiting:
-                    break
-                _, since = line[waiting[0]]
-                # Of equals, who came first.
-                turn = min(waiting, key=lambda turn: self._taken_by[line[turn][0]])
-                caller, _ = line[turn]
-                self._enter(caller, heavy, time.monotonic() - since)
-                turn.set_result(None)
+        while turns := [turn for turn, one in self._line.items() if not turn.done() and self._has_room(one.heavy)]:
+            now = self._clock()
+            turn = min(turns, key=lambda turn: self._rank(self._line[turn], now))
+            chosen = self._line[turn]
+            if not chosen.heavy:
+                first = next(one.since for one in self._waiting() if not one.heavy)
+                self._shortest = now - first if self._shortest is None else min(self._shortest, now - first)
+            self._taken[chosen.heavy] += 1
+            self._taken_by[chosen.caller, chosen.heavy] += 1
+            turn.set_result(None)
+
+    def _rank(self, one: _Waiting, now: float) -> tuple[bool, int]:
+        """Of equals, who came first."""
+        if now - one.since > FOR_LONG:
+            return False, 0
+        return True, self._taken_by[one.caller, one.heavy]
 
 
 class connection:  # noqa: N801  # used as a function; a class, since a generator costs more on the way of every read

@@ -13,19 +13,27 @@ from orchestrator.domain.auto_pause import Tally
 #: In place of a journey's id: the pause is the project's.
 ALL = ""
 
-# Class of the advisory locks between who pauses (exclusive) and who begins a send (shared), one for each project.
+# Class of the advisory locks between who begins a send (shared) and who has paused them and waits for that (exclusive),
+# one for each project.
 _BEGINNING = 0x5E2D
 
 
 async def hold_off(conn: Connection[Record], project_no: int) -> None:
-    """Let nobody pause sends of this project before this transaction ends.
+    """Let no pause of this project be answered before this transaction ends.
 
-    For who is about to begin a send. Comes before the statement that reads whether they are paused.
+    For who is about to begin a send. Comes before the statement that reads whether they are paused, and after the lock
+    of the subject: pauses are not to wait for that as well.
     """
     await conn.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", _BEGINNING, project_no)
 
 
 _AWAIT_BEGINNERS = "SELECT pg_advisory_xact_lock($1, $2)"
+
+
+async def await_beginners(conn: Connection[Record], project_no: int) -> None:
+    """Wait for those who are just beginning a send of this project. Who comes later reads what was committed before."""
+    await conn.execute(_AWAIT_BEGINNERS, _BEGINNING, project_no)
+
 
 _PAUSE = """
 INSERT INTO sends_pauses (project_no, journey_id, paused_at) VALUES ($1, $2, $3)
@@ -35,8 +43,7 @@ RETURNING true
 
 
 async def pause(conn: Connection[Record], project_no: int, journey_id: str, now: datetime) -> bool:
-    """False when it was paused already. Waits for those who are just beginning a send because it was not."""
-    await conn.execute(_AWAIT_BEGINNERS, _BEGINNING, project_no)
+    """False when it was paused already."""
     return bool(await conn.fetchval(_PAUSE, project_no, journey_id, now))
 
 

@@ -270,6 +270,40 @@ async def test_a_place_among_connections_is_given_back_however_the_wait_for_it_e
     assert places.taken() == 0
 
 
+async def test_next_to_a_connection_is_whose_call_has_fewest_and_what_computes_for_long_has_its_own(
+    database: str,
+) -> None:
+    pool = await open_pool(database, role=API_ROLE, size=3, application_name="test")
+    places = Places(3)
+    places.allow(1)
+    transactions = Transactions(pool, places)
+    served: list[str] = []
+
+    async def read(name: str, caller: str, *, heavy: bool = False) -> None:
+        with running_call(caller=caller, heavy=heavy):
+            async with transactions.read(1):
+                served.append(name)
+                if name == "first":
+                    await asyncio.wait(others[:1])
+                    places.allow(2)
+                    await asyncio.wait(others[1:], return_when=asyncio.FIRST_COMPLETED)
+
+    others: list[asyncio.Task[None]] = []
+    first = asyncio.create_task(read("first", "flood"))
+    await asyncio.sleep(0)
+    others += [
+        asyncio.create_task(read("heavy", "flood", heavy=True)),
+        asyncio.create_task(read("second", "flood")),
+        asyncio.create_task(read("quiet", "quiet")),
+    ]
+    try:
+        await asyncio.gather(first, *others)
+    finally:
+        await pool.close()
+
+    assert served == ["first", "heavy", "quiet", "second"]
+
+
 async def _read(transactions: Transactions) -> int:
     async with transactions.read(1) as conn:
         found: int = await conn.fetchval("SELECT 1")

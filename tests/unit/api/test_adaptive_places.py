@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from asyncio import Task
 
+import pytest
+
 from orchestrator.api.adaptive_places import FEWEST, LATE, AdaptivePlaces
-from orchestrator.storage.pool import Places
+from orchestrator.storage.pool import FOR_LONG, Places
 
 
 class Crowd:
     """Takes places, in tasks that are told apart by name."""
 
     def __init__(self, count: int) -> None:
-        self.places = Places(count)
+        self.now = 0.0
+        self.places = Places(count, clock=lambda: self.now)
         self._tasks: dict[str, Task[None]] = {}
 
     async def come(self, *names: str, of: str | None = None, heavy: bool = False) -> None:
@@ -72,13 +75,13 @@ async def test_a_queue_of_one_caller_stands_although_others_pass_it() -> None:
     crowd = Crowd(2)
     await crowd.come("a", "b", "c", of="flood")
     assert crowd.places.shortest_wait() == 0
-    await asyncio.sleep(0.02)
+    crowd.now += 0.1
     await crowd.come("x", of="quiet")
     await crowd.leave("a", of="flood")
     assert crowd.inside == "bx"
 
-    assert (crowd.places.shortest_wait() or 0) >= 0.02
-    assert crowd.places.shortest_wait() is None
+    assert crowd.places.shortest_wait() == pytest.approx(0.1)
+    assert crowd.places.shortest_wait() == pytest.approx(0.1), "nobody is let in, and c waits"
 
 
 async def test_who_computes_for_long_has_a_place_beside_the_few_and_no_more_than_there_are() -> None:
@@ -107,13 +110,42 @@ async def test_who_gives_up_in_line_or_as_it_is_his_turn_costs_nobody_a_place() 
     assert crowd.places.taken() == 1
 
 
-async def test_who_comes_while_others_wait_stands_behind_them() -> None:
-    crowd = Crowd(1)
-    await crowd.come("a", "b")
-    crowd.places.give_back(heavy=False)
-    await crowd.come("c")
+async def test_who_computes_for_long_is_not_passed_by_all_others() -> None:
+    crowd = Crowd(2)
+    await crowd.come("a", "b", of="flood")
+    await crowd.come("x", of="quiet", heavy=True)
+    await crowd.come("c", "d", of="flood")
 
-    assert crowd.inside == "ab"
+    await crowd.leave("a", of="flood")
+    assert crowd.inside == "bx"
+
+
+async def test_who_has_waited_for_long_is_next_however_many_he_has() -> None:
+    crowd = Crowd(2)
+    await crowd.come("a", "b", "c", of="slow")
+    crowd.now += FOR_LONG + 0.1
+    await crowd.come("x", "y", of="quick")
+
+    await crowd.leave("a", of="slow")
+    assert crowd.inside == "bc"
+    await crowd.leave("b", of="slow")
+    assert crowd.inside == "cx"
+
+
+async def test_what_computes_for_long_hides_no_queue_and_counts_for_none_of_its_caller_s_others() -> None:
+    crowd = Crowd(3)
+    await crowd.come("x", of="both", heavy=True)
+    await crowd.come("a", "b", "c", of="flood")
+    crowd.places.shortest_wait()
+    crowd.now += 0.1
+    await crowd.leave("x", of="both", heavy=True)
+    await crowd.come("y", of="both", heavy=True)
+    assert crowd.inside == "abc"
+    assert crowd.places.shortest_wait() == pytest.approx(0.1)
+
+    await crowd.come("d", of="flood")
+    crowd.now += 0.1
+    assert crowd.places.shortest_wait() == pytest.approx(0.1), "nobody is let in, and he waits"
 
 
 def test_places_are_fewer_while_cores_are_short_and_all_again_when_they_are_not() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from orchestrator.api.pulse import KEPT_FOR, Pulse
@@ -17,7 +19,13 @@ class Postgres:
         self.pulse = Pulse(self._answer, is_wanted=lambda: True, timer=lambda: self.now)
         self._takes = 0.0
 
+    async def hang(self) -> None:
+        self._takes = float("inf")
+        await self.pulse.beat()
+
     async def _answer(self) -> None:
+        if self._takes == float("inf"):
+            await asyncio.Event().wait()
         if self._takes < 0:
             raise ConnectionError
         self.now += self._takes
@@ -44,8 +52,28 @@ async def test_too_few_answers_say_nothing_nor_does_a_postgres_that_is_away() ->
     postgres = Postgres()
 
     assert await postgres.answers_after() is None
-    assert await postgres.answers_after(0.5) is None
+    assert await postgres.answers_after(0.01) is None
     assert await postgres.answers_after(-1, -1, -1) is None
+
+
+async def test_one_answer_is_enough_that_is_so_late_that_there_cannot_be_more() -> None:
+    postgres = Postgres()
+    await postgres.answers_after(0.001, 0.001)
+
+    assert await postgres.answers_after(0.5) == pytest.approx(0.499)
+
+
+async def test_an_answer_that_does_not_come_is_late_meanwhile() -> None:
+    postgres = Postgres()
+    await postgres.answers_after(0.001, 0.001)
+    asking = asyncio.create_task(postgres.hang())
+    await asyncio.sleep(0)
+    postgres.now += 0.2
+
+    assert postgres.pulse.lateness() == pytest.approx(0.199)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert postgres.pulse.lateness() is None
 
 
 async def test_a_longer_way_is_the_usual_one_after_two_minutes() -> None:

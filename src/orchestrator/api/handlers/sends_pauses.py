@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrator.api.call import Call
+from asyncpg import Connection, Record
+
+from orchestrator.api.call import Call, own_transactions
 from orchestrator.api.convert.times import to_timestamp
 from orchestrator.api.page_tokens import page_limit, page_start, page_token
 from orchestrator.application import sends_pauses
@@ -23,8 +25,17 @@ class SendsPauseHandlers:
             next_page_token=page_token(request, shown[-1].journey_id) if len(found) > limit else "",
         )
 
+    @own_transactions
     async def PauseSends(self, request: rpc.PauseSendsRequest, call: Call) -> rpc.PauseSendsResponse:
-        return rpc.PauseSendsResponse(pause=_message(await sends_pauses.pause(call.conn, call.scope, _whose(request))))
+        journey_id = _whose(request)
+
+        async def work(conn: Connection[Record]) -> bytes:
+            pause = await sends_pauses.pause(conn, call.scope, journey_id)
+            return rpc.PauseSendsResponse(pause=_message(pause)).SerializeToString()
+
+        answer = await call.transactions.once(call.scope, call.method, call.request_id, call.fingerprint, work)
+        await sends_pauses.await_beginners(call.transactions, call.scope)
+        return rpc.PauseSendsResponse.FromString(answer)
 
     async def ResumeSends(self, request: rpc.ResumeSendsRequest, call: Call) -> rpc.ResumeSendsResponse:
         await sends_pauses.resume(call.conn, call.scope, _whose(request))
