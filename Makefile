@@ -38,7 +38,7 @@ test: setup ## Run the tests but those that kill processes (PYTEST="-k word" for
 
 test-faults: setup ## Run the tests that kill processes
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m faults $(PYTEST) || [ $$? = 5 ]
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m faults $(PYTEST) || [ $$? = 5 ]
 
 soak: setup ## The same, and what `test-faults` does in part whole
 	@$(PY) -m orchestrator.devstack.fetch time-skipping
