@@ -49,7 +49,7 @@ async def _overload(plan: Plan) -> Sequence[Row | Profile]:
     async with ground() as stack, connections(stack.addresses.grpc) as channels:
         await stack.part(WORKER).stop()
         caller = Caller(channels, INGEST, stack.keys.owner, batches())
-        await caller.closed_loop(8, 2.0)
+        await caller.closed_loop(CALLERS, 2.0)
         seconds = plan.overload_seconds
         capacity = median([await _served(caller, seconds / 4) for _ in range(3)])
         before = await caller.open_loop(0.7 * capacity, seconds / 2)

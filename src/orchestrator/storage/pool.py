@@ -7,7 +7,7 @@ import logging
 import time
 from asyncio import Future
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -169,12 +169,15 @@ class Places:
 
     async def take(self, caller: Hashable = None, *, heavy: bool = False) -> None:
         """Wait for one, in line. `heavy`: for what computes for long."""
+        one = _Waiting(caller, heavy, self._clock())
+        if not self._line and self._has_room(heavy):
+            self._enter(one, stood=0.0)
+            return
         turn = asyncio.get_running_loop().create_future()
-        self._line[turn] = _Waiting(caller, heavy, self._clock())
+        self._line[turn] = one
         self._let_in()
         try:
-            if not turn.done():
-                await turn
+            await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # it was given one at the same moment
                 self.give_back(caller, heavy=heavy)
@@ -196,16 +199,17 @@ class Places:
         """The shortest time in seconds that the first in line had stood there, of all times that somebody was let in
         since this was asked last: more than nothing only while a queue stands. None: nobody came.
 
-        What computes for long has a line of its own, of which this says nothing.
+        Of those who compute for long it says nothing.
         """
         shortest, self._shortest = self._shortest, None
-        if shortest is None and (waiting := [one.since for one in self._waiting() if not one.heavy]):
-            return self._clock() - waiting[0]
-        return shortest
+        return self._stood() if shortest is None else shortest
 
-    def _waiting(self) -> Iterator[_Waiting]:
-        """In the order in which they came. Whose turn has come, or who has given up, is in line until he hears it."""
-        return (one for turn, one in self._line.items() if not turn.done())
+    def _stood(self) -> float | None:
+        """How long the first in line has stood there, of those who do not compute for long. Whose turn has come, or who
+        has given up, is in line until he hears it.
+        """
+        since = (one.since for turn, one in self._line.items() if not one.heavy and not turn.done())
+        return next((self._clock() - at for at in since), None)
 
     def _has_room(self, heavy: bool) -> bool:
         return self.taken() < self.count and (heavy or self._taken[False] < self.allowed)
@@ -214,13 +218,15 @@ class Places:
         while turns := [turn for turn, one in self._line.items() if not turn.done() and self._has_room(one.heavy)]:
             now = self._clock()
             turn = min(turns, key=lambda turn: self._rank(self._line[turn], now))
-            chosen = self._line[turn]
-            if not chosen.heavy:
-                first = next(one.since for one in self._waiting() if not one.heavy)
-                self._shortest = now - first if self._shortest is None else min(self._shortest, now - first)
-            self._taken[chosen.heavy] += 1
-            self._taken_by[chosen.caller, chosen.heavy] += 1
+            self._enter(self._line[turn], stood=self._stood() or 0.0)
             turn.set_result(None)
+
+    def _enter(self, one: _Waiting, *, stood: float) -> None:
+        """`stood`: for how long the first in line had."""
+        if not one.heavy:
+            self._shortest = stood if self._shortest is None else min(self._shortest, stood)
+        self._taken[one.heavy] += 1
+        self._taken_by[one.caller, one.heavy] += 1
 
     def _rank(self, one: _Waiting, now: float) -> tuple[bool, int]:
         """Of equals, who came first."""
